@@ -1,0 +1,39 @@
+// Names of the activations, as Python spells them.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <string>
+
+#include "kernels/table.h"
+
+namespace weft {
+
+inline Function parse_function(const std::string& function, const std::string& name) {
+  constexpr struct {
+    const char* name;
+    Function function;
+  } kNames[] = {
+      {"linear", Function::linear},
+      {"tanh", Function::tanh},
+      {"sigmoid", Function::sigmoid},
+      {"relu", Function::relu},
+      {"hard_sigmoid", Function::hard_sigmoid},
+      {"softsign", Function::softsign},
+      {"softplus", Function::softplus},
+      {"elu", Function::elu},
+      {"leaky_relu", Function::leaky_relu},
+      {"affine", Function::affine},
+      {"thresholded_relu", Function::thresholded_relu},
+      {"scaled_tanh", Function::scaled_tanh},
+      {"exp", Function::exp},
+      {"log1p", Function::log1p},
+      {"erf", Function::erf},
+  };
+  for (const auto& entry : kNames) {
+    if (name == entry.name) return entry.function;
+  }
+  throw pybind11::value_error(function + ": activation is '" + name + "', which is unknown");
+}
+
+}  // namespace weft

@@ -1,0 +1,51 @@
+// The one argument checker: a NumPy array of the right dtype and shape, or an error that says what
+// was expected. Shapes are spelled in the letters of the documentation.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace weft {
+
+namespace py = pybind11;
+
+// One axis: its letter and the size it must have, or kAny.
+struct Axis {
+  const char* letter;
+  std::int64_t size;
+};
+constexpr std::int64_t kAny = -1;
+
+enum class Layout {
+  contiguous,      // C order throughout
+  last_contiguous  // any strides but on the last axis
+};
+
+// A borrowed view; strides in elements.
+template <class T>
+struct View {
+  T* data = nullptr;
+  std::int64_t shape[3] = {}, strides[3] = {};  // no entry point takes more axes
+};
+
+// Throws TypeError (not an array, wrong dtype, not native, misaligned) or ValueError (shape, layout).
+template <class T>
+View<const T> check_array(const std::string& function, const char* name, const py::handle& value,
+                          std::initializer_list<Axis> axes, Layout layout);
+
+// The same for an array that is written to.
+View<float> check_output(const std::string& function, const char* name, const py::handle& value,
+                         std::initializer_list<Axis> axes);
+
+// A new float32 array; throws MemoryError or ValueError rather than overflow.
+py::array_t<float> new_array(const std::string& function, std::vector<std::int64_t> shape);
+
+// a * b * ... of non-negative sizes, or ValueError.
+std::int64_t checked_product(const std::string& function, std::initializer_list<std::int64_t> sizes);
+
+}  // namespace weft

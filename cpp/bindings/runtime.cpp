@@ -1,0 +1,107 @@
+// ISA, threads, the machine's limits and elementwise functions.
+#include "runtime/isa.h"
+
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <chrono>
+#include <map>
+
+#include "bindings/activation.h"
+#include "bindings/arrays.h"
+#include "runtime/buffer.h"
+#include "runtime/flush_to_zero.h"
+#include "runtime/thread_pool.h"
+
+namespace weft {
+namespace {
+
+volatile float sink;  // keeps the measured loops alive
+
+// Calls once() for about `seconds` and returns the best rate: work / time.
+template <class Once>
+double best_rate(double seconds, double work, Once once) {
+  if (!(seconds > 0 && seconds <= 60)) {
+    throw py::value_error("weft._core: seconds is out of range, expected 0 < seconds <= 60");
+  }
+  using Clock = std::chrono::steady_clock;
+  const py::gil_scoped_release release;
+  double best = 0;
+  const auto end = Clock::now() + std::chrono::duration<double>(seconds);
+  do {
+    const auto start = Clock::now();
+    sink = once();
+    const std::chrono::duration<double> elapsed = Clock::now() - start;
+    if (elapsed.count() > 0) best = std::max(best, work / elapsed.count());
+  } while (Clock::now() < end);
+  return best;
+}
+
+double fma_peak(double seconds) {
+  const KernelTable& table = kernels();
+  constexpr std::int64_t kRounds = 100000;
+  return best_rate(seconds, static_cast<double>(kRounds) * table.fma_flops,
+                   [&] { return table.fma_loop(kRounds); });
+}
+
+double read_bandwidth(std::int64_t bytes, double seconds) {
+  constexpr std::int64_t kStep = 1024;  // of read_loop
+  const std::int64_t floats = bytes / 4 / kStep * kStep;
+  if (floats < kStep || bytes > (std::int64_t{1} << 40)) {
+    throw py::value_error("weft._core.read_bandwidth: bytes is " + std::to_string(bytes) +
+                          ", expected 4096 to 2**40");
+  }
+  const KernelTable& table = kernels();
+  const Buffer buffer(floats);
+  // Small buffers are read many times between two looks at the clock.
+  const std::int64_t repeats = std::max<std::int64_t>(1, (1 << 20) / floats);
+  return best_rate(seconds, static_cast<double>(repeats) * floats * 4, [&] {
+    float sum = 0;
+    for (std::int64_t i = 0; i < repeats; ++i) sum += table.read_loop(buffer.data(), floats);
+    return sum;
+  });
+}
+
+py::array_t<float> apply(const std::string& name, const py::object& x, float alpha, float beta) {
+  const Activation activation{parse_function("weft._core.apply", name), alpha, beta};
+  const View<const float> in =
+      check_array<float>("weft._core.apply", "x", x, {{"N", kAny}}, Layout::contiguous);
+  py::array_t<float> y = new_array("weft._core.apply", {in.shape[0]});
+  float* out = y.mutable_data();
+  const py::gil_scoped_release release;
+  const FlushToZero guard;
+  kernels().apply(activation, in.data, out, in.shape[0]);
+  return y;
+}
+
+std::map<std::string, std::string> build_info() {
+  return {{"version", WEFT_VERSION},
+#if defined(__clang__)
+          {"compiler", "clang " __clang_version__},
+#else
+          {"compiler", "g++ " __VERSION__},
+#endif
+#if defined(__x86_64__)
+          {"architecture", "x86_64"}};
+#else
+          {"architecture", "aarch64"}};
+#endif
+}
+
+}  // namespace
+
+void register_runtime(py::module_& m) {
+  m.def("isa", [] { return std::string(kernels().isa); });
+  m.def("available_isas", &available_isas);
+  m.def("set_isa", &set_isa, py::arg("name"));
+  m.def("set_num_threads", &set_num_threads, py::arg("n"));
+  m.def("get_num_threads", &num_threads);
+  m.def("apply", &apply, py::arg("name"), py::arg("x"), py::arg("alpha") = 0.0f,
+        py::arg("beta") = 0.0f);
+  m.def("control_word", &control_word);
+  m.def("fma_peak", &fma_peak, py::arg("seconds") = 0.05);
+  m.def("read_bandwidth", &read_bandwidth, py::arg("bytes"), py::arg("seconds") = 0.05);
+  m.def("build_info", &build_info);
+}
+
+}  // namespace weft

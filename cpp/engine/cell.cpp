@@ -1,0 +1,165 @@
+#include "engine/cell.h"
+
+#include <algorithm>
+#include <vector>
+
+namespace weft {
+namespace {
+
+// b_ih + b_hh in float32, as PyTorch's fast path adds them; absent is zero.
+std::vector<float> bias_sum(const CellWeights& w, std::int64_t n) {
+  std::vector<float> sum(n, 0.0f);
+  for (std::int64_t i = 0; i < n; ++i) {
+    if (w.bias_ih) sum[i] += w.bias_ih[i];
+    if (w.bias_hh) sum[i] += w.bias_hh[i];
+  }
+  return sum;
+}
+
+// ONNX's order i, o, f, one after another -> [panels][i, f, o][lanes].
+Buffer pack_peepholes(const float* p, std::int64_t H, int lanes) {
+  const std::int64_t panels = (H + lanes - 1) / lanes;
+  constexpr int kFrom[3] = {0, 2, 1};
+  Buffer packed(panels * 3 * lanes);
+  for (std::int64_t unit = 0; unit < H; ++unit) {
+    for (int gate = 0; gate < 3; ++gate) {
+      packed.data()[(unit / lanes * 3 + gate) * lanes + unit % lanes] = p[kFrom[gate] * H + unit];
+    }
+  }
+  return packed;
+}
+
+}  // namespace
+
+Cell::Cell(const KernelTable& table, const CellShape& shape, const CellWeights& w,
+           CellOptions options)
+    : table_(&table), shape_(shape), options_(options), zeros_(shape.state_size()) {
+  const std::int64_t H = shape.hidden_size;
+  const int lanes = table.lanes;
+  const Operand input{w.weight_ih, shape.input_size}, state{w.weight_hh, shape.state_size()};
+  std::vector<float> bias = bias_sum(w, gate_count(shape.mode) * H);
+  switch (shape.mode) {
+    case Mode::rnn:
+      main_ = Packed::plain(H, {input, state}, lanes);
+      break;
+    case Mode::lstm:
+      main_ = Packed::gated(H, {0, 1, 2, 3}, {input, state}, lanes);
+      if (shape.proj_size) {
+        projection_ = Packed::plain(shape.proj_size, {{w.weight_hr, H}}, lanes);
+      }
+      if (w.peepholes) {
+        peepholes_ = pack_peepholes(w.peepholes, H, lanes);
+        options_.peepholes = peepholes_.data();
+      }
+      break;
+    case Mode::gru:
+      if (shape.reset_after) {
+        // The candidate's two biases stay apart: b_hn is inside r (R h + b_hn).
+        main_ = Packed::gated(H, {0, 1, 2}, {input, state}, lanes);
+        for (std::int64_t u = 2 * H; u < 3 * H; ++u) bias[u] = w.bias_ih ? w.bias_ih[u] : 0.0f;
+        bias_hidden_ = Buffer(main_.panels() * lanes);
+        if (w.bias_hh) std::copy_n(w.bias_hh + 2 * H, H, bias_hidden_.data());
+      } else {
+        main_ = Packed::gated(H, {0, 1}, {input, state}, lanes);
+        candidate_ = Packed::gated(H, {2}, {input, state}, lanes);
+        bias_candidate_ = candidate_.pack_vector(bias.data());
+      }
+      break;
+  }
+  bias_ = main_.pack_vector(bias.data());
+}
+
+std::int64_t Cell::step_work() const {
+  const std::int64_t H = shape_.hidden_size, S = shape_.state_size();
+  return gate_count(shape_.mode) * H * (shape_.input_size + S) + shape_.proj_size * H;
+}
+
+std::int64_t Cell::first_unit(int index, int count) const {
+  const std::int64_t width = shape_.mode == Mode::rnn ? main_.vectors() * table_->lanes
+                                                      : table_->lanes;
+  return std::min(Part{index, count}.begin(main_.panels()) * width, shape_.hidden_size);
+}
+
+void Cell::input_part(std::int64_t rows, const float* const* x, float* const* sums,
+                      Part part) const {
+  LinearArgs a{};
+  a.rows = rows;
+  a.x = x;
+  a.out = sums;
+  a.columns = main_.sums();
+  a.k = shape_.input_size;
+  a.weights = main_.weights();
+  a.panel_stride = main_.panel_stride();
+  a.bias = bias_.data();
+  a.vectors = main_.vectors();
+  a.panel_begin = part.begin(main_.panels());
+  a.panel_end = part.end(main_.panels());
+  table_->linear(a);
+  if (!candidate_.panels()) return;
+  a.out_offset = main_.sums();  // the candidate's sums follow those of the gates
+  a.columns = candidate_.sums();
+  a.weights = candidate_.weights();
+  a.panel_stride = candidate_.panel_stride();
+  a.bias = bias_candidate_.data();
+  a.vectors = candidate_.vectors();
+  a.panel_begin = part.begin(candidate_.panels());
+  a.panel_end = part.end(candidate_.panels());
+  table_->linear(a);
+}
+
+StepArgs Cell::step_args(const StepRows& rows, const Packed& packed, const Buffer& bias,
+                         Part part) const {
+  StepArgs a{};
+  a.rows = rows.count;
+  a.x = rows.x;
+  a.partial = rows.partial;
+  a.h = rows.h;
+  a.blend = shape_.mode == Mode::gru ? rows.h : nullptr;
+  a.c = rows.c;
+  a.out = rows.out;
+  a.input_size = shape_.input_size;
+  a.state_size = shape_.state_size();
+  a.hidden_size = shape_.hidden_size;
+  a.weights = packed.weights();
+  a.panel_stride = packed.panel_stride();
+  a.bias = bias.data();
+  a.bias_hidden = bias_hidden_.data();
+  a.options = &options_;
+  a.panel_begin = part.begin(packed.panels());
+  a.panel_end = part.end(packed.panels());
+  return a;
+}
+
+void Cell::step(int phase, const StepRows& rows, Part part) const {
+  if (phase == 0) {
+    StepArgs a = step_args(rows, main_, bias_, part);
+    if (phases() == 2) a.out = rows.between;
+    if (candidate_.panels()) a.c = rows.update;
+    switch (shape_.mode) {
+      case Mode::rnn: return table_->rnn_step(a);
+      case Mode::lstm: return table_->lstm_step(a);
+      case Mode::gru: return candidate_.panels() ? table_->gru_gates(a) : table_->gru_step(a);
+    }
+  }
+  if (candidate_.panels()) {
+    StepArgs a = step_args(rows, candidate_, bias_candidate_, part);
+    a.h = rows.between;
+    a.c = rows.update;
+    a.partial_offset = main_.sums();
+    return table_->gru_candidate(a);
+  }
+  LinearArgs a{};
+  a.rows = rows.count;
+  a.x = rows.between;
+  a.out = rows.out;
+  a.columns = shape_.proj_size;
+  a.k = shape_.hidden_size;
+  a.weights = projection_.weights();
+  a.panel_stride = projection_.panel_stride();
+  a.vectors = projection_.vectors();
+  a.panel_begin = part.begin(projection_.panels());
+  a.panel_end = part.end(projection_.panels());
+  table_->linear(a);
+}
+
+}  // namespace weft

@@ -1,0 +1,96 @@
+// One layer in one direction: packed weights and the products that make a time step.
+#pragma once
+
+#include <cstdint>
+
+#include "engine/packed.h"
+#include "kernels/table.h"
+
+namespace weft {
+
+enum class Mode { rnn, lstm, gru };
+
+inline int gate_count(Mode mode) { return mode == Mode::rnn ? 1 : mode == Mode::lstm ? 4 : 3; }
+
+struct CellShape {
+  Mode mode;
+  std::int64_t input_size;   // I
+  std::int64_t hidden_size;  // H
+  std::int64_t proj_size;    // P, or 0: the state has H floats
+  bool reset_after;          // GRU
+
+  std::int64_t state_size() const { return proj_size ? proj_size : hidden_size; }
+};
+
+// PyTorch's layouts and gate orders (i, f, g, o and r, z, n). Null where absent.
+struct CellWeights {
+  const float* weight_ih;  // [G*H, I]
+  const float* weight_hh;  // [G*H, state_size]
+  const float* bias_ih;    // [G*H]
+  const float* bias_hh;    // [G*H]
+  const float* weight_hr;  // [P, H]
+  const float* peepholes;  // [3*H], order i, o, f as in ONNX
+};
+
+// A share of the panels: part `index` of `count`.
+struct Part {
+  int index, count;
+  std::int64_t begin(std::int64_t panels) const { return panels * index / count; }
+  std::int64_t end(std::int64_t panels) const { return panels * (index + 1) / count; }
+};
+
+// The rows of one time step.
+struct StepRows {
+  std::int64_t count;
+  const float* const* x;        // I floats; ignored where partial is given
+  const float* const* partial;  // input_sums() floats each: what input_part left; or null
+  const float* const* h;        // state_size floats
+  float* const* c;              // LSTM: H floats, updated in place
+  float* const* out;            // state_size floats
+  // Where a step is two dependent products: what the first leaves for the second, H floats a row.
+  // LSTM with projection: the unprojected output. GRU, reset before: r h, and z.
+  float* const* between;
+  float* const* update;
+};
+
+class Cell {
+ public:
+  Cell(const KernelTable& table, const CellShape& shape, const CellWeights& weights,
+       CellOptions options);
+  Cell(Cell&&) = default;
+  Cell& operator=(Cell&&) = default;
+
+  const CellShape& shape() const { return shape_; }
+  const float* zero_state() const { return zeros_.data(); }  // state_size floats
+  std::int64_t weight_bytes() const {
+    return main_.bytes() + candidate_.bytes() + projection_.bytes();
+  }
+  // Multiply-adds of one row in one step.
+  std::int64_t step_work() const;
+
+  // bias + W x for `rows` rows: input_sums() floats each, which a later step continues.
+  std::int64_t input_sums() const { return main_.sums() + candidate_.sums(); }
+  void input_part(std::int64_t rows, const float* const* x, float* const* sums, Part part) const;
+
+  // A step is one product, or two where the second needs all of the first: every thread of a team
+  // must have finished phase 0 before any begins phase 1.
+  int phases() const { return projection_.panels() || candidate_.panels() ? 2 : 1; }
+  void step(int phase, const StepRows& rows, Part part) const;
+
+  // The hidden units of a part: [begin, end) in the state c, for whoever prepares it.
+  std::int64_t first_unit(int index, int count) const;
+
+ private:
+  StepArgs step_args(const StepRows& rows, const Packed& packed, const Buffer& bias,
+                     Part part) const;
+
+  const KernelTable* table_;
+  CellShape shape_;
+  CellOptions options_;
+  Packed main_;        // [x; h] -> every gate; GRU reset-before: r and z
+  Packed candidate_;   // GRU reset-before: [x; r h] -> n
+  Packed projection_;  // LSTM: H -> P
+  Buffer bias_, bias_candidate_, bias_hidden_, peepholes_, zeros_;
+};
+
+}  // namespace weft

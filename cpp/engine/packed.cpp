@@ -1,0 +1,78 @@
+#include "engine/packed.h"
+
+#include <algorithm>
+
+namespace weft {
+
+Packed Packed::plain(std::int64_t outputs, std::initializer_list<Operand> operands, int lanes) {
+  Packed p;
+  p.outputs_ = outputs;
+  p.lanes_ = lanes;
+  p.vectors_ = kPlainVectors;
+  p.total_vectors_ = (outputs + lanes - 1) / lanes;
+  p.panels_ = (p.total_vectors_ + p.vectors_ - 1) / p.vectors_;
+  p.pack(operands);
+  return p;
+}
+
+Packed Packed::gated(std::int64_t units, std::vector<int> gates,
+                     std::initializer_list<Operand> operands, int lanes) {
+  Packed p;
+  p.outputs_ = units;
+  p.lanes_ = lanes;
+  p.vectors_ = static_cast<int>(gates.size());
+  p.gates_ = std::move(gates);
+  p.panels_ = (units + lanes - 1) / lanes;
+  p.total_vectors_ = p.panels_ * p.vectors_;
+  p.pack(operands);
+  return p;
+}
+
+int Packed::vectors_of(std::int64_t panel) const {
+  return static_cast<int>(std::min<std::int64_t>(vectors_, total_vectors_ - panel * vectors_));
+}
+
+std::int64_t Packed::output(std::int64_t panel, int vector, int lane) const {
+  if (gates_.empty()) {
+    const std::int64_t output = (panel * vectors_ + vector) * lanes_ + lane;
+    return output < outputs_ ? output : -1;
+  }
+  const std::int64_t unit = panel * lanes_ + lane;
+  return unit < outputs_ ? gates_[vector] * outputs_ + unit : -1;
+}
+
+void Packed::pack(std::initializer_list<Operand> operands) {
+  for (const Operand& operand : operands) depth_ += operand.k;
+  panel_stride_ = depth_ * vectors_ * lanes_;
+  weights_ = Buffer(panels_ * panel_stride_);
+  for (std::int64_t panel = 0; panel < panels_; ++panel) {
+    float* block = weights_.data() + panel * panel_stride_;
+    const int vectors = vectors_of(panel);
+    const std::int64_t step = static_cast<std::int64_t>(vectors) * lanes_;
+    for (const Operand& operand : operands) {
+      for (int v = 0; v < vectors; ++v) {
+        for (int lane = 0; lane < lanes_; ++lane) {
+          const std::int64_t from = output(panel, v, lane);
+          if (from < 0) continue;
+          const float* row = operand.weights + from * operand.k;
+          float* to = block + v * lanes_ + lane;
+          for (std::int64_t k = 0; k < operand.k; ++k) to[k * step] = row[k];
+        }
+      }
+      block += operand.k * step;
+    }
+  }
+}
+
+Buffer Packed::pack_vector(const float* values) const {
+  Buffer packed(total_vectors_ * lanes_);
+  for (std::int64_t i = 0; i < total_vectors_ * lanes_; ++i) {
+    const std::int64_t vector = i / lanes_;
+    const std::int64_t from = output(vector / vectors_, static_cast<int>(vector % vectors_),
+                                     static_cast<int>(i % lanes_));
+    if (from >= 0) packed.data()[i] = values[from];
+  }
+  return packed;
+}
+
+}  // namespace weft

@@ -1,0 +1,55 @@
+// Weights packed once into the panels that the kernels read (layout: kernels/table.h).
+#pragma once
+
+#include <cstdint>
+#include <initializer_list>
+#include <vector>
+
+#include "runtime/buffer.h"
+
+namespace weft {
+
+// One factor of a product: rows of `k` floats, one row per output.
+struct Operand {
+  const float* weights;  // [outputs, k], row-major
+  std::int64_t k;
+};
+
+class Packed {
+ public:
+  Packed() = default;
+
+  // Outputs as they come: panels of `kPlainVectors` vectors.
+  static Packed plain(std::int64_t outputs, std::initializer_list<Operand> operands, int lanes);
+
+  // Outputs grouped by unit: a panel has, for `lanes` units, one vector per entry of `gates`; gate g
+  // of unit u is row g * units + u of every operand.
+  static Packed gated(std::int64_t units, std::vector<int> gates,
+                      std::initializer_list<Operand> operands, int lanes);
+
+  // A vector with one float per output (a bias), in the layout of the sums.
+  Buffer pack_vector(const float* values) const;
+
+  const float* weights() const { return weights_.data(); }
+  std::int64_t bytes() const { return weights_.size() * static_cast<std::int64_t>(sizeof(float)); }
+  std::int64_t panel_stride() const { return panel_stride_; }
+  std::int64_t panels() const { return panels_; }
+  int vectors() const { return vectors_; }
+  std::int64_t sums() const { return total_vectors_ * lanes_; }  // floats of one row of sums
+  std::int64_t depth() const { return depth_; }
+
+  static constexpr int kPlainVectors = 4;
+
+ private:
+  void pack(std::initializer_list<Operand> operands);
+  // The output that a lane of a vector of a panel computes, or -1 for padding.
+  std::int64_t output(std::int64_t panel, int vector, int lane) const;
+  int vectors_of(std::int64_t panel) const;
+
+  Buffer weights_;
+  std::vector<int> gates_;  // empty: plain
+  std::int64_t outputs_ = 0, panels_ = 0, total_vectors_ = 0, depth_ = 0, panel_stride_ = 0;
+  int vectors_ = 0, lanes_ = 0;
+};
+
+}  // namespace weft

@@ -1,0 +1,60 @@
+// A recurrent net: L layers of one or two directions. Immutable once packed, so that any number of
+// threads may run it at the same time.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "engine/cell.h"
+#include "engine/sequence.h"
+
+namespace weft {
+
+enum class Direction { forward, reverse, bidirectional };
+
+// Arrays of one run; states are [L*D, B, ...], contiguous. Null where absent.
+struct RunArgs {
+  std::int64_t T, B;
+  const float* x;  // [T, B, I] with strides in floats, the last axis contiguous
+  std::int64_t x_t, x_b;
+  float* y;  // [T, B, D * state_size] likewise
+  std::int64_t y_t, y_b;
+  const float* h_0;
+  const float* c_0;
+  float* h_n;  // may be h_0
+  float* c_n;  // LSTM; may be c_0
+  const std::int64_t* lengths;  // [B], 0 <= length <= T
+  const std::uint8_t* mask;     // [B, T]
+  const std::uint8_t* resets;   // [T, B]
+  const float* reset_h;
+  const float* reset_c;
+};
+
+// Reused from run to run by whoever wants no allocation.
+struct RunBuffers {
+  Workspace workspaces[2];
+  Buffer layers[2];  // outputs between layers, in turn
+};
+
+class Recurrent {
+ public:
+  // `cells`: layer by layer, in each forward then reverse.
+  Recurrent(Direction direction, std::vector<Cell> cells);
+
+  int directions() const { return direction_ == Direction::bidirectional ? 2 : 1; }
+  std::int64_t layers() const { return static_cast<std::int64_t>(cells_.size()) / directions(); }
+  const Cell& cell(std::int64_t i) const { return cells_[i]; }
+  Direction direction() const { return direction_; }
+  std::int64_t output_size() const { return directions() * cells_[0].shape().state_size(); }
+  std::int64_t weight_bytes() const;
+
+  // Every size and pointer in `args` has been checked by the caller.
+  void run(const RunArgs& args, RunBuffers& buffers, Interrupt& interrupt) const;
+
+ private:
+  Direction direction_;
+  std::vector<Cell> cells_;
+};
+
+}  // namespace weft

@@ -1,0 +1,45 @@
+// The carried state of B independent rows and everything a step needs, allocated once.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+
+#include "engine/recurrent.h"
+
+namespace weft {
+
+class Stream {
+ public:
+  // Throws std::bad_alloc; the caller has checked that the sizes do not overflow.
+  Stream(std::shared_ptr<const Recurrent> net, std::int64_t batch);
+
+  const Recurrent& net() const { return *net_; }
+  std::int64_t batch() const { return batch_; }
+  bool has_c() const { return c_.size() > 0; }
+
+  // x [T, B, I] and y [T, B, state_size] with strides in floats. The state is unchanged when it was
+  // interrupted: returns false then.
+  bool run(std::int64_t T, const float* x, std::int64_t x_t, std::int64_t x_b, float* y,
+           std::int64_t y_t, std::int64_t y_b, Interrupt& interrupt);
+
+  // Sets the rows where `rows` [B] is true (null: all) to h [L, B, state_size], c [L, B, H] (null:
+  // zero).
+  void set(const std::uint8_t* rows, const float* h, const float* c);
+  void get(float* h, float* c);
+
+  std::int64_t h_size() const { return net_->layers() * batch_ * state_size(); }
+  std::int64_t c_size() const { return has_c() ? net_->layers() * batch_ * hidden_size() : 0; }
+
+ private:
+  std::int64_t state_size() const { return net_->cell(0).shape().state_size(); }
+  std::int64_t hidden_size() const { return net_->cell(0).shape().hidden_size; }
+
+  std::shared_ptr<const Recurrent> net_;
+  std::int64_t batch_;
+  Buffer h_, c_, backup_;
+  RunBuffers buffers_;
+  std::mutex mutex_;  // two Python threads on one stream take turns
+};
+
+}  // namespace weft

@@ -1,0 +1,28 @@
+// The one translation unit of an ISA level: compiled once per level by cmake/Isa.cmake.
+#include "kernels/epilogue_gru.h"
+#include "kernels/epilogue_lstm.h"
+#include "kernels/epilogue_rnn.h"
+#include "kernels/linear.h"
+#include "kernels/machine.h"
+
+#define WEFT_STRING(x) WEFT_STRING_(x)
+#define WEFT_STRING_(x) #x
+
+namespace weft::WEFT_ISA {
+
+void fill(KernelTable& t) {
+  t.isa = WEFT_STRING(WEFT_ISA);
+  t.lanes = kLanes;
+  t.linear = linear;
+  t.rnn_step = rnn_step;
+  t.lstm_step = lstm_step;
+  t.gru_step = gru_step;
+  t.gru_gates = gru_gates;
+  t.gru_candidate = gru_candidate;
+  t.apply = apply;
+  t.fma_loop = fma_loop;
+  t.fma_flops = kFmaFlops;
+  t.read_loop = read_loop;
+}
+
+}  // namespace weft::WEFT_ISA

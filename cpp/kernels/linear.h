@@ -1,0 +1,59 @@
+// out[m, n] = bias[n] + sum_k x[m, k] w[n, k], stored as it is.
+//
+// Used for the input part of a chunk of time steps (columns padded: the panel layout is kept, and the
+// step continues the sums), for the LSTM's projection and for functional.linear.
+#pragma once
+
+#include "kernels/gemm.h"
+
+namespace weft::WEFT_ISA {
+namespace {
+
+template <int V>
+struct LinearTile {
+  template <int R, int P>
+  static void tile(const LinearArgs& a, std::int64_t row, std::int64_t panel) {
+    const std::int64_t width = static_cast<std::int64_t>(a.vectors) * kLanes;  // of a full panel
+    Vec acc[R][P * V] = {};
+    if (a.bias) {
+#pragma GCC unroll 8
+      for (int i = 0; i < P * V; ++i) {
+        const Vec bias = load(a.bias + panel * width + i * kLanes);
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r) acc[r][i] = bias;
+      }
+    }
+    accumulate<R, P, V, V, V - 1>(acc, a.x + row, a.k, a.weights + panel * a.panel_stride,
+                                  a.panel_stride);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      float* out = a.out[row + r] + a.out_offset;
+#pragma GCC unroll 8
+      for (int i = 0; i < P * V; ++i) {
+        const std::int64_t column = panel * width + i * kLanes;
+        store_up_to(out + column, acc[r][i], a.columns - column);
+      }
+    }
+  }
+};
+
+void linear_panels(const LinearArgs& a, int vectors, std::int64_t begin, std::int64_t end) {
+  switch (vectors) {
+    case 1: return for_each_tile<LinearTile<1>>(a, begin, end);
+    case 2: return for_each_tile<LinearTile<2>>(a, begin, end);
+    case 3: return for_each_tile<LinearTile<3>>(a, begin, end);
+    case 4: return for_each_tile<LinearTile<4>>(a, begin, end);
+  }
+}
+
+// Full panels, then the narrow last one where it belongs to this call.
+void linear(const LinearArgs& a) {
+  const std::int64_t total = (a.columns + kLanes - 1) / kLanes;  // vectors in all
+  const std::int64_t full = total / a.vectors;
+  const std::int64_t end = a.panel_end < full ? a.panel_end : full;
+  if (a.panel_begin < end) linear_panels(a, a.vectors, a.panel_begin, end);
+  if (a.panel_end > full) linear_panels(a, static_cast<int>(total % a.vectors), full, full + 1);
+}
+
+}  // namespace
+}  // namespace weft::WEFT_ISA

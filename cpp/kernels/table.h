@@ -1,0 +1,111 @@
+// Every kernel's signature and contract. A KernelTable is filled by `portable` and then overridden
+// by each higher ISA level that the CPU has; block sizes travel with the kernels that expect them.
+//
+// Packed weights. The outputs of a product are cut into panels of `vectors` x `lanes` columns,
+// stored k-major: panel p, step k, vector v, lane l at
+//
+//     weights[((p * depth + k) * vectors + v) * lanes + l]
+//
+// `depth` counts the rows of all the operands that a panel multiplies one after another (input, then
+// state), so that a single time step reads one contiguous stream. In a gated cell the vectors of a
+// panel are the gates of the same `lanes` hidden units. Columns beyond the last output are zero.
+// Where the outputs are not gated, the last panel may have fewer vectors and is stored that narrow.
+//
+// Rows are reached through arrays of row pointers, so that strides, batch_first, reversed time and
+// ragged batches cost no copy and no second code path. No kernel reads or writes past the last float
+// of a row. Every output element is accumulated over k upwards by one thread, whatever the number of
+// rows: results do not depend on the batch.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace weft {
+
+// The activations of the ONNX recurrent operators, with the meaning of alpha and beta there.
+enum class Function : int {
+  linear,
+  tanh,
+  sigmoid,
+  relu,
+  hard_sigmoid,      // max(0, min(1, alpha x + beta))
+  softsign,          // x / (1 + |x|)
+  softplus,          // log(1 + e^x)
+  elu,               // x >= 0 ? x : alpha (e^x - 1)
+  leaky_relu,        // x >= 0 ? x : alpha x
+  affine,            // alpha x + beta
+  thresholded_relu,  // x > alpha ? x : 0
+  scaled_tanh,       // alpha tanh(beta x)
+  exp,
+  log1p,  // of [0, 1]
+  erf,
+};
+
+struct Activation {
+  Function function;
+  float alpha, beta;
+};
+
+struct CellOptions {
+  Activation f;       // gates
+  Activation g;       // candidate; the only one of an RNN
+  Activation h;       // LSTM output
+  float clip;         // > 0: pre-activations are clipped to [-clip, clip]
+  bool input_forget;  // LSTM: f = 1 - i
+  // LSTM: [panels][i, f, o][lanes], or null. i and f see the old c, o sees the new one.
+  const float* peepholes;
+};
+
+// out[m, n] = bias[n] + sum_k x[m, k] w[n, k]
+struct LinearArgs {
+  std::int64_t rows;
+  const float* const* x;  // [rows] of K floats
+  float* const* out;      // [rows] of `columns` floats, from out_offset on
+  std::int64_t out_offset;
+  std::int64_t columns;   // N; or the padded panels * vectors * lanes, to keep the panel layout
+  std::int64_t k;
+  const float* weights;
+  std::int64_t panel_stride;  // floats from one panel to the next
+  const float* bias;          // [panels][vectors][lanes], or null
+  int vectors;                // of every panel but perhaps the last
+  std::int64_t panel_begin, panel_end;
+};
+
+// One time step of a cell: out = cell(x, h, c), over the panels [panel_begin, panel_end).
+struct StepArgs {
+  std::int64_t rows;
+  const float* const* x;        // [rows] of I floats; null where `partial` has the input part
+  const float* const* partial;  // [rows] of panels * vectors * lanes: bias + W x, in panel layout,
+  std::int64_t partial_offset;  // from here on
+  const float* const* h;        // [rows] of the previous state, P floats
+  const float* const* blend;    // GRU: [rows] of H floats of the previous state; LSTM: null
+  float* const* c;              // [rows] of H floats: LSTM's cell, in place; gru_gates: z out;
+                                // gru_candidate: z in
+  float* const* out;            // [rows] of H floats; never overlaps x, h or blend of any row
+  std::int64_t input_size, state_size, hidden_size;  // I, P, H
+  const float* weights;
+  std::int64_t panel_stride;
+  const float* bias;         // [panels][vectors][lanes]
+  const float* bias_hidden;  // gru_step: b_hn [panels][lanes]
+  const CellOptions* options;
+  std::int64_t panel_begin, panel_end;
+};
+
+struct KernelTable {
+  const char* isa;
+  int lanes;
+  void (*linear)(const LinearArgs&);
+  void (*rnn_step)(const StepArgs&);       // out = g(W x + R h + b)
+  void (*lstm_step)(const StepArgs&);      // gates i, f, g, o
+  void (*gru_step)(const StepArgs&);       // gates r, z, n; n = g(W x + b + r (R h + b_hn))
+  void (*gru_gates)(const StepArgs&);      // reset before the product: out = r h, c = z
+  void (*gru_candidate)(const StepArgs&);  // n = g(W x + b + R h), h being r h; out = blend(n)
+  // y[i] = f(x[i]); y may be x.
+  void (*apply)(Activation f, const float* x, float* y, std::int64_t n);
+  // The machine's limits. Both return a number that keeps the work alive.
+  float (*fma_loop)(std::int64_t rounds);  // fma_flops FLOPs per round
+  int fma_flops;
+  float (*read_loop)(const float* p, std::int64_t floats);  // floats: a multiple of 1024
+};
+
+}  // namespace weft

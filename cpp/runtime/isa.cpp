@@ -1,0 +1,103 @@
+#include "runtime/isa.h"
+
+#include <atomic>
+#include <cstdlib>
+#include <stdexcept>
+
+namespace weft {
+
+namespace portable {
+void fill(KernelTable&);
+}
+#if defined(WEFT_HAS_avx2)
+namespace avx2 {
+void fill(KernelTable&);
+}
+namespace avx512 {
+void fill(KernelTable&);
+}
+#endif
+
+namespace {
+
+struct Level {
+  const char* name;
+  void (*fill)(KernelTable&);
+  bool (*supported)();
+};
+
+// libgcc's and compiler-rt's detection look at the CPU and at what the OS saves (XGETBV).
+#if defined(WEFT_HAS_avx2)
+bool has_avx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+         __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+}
+bool has_avx512() {
+  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vl");
+}
+#endif
+
+// Lowest first: a table is built by filling every level up to the one asked for, so that a level
+// only overrides what it improves. A single feature (avx512_bf16, avx512_vnni) is one more line.
+const Level kLevels[] = {
+    {"portable", portable::fill, [] { return true; }},
+#if defined(WEFT_HAS_avx2)
+    {"avx2", avx2::fill, has_avx2},
+    {"avx512", avx512::fill, has_avx512},
+#endif
+};
+
+struct Tables {
+  KernelTable table[std::size(kLevels)];
+  int count = 0;
+  Tables() {
+    KernelTable t{};
+    for (const Level& level : kLevels) {
+      if (!level.supported()) break;
+      level.fill(t);
+      table[count++] = t;
+    }
+  }
+};
+
+const Tables& tables() {
+  static const Tables all;
+  return all;
+}
+
+const KernelTable& find(const std::string& isa, const std::string& who) {
+  std::string known;
+  for (int i = 0; i < tables().count; ++i) {
+    if (tables().table[i].isa == isa) return tables().table[i];
+    known += (i ? ", " : "") + std::string(tables().table[i].isa);
+  }
+  throw std::invalid_argument(who + " is '" + isa + "', expected one this CPU and build have: " +
+                              known);
+}
+
+std::atomic<const KernelTable*> active{nullptr};
+
+}  // namespace
+
+std::vector<std::string> available_isas() {
+  std::vector<std::string> names;
+  for (int i = 0; i < tables().count; ++i) names.emplace_back(tables().table[i].isa);
+  return names;
+}
+
+const KernelTable& kernels() {
+  const KernelTable* table = active.load(std::memory_order_acquire);
+  if (!table) {
+    const char* forced = std::getenv("WEFT_ISA");
+    table = forced && *forced ? &find(forced, "WEFT_ISA")
+                              : &tables().table[tables().count - 1];
+    active.store(table, std::memory_order_release);
+  }
+  return *table;
+}
+
+void set_isa(const std::string& isa) { active.store(&find(isa, "isa"), std::memory_order_release); }
+
+}  // namespace weft

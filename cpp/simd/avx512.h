@@ -1,0 +1,20 @@
+// x86-64-v4: 16 lanes, 32 registers, masked loads and stores. Included by simd.h only.
+#pragma once
+
+namespace weft::WEFT_ISA {
+namespace {
+
+WEFT_INLINE Vec broadcast(float x) { return _mm512_set1_ps(x); }
+WEFT_INLINE Vec fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
+WEFT_INLINE Vec min(Vec a, Vec b) { return _mm512_min_ps(a, b); }
+WEFT_INLINE Vec max(Vec a, Vec b) { return _mm512_max_ps(a, b); }
+
+WEFT_INLINE Vec load_partial(const float* p, int n) {
+  return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), p);
+}
+WEFT_INLINE void store_partial(float* p, Vec v, int n) {
+  _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1), v);
+}
+
+}  // namespace
+}  // namespace weft::WEFT_ISA

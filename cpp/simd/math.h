@@ -1,0 +1,112 @@
+// exp, tanh, sigmoid, erf, log1p: written once over simd.h, the same polynomials on every ISA.
+//
+// Coefficients: cpp/simd/fit_constants.py (minimax by Lawson's algorithm). The reduction
+// x = n ln2 + r with ln2 in two parts is Cody and Waite's (Software Manual for the Elementary
+// Functions, 1980). NaN in gives NaN out, infinities give the limits; results below the smallest
+// normal number are flushed to zero under the runtime's guard. Maximum errors are asserted, in ULP,
+// by tests/test_activation.py.
+#pragma once
+
+#include "simd/simd.h"
+
+namespace weft::WEFT_ISA {
+namespace {
+
+// e^x = scale * (1 + tail), |tail| < 0.42: callers that need e^x - 1 lose nothing to cancellation.
+struct ExpParts {
+  Vec scale, tail;
+};
+
+// x in [-88, 88] or NaN.
+WEFT_INLINE ExpParts exp_parts(Vec x) {
+  // 1.5 * 2^23: adding it leaves round(x / ln2) in the low bits of the sum.
+  const Vec shifter = broadcast(0x1.8p23f);
+  const Vec shifted = fma(x, broadcast(0x1.715476p0f), shifter);  // 1 / ln2
+  const Vec n = shifted - shifter;
+  Vec r = fma(n, broadcast(-0x1.62e4p-1f), x);          // ln2, high part: 15 bits, n * it is exact
+  r = fma(n, broadcast(-0x1.7f7d1cp-20f), r);           // ln2, low part
+  const Vec scale = as_floats((as_ints(shifted) << 23) + as_ints(broadcast(1.0f)));
+  Vec p = broadcast(0x1.6bec08p-10f);
+  p = fma(p, r, broadcast(0x1.122768p-7f));
+  p = fma(p, r, broadcast(0x1.555674p-5f));
+  p = fma(p, r, broadcast(0x1.5554bp-3f));
+  p = fma(p, r, broadcast(0x1.fffffep-2f));
+  return {scale, fma(p, r * r, r)};
+}
+
+WEFT_INLINE Vec clamp(Vec low, Vec high, Vec x) { return min(high, max(low, x)); }
+
+// e^x. Above 88.72 the true value exceeds float32; below -87.34 it is under the smallest normal.
+WEFT_INLINE Vec exp(Vec x) {
+  const ExpParts e = exp_parts(clamp(broadcast(-88.0f), broadcast(88.0f), x));
+  Vec y = fma(e.scale, e.tail, e.scale);
+  // Between 88 and the overflow the result is e^88 times e^(x - 88), by the same polynomial.
+  const Vec over = clamp(broadcast(0.0f), broadcast(1.0f), x - broadcast(88.0f));
+  const ExpParts rest = exp_parts(over);
+  y = x > broadcast(88.0f) ? y * fma(rest.scale, rest.tail, rest.scale) : y;
+  return x < broadcast(-87.33654f) ? Vec{} : y;
+}
+
+// e^x - 1.
+WEFT_INLINE Vec expm1(Vec x) {
+  // Below -17.4 the result is -1 to the last bit; above 88 callers have no use for the difference.
+  const ExpParts e = exp_parts(clamp(broadcast(-18.0f), broadcast(88.0f), x));
+  return fma(e.scale, e.tail, e.scale - broadcast(1.0f));
+}
+
+// 1 / (1 + e^-x).
+WEFT_INLINE Vec sigmoid(Vec x) {
+  const ExpParts e = exp_parts(clamp(broadcast(-88.0f), broadcast(88.0f), -x));
+  return broadcast(1.0f) / (broadcast(1.0f) + fma(e.scale, e.tail, e.scale));
+}
+
+// tanh(x) = sign(x) u / (u + 2) with u = e^(2|x|) - 1; odd to the last bit.
+WEFT_INLINE Vec tanh(Vec x) {
+  const ExpParts e = exp_parts(min(broadcast(19.0f), abs(x + x)));  // tanh(9.02) rounds to 1
+  const Vec u = fma(e.scale, e.tail, e.scale - broadcast(1.0f));
+  return copysign(u / (u + broadcast(2.0f)), x);
+}
+
+// log(1 + y) for y in [0, 1]: 2 atanh(s) with s = y / (2 + y) <= 1/3.
+WEFT_INLINE Vec log1p_unit(Vec y) {
+  const Vec s = y / (broadcast(2.0f) + y);
+  const Vec z = s * s;
+  Vec p = broadcast(0x1.f1aee2p-3f);
+  p = fma(p, z, broadcast(0x1.b6d6a4p-3f));
+  p = fma(p, z, broadcast(0x1.250972p-2f));
+  p = fma(p, z, broadcast(0x1.9996a8p-2f));
+  p = fma(p, z, broadcast(0x1.555558p-1f));
+  return fma(p * z, s, s + s);
+}
+
+// log(1 + e^x) = max(x, 0) + log(1 + e^-|x|).
+WEFT_INLINE Vec softplus(Vec x) {
+  return max(broadcast(0.0f), x) + log1p_unit(exp(-abs(x)));
+}
+
+// erf(x): x + x P(x^2) below 0.92, 1 - e^(-t - t Q(t)) with t = |x| above.
+WEFT_INLINE Vec erf(Vec x) {
+  const Vec t = min(broadcast(4.0f), abs(x));
+  const Vec z = t * t;
+  Vec p = broadcast(0x1.5cd0e8p-14f);
+  p = fma(p, z, broadcast(-0x1.aa3e0cp-11f));
+  p = fma(p, z, broadcast(0x1.54c7d4p-8f));
+  p = fma(p, z, broadcast(-0x1.b80e8ep-6f));
+  p = fma(p, z, broadcast(0x1.ce2e0ap-4f));
+  p = fma(p, z, broadcast(-0x1.812742p-2f));
+  p = fma(p, z, broadcast(0x1.06eba8p-3f));
+  const Vec small = fma(p, t, t);
+  Vec q = broadcast(0x1.57514ap-18f);
+  q = fma(q, t, broadcast(-0x1.90817ap-15f));
+  q = fma(q, t, broadcast(-0x1.438d2p-15f));
+  q = fma(q, t, broadcast(0x1.7c12a4p-9f));
+  q = fma(q, t, broadcast(-0x1.72afa2p-6f));
+  q = fma(q, t, broadcast(0x1.aef6fp-4f));
+  q = fma(q, t, broadcast(0x1.4573d4p-1f));
+  q = fma(q, t, broadcast(0x1.07436ap-3f));
+  const Vec large = -expm1(-fma(q, t, t));
+  return copysign(t < broadcast(0.92f) ? small : large, x);
+}
+
+}  // namespace
+}  // namespace weft::WEFT_ISA

@@ -1,0 +1,30 @@
+// 16-byte vectors that every x86-64 (SSE2) and aarch64 (NEON) CPU has. Included by simd.h only.
+#pragma once
+
+namespace weft::WEFT_ISA {
+namespace {
+
+WEFT_INLINE Vec broadcast(float x) { return Vec{x, x, x, x}; }
+
+WEFT_INLINE Vec fma(Vec a, Vec b, Vec c) {
+#if defined(__aarch64__)
+  return vfmaq_f32(c, a, b);
+#else
+  return a * b + c;  // SSE2 has no fused form, and libm's is a hundred times slower
+#endif
+}
+
+WEFT_INLINE Vec min(Vec a, Vec b) { return a < b ? a : b; }
+WEFT_INLINE Vec max(Vec a, Vec b) { return a > b ? a : b; }
+
+WEFT_INLINE Vec load_partial(const float* p, int n) {
+  Vec v{};
+  for (int i = 0; i < n; ++i) v[i] = p[i];
+  return v;
+}
+WEFT_INLINE void store_partial(float* p, Vec v, int n) {
+  for (int i = 0; i < n; ++i) p[i] = v[i];
+}
+
+}  // namespace
+}  // namespace weft::WEFT_ISA

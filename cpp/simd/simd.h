@@ -1,0 +1,84 @@
+// What a vector is. Compiled once per ISA level, inside namespace weft::<isa> and an unnamed
+// namespace: nothing here may be shared between object files built with different -m flags.
+//
+// Vec and Ints are GCC/Clang vector extensions, so + - * / < & << and ?: work lane by lane on every
+// ISA. What the extension lacks comes from one small backend header per ISA:
+//
+//   fma(a, b, c)            a * b + c; one rounding where the hardware has it (portable x86: two)
+//   min(a, b), max(a, b)    b where either is NaN, as x86 does: put the value that may be NaN second
+//   broadcast(x)            x in every lane
+//   load_partial(p, n)      0 <= n <= kLanes floats, zeros above; never touches memory past p + n
+//   store_partial(p, v, n)  the counterpart
+//
+// load and store take any float-aligned address.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#if defined(WEFT_ISA_avx512) || defined(WEFT_ISA_avx2)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+// Small functions on registers must vanish into their callers at every optimisation level.
+#define WEFT_INLINE inline __attribute__((always_inline))
+
+namespace weft::WEFT_ISA {
+namespace {
+
+#if defined(WEFT_ISA_avx512)
+constexpr int kLanes = 16;
+#elif defined(WEFT_ISA_avx2)
+constexpr int kLanes = 8;
+#else
+constexpr int kLanes = 4;
+#endif
+
+typedef float Vec __attribute__((vector_size(kLanes * sizeof(float))));
+typedef std::int32_t Ints __attribute__((vector_size(kLanes * sizeof(float))));
+typedef float LooseVec
+    __attribute__((vector_size(kLanes * sizeof(float)), aligned(alignof(float)), may_alias));
+
+WEFT_INLINE Vec load(const float* p) { return *reinterpret_cast<const LooseVec*>(p); }
+WEFT_INLINE void store(float* p, Vec v) { *reinterpret_cast<LooseVec*>(p) = v; }
+
+WEFT_INLINE Ints as_ints(Vec v) { return reinterpret_cast<Ints>(v); }
+WEFT_INLINE Vec as_floats(Ints v) { return reinterpret_cast<Vec>(v); }
+
+}  // namespace
+}  // namespace weft::WEFT_ISA
+
+#if defined(WEFT_ISA_avx512)
+#include "simd/avx512.h"
+#elif defined(WEFT_ISA_avx2)
+#include "simd/avx2.h"
+#else
+#include "simd/portable.h"
+#endif
+
+namespace weft::WEFT_ISA {
+namespace {
+
+// n may exceed the vector: the tail of a row and its body are the same call.
+WEFT_INLINE Vec load_up_to(const float* p, std::int64_t n) {
+  return n >= kLanes ? load(p) : load_partial(p, static_cast<int>(n));
+}
+WEFT_INLINE void store_up_to(float* p, Vec v, std::int64_t n) {
+  if (n >= kLanes) {
+    store(p, v);
+  } else {
+    store_partial(p, v, static_cast<int>(n));
+  }
+}
+
+WEFT_INLINE Vec abs(Vec x) { return as_floats(as_ints(x) & ~as_ints(broadcast(-0.0f))); }
+WEFT_INLINE Vec copysign(Vec magnitude, Vec sign) {
+  const Ints mask = as_ints(broadcast(-0.0f));
+  return as_floats((as_ints(magnitude) & ~mask) | (as_ints(sign) & mask));
+}
+
+}  // namespace
+}  // namespace weft::WEFT_ISA
