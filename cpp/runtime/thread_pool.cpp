@@ -47,6 +47,9 @@ class Event {
       wake_.notify_all();
     }
   }
+  void wait_until(std::uint64_t wanted) {
+    for (std::uint64_t now = value(); now != wanted;) now = wait_past(now);
+  }
   bool anyone_asleep() const { return sleepers_.load(std::memory_order_relaxed) > 0; }
   // Returns the new value once it differs from `seen`.
   std::uint64_t wait_past(std::uint64_t seen) {
@@ -69,6 +72,8 @@ class Event {
   std::condition_variable wake_;
 };
 
+using Clock = std::chrono::steady_clock;
+
 class Pool {
  public:
   bool try_acquire() { return !busy_.exchange(true, std::memory_order_acquire); }
@@ -76,61 +81,100 @@ class Pool {
     last_use_ = Clock::now();
     busy_.store(false, std::memory_order_release);
   }
-  bool worth_waking(double microseconds) const {
-    return microseconds > kWakeMicroseconds || (workers_ > 0 && !start_.anyone_asleep()) ||
-           Clock::now() - last_use_ < std::chrono::microseconds(kWakeMicroseconds);
+
+  // Calls for `count` workers and returns how many answered in time.
+  int assemble(int count, double microseconds) {
+    if (!worth_waking(microseconds)) return 0;
+    grow(count);
+    count = std::min(count, workers_);
+    ++job_;
+    roster_.store(job_ * kRoster + kOpen, std::memory_order_release);
+    call_event_.change(job_);
+    // Awake, a worker answers within half a microsecond. Waking takes tens of them: a long job waits
+    // for that, as long as it stands to gain.
+    const auto start = Clock::now();
+    const auto patience = std::chrono::duration<double, std::micro>(
+        std::min(kMostPatience, std::max(kLeastPatience, microseconds * kPatience)));
+    while (static_cast<int>(roster_.load(std::memory_order_acquire) % kOpen) < count &&
+           Clock::now() - start < patience) {
+      for (int i = 0; i < 16; ++i) pause();
+    }
+    // Closed: who comes later finds another word and goes back to wait.
+    return static_cast<int>(roster_.exchange(0, std::memory_order_acq_rel) % kOpen);
   }
 
-  // Makes sure of `count` workers; returns how many there are (the system may refuse more).
-  int grow(int count) {
+  // Runs work(0) here and work(1) ... work(helpers) on the workers that answered.
+  void run(int helpers, void (*call)(void*, int), void* work) {
+    call_ = call;
+    work_ = work;
+    pending_.store(helpers, std::memory_order_relaxed);
+    const std::uint64_t before = done_event_.value();
+    go_event_.change(job_);
+    if (call) call(work, 0);
+    if (helpers) done_event_.wait_past(before);
+  }
+
+ private:
+  static constexpr std::uint64_t kRoster = 1 << 16, kOpen = 1 << 15;  // > set_num_threads' limit
+  static constexpr double kWakeMicroseconds = 100;  // futex wake to first instruction, twice over
+  static constexpr double kLeastPatience = 2, kMostPatience = 200, kPatience = 0.1;
+
+  // A short job is not worth a wake-up, unless calls follow one another closely.
+  bool worth_waking(double microseconds) const {
+    const std::chrono::duration<double, std::micro> since = Clock::now() - last_use_;
+    return microseconds > kWakeMicroseconds || since.count() < kWakeMicroseconds ||
+           (workers_ > 0 && !call_event_.anyone_asleep());
+  }
+
+  // The system may refuse threads; what there is will do.
+  void grow(int count) {
     while (workers_ < count) {
       try {
-        std::thread([this, index = workers_ + 1, seen = start_.value()] { work(index, seen); })
-            .detach();
+        std::thread([this, seen = call_event_.value()] { serve(seen); }).detach();
         ++workers_;
       } catch (const std::system_error&) {
         break;
       }
     }
-    return workers_;
   }
 
-  void run(int threads, void (*call)(void*, int), void* work) {
-    call_ = call;
-    work_ = work;
-    pending_.store(threads - 1, std::memory_order_relaxed);
-    const std::uint64_t before = done_.value();
-    start_.change((start_.value() / kThreads + 1) * kThreads + threads);
-    call(work, 0);
-    done_.wait_past(before);
-  }
-
- private:
-  static constexpr std::uint64_t kThreads = 1 << 16;  // more than set_num_threads allows
-
-  void work(int index, std::uint64_t seen) {
+  void serve(std::uint64_t seen) {
     const FlushToZero guard;
     for (;;) {
-      seen = start_.wait_past(seen);
-      // A worker that is not part of the job may be late and must not look at it.
-      if (index >= static_cast<int>(seen % kThreads)) continue;
-      call_(work_, index);
-      if (pending_.fetch_sub(1, std::memory_order_acq_rel) == 1) done_.change(done_.value() + 1);
+      seen = call_event_.wait_past(seen);
+      const int index = answer(seen);
+      if (index == 0) continue;
+      go_event_.wait_until(seen);
+      if (call_) call_(work_, index);
+      if (pending_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+        done_event_.change(done_event_.value() + 1);
+      }
     }
   }
 
-  using Clock = std::chrono::steady_clock;
-  static constexpr int kWakeMicroseconds = 100;  // futex wake to first instruction, twice over
+  // Puts this worker on the roster of the job: its place from 1 on, or 0 when the roster is closed.
+  int answer(std::uint64_t job) {
+    std::uint64_t roster = roster_.load(std::memory_order_acquire);
+    while (roster / kRoster == job && roster % kRoster >= kOpen) {
+      if (roster_.compare_exchange_weak(roster, roster + 1, std::memory_order_acq_rel)) {
+        return static_cast<int>(roster % kOpen) + 1;
+      }
+    }
+    return 0;
+  }
 
   std::atomic<bool> busy_{false};
+  // Under the lease only:
   Clock::time_point last_use_{};
-  int workers_ = 0;  // changed under a lease only
-  // The job, written before start_ changes.
+  int workers_ = 0;
+  std::uint64_t job_ = 0;
+  // The job, written before go_event_ changes.
   void (*call_)(void*, int) = nullptr;
   void* work_ = nullptr;
   std::atomic<int> pending_{0};
-  Event start_;  // number of the job * kThreads + its threads: one word, so that they belong together
-  Event done_;
+  std::atomic<std::uint64_t> roster_{0};  // job * kRoster + kOpen + answers; 0: closed
+  Event call_event_, go_event_;           // number of the job
+  Event done_event_;
 };
 
 std::atomic<Pool*> pool{nullptr};
@@ -187,21 +231,22 @@ bool Barrier::wait(bool stop) {
 
 Lease::Lease(int threads, double microseconds) {
   if (threads <= 1 || !the_pool().try_acquire()) return;
-  if (the_pool().worth_waking(microseconds)) {
-    size_ = 1 + std::min(threads - 1, the_pool().grow(threads - 1));
-  }
+  size_ = 1 + the_pool().assemble(threads - 1, microseconds);
   if (size_ == 1) the_pool().release();
 }
 
 Lease::~Lease() {
-  if (size_ > 1) the_pool().release();
+  if (size_ == 1) return;
+  if (!ran_) the_pool().run(size_ - 1, nullptr, nullptr);  // those who answered are waiting
+  the_pool().release();
 }
 
 void Lease::run(void (*call)(void*, int), void* work) {
   if (size_ == 1) {
     call(work, 0);
   } else {
-    the_pool().run(size_, call, work);
+    the_pool().run(size_ - 1, call, work);
+    ran_ = true;
   }
 }
 

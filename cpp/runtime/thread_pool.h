@@ -1,13 +1,15 @@
 // Threads that run one function together: the caller is thread 0, the pool supplies the others.
 //
-// Between calls a worker spins for some tens of microseconds (a stream of steps finds it awake), then
-// blocks. Only one caller has the pool at a time; a second Python thread that asks meanwhile gets a
-// lease of one and computes alone, with the same bits. After fork() the child starts with no workers
-// and makes its own when it first needs them.
+// A call takes the workers that answer within some microseconds and never waits for one that is
+// asleep or has no CPU: on a busy machine a team is smaller, not slower than one thread. Between calls
+// a worker spins for some tens of microseconds (a stream of steps finds it awake), then blocks. Only
+// one caller has the pool at a time; a second Python thread that asks meanwhile computes alone, with
+// the same bits. After fork() the child starts with no workers and makes its own when it needs them.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
+#include <type_traits>
 
 namespace weft {
 
@@ -32,9 +34,8 @@ class Barrier {
 
 class Lease {
  public:
-  // Up to `threads` at once, the caller included, for work of about so many microseconds on one. To
-  // wake a sleeping worker takes longer than a short job: unless calls follow one another closely,
-  // such a job is done alone.
+  // Up to `threads` at once, the caller included, for work that takes one thread about so many
+  // microseconds.
   Lease(int threads, double microseconds);
   ~Lease();
   Lease(const Lease&) = delete;
@@ -43,15 +44,16 @@ class Lease {
   int size() const { return size_; }
 
   // Calls work(thread) for every thread in [0, size()) at the same time; returns when all are done.
-  // `work` must not throw.
+  // Once per lease. `work` must not throw.
   template <class Work>
   void run(Work&& work) {
-    run([](void* w, int thread) { (*static_cast<Work*>(w))(thread); }, &work);
+    run([](void* w, int thread) { (*static_cast<std::decay_t<Work>*>(w))(thread); }, &work);
   }
 
  private:
   void run(void (*call)(void*, int), void* work);
   int size_ = 1;
+  bool ran_ = false;
 };
 
 }  // namespace weft
