@@ -50,7 +50,8 @@ bool has_shape(const py::array& a, std::initializer_list<Axis> axes) {
 bool has_layout(const py::array& a, Layout layout) {
   if (layout == Layout::contiguous) return a.flags() & py::array::c_style;
   const py::ssize_t last = a.ndim() - 1;
-  return last < 0 || a.shape(last) <= 1 || a.strides(last) == a.itemsize();
+  // An empty array has no element that a stride could lead astray (NumPy gives it zeros).
+  return a.size() == 0 || a.shape(last) <= 1 || a.strides(last) == a.itemsize();
 }
 
 // Nothing is built unless it is for an error: a step of a small net takes half a microsecond.
@@ -73,8 +74,7 @@ py::array check_common(const std::string& function, const char* name, const py::
   }
   if (!has_layout(a, layout)) {
     wrong_value(function, name, "has strides that do not fit",
-                layout == Layout::contiguous ? "a C-contiguous array"
-                                             : "a contiguous last axis");
+                layout == Layout::contiguous ? "a C-contiguous array" : "a contiguous last axis");
   }
   return a;
 }
@@ -109,8 +109,8 @@ template View<const bool> check_array<bool>(const std::string&, const char*, con
 
 View<float> check_output(const std::string& function, const char* name, const py::handle& value,
                          std::initializer_list<Axis> axes) {
-  py::array a = check_common(function, name, value, py::dtype::of<float>(), axes,
-                             Layout::contiguous);
+  py::array a =
+      check_common(function, name, value, py::dtype::of<float>(), axes, Layout::contiguous);
   if (!a.writeable()) {
     throw py::value_error(function + ": " + name + " is read-only, expected a writeable array");
   }

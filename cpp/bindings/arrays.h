@@ -33,7 +33,8 @@ struct View {
   std::int64_t shape[3] = {}, strides[3] = {};  // no entry point takes more axes
 };
 
-// Throws TypeError (not an array, wrong dtype, not native, misaligned) or ValueError (shape, layout).
+// Throws TypeError (not an array, wrong dtype, not native, misaligned) or ValueError (shape,
+// layout).
 template <class T>
 View<const T> check_array(const std::string& function, const char* name, const py::handle& value,
                           std::initializer_list<Axis> axes, Layout layout);
@@ -46,6 +47,7 @@ View<float> check_output(const std::string& function, const char* name, const py
 py::array_t<float> new_array(const std::string& function, std::vector<std::int64_t> shape);
 
 // a * b * ... of non-negative sizes, or ValueError.
-std::int64_t checked_product(const std::string& function, std::initializer_list<std::int64_t> sizes);
+std::int64_t checked_product(const std::string& function,
+                             std::initializer_list<std::int64_t> sizes);
 
 }  // namespace weft

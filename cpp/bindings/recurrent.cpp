@@ -43,8 +43,12 @@ CellOptions parse_options(const std::string& function, const py::dict& options) 
     return activations.contains(key) ? parse_activation(function, activations[key])
                                      : Activation{Function::linear, 0, 0};
   };
-  return {get("f"), get("g"), get("h"), py::cast<float>(options["clip"]),
-          py::cast<bool>(options["input_forget"]), nullptr};
+  return {get("f"),
+          get("g"),
+          get("h"),
+          py::cast<float>(options["clip"]),
+          py::cast<bool>(options["input_forget"]),
+          nullptr};
 }
 
 Mode parse_mode(const std::string& function, const std::string& mode) {
@@ -111,19 +115,18 @@ Net make_net(const std::string& function, const std::string& mode_name, std::int
     shape.input_size = i < D ? input_size : D * S;
     const Axis gates{"G*H", G * H};
     CellWeights cw{};
-    cw.weight_ih = check_array<float>(function, "weight_ih", w[0],
-                                      {gates, {"I", shape.input_size}}, Layout::contiguous)
+    cw.weight_ih = check_array<float>(function, "weight_ih", w[0], {gates, {"I", shape.input_size}},
+                                      Layout::contiguous)
                        .data;
-    cw.weight_hh =
-        check_array<float>(function, "weight_hh", w[1], {gates, {proj_size ? "P" : "H", S}},
-                           Layout::contiguous)
-            .data;
+    cw.weight_hh = check_array<float>(function, "weight_hh", w[1],
+                                      {gates, {proj_size ? "P" : "H", S}}, Layout::contiguous)
+                       .data;
     cw.bias_ih = optional_array<float>(function, "bias_ih", w[2], {gates});
     cw.bias_hh = optional_array<float>(function, "bias_hh", w[3], {gates});
     if (proj_size) {
-      cw.weight_hr = check_array<float>(function, "weight_hr", w[4], {{"P", S}, {"H", H}},
-                                        Layout::contiguous)
-                         .data;
+      cw.weight_hr =
+          check_array<float>(function, "weight_hr", w[4], {{"P", S}, {"H", H}}, Layout::contiguous)
+              .data;
     }
     if (shape.mode == Mode::lstm) {
       cw.peepholes = optional_array<float>(function, "peepholes", w[5], {{"3*H", 3 * H}});
@@ -139,8 +142,8 @@ void check_lengths(const std::string& function, const std::int64_t* lengths, std
   for (std::int64_t b = 0; b < B; ++b) {
     if (lengths[b] < 0 || lengths[b] > T) {
       throw py::value_error(function + ": lengths[" + std::to_string(b) + "] is " +
-                            std::to_string(lengths[b]) + ", expected 0 to T = " +
-                            std::to_string(T));
+                            std::to_string(lengths[b]) +
+                            ", expected 0 to T = " + std::to_string(T));
     }
   }
 }
@@ -168,10 +171,9 @@ py::tuple run(const Net& net, const Object& x, const Object& h0, const Object& c
   args.h_0 = optional_array<float>(f, "h_0", h0, {LD, B, h_size});
   args.c_0 = optional_array<float>(f, "c_0", c0, {LD, B, c_size});
   args.lengths = optional_array<std::int64_t>(f, "lengths", lengths, {B});
-  args.mask = reinterpret_cast<const std::uint8_t*>(
-      optional_array<bool>(f, "mask", mask, {B, T}));
-  args.resets = reinterpret_cast<const std::uint8_t*>(
-      optional_array<bool>(f, "resets", resets, {T, B}));
+  args.mask = reinterpret_cast<const std::uint8_t*>(optional_array<bool>(f, "mask", mask, {B, T}));
+  args.resets =
+      reinterpret_cast<const std::uint8_t*>(optional_array<bool>(f, "resets", resets, {T, B}));
   args.reset_h = optional_array<float>(f, "reset_state", reset_h, {LD, B, h_size});
   args.reset_c = optional_array<float>(f, "reset_state", reset_c, {LD, B, c_size});
   if (!net.lstm() && (args.c_0 || args.reset_c)) {
@@ -212,15 +214,13 @@ class BoundStream {
     const std::string& f = function_;
     const Object in = as_float32(x);
     const Axis B{"B", stream_->batch()}, I{"I", shape().input_size};
-    const View<const float> from =
-        check_array<float>(f, "x", in, {B, I}, Layout::last_contiguous);
+    const View<const float> from = check_array<float>(f, "x", in, {B, I}, Layout::last_contiguous);
     const std::int64_t S = shape().state_size();
     Object result = out;
     if (out.is_none()) {
       result = new_array(f, {stream_->batch(), S});
     }
-    const View<float> to =
-        check_output(f, "out", result, {B, {shape().proj_size ? "P" : "H", S}});
+    const View<float> to = check_output(f, "out", result, {B, {shape().proj_size ? "P" : "H", S}});
     if (!out.is_none()) check_apart(from, stream_->batch(), to, stream_->batch() * S);
     run(1, from.data, 0, from.strides[0], to.data, 0, S);
     return result;
@@ -246,8 +246,8 @@ class BoundStream {
         const bool* flags = optional_array<bool>(function_, "rows", rows, {{"B", B}});
         for (std::int64_t i = 0; i < B; ++i) chosen[i] = flags[i];
       } else {
-        const auto list = check_array<std::int64_t>(function_, "rows", rows, {{"N", kAny}},
-                                                    Layout::contiguous);
+        const auto list =
+            check_array<std::int64_t>(function_, "rows", rows, {{"N", kAny}}, Layout::contiguous);
         for (std::int64_t i = 0; i < list.shape[0]; ++i) {
           const std::int64_t row = list.data[i];
           if (row < 0 || row >= B) {
@@ -390,7 +390,9 @@ void register_recurrent(py::module_& m) {
            py::arg("batch_first"))
       .def(
           "stream",
-          [](const Net& net, std::int64_t batch) { return std::make_unique<BoundStream>(net, batch); },
+          [](const Net& net, std::int64_t batch) {
+            return std::make_unique<BoundStream>(net, batch);
+          },
           py::arg("batch_size"))
       .def_property_readonly("weight_bytes",
                              [](const Net& net) { return net.engine->weight_bytes(); });

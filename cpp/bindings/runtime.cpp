@@ -1,6 +1,4 @@
 // ISA, threads, the machine's limits and elementwise functions.
-#include "runtime/isa.h"
-
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -11,6 +9,7 @@
 #include "bindings/arrays.h"
 #include "runtime/buffer.h"
 #include "runtime/flush_to_zero.h"
+#include "runtime/isa.h"
 #include "runtime/thread_pool.h"
 
 namespace weft {

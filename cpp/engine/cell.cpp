@@ -75,8 +75,8 @@ std::int64_t Cell::step_work() const {
 }
 
 std::int64_t Cell::first_unit(int index, int count) const {
-  const std::int64_t width = shape_.mode == Mode::rnn ? main_.vectors() * table_->lanes
-                                                      : table_->lanes;
+  const std::int64_t width =
+      shape_.mode == Mode::rnn ? main_.vectors() * table_->lanes : table_->lanes;
   return std::min(Part{index, count}.begin(main_.panels()) * width, shape_.hidden_size);
 }
 
@@ -136,9 +136,12 @@ void Cell::step(int phase, const StepRows& rows, Part part) const {
     if (phases() == 2) a.out = rows.between;
     if (candidate_.panels()) a.c = rows.update;
     switch (shape_.mode) {
-      case Mode::rnn: return table_->rnn_step(a);
-      case Mode::lstm: return table_->lstm_step(a);
-      case Mode::gru: return candidate_.panels() ? table_->gru_gates(a) : table_->gru_step(a);
+      case Mode::rnn:
+        return table_->rnn_step(a);
+      case Mode::lstm:
+        return table_->lstm_step(a);
+      case Mode::gru:
+        return candidate_.panels() ? table_->gru_gates(a) : table_->gru_step(a);
     }
   }
   if (candidate_.panels()) {

@@ -22,8 +22,8 @@ class Packed {
   // Outputs as they come: panels of `kPlainVectors` vectors.
   static Packed plain(std::int64_t outputs, std::initializer_list<Operand> operands, int lanes);
 
-  // Outputs grouped by unit: a panel has, for `lanes` units, one vector per entry of `gates`; gate g
-  // of unit u is row g * units + u of every operand.
+  // Outputs grouped by unit: a panel has, for `lanes` units, one vector per entry of `gates`; gate
+  // g of unit u is row g * units + u of every operand.
   static Packed gated(std::int64_t units, std::vector<int> gates,
                       std::initializer_list<Operand> operands, int lanes);
 

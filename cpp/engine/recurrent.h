@@ -22,8 +22,8 @@ struct RunArgs {
   std::int64_t y_t, y_b;
   const float* h_0;
   const float* c_0;
-  float* h_n;  // may be h_0
-  float* c_n;  // LSTM; may be c_0
+  float* h_n;                   // may be h_0
+  float* c_n;                   // LSTM; may be c_0
   const std::int64_t* lengths;  // [B], 0 <= length <= T
   const std::uint8_t* mask;     // [B, T]
   const std::uint8_t* resets;   // [T, B]

@@ -90,9 +90,8 @@ class Runner {
       if (hoist) {
         const std::int64_t sums = cell_.input_sums();
         for (std::int64_t i = 0; i < rows; ++i) w_.partial[i] = sums_ + i * sums;
-        in_pieces(static_cast<double>(rows) * I * sums, [&](Part part) {
-          cell_.input_part(rows, w_.x.data(), w_.partial.data(), part);
-        });
+        in_pieces(static_cast<double>(rows) * I * sums,
+                  [&](Part part) { cell_.input_part(rows, w_.x.data(), w_.partial.data(), part); });
       }
       std::int64_t first = 0;
       for (std::int64_t i = 0; s < end; ++s, ++i) {
@@ -219,9 +218,7 @@ class Runner {
   }
 
   // All threads of the team have done their part; false when one of them wants to stop.
-  bool meet() {
-    return !(barrier_ ? barrier_->wait(interrupt_.stopped()) : interrupt_.stopped());
-  }
+  bool meet() { return !(barrier_ ? barrier_->wait(interrupt_.stopped()) : interrupt_.stopped()); }
 
   const Pass& p_;
   const Cell& cell_;
@@ -235,8 +232,8 @@ class Runner {
   const std::int64_t state_size_;
 };
 
-// Rows shared out need no barrier, but every thread reads all the weights: worth it once each thread
-// can fill its tiles.
+// Rows shared out need no barrier, but every thread reads all the weights: worth it once each
+// thread can fill its tiles.
 bool splits_rows(const Pass& pass, int threads) { return pass.B >= kRowsPerThread * threads; }
 
 double total_rows(const Pass& pass) {
@@ -287,8 +284,8 @@ void Workspace::reserve(const Pass& pass, int threads, std::int64_t fewest, std:
 }
 
 Demand demand(const Pass* passes, int count) {
-  // Estimates on a core of 100 GFLOP/s that reads 100 GB/s of weights: only their order of magnitude
-  // matters.
+  // Estimates on a core of 100 GFLOP/s that reads 100 GB/s of weights: only their order of
+  // magnitude matters.
   double total = 0;
   bool shared = false;
   for (int i = 0; i < count; ++i) {

@@ -1,8 +1,9 @@
 // A whole sequence through one cell: time, threads, ragged rows, masks and resets.
 //
-// The state of a row is a pointer to where its last output lies (the initial state, a reset value, or
-// a row of y), so nothing is copied from step to step. The rows of a step are those that are active in
-// it: with lengths, rows are taken longest first and drop out at the end; with a mask, any may pause.
+// The state of a row is a pointer to where its last output lies (the initial state, a reset value,
+// or a row of y), so nothing is copied from step to step. The rows of a step are those that are
+// active in it: with lengths, rows are taken longest first and drop out at the end; with a mask,
+// any may pause.
 #pragma once
 
 #include <atomic>
@@ -42,15 +43,15 @@ struct Pass {
   std::int64_t x_t, x_b;
   float* y;  // [T, B, state_size] with these strides
   std::int64_t y_t, y_b;
-  const float* h_0;  // [B, state_size], or null: zero
-  float* h_n;        // [B, state_size]; may be h_0
-  float* c;          // LSTM: [B, H], holds c_0 and becomes c_n
-  const std::int64_t* lengths;   // [B], or null
-  const std::int64_t* order;     // [B] rows by falling length, where lengths are given
-  const std::uint8_t* mask;      // [B, T], or null
-  const std::uint8_t* resets;    // [T, B], or null
-  const float* reset_h;          // [B, state_size], or null: zero
-  const float* reset_c;          // [B, H], or null: zero
+  const float* h_0;             // [B, state_size], or null: zero
+  float* h_n;                   // [B, state_size]; may be h_0
+  float* c;                     // LSTM: [B, H], holds c_0 and becomes c_n
+  const std::int64_t* lengths;  // [B], or null
+  const std::int64_t* order;    // [B] rows by falling length, where lengths are given
+  const std::uint8_t* mask;     // [B, T], or null
+  const std::uint8_t* resets;   // [T, B], or null
+  const float* reset_h;         // [B, state_size], or null: zero
+  const float* reset_c;         // [B, H], or null: zero
 };
 
 // What a pass needs beside its arrays. Grows on demand and is kept by a stream, so that steps
@@ -79,16 +80,16 @@ class Workspace {
   Buffer between_, update_;  // [B, H]
 };
 
-// What the passes (one, or the two directions of a layer) can use: threads, up to num_threads(), and
-// the time that one thread would take.
+// What the passes (one, or the two directions of a layer) can use: threads, up to num_threads(),
+// and the time that one thread would take.
 struct Demand {
   int threads;
   double microseconds;
 };
 Demand demand(const Pass* passes, int count);
 
-// Runs the passes side by side on the lease's threads. Leaves early when interrupted; the outputs are
-// then incomplete.
+// Runs the passes side by side on the lease's threads. Leaves early when interrupted; the outputs
+// are then incomplete.
 void run_passes(const Pass* passes, int count, Workspace* workspaces, Lease& lease,
                 Interrupt& interrupt);
 

@@ -28,7 +28,8 @@ void copy(float* to, const float* from, std::int64_t floats) {
 Stream::Stream(std::shared_ptr<const Recurrent> net, std::int64_t batch)
     : net_(std::move(net)), batch_(batch) {
   h_ = Buffer(h_size());
-  if (net_->cell(0).shape().mode == Mode::lstm) c_ = Buffer(net_->layers() * batch_ * hidden_size());
+  if (net_->cell(0).shape().mode == Mode::lstm)
+    c_ = Buffer(net_->layers() * batch_ * hidden_size());
   backup_ = Buffer(h_.size() + c_.size());
 }
 

@@ -11,21 +11,36 @@ namespace {
 __attribute__((noinline)) Vec activate(const Activation& a, Vec x) {
   const Vec zero{}, one = broadcast(1.0f), alpha = broadcast(a.alpha), beta = broadcast(a.beta);
   switch (a.function) {
-    case Function::linear: return x;
-    case Function::tanh: return tanh(x);
-    case Function::sigmoid: return sigmoid(x);
-    case Function::relu: return max(zero, x);
-    case Function::hard_sigmoid: return clamp(zero, one, fma(alpha, x, beta));
-    case Function::softsign: return x / (one + abs(x));
-    case Function::softplus: return softplus(x);
-    case Function::elu: return x >= zero ? x : alpha * expm1(x);
-    case Function::leaky_relu: return x >= zero ? x : alpha * x;
-    case Function::affine: return fma(alpha, x, beta);
-    case Function::thresholded_relu: return x <= alpha ? zero : x;
-    case Function::scaled_tanh: return alpha * tanh(beta * x);
-    case Function::exp: return exp(x);
-    case Function::log1p: return log1p_unit(x);
-    case Function::erf: return erf(x);
+    case Function::linear:
+      return x;
+    case Function::tanh:
+      return tanh(x);
+    case Function::sigmoid:
+      return sigmoid(x);
+    case Function::relu:
+      return max(zero, x);
+    case Function::hard_sigmoid:
+      return clamp(zero, one, fma(alpha, x, beta));
+    case Function::softsign:
+      return x / (one + abs(x));
+    case Function::softplus:
+      return softplus(x);
+    case Function::elu:
+      return x >= zero ? x : alpha * expm1(x);
+    case Function::leaky_relu:
+      return x >= zero ? x : alpha * x;
+    case Function::affine:
+      return fma(alpha, x, beta);
+    case Function::thresholded_relu:
+      return x <= alpha ? zero : x;
+    case Function::scaled_tanh:
+      return alpha * tanh(beta * x);
+    case Function::exp:
+      return exp(x);
+    case Function::log1p:
+      return log1p_unit(x);
+    case Function::erf:
+      return erf(x);
   }
   return x;
 }

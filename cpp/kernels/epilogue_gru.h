@@ -1,9 +1,9 @@
 // GRU: r, z = f(.); out = n + z (h - n), that is (1 - z) n + z h.
 //
-// Reset after (PyTorch, cuDNN, Keras' default): n = g(W x + b_in + r (R h + b_hn)). A panel holds r, z
-// and n of kLanes units; the candidate's input part (slot 2) and state part (slot 3) are summed apart.
-// Reset before (ONNX's default): n = g(W x + b + R (r h)), two dependent products. gru_gates writes
-// r h and z, gru_candidate goes on from there.
+// Reset after (PyTorch, cuDNN, Keras' default): n = g(W x + b_in + r (R h + b_hn)). A panel holds
+// r, z and n of kLanes units; the candidate's input part (slot 2) and state part (slot 3) are
+// summed apart. Reset before (ONNX's default): n = g(W x + b + R (r h)), two dependent products.
+// gru_gates writes r h and z, gru_candidate goes on from there.
 #pragma once
 
 #include "kernels/activation.h"

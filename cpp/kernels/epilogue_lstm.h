@@ -1,7 +1,8 @@
 // LSTM: i, f, o = f(.), g = g(.); c' = f c + i g; out = o h(c').
 //
-// A panel holds the four gates of kLanes units: the cell is updated while the gates are in registers.
-// Peepholes (ONNX): i and f see c, o sees c'. input_forget: f = 1 - i. clip: on pre-activations.
+// A panel holds the four gates of kLanes units: the cell is updated while the gates are in
+// registers. Peepholes (ONNX): i and f see c, o sees c'. input_forget: f = 1 - i. clip: on
+// pre-activations.
 #pragma once
 
 #include "kernels/activation.h"
@@ -55,10 +56,9 @@ struct LstmTile {
         const Vec* gates = acc[r] + p * 4;
         float* c = a.c[row + r] + unit;
         const Vec old = load_up_to(c, left);
-        const LstmState now =
-            Standard ? lstm_cell(gates[0], gates[1], gates[2], gates[3], old)
-                     : lstm_cell_general(*a.options, panel + p, gates[0], gates[1], gates[2],
-                                         gates[3], old);
+        const LstmState now = Standard ? lstm_cell(gates[0], gates[1], gates[2], gates[3], old)
+                                       : lstm_cell_general(*a.options, panel + p, gates[0],
+                                                           gates[1], gates[2], gates[3], old);
         store_up_to(c, now.c, left);
         store_up_to(a.out[row + r] + unit, now.h, left);
       }

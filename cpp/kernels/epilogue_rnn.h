@@ -1,4 +1,5 @@
-// RNN: out = g(W x + R h + b). A panel is up to four vectors of hidden units; the last may be narrower.
+// RNN: out = g(W x + R h + b). A panel is up to four vectors of hidden units; the last may be
+// narrower.
 #pragma once
 
 #include "kernels/activation.h"
@@ -22,7 +23,8 @@ struct RnnTile {
     Vec acc[R][P * V];
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
-      const float* from = (a.partial ? a.partial[row + r] + a.partial_offset : a.bias) + panel * kWidth;
+      const float* from =
+          (a.partial ? a.partial[row + r] + a.partial_offset : a.bias) + panel * kWidth;
 #pragma GCC unroll 8
       for (int i = 0; i < P * V; ++i) acc[r][i] = load(from + i * kLanes);
     }
@@ -44,10 +46,14 @@ struct RnnTile {
 
 void rnn_panels(const StepArgs& a, int vectors, std::int64_t begin, std::int64_t end) {
   switch (vectors) {
-    case 1: return for_each_tile<RnnTile<1>>(a, begin, end);
-    case 2: return for_each_tile<RnnTile<2>>(a, begin, end);
-    case 3: return for_each_tile<RnnTile<3>>(a, begin, end);
-    case 4: return for_each_tile<RnnTile<4>>(a, begin, end);
+    case 1:
+      return for_each_tile<RnnTile<1>>(a, begin, end);
+    case 2:
+      return for_each_tile<RnnTile<2>>(a, begin, end);
+    case 3:
+      return for_each_tile<RnnTile<3>>(a, begin, end);
+    case 4:
+      return for_each_tile<RnnTile<4>>(a, begin, end);
   }
 }
 

@@ -1,14 +1,14 @@
 // The product that every layer is made of.
 //
-// A tile is R rows times P panels of V vectors, held in registers: acc[r][p * S + slot]. `accumulate`
-// adds one operand to it, k upwards, one fused multiply-add per element and step; a step of a cell
-// calls it for the input and again for the state. `for_each_tile` walks the rows and panels and leaves
-// the epilogue to the tile function of the cell.
+// A tile is R rows times P panels of V vectors, held in registers: acc[r][p * S + slot].
+// `accumulate` adds one operand to it, k upwards, one fused multiply-add per element and step; a
+// step of a cell calls it for the input and again for the state. `for_each_tile` walks the rows and
+// panels and leaves the epilogue to the tile function of the cell.
 //
 // Register budget, avx512 (32): R = 6, V = 4: 24 sums + 4 weights + 1 broadcast.
 //                 avx2, SSE2 (16): R = 3 or 2: 12 or 8 sums, weights one at a time.
-// A single row has only V sums, too few to hide the latency of fma (4 cycles, two or one a cycle) and
-// of the cache: it takes two panels at once.
+// A single row has only V sums, too few to hide the latency of fma (4 cycles, two or one a cycle)
+// and of the cache: it takes two panels at once.
 #pragma once
 
 #include "kernels/table.h"
@@ -57,8 +57,8 @@ WEFT_INLINE void accumulate(Vec (&acc)[R][P * S], const float* const* rows, std:
   }
 }
 
-// Calls tile<R, P>(args, first_row, first_panel) over all rows and the panels [begin, end). Rows are
-// shared out evenly over the tiles, so that no tile is much smaller than the others.
+// Calls tile<R, P>(args, first_row, first_panel) over all rows and the panels [begin, end). Rows
+// are shared out evenly over the tiles, so that no tile is much smaller than the others.
 template <class Tile, class Args>
 WEFT_INLINE void for_each_tile(const Args& args, std::int64_t begin, std::int64_t end) {
   if (args.rows == 1) {
@@ -73,15 +73,27 @@ WEFT_INLINE void for_each_tile(const Args& args, std::int64_t begin, std::int64_
     for (std::int64_t i = 0; i < tiles; ++i) {
       const int count = static_cast<int>((args.rows - row) / (tiles - i));
       switch (count) {
-        case 1: Tile::template tile<1, 1>(args, row, panel); break;
-        case 2: Tile::template tile<2, 1>(args, row, panel); break;
+        case 1:
+          Tile::template tile<1, 1>(args, row, panel);
+          break;
+        case 2:
+          Tile::template tile<2, 1>(args, row, panel);
+          break;
 #if !defined(WEFT_ISA_portable) || defined(__aarch64__)
-        case 3: Tile::template tile<3, 1>(args, row, panel); break;
+        case 3:
+          Tile::template tile<3, 1>(args, row, panel);
+          break;
 #endif
 #if defined(WEFT_ISA_avx512) || defined(__aarch64__)
-        case 4: Tile::template tile<4, 1>(args, row, panel); break;
-        case 5: Tile::template tile<5, 1>(args, row, panel); break;
-        case 6: Tile::template tile<6, 1>(args, row, panel); break;
+        case 4:
+          Tile::template tile<4, 1>(args, row, panel);
+          break;
+        case 5:
+          Tile::template tile<5, 1>(args, row, panel);
+          break;
+        case 6:
+          Tile::template tile<6, 1>(args, row, panel);
+          break;
 #endif
       }
       row += count;

@@ -1,7 +1,7 @@
 // out[m, n] = bias[n] + sum_k x[m, k] w[n, k], stored as it is.
 //
-// Used for the input part of a chunk of time steps (columns padded: the panel layout is kept, and the
-// step continues the sums), for the LSTM's projection and for functional.linear.
+// Used for the input part of a chunk of time steps (columns padded: the panel layout is kept, and
+// the step continues the sums), for the LSTM's projection and for functional.linear.
 #pragma once
 
 #include "kernels/gemm.h"
@@ -39,10 +39,14 @@ struct LinearTile {
 
 void linear_panels(const LinearArgs& a, int vectors, std::int64_t begin, std::int64_t end) {
   switch (vectors) {
-    case 1: return for_each_tile<LinearTile<1>>(a, begin, end);
-    case 2: return for_each_tile<LinearTile<2>>(a, begin, end);
-    case 3: return for_each_tile<LinearTile<3>>(a, begin, end);
-    case 4: return for_each_tile<LinearTile<4>>(a, begin, end);
+    case 1:
+      return for_each_tile<LinearTile<1>>(a, begin, end);
+    case 2:
+      return for_each_tile<LinearTile<2>>(a, begin, end);
+    case 3:
+      return for_each_tile<LinearTile<3>>(a, begin, end);
+    case 4:
+      return for_each_tile<LinearTile<4>>(a, begin, end);
   }
 }
 

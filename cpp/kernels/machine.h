@@ -7,7 +7,8 @@
 namespace weft::WEFT_ISA {
 namespace {
 
-// Independent sums, enough to hide the latency of fma on every CPU so far (up to 5 cycles, 2 a cycle).
+// Independent sums, enough to hide the latency of fma on every CPU so far (up to 5 cycles, 2 a
+// cycle).
 constexpr int kFmaChains = 12;
 constexpr int kFmaFlops = 2 * kFmaChains * kLanes;
 

@@ -6,15 +6,16 @@
 //
 //     weights[((p * depth + k) * vectors + v) * lanes + l]
 //
-// `depth` counts the rows of all the operands that a panel multiplies one after another (input, then
-// state), so that a single time step reads one contiguous stream. In a gated cell the vectors of a
-// panel are the gates of the same `lanes` hidden units. Columns beyond the last output are zero.
-// Where the outputs are not gated, the last panel may have fewer vectors and is stored that narrow.
+// `depth` counts the rows of all the operands that a panel multiplies one after another (input,
+// then state), so that a single time step reads one contiguous stream. In a gated cell the vectors
+// of a panel are the gates of the same `lanes` hidden units. Columns beyond the last output are
+// zero. Where the outputs are not gated, the last panel may have fewer vectors and is stored that
+// narrow.
 //
 // Rows are reached through arrays of row pointers, so that strides, batch_first, reversed time and
-// ragged batches cost no copy and no second code path. No kernel reads or writes past the last float
-// of a row. Every output element is accumulated over k upwards by one thread, whatever the number of
-// rows: results do not depend on the batch.
+// ragged batches cost no copy and no second code path. No kernel reads or writes past the last
+// float of a row. Every output element is accumulated over k upwards by one thread, whatever the
+// number of rows: results do not depend on the batch.
 #pragma once
 
 #include <cstddef>
@@ -62,7 +63,7 @@ struct LinearArgs {
   const float* const* x;  // [rows] of K floats
   float* const* out;      // [rows] of `columns` floats, from out_offset on
   std::int64_t out_offset;
-  std::int64_t columns;   // N; or the padded panels * vectors * lanes, to keep the panel layout
+  std::int64_t columns;  // N; or the padded panels * vectors * lanes, to keep the panel layout
   std::int64_t k;
   const float* weights;
   std::int64_t panel_stride;  // floats from one panel to the next

@@ -73,8 +73,8 @@ const KernelTable& find(const std::string& isa, const std::string& who) {
     if (tables().table[i].isa == isa) return tables().table[i];
     known += (i ? ", " : "") + std::string(tables().table[i].isa);
   }
-  throw std::invalid_argument(who + " is '" + isa + "', expected one this CPU and build have: " +
-                              known);
+  throw std::invalid_argument(who + " is '" + isa +
+                              "', expected one this CPU and build have: " + known);
 }
 
 std::atomic<const KernelTable*> active{nullptr};
@@ -91,8 +91,7 @@ const KernelTable& kernels() {
   const KernelTable* table = active.load(std::memory_order_acquire);
   if (!table) {
     const char* forced = std::getenv("WEFT_ISA");
-    table = forced && *forced ? &find(forced, "WEFT_ISA")
-                              : &tables().table[tables().count - 1];
+    table = forced && *forced ? &find(forced, "WEFT_ISA") : &tables().table[tables().count - 1];
     active.store(table, std::memory_order_release);
   }
   return *table;

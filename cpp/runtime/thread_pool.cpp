@@ -90,8 +90,8 @@ class Pool {
     ++job_;
     roster_.store(job_ * kRoster + kOpen, std::memory_order_release);
     call_event_.change(job_);
-    // Awake, a worker answers within half a microsecond. Waking takes tens of them: a long job waits
-    // for that, as long as it stands to gain.
+    // Awake, a worker answers within half a microsecond. Waking takes tens of them: a long job
+    // waits for that, as long as it stands to gain.
     const auto start = Clock::now();
     const auto patience = std::chrono::duration<double, std::micro>(
         std::min(kMostPatience, std::max(kLeastPatience, microseconds * kPatience)));
@@ -184,7 +184,8 @@ Pool& the_pool() {
   Pool* p = pool.load(std::memory_order_acquire);
   if (p) return *p;
   // Never destroyed: workers may still be blocked in it when the process ends. In the child of a
-  // fork only the forking thread exists, and the parent's pool, whatever state it was in, is dropped.
+  // fork only the forking thread exists, and the parent's pool, whatever state it was in, is
+  // dropped.
   static const int registered =
       pthread_atfork(nullptr, nullptr, [] { pool.store(nullptr, std::memory_order_release); });
   (void)registered;

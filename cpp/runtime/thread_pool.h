@@ -1,10 +1,11 @@
 // Threads that run one function together: the caller is thread 0, the pool supplies the others.
 //
 // A call takes the workers that answer within some microseconds and never waits for one that is
-// asleep or has no CPU: on a busy machine a team is smaller, not slower than one thread. Between calls
-// a worker spins for some tens of microseconds (a stream of steps finds it awake), then blocks. Only
-// one caller has the pool at a time; a second Python thread that asks meanwhile computes alone, with
-// the same bits. After fork() the child starts with no workers and makes its own when it needs them.
+// asleep or has no CPU: on a busy machine a team is smaller, not slower than one thread. Between
+// calls a worker spins for some tens of microseconds (a stream of steps finds it awake), then
+// blocks. Only one caller has the pool at a time; a second Python thread that asks meanwhile
+// computes alone, with the same bits. After fork() the child starts with no workers and makes its
+// own when it needs them.
 #pragma once
 
 #include <atomic>

@@ -12,7 +12,9 @@ WEFT_INLINE Vec max(Vec a, Vec b) { return _mm256_max_ps(a, b); }
 WEFT_INLINE __m256i first_lanes(int n) {
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
-WEFT_INLINE Vec load_partial(const float* p, int n) { return _mm256_maskload_ps(p, first_lanes(n)); }
+WEFT_INLINE Vec load_partial(const float* p, int n) {
+  return _mm256_maskload_ps(p, first_lanes(n));
+}
 WEFT_INLINE void store_partial(float* p, Vec v, int n) {
   _mm256_maskstore_ps(p, first_lanes(n), v);
 }

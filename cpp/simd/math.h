@@ -23,8 +23,8 @@ WEFT_INLINE ExpParts exp_parts(Vec x) {
   const Vec shifter = broadcast(0x1.8p23f);
   const Vec shifted = fma(x, broadcast(0x1.715476p0f), shifter);  // 1 / ln2
   const Vec n = shifted - shifter;
-  Vec r = fma(n, broadcast(-0x1.62e4p-1f), x);          // ln2, high part: 15 bits, n * it is exact
-  r = fma(n, broadcast(-0x1.7f7d1cp-20f), r);           // ln2, low part
+  Vec r = fma(n, broadcast(-0x1.62e4p-1f), x);  // ln2, high part: 15 bits, n * it is exact
+  r = fma(n, broadcast(-0x1.7f7d1cp-20f), r);   // ln2, low part
   const Vec scale = as_floats((as_ints(shifted) << 23) + as_ints(broadcast(1.0f)));
   Vec p = broadcast(0x1.6bec08p-10f);
   p = fma(p, r, broadcast(0x1.122768p-7f));
@@ -80,9 +80,7 @@ WEFT_INLINE Vec log1p_unit(Vec y) {
 }
 
 // log(1 + e^x) = max(x, 0) + log(1 + e^-|x|).
-WEFT_INLINE Vec softplus(Vec x) {
-  return max(broadcast(0.0f), x) + log1p_unit(exp(-abs(x)));
-}
+WEFT_INLINE Vec softplus(Vec x) { return max(broadcast(0.0f), x) + log1p_unit(exp(-abs(x))); }
 
 // erf(x): x + x P(x^2) below 0.92, 1 - e^(-t - t Q(t)) with t = |x| above.
 WEFT_INLINE Vec erf(Vec x) {
