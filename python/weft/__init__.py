@@ -1,0 +1,58 @@
+"""weft: recurrent nets on the CPU.
+
+>>> import numpy as np, weft
+>>> lstm = weft.LSTM(128, 128, seed=0)
+>>> y, (h_n, c_n) = lstm(np.zeros((100, 1, 128), np.float32))
+>>> stream = lstm.stream()
+>>> stream.step(np.zeros((1, 128), np.float32)).shape
+(1, 128)
+"""
+
+from typing import TYPE_CHECKING, Any
+
+try:
+    from weft import _core as _core
+except ImportError as error:
+    raise ImportError(
+        f"weft: the compiled module weft._core cannot be loaded ({error}). "
+        "Install the package first: `pip install .` in its source folder, "
+        "and start Python elsewhere than in that folder's python/."
+    ) from error
+
+from weft import functional
+from weft._version import __version__
+from weft.cells import GRUCell, LSTMCell, RNNCell
+from weft.files import load, save
+from weft.recurrent import GRU, LSTM, RNN
+from weft.runtime import available_isas, get_num_threads, isa, set_num_threads
+from weft.stream import Stream
+
+if TYPE_CHECKING:
+    from weft.torch import from_torch
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "GRUCell",
+    "LSTMCell",
+    "RNNCell",
+    "Stream",
+    "__version__",
+    "available_isas",
+    "from_torch",
+    "functional",
+    "get_num_threads",
+    "isa",
+    "load",
+    "save",
+    "set_num_threads",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "from_torch":  # its module belongs to a guest, and is imported when asked for
+        from weft.torch import from_torch
+
+        return from_torch
+    raise AttributeError(f"module 'weft' has no attribute '{name}'")

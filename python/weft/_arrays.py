@@ -1,0 +1,224 @@
+"""Arrays in: what weft accepts as an array, and what it says about everything else.
+
+Accepted are NumPy arrays, objects with the buffer protocol (``array.array``, ``memoryview``), with
+DLPack on the CPU (PyTorch, JAX) or with ``__array__``, and nested lists of Python numbers. A value
+is never rounded behind the caller's back: an array of another dtype raises TypeError and says how
+to cast it. Lists of Python numbers have no dtype and are converted.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy.typing as npt
+
+    Float: TypeAlias = npt.NDArray[np.float32]
+    Bool: TypeAlias = npt.NDArray[np.bool_]
+    Int: TypeAlias = npt.NDArray[np.int64]
+    AnyArray: TypeAlias = npt.NDArray[Any]
+
+# What the public functions accept where they say "array"; no static type describes all of it.
+ArrayLike: TypeAlias = Any
+
+_FLOAT32 = np.dtype(np.float32)
+# DLPack's numbers for memory that the CPU reads: CPU, and page-locked host memory of CUDA and ROCm.
+_HOST_MEMORY = (1, 3, 11)
+# What reading a foreign object as an array may raise; its own code runs, so the list is wide.
+_UNREADABLE = (TypeError, ValueError, RuntimeError, BufferError, AttributeError, OverflowError)
+
+
+def to_float32(function: str, name: str, value: ArrayLike) -> Float:
+    """``value`` as a float32 array: native byte order, aligned, last axis contiguous.
+
+    No copy when it is all that already; strides of the leading axes may be anything.
+    """
+    if type(value) is np.ndarray and value.dtype is _FLOAT32:  # the usual case, and a fast one
+        flags = value.flags
+        if flags.c_contiguous and flags.aligned:
+            return value
+    if isinstance(value, list | tuple):
+        return _float32_from_list(function, name, value)
+    array = _as_array(function, name, value)
+    if array.dtype.kind != "f" or array.dtype.itemsize != 4:
+        raise _wrong_dtype(function, name, value, array, "float32")
+    spread = array.ndim > 0 and array.shape[-1] > 1 and array.strides[-1] != 4
+    if spread or not array.flags.aligned or not array.dtype.isnative:
+        array = np.array(array, dtype=_FLOAT32, order="C")
+    return array
+
+
+def to_dense(function: str, name: str, value: ArrayLike) -> Float:
+    """The same with all axes contiguous, for the arrays that are small beside x and y."""
+    array = to_float32(function, name, value)
+    return array if array.flags.c_contiguous else array.copy()
+
+
+def to_int64(function: str, name: str, value: ArrayLike) -> Int:
+    """``value`` as a new int64 array, from integers of any width; never from floats or bools."""
+    if isinstance(value, list | tuple):
+        array = _from_list(function, name, value, "integers", _is_integer)
+        if array.size == 0:
+            array = array.astype(np.int64)
+    else:
+        array = _as_array(function, name, value)
+    if array.dtype.kind not in "iu":
+        raise _wrong_dtype(function, name, value, array, "int64")
+    if array.dtype.kind == "u" and array.size and int(array.max()) >= 2**63:
+        raise ValueError(f"{function}: {name} holds {array.max()}, expected less than 2**63")
+    return np.array(array, dtype=np.int64, order="C")
+
+
+def to_bool(function: str, name: str, value: ArrayLike) -> Bool:
+    """``value`` as a contiguous array of bools; numbers are refused, for 0.5 is neither."""
+    if isinstance(value, list | tuple):
+        array = _from_list(function, name, value, "bools", _is_bool)
+        if array.size == 0:
+            array = array.astype(np.bool_)
+    else:
+        array = _as_array(function, name, value)
+    if array.dtype.kind != "b":
+        raise _wrong_dtype(function, name, value, array, "bool")
+    return array if array.flags.c_contiguous else array.copy()
+
+
+def to_rows(function: str, name: str, value: ArrayLike) -> Int | Bool:
+    """A choice of rows: their numbers (one alone, too), or one bool for each row."""
+    first = value[0] if isinstance(value, list | tuple) and value else value
+    if isinstance(first, bool) or str(getattr(first, "dtype", "")).endswith("bool"):
+        return to_bool(function, name, value)
+    return np.atleast_1d(to_int64(function, name, value))
+
+
+def to_pair(function: str, name: str, value: ArrayLike) -> tuple[ArrayLike, ArrayLike]:
+    """The two halves of an LSTM state given as (h, c)."""
+    if not isinstance(value, list | tuple):
+        raise TypeError(f"{function}: {name} is {_kind(value)}, expected a tuple (h, c)")
+    if len(value) != 2:
+        raise ValueError(f"{function}: {name} has {len(value)} items, expected a tuple (h, c)")
+    return value[0], value[1]
+
+
+def _as_array(function: str, name: str, value: ArrayLike) -> AnyArray:
+    """Any object as a plain ndarray of whatever dtype it has."""
+    if not isinstance(value, np.ndarray) and hasattr(value, "__dlpack__"):
+        return _from_dlpack(function, name, value)
+    try:
+        return np.asarray(value)
+    except _UNREADABLE as error:
+        raise _unreadable(function, name, value, error) from error
+
+
+def _from_dlpack(function: str, name: str, value: ArrayLike) -> AnyArray:
+    try:
+        device = int(value.__dlpack_device__()[0])
+    except _UNREADABLE as error:
+        raise _unreadable(function, name, value, error) from error
+    if device not in _HOST_MEMORY:
+        where = getattr(value, "device", f"DLPack {device}")
+        raise TypeError(
+            f"{function}: {name} is on the device {where}, expected the CPU: "
+            f"copy it there first, with {name}.cpu() in PyTorch"
+        )
+    if getattr(value, "requires_grad", False):
+        value = value.detach()
+    try:
+        return np.from_dlpack(value)
+    except _UNREADABLE:
+        # A dtype that this NumPy does not know in DLPack, or a read-only array where the protocol
+        # is too old to say so: the object's own conversion may do better, or tell what is wrong.
+        try:
+            return np.asarray(value)
+        except _UNREADABLE as error:
+            raise _unreadable(function, name, value, error) from error
+
+
+def _float32_from_list(function: str, name: str, value: ArrayLike) -> Float:
+    array = _from_list(function, name, value, "floats", _is_float32)
+    if array.dtype.kind not in "fiu":
+        raise _wrong_dtype(function, name, value, array, "float32")
+    try:
+        with np.errstate(over="raise", under="ignore"):
+            return array.astype(_FLOAT32)
+    except FloatingPointError:
+        raise ValueError(
+            f"{function}: {name} holds {np.abs(array).max()}, expected numbers in float32's range"
+        ) from None
+
+
+def _from_list(
+    function: str,
+    name: str,
+    value: ArrayLike,
+    expected: str,
+    accepts: Callable[[object], bool],
+) -> AnyArray:
+    """A nested list as an array, when every item at its ends is accepted."""
+    try:
+        array = np.asarray(value)
+    except _UNREADABLE as error:  # ragged, too deep, a number beyond 64 bits
+        raise ValueError(
+            f"{function}: {name} is a list that does not form an array of {expected}: {error}"
+        ) from error
+    if array.dtype.kind == "O":
+        raise TypeError(
+            f"{function}: {name} is a list with items that are no numbers or too large for one, "
+            f"expected {expected}"
+        )
+    pending = [value]
+    while pending:
+        for item in pending.pop():
+            if isinstance(item, list | tuple):
+                pending.append(item)
+            elif not accepts(item):
+                raise TypeError(
+                    f"{function}: {name} is a list that holds {_kind(item)}, expected {expected}"
+                )
+    return array
+
+
+# Exact types: numpy.float64 is a subclass of float, and an array of it must not pass as a list.
+def _is_float32(item: object) -> bool:
+    return type(item) in (float, int) or _has_dtype(item, "f", 4)
+
+
+def _is_integer(item: object) -> bool:
+    return type(item) is int or _has_dtype(item, "iu")
+
+
+def _is_bool(item: object) -> bool:
+    return type(item) is bool or _has_dtype(item, "b")
+
+
+def _has_dtype(item: object, kinds: str, itemsize: int | None = None) -> bool:
+    if not isinstance(item, np.ndarray | np.generic):
+        return False
+    return item.dtype.kind in kinds and itemsize in (None, item.dtype.itemsize)
+
+
+def _wrong_dtype(
+    function: str, name: str, value: ArrayLike, array: AnyArray, expected: str
+) -> TypeError:
+    if array.dtype.kind in "OUSMmV" and not hasattr(value, "dtype"):  # not an array to begin with
+        return TypeError(f"{function}: {name} is {_kind(value)}, expected an array of {expected}")
+    if type(value).__module__.partition(".")[0] == "torch":
+        cast = f"{name}.to(torch.{expected})"
+    else:
+        cast = f"{name}.astype({'bool' if expected == 'bool' else 'np.' + expected})"
+    return TypeError(
+        f"{function}: {name} has dtype {array.dtype}, expected {expected}: cast it with {cast}"
+    )
+
+
+def _unreadable(function: str, name: str, value: ArrayLike, error: Exception) -> TypeError:
+    dtype = getattr(value, "dtype", None)
+    found = _kind(value) if dtype is None else f"{_kind(value)} of dtype {dtype}"
+    return TypeError(f"{function}: {name} is {found} that cannot be read as an array: {error}")
+
+
+def _kind(value: object) -> str:
+    return "None" if value is None else f"an object of type {type(value).__name__}"

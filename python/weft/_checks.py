@@ -1,0 +1,83 @@
+"""Checks of configuration values and shapes.
+
+Every check returns the value in its plain Python form, or raises an error that names the function,
+the argument, what was expected and what was found.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    import numpy.typing as npt
+
+# A dimension fits in 32 bits, so that a product of two of them cannot leave 64.
+MAX_SIZE = 2**31 - 1
+# Far more than anybody stacks; it bounds the list of parameter names a file can ask for.
+MAX_LAYERS = 4096
+
+
+def shown(value: object) -> str:
+    """A value and its type for an error message, short whatever the value is."""
+    kind = type(value).__name__
+    if isinstance(value, int) and value.bit_length() > 128:
+        return f"an integer of {value.bit_length()} bits"
+    text = repr(value)
+    return f"{text if len(text) <= 60 else text[:57] + '...'} ({kind})"
+
+
+def integer(function: str, name: str, value: object, least: int = 1, most: int = MAX_SIZE) -> int:
+    """An integer in ``least..most``; bools and floats are not integers."""
+    expected = f"expected an integer in {least}..{most}"
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{function}: {name} is {shown(value)}, {expected}")
+    try:
+        number = operator.index(value)
+    except TypeError:  # such as an array of several integers
+        raise TypeError(f"{function}: {name} is {shown(value)}, {expected}") from None
+    if not least <= number <= most:
+        raise ValueError(f"{function}: {name} is {shown(value)}, {expected}")
+    return number
+
+
+def flag(function: str, name: str, value: object) -> bool:
+    """True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{function}: {name} is {shown(value)}, expected True or False")
+    return value
+
+
+def dtype(function: str, name: str, value: object) -> str:
+    """The element type of the weights, by name or as NumPy's type."""
+    given = value if isinstance(value, str) else getattr(value, "__name__", None) or str(value)
+    if given != "float32":
+        raise ValueError(
+            f'{function}: {name} is {shown(value)}, expected "float32" '
+            "(bfloat16 and int8 weights are to come in a later version)"
+        )
+    return "float32"
+
+
+def shape(
+    function: str,
+    name: str,
+    array: npt.NDArray[np.generic],
+    sizes: tuple[int | None, ...],
+    letters: Sequence[str] = (),
+) -> None:
+    """Compare a shape with the expected one, where None may be anything; letters name its axes."""
+    found = array.shape
+    if found == sizes or (
+        len(found) == len(sizes)
+        and all(want in (None, have) for have, want in zip(found, sizes, strict=True))
+    ):
+        return
+    expected = str(sizes)
+    if letters:
+        known = [f"{k} = {n}" for k, n in zip(letters, sizes, strict=True) if n is not None]
+        expected = f"[{', '.join(letters)}]{' with ' * bool(known)}{', '.join(known)}"
+    raise ValueError(f"{function}: {name} has shape {found}, expected {expected}")

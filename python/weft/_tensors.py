@@ -1,0 +1,216 @@
+"""Safetensors, for files and for exported states. What is read may be hostile.
+
+    8 bytes      n, the length of the header, little endian
+    n bytes      JSON: {"name": {"dtype", "shape", "data_offsets": [begin, end]}, ...,
+                 "__metadata__": {"name": "text", ...}}
+    the rest     the tensors, without gaps or overlap
+
+(https://huggingface.co/docs/safetensors, section Format.) The header is checked as a whole, against
+the size of the file, before a tensor is read; the caller then compares shapes with what it expects.
+Nothing is allocated on the header's word alone: a tensor is as large as its bytes in the file. The
+file is read, not mapped, so that one that shrinks meanwhile is an error and not a signal.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from math import prod
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from io import BufferedIOBase
+
+    from weft._arrays import Float
+
+# Longer than any header of ours by far, and short enough to parse without care.
+_MAX_HEADER = 2**24
+_MAX_RANK = 8
+
+
+class Entry(NamedTuple):
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+class Header(NamedTuple):
+    where: str
+    """Function and file, the beginning of every message."""
+    tensors: dict[str, Entry]
+    metadata: dict[str, str]
+    payload: int
+    """Offset of the first tensor in the file."""
+
+
+def serialize(arrays: Mapping[str, Float], form: str, about: Mapping[str, Any]) -> bytes:
+    """Arrays, and what `read_about` reads, as the bytes of a safetensors file."""
+    from safetensors.numpy import save
+
+    return save(dict(arrays), metadata={"weft": json.dumps({"format": form, **about})})
+
+
+def read_header(file: BufferedIOBase, size: int, where: str) -> Header:
+    """Read and check the header of a file of ``size`` bytes. Raises ValueError."""
+    start = file.read(8)
+    if len(start) < 8:
+        raise ValueError(f"{where} has {size} bytes, expected at least 8 (safetensors)")
+    (length,) = struct.unpack("<Q", start)
+    most = min(size - 8, _MAX_HEADER)
+    if length > most:
+        _refuse_pickle(start, where)
+        raise ValueError(
+            f"{where} claims a header of {length} bytes, expected at most {most} (safetensors, "
+            f"{size} bytes in all)"
+        )
+    text = file.read(length)
+    if len(text) < length:
+        raise ValueError(f"{where} ends after {8 + len(text)} bytes, expected {size}")
+    content = parse_json(text, f"{where}: header")
+    metadata = content.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise ValueError(f"{where}: __metadata__ is {_short(metadata)}, expected names with texts")
+    tensors = {name: _entry(f"{where}: tensor {name!r:.100}", e) for name, e in content.items()}
+    _check_offsets(where, tensors, size - 8 - length)
+    return Header(where, tensors, metadata, 8 + length)
+
+
+def read_about(header: Header, form: str, expected: Iterable[str]) -> dict[str, Any]:
+    """What weft itself wrote into the metadata, with exactly the expected entries."""
+    text = header.metadata.get("weft")
+    if text is None:
+        raise ValueError(f'{header.where} has no "weft" in its metadata, expected {form}')
+    about = parse_json(text.encode(errors="replace"), f'{header.where}: metadata "weft"')
+    if about.get("format") != form:
+        raise ValueError(
+            f"{header.where} has the format {_short(about.get('format'))}, expected {form!r}"
+        )
+    names = {"format", *expected}
+    if set(about) != names:
+        raise ValueError(
+            f'{header.where}: metadata "weft" has the entries {_short(sorted(about))}, '
+            f"expected {sorted(names)}"
+        )
+    return about
+
+
+def check_shapes(header: Header, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Compare all tensors with the expected names and shapes, all float32."""
+    missing = [name for name in shapes if name not in header.tensors]
+    unexpected = [name for name in header.tensors if name not in shapes]
+    if missing or unexpected:
+        raise ValueError(
+            f"{header.where} lacks the tensors {_short(missing)} and has unexpected "
+            f"{_short(unexpected)}, expected exactly {len(shapes)} tensors"
+        )
+    for name, shape in shapes.items():
+        entry = header.tensors[name]
+        check_float32(header, name)
+        if entry.shape != tuple(shape):
+            raise ValueError(
+                f"{header.where}: tensor {name} has shape {entry.shape}, expected {tuple(shape)}"
+            )
+
+
+def check_float32(header: Header, name: str) -> None:
+    """Check that a tensor is float32."""
+    dtype = header.tensors[name].dtype
+    if dtype != "F32":
+        raise ValueError(
+            f"{header.where}: tensor {_short(name)} has dtype {_short(dtype)}, expected 'F32'; "
+            "cast it to float32 before it is saved"
+        )
+
+
+def read_tensors(file: BufferedIOBase, header: Header, names: Iterable[str]) -> dict[str, Float]:
+    """Read some of the tensors, which have been checked to be float32."""
+    arrays = {}
+    for name in names:
+        entry = header.tensors[name]
+        array = np.empty(entry.shape, dtype="<f4")
+        file.seek(header.payload + entry.begin)
+        if file.readinto(array.reshape(-1).view(np.uint8).data) != array.nbytes:
+            raise ValueError(f"{header.where}: the file was cut short while it was read")
+        arrays[name] = array.astype(np.float32, copy=False)
+    return arrays
+
+
+def parse_json(text: bytes, where: str) -> dict[str, Any]:
+    """A JSON object in strict UTF-8, without NaN and without doubled names. Raises ValueError."""
+    try:
+        content = json.loads(
+            text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant
+        )
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where} is not valid JSON: {str(error)[:200]}") from None
+    if isinstance(content, dict):
+        return content
+    raise ValueError(f"{where} is {_short(content)}, expected a JSON object")
+
+
+def _refuse_pickle(start: bytes, where: str) -> None:
+    if start[:2] == b"PK" or start[:1] == b"\x80":
+        raise ValueError(
+            f"{where} is a pickle, as torch.save writes it, expected safetensors. weft never "
+            "unpickles: that would run code from the file. Where you trust it, convert it in "
+            'Python with safetensors.torch.save_file(module.state_dict(), "model.safetensors")'
+        )
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        raise ValueError("a name occurs twice in an object")
+    return content
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number")
+
+
+def _entry(where: str, entry: object) -> Entry:
+    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+        raise ValueError(f"{where} is {_short(entry)}, expected dtype, shape and data_offsets")
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not (isinstance(dtype, str) and dtype):
+        raise ValueError(f"{where} has dtype {_short(dtype)}, expected a name")
+    if not _are_sizes(shape) or len(shape) > _MAX_RANK:
+        raise ValueError(
+            f"{where} has shape {_short(shape)}, expected at most {_MAX_RANK} integers >= 0"
+        )
+    if not _are_sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
+        raise ValueError(f"{where} has data_offsets {_short(offsets)}, expected [begin, end]")
+    begin, end = offsets
+    if dtype == "F32" and prod(shape) * 4 != end - begin:
+        raise ValueError(
+            f"{where} has {_short(end - begin)} bytes, expected 4 for each element of {_short(shape)}"
+        )
+    return Entry(dtype, tuple(shape), begin, end)
+
+
+def _are_sizes(values: object) -> bool:
+    return isinstance(values, list) and all(type(v) is int and 0 <= v < 2**63 for v in values)
+
+
+def _check_offsets(where: str, tensors: dict[str, Entry], size: int) -> None:
+    """The tensors fill the rest of the file, one after the other."""
+    end = 0
+    for name, entry in sorted(tensors.items(), key=lambda item: (item[1].begin, item[1].end)):
+        if entry.begin != end:
+            raise ValueError(
+                f"{where}: tensor {_short(name)} begins at byte {entry.begin}, expected {end}, "
+                "where the one before it ends"
+            )
+        end = entry.end
+    if end != size:
+        raise ValueError(f"{where}: the tensors take {end} bytes, expected {size} as in the file")
+
+
+def _short(value: object) -> str:
+    """A value from a file, for a message."""
+    text = repr(value)
+    return text if len(text) <= 100 else text[:97] + "..."

@@ -1,0 +1,130 @@
+"""The command line: weft demo | bench | info | convert."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from weft.module import Module
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code, 1 after a message on standard error."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if given[:1] == ["bench"]:  # its options are its own
+            return _bench(given[1:])
+        options = _parser().parse_args(given)
+        run = {"demo": _demo, "info": _info, "convert": _convert}[options.command]
+        status = run(options)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # `weft info | head`: whoever read has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
+        message = str(error) or type(error).__name__
+        print(message if message.startswith("weft") else f"weft: {message}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    from weft import __version__
+
+    parser = argparse.ArgumentParser(prog="weft", description="Recurrent nets on the CPU.")
+    parser.add_argument("--version", action="version", version=f"weft {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    demo = commands.add_parser("demo", help="watch a trained LSTM tell the language of a text")
+    demo.add_argument("text", nargs="*", help="the text (default: standard input, or a sentence)")
+    demo.add_argument("--file", help="read the text from a file, or from - (standard input)")
+    demo.add_argument(
+        "--color", action=argparse.BooleanOptionalAction, help="default: on a terminal"
+    )
+
+    commands.add_parser("bench", add_help=False, help="measure the machine and the layers")
+
+    info = commands.add_parser("info", help="the build, the machine, and what is in a model file")
+    info.add_argument("file", nargs="?", help="a model that weft.save wrote")
+
+    convert = commands.add_parser("convert", help="make a model of a PyTorch state dict")
+    convert.add_argument("source", help="a state dict saved as safetensors (not a pickle)")
+    convert.add_argument("target", help="the model file to write")
+    convert.add_argument("--mode", choices=("lstm", "gru", "rnn"), help="default: by the shapes")
+    convert.add_argument(
+        "--prefix", help='of the names, such as "encoder.lstm." (default: find it)'
+    )
+    convert.add_argument("--batch-first", action="store_true", help="x and y are [B, T, ...]")
+    convert.add_argument("--nonlinearity", help="of an RNN: tanh (default), relu, ...")
+    return parser
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from weft import demo
+
+    if options.text and options.file:
+        raise ValueError("weft demo: both a text and --file are given, expected one of them")
+    demo.main(" ".join(options.text) or None, options.file, color=options.color)
+    return 0
+
+
+def _bench(arguments: list[str]) -> int:
+    status: int | None = import_module("weft.benchmarks.run").main(arguments)
+    return status or 0
+
+
+def _info(options: argparse.Namespace) -> int:
+    import weft
+    from weft import _core
+
+    print(f"weft     {weft.__version__}")
+    print(f"isa      {weft.isa()} (available: {', '.join(weft.available_isas())})")
+    print(f"threads  {weft.get_num_threads()}")
+    print("build    " + ", ".join(f"{k} {v}" for k, v in _core.build_info().items()))
+    if options.file:
+        print()
+        describe(weft.load(options.file))
+    return 0
+
+
+def describe(module: Module) -> None:
+    """Print a table of the layers: parameters, their bytes, and FLOPs per time step and row."""
+    rows: dict[str, list[int]] = {}
+    for name, value in module._packed.parameters.items():
+        _, _, label = name.partition("_l")
+        row = rows.setdefault(f"l{label}" if label else "cell", [0, 0, 0])
+        row[0] += value.size
+        row[1] += value.nbytes
+        # Each weight is multiplied and added once; gates and biases are small beside that.
+        row[2] += 2 * value.size if value.ndim == 2 else 0
+    rows["all"] = [sum(column) for column in zip(*rows.values(), strict=True)]
+    print(module)
+    print(f"{'layer':<12}{'parameters':>14}{'bytes':>14}{'FLOPs per step':>18}")
+    for label, (size, nbytes, flops) in rows.items():
+        print(f"{label:<12}{size:>14,}{nbytes:>14,}{flops:>18,}")
+    print(f"packed weights: {module._packed.native.weight_bytes:,} bytes")
+
+
+def _convert(options: argparse.Namespace) -> int:
+    import weft
+    from weft.convert import from_state_dict_file
+
+    if os.path.exists(options.target) and os.path.samefile(options.source, options.target):
+        raise ValueError("weft convert: target is the source, expected another file")
+    configuration = {}
+    if options.batch_first:
+        configuration["batch_first"] = True
+    if options.nonlinearity:
+        configuration["nonlinearity"] = options.nonlinearity
+    module = from_state_dict_file(options.source, options.mode, options.prefix, **configuration)
+    weft.save(module, options.target)
+    print(f"{options.target}: {module!r}, {module.num_parameters:,} parameters")
+    return 0

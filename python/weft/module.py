@@ -1,0 +1,315 @@
+"""What all layers share: a configuration, named parameters, and their packed form.
+
+A module is its configuration (what the constructor was called with) and its parameters (float32
+arrays under PyTorch's names). Both decide everything else: the packed weights are made from them
+once, and saving, pickling and copying store nothing more.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from math import prod
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
+
+import numpy as np
+
+from weft import _checks, activation
+from weft._arrays import to_float32
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from typing_extensions import Self
+
+    from weft import _core
+    from weft._arrays import ArrayLike, Float
+
+    Shapes = dict[str, tuple[int, ...]]
+
+_M = TypeVar("_M", bound="Module")
+
+# The classes that a file may name. Nothing outside this table is ever looked up or imported.
+LAYERS: dict[str, type[Module]] = {}
+
+# How each entry of a configuration is checked, whichever class has it.
+_ENTRIES: dict[str, Callable[[str, str, Any], Any]] = {
+    "input_size": _checks.integer,
+    "hidden_size": _checks.integer,
+    "num_layers": lambda f, n, v: _checks.integer(f, n, v, most=_checks.MAX_LAYERS),
+    "proj_size": lambda f, n, v: _checks.integer(f, n, v, least=0),
+    "bias": _checks.flag,
+    "batch_first": _checks.flag,
+    "bidirectional": _checks.flag,
+    "reset_after": _checks.flag,
+    "activation": activation.canonical,
+    "recurrent_activation": activation.canonical,
+    "nonlinearity": activation.canonical,
+    "dtype": _checks.dtype,
+}
+
+
+def layer(cls: type[_M]) -> type[_M]:
+    """Class decorator: give a layer its name in messages and files, and its configuration.
+
+    The entries of the configuration and their defaults are the parameters of ``__init__``; ``seed``
+    is none of them, for it has done its work when the parameters exist.
+    """
+    parameters = dict(inspect.signature(cls).parameters)
+    parameters.pop("seed")
+    cls._name = cls.__name__
+    cls._function = f"weft.{cls.__name__}"
+    cls._defaults = {name: p.default for name, p in parameters.items()}
+    LAYERS[cls.__name__] = cls
+    return cls
+
+
+class LoadResult(NamedTuple):
+    """The names that ``load_state_dict(strict=False)`` passed over."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+class Packed:
+    """Parameters and their packed form: immutable, replaced as one by loading new weights."""
+
+    __slots__ = ("_fingerprint", "native", "parameters")
+
+    def __init__(self, parameters: dict[str, Float], native: _core.Recurrent) -> None:
+        self.parameters = parameters
+        self.native = native
+        self._fingerprint: str | None = None
+
+    def fingerprint(self, configuration: Mapping[str, Any]) -> str:
+        """SHA-256 over everything that decides what a state means; computed once."""
+        if self._fingerprint is None:
+            import hashlib
+
+            meaning = {k: v for k, v in configuration.items() if k != "batch_first"}
+            digest = hashlib.sha256(repr(sorted(meaning.items())).encode())
+            for name, value in self.parameters.items():
+                digest.update(name.encode())
+                digest.update(value.data)
+            self._fingerprint = digest.hexdigest()
+        return self._fingerprint
+
+
+class Module:
+    """Base of all layers. Its entries and parameters read as attributes: ``m.hidden_size``,
+    ``m.weight_ih_l0``; the arrays are read-only, since the packed weights would not follow.
+    """
+
+    _name: ClassVar[str]
+    _function: ClassVar[str]
+    _defaults: ClassVar[dict[str, Any]]
+    _configuration: dict[str, Any]
+    _packed: Packed
+
+    # -- what a layer defines ---------------------------------------------------------------------
+
+    def _count(self) -> tuple[int, int]:
+        """The number of parameter arrays and of their elements, without listing them."""
+        raise NotImplementedError
+
+    def _shapes(self) -> Shapes:
+        """The name and shape of every parameter, in PyTorch's order."""
+        raise NotImplementedError
+
+    def _pack(self, parameters: Mapping[str, Float]) -> _core.Recurrent:
+        """The packed form of checked parameters."""
+        raise NotImplementedError
+
+    # -- construction -----------------------------------------------------------------------------
+
+    def _initialize(self, seed: Any, **configuration: Any) -> None:
+        """Construct with random parameters, U(-1/sqrt(H), 1/sqrt(H)) as in PyTorch."""
+        self._configure(configuration)
+        self._set(_draw(self._function, seed, self._count()[1], self._shapes(), self.hidden_size))
+
+    def _configure(self, configuration: Mapping[str, Any]) -> None:
+        """Check a configuration and take it over; entries it does not have get their defaults."""
+        function = self._function
+        if not isinstance(configuration, Mapping):
+            raise TypeError(
+                f"{function}: configuration is {_checks.shown(configuration)}, expected an object"
+            )
+        unknown = sorted(set(configuration) - set(self._defaults))
+        if unknown:
+            raise ValueError(
+                f"{function}: configuration has the unknown entries {unknown}, "
+                f"expected some of {list(self._defaults)}"
+            )
+        checked: dict[str, Any] = {}
+        for name, default in self._defaults.items():
+            value = configuration.get(name, default)
+            if value is inspect.Parameter.empty:
+                raise ValueError(f"{function}: configuration has no {name}, expected an integer")
+            checked[name] = _ENTRIES[name](function, name, value)
+        self.__dict__["_configuration"] = checked
+        self._check_configuration()
+
+    def _check_configuration(self) -> None:
+        """Check what one entry alone does not tell."""
+        elements = self._count()[1]
+        if elements * 4 >= 2**63:
+            raise ValueError(
+                f"{self._function}: the sizes ask for {elements} parameters, "
+                "expected less than 2**61 (float32, 64-bit addresses)"
+            )
+
+    def _set(self, parameters: dict[str, Float]) -> None:
+        """Take over parameters that have been checked; the arrays become ours."""
+        native = self._pack(parameters)
+        for value in parameters.values():
+            value.flags.writeable = False
+        self.__dict__["_packed"] = Packed(parameters, native)
+
+    @classmethod
+    def _restore(cls, configuration: Mapping[str, Any]) -> Self:
+        """An instance with a configuration and no parameters yet, to be given to ``_set``."""
+        module = cls.__new__(cls)
+        module._configure(configuration)
+        return module
+
+    # -- parameters -------------------------------------------------------------------------------
+
+    @property
+    def num_parameters(self) -> int:
+        """The number of weights and biases."""
+        return sum(value.size for value in self._packed.parameters.values())
+
+    def state_dict(self) -> dict[str, Float]:
+        """Copies of all parameters, under PyTorch's names.
+
+        >>> import weft
+        >>> {name: value.shape for name, value in weft.GRU(3, 4).state_dict().items()}
+        {'weight_ih_l0': (12, 3), 'weight_hh_l0': (12, 4), 'bias_ih_l0': (12,), 'bias_hh_l0': (12,)}
+        """
+        return {name: value.copy() for name, value in self._packed.parameters.items()}
+
+    def load_state_dict(self, mapping: Mapping[str, ArrayLike], strict: bool = True) -> LoadResult:
+        """Replace the parameters by those in ``mapping`` and pack them.
+
+        Everything is checked before anything changes. The values may be NumPy arrays or PyTorch
+        tensors, as ``torch.nn.LSTM(...).state_dict()`` gives them; they are copied. With
+        ``strict=False`` missing names keep their values, and unknown ones are passed over; the
+        result lists both. A stream made before keeps the weights it was made with.
+
+        Raises ValueError for missing or unexpected names and wrong shapes, TypeError for a wrong
+        dtype.
+
+        >>> import weft
+        >>> a, b = weft.LSTM(3, 4, seed=1), weft.LSTM(3, 4, seed=2)
+        >>> b.load_state_dict(a.state_dict())
+        LoadResult(missing_keys=[], unexpected_keys=[])
+        """
+        function = f"{self._function}.load_state_dict"
+        _checks.flag(function, "strict", strict)
+        if not isinstance(mapping, Mapping):
+            raise TypeError(
+                f"{function}: mapping is of type {type(mapping).__name__}, "
+                "expected names with arrays, such as a state dict"
+            )
+        shapes = self._shapes()
+        missing = [name for name in shapes if name not in mapping]
+        unexpected = [name for name in mapping if name not in shapes]
+        if strict and (missing or unexpected):
+            raise ValueError(
+                f"{function}: mapping lacks {_some(missing)} and has unexpected "
+                f"{_some(unexpected)}, expected exactly the {len(shapes)} names of {self!r}"
+            )
+        given = {name: mapping[name] for name in shapes if name in mapping}
+        self._set({**self._packed.parameters, **self._copies(function, given, shapes)})
+        return LoadResult(missing, unexpected)
+
+    @staticmethod
+    def _copies(function: str, given: Mapping[str, ArrayLike], shapes: Shapes) -> dict[str, Float]:
+        """Copies of parameters as they are given, when all of them have the right shape."""
+        arrays = {name: to_float32(function, name, value) for name, value in given.items()}
+        for name, array in arrays.items():
+            _checks.shape(function, name, array, shapes[name])
+        return {name: np.array(array, order="C") for name, array in arrays.items()}
+
+    # -- copies, files, looks ---------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        own = {k: v for k, v in self.__dict__.items() if k not in ("_configuration", "_packed")}
+        return {
+            "configuration": dict(self._configuration),
+            "parameters": dict(self._packed.parameters),
+            "attributes": own,  # what a subclass or a user added
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._configure(state["configuration"])
+        self._set(state["parameters"])
+        self.__dict__.update(state["attributes"])
+
+    def __getattr__(self, name: str) -> Any:
+        own = self.__dict__
+        if name in own.get("_configuration", ()):
+            return own["_configuration"][name]
+        if "_packed" in own and name in own["_packed"].parameters:
+            return own["_packed"].parameters[name]
+        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in self._defaults:
+            raise AttributeError(
+                f"{self._function}: {name} belongs to the configuration, which never changes; "
+                "make a new module"
+            )
+        if "_packed" in self.__dict__ and name in self._packed.parameters:
+            raise AttributeError(
+                f"{self._function}: {name} was packed when it was loaded; "
+                f'change it with load_state_dict({{"{name}": ...}}, strict=False)'
+            )
+        super().__setattr__(name, value)
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._configuration, *self._packed.parameters]
+
+    def __repr__(self) -> str:
+        shown = []
+        for name, value in self._configuration.items():
+            default = self._defaults[name]
+            if default is inspect.Parameter.empty:
+                shown.append(repr(value))
+            elif value != default:
+                shown.append(f"{name}={value!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def _draw(
+    function: str, seed: Any, elements: int, shapes: Shapes, hidden_size: int
+) -> dict[str, Float]:
+    """Uniform random parameters, views of one array: sizes beyond memory fail in one place."""
+    try:
+        generator = np.random.default_rng(seed)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"{function}: seed is {_checks.shown(seed)}, expected None or an integer >= 0"
+        ) from error
+    bound = np.float32(hidden_size**-0.5)
+    try:
+        values = generator.random(elements, dtype=np.float32)
+    except MemoryError:
+        raise MemoryError(
+            f"{function}: the sizes ask for {4 * elements} bytes of parameters, "
+            "expected sizes that fit in memory"
+        ) from None
+    values *= 2 * bound
+    values -= bound
+    parameters, begin = {}, 0
+    for name, shape in shapes.items():
+        end = begin + prod(shape)
+        parameters[name] = values[begin:end].reshape(shape)
+        begin = end
+    return parameters
+
+
+def _some(names: list[Any]) -> str:
+    """A few names of a list that may be long."""
+    few = ", ".join(str(name)[:80] for name in names[:5])
+    return f"[{few}{', ...' if len(names) > 5 else ''}]"
