@@ -197,8 +197,7 @@ py::tuple run(const Net& net, const Object& x, const Object& h0, const Object& c
   Interrupt interrupt(poll_signals);
   {
     const py::gil_scoped_release release;
-    RunBuffers buffers;
-    net.engine->run(args, buffers, interrupt);
+    net.engine->run(args, interrupt);
   }
   if (interrupt.stopped()) throw py::error_already_set();
   return py::make_tuple(std::move(y), std::move(h_n), c_n ? py::object(*c_n) : py::none());
@@ -243,8 +242,10 @@ class BoundStream {
     if (!rows.is_none()) {
       chosen.assign(static_cast<std::size_t>(B), 0);
       if (py::isinstance<py::array_t<bool>>(rows)) {
-        const bool* flags = optional_array<bool>(function_, "rows", rows, {{"B", B}});
-        for (std::int64_t i = 0; i < B; ++i) chosen[i] = flags[i];
+        // As bytes: a view of other memory may hold more than 0 and 1.
+        const auto* flags = reinterpret_cast<const std::uint8_t*>(
+            optional_array<bool>(function_, "rows", rows, {{"B", B}}));
+        chosen.assign(flags, flags + B);
       } else {
         const auto list =
             check_array<std::int64_t>(function_, "rows", rows, {{"N", kAny}}, Layout::contiguous);
