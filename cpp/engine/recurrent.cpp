@@ -6,6 +6,12 @@
 
 namespace weft {
 
+std::int64_t RunBuffers::bytes() const {
+  std::int64_t floats = layers[0].size() + layers[1].size();
+  for (const Workspace& w : workspaces) floats += w.floats();
+  return floats * static_cast<std::int64_t>(sizeof(float));
+}
+
 Recurrent::Recurrent(Direction direction, std::vector<Cell> cells)
     : direction_(direction), cells_(std::move(cells)) {}
 
@@ -13,6 +19,16 @@ std::int64_t Recurrent::weight_bytes() const {
   std::int64_t bytes = 0;
   for (const Cell& cell : cells_) bytes += cell.weight_bytes();
   return bytes;
+}
+
+void Recurrent::run(const RunArgs& args, Interrupt& interrupt) const {
+  constexpr std::int64_t kKeep = 4 << 20;  // bytes
+  std::unique_ptr<RunBuffers> buffers(spare_.exchange(nullptr, std::memory_order_acquire));
+  if (!buffers) buffers = std::make_unique<RunBuffers>();
+  run(args, *buffers, interrupt);
+  if (buffers->bytes() <= kKeep) {
+    buffers.reset(spare_.exchange(buffers.release(), std::memory_order_acq_rel));
+  }
 }
 
 void Recurrent::run(const RunArgs& args, RunBuffers& buffers, Interrupt& interrupt) const {

@@ -2,6 +2,7 @@
 // threads may run it at the same time.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -35,12 +36,15 @@ struct RunArgs {
 struct RunBuffers {
   Workspace workspaces[2];
   Buffer layers[2];  // outputs between layers, in turn
+
+  std::int64_t bytes() const;
 };
 
 class Recurrent {
  public:
   // `cells`: layer by layer, in each forward then reverse.
   Recurrent(Direction direction, std::vector<Cell> cells);
+  ~Recurrent() { delete spare_.load(); }
 
   int directions() const { return direction_ == Direction::bidirectional ? 2 : 1; }
   std::int64_t layers() const { return static_cast<std::int64_t>(cells_.size()) / directions(); }
@@ -51,10 +55,15 @@ class Recurrent {
 
   // Every size and pointer in `args` has been checked by the caller.
   void run(const RunArgs& args, RunBuffers& buffers, Interrupt& interrupt) const;
+  // The same with buffers that the net keeps from call to call while they are small.
+  void run(const RunArgs& args, Interrupt& interrupt) const;
 
  private:
   Direction direction_;
   std::vector<Cell> cells_;
+  // Null while a call uses it: others make their own. Atomic rather than locked, for a lock that
+  // another thread holds during fork() would stay locked in the child.
+  mutable std::atomic<RunBuffers*> spare_{nullptr};
 };
 
 }  // namespace weft

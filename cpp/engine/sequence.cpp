@@ -28,9 +28,11 @@ bool hoists(const Cell& cell, std::int64_t rows, std::int64_t steps) {
   return rows < kHoistBelowRows && steps > 1 && cell.shape().input_size >= kHoistInputSize;
 }
 
-// Rows of sums in a chunk: whole steps of `rows` rows, at least one.
-std::int64_t chunk_capacity(const Cell& cell, std::int64_t rows) {
-  return std::max(rows, std::min(kChunkRows, kChunkFloats / cell.input_sums()));
+// Rows that are listed at once: whole steps of `rows` rows, at least one. Where their input part is
+// computed at once too, the sums limit them.
+std::int64_t chunk_capacity(const Cell& cell, std::int64_t rows, bool hoist) {
+  const std::int64_t most = hoist ? kChunkFloats / cell.input_sums() : kChunkRows;
+  return std::max(rows, std::min(kChunkRows, most));
 }
 
 // One thread's share of a pass: some of the rows, or a part of the panels of every product.
@@ -83,7 +85,7 @@ class Runner {
     }
     const std::int64_t I = cell_.shape().input_size;
     const bool hoist = hoists(cell_, count, steps);
-    const std::int64_t chunk_rows = hoist ? chunk_capacity(cell_, count) : count;
+    const std::int64_t chunk_rows = chunk_capacity(cell_, count, hoist);
     for (std::int64_t s = 0; s < steps;) {
       const std::int64_t end = std::min(steps, s + chunk_rows / count);
       const std::int64_t rows = plan(count, s, end);
@@ -259,7 +261,7 @@ void Workspace::reserve(const Pass& pass, int threads, std::int64_t fewest, std:
   const Cell& cell = *pass.cell;
   const std::int64_t rows = std::min(most, kBlockRows);
   const bool hoisting = hoists(cell, fewest, pass.T);
-  const std::int64_t listed = hoisting ? chunk_capacity(cell, rows) : rows;
+  const std::int64_t listed = chunk_capacity(cell, rows, false);  // enough for either choice
   const std::int64_t between = cell.phases() == 2 ? pass.B * cell.shape().hidden_size : 0;
   while (static_cast<int>(threads_.size()) < threads) {
     threads_.push_back(std::make_unique<Thread>());
@@ -276,11 +278,19 @@ void Workspace::reserve(const Pass& pass, int threads, std::int64_t fewest, std:
       for (auto* list : {&t.h, &t.state, &t.last}) list->resize(rows);
       for (auto* list : {&t.c, &t.between, &t.update}) list->resize(rows);
     }
-    const std::int64_t sums = hoisting ? listed * cell.input_sums() : 0;
+    const std::int64_t sums =
+        hoisting ? std::min(chunk_capacity(cell, rows, true), rows * pass.T) * cell.input_sums()
+                 : 0;
     if (t.sums.size() < sums) t.sums = Buffer(sums);
   }
   if (between_.size() < between) between_ = Buffer(between);
   if (update_.size() < between) update_ = Buffer(between);
+}
+
+std::int64_t Workspace::floats() const {
+  std::int64_t sum = between_.size() + update_.size();
+  for (const auto& thread : threads_) sum += thread->sums.size();
+  return sum;
 }
 
 Demand demand(const Pass* passes, int count) {

@@ -74,6 +74,7 @@ class Workspace {
   Thread& thread(int i) { return *threads_[i]; }
   Buffer& between() { return between_; }
   Buffer& update() { return update_; }
+  std::int64_t floats() const;
 
  private:
   std::vector<std::unique_ptr<Thread>> threads_;
