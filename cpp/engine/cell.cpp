@@ -43,7 +43,7 @@ Cell::Cell(const KernelTable& table, const CellShape& shape, const CellWeights& 
       main_ = Packed::plain(H, {input, state}, lanes);
       break;
     case Mode::lstm:
-      main_ = Packed::gated(H, {0, 1, 2, 3}, {input, state}, lanes);
+      main_ = Packed::gated(H, {0, 1, 2, 3}, {input, state}, lanes, true);
       if (shape.proj_size) {
         projection_ = Packed::plain(shape.proj_size, {{w.weight_hr, H}}, lanes);
       }
@@ -55,13 +55,13 @@ Cell::Cell(const KernelTable& table, const CellShape& shape, const CellWeights& 
     case Mode::gru:
       if (shape.reset_after) {
         // The candidate's two biases stay apart: b_hn is inside r (R h + b_hn).
-        main_ = Packed::gated(H, {0, 1, 2}, {input, state}, lanes);
+        main_ = Packed::gated(H, {0, 1, 2}, {input, state}, lanes, true);
         for (std::int64_t u = 2 * H; u < 3 * H; ++u) bias[u] = w.bias_ih ? w.bias_ih[u] : 0.0f;
         bias_hidden_ = Buffer(main_.panels() * lanes);
         if (w.bias_hh) std::copy_n(w.bias_hh + 2 * H, H, bias_hidden_.data());
       } else {
-        main_ = Packed::gated(H, {0, 1}, {input, state}, lanes);
-        candidate_ = Packed::gated(H, {2}, {input, state}, lanes);
+        main_ = Packed::gated(H, {0, 1}, {input, state}, lanes, false);
+        candidate_ = Packed::gated(H, {2}, {input, state}, lanes, false);
         bias_candidate_ = candidate_.pack_vector(bias.data());
       }
       break;

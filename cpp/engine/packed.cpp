@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "kernels/table.h"
+
 namespace weft {
 
 Packed Packed::plain(std::int64_t outputs, std::initializer_list<Operand> operands, int lanes) {
@@ -16,14 +18,16 @@ Packed Packed::plain(std::int64_t outputs, std::initializer_list<Operand> operan
 }
 
 Packed Packed::gated(std::int64_t units, std::vector<int> gates,
-                     std::initializer_list<Operand> operands, int lanes) {
+                     std::initializer_list<Operand> operands, int lanes, bool share) {
   Packed p;
   p.outputs_ = units;
   p.lanes_ = lanes;
   p.vectors_ = static_cast<int>(gates.size());
   p.gates_ = std::move(gates);
   p.panels_ = (units + lanes - 1) / lanes;
-  p.total_vectors_ = p.panels_ * p.vectors_;
+  p.shared_vectors_ = share ? shared_vectors(units, lanes) : 0;
+  p.total_vectors_ =
+      p.shared_vectors_ ? (p.panels_ - 1) * p.vectors_ + p.shared_vectors_ : p.panels_ * p.vectors_;
   p.pack(operands);
   return p;
 }
@@ -37,8 +41,15 @@ std::int64_t Packed::output(std::int64_t panel, int vector, int lane) const {
     const std::int64_t output = (panel * vectors_ + vector) * lanes_ + lane;
     return output < outputs_ ? output : -1;
   }
-  const std::int64_t unit = panel * lanes_ + lane;
-  return unit < outputs_ ? gates_[vector] * outputs_ + unit : -1;
+  int gate = vector;
+  std::int64_t unit = panel * lanes_ + lane;
+  if (shared_vectors_ && panel == panels_ - 1) {
+    const int width = shared_vectors_ * lanes_ / kSharedGates, column = vector * lanes_ + lane;
+    gate = column / width;
+    unit = panel * lanes_ + column % width;
+    if (gate >= vectors_) return -1;
+  }
+  return unit < outputs_ ? gates_[gate] * outputs_ + unit : -1;
 }
 
 void Packed::pack(std::initializer_list<Operand> operands) {

@@ -23,9 +23,10 @@ class Packed {
   static Packed plain(std::int64_t outputs, std::initializer_list<Operand> operands, int lanes);
 
   // Outputs grouped by unit: a panel has, for `lanes` units, one vector per entry of `gates`; gate
-  // g of unit u is row g * units + u of every operand.
+  // g of unit u is row g * units + u of every operand. With `share`, up to half a vector of units
+  // left over at the end puts several gates into one vector: H = 50 or 100 is not rounded up.
   static Packed gated(std::int64_t units, std::vector<int> gates,
-                      std::initializer_list<Operand> operands, int lanes);
+                      std::initializer_list<Operand> operands, int lanes, bool share);
 
   // A vector with one float per output (a bias), in the layout of the sums.
   Buffer pack_vector(const float* values) const;
@@ -50,6 +51,7 @@ class Packed {
   std::vector<int> gates_;  // empty: plain
   std::int64_t outputs_ = 0, panels_ = 0, total_vectors_ = 0, depth_ = 0, panel_stride_ = 0;
   int vectors_ = 0, lanes_ = 0;
+  int shared_vectors_ = 0;  // of the last panel, where gates share vectors
 };
 
 }  // namespace weft

@@ -14,44 +14,86 @@ namespace {
 
 WEFT_INLINE Vec gru_blend(Vec n, Vec z, Vec h) { return fma(z, h - n, n); }
 
+// Updates one row's units of a panel from its pre-activations; nx and nh are the candidate's two
+// parts.
 template <bool Standard>
-struct GruTile {
-  template <int R, int P>
-  static void tile(const StepArgs& a, std::int64_t row, std::int64_t panel) {
-    Vec acc[R][P * 4];
-    start<R, P, 3, 4>(acc, a, row, panel);
-#pragma GCC unroll 2
-    for (int p = 0; p < P; ++p) {
-      const Vec bias = load(a.bias_hidden + (panel + p) * kLanes);
-#pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) acc[r][p * 4 + 3] = bias;
-    }
-    const float* w = a.weights + panel * a.panel_stride;
-    if (!a.partial) accumulate<R, P, 3, 4, 2>(acc, a.x + row, a.input_size, w, a.panel_stride);
-    accumulate<R, P, 3, 4, 3>(acc, a.h + row, a.state_size, w + a.input_size * 3 * kLanes,
-                              a.panel_stride);
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
+WEFT_INLINE void gru_store(const StepArgs& a, std::int64_t row, std::int64_t panel, Vec r, Vec z,
+                           Vec nx, Vec nh) {
+  const std::int64_t unit = panel * kLanes, left = a.hidden_size - unit;
+  const Vec h = load_up_to(a.blend[row] + unit, left);
+  Vec n;
+  if (Standard) {
+    r = sigmoid(r);
+    z = sigmoid(z);
+    n = tanh(fma(r, nh, nx));
+  } else {
+    const CellOptions& o = *a.options;
+    r = activate(o.f, clip(o.clip, r));
+    z = activate(o.f, clip(o.clip, z));
+    n = activate(o.g, clip(o.clip, fma(r, nh, nx)));
+  }
+  store_up_to(a.out[row] + unit, gru_blend(n, z, h), left);
+}
+
+template <bool Standard>
+struct Gru {
+  struct Tile {
+    template <int R, int P>
+    static void tile(const StepArgs& a, std::int64_t row, std::int64_t panel) {
+      Vec acc[R][P * 4];
+      start<R, P, 3, 4>(acc, a, row, panel);
 #pragma GCC unroll 2
       for (int p = 0; p < P; ++p) {
-        const std::int64_t unit = (panel + p) * kLanes, left = a.hidden_size - unit;
-        const Vec* gates = acc[r] + p * 4;
-        const Vec h = load_up_to(a.blend[row + r] + unit, left);
-        Vec reset, z, n;
-        if (Standard) {
-          reset = sigmoid(gates[0]);
-          z = sigmoid(gates[1]);
-          n = tanh(fma(reset, gates[3], gates[2]));
-        } else {
-          const CellOptions& o = *a.options;
-          reset = activate(o.f, clip(o.clip, gates[0]));
-          z = activate(o.f, clip(o.clip, gates[1]));
-          n = activate(o.g, clip(o.clip, fma(reset, gates[3], gates[2])));
+        const Vec bias = load(a.bias_hidden + (panel + p) * kLanes);
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r) acc[r][p * 4 + 3] = bias;
+      }
+      const float* w = a.weights + panel * a.panel_stride;
+      if (!a.partial) accumulate<R, P, 3, 4, 2>(acc, a.x + row, a.input_size, w, a.panel_stride);
+      accumulate<R, P, 3, 4, 3>(acc, a.h + row, a.state_size, w + a.input_size * 3 * kLanes,
+                                a.panel_stride);
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 2
+        for (int p = 0; p < P; ++p) {
+          const Vec* gates = acc[r] + p * 4;
+          gru_store<Standard>(a, row + r, panel + p, gates[0], gates[1], gates[2], gates[3]);
         }
-        store_up_to(a.out[row + r] + unit, gru_blend(n, z, h), left);
       }
     }
-  }
+  };
+
+  // The candidate's columns start anew, from b_hn, before the state is added; what they held is nx.
+  template <int V>
+  struct Shared {
+    template <int R, int P>
+    static void tile(const StepArgs& a, std::int64_t row, std::int64_t panel) {
+      Vec acc[R][P * V];
+      start<R, P, V, V, 3>(acc, a, row, panel);
+      const float* w = a.weights + panel * a.panel_stride;
+      if (!a.partial) {
+        accumulate<R, P, V, V, V - 1>(acc, a.x + row, a.input_size, w, a.panel_stride);
+      }
+      const Vec bias = load(a.bias_hidden + panel * kLanes);
+      Vec nx[R];
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+        SharedGates<V> gates;
+        gates.put(acc[r]);
+        nx[r] = gates.gate(2);
+        store_partial(gates.columns + 2 * gates.kWidth, bias, gates.kWidth);
+        for (int v = 0; v < V; ++v) acc[r][v] = load(gates.columns + v * kLanes);
+      }
+      accumulate<R, P, V, V, V - 1>(acc, a.h + row, a.state_size, w + a.input_size * V * kLanes,
+                                    a.panel_stride);
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+        SharedGates<V> gates;
+        gates.put(acc[r]);
+        gru_store<Standard>(a, row + r, panel, gates.gate(0), gates.gate(1), nx[r], gates.gate(2));
+      }
+    }
+  };
 };
 
 void gru_step(const StepArgs& a) {
@@ -59,9 +101,9 @@ void gru_step(const StepArgs& a) {
   const bool standard =
       o.f.function == Function::sigmoid && o.g.function == Function::tanh && !(o.clip > 0);
   if (standard) {
-    for_each_tile<GruTile<true>>(a, a.panel_begin, a.panel_end);
+    for_each_gated_tile<Gru<true>::Tile, Gru<true>::Shared>(a);
   } else {
-    for_each_tile<GruTile<false>>(a, a.panel_begin, a.panel_end);
+    for_each_gated_tile<Gru<false>::Tile, Gru<false>::Shared>(a);
   }
 }
 

@@ -11,6 +11,9 @@
 // of a panel are the gates of the same `lanes` hidden units. Columns beyond the last output are
 // zero. Where the outputs are not gated, the last panel may have fewer vectors and is stored that
 // narrow.
+// So is the last panel of lstm_step and gru_step where at most half a vector of units is left over:
+// its gates share one or two vectors, gate g in the columns [g * width, (g + 1) * width) of them,
+// width = vectors * lanes / kSharedGates.
 //
 // Rows are reached through arrays of row pointers, so that strides, batch_first, reversed time and
 // ragged batches cost no copy and no second code path. No kernel reads or writes past the last
@@ -22,6 +25,14 @@
 #include <cstdint>
 
 namespace weft {
+
+constexpr int kSharedGates = 4;  // room for so many in a shared panel; GRU leaves one empty
+
+// Vectors of a last panel whose gates share them, or 0 where `units` leaves too many or none over.
+constexpr int shared_vectors(std::int64_t units, int lanes) {
+  const int left = static_cast<int>(units % lanes);
+  return left == 0 || 2 * left > lanes ? 0 : 4 * left > lanes ? 2 : 1;
+}
 
 // The activations of the ONNX recurrent operators, with the meaning of alpha and beta there.
 enum class Function : int {
