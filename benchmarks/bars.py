@@ -1,0 +1,190 @@
+"""The bars that are not a comparison of one case with the machine or with a peer.
+
+    python -m weft.benchmarks.bars      # or: weft bench --bars
+
+Two threads against one, ragged against padded, import time, installed size, memory over many steps.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import weft
+
+from . import backends, machine
+from .backends import OURS
+from .cases import Case, grid
+from .data import make_input, make_weights
+from .measure import Effort, take_turns
+from .progress import Progress
+
+EFFORT = Effort(sample=0.005, total=0.2, least=5, most=21)
+TWO_THREADS = 1.7  # times faster, H >= 256
+TWO_DIRECTIONS = 1.8  # times faster, bidirectional, H >= 256
+NEVER_SLOWER = 0.97  # one, less what two measurements of the same thing may differ
+RAGGED = 1.1
+IMPORT_MS = 50.0
+INSTALLED_MB = 8.0
+STEPS = 1_000_000
+GROWTH_KB = 256  # what the allocator may still round up after the first steps
+
+# Shapes for two threads, of every kind; below H = 256 they only must not be slower.
+PARALLEL = (
+    "lstm/step/1x1x64x64",
+    "lstm/step/1x1x128x128",
+    "lstm/step/1x1x256x256",
+    "lstm/step/1x1x512x512",
+    "gru/step/1x1x512x512",
+    "rnn/step/1x1x1024x1024",
+    "lstm/chunk/4x1x128x128",
+    "lstm/sequence/100x1x1x50",
+    "lstm/sequence/100x1x64x128",
+    "gru/sequence/100x1x64x128",
+    "lstm/sequence/500x1x256x256",
+    "gru/sequence/500x1x256x256",
+    "lstm/batch/50x32x256x256",
+    "gru/batch/50x32x256x256",
+    "rnn/batch/50x32x256x256",
+    "lstm/batch/25x64x512x512",
+    "lstm/bidirectional/63x1x24x32-bi",
+    "lstm/bidirectional/100x1x256x256-bi",
+    "lstm/bidirectional/100x1x512x512-bi",
+    "gru/bidirectional/128x1x384x256-bi",
+    "lstm/stacked/160x1x40x256-3layers",
+    "lstm/stacked/300x1x60x128-2layers-bi",
+    "lstm/stacked/100x1x4x64-3layers",
+    "lstm/deepbench/25x1x1024x1024",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """One bar: what was found, what was wanted."""
+
+    name: str
+    text: str
+    passed: bool
+    value: float
+    wanted: float
+
+
+def run(progress: Progress) -> list[dict[str, Any]]:
+    """Every bar, as dictionaries for the JSON."""
+    found = []
+    for measured in (two_threads(), ragged(), import_time(), installed_size(), memory_growth()):
+        for result in measured:
+            found.append(dataclasses.asdict(result))
+            progress.show(result.name)
+    progress.clear()
+    return found
+
+
+def _ours(case: Case) -> Any:
+    module, _ = backends.load(OURS, 1)
+    return module.prepare(case, make_weights(case), make_input(case), 1, "").run
+
+
+def two_threads() -> Iterator[Result]:
+    """Two threads against one, taking turns. Nothing on a machine with one CPU."""
+    if len(machine.allowed()) < 2:
+        return
+    named = {case.name: case for case in grid()}
+    before = weft.get_num_threads()
+    try:
+        for name in PARALLEL:
+            case = named[name]
+            call = _ours(case)
+            runs = {"1": call, "2": call}
+            timed = take_turns(runs, EFFORT, each_turn=lambda n: weft.set_num_threads(int(n)))
+            gain = timed["1"].median / timed["2"].median
+            wanted = NEVER_SLOWER
+            if case.H >= 256:
+                wanted = TWO_DIRECTIONS if case.D == 2 else TWO_THREADS
+            one, two = (timed[n].median * 1e6 for n in "12")
+            text = f"{one:.1f} us with one, {two:.1f} us with two: {gain:.2f}x, bar {wanted}x"
+            yield Result(f"two threads, {name}", text, gain >= wanted, gain, wanted)
+    finally:
+        weft.set_num_threads(before)
+
+
+def ragged() -> Iterator[Result]:
+    """Ragged time against the share of the padded time that its work is."""
+    for case in grid():
+        if not case.lengths:
+            continue
+        runs = {"ragged": _ours(case), "padded": _ours(dataclasses.replace(case, lengths=()))}
+        timed = take_turns(runs, EFFORT)
+        share = sum(case.lengths) / (case.B * case.T)
+        value = timed["ragged"].median / timed["padded"].median
+        wanted = RAGGED * share
+        text = f"{value:.3f} of the padded time, bar {wanted:.3f} (work {share:.3f})"
+        yield Result(f"ragged, {case.name}", text, value <= wanted, value, wanted)
+
+
+def import_time(tries: int = 11) -> Iterator[Result]:
+    """`import weft` in a new process that has imported NumPy."""
+    code = (
+        "import time, numpy; start = time.perf_counter(); import weft; "
+        "print(time.perf_counter() - start)"
+    )
+    times = [
+        float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout)
+        for _ in range(tries)
+    ]
+    value = statistics.median(times) * 1e3
+    text = f"{value:.1f} ms beyond NumPy, bar {IMPORT_MS:g} ms"
+    yield Result("import weft", text, value < IMPORT_MS, value, IMPORT_MS)
+
+
+def installed_size() -> Iterator[Result]:
+    """Every file of the installed package."""
+    folder = Path(weft.__file__).parent
+    value = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) / 1e6
+    text = f"{value:.2f} MB, bar {INSTALLED_MB:g} MB"
+    yield Result("installed size", text, value < INSTALLED_MB, value, INSTALLED_MB)
+
+
+def memory_growth() -> Iterator[Result]:
+    """Resident memory over a million steps of a stream, with and without `out`."""
+    stream = weft.LSTM(32, 32).stream()
+    x = np.zeros((1, 32), np.float32)
+    out = np.zeros((1, 32), np.float32)
+
+    def steps(count: int) -> None:
+        for _ in range(count // 2):
+            stream.step(x, out)
+            stream.step(x)
+
+    steps(10_000)
+    before = _resident()
+    steps(STEPS)
+    value = (_resident() - before) / 1024
+    text = f"{value:.0f} KB over {STEPS:,} steps, bar {GROWTH_KB} KB"
+    yield Result("memory growth", text, value <= GROWTH_KB, value, GROWTH_KB)
+
+
+def _resident() -> int:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def main() -> int:
+    """Print every bar; 1 when one is missed."""
+    missed = 0
+    for entry in run(Progress(sys.stderr)):
+        missed += not entry["passed"]
+        print(f"{'ok' if entry['passed'] else 'MISSED':>6}  {entry['name']}: {entry['text']}")
+    return int(missed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+// Micro-benchmarks of the kernels, one thread, every ISA level of this CPU. No pool, no Python, no
+// allocation inside the measured loops; `weft bench` measures what a user gets.
+//
+// First the limits that the rest is to be compared with: limit/<isa>/fma and limit/<isa>/read.
+#include <benchmark/benchmark.h>
+
+#include "register.h"
+#include "runtime/buffer.h"
+#include "runtime/isa.h"
+
+namespace weft {
+namespace {
+
+void register_limits(const KernelTable& table) {
+  benchmark::RegisterBenchmark(name("limit", table, "fma").c_str(), [&](benchmark::State& state) {
+    constexpr std::int64_t kRounds = 10000;
+    for (auto _ : state) benchmark::DoNotOptimize(table.fma_loop(kRounds));
+    set_rate(state, "FLOP", static_cast<double>(kRounds) * table.fma_flops);
+  });
+  // Within L1, L2 and L3 of most CPUs, and beyond.
+  for (const std::int64_t kib : {16, 256, 4096, 131072}) {
+    const std::string sizes = "read/KiB:" + std::to_string(kib);
+    benchmark::RegisterBenchmark(name("limit", table, sizes).c_str(), [&, kib](auto& state) {
+      const std::int64_t floats = kib * 256;
+      const Buffer buffer(floats);
+      for (auto _ : state) benchmark::DoNotOptimize(table.read_loop(buffer.data(), floats));
+      set_rate(state, "byte", 4.0 * floats);
+    });
+  }
+}
+
+}  // namespace
+}  // namespace weft
+
+int main(int argc, char** argv) {
+  for (const std::string& isa : weft::available_isas()) {
+    weft::set_isa(isa);
+    const weft::KernelTable& table = weft::kernels();
+    weft::register_limits(table);
+    weft::register_products(table);
+    weft::register_steps(table);
+    weft::register_activations(table);
+  }
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  benchmark::RunSpecifiedBenchmarks();
+  benchmark::Shutdown();
+  return 0;
+}

@@ -1,0 +1,76 @@
+// One time step of a cell, I = H: the input and the recurrent product and the epilogue. "byte"
+// counts the packed weights, which bound a step at B = 1 by the bandwidth of the cache that holds
+// them.
+#include <cmath>
+
+#include "engine/cell.h"
+#include "register.h"
+#include "runtime/flush_to_zero.h"
+
+namespace weft {
+namespace {
+
+struct CellCase {
+  const char* kernel;
+  Mode mode;
+  bool reset_after;
+};
+
+const CellCase kCases[] = {{"rnn", Mode::rnn, true},
+                           {"lstm", Mode::lstm, true},
+                           {"gru", Mode::gru, true},
+                           {"gru_reset_before", Mode::gru, false}};
+
+Cell make_cell(const KernelTable& table, const CellCase& c, std::int64_t H) {
+  const std::int64_t rows = gate_count(c.mode) * H;
+  std::vector<float> weight = numbers(rows * H);
+  for (float& w : weight) w /= std::sqrt(static_cast<float>(H));  // as layers are initialised
+  const std::vector<float> bias = numbers(rows);
+  const CellOptions options{
+      {Function::sigmoid, 0, 0}, {Function::tanh, 0, 0}, {Function::tanh, 0, 0}, 0, false, nullptr};
+  return Cell(table, {c.mode, H, H, 0, c.reset_after},
+              {weight.data(), weight.data(), bias.data(), bias.data(), nullptr, nullptr}, options);
+}
+
+// `count` rows of H floats and the pointers to them.
+struct Rows {
+  Rows(std::int64_t count, std::int64_t H) : floats(numbers(count * H)) {
+    for (std::int64_t i = 0; i < count; ++i) pointers.push_back(floats.data() + i * H);
+  }
+  const float* const* in() const { return pointers.data(); }
+  float* const* out() const { return pointers.data(); }
+  std::vector<float> floats;
+  std::vector<float*> pointers;
+};
+
+void step(benchmark::State& state, const KernelTable& table, const CellCase& c, std::int64_t B,
+          std::int64_t H) {
+  const Cell cell = make_cell(table, c, H);
+  const Rows x(B, H), h(B, H), cells(B, H), out(B, H), between(B, H), update(B, H);
+  const StepRows rows{B,           x.in(),    nullptr,       h.in(),
+                      cells.out(), out.out(), between.out(), update.out()};
+  const FlushToZero guard;
+  for (auto _ : state) {
+    for (int phase = 0; phase < cell.phases(); ++phase) cell.step(phase, rows, Part{0, 1});
+    benchmark::ClobberMemory();
+  }
+  set_rate(state, "FLOP", 2.0 * B * static_cast<double>(cell.step_work()));
+  set_rate(state, "byte", static_cast<double>(cell.weight_bytes()));
+}
+
+}  // namespace
+
+void register_steps(const KernelTable& table) {
+  for (const CellCase& c : kCases) {
+    for (const std::int64_t B : {1, 32}) {
+      for (const std::int64_t H : {32, 50, 64, 128, 256, 512}) {
+        const std::string sizes = "B:" + std::to_string(B) + "/H:" + std::to_string(H);
+        benchmark::RegisterBenchmark(
+            name(c.kernel, table, sizes).c_str(),
+            [&, B, H](benchmark::State& state) { step(state, table, c, B, H); });
+      }
+    }
+  }
+}
+
+}  // namespace weft

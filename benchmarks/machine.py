@@ -1,0 +1,104 @@
+"""What the numbers were measured on: processor, caches, versions, environment, pinning."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ENVIRONMENT = ("OMP_", "KMP_", "GOMP_", "MKL_", "ONEDNN_", "OPENBLAS_", "XLA_", "JAX_", "WEFT_")
+
+
+@dataclass(frozen=True)
+class Cache:
+    """One data cache as a CPU sees it."""
+
+    name: str
+    size: int
+    shared_by: int  # CPUs
+
+    def capacity(self, threads: int) -> int:
+        """Bytes that `threads` threads, one per CPU, have together."""
+        return self.size * max(1, threads // self.shared_by)
+
+
+def caches() -> list[Cache]:
+    """Data caches of the first allowed CPU, smallest first; empty where Linux does not tell."""
+    cpu = min(allowed())
+    found = []
+    for index in sorted(Path(f"/sys/devices/system/cpu/cpu{cpu}/cache").glob("index*")):
+        if _read(index / "type") == "Instruction":
+            continue
+        size = _read(index / "size")
+        unit = {"K": 1 << 10, "M": 1 << 20}.get(size[-1:], 1)
+        shared = _count(_read(index / "shared_cpu_list"))
+        found.append(Cache("L" + _read(index / "level"), int(size.rstrip("KM")) * unit, shared))
+    return sorted(found, key=lambda cache: cache.size)
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="ascii").strip()
+
+
+def _count(cpu_list: str) -> int:
+    """CPUs in a list such as 0-3,8."""
+    total = 0
+    for part in cpu_list.split(","):
+        first, _, last = part.partition("-")
+        total += int(last or first) - int(first) + 1
+    return total
+
+
+def cpu_name() -> str:
+    """Model name, with family and model, which a virtual machine does not hide."""
+    fields: dict[str, str] = {}
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        key, _, value = line.partition(":")
+        fields.setdefault(key.strip(), value.strip())
+    name = fields.get("model name", platform.processor() or platform.machine())
+    if "cpu family" in fields:
+        name += f" (family {fields['cpu family']}, model {fields.get('model', '?')})"
+    return name
+
+
+def allowed() -> set[int]:
+    """CPUs this process may use."""
+    return os.sched_getaffinity(0)
+
+
+def restore(cpus: set[int]) -> None:
+    """Undo `pin`."""
+    os.sched_setaffinity(0, cpus)
+
+
+def pin(threads: int) -> list[int]:
+    """Restrict the process to `threads` of its CPUs and return them.
+
+    The last ones: the first CPU of a machine serves most interrupts.
+    """
+    available = sorted(allowed())
+    if not 1 <= threads <= len(available):
+        raise ValueError(
+            f"weft bench: --threads {threads}: expected 1 to {len(available)}, "
+            "the CPUs this process may use"
+        )
+    chosen = available[-threads:]
+    os.sched_setaffinity(0, chosen)
+    return chosen
+
+
+def describe() -> dict[str, Any]:
+    """For the JSON."""
+    import numpy
+
+    return {
+        "cpu": cpu_name(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "caches": [{"name": c.name, "bytes": c.size, "cpus": c.shared_by} for c in caches()],
+        "load": round(os.getloadavg()[0], 2),
+        "python": platform.python_version(),
+        "numpy": numpy.__version__,
+        "environment": {k: v for k, v in os.environ.items() if k.startswith(ENVIRONMENT)},
+    }

@@ -1,0 +1,107 @@
+"""Timing: the backends take turns, A B C D A B C D ..., so that a disturbance hits all of them.
+
+A turn is one call that is not counted (it brings the weights back into the cache) and then as many
+calls as last `Effort.sample` seconds. Reported are the median over the turns and the quartiles.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+LONG_CALL = 0.03  # seconds; such a call warms itself up
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long to measure."""
+
+    sample: float  # seconds of one turn
+    total: float  # seconds of all turns of one backend in one case
+    least: int = 3  # turns
+    most: int = 25
+
+
+FULL = Effort(sample=0.005, total=0.25)
+QUICK = Effort(sample=0.002, total=0.05)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds per call."""
+
+    median: float
+    q1: float
+    q3: float
+    least: float
+    turns: int
+    calls: int  # per turn
+
+    @staticmethod
+    def of(samples: list[float], calls: int) -> Timing:
+        """From the seconds per call of each turn."""
+        q1, median, q3 = (float(q) for q in np.percentile(samples, (25, 50, 75)))
+        return Timing(median, q1, q3, min(samples), len(samples), calls)
+
+
+def once(run: Callable[[], Any], calls: int = 1) -> float:
+    """Seconds per call of `calls` calls in a row."""
+    loop = itertools.repeat(None, calls)
+    start = time.perf_counter()
+    for _ in loop:
+        run()
+    return (time.perf_counter() - start) / calls
+
+
+def estimate(run: Callable[[], Any], enough: float = 0.001) -> float:
+    """Seconds per call, roughly: the best of a few tries of at least `enough` seconds."""
+    run()  # whatever is put off until the first call
+    calls, spent = 1, once(run)
+    while spent * calls < enough and calls < 1 << 20:
+        calls *= 4
+        spent = once(run, calls)
+    if spent * calls < LONG_CALL:
+        spent = min(spent, once(run, calls), once(run, calls))
+    return spent
+
+
+def nothing(_: Any) -> None:
+    """The default of the two hooks of `take_turns`."""
+
+
+def take_turns(
+    runs: dict[str, Callable[[], Any]],
+    effort: Effort,
+    each_round: Callable[[int], None] = nothing,
+    each_turn: Callable[[str], None] = nothing,
+) -> dict[str, Timing]:
+    """Time every run; `each_round(number)` and `each_turn(name)` are called before, untimed."""
+    guesses = {}
+    for name, run in runs.items():
+        each_turn(name)
+        guesses[name] = estimate(run)
+    calls = {name: max(1, round(effort.sample / guess)) for name, guess in guesses.items()}
+    slowest = max(guesses[name] * calls[name] for name in runs)
+    turns = int(min(max(effort.total / slowest, effort.least), effort.most))
+    samples: dict[str, list[float]] = {name: [] for name in runs}
+    was_enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        for turn in range(turns):
+            each_round(turn)
+            for name, run in runs.items():
+                each_turn(name)
+                if guesses[name] < LONG_CALL:
+                    run()
+                samples[name].append(once(run, calls[name]))
+    finally:
+        if was_enabled:
+            gc.enable()
+    return {name: Timing.of(found, calls[name]) for name, found in samples.items()}
