@@ -72,7 +72,7 @@ def _demo(options: argparse.Namespace) -> int:
 
     if options.text and options.file:
         raise ValueError("weft demo: both a text and --file are given, expected one of them")
-    demo.main(" ".join(options.text) or None, options.file, color=options.color)
+    demo.main(" ".join(options.text) if options.text else None, options.file, color=options.color)
     return 0
 
 
