@@ -1,0 +1,39 @@
+"""Fixtures: every ISA level of this CPU, one and two threads, the source tree and the build."""
+
+import os
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+import weft
+
+# The same examples on every run: a failure in CI is a failure everywhere. HYPOTHESIS_PROFILE=explore
+# draws new ones.
+hypothesis.settings.register_profile("repeat", derandomize=True, deadline=None, database=None)
+hypothesis.settings.register_profile("explore", deadline=None, max_examples=1000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
+
+
+@pytest.fixture(params=weft.available_isas())
+def isa(request):
+    """Run the test once per ISA level; whatever it packs uses that level's kernels."""
+    before = weft.isa()
+    weft._core.set_isa(request.param)
+    yield request.param
+    weft._core.set_isa(before)
+
+
+@pytest.fixture(params=[1, 2], ids=["threads1", "threads2"])
+def threads(request):
+    """Run the test with one and with two threads."""
+    before = weft.get_num_threads()
+    weft.set_num_threads(request.param)
+    yield request.param
+    weft.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def source():
+    """The root of the source tree the tests belong to."""
+    return Path(__file__).resolve().parent.parent

@@ -1,0 +1,416 @@
+"""save and load: round trips, hostile files, atomic replacement."""
+
+import json
+import os
+import resource
+import signal
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import child
+import hostile
+import samples
+import weft
+from checks import CELLS, MODULES
+from tolerance import assert_same_bits, flatten
+
+ROUND_TRIPS = [
+    weft.RNN(3, 4, seed=0),
+    weft.RNN(3, 4, 2, "relu", False, True, True, seed=0),
+    weft.LSTM(3, 4, seed=0),
+    weft.LSTM(3, 8, num_layers=2, bidirectional=True, proj_size=3, seed=0),
+    weft.LSTM(3, 4, bias=False, activation=("elu", 0.25), recurrent_activation=None, seed=0),
+    weft.GRU(3, 4, num_layers=3, batch_first=True, reset_after=False, seed=0),
+    weft.GRU(3, 4, recurrent_activation=("hard_sigmoid", 0.2, 0.5), seed=0),
+    weft.RNNCell(3, 4, nonlinearity="relu", seed=0),
+    weft.LSTMCell(3, 4, activation="softsign", seed=0),
+    weft.GRUCell(3, 4, False, reset_after=False, seed=0),
+]
+
+
+@pytest.mark.parametrize("module", ROUND_TRIPS, ids=repr)
+def test_round_trip(tmp_path, module):
+    """The same class, configuration and bits."""
+    path = tmp_path / "model.safetensors"
+    weft.save(module, path)
+    loaded = weft.load(path)
+    assert type(loaded) is type(module)
+    assert repr(loaded) == repr(module)
+    assert loaded.state_dict().keys() == module.state_dict().keys()
+    assert_same_bits(list(loaded.state_dict().values()), list(module.state_dict().values()))
+    x = samples.normal(0, 3, 3) if type(module) in CELLS.values() else samples.normal(0, 5, 2, 3)
+    assert_same_bits(loaded(x), module(x))
+
+
+def test_extreme_weights(tmp_path):
+    """NaN, infinity, -0.0 and denormals keep their bits."""
+    module = weft.GRU(3, 4)
+    weights = module.state_dict()
+    weights["weight_ih_l0"][:5, 0] = [np.nan, np.inf, -np.inf, -0.0, 1e-42]
+    module.load_state_dict(weights)
+    weft.save(module, tmp_path / "m")
+    assert_same_bits(
+        weft.load(tmp_path / "m").state_dict()["weight_ih_l0"], weights["weight_ih_l0"]
+    )
+
+
+@pytest.mark.parametrize("padding", range(0, 256, 8))
+def test_headers_of_every_length(tmp_path, padding):
+    """Safetensors pads headers to 8 bytes with spaces: no length looks like something else."""
+    header, payload = hostile.split(good_file(tmp_path))
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 256 + padding)
+    path = tmp_path / "padded"
+    path.write_bytes(hostile.join(text, payload))
+    assert repr(weft.load(path)) == repr(good_module())
+
+
+def test_others_can_read_it(tmp_path):
+    module = weft.LSTM(3, 4, seed=0)
+    weft.save(module, tmp_path / "m")
+    tensors = safetensors.numpy.load_file(tmp_path / "m")
+    assert tensors.keys() == module.state_dict().keys()
+    assert_same_bits(tensors["weight_ih_l0"], module.state_dict()["weight_ih_l0"])
+
+
+def test_loaded_weights_are_the_modules_own(tmp_path):
+    """The file may change or vanish afterwards: nothing is mapped."""
+    path = tmp_path / "m"
+    weft.save(weft.LSTM(3, 4, seed=0), path)
+    loaded, x = weft.load(path), samples.normal(0, 5, 2, 3)
+    before = loaded(x)
+    path.write_bytes(bytes(path.stat().st_size))
+    path.unlink()
+    assert_same_bits(loaded(x), before)
+    assert loaded.state_dict()["bias_hh_l0"].any()
+
+
+@pytest.mark.parametrize(
+    "kind", [str, Path, lambda p: PathLike(str(p))], ids=["str", "Path", "like"]
+)
+def test_kinds_of_paths(tmp_path, kind):
+    path = kind(tmp_path / "with space and ünïcode")
+    weft.save(weft.GRU(3, 4), path)
+    assert repr(weft.load(path)) == "GRU(3, 4)"
+
+
+class PathLike:
+    def __init__(self, path):
+        self.path = path
+
+    def __fspath__(self):
+        return self.path
+
+
+@pytest.mark.parametrize("path", [None, 0, 1.5, object(), [], {}], ids=repr)
+def test_wrong_paths(path):
+    with pytest.raises(TypeError, match=r"^weft\.load: path "):
+        weft.load(path)
+    with pytest.raises(TypeError, match=r"^weft\.save: path "):
+        weft.save(weft.GRU(3, 4), path)
+
+
+def test_nul_in_a_path(tmp_path):
+    with pytest.raises(ValueError, match="null"):
+        weft.load(str(tmp_path / "a\0b"))
+    with pytest.raises(ValueError, match="null"):
+        weft.save(weft.GRU(3, 4), str(tmp_path / "a\0b"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("module", [None, {}, object(), weft.GRU, "GRU"], ids=repr)
+def test_save_of_something_else(tmp_path, module):
+    with pytest.raises(TypeError, match=r"^weft\.save: module "):
+        weft.save(module, tmp_path / "m")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_files(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        weft.load(tmp_path / "nothing")
+    with pytest.raises(FileNotFoundError):
+        weft.save(weft.GRU(3, 4), tmp_path / "no folder" / "m")
+
+
+def test_not_regular_files(tmp_path):
+    """A folder, a pipe that nobody writes and an endless device: refused, not waited for."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe", "/dev/zero"):
+        with pytest.raises(ValueError, match=r"^weft\.load: .*regular file"):
+            weft.load(path)
+
+
+# Hostile files.
+
+
+def good_module():
+    return weft.LSTM(3, 5, num_layers=2, proj_size=2, seed=0)
+
+
+def good_file(folder):
+    path = folder / "good"
+    weft.save(good_module(), path)
+    return path.read_bytes()
+
+
+def configuration_variants(data):
+    def configured(**changes):
+        return hostile.about_edited(data, lambda a: a["configuration"].update(changes))
+
+    wrong = {
+        "hidden_size": [0, -1, 6, 2**31, 2**62, 2**63, 2**64, 10**30, 5.0, "5", True, None, [5]],
+        "input_size": [0, -3, 4, 2**40, 3.0, None, {}],
+        "num_layers": [0, -1, 1, 3, 4096, 10**6, 2**31, 2**63, 2.0, "2", None],
+        "proj_size": [-2, 0, 1, 3, 5, 2**40, 2.0, None],
+        "bidirectional": [True, 0, 1, "false", None],
+        "bias": [False, 1, "yes", None],
+        "batch_first": [0, None, "false"],
+        "dtype": ["float64", "bfloat16", "float16", "", None, 32],
+        "activation": ["exec", "os.system", "", 1, [], ["tanh", 1], ["elu"] * 5, {"elu": 1}],
+        "recurrent_activation": [["hard_sigmoid", "0.2"], ["elu", None], [["elu", 1]], True],
+    }
+    result = {
+        f"{key} = {value!r}": configured(**{key: value})
+        for key, values in wrong.items()
+        for value in values
+    }
+    modules = ["GRU", "LSTMCell", "Module", "Stream", "os.system", "builtins.eval", "lstm", ""]
+    for name in [*modules, None, 1, ["LSTM"], {"LSTM": 1}]:
+        result[f"module = {name!r}"] = hostile.about_edited(
+            data, lambda a, name=name: a.update(module=name)
+        )
+    for value in (None, [], "LSTM", 3, {}):
+        result[f"configuration = {value!r}"] = hostile.about_edited(
+            data, lambda a, value=value: a.update(configuration=value)
+        )
+    for key in ("seed", "function", "__class__", "_packed", "weights", ""):
+        result[f"unknown entry {key!r}"] = configured(**{key: 1})
+    for key in ("input_size", "hidden_size"):
+        result[f"no {key}"] = hostile.about_edited(
+            data, lambda a, key=key: a["configuration"].pop(key) and None
+        )
+    return result
+
+
+@pytest.fixture(scope="module")
+def hostile_files(tmp_path_factory):
+    data = good_file(tmp_path_factory.mktemp("good"))
+    return hostile.variants(data) | configuration_variants(data)
+
+
+def names_of_hostile_files():
+    """The names only; the files themselves hang on a file that the package wrote."""
+    module, arrays = good_module(), {}
+    for name, value in module.state_dict().items():
+        arrays[name] = value
+    about = {"format": "weft/1", "module": "LSTM", "configuration": module._configuration}
+    data = safetensors.numpy.save(arrays, {"weft": json.dumps(about)})
+    return list(hostile.variants(data) | configuration_variants(data))
+
+
+@pytest.mark.parametrize("name", names_of_hostile_files())
+def test_hostile_file(tmp_path, hostile_files, name):
+    """ValueError that names the function and the file; memory in proportion to the file."""
+    path, data = tmp_path / "hostile", hostile_files[name]
+    path.write_bytes(data)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"^weft\.load: .*hostile"):
+            weft.load(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # Parsed JSON takes up to some 100 bytes for each byte of text (a list of lists, a dict).
+    assert peak < 2**20 + 100 * len(data), f"{peak} bytes for a file of {len(data)}"
+    assert [p.name for p in tmp_path.iterdir()] == ["hostile"]
+    assert path.read_bytes() == data
+
+
+def test_there_are_enough_hostile_files(hostile_files):
+    assert len(hostile_files) >= 40
+    assert len(set(hostile_files.values())) == len(hostile_files)
+
+
+LOAD_ALL = """
+import gc, resource, sys, weft
+from pathlib import Path
+folder = Path(sys.argv[1])
+weft.load(folder / "good")
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**28,) * 2)
+files = sorted(path for path in folder.iterdir() if path.name != "good")
+for path in files:
+    try:
+        weft.load(path)
+    except ValueError:
+        continue
+    raise SystemExit(f"{path} was loaded")
+gc.collect()
+left = [o for o in gc.get_objects() if isinstance(o, weft.LSTM)]
+print(len(files), len(left), repr(weft.load(folder / "good")))
+"""
+
+
+def test_hostile_files_in_little_address_space(tmp_path, hostile_files):
+    """All of them in one process that may map 256 MiB more, native allocations included."""
+    good_file(tmp_path)
+    for index, data in enumerate(hostile_files.values()):
+        (tmp_path / f"{index:03}").write_bytes(data)
+    output = child.succeed(LOAD_ALL, tmp_path, timeout=300)
+    assert output == f"{len(hostile_files)} 0 {good_module()!r}"
+
+
+def test_big_sparse_files(tmp_path):
+    """A terabyte of zeros on no disk, behind a good header or none: nothing is read or allocated."""
+    good = good_file(tmp_path)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for name, data in {"zeros": b"", "good": good}.items():
+        path = tmp_path / f"sparse {name}"
+        path.write_bytes(data)
+        os.truncate(path, 2**40)
+        with pytest.raises(ValueError, match=r"^weft\.load: .*sparse"):
+            weft.load(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**15  # KiB
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_flipped_bits(tmp_path, seed):
+    """A file with a few random bytes changed loads as a module or is a ValueError."""
+    good, path = good_file(tmp_path), tmp_path / "flipped"
+    rng = np.random.default_rng(seed)
+    header_end = len(good) - len(hostile.split(good)[1])
+    messages = []
+    for _ in range(150):
+        data = bytearray(good)
+        for at in rng.integers(0, header_end, rng.integers(1, 4)):
+            data[at] = rng.integers(256)
+        path.write_bytes(data)
+        message, module = outcome(path)
+        if module is None:
+            assert message.startswith("weft.load: ")
+            messages.append(message)
+        else:
+            assert module.num_parameters == good_module().num_parameters
+    assert len(messages) > 100
+
+
+def outcome(path):
+    """The message of the ValueError, or the module."""
+    try:
+        return None, weft.load(path)
+    except ValueError as error:
+        return str(error), None
+
+
+# Saving is all or nothing.
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("call", ["replace", "fsync"])
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt, MemoryError, Killed])
+def test_failed_save_keeps_the_old_file(tmp_path, monkeypatch, call, error):
+    path = tmp_path / "m"
+    weft.save(weft.GRU(3, 4, seed=0), path)
+    before = path.read_bytes()
+
+    def fail(*_):
+        raise error("interrupted")
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(error, match="interrupted"):
+        weft.save(weft.GRU(30, 40, seed=1), path)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["m"]
+
+
+def test_failed_first_save_leaves_nothing(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError("interrupted")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="interrupted"):
+        weft.save(weft.GRU(3, 4), tmp_path / "m")
+    assert list(tmp_path.iterdir()) == []
+
+
+KILL = """
+import os, sys, weft
+os.replace = lambda *_: os.kill(os.getpid(), 9)
+weft.save(weft.GRU(30, 40, seed=1), sys.argv[1])
+"""
+
+
+def test_killed_save_keeps_the_old_file(tmp_path):
+    """The process dies just before the rename: the old file is whole."""
+    path = tmp_path / "m"
+    weft.save(weft.GRU(3, 4, seed=0), path)
+    status, _, _ = child.run(KILL, path)
+    assert status == -signal.SIGKILL
+    assert repr(weft.load(path)) == "GRU(3, 4)"
+    assert_same_bits(
+        list(weft.load(path).state_dict().values()),
+        list(weft.GRU(3, 4, seed=0).state_dict().values()),
+    )
+
+
+def test_order_of_a_save(tmp_path, monkeypatch):
+    """Everything written and on the disk before the name changes, within one folder."""
+    path, events = tmp_path / "m", []
+    fsync, replace = os.fsync, os.replace
+
+    def traced_fsync(descriptor):
+        events.append(("fsync", os.fstat(descriptor).st_ino, os.fstat(descriptor).st_size))
+        fsync(descriptor)
+
+    def traced_replace(source, target):
+        assert Path(source).parent == Path(target).parent
+        events.append(("replace", os.stat(source).st_ino, os.stat(source).st_size))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", traced_fsync)
+    monkeypatch.setattr(os, "replace", traced_replace)
+    weft.save(weft.GRU(3, 4), path)
+    written = path.stat().st_ino, path.stat().st_size
+    assert events[:2] == [("fsync", *written), ("replace", *written)]
+
+
+def test_save_over_the_loaded_file(tmp_path):
+    path = tmp_path / "m"
+    weft.save(weft.GRU(3, 4, seed=0), path)
+    module = weft.load(path)
+    weft.save(module, path)
+    assert_same_bits(flatten(list(weft.load(path).state_dict().values())),
+                     flatten(list(module.state_dict().values())))  # fmt: skip
+    assert [p.name for p in tmp_path.iterdir()] == ["m"]
+
+
+def test_save_through_a_link(tmp_path):
+    """The link stays a link, and its target is the new model."""
+    (tmp_path / "folder").mkdir()
+    target, link = tmp_path / "folder" / "m", tmp_path / "link"
+    weft.save(weft.GRU(3, 4), target)
+    link.symlink_to(target)
+    weft.save(weft.LSTM(3, 4), link)
+    assert link.is_symlink()
+    assert repr(weft.load(target)) == "LSTM(3, 4)"
+
+
+def test_permissions_of_a_saved_file(tmp_path):
+    """Those of the file that stood there, or of any new file."""
+    weft.save(weft.GRU(3, 4), tmp_path / "m")
+    (tmp_path / "plain").write_bytes(b"")
+    assert (tmp_path / "m").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    (tmp_path / "m").chmod(0o640)
+    weft.save(weft.GRU(3, 4), tmp_path / "m")
+    assert (tmp_path / "m").stat().st_mode & 0o777 == 0o640
+
+
+def test_all_modules_are_covered():
+    assert {type(module) for module in ROUND_TRIPS} == {*MODULES.values(), *CELLS.values()}
