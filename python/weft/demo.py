@@ -258,9 +258,9 @@ def verdict(reader: Reader, count: int, screen: Screen) -> None:
     speed = f"{1e6 / micro:,.0f} a second" if micro else "too fast for this clock"
     characters = f"{reader.characters:,} characters in {count:,} word{'s' * (count > 1)}"
     screen.print(f"{characters}, {micro:.1f} {unit} each: {speed}.")
-    one, sentences = reader.accuracy["1"], reader.accuracy["sentences"]
-    right = f"It is right for {sentences:.0%} of everyday sentences"
-    screen.print(f"{right}, {one:.0%} of single unseen words.", screen.dim)
+    one, five = reader.accuracy["1"], reader.accuracy["5"]
+    right = f"With five words that it never saw it is right in {five:.0%} of cases"
+    screen.print(f"{right}, with one in {one:.0%}.", screen.dim)
 
 
 def run(
