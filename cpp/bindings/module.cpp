@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 
 #include "runtime/isa.h"
+#include "runtime/thread_pool.h"
 
 namespace weft {
 void register_recurrent(pybind11::module_& m);
@@ -10,7 +11,8 @@ void register_runtime(pybind11::module_& m);
 
 PYBIND11_MODULE(_core, m) {
   m.doc() = "Native core of weft. Use the package `weft`; this module is private.";
-  weft::kernels();  // a WEFT_ISA that cannot run here fails the import, not the first call
+  weft::kernels();     // a WEFT_ISA that cannot run here fails the import, not the first call
+  weft::fork_count();  // registers the handler before anyone can fork
   weft::register_runtime(m);
   weft::register_recurrent(m);
 }

@@ -9,21 +9,15 @@
 
 #include "bindings/activation.h"
 #include "bindings/arrays.h"
+#include "bindings/gil.h"
 #include "engine/linear.h"
 #include "engine/stream.h"
-#include "runtime/flush_to_zero.h"
 #include "runtime/isa.h"
 
 namespace weft {
 namespace {
 
 using Object = py::object;
-
-// Signals are delivered to Python's main thread; on another one this never stops.
-bool poll_signals() {
-  const py::gil_scoped_acquire gil;
-  return PyErr_CheckSignals() != 0;
-}
 
 template <class T>
 const T* optional_array(const std::string& function, const char* name, const Object& value,
@@ -131,7 +125,7 @@ Net make_net(const std::string& function, const std::string& mode_name, std::int
     if (shape.mode == Mode::lstm) {
       cw.peepholes = optional_array<float>(function, "peepholes", w[5], {{"3*H", 3 * H}});
     }
-    const py::gil_scoped_release release;
+    const WithoutGil native;
     cells.emplace_back(kernels(), shape, cw, cell_options);
   }
   return {function, std::make_shared<const Recurrent>(direction, std::move(cells))};
@@ -182,7 +176,14 @@ py::tuple run(const Net& net, const Object& x, const Object& h0, const Object& c
   if (args.lengths && args.mask) {
     throw py::value_error(f + ": lengths and mask are both given, expected one of them");
   }
-  if (args.lengths) check_lengths(f, args.lengths, args.B, args.T);
+  // A copy: another Python thread must not change them once they have been checked.
+  std::vector<std::int64_t> own_lengths;
+  if (args.lengths) {
+    own_lengths.assign(args.lengths, args.lengths + args.B);
+    own_lengths.resize(own_lengths.size() + 1);  // data() of no rows is not null either
+    args.lengths = own_lengths.data();
+    check_lengths(f, args.lengths, args.B, args.T);
+  }
   checked_product(f, {args.T, args.B, std::max(O, net.engine->cell(0).input_sums())});
 
   py::array_t<float> y = new_array(f, {in.shape[0], in.shape[1], O});
@@ -194,12 +195,14 @@ py::tuple run(const Net& net, const Object& x, const Object& h0, const Object& c
   args.y_b = batch_first ? args.T * O : O;
   args.h_n = h_n.mutable_data();
   args.c_n = c_n ? c_n->mutable_data() : nullptr;
-  Interrupt interrupt(poll_signals);
+  bool finished;
   {
-    const py::gil_scoped_release release;
+    WithoutGil native;
+    Interrupt interrupt(WithoutGil::poll, &native);
     net.engine->run(args, interrupt);
+    finished = !interrupt.stopped();
   }
-  if (interrupt.stopped()) throw py::error_already_set();
+  if (!finished) throw py::error_already_set();
   return py::make_tuple(std::move(y), std::move(h_n), c_n ? py::object(*c_n) : py::none());
 }
 
@@ -272,13 +275,14 @@ class BoundStream {
   py::tuple get_state() {
     const std::int64_t L = stream_->net().layers(), B = stream_->batch();
     py::array_t<float> h = new_array(function_, {L, B, shape().state_size()});
-    if (!stream_->has_c()) {
-      stream_->get(h.mutable_data(), nullptr);
-      return py::make_tuple(std::move(h), py::none());
+    std::optional<py::array_t<float>> c;
+    if (stream_->has_c()) c = new_array(function_, {L, B, shape().hidden_size});
+    float *h_data = h.mutable_data(), *c_data = c ? c->mutable_data() : nullptr;
+    {
+      const WithoutGil native;
+      stream_->get(h_data, c_data);
     }
-    py::array_t<float> c = new_array(function_, {L, B, shape().hidden_size});
-    stream_->get(h.mutable_data(), c.mutable_data());
-    return py::make_tuple(std::move(h), std::move(c));
+    return py::make_tuple(std::move(h), c ? py::object(*c) : py::none());
   }
 
  private:
@@ -291,7 +295,8 @@ class BoundStream {
     if (net.engine->direction() != Direction::forward) {
       throw py::value_error(f + ": a layer that reads backwards cannot stream");
     }
-    checked_product(f, {net.engine->layers(), batch, net.shape().hidden_size, 8});
+    const std::int64_t widest = std::max(net.shape().hidden_size, net.shape().state_size());
+    checked_product(f, {net.engine->layers(), batch, widest, 8});
     return std::make_unique<Stream>(net.engine, batch);
   }
 
@@ -326,10 +331,10 @@ class BoundStream {
 
   void run(std::int64_t T, const float* x, std::int64_t x_t, std::int64_t x_b, float* y,
            std::int64_t y_t, std::int64_t y_b) {
-    Interrupt interrupt(poll_signals);
     bool finished;
     {
-      const py::gil_scoped_release release;
+      WithoutGil native;
+      Interrupt interrupt(WithoutGil::poll, &native);
       finished = stream_->run(T, x, x_t, x_b, y, y_t, y_b, interrupt);
     }
     if (!finished) throw py::error_already_set();
@@ -344,6 +349,7 @@ class BoundStream {
     if (c_data && !stream_->has_c()) {
       throw py::value_error(function_ + ": c is given, expected None for a layer without one");
     }
+    const WithoutGil native;
     stream_->set(rows, h_data, c_data);
   }
 
@@ -363,12 +369,14 @@ py::array_t<float> linear(const Object& x, const Object& weight, const Object& b
   checked_product(f, {M, N});
   py::array_t<float> y = new_array(f, {M, N});
   float* out = y.mutable_data();
-  Interrupt interrupt(poll_signals);
+  bool finished;
   {
-    const py::gil_scoped_release release;
+    WithoutGil native;
+    Interrupt interrupt(WithoutGil::poll, &native);
     linear_product(kernels(), M, N, K, in.data, in.strides[0], w.data, b, out, interrupt);
+    finished = !interrupt.stopped();
   }
-  if (interrupt.stopped()) throw py::error_already_set();
+  if (!finished) throw py::error_already_set();
   return y;
 }
 

@@ -7,6 +7,7 @@
 
 #include "bindings/activation.h"
 #include "bindings/arrays.h"
+#include "bindings/gil.h"
 #include "runtime/buffer.h"
 #include "runtime/flush_to_zero.h"
 #include "runtime/isa.h"
@@ -24,7 +25,7 @@ double best_rate(double seconds, double work, Once once) {
     throw py::value_error("weft._core: seconds is out of range, expected 0 < seconds <= 60");
   }
   using Clock = std::chrono::steady_clock;
-  const py::gil_scoped_release release;
+  const WithoutGil native;
   double best = 0;
   const auto end = Clock::now() + std::chrono::duration<double>(seconds);
   do {
@@ -67,7 +68,7 @@ py::array_t<float> apply(const std::string& name, const py::object& x, float alp
       check_array<float>("weft._core.apply", "x", x, {{"N", kAny}}, Layout::contiguous);
   py::array_t<float> y = new_array("weft._core.apply", {in.shape[0]});
   float* out = y.mutable_data();
-  const py::gil_scoped_release release;
+  const WithoutGil native;
   const FlushToZero guard;
   kernels().apply(activation, in.data, out, in.shape[0]);
   return y;

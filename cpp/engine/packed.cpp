@@ -56,7 +56,7 @@ void Packed::pack(std::initializer_list<Operand> operands) {
   constexpr std::int64_t kBlock = 64;  // steps at a time: what they write stays in L1
   for (const Operand& operand : operands) depth_ += operand.k;
   panel_stride_ = depth_ * vectors_ * lanes_;
-  weights_ = Buffer(panels_ * panel_stride_);
+  weights_ = Buffer(total_vectors_ * lanes_ * depth_);
   for (std::int64_t panel = 0; panel < panels_; ++panel) {
     float* block = weights_.data() + panel * panel_stride_;
     const int vectors = vectors_of(panel);

@@ -37,7 +37,6 @@ class Packed {
   std::int64_t panels() const { return panels_; }
   int vectors() const { return vectors_; }
   std::int64_t sums() const { return total_vectors_ * lanes_; }  // floats of one row of sums
-  std::int64_t depth() const { return depth_; }
 
   static constexpr int kPlainVectors = 4;
 

@@ -126,6 +126,8 @@ class Runner {
   // Returns false when the team stops.
   bool step(std::int64_t s, std::int64_t count, std::int64_t first, std::int64_t active,
             bool hoisted) {
+    // Masked and finished rows cost time too, if no products.
+    if (caller_) interrupt_.progress(static_cast<double>(count * state_size_));
     if (p_.resets) reset_rows(s, count);
     if (p_.mask) repeat_outputs(s, count, first, active);
     const std::int64_t H = cell_.shape().hidden_size;
@@ -201,7 +203,8 @@ class Runner {
       const std::int64_t row = w_.rows[i];
       float* h_n = p_.h_n + row * state_size_;
       if (h_n != w_.state[i]) std::memcpy(h_n, w_.state[i], bytes);
-      for (std::int64_t t = length(row); t < p_.T; ++t) {
+      for (std::int64_t t = length(row); t < p_.T && !interrupt_.stopped(); ++t) {
+        if (caller_) interrupt_.progress(static_cast<double>(state_size_));
         std::memset(p_.y + t * p_.y_t + row * p_.y_b, 0, bytes);
       }
     }
@@ -249,12 +252,17 @@ double total_rows(const Pass& pass) {
 
 void Interrupt::progress(double work) {
   work_ += work;
-  if (work_ < kLookWork || !poll_) return;
+  if (work_ < kLookWork) return;
   work_ = 0;
+  look();
+}
+
+void Interrupt::look() {
+  if (!poll_ || stopped()) return;
   const auto now = std::chrono::steady_clock::now();
   if (now < next_) return;
   next_ = now + kPeriod;
-  if (poll_()) stop_.store(true, std::memory_order_relaxed);
+  if (poll_(context_)) stop_.store(true, std::memory_order_relaxed);
 }
 
 void Workspace::reserve(const Pass& pass, int threads, std::int64_t fewest, std::int64_t most) {
@@ -268,15 +276,17 @@ void Workspace::reserve(const Pass& pass, int threads, std::int64_t fewest, std:
   }
   for (int i = 0; i < threads; ++i) {
     Thread& t = *threads_[i];
+    // Whatever a vector's size is tested by grows last: should one before it find no memory, the next
+    // call tries again.
     if (static_cast<std::int64_t>(t.x.size()) < listed) {
-      t.x.resize(listed);
       for (auto* list : {&t.out, &t.partial}) list->resize(listed);
       for (auto* list : {&t.active, &t.steps}) list->resize(listed);
+      t.x.resize(listed);
     }
     if (static_cast<std::int64_t>(t.rows.size()) < rows) {
-      t.rows.resize(rows);
       for (auto* list : {&t.h, &t.state, &t.last}) list->resize(rows);
       for (auto* list : {&t.c, &t.between, &t.update}) list->resize(rows);
+      t.rows.resize(rows);
     }
     const std::int64_t sums =
         hoisting ? std::min(chunk_capacity(cell, rows, true), rows * pass.T) * cell.input_sums()
@@ -326,8 +336,10 @@ void run_passes(const Pass* passes, int count, Workspace* workspaces, Lease& lea
       barriers[i].emplace(team);
     }
   }
-  lease.run([&](int thread) {
-    const FlushToZero guard;
+  // One control word for all: a rounding mode of the caller's must not depend on the thread.
+  const std::uint64_t word = control_word() | kFlushBits;
+  auto work = [&](int thread) {
+    const ControlWord guard(word);
     const int index = thread / teams;
     for (int i = thread % teams; i < count; i += teams) {
       const int team = team_size(i);
@@ -340,7 +352,9 @@ void run_passes(const Pass* passes, int count, Workspace* workspaces, Lease& lea
             .run(index, team);
       }
     }
-  });
+  };
+  auto idle = [&] { interrupt.look(); };
+  lease.run(work, idle);
 }
 
 }  // namespace weft

@@ -1,6 +1,7 @@
 #include "engine/stream.h"
 
 #include <cstring>
+#include <utility>
 
 namespace weft {
 namespace {
@@ -27,15 +28,18 @@ void copy(float* to, const float* from, std::int64_t floats) {
 
 Stream::Stream(std::shared_ptr<const Recurrent> net, std::int64_t batch)
     : net_(std::move(net)), batch_(batch) {
-  h_ = Buffer(h_size());
-  if (net_->cell(0).shape().mode == Mode::lstm)
-    c_ = Buffer(net_->layers() * batch_ * hidden_size());
-  backup_ = Buffer(h_.size() + c_.size());
+  const bool lstm = net_->cell(0).shape().mode == Mode::lstm;
+  const std::int64_t h = net_->layers() * batch_ * state_size();
+  const std::int64_t c = lstm ? net_->layers() * batch_ * hidden_size() : 0;
+  h_ = Buffer(h);
+  next_h_ = Buffer(h);
+  c_ = Buffer(c);
+  next_c_ = Buffer(c);
 }
 
 bool Stream::run(std::int64_t T, const float* x, std::int64_t x_t, std::int64_t x_b, float* y,
                  std::int64_t y_t, std::int64_t y_b, Interrupt& interrupt) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  const Turn::Hold hold(turn_);
   RunArgs args{};
   args.T = T;
   args.B = batch_;
@@ -45,25 +49,25 @@ bool Stream::run(std::int64_t T, const float* x, std::int64_t x_t, std::int64_t 
   args.y = y;
   args.y_t = y_t;
   args.y_b = y_b;
-  args.h_0 = args.h_n = h_.data();
-  args.c_0 = args.c_n = c_.size() ? c_.data() : nullptr;
-  copy(backup_.data(), h_.data(), h_.size());
-  copy(backup_.data() + h_.size(), c_.data(), c_.size());
+  args.h_0 = h_.data();
+  args.h_n = next_h_.data();
+  args.c_0 = c_.data();
+  args.c_n = next_c_.data();
   net_->run(args, buffers_, interrupt);
-  if (!interrupt.stopped()) return true;
-  copy(h_.data(), backup_.data(), h_.size());
-  copy(c_.data(), backup_.data() + h_.size(), c_.size());
-  return false;
+  if (interrupt.stopped()) return false;
+  std::swap(h_, next_h_);
+  std::swap(c_, next_c_);
+  return true;
 }
 
 void Stream::set(const std::uint8_t* rows, const float* h, const float* c) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  const Turn::Hold hold(turn_);
   set_rows(h_.data(), h, net_->layers(), batch_, state_size(), rows);
   if (has_c()) set_rows(c_.data(), c, net_->layers(), batch_, hidden_size(), rows);
 }
 
 void Stream::get(float* h, float* c) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  const Turn::Hold hold(turn_);
   copy(h, h_.data(), h_.size());
   copy(c, c_.data(), c_.size());
 }

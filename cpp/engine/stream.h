@@ -3,9 +3,9 @@
 
 #include <cstdint>
 #include <memory>
-#include <mutex>
 
 #include "engine/recurrent.h"
+#include "runtime/turn.h"
 
 namespace weft {
 
@@ -18,8 +18,8 @@ class Stream {
   std::int64_t batch() const { return batch_; }
   bool has_c() const { return c_.size() > 0; }
 
-  // x [T, B, I] and y [T, B, state_size] with strides in floats. The state is unchanged when it was
-  // interrupted: returns false then.
+  // x [T, B, I] and y [T, B, state_size] with strides in floats. Returns false when it was
+  // interrupted; the state is unchanged then, and when it throws (std::bad_alloc).
   bool run(std::int64_t T, const float* x, std::int64_t x_t, std::int64_t x_b, float* y,
            std::int64_t y_t, std::int64_t y_b, Interrupt& interrupt);
 
@@ -37,9 +37,12 @@ class Stream {
 
   std::shared_ptr<const Recurrent> net_;
   std::int64_t batch_;
-  Buffer h_, c_, backup_;
+  Buffer h_, c_;
+  Buffer next_h_, next_c_;  // written by a call, and swapped in when it has succeeded
   RunBuffers buffers_;
-  std::mutex mutex_;  // two Python threads on one stream take turns
+  // Two Python threads on one stream take turns. Whoever waits must not hold the GIL: the one whose
+  // turn it is may need it to poll.
+  Turn turn_;
 };
 
 }  // namespace weft

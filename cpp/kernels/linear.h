@@ -56,7 +56,8 @@ void linear(const LinearArgs& a) {
   const std::int64_t full = total / a.vectors;
   const std::int64_t end = a.panel_end < full ? a.panel_end : full;
   if (a.panel_begin < end) linear_panels(a, a.vectors, a.panel_begin, end);
-  if (a.panel_end > full) linear_panels(a, static_cast<int>(total % a.vectors), full, full + 1);
+  if (a.panel_end > full && a.panel_begin < a.panel_end)
+    linear_panels(a, static_cast<int>(total % a.vectors), full, full + 1);
 }
 
 }  // namespace

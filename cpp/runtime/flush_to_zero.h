@@ -28,19 +28,32 @@ inline void set_control_word(std::uint64_t word) { asm volatile("msr fpcr, %0" :
 #error "weft: unknown architecture; add its floating-point control word here"
 #endif
 
-class FlushToZero {
+// Sets the calling thread's control word, and sets it back.
+class ControlWord {
  public:
-  FlushToZero() : saved_(control_word()) {
-    if ((saved_ & kFlushBits) != kFlushBits) set_control_word(saved_ | kFlushBits);
+  explicit ControlWord(std::uint64_t wanted) : saved_(control_word()), changed_(saved_ != wanted) {
+    if (changed_) set_control_word(wanted);
   }
-  ~FlushToZero() {
-    if ((saved_ & kFlushBits) != kFlushBits) set_control_word(saved_);
+  ~ControlWord() {
+    if (changed_) set_control_word(saved_);
   }
-  FlushToZero(const FlushToZero&) = delete;
-  FlushToZero& operator=(const FlushToZero&) = delete;
+  ControlWord(const ControlWord&) = delete;
+  ControlWord& operator=(const ControlWord&) = delete;
 
  private:
   const std::uint64_t saved_;
+  const bool changed_;
+};
+
+class FlushToZero : ControlWord {
+ public:
+  FlushToZero() : ControlWord(control_word() | kFlushBits) {}
+};
+
+// For code of others that runs inside a call: a Python signal handler keeps its denormals.
+class KeepDenormals : ControlWord {
+ public:
+  KeepDenormals() : ControlWord(control_word() & ~kFlushBits) {}
 };
 
 }  // namespace weft

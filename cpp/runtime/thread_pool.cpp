@@ -9,7 +9,6 @@
 #include <memory>
 #include <mutex>
 #include <stdexcept>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -46,6 +45,22 @@ class Event {
       std::lock_guard<std::mutex> lock(mutex_);
       wake_.notify_all();
     }
+  }
+  // The same for a caller that has something to do every 50 ms.
+  void wait_past(std::uint64_t seen, const Lease::Job& job) {
+    for (int i = 0; i < kSpins; ++i) {
+      if (value() != seen) return;
+      pause();
+    }
+    std::unique_lock<std::mutex> lock(mutex_);
+    sleepers_.fetch_add(1, std::memory_order_seq_cst);
+    while (!wake_.wait_for(lock, std::chrono::milliseconds(50),
+                           [&] { return value_.load(std::memory_order_seq_cst) != seen; })) {
+      lock.unlock();
+      job.call_idle(job.idle);
+      lock.lock();
+    }
+    sleepers_.fetch_sub(1, std::memory_order_seq_cst);
   }
   void wait_until(std::uint64_t wanted) {
     for (std::uint64_t now = value(); now != wanted;) now = wait_past(now);
@@ -88,6 +103,7 @@ class Pool {
     grow(count);
     count = std::min(count, workers_);
     ++job_;
+    wanted_.store(static_cast<std::uint64_t>(count), std::memory_order_relaxed);
     roster_.store(job_ * kRoster + kOpen, std::memory_order_release);
     call_event_.change(job_);
     // Awake, a worker answers within half a microsecond. Waking takes tens of them: a long job
@@ -103,15 +119,19 @@ class Pool {
     return static_cast<int>(roster_.exchange(0, std::memory_order_acq_rel) % kOpen);
   }
 
-  // Runs work(0) here and work(1) ... work(helpers) on the workers that answered.
-  void run(int helpers, void (*call)(void*, int), void* work) {
-    call_ = call;
-    work_ = work;
+  // Runs the job as thread 0 here and as 1 ... helpers on the workers that answered; null: lets them
+  // go.
+  void run(int helpers, const Lease::Job* job) {
+    current_ = job;
     pending_.store(helpers, std::memory_order_relaxed);
     const std::uint64_t before = done_event_.value();
     go_event_.change(job_);
-    if (call) call(work, 0);
-    if (helpers) done_event_.wait_past(before);
+    if (job) {
+      job->call(job->work, 0);
+      done_event_.wait_past(before, *job);
+    } else {
+      done_event_.wait_past(before);
+    }
   }
 
  private:
@@ -132,7 +152,7 @@ class Pool {
       try {
         std::thread([this, seen = call_event_.value()] { serve(seen); }).detach();
         ++workers_;
-      } catch (const std::system_error&) {
+      } catch (const std::exception&) {  // no thread, or no memory for one
         break;
       }
     }
@@ -145,7 +165,7 @@ class Pool {
       const int index = answer(seen);
       if (index == 0) continue;
       go_event_.wait_until(seen);
-      if (call_) call_(work_, index);
+      if (current_) current_->call(current_->work, index);
       if (pending_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
         done_event_.change(done_event_.value() + 1);
       }
@@ -155,7 +175,8 @@ class Pool {
   // Puts this worker on the roster of the job: its place from 1 on, or 0 when the roster is closed.
   int answer(std::uint64_t job) {
     std::uint64_t roster = roster_.load(std::memory_order_acquire);
-    while (roster / kRoster == job && roster % kRoster >= kOpen) {
+    while (roster / kRoster == job && roster % kRoster >= kOpen &&
+           roster % kOpen < wanted_.load(std::memory_order_relaxed)) {
       if (roster_.compare_exchange_weak(roster, roster + 1, std::memory_order_acq_rel)) {
         return static_cast<int>(roster % kOpen) + 1;
       }
@@ -168,10 +189,9 @@ class Pool {
   Clock::time_point last_use_{};
   int workers_ = 0;
   std::uint64_t job_ = 0;
-  // The job, written before go_event_ changes.
-  void (*call_)(void*, int) = nullptr;
-  void* work_ = nullptr;
+  const Lease::Job* current_ = nullptr;  // written before go_event_ changes
   std::atomic<int> pending_{0};
+  std::atomic<std::uint64_t> wanted_{0};
   std::atomic<std::uint64_t> roster_{0};  // job * kRoster + kOpen + answers; 0: closed
   Event call_event_, go_event_;           // number of the job
   Event done_event_;
@@ -179,16 +199,28 @@ class Pool {
 
 std::atomic<Pool*> pool{nullptr};
 std::atomic<int> chosen_threads{0};
+std::atomic<std::uint64_t> forks{0};
+
+}  // namespace
+
+std::uint64_t fork_count() {
+  // In the child of a fork only the forking thread exists, and the parent's pool, whatever state it
+  // was in, is dropped.
+  static const int registered = pthread_atfork(nullptr, nullptr, [] {
+    pool.store(nullptr, std::memory_order_release);
+    forks.fetch_add(1, std::memory_order_relaxed);
+  });
+  (void)registered;
+  return forks.load(std::memory_order_relaxed);
+}
+
+namespace {
 
 Pool& the_pool() {
   Pool* p = pool.load(std::memory_order_acquire);
   if (p) return *p;
-  // Never destroyed: workers may still be blocked in it when the process ends. In the child of a
-  // fork only the forking thread exists, and the parent's pool, whatever state it was in, is
-  // dropped.
-  static const int registered =
-      pthread_atfork(nullptr, nullptr, [] { pool.store(nullptr, std::memory_order_release); });
-  (void)registered;
+  // Never destroyed: workers may still be blocked in it when the process ends.
+  fork_count();
   auto fresh = std::make_unique<Pool>();
   if (pool.compare_exchange_strong(p, fresh.get(), std::memory_order_acq_rel)) {
     return *fresh.release();
@@ -238,16 +270,16 @@ Lease::Lease(int threads, double microseconds) {
 
 Lease::~Lease() {
   if (size_ == 1) return;
-  if (!ran_) the_pool().run(size_ - 1, nullptr, nullptr);  // those who answered are waiting
+  if (!ran_) the_pool().run(size_ - 1, nullptr);  // those who answered are waiting
   the_pool().release();
 }
 
-void Lease::run(void (*call)(void*, int), void* work) {
+void Lease::execute(const Job& job) {
   if (size_ == 1) {
-    call(work, 0);
+    job.call(job.work, 0);
   } else {
-    the_pool().run(size_ - 1, call, work);
     ran_ = true;
+    the_pool().run(size_ - 1, &job);
   }
 }
 

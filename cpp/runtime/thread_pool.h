@@ -10,13 +10,16 @@
 
 #include <atomic>
 #include <cstdint>
-#include <type_traits>
 
 namespace weft {
 
 // As many as the affinity mask of the process has CPUs, until set.
 int num_threads();
 void set_num_threads(int n);
+
+// Forks of this process so far: in a child, a lock that another thread held in the parent stays
+// locked for ever, and its owner can tell by this number. Counting begins at the first call.
+std::uint64_t fork_count();
 
 // All threads of a team meet here. Spins, then yields: partners run at the same time.
 class Barrier {
@@ -45,14 +48,28 @@ class Lease {
   int size() const { return size_; }
 
   // Calls work(thread) for every thread in [0, size()) at the same time; returns when all are done.
-  // Once per lease. `work` must not throw.
+  // While the caller waits for the others it calls idle() now and then. Once per lease; neither may
+  // throw.
+  template <class Work, class Idle>
+  void run(Work& work, Idle& idle) {
+    execute(Job{[](void* w, int thread) { (*static_cast<Work*>(w))(thread); }, &work,
+                [](void* i) { (*static_cast<Idle*>(i))(); }, &idle});
+  }
   template <class Work>
   void run(Work&& work) {
-    run([](void* w, int thread) { (*static_cast<std::decay_t<Work>*>(w))(thread); }, &work);
+    auto idle = [] {};
+    run(work, idle);
   }
 
+  struct Job {
+    void (*call)(void*, int);
+    void* work;
+    void (*call_idle)(void*);
+    void* idle;
+  };
+
  private:
-  void run(void (*call)(void*, int), void* work);
+  void execute(const Job& job);
   int size_ = 1;
   bool ran_ = false;
 };

@@ -5,9 +5,10 @@
 // ISA. What the extension lacks comes from one small backend header per ISA:
 //
 //   fma(a, b, c)            a * b + c; one rounding where the hardware has it (portable x86: two)
-//   min(a, b), max(a, b)    b where either is NaN, as x86 does: put the value that may be NaN
-//   second broadcast(x)            x in every lane load_partial(p, n)      0 <= n <= kLanes floats,
-//   zeros above; never touches memory past p + n store_partial(p, v, n)  the counterpart
+//   min(a, b), max(a, b)    b where either is NaN, as x86 does: put the value that may be NaN second
+//   broadcast(x)            x in every lane
+//   load_partial(p, n)      0 <= n <= kLanes floats, zeros above; never touches memory past p + n
+//   store_partial(p, v, n)  the counterpart
 //
 // load and store take any float-aligned address.
 #pragma once
@@ -37,7 +38,7 @@ constexpr int kLanes = 4;
 #endif
 
 typedef float Vec __attribute__((vector_size(kLanes * sizeof(float))));
-typedef std::int32_t Ints __attribute__((vector_size(kLanes * sizeof(float))));
+typedef std::uint32_t Ints __attribute__((vector_size(kLanes * sizeof(float))));
 typedef float LooseVec
     __attribute__((vector_size(kLanes * sizeof(float)), aligned(alignof(float)), may_alias));
 

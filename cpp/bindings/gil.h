@@ -1,0 +1,45 @@
+// Native code without the GIL, that can look for signals now and then.
+#pragma once
+
+#include <Python.h>
+#include <cxxabi.h>
+#include <unistd.h>
+
+#include "runtime/flush_to_zero.h"
+
+namespace weft {
+
+class WithoutGil {
+ public:
+  WithoutGil() : state_(PyEval_SaveThread()) {}
+  ~WithoutGil() { take(); }
+  WithoutGil(const WithoutGil&) = delete;
+  WithoutGil& operator=(const WithoutGil&) = delete;
+
+  // For an Interrupt: true, with a Python exception set, when a signal handler raised. Python runs
+  // handlers on its main thread only; elsewhere this never stops.
+  static bool poll(void* self) { return static_cast<WithoutGil*>(self)->poll_signals(); }
+
+ private:
+  bool poll_signals() {
+    const KeepDenormals theirs;
+    take();
+    const bool stop = PyErr_CheckSignals() != 0;
+    state_ = PyEval_SaveThread();
+    return stop;
+  }
+
+  // A daemon thread that asks for the GIL while the interpreter ends is unwound by Python before 3.14,
+  // through frames that cannot be unwound. It waits for the end of the process instead, as 3.14 does.
+  void take() {
+    try {
+      PyEval_RestoreThread(state_);
+    } catch (abi::__forced_unwind&) {
+      for (;;) pause();
+    }
+  }
+
+  PyThreadState* state_;
+};
+
+}  // namespace weft
