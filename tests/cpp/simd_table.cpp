@@ -1,0 +1,49 @@
+// Compiled once per ISA level by cmake/Isa.cmake, like cpp/kernels/fill.cpp.
+#include "simd_table.h"
+
+#include "simd/simd.h"
+
+#define WEFT_STRING(x) WEFT_STRING_(x)
+#define WEFT_STRING_(x) #x
+
+namespace weft::WEFT_ISA {
+
+void fill(SimdTable& t) {
+  t.isa = WEFT_STRING(WEFT_ISA);
+  t.lanes = kLanes;
+#if defined(WEFT_ISA_portable) && !defined(__aarch64__)
+  t.fused = false;
+#else
+  t.fused = true;
+#endif
+  t.copy = [](const float* from, float* to) { store(to, load(from)); };
+  t.broadcast = [](float x, float* out) { store(out, broadcast(x)); };
+  t.fma = [](const float* a, const float* b, const float* c, float* out) {
+    store(out, fma(load(a), load(b), load(c)));
+  };
+  t.min = [](const float* a, const float* b, float* out) { store(out, min(load(a), load(b))); };
+  t.max = [](const float* a, const float* b, float* out) { store(out, max(load(a), load(b))); };
+  t.abs = [](const float* a, float* out) { store(out, abs(load(a))); };
+  t.copysign = [](const float* magnitude, const float* sign, float* out) {
+    store(out, copysign(load(magnitude), load(sign)));
+  };
+  t.arithmetic = [](const float* pa, const float* pb, float* out) {
+    const Vec a = load(pa), b = load(pb);
+    store(out, a + b);
+    store(out + kLanes, a - b);
+    store(out + 2 * kLanes, a * b);
+    store(out + 3 * kLanes, a / b);
+    store(out + 4 * kLanes, a < b ? a : b);
+  };
+  t.through_ints = [](const float* a, float* out) { store(out, as_floats(as_ints(load(a)))); };
+  t.load_partial = [](const float* from, int n, float* out) { store(out, load_partial(from, n)); };
+  t.store_partial = [](const float* from, int n, float* to) { store_partial(to, load(from), n); };
+  t.load_up_to = [](const float* from, std::int64_t n, float* out) {
+    store(out, load_up_to(from, n));
+  };
+  t.store_up_to = [](const float* from, std::int64_t n, float* to) {
+    store_up_to(to, load(from), n);
+  };
+}
+
+}  // namespace weft::WEFT_ISA

@@ -1,0 +1,78 @@
+// kernels/linear.h through engine/linear: every shape around the tiles, on every ISA level.
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "engine/linear.h"
+#include "guarded.h"
+#include "values.h"
+
+namespace weft {
+namespace {
+
+TEST_CASE("a product is within its rounding errors, on exact-size arrays") {
+  for_each_isa([](const KernelTable& table) {
+    const std::int64_t lanes = table.lanes;
+    for (const std::int64_t M : {1, 2, 3, 5, 6, 7, 13, 241}) {
+      for (const std::int64_t N : {std::int64_t{1}, lanes - 1, lanes, 4 * lanes, 5 * lanes + 1}) {
+        for (const std::int64_t K : {0, 1, 2, 37}) {
+          CAPTURE(M);
+          CAPTURE(N);
+          CAPTURE(K);
+          Guarded<float> x(random_floats(M * K, 1)), w(random_floats(N * K, 2)),
+              bias(random_floats(N, 3));
+          Guarded<float> out(M * N);
+          Interrupt interrupt(nullptr);
+          linear_product(table, M, N, K, x.data(), K, w.data(), bias.data(), out.data(), interrupt);
+          double worst = 0;  // in eps times the sum of the magnitudes
+          for (std::int64_t m = 0; m < M; ++m) {
+            for (std::int64_t n = 0; n < N; ++n) {
+              double sum = bias[n], magnitude = std::fabs(bias[n]);
+              for (std::int64_t k = 0; k < K; ++k) {
+                const double term = static_cast<double>(x[m * K + k]) * w[n * K + k];
+                sum += term;
+                magnitude += std::fabs(term);
+              }
+              worst = std::max(worst, std::fabs(out[m * N + n] - sum) / magnitude * 0x1p23);
+            }
+          }
+          // One rounding of 2^-24 for each addition, and one for each product where there is no
+          // fma.
+          CHECK(worst <= std::max<double>(1, K));
+        }
+      }
+    }
+  });
+}
+
+TEST_CASE("rows may be anywhere, and do not depend on their neighbours") {
+  for_each_isa([](const KernelTable& table) {
+    constexpr std::int64_t M = 11, N = 21, K = 19, stride = 23;
+    const std::vector<float> x = random_floats(M * stride, 1), w = random_floats(N * K, 2);
+    std::vector<float> all(M * N), one(N);
+    Interrupt interrupt(nullptr);
+    linear_product(table, M, N, K, x.data(), stride, w.data(), nullptr, all.data(), interrupt);
+    for (std::int64_t m = 0; m < M; ++m) {
+      linear_product(table, 1, N, K, x.data() + m * stride, stride, w.data(), nullptr, one.data(),
+                     interrupt);
+      CHECK(first_difference(one, all.data() + m * N, N) == -1);
+    }
+    // Backwards, by a negative stride.
+    std::vector<float> reversed(M * N);
+    linear_product(table, M, N, K, x.data() + (M - 1) * stride, -stride, w.data(), nullptr,
+                   reversed.data(), interrupt);
+    for (std::int64_t m = 0; m < M; ++m) {
+      CHECK(first_difference(reversed.data() + (M - 1 - m) * N, all.data() + m * N, N) == -1);
+    }
+  });
+}
+
+TEST_CASE("nothing to do is done") {
+  Interrupt interrupt(nullptr);
+  linear_product(kernels(), 0, 3, 3, nullptr, 3, nullptr, nullptr, nullptr, interrupt);
+  linear_product(kernels(), 3, 0, 3, nullptr, 3, nullptr, nullptr, nullptr, interrupt);
+  CHECK_FALSE(interrupt.stopped());
+}
+
+}  // namespace
+}  // namespace weft
