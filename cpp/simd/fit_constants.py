@@ -39,7 +39,11 @@ def show(name, coefficients, error):
 
 
 def expm1_tail(r):  # (e^r - 1 - r) / r^2
-    return mp.nsum(lambda n: r**n / mp.factorial(n + 2), [0, mp.inf]) if abs(r) < 1e-3 else (mp.expm1(r) - r) / r**2
+    return (
+        mp.nsum(lambda n: r**n / mp.factorial(n + 2), [0, mp.inf])
+        if abs(r) < 1e-3
+        else (mp.expm1(r) - r) / r**2
+    )
 
 
 def log1p_tail(z):  # log((1+s)/(1-s)) = 2 s + s z tail(z), z = s^2
@@ -63,5 +67,8 @@ def erf_large(t):  # erf(t) = 1 - e^(-t - t large(t))
 half_ln2 = float(mp.log(2) / 2)
 show("expm1", *lawson(expm1_tail, lambda r: abs(r**2 / mp.expm1(r)), -half_ln2, half_ln2, 4))
 show("log1p", *lawson(log1p_tail, lambda z: z / 2, 1e-9, 1 / 9, 4))
-show("erf, |x| < 0.92", *lawson(erf_small_tail, lambda z: 1 / (1 + erf_small_tail(z)), 1e-13, 0.8650, 6))
+show(
+    "erf, |x| < 0.92",
+    *lawson(erf_small_tail, lambda z: 1 / (1 + erf_small_tail(z)), 1e-13, 0.8650, 6),
+)
 show("erf, |x| >= 0.92", *lawson(erf_large, lambda t: t * mp.erfc(t) / mp.erf(t), 0.91, 4.0, 7))
