@@ -146,12 +146,12 @@ WRONG_OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("option", WRONG_OPTIONS)
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [(n, o) for n in FUNCTIONS for o in WRONG_OPTIONS if o in ENTRIES[n][0].__kwdefaults__],
+)
 def test_wrong_options(name, option):
     function, arguments = ENTRIES[name]
-    if option not in function.__kwdefaults__:
-        return
     for value in WRONG_OPTIONS[option]:
         with pytest.raises((ValueError, TypeError), match=rf"^{name}: {option} "):
             function(**arguments, **{option: value})

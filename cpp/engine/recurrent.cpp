@@ -69,7 +69,7 @@ void Recurrent::run(const RunArgs& args, RunBuffers& buffers, Interrupt& interru
     } else {
       Buffer& between = buffers.layers[layer % 2];
       const std::int64_t floats = args.T * args.B * D * S;
-      if (between.size() < floats) between = Buffer(floats);
+      if (between.size() < floats) between = Buffer::uninitialized(floats);
       pass.y = between.data();
       pass.y_t = args.B * D * S;
       pass.y_b = D * S;

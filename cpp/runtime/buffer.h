@@ -1,4 +1,4 @@
-// An owning, zeroed array of floats on a cache-line boundary.
+// An owning array of floats on a cache-line boundary, zeroed unless said otherwise.
 #pragma once
 
 #include <sys/mman.h>
@@ -14,16 +14,15 @@ namespace weft {
 class Buffer {
  public:
   Buffer() = default;
-  explicit Buffer(std::int64_t floats) : size_(floats) {
-    if (floats <= 0) return;
-    const std::size_t bytes = static_cast<std::size_t>(floats) * sizeof(float);
-    // Large weights on huge pages: a walk through 4 KiB pages costs a tenth of the L2 bandwidth.
-    const std::size_t alignment = bytes >= kHugePage ? kHugePage : kCacheLine;
-    const std::size_t rounded = (bytes + alignment - 1) / alignment * alignment;
-    data_ = static_cast<float*>(std::aligned_alloc(alignment, rounded));
-    if (!data_) throw std::bad_alloc();
-    if (alignment == kHugePage) madvise(data_, rounded, MADV_HUGEPAGE);  // advice: may fail
-    std::memset(data_, 0, rounded);
+  explicit Buffer(std::int64_t floats) : Buffer(uninitialized(floats)) {
+    if (data_) std::memset(data_, 0, static_cast<std::size_t>(size_) * sizeof(float));
+  }
+  // For what is written before it is read: a gigabyte is not touched in one piece that no Ctrl-C can
+  // interrupt.
+  static Buffer uninitialized(std::int64_t floats) {
+    Buffer buffer;
+    if (floats > 0) buffer.allocate(floats);
+    return buffer;
   }
   ~Buffer() { std::free(data_); }
   Buffer(Buffer&& other) noexcept { *this = std::move(other); }
@@ -40,6 +39,17 @@ class Buffer {
   std::int64_t size() const { return size_; }
 
  private:
+  void allocate(std::int64_t floats) {
+    const std::size_t bytes = static_cast<std::size_t>(floats) * sizeof(float);
+    // Large weights on huge pages: a walk through 4 KiB pages costs a tenth of the L2 bandwidth.
+    const std::size_t alignment = bytes >= kHugePage ? kHugePage : kCacheLine;
+    const std::size_t rounded = (bytes + alignment - 1) / alignment * alignment;
+    data_ = static_cast<float*>(std::aligned_alloc(alignment, rounded));
+    if (!data_) throw std::bad_alloc();
+    if (alignment == kHugePage) madvise(data_, rounded, MADV_HUGEPAGE);  // advice: may fail
+    size_ = floats;
+  }
+
   static constexpr std::size_t kCacheLine = 64, kHugePage = std::size_t{1} << 21;
   float* data_ = nullptr;
   std::int64_t size_ = 0;
