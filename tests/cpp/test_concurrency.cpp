@@ -59,7 +59,8 @@ TEST_CASE("callers of one stream take turns, whole calls at a time") {
   in_threads(3, [&](int) {
     std::vector<float> y(4 * 2 * shape.H);
     for (std::int64_t i = 0; i < kCalls / 3; ++i) {
-      stream.run(4, s.x.data(), 2 * shape.I, shape.I, y.data(), 2 * shape.H, shape.H, nullptr);
+      Interrupt interrupt(nullptr);
+      stream.run(4, s.x.data(), 2 * shape.I, shape.I, y.data(), 2 * shape.H, shape.H, interrupt);
     }
   });
   std::vector<float> state(stream.h_size()), expected(stream.h_size());
@@ -67,7 +68,8 @@ TEST_CASE("callers of one stream take turns, whole calls at a time") {
   Stream alone(net.pack(kernels()), 2);
   for (std::int64_t i = 0; i < kCalls; ++i) {
     std::vector<float> y(4 * 2 * shape.H);
-    alone.run(4, s.x.data(), 2 * shape.I, shape.I, y.data(), 2 * shape.H, shape.H, nullptr);
+    Interrupt interrupt(nullptr);
+    alone.run(4, s.x.data(), 2 * shape.I, shape.I, y.data(), 2 * shape.H, shape.H, interrupt);
   }
   alone.get(expected.data(), nullptr);
   CHECK(first_difference(state, expected, stream.h_size()) == -1);

@@ -25,13 +25,14 @@ NetShape shape_of(Mode mode) {
 
 // Runs `steps` steps of the sequence from `begin` on, through exact-size arrays.
 bool run(Stream& stream, const NetShape& shape, const Sequence& s, std::int64_t begin,
-         std::int64_t steps, std::vector<float>& y, bool (*poll)() = nullptr) {
+         std::int64_t steps, std::vector<float>& y, bool (*poll)(void*) = nullptr) {
   const std::int64_t row = s.B * shape.I, out = s.B * shape.state_size();
   const Guarded<float> x(
       std::vector<float>(s.x.begin() + begin * row, s.x.begin() + (begin + steps) * row));
   Guarded<float> result(steps * out);
+  Interrupt interrupt(poll);
   const bool finished =
-      stream.run(steps, x.data(), row, shape.I, result.data(), out, shape.state_size(), poll);
+      stream.run(steps, x.data(), row, shape.I, result.data(), out, shape.state_size(), interrupt);
   if (finished) y.insert(y.end(), result.begin(), result.end());
   return finished;
 }
@@ -117,7 +118,7 @@ TEST_CASE("an interrupted run leaves the state as it was") {
     for (std::int64_t T = 3000; T < 100000 && !stopped; T *= 2) {
       stream.set(nullptr, before.data(), before.data() + stream.h_size());
       y.clear();
-      stopped = !run(stream, shape, net.sequence(T, kRows), 0, T, y, [] { return true; });
+      stopped = !run(stream, shape, net.sequence(T, kRows), 0, T, y, [](void*) { return true; });
     }
     CHECK(stopped);
     CHECK(y.empty());
