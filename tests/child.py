@@ -5,10 +5,14 @@ import subprocess
 import sys
 
 
+# A shell's background jobs, and what they start, ignore Ctrl-C.
+LISTEN = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); del signal\n"
+
+
 def start(code, *args, **environment):
     """A process that runs `code`; pipes for what it writes, its environment changed as given."""
     return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, args)],
+        [sys.executable, "-c", LISTEN + code, *map(str, args)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
