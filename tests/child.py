@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 
-
 # A shell's background jobs, and what they start, ignore Ctrl-C.
 LISTEN = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); del signal\n"
 
