@@ -72,6 +72,7 @@ class Lease {
   void execute(const Job& job);
   int size_ = 1;
   bool ran_ = false;
+  bool asked_ = false;
 };
 
 }  // namespace weft
