@@ -2,8 +2,10 @@
 #pragma once
 
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <string>
+#include <tuple>
 
 #include "kernels/table.h"
 
@@ -29,11 +31,21 @@ inline Function parse_function(const std::string& function, const std::string& n
       {"exp", Function::exp},
       {"log1p", Function::log1p},
       {"erf", Function::erf},
+      {"gelu", Function::gelu},
+      {"gelu_tanh", Function::gelu_tanh},
+      {"silu", Function::silu},
   };
   for (const auto& entry : kNames) {
     if (name == entry.name) return entry.function;
   }
   throw pybind11::value_error(function + ": activation is '" + name + "', which is unknown");
+}
+
+// (name, alpha, beta)
+inline Activation parse_activation(const std::string& function, const pybind11::handle& value) {
+  const auto [name, alpha, beta] =
+      pybind11::cast<std::tuple<std::string, float, float>>(value);
+  return {parse_function(function, name), alpha, beta};
 }
 
 }  // namespace weft

@@ -108,9 +108,8 @@ template View<const bool> check_array<bool>(const std::string&, const char*, con
                                             std::initializer_list<Axis>, Layout);
 
 View<float> check_output(const std::string& function, const char* name, const py::handle& value,
-                         std::initializer_list<Axis> axes) {
-  py::array a =
-      check_common(function, name, value, py::dtype::of<float>(), axes, Layout::contiguous);
+                         std::initializer_list<Axis> axes, Layout layout) {
+  py::array a = check_common(function, name, value, py::dtype::of<float>(), axes, layout);
   if (!a.writeable()) {
     throw py::value_error(function + ": " + name + " is read-only, expected a writeable array");
   }

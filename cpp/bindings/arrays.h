@@ -30,7 +30,7 @@ enum class Layout {
 template <class T>
 struct View {
   T* data = nullptr;
-  std::int64_t shape[3] = {}, strides[3] = {};  // no entry point takes more axes
+  std::int64_t shape[4] = {}, strides[4] = {};  // no entry point takes more axes
 };
 
 // Throws TypeError (not an array, wrong dtype, not native, misaligned) or ValueError (shape,
@@ -39,9 +39,17 @@ template <class T>
 View<const T> check_array(const std::string& function, const char* name, const py::handle& value,
                           std::initializer_list<Axis> axes, Layout layout);
 
+// The data of a C-contiguous array, or null for None.
+template <class T>
+const T* optional_array(const std::string& function, const char* name, const py::handle& value,
+                        std::initializer_list<Axis> axes) {
+  if (value.is_none()) return nullptr;
+  return check_array<T>(function, name, value, axes, Layout::contiguous).data;
+}
+
 // The same for an array that is written to.
 View<float> check_output(const std::string& function, const char* name, const py::handle& value,
-                         std::initializer_list<Axis> axes);
+                         std::initializer_list<Axis> axes, Layout layout = Layout::contiguous);
 
 // A new float32 array; throws MemoryError or ValueError rather than overflow.
 py::array_t<float> new_array(const std::string& function, std::vector<std::int64_t> shape);

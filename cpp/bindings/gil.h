@@ -3,8 +3,10 @@
 
 #include <Python.h>
 #include <cxxabi.h>
+#include <pybind11/pybind11.h>
 #include <unistd.h>
 
+#include "engine/interrupt.h"
 #include "runtime/flush_to_zero.h"
 
 namespace weft {
@@ -41,5 +43,18 @@ class WithoutGil {
 
   PyThreadState* state_;
 };
+
+// Calls native(interrupt) without the GIL; throws the Python exception of whatever stopped it.
+template <class Native>
+void interruptible(Native&& native) {
+  bool stopped;
+  {
+    WithoutGil without;
+    Interrupt interrupt(WithoutGil::poll, &without);
+    native(interrupt);
+    stopped = interrupt.stopped();
+  }
+  if (stopped) throw pybind11::error_already_set();
+}
 
 }  // namespace weft

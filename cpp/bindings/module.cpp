@@ -5,6 +5,8 @@
 #include "runtime/thread_pool.h"
 
 namespace weft {
+void register_attention(pybind11::module_& m);
+void register_product(pybind11::module_& m);
 void register_recurrent(pybind11::module_& m);
 void register_runtime(pybind11::module_& m);
 }  // namespace weft
@@ -15,4 +17,6 @@ PYBIND11_MODULE(_core, m) {
   weft::fork_count();  // registers the handler before anyone can fork
   weft::register_runtime(m);
   weft::register_recurrent(m);
+  weft::register_product(m);
+  weft::register_attention(m);
 }

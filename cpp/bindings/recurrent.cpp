@@ -1,4 +1,4 @@
-// Recurrent, Stream and linear: argument checks around the engine.
+// Recurrent and Stream: argument checks around the engine.
 #include "engine/recurrent.h"
 
 #include <pybind11/pybind11.h>
@@ -10,7 +10,6 @@
 #include "bindings/activation.h"
 #include "bindings/arrays.h"
 #include "bindings/gil.h"
-#include "engine/linear.h"
 #include "engine/stream.h"
 #include "runtime/isa.h"
 
@@ -18,18 +17,6 @@ namespace weft {
 namespace {
 
 using Object = py::object;
-
-template <class T>
-const T* optional_array(const std::string& function, const char* name, const Object& value,
-                        std::initializer_list<Axis> axes) {
-  if (value.is_none()) return nullptr;
-  return check_array<T>(function, name, value, axes, Layout::contiguous).data;
-}
-
-Activation parse_activation(const std::string& function, const py::handle& value) {
-  const auto [name, alpha, beta] = py::cast<std::tuple<std::string, float, float>>(value);
-  return {parse_function(function, name), alpha, beta};
-}
 
 CellOptions parse_options(const std::string& function, const py::dict& options) {
   const py::dict activations = options["activations"];
@@ -357,29 +344,6 @@ class BoundStream {
   std::unique_ptr<Stream> stream_;
 };
 
-py::array_t<float> linear(const Object& x, const Object& weight, const Object& bias) {
-  const std::string f = "weft.functional.linear";
-  const View<const float> in =
-      check_array<float>(f, "x", x, {{"M", kAny}, {"K", kAny}}, Layout::last_contiguous);
-  const std::int64_t M = in.shape[0], K = in.shape[1];
-  const View<const float> w =
-      check_array<float>(f, "weight", weight, {{"N", kAny}, {"K", K}}, Layout::contiguous);
-  const std::int64_t N = w.shape[0];
-  const float* b = optional_array<float>(f, "bias", bias, {{"N", N}});
-  checked_product(f, {M, N});
-  py::array_t<float> y = new_array(f, {M, N});
-  float* out = y.mutable_data();
-  bool finished;
-  {
-    WithoutGil native;
-    Interrupt interrupt(WithoutGil::poll, &native);
-    linear_product(kernels(), M, N, K, in.data, in.strides[0], w.data, b, out, interrupt);
-    finished = !interrupt.stopped();
-  }
-  if (!finished) throw py::error_already_set();
-  return y;
-}
-
 }  // namespace
 
 void register_recurrent(py::module_& m) {
@@ -405,7 +369,6 @@ void register_recurrent(py::module_& m) {
           py::arg("batch_size"))
       .def_property_readonly("weight_bytes",
                              [](const Net& net) { return net.engine->weight_bytes(); });
-  m.def("linear", &linear, py::arg("x"), py::arg("weight"), py::arg("bias"));
 }
 
 }  // namespace weft

@@ -3,42 +3,66 @@
 #include <algorithm>
 #include <vector>
 
-#include "engine/packed.h"
-#include "runtime/flush_to_zero.h"
-
 namespace weft {
+namespace {
 
-void linear_product(const KernelTable& table, std::int64_t M, std::int64_t N, std::int64_t K,
-                    const float* x, std::int64_t x_m, const float* weight, const float* bias,
-                    float* out, Interrupt& interrupt) {
-  if (M == 0 || N == 0) return;
-  const FlushToZero guard;
-  const Packed packed = Packed::plain(N, {{weight, K}}, table.lanes);
-  const Buffer packed_bias = bias ? packed.pack_vector(bias) : Buffer();
-  constexpr std::int64_t kRows = 240;  // at once: they and a panel stay in L2
-  std::vector<const float*> from(kRows);
-  std::vector<float*> to(kRows);
-  for (std::int64_t row = 0; row < M && !interrupt.stopped(); row += kRows) {
+// Rows of a task: they and a panel stay in L2.
+constexpr std::int64_t kTaskRows = 96;
+// Where there are fewer rows than these, a task takes several panels.
+constexpr std::int64_t kFewRows = 8, kFewPanels = 2;
+
+}  // namespace
+
+Linear::Linear(const KernelTable& table, std::int64_t N, std::int64_t K, const float* weight,
+               const float* bias)
+    : table_(&table), N_(N), K_(K), packed_(Packed::plain(N, {{weight, K}}, table.lanes)) {
+  if (bias) bias_ = packed_.pack_vector(bias);
+}
+
+bool Linear::run(Team::Member& member, const ProductRows& rows) const {
+  const std::int64_t blocks = (rows.count + kTaskRows - 1) / kTaskRows;
+  const std::int64_t step = rows.count <= kFewRows ? kFewPanels : 1;
+  const std::int64_t pieces = (packed_.panels() + step - 1) / step;
+  const std::int64_t tasks = blocks * pieces;
+  return member.share(tasks, tasks ? work(rows.count) / tasks : 0, [&](std::int64_t task) {
+    const std::int64_t block = task / pieces, panel = task % pieces * step;
+    const std::int64_t first = rows.count * block / blocks;
     LinearArgs a{};
-    a.rows = std::min(kRows, M - row);
-    for (std::int64_t r = 0; r < a.rows; ++r) {
-      from[r] = x + (row + r) * x_m;
-      to[r] = out + (row + r) * N;
+    a.rows = rows.count * (block + 1) / blocks - first;
+    a.x = rows.x + first;
+    a.out = rows.out + first;
+    a.columns = N_;
+    a.k = K_;
+    a.weights = packed_.weights();
+    a.panel_stride = packed_.panel_stride();
+    a.bias = bias_.data();
+    a.f = rows.f;
+    a.residual = rows.residual ? rows.residual + first : nullptr;
+    a.vectors = packed_.vectors();
+    a.panel_begin = panel;
+    a.panel_end = std::min(packed_.panels(), panel + step);
+    table_->linear(a);
+  });
+}
+
+void product(const Linear& linear, std::int64_t M, const float* x, std::int64_t x_m,
+             const Activation* f, const float* residual, float* out, Interrupt& interrupt) {
+  const std::int64_t N = linear.outputs();
+  if (M == 0 || N == 0) return;
+  constexpr std::int64_t kRows = 4096;  // whose pointers are listed at once
+  std::vector<const float*> from(std::min(M, kRows)), add(residual ? from.size() : 0);
+  std::vector<float*> to(from.size());
+  for (std::int64_t first = 0; first < M && !interrupt.stopped(); first += kRows) {
+    const std::int64_t count = std::min(kRows, M - first);
+    for (std::int64_t r = 0; r < count; ++r) {
+      from[r] = x + (first + r) * x_m;
+      to[r] = out + (first + r) * N;
+      if (residual) add[r] = residual + (first + r) * N;
     }
-    a.x = from.data();
-    a.out = to.data();
-    a.columns = N;
-    a.k = K;
-    a.weights = packed.weights();
-    a.panel_stride = packed.panel_stride();
-    a.bias = packed_bias.data();
-    a.vectors = packed.vectors();
-    for (a.panel_begin = 0; a.panel_begin < packed.panels() && !interrupt.stopped();
-         ++a.panel_begin) {
-      a.panel_end = a.panel_begin + 1;
-      table.linear(a);
-      interrupt.progress(static_cast<double>(a.rows) * K * packed.vectors() * table.lanes);
-    }
+    Team team(linear.work(count), interrupt);
+    team.run([&](Team::Member& member) {
+      linear.run(member, {count, from.data(), to.data(), f, residual ? add.data() : nullptr});
+    });
   }
 }
 

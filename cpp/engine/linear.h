@@ -1,16 +1,47 @@
-// A plain product, packed for one call: x [M, K] times weight [N, K] transposed, plus bias [N].
+// A product with weights packed once: f(x W^T + b) + residual.
 #pragma once
 
 #include <cstdint>
 
-#include "engine/sequence.h"
+#include "engine/packed.h"
+#include "engine/team.h"
 #include "kernels/table.h"
 
 namespace weft {
 
-// out [M, N] is contiguous; the rows of x are x_m floats apart.
-void linear_product(const KernelTable& table, std::int64_t M, std::int64_t N, std::int64_t K,
-                    const float* x, std::int64_t x_m, const float* weight, const float* bias,
-                    float* out, Interrupt& interrupt);
+// The rows of a product. A row of `residual` may be the row of `out`.
+struct ProductRows {
+  std::int64_t count;
+  const float* const* x;
+  float* const* out;
+  const Activation* f;           // or null
+  const float* const* residual;  // or null
+};
+
+class Linear {
+ public:
+  Linear() = default;
+  // weight [N, K], row-major; bias [N] or null.
+  Linear(const KernelTable& table, std::int64_t N, std::int64_t K, const float* weight,
+         const float* bias);
+
+  std::int64_t outputs() const { return N_; }
+  std::int64_t inputs() const { return K_; }
+  std::int64_t weight_bytes() const { return packed_.bytes(); }
+  double work(std::int64_t rows) const { return static_cast<double>(rows) * N_ * K_; }
+
+  // One phase of a team: the threads share out blocks of rows times panels.
+  bool run(Team::Member& member, const ProductRows& rows) const;
+
+ private:
+  const KernelTable* table_ = nullptr;
+  std::int64_t N_ = 0, K_ = 0;
+  Packed packed_;
+  Buffer bias_;
+};
+
+// x [M, K] with rows x_m floats apart, out [M, N] and residual [M, N] contiguous.
+void product(const Linear& linear, std::int64_t M, const float* x, std::int64_t x_m,
+             const Activation* f, const float* residual, float* out, Interrupt& interrupt);
 
 }  // namespace weft

@@ -18,8 +18,6 @@ constexpr std::int64_t kHoistInputSize = 8;  // a shorter product is cheaper tha
 constexpr std::int64_t kChunkRows = 48, kChunkFloats = 1 << 16;
 // Multiply-adds between two looks at the interrupt: about 5 ms of one core.
 constexpr double kPieceWork = 2.5e8;
-// Multiply-adds between two looks at the clock.
-constexpr double kLookWork = 1e6;
 // Where a second thread pays: a step shared by panels ends in a barrier (about 0.3 us).
 constexpr std::int64_t kRowsPerThread = 8;
 constexpr double kStepMicros = 2.0, kShareMicros = 20.0;
@@ -249,21 +247,6 @@ double total_rows(const Pass& pass) {
 }
 
 }  // namespace
-
-void Interrupt::progress(double work) {
-  work_ += work;
-  if (work_ < kLookWork) return;
-  work_ = 0;
-  look();
-}
-
-void Interrupt::look() {
-  if (!poll_ || stopped()) return;
-  const auto now = std::chrono::steady_clock::now();
-  if (now < next_) return;
-  next_ = now + kPeriod;
-  if (poll_(context_)) stop_.store(true, std::memory_order_relaxed);
-}
 
 void Workspace::reserve(const Pass& pass, int threads, std::int64_t fewest, std::int64_t most) {
   const Cell& cell = *pass.cell;

@@ -1,4 +1,5 @@
-// Activations by value, for cells that ask for others than tanh and sigmoid.
+// Activations by value, for linear, and for cells that ask for others than
+// tanh and sigmoid.
 #pragma once
 
 #include "kernels/table.h"
@@ -41,6 +42,12 @@ __attribute__((noinline)) Vec activate(const Activation& a, Vec x) {
       return log1p_unit(x);
     case Function::erf:
       return erf(x);
+    case Function::gelu:
+      return gelu(x);
+    case Function::gelu_tanh:
+      return gelu_tanh(x);
+    case Function::silu:
+      return silu(x);
   }
   return x;
 }

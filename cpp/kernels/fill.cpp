@@ -1,9 +1,12 @@
 // The one translation unit of an ISA level: compiled once per level by cmake/Isa.cmake.
+#include "kernels/attention.h"
+#include "kernels/attention_chunk.h"
 #include "kernels/epilogue_gru.h"
 #include "kernels/epilogue_lstm.h"
 #include "kernels/epilogue_rnn.h"
 #include "kernels/linear.h"
 #include "kernels/machine.h"
+#include "kernels/rows.h"
 
 #define WEFT_STRING(x) WEFT_STRING_(x)
 #define WEFT_STRING_(x) #x
@@ -19,6 +22,13 @@ void fill(KernelTable& t) {
   t.gru_step = gru_step;
   t.gru_gates = gru_gates;
   t.gru_candidate = gru_candidate;
+  t.pack_keys = pack_keys;
+  t.pack_values = pack_values;
+  t.attention = attention;
+  t.attention_chunk = attention_chunk;
+  t.attention_join = attention_join;
+  t.layer_norm = layer_norm;
+  t.softmax = softmax;
   t.apply = apply;
   t.fma_loop = fma_loop;
   t.fma_flops = kFmaFlops;

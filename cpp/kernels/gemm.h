@@ -27,6 +27,12 @@ constexpr int kMaxRows = 6;
 constexpr int kMaxRows = 2;
 #endif
 
+// A number that a template takes from an argument.
+template <int N>
+struct Number {
+  static constexpr int value = N;
+};
+
 // The element type of the weights is a parameter here and in the packing; float32 is the first.
 WEFT_INLINE Vec load_weights(const float* w) { return load(w); }
 
@@ -79,7 +85,7 @@ WEFT_INLINE void accumulate(Vec (&acc)[R][P * S], const float* const* rows, std:
 // Calls tile<R, P>(args, first_row, first_panel) over all rows and the panels [begin, end). Rows
 // are shared out evenly over the tiles, so that no tile is much smaller than the others.
 template <class Tile, class Args>
-WEFT_INLINE void for_each_tile(const Args& args, std::int64_t begin, std::int64_t end) {
+WEFT_INLINE void for_each_tile(Args& args, std::int64_t begin, std::int64_t end) {
   if (args.rows == 1) {
     std::int64_t panel = begin;
     for (; panel + 2 <= end; panel += 2) Tile::template tile<1, 2>(args, 0, panel);

@@ -1,9 +1,11 @@
-// out[m, n] = bias[n] + sum_k x[m, k] w[n, k], stored as it is.
+// out[m, n] = f(bias[n] + sum_k x[m, k] w[n, k]) + residual[m, n]
 //
 // Used for the input part of a chunk of time steps (columns padded: the panel layout is kept, and
-// the step continues the sums), for the LSTM's projection and for functional.linear.
+// the step continues the sums), for the LSTM's projection, for functional.linear and for every
+// product of a transformer.
 #pragma once
 
+#include "kernels/activation.h"
 #include "kernels/gemm.h"
 
 namespace weft::WEFT_ISA {
@@ -30,8 +32,11 @@ struct LinearTile {
       float* out = a.out[row + r] + a.out_offset;
 #pragma GCC unroll 8
       for (int i = 0; i < P * V; ++i) {
-        const std::int64_t column = panel * width + i * kLanes;
-        store_up_to(out + column, acc[r][i], a.columns - column);
+        const std::int64_t column = panel * width + i * kLanes, left = a.columns - column;
+        Vec y = acc[r][i];
+        if (a.f) y = activate(*a.f, y);
+        if (a.residual) y = y + load_up_to(a.residual[row + r] + column, left);
+        store_up_to(out + column, y, left);
       }
     }
   }

@@ -51,6 +51,9 @@ enum class Function : int {
   exp,
   log1p,  // of [0, 1]
   erf,
+  gelu,       // x Phi(x)
+  gelu_tanh,  // its approximation by tanh
+  silu,       // x sigmoid(x)
 };
 
 struct Activation {
@@ -68,7 +71,7 @@ struct CellOptions {
   const float* peepholes;
 };
 
-// out[m, n] = bias[n] + sum_k x[m, k] w[n, k]
+// out[m, n] = f(bias[n] + sum_k x[m, k] w[n, k]) + residual[m, n]
 struct LinearArgs {
   std::int64_t rows;
   const float* const* x;  // [rows] of K floats
@@ -79,7 +82,10 @@ struct LinearArgs {
   const float* weights;
   std::int64_t panel_stride;  // floats from one panel to the next
   const float* bias;          // [panels][vectors][lanes], or null
-  int vectors;                // of every panel but perhaps the last
+  const Activation* f;        // or null
+  // [rows] of N floats, or null; a row may be the row of `out`. Only with out_offset = 0.
+  const float* const* residual;
+  int vectors;  // of every panel but perhaps the last
   std::int64_t panel_begin, panel_end;
 };
 
@@ -103,6 +109,65 @@ struct StepArgs {
   std::int64_t panel_begin, panel_end;
 };
 
+// Rows of a matrix, `stride` floats apart, laid out as the weights of a product (above) with
+// `vectors` = kAttentionVectors. pack_keys: the rows are its columns, k counts along a row.
+// pack_values: the rows are k, their floats the columns.
+constexpr int kAttentionVectors = 4;
+struct PackArgs {
+  const float* from;
+  std::int64_t rows, size, stride;
+  float* to;
+};
+
+constexpr std::int64_t kMostHeadSize = 256;  // E, F
+// The most that attention_chunk takes at once.
+constexpr std::int64_t kChunkQueries = 16, kChunkKeys = 256;
+
+// out[i] = sum_j w[i, j] v[j], w[i] = softmax over the keys [begin, end) of row i of
+//
+//     cap(scale q[i] . k[j]) - slope |position - j| + mask[i, j],    cap(s) = c tanh(s / c)
+//
+// A row that sees no key, or only keys at -infinity, is zero.
+struct AttentionArgs {
+  std::int64_t rows;             // queries
+  const float* const* q;         // [rows] of E floats
+  float* const* out;             // [rows] of F floats
+  const std::int64_t* begin;     // [rows]
+  const std::int64_t* end;       // [rows]
+  const std::int64_t* position;  // [rows], or null without ALiBi
+  const float* slope;            // [rows], or null without ALiBi
+  const void* const* mask;       // [rows] of `keys` bytes or floats, or null
+  bool mask_adds;                // floats to be added; else bytes, where 0 hides the key
+  float scale, softcap;          // softcap 0: none
+  std::int64_t key_size, value_size, keys;  // E, F, K
+  const float *k, *v;                       // attention: packed; attention_chunk: rows as they are,
+  std::int64_t k_stride, v_stride;          // so many floats apart
+  std::int64_t first, last;                 // attention_chunk: only these keys,
+  float* partial;         // [rows][F + 2]: sums of w v, of w, and the maximum they are relative to
+  float* const* weights;  // attention: [rows] of `keys` floats for w, or null
+};
+
+// attention_join: the results of `chunks` calls of attention_chunk as one, in their order.
+struct JoinArgs {
+  std::int64_t rows, chunks, value_size;
+  const float* partial;  // [chunks][rows][F + 2]
+  float* const* out;     // [rows] of F floats
+};
+
+// Rows of N floats; out may be x. layer_norm: (x + residual) to mean 0 and variance 1 (of N, with
+// eps added), times weight, plus bias. softmax: a row of -infinity gives zeros.
+struct RowArgs {
+  std::int64_t rows, size;
+  const float* x;
+  std::int64_t x_stride;
+  const float* residual;  // or null
+  std::int64_t residual_stride;
+  float* out;
+  std::int64_t out_stride;
+  const float *weight, *bias;  // [N], or null
+  float eps;
+};
+
 struct KernelTable {
   const char* isa;
   int lanes;
@@ -112,6 +177,13 @@ struct KernelTable {
   void (*gru_step)(const StepArgs&);       // gates r, z, n; n = g(W x + b + r (R h + b_hn))
   void (*gru_gates)(const StepArgs&);      // reset before the product: out = r h, c = z
   void (*gru_candidate)(const StepArgs&);  // n = g(W x + b + R h), h being r h; out = blend(n)
+  void (*pack_keys)(const PackArgs&);
+  void (*pack_values)(const PackArgs&);
+  void (*attention)(const AttentionArgs&);        // many queries
+  void (*attention_chunk)(const AttentionArgs&);  // a few queries, a chunk of the keys
+  void (*attention_join)(const JoinArgs&);
+  void (*layer_norm)(const RowArgs&);
+  void (*softmax)(const RowArgs&);
   // y[i] = f(x[i]); y may be x.
   void (*apply)(Activation f, const float* x, float* y, std::int64_t n);
   // The machine's limits. Both return a number that keeps the work alive.

@@ -46,6 +46,10 @@ def expm1_tail(r):  # (e^r - 1 - r) / r^2
     )
 
 
+def exp2_tail(r):  # (2^r - 1) / r
+    return mp.log(2) if r == 0 else mp.expm1(r * mp.log(2)) / r
+
+
 def log1p_tail(z):  # log((1+s)/(1-s)) = 2 s + s z tail(z), z = s^2
     if z < 1e-8:
         return mp.mpf(2) / 3 + 2 * z / 5
@@ -66,6 +70,7 @@ def erf_large(t):  # erf(t) = 1 - e^(-t - t large(t))
 
 half_ln2 = float(mp.log(2) / 2)
 show("expm1", *lawson(expm1_tail, lambda r: abs(r**2 / mp.expm1(r)), -half_ln2, half_ln2, 4))
+show("exp2", *lawson(exp2_tail, lambda r: abs(r) / 2**r, -0.5, 0.5, 4))
 show("log1p", *lawson(log1p_tail, lambda z: z / 2, 1e-9, 1 / 9, 4))
 show(
     "erf, |x| < 0.92",

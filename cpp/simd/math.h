@@ -47,6 +47,22 @@ WEFT_INLINE Vec exp(Vec x) {
   return x < broadcast(-87.33654f) ? Vec{} : y;
 }
 
+// 2^x for x <= 0 or hardly above, as softmax needs it: 0 below -126.5.
+WEFT_INLINE Vec exp2_falling(Vec x) {
+  const Vec shifter = broadcast(0x1.8p23f);  // as in exp_parts
+  x = max(broadcast(-127.0f), x);
+  const Vec shifted = x + shifter;
+  const Vec r = x - (shifted - shifter);
+  // At n = -127 all bits vanish, and the result is 0.
+  const Vec scale = as_floats((as_ints(shifted) << 23) + as_ints(broadcast(1.0f)));
+  Vec p = broadcast(0x1.5bba14p-10f);
+  p = fma(p, r, broadcast(0x1.3cea88p-7f));
+  p = fma(p, r, broadcast(0x1.c6b752p-5f));
+  p = fma(p, r, broadcast(0x1.ebf9bcp-3f));
+  p = fma(p, r, broadcast(0x1.62e42ap-1f));
+  return fma(scale, p * r, scale);
+}
+
 // e^x - 1.
 WEFT_INLINE Vec expm1(Vec x) {
   // Below -17.4 the result is -1 to the last bit; above 88 callers have no use for the difference.
@@ -104,6 +120,20 @@ WEFT_INLINE Vec erf(Vec x) {
   q = fma(q, t, broadcast(0x1.07436ap-3f));
   const Vec large = -expm1(-fma(q, t, t));
   return copysign(t < broadcast(0.92f) ? small : large, x);
+}
+
+// x sigmoid(x) (Ramachandran et al., arXiv:1710.05941).
+WEFT_INLINE Vec silu(Vec x) { return x * sigmoid(x); }
+
+// x Phi(x) (Hendrycks and Gimpel, arXiv:1606.08415), by erf; and their approximation by tanh,
+// x / 2 (1 + tanh(u)) = x sigmoid(2 u) with u = sqrt(2 / pi) (x + 0.044715 x^3).
+WEFT_INLINE Vec gelu(Vec x) {
+  const Vec half = broadcast(0.5f) * x;
+  return fma(half, erf(x * broadcast(0x1.6a09e6p-1f)), half);  // 1 / sqrt(2)
+}
+WEFT_INLINE Vec gelu_tanh(Vec x) {
+  const Vec cubic = fma(broadcast(0.044715f) * x * x, x, x);
+  return x * sigmoid(broadcast(0x1.988454p0f) * cubic);  // 2 sqrt(2 / pi)
 }
 
 }  // namespace

@@ -74,6 +74,66 @@ WEFT_INLINE void store_up_to(float* p, Vec v, std::int64_t n) {
   }
 }
 
+// 0, 1, 2, ...
+WEFT_INLINE Ints lane_numbers() {
+  Ints numbers;
+  for (int i = 0; i < kLanes; ++i) numbers[i] = static_cast<std::uint32_t>(i);
+  return numbers;
+}
+
+// Vectors whose lanes come from two others, by compile-time rules.
+template <int... I>
+struct Lanes {
+  // a0 b0 a1 b1 ...: of the lower or the upper halves of a and b.
+  template <int From>
+  static WEFT_INLINE Vec interleave(Vec a, Vec b) {
+    return __builtin_shufflevector(a, b, (I / 2 + From + I % 2 * kLanes)...);
+  }
+  // Lane i of a and lane i + Shift, round the corner, side by side.
+  template <int Shift>
+  static WEFT_INLINE Vec rotate(Vec a) {
+    return __builtin_shufflevector(a, a, ((I + Shift) % kLanes)...);
+  }
+};
+template <int N, int... I>
+struct FirstLanes : FirstLanes<N - 1, N - 1, I...> {};
+template <int... I>
+struct FirstLanes<0, I...> : Lanes<I...> {};
+using AllLanes = FirstLanes<kLanes>;
+
+// The sum and the maximum of all lanes, halves first: one order for each width.
+template <int Shift = kLanes / 2>
+WEFT_INLINE float sum_lanes(Vec v) {
+  if constexpr (Shift == 0) {
+    return v[0];
+  } else {
+    return sum_lanes<Shift / 2>(v + AllLanes::rotate<Shift>(v));
+  }
+}
+template <int Shift = kLanes / 2>
+WEFT_INLINE float max_lanes(Vec v) {
+  if constexpr (Shift == 0) {
+    return v[0];
+  } else {
+    return max_lanes<Shift / 2>(max(v, AllLanes::rotate<Shift>(v)));
+  }
+}
+
+// rows[i][j] becomes rows[j][i]: log2(kLanes) rounds, each interleaving row i with row i + half.
+WEFT_INLINE void transpose(Vec (&rows)[kLanes]) {
+#pragma GCC unroll 4
+  for (int round = 1; round < kLanes; round *= 2) {
+    Vec next[kLanes];
+#pragma GCC unroll 8
+    for (int i = 0; i < kLanes / 2; ++i) {
+      next[2 * i] = AllLanes::interleave<0>(rows[i], rows[i + kLanes / 2]);
+      next[2 * i + 1] = AllLanes::interleave<kLanes / 2>(rows[i], rows[i + kLanes / 2]);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes; ++i) rows[i] = next[i];
+  }
+}
+
 WEFT_INLINE Vec abs(Vec x) { return as_floats(as_ints(x) & ~as_ints(broadcast(-0.0f))); }
 WEFT_INLINE Vec copysign(Vec magnitude, Vec sign) {
   const Ints mask = as_ints(broadcast(-0.0f));

@@ -6,6 +6,7 @@ import numpy.typing as npt
 
 _Float: TypeAlias = npt.NDArray[np.float32]
 _Rows: TypeAlias = npt.NDArray[np.int64] | npt.NDArray[np.bool_]
+_Activation: TypeAlias = tuple[str, float, float]
 
 class Recurrent:
     """Packed weights of L layers in D directions. Immutable, safe to use from several threads."""
@@ -60,3 +61,91 @@ def control_word() -> int: ...
 def fma_peak(seconds: float = 0.05) -> float: ...
 def read_bandwidth(bytes: int, seconds: float = 0.05) -> float: ...
 def build_info() -> dict[str, str]: ...
+
+class Linear:
+    """Packed weights of a product and its bias. Immutable, safe to use from several threads."""
+
+    def __init__(self, function: str, weight: _Float, bias: _Float | None) -> None: ...
+    def run(
+        self,
+        function: str,
+        x: _Float,
+        activation: _Activation | None = None,
+        residual: _Float | None = None,
+    ) -> _Float: ...
+    @property
+    def weight_bytes(self) -> int: ...
+
+class Encoder:
+    """Packed layers of a transformer encoder. Built first, then run, from any thread."""
+
+    def __init__(
+        self,
+        function: str,
+        hidden: int,
+        num_heads: int,
+        feed_forward: int,
+        activation: _Activation,
+        norm_first: bool,
+        eps: float,
+    ) -> None: ...
+    def add_layer(
+        self,
+        in_proj_weight: _Float,
+        in_proj_bias: _Float | None,
+        out_proj_weight: _Float,
+        out_proj_bias: _Float | None,
+        norm1_weight: _Float | None,
+        norm1_bias: _Float | None,
+        linear1_weight: _Float,
+        linear1_bias: _Float | None,
+        linear2_weight: _Float,
+        linear2_bias: _Float | None,
+        norm2_weight: _Float | None,
+        norm2_bias: _Float | None,
+    ) -> None: ...
+    def run(
+        self,
+        function: str,
+        x: _Float,
+        offsets: npt.NDArray[np.int64],
+        mask: _Float | npt.NDArray[np.bool_] | None,
+        causal: bool,
+        first: int,
+        last: int,
+        weights: _Float | None = None,
+    ) -> _Float: ...
+    @property
+    def num_layers(self) -> int: ...
+    @property
+    def weight_bytes(self) -> int: ...
+
+def attention(
+    function: str,
+    q: _Float,
+    k: _Float,
+    v: _Float,
+    mask: _Float | npt.NDArray[np.bool_] | None,
+    causal: bool,
+    scale: float,
+    query_lengths: npt.NDArray[np.int64] | None,
+    key_lengths: npt.NDArray[np.int64] | None,
+    window: tuple[int, int],
+    softcap: float,
+    alibi_slopes: _Float | None,
+    query_offset: npt.NDArray[np.int64] | None,
+    out: _Float | None,
+    weights: _Float | None,
+) -> _Float: ...
+def layer_norm(
+    function: str,
+    x: _Float,
+    weight: _Float | None,
+    bias: _Float | None,
+    eps: float,
+    residual: _Float | None = None,
+) -> _Float: ...
+def softmax(function: str, x: _Float) -> _Float: ...
+def embedding_sum(
+    function: str, tables: list[_Float], ids: list[npt.NDArray[np.int64]]
+) -> _Float: ...

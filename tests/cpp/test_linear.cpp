@@ -10,6 +10,13 @@
 namespace weft {
 namespace {
 
+// Packs and multiplies.
+void run(const KernelTable& table, std::int64_t M, std::int64_t N, std::int64_t K, const float* x,
+         std::int64_t x_m, const float* w, const float* bias, float* out) {
+  Interrupt interrupt(nullptr);
+  product(Linear(table, N, K, w, bias), M, x, x_m, nullptr, nullptr, out, interrupt);
+}
+
 TEST_CASE("a product is within its rounding errors, on exact-size arrays") {
   for_each_isa([](const KernelTable& table) {
     const std::int64_t lanes = table.lanes;
@@ -22,8 +29,7 @@ TEST_CASE("a product is within its rounding errors, on exact-size arrays") {
           Guarded<float> x(random_floats(M * K, 1)), w(random_floats(N * K, 2)),
               bias(random_floats(N, 3));
           Guarded<float> out(M * N);
-          Interrupt interrupt(nullptr);
-          linear_product(table, M, N, K, x.data(), K, w.data(), bias.data(), out.data(), interrupt);
+          run(table, M, N, K, x.data(), K, w.data(), bias.data(), out.data());
           double worst = 0;  // in eps times the sum of the magnitudes
           for (std::int64_t m = 0; m < M; ++m) {
             for (std::int64_t n = 0; n < N; ++n) {
@@ -50,17 +56,14 @@ TEST_CASE("rows may be anywhere, and do not depend on their neighbours") {
     constexpr std::int64_t M = 11, N = 21, K = 19, stride = 23;
     const std::vector<float> x = random_floats(M * stride, 1), w = random_floats(N * K, 2);
     std::vector<float> all(M * N), one(N);
-    Interrupt interrupt(nullptr);
-    linear_product(table, M, N, K, x.data(), stride, w.data(), nullptr, all.data(), interrupt);
+    run(table, M, N, K, x.data(), stride, w.data(), nullptr, all.data());
     for (std::int64_t m = 0; m < M; ++m) {
-      linear_product(table, 1, N, K, x.data() + m * stride, stride, w.data(), nullptr, one.data(),
-                     interrupt);
+      run(table, 1, N, K, x.data() + m * stride, stride, w.data(), nullptr, one.data());
       CHECK(first_difference(one, all.data() + m * N, N) == -1);
     }
     // Backwards, by a negative stride.
     std::vector<float> reversed(M * N);
-    linear_product(table, M, N, K, x.data() + (M - 1) * stride, -stride, w.data(), nullptr,
-                   reversed.data(), interrupt);
+    run(table, M, N, K, x.data() + (M - 1) * stride, -stride, w.data(), nullptr, reversed.data());
     for (std::int64_t m = 0; m < M; ++m) {
       CHECK(first_difference(reversed.data() + (M - 1 - m) * N, all.data() + m * N, N) == -1);
     }
@@ -68,10 +71,9 @@ TEST_CASE("rows may be anywhere, and do not depend on their neighbours") {
 }
 
 TEST_CASE("nothing to do is done") {
-  Interrupt interrupt(nullptr);
-  linear_product(kernels(), 0, 3, 3, nullptr, 3, nullptr, nullptr, nullptr, interrupt);
-  linear_product(kernels(), 3, 0, 3, nullptr, 3, nullptr, nullptr, nullptr, interrupt);
-  CHECK_FALSE(interrupt.stopped());
+  const std::vector<float> w(9);
+  run(kernels(), 0, 3, 3, nullptr, 3, w.data(), nullptr, nullptr);
+  run(kernels(), 3, 0, 3, w.data(), 3, nullptr, nullptr, nullptr);
 }
 
 }  // namespace

@@ -1,0 +1,281 @@
+// attention and Encoder: argument checks around the engine.
+#include "engine/attention.h"
+
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+
+#include "bindings/activation.h"
+#include "bindings/arrays.h"
+#include "bindings/gil.h"
+#include "engine/encoder.h"
+#include "runtime/isa.h"
+
+namespace weft {
+namespace {
+
+using Object = py::object;
+
+std::string number(std::int64_t n) { return std::to_string(n); }
+
+// [B, N, S, E], any strides but on the last axis.
+template <class T>
+HeadView<T> head_view(const View<T>& v) {
+  return {v.data, v.strides[0], v.strides[1], v.strides[2]};
+}
+
+struct Mask {
+  HeadView<const std::uint8_t> view{};  // strides in bytes
+  bool adds = false;
+};
+
+Mask check_mask(const std::string& f, const Object& mask, std::initializer_list<Axis> axes) {
+  Mask m;
+  if (mask.is_none()) return m;
+  const auto bytes = [](const auto& v, std::int64_t size) {
+    return HeadView<const std::uint8_t>{reinterpret_cast<const std::uint8_t*>(v.data),
+                                        v.strides[0] * size, v.strides[1] * size,
+                                        v.strides[2] * size};
+  };
+  m.adds = !py::isinstance<py::array_t<bool>>(mask);
+  if (m.adds) {
+    m.view = bytes(check_array<float>(f, "mask", mask, axes, Layout::last_contiguous), 4);
+  } else {
+    m.view = bytes(check_array<bool>(f, "mask", mask, axes, Layout::last_contiguous), 1);
+  }
+  return m;
+}
+
+// A copy of per-row numbers, 0 to `most`: another Python thread must not change them afterwards.
+std::vector<std::int64_t> check_lengths(const std::string& f, const char* name, const Object& value,
+                                        std::int64_t B, std::int64_t least, std::int64_t most) {
+  if (value.is_none()) return {};
+  const auto v = check_array<std::int64_t>(f, name, value, {{"B", B}}, Layout::contiguous);
+  std::vector<std::int64_t> own(v.data, v.data + B);
+  for (std::int64_t b = 0; b < B; ++b) {
+    if (own[b] < least || own[b] > most) {
+      throw py::value_error(f + ": " + name + "[" + number(b) + "] is " + number(own[b]) +
+                            ", expected " + number(least) + " to " + number(most));
+    }
+  }
+  return own;
+}
+
+Object attention(const std::string& f, const Object& q, const Object& k, const Object& v,
+                 const Object& mask, bool causal, float scale, const Object& query_lengths,
+                 const Object& key_lengths, std::pair<std::int64_t, std::int64_t> window,
+                 float softcap, const Object& alibi_slopes, const Object& query_offset,
+                 const Object& out, const Object& weights) {
+  constexpr std::int64_t kFar = std::int64_t{1} << 40;  // positions: sums of a few stay in 64 bits
+  const Axis any_b{"B", kAny}, any_n{"N", kAny};
+  const auto in_q = check_array<float>(f, "q", q, {any_b, any_n, {"S", kAny}, {"E", kAny}},
+                                       Layout::last_contiguous);
+  AttentionCall c{};
+  c.B = in_q.shape[0];
+  c.N = in_q.shape[1];
+  c.S = in_q.shape[2];
+  c.E = in_q.shape[3];
+  const Axis B{"B", c.B}, N{"N", c.N}, S{"S", c.S};
+  const auto in_k = check_array<float>(
+      f, "k", k, {B, {"Nk", kAny}, {"K", kAny}, {"E", c.E}}, Layout::last_contiguous);
+  c.kv_heads = in_k.shape[1];
+  c.K = in_k.shape[2];
+  const Axis K{"K", c.K};
+  const auto in_v = check_array<float>(f, "v", v, {B, {"Nk", c.kv_heads}, K, {"F", kAny}},
+                                       Layout::last_contiguous);
+  c.F = in_v.shape[3];
+  for (const auto& [letter, size] : {std::pair{"E", c.E}, std::pair{"F", c.F}}) {
+    if (size < 1 || size > kMostHeadSize) {
+      throw py::value_error(f + ": " + letter + " is " + number(size) + ", expected 1 to " +
+                            number(kMostHeadSize));
+    }
+  }
+  if (c.N != 0 && (c.kv_heads == 0 || c.N % c.kv_heads != 0)) {
+    throw py::value_error(f + ": q has " + number(c.N) + " heads and k has " + number(c.kv_heads) +
+                          ", expected a multiple");
+  }
+  if (c.S > kFar || c.K > kFar) throw py::value_error(f + ": sequences longer than 2**40");
+  const Mask m = check_mask(f, mask, {B, N, S, K});
+  const auto queries = check_lengths(f, "query_lengths", query_lengths, c.B, 0, c.S);
+  const auto keys = check_lengths(f, "key_lengths", key_lengths, c.B, 0, c.K);
+  const auto offsets = check_lengths(f, "query_offset", query_offset, c.B, -kFar, kFar);
+  if (window.first < -1 || window.second < -1 || window.first > kFar || window.second > kFar) {
+    throw py::value_error(f + ": window is (" + number(window.first) + ", " +
+                          number(window.second) + "), expected sizes >= 0, or -1 for no limit");
+  }
+  c.q = head_view(in_q);
+  c.k = head_view(in_k);
+  c.v = head_view(in_v);
+  c.mask = m.view;
+  c.mask_adds = m.adds;
+  c.query_lengths = query_lengths.is_none() ? nullptr : queries.data();
+  c.key_lengths = key_lengths.is_none() ? nullptr : keys.data();
+  c.query_offset = query_offset.is_none() ? nullptr : offsets.data();
+  c.causal = causal;
+  c.left = window.first;
+  c.right = window.second;
+  c.scale = scale;
+  c.softcap = softcap;
+  c.slopes = optional_array<float>(f, "alibi_slopes", alibi_slopes, {N});
+  checked_product(f, {c.B, c.N, c.S, c.F});
+  checked_product(f, {c.B, c.N, c.K + 64, c.E + 64});
+  Object result = out;
+  if (out.is_none()) {
+    // Memory [B, S, N, F]: merging the heads costs no copy.
+    result = new_array(f, {c.B, c.S, c.N, c.F}).attr("transpose")(0, 2, 1, 3);
+  }
+  const auto to =
+      check_output(f, "out", result, {B, N, S, {"F", c.F}}, Layout::last_contiguous);
+  c.out = {to.data, to.strides[0], to.strides[1], to.strides[2]};
+  if (!weights.is_none()) {
+    const auto w = check_output(f, "weights", weights, {B, N, S, K});
+    c.weights = w.data;
+  }
+  if (c.B == 0 || c.N == 0 || c.S == 0) return result;
+  interruptible([&](Interrupt& interrupt) {
+    if (c.weights) std::fill(c.weights, c.weights + c.B * c.N * c.S * c.K, 0.0f);
+    attend(kernels(), c, interrupt);
+  });
+  return result;
+}
+
+// The engine's encoder, and whether its sizes are sane.
+std::unique_ptr<Encoder> make_encoder(const std::string& f, std::int64_t hidden,
+                                      std::int64_t heads, std::int64_t feed_forward,
+                                      const Object& activation, bool norm_first, float eps) {
+  for (const auto& [name, size] : {std::pair{"hidden", hidden}, std::pair{"num_heads", heads},
+                                   std::pair{"feed_forward", feed_forward}}) {
+    if (size < 1 || size > INT32_MAX / 4) {
+      throw py::value_error(f + ": " + name + " is " + number(size) + ", expected 1 to 2**29");
+    }
+  }
+  if (hidden % heads != 0 || hidden / heads > kMostHeadSize) {
+    throw py::value_error(f + ": hidden is " + number(hidden) + " for " + number(heads) +
+                          " heads, expected a multiple and at most " + number(kMostHeadSize) +
+                          " for each");
+  }
+  return std::make_unique<Encoder>(
+      kernels(), EncoderShape{hidden, heads, feed_forward, parse_activation(f, activation),
+                              norm_first, eps});
+}
+
+// An encoder with the name that errors begin with.
+class BoundEncoder {
+ public:
+  BoundEncoder(const std::string& function, std::int64_t hidden, std::int64_t heads,
+               std::int64_t feed_forward, const Object& activation, bool norm_first, float eps)
+      : function_(function),
+        encoder_(make_encoder(function, hidden, heads, feed_forward, activation, norm_first,
+                              eps)) {}
+
+  void add_layer(const Object& in_weight, const Object& in_bias, const Object& out_weight,
+                 const Object& out_bias, const Object& norm1_weight, const Object& norm1_bias,
+                 const Object& linear1_weight, const Object& linear1_bias,
+                 const Object& linear2_weight, const Object& linear2_bias,
+                 const Object& norm2_weight, const Object& norm2_bias) {
+    if (ran_) throw py::value_error(function_ + ": add_layer after run");
+    const EncoderShape& s = encoder_->shape();
+    const Axis H{"H", s.hidden}, H3{"3*H", 3 * s.hidden}, F{"F", s.feed_forward};
+    const auto matrix = [&](const char* name, const Object& value, Axis rows, Axis columns) {
+      return check_array<float>(function_, name, value, {rows, columns}, Layout::contiguous).data;
+    };
+    const auto vector = [&](const char* name, const Object& value, Axis size) {
+      return optional_array<float>(function_, name, value, {size});
+    };
+    const EncoderWeights w{
+        matrix("in_proj_weight", in_weight, H3, H),      vector("in_proj_bias", in_bias, H3),
+        matrix("out_proj_weight", out_weight, H, H),     vector("out_proj_bias", out_bias, H),
+        vector("norm1_weight", norm1_weight, H),         vector("norm1_bias", norm1_bias, H),
+        matrix("linear1_weight", linear1_weight, F, H),  vector("linear1_bias", linear1_bias, F),
+        matrix("linear2_weight", linear2_weight, H, F),  vector("linear2_bias", linear2_bias, H),
+        vector("norm2_weight", norm2_weight, H),         vector("norm2_bias", norm2_bias, H)};
+    encoder_->add_layer(w);  // with the GIL: nobody may run it meanwhile
+  }
+
+  py::array_t<float> run(const std::string& f, const Object& x, const Object& offsets,
+                         const Object& mask, bool causal, std::int64_t first, std::int64_t last,
+                         const Object& weights) {
+    const EncoderShape& s = encoder_->shape();
+    const auto in = check_array<float>(f, "x", x, {{"M", kAny}, {"H", s.hidden}},
+                                       Layout::contiguous);
+    const auto list =
+        check_array<std::int64_t>(f, "offsets", offsets, {{"B+1", kAny}}, Layout::contiguous);
+    const std::int64_t M = in.shape[0];
+    const std::vector<std::int64_t> own(list.data, list.data + list.shape[0]);
+    if (own.empty() || own.front() != 0 || own.back() != M ||
+        !std::is_sorted(own.begin(), own.end())) {
+      throw py::value_error(f + ": offsets do not rise from 0 to M = " + number(M));
+    }
+    if (first < 0 || first > last || last > encoder_->layers()) {
+      throw py::value_error(f + ": layers " + number(first) + " to " + number(last) +
+                            ", expected a part of 0 to " + number(encoder_->layers()));
+    }
+    EncoderCall c{};
+    c.B = static_cast<std::int64_t>(own.size()) - 1;
+    for (std::int64_t b = 0; b < c.B; ++b) c.S = std::max(c.S, own[b + 1] - own[b]);
+    c.offsets = own.data();
+    c.x = in.data;
+    c.causal = causal;
+    c.first = first;
+    c.last = last;
+    const Axis B{"B", c.B}, N{"N", s.heads}, S{"S", c.S};
+    const Mask m = check_mask(f, mask, {B, N, S, S});
+    c.mask = m.view;
+    c.mask_adds = m.adds;
+    checked_product(f, {M, std::max(3 * s.hidden, s.feed_forward)});
+    if (!weights.is_none()) {
+      if (last != first + 1) throw py::value_error(f + ": weights of one layer only");
+      c.weights = check_output(f, "weights", weights, {B, N, S, S}).data;
+    }
+    py::array_t<float> y = new_array(f, {M, s.hidden});
+    c.out = y.mutable_data();
+    ran_ = true;
+    const bool empty = first == last;
+    interruptible([&](Interrupt& interrupt) {
+      if (c.weights) std::fill(c.weights, c.weights + c.B * s.heads * c.S * c.S, 0.0f);
+      if (empty) {
+        std::copy(c.x, c.x + M * s.hidden, c.out);
+      } else {
+        encoder_->run(c, interrupt);
+      }
+    });
+    return y;
+  }
+
+  std::int64_t layers() const { return encoder_->layers(); }
+  std::int64_t weight_bytes() const { return encoder_->weight_bytes(); }
+
+ private:
+  const std::string function_;
+  const std::unique_ptr<Encoder> encoder_;
+  bool ran_ = false;  // guarded by the GIL
+};
+
+}  // namespace
+
+void register_attention(py::module_& m) {
+  m.def("attention", &attention, py::arg("function"), py::arg("q"), py::arg("k"), py::arg("v"),
+        py::arg("mask"), py::arg("causal"), py::arg("scale"), py::arg("query_lengths"),
+        py::arg("key_lengths"), py::arg("window"), py::arg("softcap"), py::arg("alibi_slopes"),
+        py::arg("query_offset"), py::arg("out"), py::arg("weights"));
+  py::class_<BoundEncoder>(m, "Encoder")
+      .def(py::init<const std::string&, std::int64_t, std::int64_t, std::int64_t, const Object&,
+                    bool, float>(),
+           py::arg("function"), py::arg("hidden"), py::arg("num_heads"), py::arg("feed_forward"),
+           py::arg("activation"), py::arg("norm_first"), py::arg("eps"))
+      .def("add_layer", &BoundEncoder::add_layer, py::arg("in_proj_weight"),
+           py::arg("in_proj_bias"), py::arg("out_proj_weight"), py::arg("out_proj_bias"),
+           py::arg("norm1_weight"), py::arg("norm1_bias"), py::arg("linear1_weight"),
+           py::arg("linear1_bias"), py::arg("linear2_weight"), py::arg("linear2_bias"),
+           py::arg("norm2_weight"), py::arg("norm2_bias"))
+      .def("run", &BoundEncoder::run, py::arg("function"), py::arg("x"), py::arg("offsets"),
+           py::arg("mask"), py::arg("causal"), py::arg("first"), py::arg("last"),
+           py::arg("weights") = py::none())
+      .def_property_readonly("num_layers", &BoundEncoder::layers)
+      .def_property_readonly("weight_bytes", &BoundEncoder::weight_bytes);
+}
+
+}  // namespace weft

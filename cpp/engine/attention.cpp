@@ -1,0 +1,230 @@
+#include "engine/attention.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace weft {
+namespace {
+
+// Rows of one call of a kernel.
+constexpr std::int64_t kRows = 48;
+// Multiply-adds of one call: some milliseconds, between two looks at the interrupt.
+constexpr double kCallWork = 2.5e8;
+// Up to so many queries a sequence is cut by its keys.
+constexpr std::int64_t kFewQueries = 4;
+// Queries of a part, where a head is cut: each part packs the head's keys again.
+constexpr std::int64_t kPartQueries = 192;
+// Tasks for each thread, so that none waits long for the others.
+constexpr std::int64_t kTasksPerThread = 4;
+
+}  // namespace
+
+// The rows of one call of a kernel: some queries of a head, or of all heads of a group.
+class Attention::Rows {
+ public:
+  Rows(const Attention& attention, std::int64_t b)
+      : c_(attention.call_), b_(b), keys_(attention.keys(b)) {}
+
+  void add(std::int64_t n, std::int64_t i) {
+    const std::int64_t start = c_.starts ? c_.starts[b_] : 0;
+    const auto at = [&](const auto& view) {
+      return view.data + (c_.starts ? 0 : b_ * view.b) + n * view.n + (start + i) * view.s;
+    };
+    q_[count_] = at(c_.q);
+    out_[count_] = at(c_.out);
+    const std::int64_t position = i + (c_.query_offset ? c_.query_offset[b_] : 0);
+    begin_[count_] = c_.left < 0 ? 0 : clip(position - c_.left);
+    std::int64_t end = keys_;
+    if (c_.causal) end = clip(position + 1);
+    if (c_.right >= 0) end = std::min(end, clip(position + c_.right + 1));
+    end_[count_] = std::max(begin_[count_], end);
+    position_[count_] = position;
+    if (c_.slopes) slope_[count_] = c_.slopes[n];
+    if (c_.mask.data) {
+      mask_[count_] = c_.mask.data + b_ * c_.mask.b + n * c_.mask.n + i * c_.mask.s;
+    }
+    if (c_.weights) weights_[count_] = c_.weights + ((b_ * c_.N + n) * c_.S + i) * c_.K;
+    ++count_;
+  }
+
+  std::int64_t size() const { return count_; }
+  float* const* out() const { return out_; }
+
+  AttentionArgs args() const {
+    AttentionArgs a{};
+    a.rows = count_;
+    a.q = q_;
+    a.out = out_;
+    a.begin = begin_;
+    a.end = end_;
+    a.position = c_.slopes ? position_ : nullptr;
+    a.slope = c_.slopes ? slope_ : nullptr;
+    a.mask = c_.mask.data ? mask_ : nullptr;
+    a.mask_adds = c_.mask_adds;
+    a.scale = c_.scale;
+    a.softcap = c_.softcap;
+    a.key_size = c_.E;
+    a.value_size = c_.F;
+    a.keys = keys_;
+    a.weights = c_.weights ? weights_ : nullptr;
+    return a;
+  }
+
+ private:
+  std::int64_t clip(std::int64_t key) const {
+    return std::min(keys_, std::max<std::int64_t>(0, key));
+  }
+
+  const AttentionCall& c_;
+  const std::int64_t b_, keys_;
+  std::int64_t count_ = 0;
+  const float* q_[kRows];
+  float* out_[kRows];
+  std::int64_t begin_[kRows], end_[kRows], position_[kRows];
+  float slope_[kRows];
+  const void* mask_[kRows];
+  float* weights_[kRows];
+};
+
+std::int64_t Attention::queries(std::int64_t b) const {
+  return call_.query_lengths ? call_.query_lengths[b] : call_.S;
+}
+std::int64_t Attention::keys(std::int64_t b) const {
+  return call_.key_lengths ? call_.key_lengths[b] : call_.K;
+}
+
+// The first row of a task's keys or values.
+const float* Attention::head(const HeadView<const float>& view, const Task& task) const {
+  const std::int64_t first = call_.starts ? call_.starts[task.b] * view.s : task.b * view.b;
+  return view.data + first + task.kv_head * view.n;
+}
+
+double Attention::work(const AttentionCall& c) {
+  double pairs = 0;
+  for (std::int64_t b = 0; b < c.B; ++b) {
+    pairs += static_cast<double>(c.query_lengths ? c.query_lengths[b] : c.S) *
+             (c.key_lengths ? c.key_lengths[b] : c.K);
+  }
+  return pairs * c.N * (c.E + c.F);
+}
+
+Attention::Attention(const KernelTable& table, const AttentionCall& call, int threads)
+    : table_(table), call_(call) {
+  const std::int64_t heads = call.B * call.kv_heads;
+  const std::int64_t group = call.kv_heads ? call.N / call.kv_heads : 0;
+  const std::int64_t wanted =
+      threads == 1 || heads == 0 ? 1 : (kTasksPerThread * threads + heads - 1) / heads;
+  std::int64_t partial = 0;
+  for (std::int64_t b = 0; b < call.B; ++b) {
+    const std::int64_t S = queries(b), K = keys(b);
+    if (S == 0) continue;
+    for (std::int64_t head = 0; head < call.kv_heads; ++head) {
+      if (S <= kFewQueries && S * group <= kChunkQueries && !call.weights) {
+        const std::int64_t chunks = (K + kChunkKeys - 1) / kChunkKeys;
+        joined_.push_back({b, head, chunks, partial});
+        for (std::int64_t i = 0; i < chunks; ++i) {
+          tasks_.push_back({b, head, i * kChunkKeys, std::min(K, (i + 1) * kChunkKeys), partial});
+          partial += S * group * (call.F + 2);
+        }
+      } else {
+        most_keys_ = std::max(most_keys_, K);
+        const std::int64_t parts =
+            std::max<std::int64_t>(1, std::min(wanted, S / kPartQueries));
+        for (std::int64_t i = 0; i < parts; ++i) {
+          tasks_.push_back({b, head, S * i / parts, S * (i + 1) / parts, -1});
+        }
+      }
+    }
+  }
+  partial_ = Buffer::uninitialized(partial);
+  if (!tasks_.empty()) task_work_ = work(call) / static_cast<double>(tasks_.size());
+}
+
+void Attention::reserve(Scratch& scratch) const {
+  const std::int64_t lanes = table_.lanes;
+  const auto padded = [&](std::int64_t n) { return (n + lanes - 1) / lanes * lanes; };
+  const auto grow = [](Buffer& buffer, std::int64_t floats) {
+    if (buffer.size() < floats) buffer = Buffer::uninitialized(floats);
+  };
+  grow(scratch.keys, padded(most_keys_) * call_.E);
+  grow(scratch.values, most_keys_ * padded(call_.F));
+}
+
+bool Attention::run(Team::Member& member, Scratch& scratch) {
+  const auto size = [](const auto& list) { return static_cast<std::int64_t>(list.size()); };
+  const bool done = member.share(size(tasks_), task_work_, [&](std::int64_t i) {
+    if (tasks_[i].partial < 0) {
+      many_queries(tasks_[i], member, scratch);
+    } else {
+      chunk(tasks_[i]);
+    }
+  });
+  if (!done || joined_.empty()) return done;
+  return member.share(size(joined_), 0, [&](std::int64_t i) { join(joined_[i]); });
+}
+
+void Attention::many_queries(const Task& task, Team::Member& member, Scratch& scratch) const {
+  const std::int64_t K = keys(task.b), group = call_.N / call_.kv_heads;
+  table_.pack_keys({head(call_.k, task), K, call_.E, call_.k.s, scratch.keys.data()});
+  table_.pack_values({head(call_.v, task), K, call_.F, call_.v.s, scratch.values.data()});
+  const double row_work = static_cast<double>(K) * (call_.E + call_.F);
+  const std::int64_t most = row_work * kRows <= kCallWork ? kRows : kRows / 4;
+  for (std::int64_t n = task.kv_head * group; n < (task.kv_head + 1) * group; ++n) {
+    for (std::int64_t begin = task.begin; begin < task.end; begin += most) {
+      Rows rows(*this, task.b);
+      for (std::int64_t i = begin; i < std::min(task.end, begin + most); ++i) rows.add(n, i);
+      AttentionArgs a = rows.args();
+      a.k = scratch.keys.data();
+      a.v = scratch.values.data();
+      table_.attention(a);
+      // What the task counts for is reported by the team; here it is only looked at the clock.
+      if (a.rows * row_work > kCallWork / 2 && !member.progress(a.rows * row_work)) return;
+    }
+  }
+}
+
+void Attention::chunk(const Task& task) {
+  const std::int64_t group = call_.N / call_.kv_heads, S = queries(task.b);
+  Rows rows(*this, task.b);
+  for (std::int64_t n = task.kv_head * group; n < (task.kv_head + 1) * group; ++n) {
+    for (std::int64_t i = 0; i < S; ++i) rows.add(n, i);
+  }
+  AttentionArgs a = rows.args();
+  a.k = head(call_.k, task);
+  a.v = head(call_.v, task);
+  a.k_stride = call_.k.s;
+  a.v_stride = call_.v.s;
+  a.first = task.begin;
+  a.last = task.end;
+  a.partial = partial_.data() + task.partial;
+  table_.attention_chunk(a);
+}
+
+void Attention::join(const Joined& joined) {
+  const std::int64_t group = call_.N / call_.kv_heads, S = queries(joined.b);
+  Rows rows(*this, joined.b);
+  for (std::int64_t n = joined.kv_head * group; n < (joined.kv_head + 1) * group; ++n) {
+    for (std::int64_t i = 0; i < S; ++i) rows.add(n, i);
+  }
+  table_.attention_join(
+      {rows.size(), joined.chunks, call_.F, partial_.data() + joined.partial, rows.out()});
+}
+
+void attend(const KernelTable& table, const AttentionCall& call, Interrupt& interrupt) {
+  Team team(Attention::work(call), interrupt);
+  Attention attention(table, call, team.size());
+  std::vector<Attention::Scratch> scratch(team.size());
+  for (Attention::Scratch& s : scratch) attention.reserve(s);
+  team.run([&](Team::Member& member) { attention.run(member, scratch[member.index()]); });
+  // Queries beyond a sequence's length.
+  for (std::int64_t b = 0; call.query_lengths && b < call.B; ++b) {
+    for (std::int64_t n = 0; n < call.N; ++n) {
+      for (std::int64_t i = call.query_lengths[b]; i < call.S; ++i) {
+        float* row = call.out.data + b * call.out.b + n * call.out.n + i * call.out.s;
+        std::memset(row, 0, static_cast<std::size_t>(call.F) * sizeof(float));
+      }
+    }
+  }
+}
+
+}  // namespace weft

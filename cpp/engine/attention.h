@@ -1,0 +1,88 @@
+// Attention over a batch: which tasks it is cut into, and what each thread needs for one.
+//
+// A task is a key head of a sequence (its keys and values are packed once and serve all query heads
+// of its group), or a part of its queries where there are few heads. A sequence with few queries
+// is cut by keys instead, and nothing is packed. What a task computes never decides about bits.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "engine/team.h"
+#include "kernels/table.h"
+#include "runtime/buffer.h"
+
+namespace weft {
+
+// [B, N, S, E] with strides in floats; the last axis is contiguous.
+template <class T>
+struct HeadView {
+  T* data;
+  std::int64_t b, n, s;
+};
+
+struct AttentionCall {
+  std::int64_t B, N, kv_heads, S, K, E, F;
+  HeadView<const float> q, k, v;
+  HeadView<float> out;
+  const std::int64_t* starts;  // [B] rows before each sequence's first, instead of strides b; or null
+  HeadView<const std::uint8_t> mask;  // bools, or floats as bytes; strides in bytes; data null: none
+  bool mask_adds;
+  const std::int64_t *query_lengths, *key_lengths;  // [B], or null
+  const std::int64_t* query_offset;                 // [B], or null
+  bool causal;
+  std::int64_t left, right;  // window; -1: unlimited
+  float scale, softcap;
+  const float* slopes;  // [N], or null
+  float* weights;       // [B, N, S, K], zeroed; or null
+};
+
+class Attention {
+ public:
+  // Buffers of one thread.
+  struct Scratch {
+    Buffer keys, values;
+  };
+
+  Attention(const KernelTable& table, const AttentionCall& call, int threads);
+
+  // Makes room for whatever task a thread may get.
+  void reserve(Scratch& scratch) const;
+
+  // Two phases of a team.
+  bool run(Team::Member& member, Scratch& scratch);
+
+  // Multiply-adds of a call, as if every query saw every key.
+  static double work(const AttentionCall& call);
+
+ private:
+  struct Task {
+    std::int64_t b, kv_head;
+    std::int64_t begin, end;  // queries; or, of a sequence cut by keys, keys
+    std::int64_t partial;     // where a chunk's results go; -1: many queries
+  };
+  struct Joined {
+    std::int64_t b, kv_head, chunks, partial;
+  };
+  class Rows;
+
+  std::int64_t queries(std::int64_t b) const;
+  std::int64_t keys(std::int64_t b) const;
+  const float* head(const HeadView<const float>& view, const Task& task) const;
+  void many_queries(const Task& task, Team::Member& member, Scratch& scratch) const;
+  void chunk(const Task& task);
+  void join(const Joined& joined);
+
+  const KernelTable& table_;
+  const AttentionCall call_;
+  std::vector<Task> tasks_;
+  std::vector<Joined> joined_;
+  Buffer partial_;
+  std::int64_t most_keys_ = 0;  // of a sequence that is packed
+  double task_work_ = 0;
+};
+
+// The whole call on the pool's threads. Every pointer, stride and length has been checked.
+void attend(const KernelTable& table, const AttentionCall& call, Interrupt& interrupt);
+
+}  // namespace weft

@@ -1,0 +1,87 @@
+// The layers of a transformer encoder over a ragged batch (Vaswani et al., arXiv:1706.03762).
+//
+// The tokens of all sequences lie one after the other; nothing is padded. Sequences go through all
+// layers in groups whose activations stay in the cache, each layer in phases that the threads share:
+//
+//     q, k, v = x W_in + b_in;  a = attention;  x = norm1(x + a W_out + b_out)
+//     x = norm2(x + f(x W_1 + b_1) W_2 + b_2)
+//
+// or with the norms before the products (norm_first).
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "engine/attention.h"
+#include "engine/linear.h"
+
+namespace weft {
+
+struct EncoderShape {
+  std::int64_t hidden, heads, feed_forward;  // H, N, F
+  Activation activation;
+  bool norm_first;
+  float eps;
+};
+
+// Row-major, as in PyTorch; biases and the arrays of a norm may be null.
+struct EncoderWeights {
+  const float *in_weight, *in_bias;    // [3 * H, H]: q, k, v
+  const float *out_weight, *out_bias;  // [H, H]
+  const float *norm1_weight, *norm1_bias;
+  const float *linear1_weight, *linear1_bias;  // [F, H]
+  const float *linear2_weight, *linear2_bias;  // [H, F]
+  const float *norm2_weight, *norm2_bias;
+};
+
+struct EncoderCall {
+  std::int64_t B, S;                  // sequences, the longest
+  const std::int64_t* offsets;        // [B + 1]
+  const float* x;                     // [offsets[B], H]
+  float* out;                         // the same shape
+  HeadView<const std::uint8_t> mask;  // as in AttentionCall
+  bool mask_adds, causal;
+  std::int64_t first, last;  // layers
+  float* weights;            // [B, N, S, S], zeroed, of the one layer; or null
+};
+
+class Encoder {
+ public:
+  Encoder(const KernelTable& table, const EncoderShape& shape);
+  ~Encoder();
+
+  void add_layer(const EncoderWeights& weights);
+
+  const EncoderShape& shape() const { return shape_; }
+  std::int64_t layers() const { return static_cast<std::int64_t>(layers_.size()); }
+  std::int64_t weight_bytes() const;
+
+  // Everything in `call` has been checked.
+  void run(const EncoderCall& call, Interrupt& interrupt) const;
+
+ private:
+  struct Norm {
+    Buffer weight, bias;
+  };
+  struct Layer {
+    Linear in, out, linear1, linear2;
+    Norm norm1, norm2;
+  };
+  struct Buffers;
+  struct Group;
+
+  Norm make_norm(const float* weight, const float* bias) const;
+  bool norm(Team::Member& member, const Norm& norm, std::int64_t rows, const float* from,
+            float* to) const;
+  bool run_layer(Team::Member& member, const Layer& layer, const Group& group) const;
+
+  const KernelTable* table_;
+  EncoderShape shape_;
+  std::vector<Layer> layers_;
+  // Buffers of the last call, as in Recurrent.
+  mutable std::atomic<Buffers*> spare_{nullptr};
+};
+
+}  // namespace weft

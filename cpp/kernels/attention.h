@@ -1,0 +1,264 @@
+// Attention of many queries: out = softmax(scale Q K^T) V without a matrix of scores in memory.
+//
+// Keys and values are packed like weights, so that both products are the product of gemm.h: scores
+// [R queries, 64 keys] with k along E, and outputs [R queries, 64 columns of V] with k along the
+// keys. A block of queries walks over blocks of keys; its running sums, maxima and totals stay in
+// L1, as do the scores of a tile (Dao et al., arXiv:2205.14135, with the queries outside).
+//
+// The order of every sum depends on the key's number alone: tiles skip keys that none of their
+// queries sees, and such a key's weight is exactly zero in the queries that do not see it.
+//
+// Stack: 48 queries x (256 + 16 + 1) floats of sums, 6 x 256 of scores: 60 KiB at most.
+#pragma once
+
+#include "kernels/gemm.h"
+#include "kernels/scores.h"
+
+namespace weft::WEFT_ISA {
+namespace {
+
+constexpr std::int64_t kQueryBlock = 48;  // a multiple of all kMaxRows
+constexpr std::int64_t kKeyBlock = 256;   // a multiple of kSumBlock and of a panel
+constexpr std::int64_t kPanelKeys = kAttentionVectors * kLanes;
+
+WEFT_INLINE std::int64_t up_to_lanes(std::int64_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
+
+void pack_keys(const PackArgs& a) {
+  for (std::int64_t first = 0; first < a.rows; first += kPanelKeys) {
+    const std::int64_t keys = a.rows - first < kPanelKeys ? a.rows - first : kPanelKeys;
+    const std::int64_t width = up_to_lanes(keys);
+    float* panel = a.to + first * a.size;
+    for (std::int64_t v = 0; v < width; v += kLanes) {
+      const float* from = a.from + (first + v) * a.stride;
+      const std::int64_t left = keys - v;
+      for (std::int64_t k = 0; k < a.size; k += kLanes) {
+        Vec rows[kLanes];
+#pragma GCC unroll 16
+        for (int i = 0; i < kLanes; ++i) {
+          rows[i] = i < left ? load_up_to(from + i * a.stride + k, a.size - k) : Vec{};
+        }
+        transpose(rows);
+        const std::int64_t steps = a.size - k < kLanes ? a.size - k : kLanes;
+        float* to = panel + k * width + v;
+        if (steps == kLanes) {
+#pragma GCC unroll 16
+          for (int i = 0; i < kLanes; ++i) store(to + i * width, rows[i]);
+        } else {
+          for (int i = 0; i < steps; ++i) store(to + i * width, rows[i]);
+        }
+      }
+    }
+  }
+}
+
+void pack_values(const PackArgs& a) {
+  for (std::int64_t first = 0; first < a.size; first += kPanelKeys) {
+    const std::int64_t left = a.size - first;
+    const std::int64_t width = left < kPanelKeys ? up_to_lanes(left) : kPanelKeys;
+    float* to = a.to + first * a.rows;
+    for (std::int64_t row = 0; row < a.rows; ++row, to += width) {
+      const float* from = a.from + row * a.stride + first;
+      for (std::int64_t i = 0; i < width; i += kLanes) store(to + i, load_up_to(from + i, left - i));
+    }
+  }
+}
+
+// What a block of queries carries from one block of keys to the next.
+struct QueryBlock {
+  explicit QueryBlock(const AttentionArgs& args)  // the arrays are not touched before their use
+      : a(args), width(up_to_lanes(args.value_size)) {}
+
+  const AttentionArgs& a;
+  std::int64_t rows = 0;  // of the block: those of `a` from `first_row` on
+  std::int64_t first_row = 0;
+  std::int64_t first_key = 0, keys = 0;  // the block of keys
+  const std::int64_t width;              // floats of a row of sums
+  float maximum[kQueryBlock];
+  float total[kQueryBlock * kLanes];
+  float sums[kQueryBlock * kMostHeadSize];
+};
+
+// Scores of R queries and the keys [begin, end) of a block, both multiples of a vector but for the
+// last panel of all: begin at a panel, end at a vector.
+template <int R>
+WEFT_INLINE void scores(const AttentionArgs& a, std::int64_t row, std::int64_t first_key,
+                        std::int64_t begin, std::int64_t end, float (*to)[kKeyBlock]) {
+  const auto panel = [&](auto vectors, std::int64_t at) {
+    constexpr int V = decltype(vectors)::value;
+    Vec acc[R][V] = {};
+    accumulate<R, 1, V, V, V - 1>(acc, a.q + row, a.key_size,
+                                  a.k + (first_key + at) * a.key_size, 0);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) store(to[r] + at + v * kLanes, acc[r][v]);
+    }
+  };
+  for (std::int64_t at = begin; at < end; at += kPanelKeys) {
+    const std::int64_t left = up_to_lanes(a.keys - first_key - at);  // the last panel is narrow
+    switch (left < kPanelKeys ? left / kLanes : kAttentionVectors) {
+      case 1:
+        panel(Number<1>{}, at);
+        break;
+      case 2:
+        panel(Number<2>{}, at);
+        break;
+      case 3:
+        panel(Number<3>{}, at);
+        break;
+      default:
+        panel(Number<4>{}, at);
+    }
+  }
+}
+
+// sums[r] = sums[r] * factor[r] + weights[r] V over the keys [begin, end) of a block.
+template <int R, int V>
+WEFT_INLINE void add_values(const QueryBlock& b, const float (*weights)[kKeyBlock],
+                            const float* factor, std::int64_t begin, std::int64_t end,
+                            const float* values, float* sums) {
+  Vec acc[R][V] = {};
+  // In pieces that begin at multiples of kSumBlock, whichever keys the other queries see.
+  for (std::int64_t i = begin; i < end;) {
+    const std::int64_t next = i - i % kSumBlock + kSumBlock;
+    const std::int64_t stop = next < end ? next : end;
+    const float* rows[R];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) rows[r] = weights[r] + i;
+    accumulate<R, 1, V, V, V - 1>(acc, rows, stop - i, values + (b.first_key + i) * V * kLanes, 0);
+    i = stop;
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) {
+      float* sum = sums + r * b.width + v * kLanes;
+      store(sum, fma(load(sum), broadcast(factor[r]), acc[r][v]));
+    }
+  }
+}
+
+// The scores of a tile's rows, ready for the softmax, in the columns [begin, end) that they need.
+template <int R>
+struct TileScores {
+  float s[R][kKeyBlock];
+  std::int64_t low[R], high[R];            // the keys that a row sees, as columns
+  std::int64_t lowest = kKeyBlock, highest = 0;  // over all rows
+  std::int64_t begin, end;                 // the columns computed, whole vectors
+
+  // False where no row sees any key of the block.
+  WEFT_INLINE bool fill(const QueryBlock& b, std::int64_t row, bool changed) {
+    const AttentionArgs& a = b.a;
+    for (int r = 0; r < R; ++r) {
+      low[r] = a.begin[row + r] - b.first_key;
+      high[r] = a.end[row + r] - b.first_key;
+      low[r] = low[r] < 0 ? 0 : low[r] > b.keys ? b.keys : low[r];
+      high[r] = high[r] < 0 ? 0 : high[r] > b.keys ? b.keys : high[r];
+      if (low[r] >= high[r]) continue;
+      lowest = low[r] < lowest ? low[r] : lowest;
+      highest = high[r] > highest ? high[r] : highest;
+    }
+    if (lowest >= highest) return false;
+    begin = lowest - lowest % kPanelKeys;
+    end = up_to_lanes(highest);
+    scores<R>(a, row, b.first_key, begin, end, s);
+    begin = lowest - lowest % kLanes;
+    for (int r = 0; r < R; ++r) {
+      if (changed) change(a, row + r, s[r], b.first_key, begin, end);
+      hide(s[r], begin, end, low[r], high[r]);
+    }
+    return true;
+  }
+};
+
+struct AttentionTile {
+  template <int R, int P>
+  static void tile(QueryBlock& b, std::int64_t local, std::int64_t) {
+    const AttentionArgs& a = b.a;
+    const bool changed = changes(a);
+    const float scale = exponent_scale(a, changed);
+    TileScores<R> t;
+    if (!t.fill(b, b.first_row + local, changed)) return;
+    float factor[R];
+    for (int r = 0; r < R; ++r) {
+      factor[r] = soften(t.s[r], t.begin, t.end, scale, b.maximum[local + r],
+                         b.total + (local + r) * kLanes);
+    }
+    float* sums = b.sums + local * b.width;
+    const float* values = a.v;
+    std::int64_t left = b.width;
+    for (; left >= kPanelKeys; left -= kPanelKeys) {
+      add_values<R, 4>(b, t.s, factor, t.lowest, t.highest, values, sums);
+      values += a.keys * kPanelKeys;
+      sums += kPanelKeys;
+    }
+    switch (left / kLanes) {
+      case 1:
+        return add_values<R, 1>(b, t.s, factor, t.lowest, t.highest, values, sums);
+      case 2:
+        return add_values<R, 2>(b, t.s, factor, t.lowest, t.highest, values, sums);
+      case 3:
+        return add_values<R, 3>(b, t.s, factor, t.lowest, t.highest, values, sums);
+    }
+  }
+};
+
+// The softmax itself, for who asks to see it: the scores once more, with the last maxima.
+struct WeightsTile {
+  template <int R, int P>
+  static void tile(QueryBlock& b, std::int64_t local, std::int64_t) {
+    const AttentionArgs& a = b.a;
+    const bool changed = changes(a);
+    const float scale = exponent_scale(a, changed);
+    TileScores<R> t;
+    if (!t.fill(b, b.first_row + local, changed)) return;
+    for (int r = 0; r < R; ++r) {
+      const float maximum = b.maximum[local + r];
+      const float total = sum_lanes(load(b.total + (local + r) * kLanes));
+      if (total == 0.0f) continue;
+      float* out = a.weights[b.first_row + local + r] + b.first_key;
+      for (std::int64_t i = t.begin; i < t.high[r]; i += kLanes) {
+        const Vec p = exp2_falling(fma(load(t.s[r] + i), broadcast(scale), broadcast(-maximum)));
+        store_up_to(out + i, p / broadcast(total), b.keys - i);
+      }
+    }
+  }
+};
+
+template <class Tile>
+WEFT_INLINE void for_each_key_block(QueryBlock& b, std::int64_t begin, std::int64_t end) {
+  for (std::int64_t key = begin - begin % kKeyBlock; key < end; key += kKeyBlock) {
+    b.first_key = key;
+    b.keys = b.a.keys - key < kKeyBlock ? b.a.keys - key : kKeyBlock;
+    for_each_tile<Tile>(b, 0, 1);
+  }
+}
+
+void attention(const AttentionArgs& a) {
+  QueryBlock b(a);
+  for (; b.first_row < a.rows; b.first_row += b.rows) {
+    b.rows = a.rows - b.first_row < kQueryBlock ? a.rows - b.first_row : kQueryBlock;
+    std::int64_t begin = a.keys, end = 0;
+    for (std::int64_t r = 0; r < b.rows; ++r) {
+      const std::int64_t row = b.first_row + r;
+      begin = a.begin[row] < begin ? a.begin[row] : begin;
+      end = a.end[row] > end ? a.end[row] : end;
+      b.maximum[r] = kLowest;
+    }
+    for (std::int64_t i = 0; i < b.rows * kLanes; i += kLanes) store(b.total + i, Vec{});
+    for (std::int64_t i = 0; i < b.rows * b.width; i += kLanes) store(b.sums + i, Vec{});
+    for_each_key_block<AttentionTile>(b, begin, end);
+    for (std::int64_t r = 0; r < b.rows; ++r) {
+      const float total = sum_lanes(load(b.total + r * kLanes));
+      const Vec divisor = broadcast(total == 0.0f ? 1.0f : total);
+      float* out = a.out[b.first_row + r];
+      for (std::int64_t i = 0; i < a.value_size; i += kLanes) {
+        store_up_to(out + i, load(b.sums + r * b.width + i) / divisor, a.value_size - i);
+      }
+    }
+    if (a.weights) for_each_key_block<WeightsTile>(b, begin, end);
+  }
+}
+
+}  // namespace
+}  // namespace weft::WEFT_ISA

@@ -1,0 +1,86 @@
+// Functions of whole rows: layer norm and softmax.
+#pragma once
+
+#include "kernels/table.h"
+#include "simd/math.h"
+
+namespace weft::WEFT_ISA {
+namespace {
+
+constexpr float kLog2e = 0x1.715476p0f;
+
+// y = (x - mean) / sqrt(variance + eps) * weight + bias (Ba, Kiros and Hinton, arXiv:1607.06450).
+// The variance is that of the differences, in a second pass: no cancellation.
+void layer_norm(const RowArgs& a) {
+  const std::int64_t N = a.size;
+  const float n = static_cast<float>(N);
+  for (std::int64_t row = 0; row < a.rows; ++row) {
+    const float* x = a.x + row * a.x_stride;
+    float* out = a.out + row * a.out_stride;
+    Vec sum{};
+    if (a.residual) {
+      const float* residual = a.residual + row * a.residual_stride;
+      for (std::int64_t i = 0; i < N; i += kLanes) {
+        const Vec t = load_up_to(x + i, N - i) + load_up_to(residual + i, N - i);
+        sum = sum + t;
+        store_up_to(out + i, t, N - i);
+      }
+      x = out;
+    } else {
+      for (std::int64_t i = 0; i < N; i += kLanes) sum = sum + load_up_to(x + i, N - i);
+    }
+    const float mean = sum_lanes(sum) / n;
+    Vec squares{};
+    std::int64_t i = 0;
+    for (; i + kLanes <= N; i += kLanes) {
+      const Vec d = load(x + i) - broadcast(mean);
+      squares = fma(d, d, squares);
+    }
+    if (i < N) {
+      const Vec inside = load_partial(x + i, static_cast<int>(N - i));
+      const Vec d = lane_numbers() < static_cast<std::uint32_t>(N - i)
+                        ? inside - broadcast(mean)
+                        : Vec{};
+      squares = fma(d, d, squares);
+    }
+    const float scale = 1.0f / __builtin_sqrtf(sum_lanes(squares) / n + a.eps);
+    for (i = 0; i < N; i += kLanes) {
+      Vec y = (load_up_to(x + i, N - i) - broadcast(mean)) * broadcast(scale);
+      if (a.weight) y = y * load_up_to(a.weight + i, N - i);
+      if (a.bias) y = y + load_up_to(a.bias + i, N - i);
+      store_up_to(out + i, y, N - i);
+    }
+  }
+}
+
+// e^(x - max) / sum.
+void softmax(const RowArgs& a) {
+  const std::int64_t N = a.size;
+  const Vec lowest = broadcast(-__builtin_inff());
+  for (std::int64_t row = 0; row < a.rows; ++row) {
+    const float* x = a.x + row * a.x_stride;
+    float* out = a.out + row * a.out_stride;
+    Vec most = lowest;
+    std::int64_t i = 0;
+    for (; i + kLanes <= N; i += kLanes) most = max(most, load(x + i));
+    float top = max_lanes(most);
+    for (; i < N; ++i) top = x[i] > top ? x[i] : top;
+    // All at -infinity: e^-infinity without the difference, which would be NaN.
+    const float from = top == -__builtin_inff() ? 0.0f : top * kLog2e;
+    Vec sum{};
+    for (i = 0; i < N; i += kLanes) {
+      Vec p = exp2_falling(fma(load_up_to(x + i, N - i), broadcast(kLog2e), broadcast(-from)));
+      if (i + kLanes > N) p = lane_numbers() < static_cast<std::uint32_t>(N - i) ? p : Vec{};
+      sum = sum + p;
+      store_up_to(out + i, p, N - i);
+    }
+    const float total = sum_lanes(sum);
+    const Vec divisor = broadcast(total == 0.0f ? 1.0f : total);
+    for (i = 0; i < N; i += kLanes) {
+      store_up_to(out + i, load_up_to(out + i, N - i) / divisor, N - i);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace weft::WEFT_ISA

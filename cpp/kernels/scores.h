@@ -1,0 +1,105 @@
+// What both attention kernels do with the scores of one query: scale, cap, ALiBi, mask, softmax.
+//
+// A row of scores lies in a small buffer that stays in L1. It becomes the weights of the softmax,
+// up to a factor: 2^(score - maximum), the maximum so far; what was summed before for a lower
+// maximum is multiplied by what `soften` returns (Milakov and Gimelshein, arXiv:1805.02867).
+// Scores are in units of 1 / log2(e): the factor is part of the scale.
+#pragma once
+
+#include "kernels/rows.h"
+#include "kernels/table.h"
+#include "simd/math.h"
+
+namespace weft::WEFT_ISA {
+namespace {
+
+constexpr float kLowest = -__builtin_inff();
+
+// Bytes [0, n) of a bool mask as lanes, all ones where a key is hidden or lies beyond n.
+WEFT_INLINE Ints hidden(const unsigned char* mask, std::int64_t n) {
+  typedef unsigned char Bytes __attribute__((vector_size(kLanes)));
+  Bytes bytes{};
+  std::memcpy(&bytes, mask, static_cast<std::size_t>(n < kLanes ? n : kLanes));
+  return __builtin_convertvector(bytes, Ints) == 0;
+}
+
+// Whether scores are more than scale q k: then `change` has to see them.
+WEFT_INLINE bool changes(const AttentionArgs& a) {
+  // The softmax takes the maximum before it multiplies by the scale, which must not turn the order.
+  return a.softcap != 0 || a.slope || a.mask || !(a.scale > 0);
+}
+
+// The scores s[begin, end) of keys first + begin ..., whole vectors, after everything but the
+// softmax. Not inlined: most attention has nothing to change.
+__attribute__((noinline)) void change(const AttentionArgs& a, std::int64_t row, float* s,
+                                      std::int64_t first, std::int64_t begin, std::int64_t end) {
+  for (std::int64_t i = begin; i < end; i += kLanes) {
+    const std::int64_t key = first + i;
+    Vec x = load(s + i) * broadcast(a.scale);
+    if (a.softcap != 0) x = broadcast(a.softcap) * tanh(x / broadcast(a.softcap));
+    if (a.slope) {
+      // Differences of positions are exact in float32 up to 2^24.
+      const Vec offset = broadcast(static_cast<float>(key - a.position[row]));
+      x = fma(broadcast(-a.slope[row]), abs(offset + __builtin_convertvector(lane_numbers(), Vec)),
+              x);
+    }
+    if (a.mask && a.mask_adds) {
+      x = x + load_up_to(static_cast<const float*>(a.mask[row]) + key, a.keys - key);
+    } else if (a.mask) {
+      const auto* mask = static_cast<const unsigned char*>(a.mask[row]) + key;
+      x = hidden(mask, a.keys - key) ? broadcast(kLowest) : x;
+    }
+    store(s + i, x);
+  }
+}
+
+// What turns a score into an exponent of 2.
+WEFT_INLINE float exponent_scale(const AttentionArgs& a, bool changed) {
+  return changed ? kLog2e : a.scale * kLog2e;
+}
+
+// Hides s[begin, end), whole vectors, outside of [low, high).
+WEFT_INLINE void hide(float* s, std::int64_t begin, std::int64_t end, std::int64_t low,
+                      std::int64_t high) {
+  const auto outside = [&](std::int64_t i) {
+    const Ints at = lane_numbers() + static_cast<std::uint32_t>(i);
+    store(s + i, (at < static_cast<std::uint32_t>(low)) | (at >= static_cast<std::uint32_t>(high))
+                     ? broadcast(kLowest)
+                     : load(s + i));
+  };
+  for (std::int64_t i = begin; i < end && i < low; i += kLanes) outside(i);
+  std::int64_t i = high - high % kLanes;
+  for (i = i < begin ? begin : i; i < end; i += kLanes) outside(i);
+}
+
+// s[begin, end), whole vectors, becomes 2^(scale s - maximum); their sums are added to `total`, one
+// per lane. Raises `maximum` (scaled) and returns the factor for earlier sums, total included.
+WEFT_INLINE float soften(float* s, std::int64_t begin, std::int64_t end, float scale,
+                         float& maximum, float* total) {
+  Vec most[2] = {broadcast(kLowest), broadcast(kLowest)};
+  std::int64_t i = begin;
+  for (; i + 2 * kLanes <= end; i += 2 * kLanes) {
+    most[0] = max(most[0], load(s + i));
+    most[1] = max(most[1], load(s + i + kLanes));
+  }
+  if (i < end) most[0] = max(most[0], load(s + i));
+  const float found = max_lanes(max(most[0], most[1])) * scale;
+  float factor = 1.0f;
+  if (!(found <= maximum)) {
+    factor = exp2_falling(broadcast(maximum - found))[0];
+    maximum = found;
+  }
+  // Nothing seen yet but -infinity: the difference of two of them would be NaN.
+  const Vec from = broadcast(maximum == kLowest ? 0.0f : -maximum);
+  Vec sum{};
+  for (i = begin; i < end; i += kLanes) {
+    const Vec p = exp2_falling(fma(load(s + i), broadcast(scale), from));
+    sum = sum + p;
+    store(s + i, p);
+  }
+  store(total, fma(load(total), broadcast(factor), sum));
+  return factor;
+}
+
+}  // namespace
+}  // namespace weft::WEFT_ISA
