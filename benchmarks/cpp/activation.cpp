@@ -18,7 +18,10 @@ const FunctionCase kCases[] = {{"exp", Function::exp},
                                {"relu", Function::relu},
                                {"softsign", Function::softsign},
                                {"elu", Function::elu},
-                               {"hard_sigmoid", Function::hard_sigmoid}};
+                               {"hard_sigmoid", Function::hard_sigmoid},
+                               {"gelu", Function::gelu},
+                               {"gelu_tanh", Function::gelu_tanh},
+                               {"silu", Function::silu}};
 
 }  // namespace
 

@@ -40,6 +40,8 @@ int main(int argc, char** argv) {
     weft::register_products(table);
     weft::register_steps(table);
     weft::register_activations(table);
+    weft::register_attention(table);
+    weft::register_rows(table);
   }
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;

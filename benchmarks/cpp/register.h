@@ -15,6 +15,8 @@ namespace weft {
 void register_products(const KernelTable& table);
 void register_steps(const KernelTable& table);
 void register_activations(const KernelTable& table);
+void register_attention(const KernelTable& table);
+void register_rows(const KernelTable& table);
 
 // Reports `amount` of `unit` per iteration as a rate: FLOP=95.1G/s, byte=80G/s (G: 10^9).
 inline void set_rate(benchmark::State& state, const char* unit, double amount) {
@@ -31,6 +33,17 @@ inline std::vector<float> numbers(std::int64_t count) {
   }
   return values;
 }
+
+// `count` rows of `size` floats and the pointers to them.
+struct Rows {
+  Rows(std::int64_t count, std::int64_t size) : floats(numbers(count * size)) {
+    for (std::int64_t i = 0; i < count; ++i) pointers.push_back(floats.data() + i * size);
+  }
+  const float* const* in() const { return pointers.data(); }
+  float* const* out() const { return pointers.data(); }
+  std::vector<float> floats;
+  std::vector<float*> pointers;
+};
 
 inline std::string name(const char* kernel, const KernelTable& table, const std::string& sizes) {
   return std::string(kernel) + "/" + table.isa + "/" + sizes;

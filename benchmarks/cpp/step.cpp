@@ -32,17 +32,6 @@ Cell make_cell(const KernelTable& table, const CellCase& c, std::int64_t H) {
               {weight.data(), weight.data(), bias.data(), bias.data(), nullptr, nullptr}, options);
 }
 
-// `count` rows of H floats and the pointers to them.
-struct Rows {
-  Rows(std::int64_t count, std::int64_t H) : floats(numbers(count * H)) {
-    for (std::int64_t i = 0; i < count; ++i) pointers.push_back(floats.data() + i * H);
-  }
-  const float* const* in() const { return pointers.data(); }
-  float* const* out() const { return pointers.data(); }
-  std::vector<float> floats;
-  std::vector<float*> pointers;
-};
-
 void step(benchmark::State& state, const KernelTable& table, const CellCase& c, std::int64_t B,
           std::int64_t H) {
   const Cell cell = make_cell(table, c, H);

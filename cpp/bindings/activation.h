@@ -43,9 +43,13 @@ inline Function parse_function(const std::string& function, const std::string& n
 
 // (name, alpha, beta)
 inline Activation parse_activation(const std::string& function, const pybind11::handle& value) {
-  const auto [name, alpha, beta] =
-      pybind11::cast<std::tuple<std::string, float, float>>(value);
-  return {parse_function(function, name), alpha, beta};
+  using Parts = std::tuple<std::string, float, float>;
+  try {
+    const auto [name, alpha, beta] = pybind11::cast<Parts>(value);
+    return {parse_function(function, name), alpha, beta};
+  } catch (const pybind11::cast_error&) {
+    throw pybind11::type_error(function + ": activation is not a tuple (name, alpha, beta)");
+  }
 }
 
 }  // namespace weft

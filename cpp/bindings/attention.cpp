@@ -64,6 +64,32 @@ std::vector<std::int64_t> check_lengths(const std::string& f, const char* name, 
   return own;
 }
 
+// Zeros, in pieces between which a signal is seen; false when it was.
+bool clear(float* data, std::int64_t floats, Interrupt& interrupt) {
+  constexpr std::int64_t kPiece = 1 << 22;
+  for (std::int64_t i = 0; i < floats && !interrupt.stopped(); i += kPiece) {
+    std::fill(data + i, data + std::min(floats, i + kPiece), 0.0f);
+    interrupt.look();
+  }
+  return !interrupt.stopped();
+}
+
+// Rows [B, N, S] of F floats that do not overlap: their strides nest, whatever their order.
+void check_rows_apart(const std::string& f, const View<float>& out) {
+  std::int64_t axes[] = {0, 1, 2};
+  std::sort(axes, axes + 3,
+            [&](std::int64_t a, std::int64_t b) { return out.strides[a] < out.strides[b]; });
+  std::int64_t extent = out.shape[3];
+  for (const std::int64_t axis : axes) {
+    if (out.shape[axis] <= 1) continue;
+    if (out.strides[axis] < extent) {
+      throw py::value_error(f +
+                            ": out has rows that overlap or run backwards, expected rows apart");
+    }
+    extent = out.strides[axis] * (out.shape[axis] - 1) + extent;
+  }
+}
+
 Object attention(const std::string& f, const Object& q, const Object& k, const Object& v,
                  const Object& mask, bool causal, float scale, const Object& query_lengths,
                  const Object& key_lengths, std::pair<std::int64_t, std::int64_t> window,
@@ -79,8 +105,8 @@ Object attention(const std::string& f, const Object& q, const Object& k, const O
   c.S = in_q.shape[2];
   c.E = in_q.shape[3];
   const Axis B{"B", c.B}, N{"N", c.N}, S{"S", c.S};
-  const auto in_k = check_array<float>(
-      f, "k", k, {B, {"Nk", kAny}, {"K", kAny}, {"E", c.E}}, Layout::last_contiguous);
+  const auto in_k = check_array<float>(f, "k", k, {B, {"Nk", kAny}, {"K", kAny}, {"E", c.E}},
+                                       Layout::last_contiguous);
   c.kv_heads = in_k.shape[1];
   c.K = in_k.shape[2];
   const Axis K{"K", c.K};
@@ -127,25 +153,25 @@ Object attention(const std::string& f, const Object& q, const Object& k, const O
     // Memory [B, S, N, F]: merging the heads costs no copy.
     result = new_array(f, {c.B, c.S, c.N, c.F}).attr("transpose")(0, 2, 1, 3);
   }
-  const auto to =
-      check_output(f, "out", result, {B, N, S, {"F", c.F}}, Layout::last_contiguous);
+  const auto to = check_output(f, "out", result, {B, N, S, {"F", c.F}}, Layout::last_contiguous);
   c.out = {to.data, to.strides[0], to.strides[1], to.strides[2]};
   if (!weights.is_none()) {
     const auto w = check_output(f, "weights", weights, {B, N, S, K});
     c.weights = w.data;
   }
   if (c.B == 0 || c.N == 0 || c.S == 0) return result;
+  check_rows_apart(f, to);
   interruptible([&](Interrupt& interrupt) {
-    if (c.weights) std::fill(c.weights, c.weights + c.B * c.N * c.S * c.K, 0.0f);
+    if (c.weights && !clear(c.weights, c.B * c.N * c.S * c.K, interrupt)) return;
     attend(kernels(), c, interrupt);
   });
   return result;
 }
 
 // The engine's encoder, and whether its sizes are sane.
-std::unique_ptr<Encoder> make_encoder(const std::string& f, std::int64_t hidden,
-                                      std::int64_t heads, std::int64_t feed_forward,
-                                      const Object& activation, bool norm_first, float eps) {
+std::unique_ptr<Encoder> make_encoder(const std::string& f, std::int64_t hidden, std::int64_t heads,
+                                      std::int64_t feed_forward, const Object& activation,
+                                      bool norm_first, float eps) {
   for (const auto& [name, size] : {std::pair{"hidden", hidden}, std::pair{"num_heads", heads},
                                    std::pair{"feed_forward", feed_forward}}) {
     if (size < 1 || size > INT32_MAX / 4) {
@@ -158,8 +184,8 @@ std::unique_ptr<Encoder> make_encoder(const std::string& f, std::int64_t hidden,
                           " for each");
   }
   return std::make_unique<Encoder>(
-      kernels(), EncoderShape{hidden, heads, feed_forward, parse_activation(f, activation),
-                              norm_first, eps});
+      kernels(),
+      EncoderShape{hidden, heads, feed_forward, parse_activation(f, activation), norm_first, eps});
 }
 
 // An encoder with the name that errors begin with.
@@ -168,8 +194,8 @@ class BoundEncoder {
   BoundEncoder(const std::string& function, std::int64_t hidden, std::int64_t heads,
                std::int64_t feed_forward, const Object& activation, bool norm_first, float eps)
       : function_(function),
-        encoder_(make_encoder(function, hidden, heads, feed_forward, activation, norm_first,
-                              eps)) {}
+        encoder_(make_encoder(function, hidden, heads, feed_forward, activation, norm_first, eps)) {
+  }
 
   void add_layer(const Object& in_weight, const Object& in_bias, const Object& out_weight,
                  const Object& out_bias, const Object& norm1_weight, const Object& norm1_bias,
@@ -186,12 +212,12 @@ class BoundEncoder {
       return optional_array<float>(function_, name, value, {size});
     };
     const EncoderWeights w{
-        matrix("in_proj_weight", in_weight, H3, H),      vector("in_proj_bias", in_bias, H3),
-        matrix("out_proj_weight", out_weight, H, H),     vector("out_proj_bias", out_bias, H),
-        vector("norm1_weight", norm1_weight, H),         vector("norm1_bias", norm1_bias, H),
-        matrix("linear1_weight", linear1_weight, F, H),  vector("linear1_bias", linear1_bias, F),
-        matrix("linear2_weight", linear2_weight, H, F),  vector("linear2_bias", linear2_bias, H),
-        vector("norm2_weight", norm2_weight, H),         vector("norm2_bias", norm2_bias, H)};
+        matrix("in_proj_weight", in_weight, H3, H),     vector("in_proj_bias", in_bias, H3),
+        matrix("out_proj_weight", out_weight, H, H),    vector("out_proj_bias", out_bias, H),
+        vector("norm1_weight", norm1_weight, H),        vector("norm1_bias", norm1_bias, H),
+        matrix("linear1_weight", linear1_weight, F, H), vector("linear1_bias", linear1_bias, F),
+        matrix("linear2_weight", linear2_weight, H, F), vector("linear2_bias", linear2_bias, H),
+        vector("norm2_weight", norm2_weight, H),        vector("norm2_bias", norm2_bias, H)};
     encoder_->add_layer(w);  // with the GIL: nobody may run it meanwhile
   }
 
@@ -199,8 +225,8 @@ class BoundEncoder {
                          const Object& mask, bool causal, std::int64_t first, std::int64_t last,
                          const Object& weights) {
     const EncoderShape& s = encoder_->shape();
-    const auto in = check_array<float>(f, "x", x, {{"M", kAny}, {"H", s.hidden}},
-                                       Layout::contiguous);
+    const auto in =
+        check_array<float>(f, "x", x, {{"M", kAny}, {"H", s.hidden}}, Layout::contiguous);
     const auto list =
         check_array<std::int64_t>(f, "offsets", offsets, {{"B+1", kAny}}, Layout::contiguous);
     const std::int64_t M = in.shape[0];
@@ -235,7 +261,7 @@ class BoundEncoder {
     ran_ = true;
     const bool empty = first == last;
     interruptible([&](Interrupt& interrupt) {
-      if (c.weights) std::fill(c.weights, c.weights + c.B * s.heads * c.S * c.S, 0.0f);
+      if (c.weights && !clear(c.weights, c.B * s.heads * c.S * c.S, interrupt)) return;
       if (empty) {
         std::copy(c.x, c.x + M * s.hidden, c.out);
       } else {

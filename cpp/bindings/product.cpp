@@ -31,8 +31,8 @@ Linear make_linear(const std::string& f, const Object& weight, const Object& bia
 
 py::array_t<float> run_linear(const Linear& linear, const std::string& f, const Object& x,
                               const Object& activation, const Object& residual) {
-  const View<const float> in = check_array<float>(
-      f, "x", x, {{"M", kAny}, {"K", linear.inputs()}}, Layout::last_contiguous);
+  const View<const float> in =
+      check_array<float>(f, "x", x, {{"M", kAny}, {"K", linear.inputs()}}, Layout::last_contiguous);
   const std::int64_t M = in.shape[0], N = linear.outputs();
   checked_product(f, {M, std::max(N, linear.inputs())});
   const float* add = optional_array<float>(f, "residual", residual, {{"M", M}, {"N", N}});
@@ -120,24 +120,26 @@ py::array_t<float> embedding_sum(const std::string& f, const std::vector<Object>
     for (std::int64_t m = 0; m < M; ++m) {
       if (rows[i][m] < 0 || rows[i][m] >= from[i].shape[0]) {
         throw py::value_error(f + ": ids[" + std::to_string(m) + "] is " +
-                              std::to_string(rows[i][m]) + ", expected 0 to V - 1 with V = " +
-                              std::to_string(from[i].shape[0]));
+                              std::to_string(rows[i][m]) +
+                              ", expected 0 to V - 1 with V = " + std::to_string(from[i].shape[0]));
       }
     }
   }
   py::array_t<float> y = new_array(f, {M, H});
   float* out = y.mutable_data();
-  const WithoutGil native;
-  for (std::int64_t m = 0; m < M; ++m, out += H) {
-    for (std::size_t i = 0; i < from.size(); ++i) {
-      const float* row = from[i].data + rows[i][m] * from[i].strides[0];
-      if (i == 0) {
-        std::copy(row, row + H, out);
-      } else {
-        for (std::int64_t h = 0; h < H; ++h) out[h] += row[h];
+  interruptible([&](Interrupt& interrupt) {
+    for (std::int64_t m = 0; m < M && !interrupt.stopped(); ++m, out += H) {
+      for (std::size_t i = 0; i < from.size(); ++i) {
+        const float* row = from[i].data + rows[i][m] * from[i].strides[0];
+        if (i == 0) {
+          std::copy(row, row + H, out);
+        } else {
+          for (std::int64_t h = 0; h < H; ++h) out[h] += row[h];
+        }
       }
+      interrupt.progress(static_cast<double>(H) * 64);  // a row from memory counts for so much
     }
-  }
+  });
   return y;
 }
 

@@ -8,6 +8,8 @@ namespace {
 
 // Rows of one call of a kernel.
 constexpr std::int64_t kRows = 48;
+// The same where the keys are many: a tile of every ISA level.
+constexpr std::int64_t kTileRows = 6;
 // Multiply-adds of one call: some milliseconds, between two looks at the interrupt.
 constexpr double kCallWork = 2.5e8;
 // Up to so many queries a sequence is cut by its keys.
@@ -16,6 +18,21 @@ constexpr std::int64_t kFewQueries = 4;
 constexpr std::int64_t kPartQueries = 192;
 // Tasks for each thread, so that none waits long for the others.
 constexpr std::int64_t kTasksPerThread = 4;
+
+// The keys of `keys` that a query at a position sees, but for the mask.
+struct Span {
+  std::int64_t begin, end;
+};
+Span seen(const AttentionCall& c, std::int64_t keys, std::int64_t position) {
+  const auto clip = [&](std::int64_t key) {
+    return std::min(keys, std::max<std::int64_t>(0, key));
+  };
+  Span s{c.left < 0 ? 0 : clip(position - c.left), keys};
+  if (c.causal) s.end = clip(position + 1);
+  if (c.right >= 0) s.end = std::min(s.end, clip(position + c.right + 1));
+  s.end = std::max(s.begin, s.end);
+  return s;
+}
 
 }  // namespace
 
@@ -33,11 +50,9 @@ class Attention::Rows {
     q_[count_] = at(c_.q);
     out_[count_] = at(c_.out);
     const std::int64_t position = i + (c_.query_offset ? c_.query_offset[b_] : 0);
-    begin_[count_] = c_.left < 0 ? 0 : clip(position - c_.left);
-    std::int64_t end = keys_;
-    if (c_.causal) end = clip(position + 1);
-    if (c_.right >= 0) end = std::min(end, clip(position + c_.right + 1));
-    end_[count_] = std::max(begin_[count_], end);
+    const Span keys = seen(c_, keys_, position);
+    begin_[count_] = keys.begin;
+    end_[count_] = keys.end;
     position_[count_] = position;
     if (c_.slopes) slope_[count_] = c_.slopes[n];
     if (c_.mask.data) {
@@ -71,10 +86,6 @@ class Attention::Rows {
   }
 
  private:
-  std::int64_t clip(std::int64_t key) const {
-    return std::min(keys_, std::max<std::int64_t>(0, key));
-  }
-
   const AttentionCall& c_;
   const std::int64_t b_, keys_;
   std::int64_t count_ = 0;
@@ -120,16 +131,18 @@ Attention::Attention(const KernelTable& table, const AttentionCall& call, int th
     if (S == 0) continue;
     for (std::int64_t head = 0; head < call.kv_heads; ++head) {
       if (S <= kFewQueries && S * group <= kChunkQueries && !call.weights) {
-        const std::int64_t chunks = (K + kChunkKeys - 1) / kChunkKeys;
-        joined_.push_back({b, head, chunks, partial});
-        for (std::int64_t i = 0; i < chunks; ++i) {
+        // Chunks of keys that some query sees; which they are decides about no bit.
+        const std::int64_t first = call.query_offset ? call.query_offset[b] : 0;
+        const std::int64_t begin = seen(call, K, first).begin / kChunkKeys;
+        const std::int64_t end = (seen(call, K, first + S - 1).end + kChunkKeys - 1) / kChunkKeys;
+        joined_.push_back({b, head, std::max<std::int64_t>(0, end - begin), partial});
+        for (std::int64_t i = begin; i < end; ++i) {
           tasks_.push_back({b, head, i * kChunkKeys, std::min(K, (i + 1) * kChunkKeys), partial});
           partial += S * group * (call.F + 2);
         }
       } else {
         most_keys_ = std::max(most_keys_, K);
-        const std::int64_t parts =
-            std::max<std::int64_t>(1, std::min(wanted, S / kPartQueries));
+        const std::int64_t parts = std::max<std::int64_t>(1, std::min(wanted, S / kPartQueries));
         for (std::int64_t i = 0; i < parts; ++i) {
           tasks_.push_back({b, head, S * i / parts, S * (i + 1) / parts, -1});
         }
@@ -168,18 +181,20 @@ void Attention::many_queries(const Task& task, Team::Member& member, Scratch& sc
   table_.pack_keys({head(call_.k, task), K, call_.E, call_.k.s, scratch.keys.data()});
   table_.pack_values({head(call_.v, task), K, call_.F, call_.v.s, scratch.values.data()});
   const double row_work = static_cast<double>(K) * (call_.E + call_.F);
-  const std::int64_t most = row_work * kRows <= kCallWork ? kRows : kRows / 4;
-  for (std::int64_t n = task.kv_head * group; n < (task.kv_head + 1) * group; ++n) {
-    for (std::int64_t begin = task.begin; begin < task.end; begin += most) {
-      Rows rows(*this, task.b);
-      for (std::int64_t i = begin; i < std::min(task.end, begin + most); ++i) rows.add(n, i);
-      AttentionArgs a = rows.args();
-      a.k = scratch.keys.data();
-      a.v = scratch.values.data();
-      table_.attention(a);
-      // What the task counts for is reported by the team; here it is only looked at the clock.
-      if (a.rows * row_work > kCallWork / 2 && !member.progress(a.rows * row_work)) return;
+  const std::int64_t most = row_work * kRows <= kCallWork ? kRows : kTileRows;
+  // The rows of a group's heads one after the other: they read the same keys and values.
+  const std::int64_t queries = task.end - task.begin, all = group * queries;
+  for (std::int64_t first = 0; first < all; first += most) {
+    Rows rows(*this, task.b);
+    for (std::int64_t r = first; r < std::min(all, first + most); ++r) {
+      rows.add(task.kv_head * group + r / queries, task.begin + r % queries);
     }
+    AttentionArgs a = rows.args();
+    a.k = scratch.keys.data();
+    a.v = scratch.values.data();
+    table_.attention(a);
+    // Reported by the team as well, after the task: the clock is looked at more often, no more.
+    if (!member.progress(a.rows * row_work)) return;
   }
 }
 
@@ -220,8 +235,10 @@ void attend(const KernelTable& table, const AttentionCall& call, Interrupt& inte
   for (std::int64_t b = 0; call.query_lengths && b < call.B; ++b) {
     for (std::int64_t n = 0; n < call.N; ++n) {
       for (std::int64_t i = call.query_lengths[b]; i < call.S; ++i) {
+        if (interrupt.stopped()) return;
         float* row = call.out.data + b * call.out.b + n * call.out.n + i * call.out.s;
         std::memset(row, 0, static_cast<std::size_t>(call.F) * sizeof(float));
+        interrupt.progress(static_cast<double>(call.F) * 16);
       }
     }
   }

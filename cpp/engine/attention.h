@@ -25,8 +25,10 @@ struct AttentionCall {
   std::int64_t B, N, kv_heads, S, K, E, F;
   HeadView<const float> q, k, v;
   HeadView<float> out;
-  const std::int64_t* starts;  // [B] rows before each sequence's first, instead of strides b; or null
-  HeadView<const std::uint8_t> mask;  // bools, or floats as bytes; strides in bytes; data null: none
+  const std::int64_t*
+      starts;  // [B] rows before each sequence's first, instead of strides b; or null
+  HeadView<const std::uint8_t>
+      mask;  // bools, or floats as bytes; strides in bytes; data null: none
   bool mask_adds;
   const std::int64_t *query_lengths, *key_lengths;  // [B], or null
   const std::int64_t* query_offset;                 // [B], or null

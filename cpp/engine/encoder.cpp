@@ -7,19 +7,22 @@
 namespace weft {
 namespace {
 
-// Tokens that go through the layers together, at least: enough that the weights, read once for
-// them, cost little (42 MB of them from memory are 1.5 ms, 512 tokens of MiniLM 90 ms).
-constexpr std::int64_t kGroupTokens = 512;
+// Tokens that go through a layer together: a group is full when it has so many. Its activations
+// stay in L2, and the weights of a layer, read once for each group, in L3.
+constexpr std::int64_t kGroupTokens = 128;
+// Of a longer sequence, so many go through the feed-forward products together.
+constexpr std::int64_t kForwardTokens = 192;
 constexpr std::int64_t kNormRows = 16;  // of a task
 
 }  // namespace
 
-// Of a group of sequences. Row pointers begin with the first row of each buffer.
+// Of one group at a time, but for `x`.
 struct Encoder::Buffers {
   Buffer projected;         // [tokens, 3 * H]: q, k, v
   Buffer attended, summed;  // [tokens, H]
   Buffer forward;           // [tokens, F]
-  std::vector<float*> x, projected_rows, attended_rows, summed_rows, forward_rows;
+  std::vector<float*> projected_rows, attended_rows, summed_rows, forward_rows;
+  std::vector<float*> x;  // the rows of all groups
   std::vector<Attention::Scratch> scratch;
 
   static void list(std::vector<float*>& rows, float* data, std::int64_t count, std::int64_t size) {
@@ -27,14 +30,15 @@ struct Encoder::Buffers {
     for (std::int64_t i = 0; i < count; ++i) rows[i] = data + i * size;
   }
   void reserve(std::int64_t tokens, std::int64_t H, std::int64_t F) {
-    const auto grow = [&](Buffer& buffer, std::vector<float*>& rows, std::int64_t size) {
-      if (buffer.size() < tokens * size) buffer = Buffer::uninitialized(tokens * size);
-      list(rows, buffer.data(), tokens, size);
+    const auto grow = [](Buffer& buffer, std::vector<float*>& rows, std::int64_t count,
+                         std::int64_t size) {
+      if (buffer.size() < count * size) buffer = Buffer::uninitialized(count * size);
+      list(rows, buffer.data(), count, size);
     };
-    grow(projected, projected_rows, 3 * H);
-    grow(attended, attended_rows, H);
-    grow(summed, summed_rows, H);
-    grow(forward, forward_rows, F);
+    grow(projected, projected_rows, tokens, 3 * H);
+    grow(attended, attended_rows, tokens, H);
+    grow(summed, summed_rows, tokens, H);
+    grow(forward, forward_rows, std::min(tokens, kForwardTokens), F);
   }
   std::int64_t bytes() const {
     std::int64_t floats = projected.size() + attended.size() + summed.size() + forward.size();
@@ -43,12 +47,11 @@ struct Encoder::Buffers {
   }
 };
 
-// A group on its way through the layers; its hidden state lies in the call's output.
+// Some sequences; their hidden states lie in the call's output.
 struct Encoder::Group {
   std::int64_t tokens;
-  float* x;
-  Buffers& buffers;
-  Attention& attention;
+  float* const* x;  // [tokens] rows of H
+  Attention attention;
 };
 
 Encoder::Encoder(const KernelTable& table, const EncoderShape& shape)
@@ -102,88 +105,110 @@ bool Encoder::norm(Team::Member& member, const Norm& norm, std::int64_t rows, co
   });
 }
 
-bool Encoder::run_layer(Team::Member& member, const Layer& l, const Group& g) const {
-  Buffers& b = g.buffers;
+bool Encoder::copy(Team::Member& member, const Group& group, const EncoderCall& call) const {
+  const std::int64_t H = shape_.hidden, tasks = (group.tokens + kNormRows - 1) / kNormRows;
+  return member.share(tasks, static_cast<double>(kNormRows) * H, [&](std::int64_t task) {
+    const std::int64_t first = task * kNormRows;
+    const std::int64_t floats = std::min(kNormRows, group.tokens - first) * H;
+    float* to = group.x[first];
+    std::memcpy(to, call.x + (to - call.out), static_cast<std::size_t>(floats) * sizeof(float));
+  });
+}
+
+bool Encoder::run_layer(Team::Member& member, const Layer& l, Group& g, Buffers& b) const {
   const std::int64_t n = g.tokens;
-  const auto product = [&](const Linear& linear, const std::vector<float*>& x,
-                           const std::vector<float*>& out, const Activation* f,
-                           const std::vector<float*>* residual) {
-    return linear.run(member,
-                      {n, x.data(), out.data(), f, residual ? residual->data() : nullptr});
-  };
-  const Activation* f = &shape_.activation;
-  const auto attend = [&] { return g.attention.run(member, b.scratch[member.index()]); };
-  if (shape_.norm_first) {
-    return norm(member, l.norm1, n, g.x, b.summed.data()) &&
-           product(l.in, b.summed_rows, b.projected_rows, nullptr, nullptr) && attend() &&
-           product(l.out, b.attended_rows, b.x, nullptr, &b.x) &&
-           norm(member, l.norm2, n, g.x, b.summed.data()) &&
-           product(l.linear1, b.summed_rows, b.forward_rows, f, nullptr) &&
-           product(l.linear2, b.forward_rows, b.x, nullptr, &b.x);
+  float *const *projected = b.projected_rows.data(), *const *attended = b.attended_rows.data(),
+               *const *summed = b.summed_rows.data();
+  const bool first = shape_.norm_first;
+  if (first && !norm(member, l.norm1, n, g.x[0], summed[0])) return false;
+  if (!l.in.run(member, {n, first ? summed : g.x, projected, nullptr, nullptr})) return false;
+  if (!g.attention.run(member, b.scratch[member.index()])) return false;
+  if (!l.out.run(member, {n, attended, first ? g.x : summed, nullptr, g.x})) return false;
+  if (!norm(member, first ? l.norm2 : l.norm1, n, first ? g.x[0] : summed[0],
+            first ? summed[0] : g.x[0])) {
+    return false;
   }
-  return product(l.in, b.x, b.projected_rows, nullptr, nullptr) && attend() &&
-         product(l.out, b.attended_rows, b.summed_rows, nullptr, &b.x) &&
-         norm(member, l.norm1, n, b.summed.data(), g.x) &&
-         product(l.linear1, b.x, b.forward_rows, f, nullptr) &&
-         product(l.linear2, b.forward_rows, b.summed_rows, nullptr, &b.x) &&
-         norm(member, l.norm2, n, b.summed.data(), g.x);
+  // Now the input of the feed-forward products is in `summed` with the norms first, else in x; the
+  // sum with the residual x goes to the other one, which is x itself with the norms first.
+  for (std::int64_t at = 0; at < n; at += kForwardTokens) {
+    const std::int64_t count = std::min(kForwardTokens, n - at);
+    float* const* forward = b.forward_rows.data();
+    if (!l.linear1.run(
+            member, {count, (first ? summed : g.x) + at, forward, &shape_.activation, nullptr}) ||
+        !l.linear2.run(member, {count, forward, (first ? g.x : summed) + at, nullptr, g.x + at})) {
+      return false;
+    }
+  }
+  return first || norm(member, l.norm2, n, summed[0], g.x[0]);
 }
 
 void Encoder::run(const EncoderCall& call, Interrupt& interrupt) const {
   constexpr std::int64_t kKeep = 32 << 20;  // bytes
   const std::int64_t H = shape_.hidden, F = shape_.feed_forward, N = shape_.heads, E = H / N;
+  const std::int64_t M = call.offsets[call.B];
+  if (M == 0 || call.first == call.last) return;
   std::unique_ptr<Buffers> buffers(spare_.exchange(nullptr, std::memory_order_acquire));
   if (!buffers) buffers = std::make_unique<Buffers>();
-  for (std::int64_t begin = 0, end; begin < call.B && !interrupt.stopped(); begin = end) {
-    const std::int64_t start = call.offsets[begin];
-    for (end = begin + 1; end < call.B && call.offsets[end] - start < kGroupTokens;) ++end;
-    const std::int64_t tokens = call.offsets[end] - start, B = end - begin;
-    if (tokens == 0) continue;
-    std::vector<std::int64_t> starts(B), lengths(B);
-    for (std::int64_t i = 0; i < B; ++i) {
-      starts[i] = call.offsets[begin + i] - start;
-      lengths[i] = call.offsets[begin + i + 1] - call.offsets[begin + i];
-    }
-    float* x = call.out + start * H;
-    std::memcpy(x, call.x + start * H, static_cast<std::size_t>(tokens * H) * sizeof(float));
-    buffers->reserve(tokens, H, F);
-    Buffers::list(buffers->x, x, tokens, H);
+  Buffers::list(buffers->x, call.out, M, H);
 
-    AttentionCall a{};
-    a.B = B;
-    a.N = a.kv_heads = N;
-    a.S = a.K = call.S;
-    a.E = a.F = E;
-    const float* projected = buffers->projected.data();
-    a.q = {projected, 0, E, 3 * H};
-    a.k = {projected + H, 0, E, 3 * H};
-    a.v = {projected + 2 * H, 0, E, 3 * H};
-    a.out = {buffers->attended.data(), 0, E, H};
-    a.starts = starts.data();
+  std::int64_t most = 0;  // tokens of a group
+  double work = 0;
+  std::vector<std::int64_t> bounds{0};  // sequences
+  for (std::int64_t b = 0, first = 0; b < call.B; ++b) {
+    const std::int64_t tokens = call.offsets[b + 1] - call.offsets[first];
+    const double length = static_cast<double>(call.offsets[b + 1] - call.offsets[b]);
+    work += length * (4.0 * H * H + 2.0 * H * F) + 2.0 * length * length * H;
+    if (tokens < kGroupTokens && b + 1 < call.B) continue;
+    most = std::max(most, tokens);
+    bounds.push_back(first = b + 1);
+  }
+  buffers->reserve(most, H, F);
+
+  AttentionCall a{};
+  a.N = a.kv_heads = N;
+  a.S = a.K = call.S;
+  a.E = a.F = E;
+  const float* projected = buffers->projected.data();
+  a.q = {projected, 0, E, 3 * H};
+  a.k = {projected + H, 0, E, 3 * H};
+  a.v = {projected + 2 * H, 0, E, 3 * H};
+  a.out = {buffers->attended.data(), 0, E, H};
+  a.mask_adds = call.mask_adds;
+  a.causal = call.causal;
+  a.left = a.right = -1;
+  a.scale = 1.0f / std::sqrt(static_cast<float>(E));
+
+  Team team(work * static_cast<double>(call.last - call.first), interrupt);
+  if (static_cast<int>(buffers->scratch.size()) < team.size()) buffers->scratch.resize(team.size());
+  std::vector<std::int64_t> starts(call.B), lengths(call.B);
+  std::vector<Group> groups;
+  groups.reserve(bounds.size());
+  for (std::size_t i = 0; i + 1 < bounds.size(); ++i) {
+    const std::int64_t begin = bounds[i], end = bounds[i + 1], start = call.offsets[begin];
+    for (std::int64_t b = begin; b < end; ++b) {
+      starts[b] = call.offsets[b] - start;
+      lengths[b] = call.offsets[b + 1] - call.offsets[b];
+    }
+    a.B = end - begin;
+    a.starts = starts.data() + begin;
+    a.query_lengths = a.key_lengths = lengths.data() + begin;
     a.mask = call.mask;
     if (a.mask.data) a.mask.data += begin * a.mask.b;
-    a.mask_adds = call.mask_adds;
-    a.query_lengths = a.key_lengths = lengths.data();
-    a.causal = call.causal;
-    a.left = a.right = -1;
-    a.scale = 1.0f / std::sqrt(static_cast<float>(E));
     if (call.weights) a.weights = call.weights + begin * N * call.S * call.S;
-
-    const double weights = 4.0 * H * H + 2.0 * H * F;
-    const double layers = static_cast<double>(call.last - call.first);
-    Team team(layers * (weights * tokens + Attention::work(a)), interrupt);
-    Attention attention(*table_, a, team.size());
-    if (static_cast<int>(buffers->scratch.size()) < team.size()) {
-      buffers->scratch.resize(team.size());
-    }
-    for (int i = 0; i < team.size(); ++i) attention.reserve(buffers->scratch[i]);
-    const Group group{tokens, x, *buffers, attention};
-    team.run([&](Team::Member& member) {
-      for (std::int64_t i = call.first; i < call.last; ++i) {
-        if (!run_layer(member, layers_[i], group)) return;
-      }
-    });
+    const std::int64_t tokens = call.offsets[end] - start;
+    if (tokens == 0) continue;
+    groups.push_back({tokens, buffers->x.data() + start, Attention(*table_, a, team.size())});
+    for (int t = 0; t < team.size(); ++t) groups.back().attention.reserve(buffers->scratch[t]);
   }
+  // The hidden states enter in pieces, as the groups are taken up, to be seen by Ctrl-C.
+  team.run([&](Team::Member& member) {
+    for (std::int64_t i = call.first; i < call.last; ++i) {
+      for (Group& group : groups) {
+        if (i == call.first && !copy(member, group, call)) return;
+        if (!run_layer(member, layers_[i], group, *buffers)) return;
+      }
+    }
+  });
   if (buffers->bytes() <= kKeep) {
     buffers.reset(spare_.exchange(buffers.release(), std::memory_order_acq_rel));
   }

@@ -1,7 +1,7 @@
 // The layers of a transformer encoder over a ragged batch (Vaswani et al., arXiv:1706.03762).
 //
-// The tokens of all sequences lie one after the other; nothing is padded. Sequences go through all
-// layers in groups whose activations stay in the cache, each layer in phases that the threads share:
+// The tokens of all sequences lie one after the other; nothing is padded. Sequences go through a
+// layer in groups whose activations stay in the cache, in phases that the threads share:
 //
 //     q, k, v = x W_in + b_in;  a = attention;  x = norm1(x + a W_out + b_out)
 //     x = norm2(x + f(x W_1 + b_1) W_2 + b_2)
@@ -75,7 +75,8 @@ class Encoder {
   Norm make_norm(const float* weight, const float* bias) const;
   bool norm(Team::Member& member, const Norm& norm, std::int64_t rows, const float* from,
             float* to) const;
-  bool run_layer(Team::Member& member, const Layer& layer, const Group& group) const;
+  bool copy(Team::Member& member, const Group& group, const EncoderCall& call) const;
+  bool run_layer(Team::Member& member, const Layer& layer, Group& group, Buffers& buffers) const;
 
   const KernelTable* table_;
   EncoderShape shape_;

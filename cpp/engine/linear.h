@@ -9,7 +9,7 @@
 
 namespace weft {
 
-// The rows of a product. A row of `residual` may be the row of `out`.
+// The rows of a product. Without `f`, a row of `residual` may be the row of `out`.
 struct ProductRows {
   std::int64_t count;
   const float* const* x;

@@ -8,48 +8,54 @@
 namespace weft::WEFT_ISA {
 namespace {
 
-// Not inlined: a cell calls it up to five times per vector, and the usual cell never does.
-__attribute__((noinline)) Vec activate(const Activation& a, Vec x) {
+// Calls use(f) with the function that `a` names, as one of Vec.
+template <class Use>
+WEFT_INLINE auto with_function(const Activation& a, Use use) {
   const Vec zero{}, one = broadcast(1.0f), alpha = broadcast(a.alpha), beta = broadcast(a.beta);
   switch (a.function) {
-    case Function::linear:
-      return x;
     case Function::tanh:
-      return tanh(x);
+      return use([](Vec x) { return tanh(x); });
     case Function::sigmoid:
-      return sigmoid(x);
+      return use([](Vec x) { return sigmoid(x); });
     case Function::relu:
-      return max(zero, x);
+      return use([=](Vec x) { return max(zero, x); });
     case Function::hard_sigmoid:
-      return clamp(zero, one, fma(alpha, x, beta));
+      return use([=](Vec x) { return clamp(zero, one, fma(alpha, x, beta)); });
     case Function::softsign:
-      return x / (one + abs(x));
+      return use([=](Vec x) { return x / (one + abs(x)); });
     case Function::softplus:
-      return softplus(x);
+      return use([](Vec x) { return softplus(x); });
     case Function::elu:
-      return x >= zero ? x : alpha * expm1(x);
+      return use([=](Vec x) { return x >= zero ? x : alpha * expm1(x); });
     case Function::leaky_relu:
-      return x >= zero ? x : alpha * x;
+      return use([=](Vec x) { return x >= zero ? x : alpha * x; });
     case Function::affine:
-      return fma(alpha, x, beta);
+      return use([=](Vec x) { return fma(alpha, x, beta); });
     case Function::thresholded_relu:
-      return x <= alpha ? zero : x;
+      return use([=](Vec x) { return x <= alpha ? zero : x; });
     case Function::scaled_tanh:
-      return alpha * tanh(beta * x);
+      return use([=](Vec x) { return alpha * tanh(beta * x); });
     case Function::exp:
-      return exp(x);
+      return use([](Vec x) { return exp(x); });
     case Function::log1p:
-      return log1p_unit(x);
+      return use([](Vec x) { return log1p_unit(x); });
     case Function::erf:
-      return erf(x);
+      return use([](Vec x) { return erf(x); });
     case Function::gelu:
-      return gelu(x);
+      return use([](Vec x) { return gelu(x); });
     case Function::gelu_tanh:
-      return gelu_tanh(x);
+      return use([](Vec x) { return gelu_tanh(x); });
     case Function::silu:
-      return silu(x);
+      return use([](Vec x) { return silu(x); });
+    case Function::linear:
+      break;
   }
-  return x;
+  return use([](Vec x) { return x; });
+}
+
+// Not inlined: a cell calls it up to five times per vector, and the usual cell never does.
+__attribute__((noinline)) Vec activate(const Activation& a, Vec x) {
+  return with_function(a, [&](auto f) { return f(x); });
 }
 
 // max with the NaN second keeps it: a NaN pre-activation stays one.
@@ -58,9 +64,14 @@ WEFT_INLINE Vec clip(float limit, Vec x) {
 }
 
 void apply(Activation a, const float* x, float* y, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; i += kLanes) {
-    store_up_to(y + i, activate(a, load_up_to(x + i, n - i)), n - i);
-  }
+  with_function(a, [&](auto f) {
+    std::int64_t i = 0;
+    for (; i + kLanes <= n; i += kLanes) store(y + i, f(load(x + i)));
+    if (i < n) {
+      const int left = static_cast<int>(n - i);
+      store_partial(y + i, f(load_partial(x + i, left)), left);
+    }
+  });
 }
 
 }  // namespace

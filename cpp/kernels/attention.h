@@ -23,6 +23,11 @@ constexpr std::int64_t kPanelKeys = kAttentionVectors * kLanes;
 
 WEFT_INLINE std::int64_t up_to_lanes(std::int64_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
 
+// A row that is about to be used. The rows of a head may be far apart, where no hardware looks.
+WEFT_INLINE void fetch(const float* row, std::int64_t size) {
+  for (std::int64_t i = 0; i < size; i += kLine) __builtin_prefetch(row + i);
+}
+
 void pack_keys(const PackArgs& a) {
   for (std::int64_t first = 0; first < a.rows; first += kPanelKeys) {
     const std::int64_t keys = a.rows - first < kPanelKeys ? a.rows - first : kPanelKeys;
@@ -31,6 +36,9 @@ void pack_keys(const PackArgs& a) {
     for (std::int64_t v = 0; v < width; v += kLanes) {
       const float* from = a.from + (first + v) * a.stride;
       const std::int64_t left = keys - v;
+      for (std::int64_t i = kLanes; i < 2 * kLanes && v + i < keys; ++i) {
+        fetch(from + i * a.stride, a.size);
+      }
       for (std::int64_t k = 0; k < a.size; k += kLanes) {
         Vec rows[kLanes];
 #pragma GCC unroll 16
@@ -58,7 +66,9 @@ void pack_values(const PackArgs& a) {
     float* to = a.to + first * a.rows;
     for (std::int64_t row = 0; row < a.rows; ++row, to += width) {
       const float* from = a.from + row * a.stride + first;
-      for (std::int64_t i = 0; i < width; i += kLanes) store(to + i, load_up_to(from + i, left - i));
+      if (row + 4 < a.rows) fetch(from + 4 * a.stride, left < kPanelKeys ? left : kPanelKeys);
+      for (std::int64_t i = 0; i < width; i += kLanes)
+        store(to + i, load_up_to(from + i, left - i));
     }
   }
 }
@@ -81,13 +91,21 @@ struct QueryBlock {
 // Scores of R queries and the keys [begin, end) of a block, both multiples of a vector but for the
 // last panel of all: begin at a panel, end at a vector.
 template <int R>
-WEFT_INLINE void scores(const AttentionArgs& a, std::int64_t row, std::int64_t first_key,
-                        std::int64_t begin, std::int64_t end, float (*to)[kKeyBlock]) {
+__attribute__((noinline)) void scores(const AttentionArgs& a, std::int64_t row,
+                                      std::int64_t first_key, std::int64_t begin, std::int64_t end,
+                                      float (*to)[kKeyBlock]) {
   const auto panel = [&](auto vectors, std::int64_t at) {
     constexpr int V = decltype(vectors)::value;
     Vec acc[R][V] = {};
-    accumulate<R, 1, V, V, V - 1>(acc, a.q + row, a.key_size,
-                                  a.k + (first_key + at) * a.key_size, 0);
+    const float* keys = a.k + (first_key + at) * a.key_size;
+    if (a.key_size <= kSumBlock) {  // one block: the sums need not leave their registers
+      const float* q[R];
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) q[r] = a.q[row + r];
+      multiply<R, 1, V>(acc, q, a.key_size, keys, 0, Nothing{});
+    } else {
+      accumulate<R, 1, V, V, V - 1>(acc, a.q + row, a.key_size, keys, 0);
+    }
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
@@ -112,29 +130,33 @@ WEFT_INLINE void scores(const AttentionArgs& a, std::int64_t row, std::int64_t f
   }
 }
 
-// sums[r] = sums[r] * factor[r] + weights[r] V over the keys [begin, end) of a block.
+// sums[r] = sums[r] * factor[r] + weights[r] V over the keys [begin, end) of a block, in pieces that
+// begin at multiples of kSumBlock, whichever keys the other queries see. The product with the factor
+// is rounded by itself, so that a piece of zero weights changes nothing.
 template <int R, int V>
-WEFT_INLINE void add_values(const QueryBlock& b, const float (*weights)[kKeyBlock],
-                            const float* factor, std::int64_t begin, std::int64_t end,
-                            const float* values, float* sums) {
-  Vec acc[R][V] = {};
-  // In pieces that begin at multiples of kSumBlock, whichever keys the other queries see.
-  for (std::int64_t i = begin; i < end;) {
+__attribute__((noinline)) void add_values(const QueryBlock& b, const float (*weights)[kKeyBlock],
+                                          const float* factor, std::int64_t begin, std::int64_t end,
+                                          const float* values, float* sums) {
+  bool first = true;
+  for (std::int64_t i = begin; i < end; first = false) {
     const std::int64_t next = i - i % kSumBlock + kSumBlock;
     const std::int64_t stop = next < end ? next : end;
     const float* rows[R];
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) rows[r] = weights[r] + i;
-    accumulate<R, 1, V, V, V - 1>(acc, rows, stop - i, values + (b.first_key + i) * V * kLanes, 0);
-    i = stop;
-  }
+    Vec sum[R][V] = {};
+    multiply<R, 1, V>(sum, rows, stop - i, values + (b.first_key + i) * V * kLanes, 0, Nothing{});
 #pragma GCC unroll 8
-  for (int r = 0; r < R; ++r) {
+    for (int r = 0; r < R; ++r) {
+      const Vec scale = broadcast(first ? factor[r] : 1.0f);
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) {
-      float* sum = sums + r * b.width + v * kLanes;
-      store(sum, fma(load(sum), broadcast(factor[r]), acc[r][v]));
+      for (int v = 0; v < V; ++v) {
+        float* to = sums + r * b.width + v * kLanes;
+        const Vec before = load(to) * scale;
+        store(to, before + sum[r][v]);
+      }
     }
+    i = stop;
   }
 }
 
@@ -142,9 +164,9 @@ WEFT_INLINE void add_values(const QueryBlock& b, const float (*weights)[kKeyBloc
 template <int R>
 struct TileScores {
   float s[R][kKeyBlock];
-  std::int64_t low[R], high[R];            // the keys that a row sees, as columns
+  std::int64_t low[R], high[R];                  // the keys that a row sees, as columns
   std::int64_t lowest = kKeyBlock, highest = 0;  // over all rows
-  std::int64_t begin, end;                 // the columns computed, whole vectors
+  std::int64_t begin, end;                       // the columns computed, whole vectors
 
   // False where no row sees any key of the block.
   WEFT_INLINE bool fill(const QueryBlock& b, std::int64_t row, bool changed) {
@@ -180,10 +202,7 @@ struct AttentionTile {
     TileScores<R> t;
     if (!t.fill(b, b.first_row + local, changed)) return;
     float factor[R];
-    for (int r = 0; r < R; ++r) {
-      factor[r] = soften(t.s[r], t.begin, t.end, scale, b.maximum[local + r],
-                         b.total + (local + r) * kLanes);
-    }
+    soften<R>(t.s, t.begin, t.end, scale, b.maximum + local, b.total + local * kLanes, factor);
     float* sums = b.sums + local * b.width;
     const float* values = a.v;
     std::int64_t left = b.width;
@@ -218,7 +237,7 @@ struct WeightsTile {
       if (total == 0.0f) continue;
       float* out = a.weights[b.first_row + local + r] + b.first_key;
       for (std::int64_t i = t.begin; i < t.high[r]; i += kLanes) {
-        const Vec p = exp2_falling(fma(load(t.s[r] + i), broadcast(scale), broadcast(-maximum)));
+        const Vec p = exp2_falling((load(t.s[r] + i) - broadcast(maximum)) * broadcast(scale));
         store_up_to(out + i, p / broadcast(total), b.keys - i);
       }
     }
@@ -241,6 +260,8 @@ void attention(const AttentionArgs& a) {
     std::int64_t begin = a.keys, end = 0;
     for (std::int64_t r = 0; r < b.rows; ++r) {
       const std::int64_t row = b.first_row + r;
+      fetch(a.q[row], a.key_size);
+      fetch(a.out[row], a.value_size);
       begin = a.begin[row] < begin ? a.begin[row] : begin;
       end = a.end[row] > end ? a.end[row] : end;
       b.maximum[r] = kLowest;

@@ -53,7 +53,6 @@ void attention_chunk(const AttentionArgs& a) {
       }
     }
   }
-  const bool changed = changes(a);
   const std::int64_t padded = (keys + kLanes - 1) / kLanes * kLanes;
   for (std::int64_t row = 0; row < a.rows; ++row) {
     float* partial = a.partial + row * (F + 2);
@@ -64,11 +63,10 @@ void attention_chunk(const AttentionArgs& a) {
     for (std::int64_t j = keys; j < padded; ++j) s[row][j] = 0;
     float maximum = kLowest, total[kLanes] = {};
     if (low < high) {
-      if (changed) change(a, row, s[row], a.first, 0, padded);
+      change(a, row, s[row], a.first, 0, padded);
       hide(s[row], 0, padded, low, high);
-      soften(s[row], 0, padded, exponent_scale(a, changed), maximum, total);
-    } else {
-      for (std::int64_t i = 0; i < padded; i += kLanes) store(s[row] + i, Vec{});
+      float factor;
+      soften<1>(s + row, 0, padded, kLog2e, &maximum, total, &factor);
     }
     partial[F] = sum_lanes(load(total));
     partial[F + 1] = maximum;
@@ -76,15 +74,20 @@ void attention_chunk(const AttentionArgs& a) {
   for (std::int64_t at = 0; at < keys; at += kChunkBlock) {
     const std::int64_t count = keys - at < kChunkBlock ? keys - at : kChunkBlock;
     for (std::int64_t row = 0; row < a.rows; ++row) {
-      const float* v = a.v + (a.first + at) * a.v_stride;
+      // Only the keys that the row sees: zero times the NaN of another would be NaN.
+      const std::int64_t low = a.begin[row] - a.first, high = a.end[row] - a.first;
+      const std::int64_t from = low > at ? low : at, to = high < at + count ? high : at + count;
+      if (from >= to) continue;
+      const float* v = a.v + (a.first + from) * a.v_stride;
+      const float* weights = s[row] + from;
       float* sums = a.partial + row * (F + 2);
       std::int64_t i = 0;
       for (; i + 8 * kLanes <= F; i += 8 * kLanes)
-        add_values<8>(s[row] + at, v + i, a.v_stride, count, 8 * kLanes, sums + i);
+        add_values<8>(weights, v + i, a.v_stride, to - from, 8 * kLanes, sums + i);
       for (; i + 2 * kLanes <= F; i += 2 * kLanes)
-        add_values<2>(s[row] + at, v + i, a.v_stride, count, 2 * kLanes, sums + i);
+        add_values<2>(weights, v + i, a.v_stride, to - from, 2 * kLanes, sums + i);
       for (; i < F; i += kLanes)
-        add_values<1>(s[row] + at, v + i, a.v_stride, count, F - i, sums + i);
+        add_values<1>(weights, v + i, a.v_stride, to - from, F - i, sums + i);
     }
   }
 }
@@ -102,7 +105,7 @@ void attention_join(const JoinArgs& a) {
     for (std::int64_t i = 0; i < F; ++i) out[i] = 0;
     for (std::int64_t chunk = 0; chunk < a.chunks; ++chunk) {
       const float* partial = a.partial + (chunk * a.rows + row) * size;
-      const Vec factor = exp2_falling(broadcast(partial[F + 1] - from));
+      const Vec factor = exp2_falling(broadcast((partial[F + 1] - from) * kLog2e));
       total = total + partial[F] * factor[0];
       for (std::int64_t i = 0; i < F; i += kLanes) {
         const Vec sum = fma(load_up_to(partial + i, F - i), factor, load_up_to(out + i, F - i));

@@ -41,33 +41,59 @@ WEFT_INLINE Vec load_weights(const float* w) { return load(w); }
 // 1 % of the time. The blocks depend on k alone, like everything that decides about bits.
 constexpr std::int64_t kSumBlock = 128;
 
-// acc[r][p * S + slot(v)] += x[r][k] * w[p][k][v] for all k < K. Slot v is v, but Last for the last
-// vector: GRU keeps the candidate's input part (slot 2) and state part (slot 3) apart.
-template <int R, int P, int V, int S, int Last, class Weight>
-WEFT_INLINE void accumulate(Vec (&acc)[R][P * S], const float* const* rows, std::int64_t K,
-                            const Weight* w, std::int64_t panel_stride) {
-  const float* x[R];
-#pragma GCC unroll 8
-  for (int r = 0; r < R; ++r) x[r] = rows[r];
-  for (std::int64_t k = 0; k < K;) {
-    const std::int64_t end = K - k < kSumBlock ? K : k + kSumBlock;
-    Vec sum[R][P * V] = {};
-    for (; k < end; ++k) {
+constexpr int kLine = 16;  // floats of a cache line
+
+// What a product needs next, fetched into L2 meanwhile: two lines in every step.
+struct Ahead {
+  const float* at;
+  std::int64_t step;  // floats
+
+  WEFT_INLINE void fetch() {
+    __builtin_prefetch(at, 0, 2);
+    __builtin_prefetch(at + kLine, 0, 2);
+    at += step;
+  }
+};
+struct Nothing {
+  WEFT_INLINE void fetch() {}
+};
+
+// sum[r][p * V + v] += x[r][k] * w[p][k][v] for k in [0, K), in registers.
+template <int R, int P, int V, class Weight, class Next>
+WEFT_INLINE void multiply(Vec (&sum)[R][P * V], const float* const (&x)[R], std::int64_t K,
+                          const Weight* w, std::int64_t panel_stride, Next&& next) {
+  for (std::int64_t k = 0; k < K; ++k) {
+    next.fetch();
 #pragma GCC unroll 2
-      for (int p = 0; p < P; ++p) {
+    for (int p = 0; p < P; ++p) {
 #pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) {
-          // No software prefetch: on Zen 4 it takes a fifth of the L3 bandwidth that the hardware's
-          // own prefetcher reaches (75 instead of 93 GB/s).
-          const Vec weight = load_weights(w + p * panel_stride + v * kLanes);
+      for (int v = 0; v < V; ++v) {
+        const Vec weight = load_weights(w + p * panel_stride + v * kLanes);
 #pragma GCC unroll 8
-          for (int r = 0; r < R; ++r) {
-            sum[r][p * V + v] = fma(broadcast(x[r][k]), weight, sum[r][p * V + v]);
-          }
+        for (int r = 0; r < R; ++r) {
+          sum[r][p * V + v] = fma(broadcast(x[r][k]), weight, sum[r][p * V + v]);
         }
       }
-      w += V * kLanes;
     }
+    w += V * kLanes;
+  }
+}
+
+// acc[r][p * S + slot(v)] += x[r][k] * w[p][k][v] for all k < K. Slot v is v, but Last for the last
+// vector: GRU keeps the candidate's input part (slot 2) and state part (slot 3) apart.
+//
+// No `next` where a panel serves one tile only, as in a step: on Zen 4 a software prefetch takes a
+// fifth of the L3 bandwidth that the hardware's own prefetcher reaches (75 instead of 93 GB/s).
+template <int R, int P, int V, int S, int Last, class Weight, class Next = Nothing>
+WEFT_INLINE void accumulate(Vec (&acc)[R][P * S], const float* const* rows, std::int64_t K,
+                            const Weight* w, std::int64_t panel_stride, Next next = {}) {
+  for (std::int64_t k = 0; k < K; k += kSumBlock) {
+    const float* x[R];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) x[r] = rows[r] + k;
+    Vec sum[R][P * V] = {};
+    multiply<R, P, V>(sum, x, K - k < kSumBlock ? K - k : kSumBlock, w + k * V * kLanes,
+                      panel_stride, next);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 2

@@ -11,6 +11,22 @@
 namespace weft::WEFT_ISA {
 namespace {
 
+// out = f(out) + residual over a tile that was just stored, and is in L1: the constants of f would
+// not fit into registers beside the sums.
+__attribute__((noinline)) void activate_tile(const LinearArgs& a, std::int64_t row, int rows,
+                                             std::int64_t column, std::int64_t columns) {
+  const std::int64_t left = a.columns - column, n = columns < left ? columns : left;
+  for (int r = 0; r < rows; ++r) {
+    float* out = a.out[row + r] + a.out_offset + column;
+    apply(*a.f, out, out, n);
+    if (!a.residual) continue;
+    const float* residual = a.residual[row + r] + column;
+    for (std::int64_t i = 0; i < n; i += kLanes) {
+      store_up_to(out + i, load_up_to(out + i, n - i) + load_up_to(residual + i, n - i), n - i);
+    }
+  }
+}
+
 template <int V>
 struct LinearTile {
   template <int R, int P>
@@ -25,8 +41,16 @@ struct LinearTile {
         for (int r = 0; r < R; ++r) acc[r][i] = bias;
       }
     }
-    accumulate<R, P, V, V, V - 1>(acc, a.x + row, a.k, a.weights + panel * a.panel_stride,
-                                  a.panel_stride);
+    const float* weights = a.weights + panel * a.panel_stride;
+    if (R > 1 && a.rows > kMaxRows && (panel + 1) * width < a.columns) {
+      // The tiles of a panel fetch the next one together, a part each.
+      const std::int64_t tiles = (a.rows + kMaxRows - 1) / kMaxRows;
+      const Ahead next{weights + a.panel_stride + row * tiles / a.rows * (a.panel_stride / tiles),
+                       V * kLanes / tiles};
+      accumulate<R, P, V, V, V - 1>(acc, a.x + row, a.k, weights, a.panel_stride, next);
+    } else {
+      accumulate<R, P, V, V, V - 1>(acc, a.x + row, a.k, weights, a.panel_stride);
+    }
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
       float* out = a.out[row + r] + a.out_offset;
@@ -34,11 +58,12 @@ struct LinearTile {
       for (int i = 0; i < P * V; ++i) {
         const std::int64_t column = panel * width + i * kLanes, left = a.columns - column;
         Vec y = acc[r][i];
-        if (a.f) y = activate(*a.f, y);
-        if (a.residual) y = y + load_up_to(a.residual[row + r] + column, left);
+        // A residual with a function before it comes after the function.
+        if (a.residual && !a.f) y = y + load_up_to(a.residual[row + r] + column, left);
         store_up_to(out + column, y, left);
       }
     }
+    if (a.f) activate_tile(a, row, R, panel * width, P * V * kLanes);
   }
 };
 

@@ -38,9 +38,8 @@ void layer_norm(const RowArgs& a) {
     }
     if (i < N) {
       const Vec inside = load_partial(x + i, static_cast<int>(N - i));
-      const Vec d = lane_numbers() < static_cast<std::uint32_t>(N - i)
-                        ? inside - broadcast(mean)
-                        : Vec{};
+      const Vec d =
+          lane_numbers() < static_cast<std::uint32_t>(N - i) ? inside - broadcast(mean) : Vec{};
       squares = fma(d, d, squares);
     }
     const float scale = 1.0f / __builtin_sqrtf(sum_lanes(squares) / n + a.eps);
@@ -65,11 +64,12 @@ void softmax(const RowArgs& a) {
     for (; i + kLanes <= N; i += kLanes) most = max(most, load(x + i));
     float top = max_lanes(most);
     for (; i < N; ++i) top = x[i] > top ? x[i] : top;
-    // All at -infinity: e^-infinity without the difference, which would be NaN.
-    const float from = top == -__builtin_inff() ? 0.0f : top * kLog2e;
+    // All at -infinity: e^-infinity without the difference, which would be NaN. The difference comes
+    // before the factor, which would take the largest numbers to infinity.
+    const Vec from = broadcast(top == -__builtin_inff() ? 0.0f : top);
     Vec sum{};
     for (i = 0; i < N; i += kLanes) {
-      Vec p = exp2_falling(fma(load_up_to(x + i, N - i), broadcast(kLog2e), broadcast(-from)));
+      Vec p = exp2_falling((load_up_to(x + i, N - i) - from) * broadcast(kLog2e));
       if (i + kLanes > N) p = lane_numbers() < static_cast<std::uint32_t>(N - i) ? p : Vec{};
       sum = sum + p;
       store_up_to(out + i, p, N - i);

@@ -3,7 +3,8 @@
 // A row of scores lies in a small buffer that stays in L1. It becomes the weights of the softmax,
 // up to a factor: 2^(score - maximum), the maximum so far; what was summed before for a lower
 // maximum is multiplied by what `soften` returns (Milakov and Gimelshein, arXiv:1805.02867).
-// Scores are in units of 1 / log2(e): the factor is part of the scale.
+// The difference comes before the scale, which would take the largest scores to infinity; it makes
+// the weight of the maximum exactly 1.
 #pragma once
 
 #include "kernels/rows.h"
@@ -72,33 +73,39 @@ WEFT_INLINE void hide(float* s, std::int64_t begin, std::int64_t end, std::int64
   for (i = i < begin ? begin : i; i < end; i += kLanes) outside(i);
 }
 
-// s[begin, end), whole vectors, becomes 2^(scale s - maximum); their sums are added to `total`, one
-// per lane. Raises `maximum` (scaled) and returns the factor for earlier sums, total included.
-WEFT_INLINE float soften(float* s, std::int64_t begin, std::int64_t end, float scale,
-                         float& maximum, float* total) {
-  Vec most[2] = {broadcast(kLowest), broadcast(kLowest)};
-  std::int64_t i = begin;
-  for (; i + 2 * kLanes <= end; i += 2 * kLanes) {
-    most[0] = max(most[0], load(s + i));
-    most[1] = max(most[1], load(s + i + kLanes));
+// s[r][begin, end), whole vectors, becomes 2^(scale s - maximum[r]); their sums are added to
+// total[r], one per lane. Raises the maxima (scaled) and gives the factors for earlier sums, which
+// the totals have got already. The rows go side by side: their latencies overlap, and no branch asks
+// whether a maximum has risen.
+template <int R, std::int64_t Stride>
+__attribute__((noinline)) void soften(float (*s)[Stride], std::int64_t begin, std::int64_t end,
+                                      float scale, float* maximum, float* total, float* factor) {
+  Vec most[R];
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) most[r] = broadcast(kLowest);
+  for (std::int64_t i = begin; i < end; i += kLanes) {
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) most[r] = max(most[r], load(s[r] + i));
   }
-  if (i < end) most[0] = max(most[0], load(s + i));
-  const float found = max_lanes(max(most[0], most[1])) * scale;
-  float factor = 1.0f;
-  if (!(found <= maximum)) {
-    factor = exp2_falling(broadcast(maximum - found))[0];
-    maximum = found;
+  float from[R];
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+    const float found = max_lanes(most[r]), before = maximum[r];
+    maximum[r] = found <= before ? before : found;  // NaN counts as a rise
+    // Nothing seen yet but -infinity: the difference of two of them would be NaN.
+    from[r] = maximum[r] == kLowest ? 0.0f : maximum[r];
+    factor[r] = exp2_falling(broadcast((before - from[r]) * scale))[0];
   }
-  // Nothing seen yet but -infinity: the difference of two of them would be NaN.
-  const Vec from = broadcast(maximum == kLowest ? 0.0f : -maximum);
-  Vec sum{};
-  for (i = begin; i < end; i += kLanes) {
-    const Vec p = exp2_falling(fma(load(s + i), broadcast(scale), from));
-    sum = sum + p;
-    store(s + i, p);
+  for (int r = 0; r < R; ++r) {
+    Vec sum{};
+    for (std::int64_t i = begin; i < end; i += kLanes) {
+      const Vec p = exp2_falling((load(s[r] + i) - broadcast(from[r])) * broadcast(scale));
+      sum = sum + p;
+      store(s[r] + i, p);
+    }
+    float* to = total + r * kLanes;
+    store(to, fma(load(to), broadcast(factor[r]), sum));
   }
-  store(total, fma(load(total), broadcast(factor), sum));
-  return factor;
 }
 
 }  // namespace

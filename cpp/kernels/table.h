@@ -83,7 +83,7 @@ struct LinearArgs {
   std::int64_t panel_stride;  // floats from one panel to the next
   const float* bias;          // [panels][vectors][lanes], or null
   const Activation* f;        // or null
-  // [rows] of N floats, or null; a row may be the row of `out`. Only with out_offset = 0.
+  // [rows] of N floats, or null; without f a row may be the row of `out`. Only with out_offset = 0.
   const float* const* residual;
   int vectors;  // of every panel but perhaps the last
   std::int64_t panel_begin, panel_end;
@@ -129,16 +129,16 @@ constexpr std::int64_t kChunkQueries = 16, kChunkKeys = 256;
 //
 // A row that sees no key, or only keys at -infinity, is zero.
 struct AttentionArgs {
-  std::int64_t rows;             // queries
-  const float* const* q;         // [rows] of E floats
-  float* const* out;             // [rows] of F floats
-  const std::int64_t* begin;     // [rows]
-  const std::int64_t* end;       // [rows]
-  const std::int64_t* position;  // [rows], or null without ALiBi
-  const float* slope;            // [rows], or null without ALiBi
-  const void* const* mask;       // [rows] of `keys` bytes or floats, or null
-  bool mask_adds;                // floats to be added; else bytes, where 0 hides the key
-  float scale, softcap;          // softcap 0: none
+  std::int64_t rows;                        // queries
+  const float* const* q;                    // [rows] of E floats
+  float* const* out;                        // [rows] of F floats
+  const std::int64_t* begin;                // [rows]
+  const std::int64_t* end;                  // [rows]
+  const std::int64_t* position;             // [rows], or null without ALiBi
+  const float* slope;                       // [rows], or null without ALiBi
+  const void* const* mask;                  // [rows] of `keys` bytes or floats, or null
+  bool mask_adds;                           // floats to be added; else bytes, where 0 hides the key
+  float scale, softcap;                     // softcap 0: none
   std::int64_t key_size, value_size, keys;  // E, F, K
   const float *k, *v;                       // attention: packed; attention_chunk: rows as they are,
   std::int64_t k_stride, v_stride;          // so many floats apart

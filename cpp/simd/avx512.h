@@ -8,6 +8,8 @@ WEFT_INLINE Vec broadcast(float x) { return _mm512_set1_ps(x); }
 WEFT_INLINE Vec fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
 WEFT_INLINE Vec min(Vec a, Vec b) { return _mm512_min_ps(a, b); }
 WEFT_INLINE Vec max(Vec a, Vec b) { return _mm512_max_ps(a, b); }
+WEFT_INLINE Vec nearest(Vec x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT); }
+WEFT_INLINE Vec times_power_of_2(Vec x, Vec n) { return _mm512_scalef_ps(x, n); }
 
 WEFT_INLINE Vec load_partial(const float* p, int n) {
   return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), p);

@@ -19,8 +19,7 @@ struct ExpParts {
 
 // x in [-88, 88] or NaN.
 WEFT_INLINE ExpParts exp_parts(Vec x) {
-  // 1.5 * 2^23: adding it leaves round(x / ln2) in the low bits of the sum.
-  const Vec shifter = broadcast(0x1.8p23f);
+  const Vec shifter = broadcast(kShifter);
   const Vec shifted = fma(x, broadcast(0x1.715476p0f), shifter);  // 1 / ln2
   const Vec n = shifted - shifter;
   Vec r = fma(n, broadcast(-0x1.62e4p-1f), x);  // ln2, high part: 15 bits, n * it is exact
@@ -47,20 +46,17 @@ WEFT_INLINE Vec exp(Vec x) {
   return x < broadcast(-87.33654f) ? Vec{} : y;
 }
 
-// 2^x for x <= 0 or hardly above, as softmax needs it: 0 below -126.5.
+// 2^x for x <= 0 or hardly above, as softmax needs it. Below -126 the result is smaller than the
+// smallest normal number: zero, under the runtime's guard.
 WEFT_INLINE Vec exp2_falling(Vec x) {
-  const Vec shifter = broadcast(0x1.8p23f);  // as in exp_parts
   x = max(broadcast(-127.0f), x);
-  const Vec shifted = x + shifter;
-  const Vec r = x - (shifted - shifter);
-  // At n = -127 all bits vanish, and the result is 0.
-  const Vec scale = as_floats((as_ints(shifted) << 23) + as_ints(broadcast(1.0f)));
+  const Vec n = nearest(x), r = x - n;
   Vec p = broadcast(0x1.5bba14p-10f);
   p = fma(p, r, broadcast(0x1.3cea88p-7f));
   p = fma(p, r, broadcast(0x1.c6b752p-5f));
   p = fma(p, r, broadcast(0x1.ebf9bcp-3f));
   p = fma(p, r, broadcast(0x1.62e42ap-1f));
-  return fma(scale, p * r, scale);
+  return times_power_of_2(fma(p, r, broadcast(1.0f)), n);
 }
 
 // e^x - 1.

@@ -16,6 +16,8 @@ WEFT_INLINE Vec fma(Vec a, Vec b, Vec c) {
 
 WEFT_INLINE Vec min(Vec a, Vec b) { return a < b ? a : b; }
 WEFT_INLINE Vec max(Vec a, Vec b) { return a > b ? a : b; }
+WEFT_INLINE Vec nearest(Vec x) { return nearest_by_shift(x); }
+WEFT_INLINE Vec times_power_of_2(Vec x, Vec n) { return x * power_of_2(n); }
 
 WEFT_INLINE Vec load_partial(const float* p, int n) {
   Vec v{};

@@ -7,6 +7,8 @@
 //   fma(a, b, c)            a * b + c; one rounding where the hardware has it (portable x86: two)
 //   min(a, b), max(a, b)    b where either is NaN, as x86 does: put the value that may be NaN second
 //   broadcast(x)            x in every lane
+//   nearest(x)              the nearest integer, even in the middle; |x| < 2^22
+//   times_power_of_2(x, n)  x * 2^n for integers n from -127 (which may give 0) to 127
 //   load_partial(p, n)      0 <= n <= kLanes floats, zeros above; never touches memory past p + n
 //   store_partial(p, v, n)  the counterpart
 //
@@ -47,6 +49,15 @@ WEFT_INLINE void store(float* p, Vec v) { *reinterpret_cast<LooseVec*>(p) = v; }
 
 WEFT_INLINE Ints as_ints(Vec v) { return reinterpret_cast<Ints>(v); }
 WEFT_INLINE Vec as_floats(Ints v) { return reinterpret_cast<Vec>(v); }
+
+// For the backends without an instruction of their own. 1.5 * 2^23: adding it leaves the nearest
+// integer in the low bits of the sum.
+constexpr float kShifter = 0x1.8p23f;
+WEFT_INLINE Vec nearest_by_shift(Vec x) { return (x + kShifter) - kShifter; }
+// At n = -127 all bits vanish.
+WEFT_INLINE Vec power_of_2(Vec n) {
+  return as_floats((as_ints(n + kShifter) << 23) + (127u << 23));
+}
 
 }  // namespace
 }  // namespace weft::WEFT_ISA

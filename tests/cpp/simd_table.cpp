@@ -1,6 +1,7 @@
 // Compiled once per ISA level by cmake/Isa.cmake, like cpp/kernels/fill.cpp.
 #include "simd_table.h"
 
+#include "simd/math.h"
 #include "simd/simd.h"
 
 #define WEFT_STRING(x) WEFT_STRING_(x)
@@ -44,6 +45,23 @@ void fill(SimdTable& t) {
   t.store_up_to = [](const float* from, std::int64_t n, float* to) {
     store_up_to(to, load(from), n);
   };
+  t.lane_numbers = [](std::uint32_t* out) {
+    const Ints numbers = lane_numbers();
+    std::memcpy(out, &numbers, sizeof numbers);
+  };
+  t.interleave = [](const float* a, const float* b, float* out) {
+    store(out, AllLanes::interleave<0>(load(a), load(b)));
+    store(out + kLanes, AllLanes::interleave<kLanes / 2>(load(a), load(b)));
+  };
+  t.sum_lanes = [](const float* a) { return sum_lanes(load(a)); };
+  t.max_lanes = [](const float* a) { return max_lanes(load(a)); };
+  t.transpose = [](const float* from, float* to) {
+    Vec rows[kLanes];
+    for (int i = 0; i < kLanes; ++i) rows[i] = load(from + i * kLanes);
+    transpose(rows);
+    for (int i = 0; i < kLanes; ++i) store(to + i * kLanes, rows[i]);
+  };
+  t.exp2_falling = [](const float* a, float* out) { store(out, exp2_falling(load(a))); };
 }
 
 }  // namespace weft::WEFT_ISA

@@ -26,6 +26,13 @@ struct SimdTable {
   void (*store_partial)(const float* from, int n, float* to);
   void (*load_up_to)(const float* from, std::int64_t n, float* out);
   void (*store_up_to)(const float* from, std::int64_t n, float* to);
+  void (*lane_numbers)(std::uint32_t* out);
+  // The lower halves, then the upper halves.
+  void (*interleave)(const float* a, const float* b, float* out);  // twice `lanes` floats
+  float (*sum_lanes)(const float* a);
+  float (*max_lanes)(const float* a);
+  void (*transpose)(const float* from, float* to);  // `lanes` times `lanes` floats
+  void (*exp2_falling)(const float* a, float* out);
 };
 
 }  // namespace weft

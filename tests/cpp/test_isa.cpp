@@ -19,7 +19,9 @@ TEST_CASE("a chosen level is the one that runs, with a whole table") {
     CHECK(kernels().isa == t.isa);
     CHECK(t.lanes == (t.isa == std::string("avx512") ? 16 : t.isa == std::string("avx2") ? 8 : 4));
     const bool whole = t.linear && t.rnn_step && t.lstm_step && t.gru_step && t.gru_gates &&
-                       t.gru_candidate && t.apply && t.fma_loop && t.read_loop;
+                       t.gru_candidate && t.pack_keys && t.pack_values && t.attention &&
+                       t.attention_chunk && t.attention_join && t.layer_norm && t.softmax &&
+                       t.apply && t.fma_loop && t.read_loop;
     REQUIRE(whole);
     CHECK(t.fma_flops > 0);
     CHECK(std::isfinite(t.fma_loop(10)));

@@ -5,6 +5,8 @@
 
 #include "engine/linear.h"
 #include "guarded.h"
+#include "runtime/flush_to_zero.h"
+#include "runtime/thread_pool.h"
 #include "values.h"
 
 namespace weft {
@@ -68,6 +70,58 @@ TEST_CASE("rows may be anywhere, and do not depend on their neighbours") {
       CHECK(first_difference(reversed.data() + (M - 1 - m) * N, all.data() + m * N, N) == -1);
     }
   });
+}
+
+TEST_CASE("an activation, then a residual") {
+  for_each_isa([](const KernelTable& table) {
+    const std::int64_t lanes = table.lanes;
+    const Activation silu{Function::silu, 0, 0};
+    for (const std::int64_t M : {1, 3, 9, 97}) {
+      for (const std::int64_t N : {std::int64_t{1}, lanes + 1, 4 * lanes, 9 * lanes - 1}) {
+        CAPTURE(M);
+        CAPTURE(N);
+        constexpr std::int64_t K = 13;
+        const Guarded<float> x(random_floats(M * K, 1)), w(random_floats(N * K, 2)),
+            bias(random_floats(N, 3)), residual(random_floats(M * N, 4));
+        const Linear linear(table, N, K, w.data(), bias.data());
+        Interrupt interrupt(nullptr);
+        // One after the other: the same roundings.
+        Guarded<float> expected(M * N), out(M * N);
+        product(linear, M, x.data(), K, nullptr, nullptr, expected.data(), interrupt);
+        {
+          const FlushToZero guard;
+          table.apply(silu, expected.data(), expected.data(), M * N);
+        }
+        product(linear, M, x.data(), K, &silu, nullptr, out.data(), interrupt);
+        CHECK(first_difference(out, expected, M * N) == -1);
+        for (std::int64_t i = 0; i < M * N; ++i) expected[i] += residual[i];
+        product(linear, M, x.data(), K, &silu, residual.data(), out.data(), interrupt);
+        CHECK(first_difference(out, expected, M * N) == -1);
+        // Without a function, the residual may be where the result goes.
+        product(linear, M, x.data(), K, nullptr, residual.data(), expected.data(), interrupt);
+        std::copy(residual.data(), residual.data() + M * N, out.begin());
+        product(linear, M, x.data(), K, nullptr, out.data(), out.data(), interrupt);
+        CHECK(first_difference(out, expected, M * N) == -1);
+      }
+    }
+  });
+}
+
+TEST_CASE("the same bits on any number of threads") {
+  const int before = num_threads();
+  for (const std::int64_t M : {1, 8, 500}) {
+    const std::int64_t N = M == 500 ? 130 : 3000, K = 200;
+    const std::vector<float> x = random_floats(M * K, 1), w = random_floats(N * K, 2);
+    std::vector<float> alone(M * N), out(M * N);
+    set_num_threads(1);
+    run(kernels(), M, N, K, x.data(), K, w.data(), nullptr, alone.data());
+    for (const int threads : {2, 3}) {
+      set_num_threads(threads);
+      run(kernels(), M, N, K, x.data(), K, w.data(), nullptr, out.data());
+      CHECK(first_difference(out, alone, M * N) == -1);
+    }
+  }
+  set_num_threads(before);
 }
 
 TEST_CASE("nothing to do is done") {

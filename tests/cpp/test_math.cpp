@@ -14,6 +14,7 @@ namespace weft {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
 struct FunctionCase {
   const char* name;
@@ -66,6 +67,7 @@ const FunctionCase kCases[] = {
      -12,
      12},
     {"linear", {Function::linear, 0, 0}, [](double x) { return x; }, -9, 9},
+    {"silu", {Function::silu, 0, 0}, [](double x) { return x / (1 + std::exp(-x)); }, -80, 90},
 };
 
 double ulp(double x) {
@@ -94,16 +96,43 @@ TEST_CASE("functions err by at most four ULP") {
   }
 }
 
+TEST_CASE("GELU errs by some ULP of half its argument, its approximation by tanh of its exponent") {
+  const double root = std::sqrt(2 / std::acos(-1.0));
+  std::vector<float> x = random_floats(20000, 4, 20.0f);
+  for (std::size_t i = 0; i < x.size(); i += 2) x[i] *= std::fabs(x[i / 2] / 97);  // small ones
+  const std::int64_t n = static_cast<std::int64_t>(x.size());
+  for_each_isa([&](const KernelTable& table) {
+    const FlushToZero guard;
+    std::vector<float> y(x.size()), by_tanh(x.size());
+    table.apply({Function::gelu, 0, 0}, x.data(), y.data(), n);
+    table.apply({Function::gelu_tanh, 0, 0}, x.data(), by_tanh.data(), n);
+    double worst = 0, worst_by_tanh = 0;
+    for (std::int64_t i = 0; i < n; ++i) {
+      const double v = x[i], exact = v / 2 * std::erfc(-v / std::sqrt(2.0));
+      // 1 + erf cancels below zero.
+      worst = std::max(worst, std::fabs(y[i] - exact) / ulp(v / 2));
+      const double u = 2 * root * (v + 0.044715 * v * v * v), approximate = v / (1 + std::exp(-u));
+      if (u < -87) continue;  // flushed to zero
+      // e^-u multiplies the roundings of u by |u|.
+      worst_by_tanh = std::max(worst_by_tanh, std::fabs(by_tanh[i] - approximate) /
+                                                  (ulp(approximate) * (4 + 3 * std::max(0.0, -u))));
+    }
+    CHECK(worst <= 4);
+    CHECK(worst_by_tanh <= 1);
+  });
+}
+
 TEST_CASE("NaN stays NaN and infinities give the limits, in every lane") {
-  const float nan = std::numeric_limits<float>::quiet_NaN();
   struct Limits {
     Function function;
     float at_infinity, at_minus_infinity;
   };
-  const Limits limits[] = {{Function::exp, kInfinity, 0},      {Function::tanh, 1, -1},
-                           {Function::sigmoid, 1, 0},          {Function::erf, 1, -1},
-                           {Function::softplus, kInfinity, 0}, {Function::elu, kInfinity, -1},
-                           {Function::relu, kInfinity, 0}};
+  const Limits limits[] = {
+      {Function::exp, kInfinity, 0},      {Function::tanh, 1, -1},
+      {Function::sigmoid, 1, 0},          {Function::erf, 1, -1},
+      {Function::softplus, kInfinity, 0}, {Function::elu, kInfinity, -1},
+      {Function::relu, kInfinity, 0},     {Function::gelu, kInfinity, kNan},
+      {Function::silu, kInfinity, kNan},  {Function::gelu_tanh, kInfinity, kNan}};
   for_each_isa([&](const KernelTable& table) {
     const FlushToZero guard;
     for (const Limits& l : limits) {
@@ -117,9 +146,9 @@ TEST_CASE("NaN stays NaN and infinities give the limits, in every lane") {
         };
         apply(0.5f);
         plain = y;
-        CHECK(std::isnan(apply(nan)));
-        CHECK(apply(kInfinity) == l.at_infinity);
-        CHECK(apply(-kInfinity) == l.at_minus_infinity);
+        CHECK(std::isnan(apply(kNan)));
+        CHECK(same(apply(kInfinity), l.at_infinity));
+        CHECK(same(apply(-kInfinity), l.at_minus_infinity));
         y[lane] = plain[lane];
         CHECK(first_difference(y, plain, 2 * table.lanes) == -1);  // its neighbours never notice
       }

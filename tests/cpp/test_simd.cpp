@@ -2,10 +2,12 @@
 #include <doctest/doctest.h>
 
 #include <array>
+#include <cmath>
 #include <functional>
 #include <string>
 
 #include "guarded.h"
+#include "runtime/flush_to_zero.h"
 #include "runtime/isa.h"
 #include "simd_table.h"
 #include "values.h"
@@ -220,6 +222,104 @@ TEST_CASE("load_up_to and store_up_to stop at a whole vector") {
       std::fill(to.begin(), to.end(), 0.0f);
       t.store_up_to(from.data(), n, to.data());
       CHECK(first_difference(to, from, t.lanes) == -1);
+    }
+  });
+}
+
+TEST_CASE("lanes are numbered, interleaved and transposed") {
+  for_each_table([](const SimdTable& t) {
+    const int lanes = t.lanes;
+    std::vector<std::uint32_t> numbers(lanes);
+    t.lane_numbers(numbers.data());
+    for (int i = 0; i < lanes; ++i) CHECK(numbers[i] == static_cast<std::uint32_t>(i));
+    std::vector<float> values = special_values();  // no bit may change, not even a NaN's
+    values.resize(lanes * lanes, 3.0f);
+    for (int i = 24; i < lanes * lanes; ++i) values[i] = static_cast<float>(i);
+    std::vector<float> both(2 * lanes), columns(lanes * lanes);
+    t.interleave(values.data(), values.data() + lanes, both.data());
+    for (int i = 0; i < 2 * lanes; ++i) {
+      CHECK(same(both[i], values[i % 2 * lanes + i / 2]));
+    }
+    t.transpose(values.data(), columns.data());
+    for (int i = 0; i < lanes * lanes; ++i) {
+      CHECK(same(columns[i], values[i % lanes * lanes + i / lanes]));
+    }
+  });
+}
+
+// All lanes to one, halves first.
+float fold(std::vector<float> v, float (*f)(float, float)) {
+  for (std::size_t half = v.size() / 2; half > 0; half /= 2) {
+    for (std::size_t i = 0; i < half; ++i) v[i] = f(v[i], v[i + half]);
+  }
+  return v[0];
+}
+
+TEST_CASE("the sum and the maximum of all lanes") {
+  for_each_table([](const SimdTable& t) {
+    for (unsigned seed = 1; seed < 50; ++seed) {
+      const std::vector<float> v = random_floats(t.lanes, seed);
+      CHECK(t.sum_lanes(v.data()) == fold(v, [](float a, float b) { return a + b; }));
+      CHECK(t.max_lanes(v.data()) == *std::max_element(v.begin(), v.end()));
+    }
+    constexpr float kInfinity = std::numeric_limits<float>::infinity();
+    std::vector<float> v(t.lanes, -kInfinity);
+    CHECK(t.max_lanes(v.data()) == -kInfinity);
+    for (int i = 0; i < t.lanes; ++i) {
+      v[i] = -7.0f;
+      CHECK(t.max_lanes(v.data()) == -7.0f);
+      v[i] = kInfinity;
+      CHECK(t.max_lanes(v.data()) == kInfinity);
+      v[i] = -kInfinity;
+    }
+  });
+}
+
+TEST_CASE("2^x of the softmax: some ULP down to the smallest normal number, then zero") {
+  for_each_table([](const SimdTable& t) {
+    const FlushToZero guard;
+    std::vector<float> x(t.lanes), y(t.lanes);
+    double worst = 0;
+    const auto check = [&] {
+      t.exp2_falling(x.data(), y.data());
+      for (int i = 0; i < t.lanes; ++i) {
+        const double exact = std::exp2(static_cast<double>(x[i]));
+        if (exact < 0x1.00001p-126) {
+          CHECK(y[i] <= 0x1.00001p-126f);
+        } else {
+          const double ulp = std::exp2(std::floor(std::log2(exact)) - 23);
+          worst = std::max(worst, std::fabs(y[i] - exact) / ulp);
+        }
+      }
+    };
+    const std::vector<float> random = random_floats(32000, 4);
+    for (std::size_t from = 0; from + t.lanes <= random.size(); from += t.lanes) {
+      for (int i = 0; i < t.lanes; ++i) {
+        const float unit = (random[from + i] + 1) / 2;  // [0, 1)
+        // The whole range; numbers close to zero, also above it; and halves, where rounding turns.
+        x[i] = i % 3 == 0   ? -128 * unit
+               : i % 3 == 1 ? 0.01f * random[from + i]
+                            : std::floor(-126 * unit) + 0.5f;
+      }
+      check();
+    }
+    CHECK(worst <= (t.fused ? 2 : 3));
+    for (const auto& [from, to] : {std::pair{0.0f, 1.0f},
+                                   {-0.0f, 1.0f},
+                                   {-1.0f, 0.5f},
+                                   {-126.0f, 0x1p-126f},
+                                   {-127.0f, 0.0f},
+                                   {-1e30f, 0.0f},
+                                   {-std::numeric_limits<float>::infinity(), 0.0f}}) {
+      std::fill(x.begin(), x.end(), from);
+      t.exp2_falling(x.data(), y.data());
+      for (const float v : y) CHECK(v == to);
+    }
+    for (int lane = 0; lane < t.lanes; ++lane) {
+      std::fill(x.begin(), x.end(), 0.0f);
+      x[lane] = std::numeric_limits<float>::quiet_NaN();
+      t.exp2_falling(x.data(), y.data());
+      for (int i = 0; i < t.lanes; ++i) CHECK((i == lane ? std::isnan(y[i]) : y[i] == 1.0f));
     }
   });
 }

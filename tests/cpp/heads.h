@@ -1,0 +1,53 @@
+// Random attention problems and their definition: one query, one key, one sum at a time, in double.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "engine/attention.h"
+
+namespace weft {
+
+enum class MaskKind { none, bools, floats };
+
+struct HeadsShape {
+  std::int64_t B = 1, N = 2, kv_heads = 1, S = 1, K = 1, E = 16, F = 16;
+  float scale = 0.25f, softcap = 0;
+  bool causal = false, alibi = false;
+  std::int64_t left = -1, right = -1;
+  MaskKind mask = MaskKind::none;
+  std::vector<std::int64_t> query_lengths, key_lengths, query_offset;  // [B], or empty
+};
+
+// Whether the definition and a result agree, and by how much they may differ.
+struct Expected {
+  std::vector<double> out, weights;  // [B, N, S, F], [B, N, S, K]
+  std::vector<double> bound;         // [B, N, S]: of the error of a weight, relative to it
+};
+
+struct Heads {
+  explicit Heads(const HeadsShape& shape, unsigned seed = 1);
+
+  Expected definition() const;
+  // Contiguous arrays of this object; no output.
+  AttentionCall call() const;
+
+  HeadsShape shape;
+  std::vector<float> q, k, v, slopes;
+  std::vector<std::uint8_t> mask_bools;  // [B, N, S, K], those of the kind of mask
+  std::vector<float> mask_floats;
+};
+
+struct HeadsResult {
+  std::vector<float> out, weights;
+};
+
+// attend() on arrays of exactly the right size, each next to a page that nobody may touch.
+HeadsResult run(const KernelTable& table, const Heads& heads, bool weights = false);
+// attend() on whatever `call` says, into a contiguous out of its shape.
+std::vector<float> run(const KernelTable& table, AttentionCall call);
+
+// The largest error as a multiple of its bound; infinite for a NaN.
+double largest_error(const HeadsResult& actual, const Heads& heads, const Expected& expected);
+
+}  // namespace weft

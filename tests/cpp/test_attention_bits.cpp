@@ -1,0 +1,162 @@
+// engine/attention: a query's result has the same bits whatever the threads, the batch and the
+// queries beside it.
+#include <doctest/doctest.h>
+
+#include <string>
+
+#include "heads.h"
+#include "runtime/thread_pool.h"
+#include "values.h"
+
+namespace weft {
+namespace {
+
+struct Kind {
+  const char* name;
+  void (*set)(HeadsShape&);
+};
+
+const Kind kKinds[] = {
+    {"all keys", [](HeadsShape&) {}},
+    {"causal", [](HeadsShape& s) { s.causal = true; }},
+    {"window", [](HeadsShape& s) { s.left = 33, s.right = 2; }},
+    {"causal window, ALiBi, softcap",
+     [](HeadsShape& s) { s.causal = s.alibi = true, s.left = 150, s.softcap = 3; }},
+    {"mask of bools", [](HeadsShape& s) { s.mask = MaskKind::bools; }},
+    {"causal, mask of floats", [](HeadsShape& s) { s.causal = true, s.mask = MaskKind::floats; }},
+};
+
+// For each ISA level and kind: test(table, shape with its options set).
+template <class Test>
+void for_each_kind(const HeadsShape& shape, Test test) {
+  for_each_isa([&](const KernelTable& table) {
+    for (const Kind& kind : kKinds) {
+      INFO(std::string(kind.name));
+      HeadsShape own = shape;
+      kind.set(own);
+      test(table, own);
+    }
+  });
+}
+
+TEST_CASE("the number of threads") {
+  const int before = num_threads();
+  HeadsShape many, few;
+  many.S = 420;  // parts of 192 queries
+  many.K = 300;
+  few.S = 2;  // 13 chunks of 256 keys for each of two groups
+  few.B = 2;
+  few.N = 8;
+  few.kv_heads = 2;
+  few.K = 3200;
+  few.query_offset = {3100, 2};
+  for (const HeadsShape& shape : {many, few}) {
+    for_each_kind(shape, [&](const KernelTable& table, const HeadsShape& own) {
+      const Heads heads(own);
+      set_num_threads(1);
+      const std::vector<float> alone = run(table, heads.call());
+      for (const int threads : {2, 3}) {
+        set_num_threads(threads);
+        CHECK(first_difference(run(table, heads.call()), alone, alone.size()) == -1);
+      }
+    });
+  }
+  set_num_threads(before);
+}
+
+TEST_CASE("the rest of the batch, and what pads it") {
+  HeadsShape shape;
+  shape.B = 4;
+  shape.S = 70;
+  shape.K = 300;
+  shape.query_lengths = {70, 3, 0, 49};
+  shape.key_lengths = {300, 257, 12, 90};
+  for_each_kind(shape, [](const KernelTable& table, const HeadsShape& shape) {
+    const Heads heads(shape);
+    const AttentionCall all = heads.call();
+    const std::vector<float> out = run(table, all);
+    for (std::int64_t b = 0; b < shape.B; ++b) {
+      CAPTURE(b);
+      AttentionCall one = all;
+      one.B = 1;
+      one.S = shape.query_lengths[b];
+      one.K = shape.key_lengths[b];
+      one.query_lengths = one.key_lengths = nullptr;
+      one.q.data += b * one.q.b;
+      one.k.data += b * one.k.b;
+      one.v.data += b * one.v.b;
+      if (one.mask.data) one.mask.data += b * one.mask.b;
+      const std::vector<float> alone = run(table, one);
+      const std::int64_t row = shape.F, head = shape.S * row;
+      for (std::int64_t n = 0; n < shape.N; ++n) {
+        CHECK(first_difference(alone.data() + n * one.S * row,
+                               out.data() + (b * shape.N + n) * head, one.S * row) == -1);
+      }
+    }
+  });
+}
+
+TEST_CASE("the queries beside it") {
+  HeadsShape shape;
+  shape.N = 1;
+  shape.K = 400;
+  // From `first`, so many at once: every place in a tile and in a block.
+  const std::pair<std::int64_t, std::int64_t> many[] = {{0, 5},   {1, 6},   {3, 7},    {40, 48},
+                                                        {55, 61}, {94, 6},  {17, 100}, {250, 50},
+                                                        {260, 5}, {295, 5}, {0, 299}};
+  const std::pair<std::int64_t, std::int64_t> few[] = {{0, 1}, {1, 1}, {2, 1}, {3, 1}, {0, 2},
+                                                       {1, 2}, {2, 2}, {0, 3}, {1, 3}};
+  for (const std::int64_t S : {std::int64_t{300}, std::int64_t{4}}) {
+    shape.S = S;
+    const std::int64_t start = S == 4 ? 390 : 90;  // the position of the first query
+    shape.query_offset = {start};
+    for_each_kind(shape, [&](const KernelTable& table, const HeadsShape& own) {
+      const Heads heads(own);
+      const AttentionCall all = heads.call();
+      const std::vector<float> out = run(table, all);
+      const auto check = [&](std::int64_t first, std::int64_t count) {
+        CAPTURE(first);
+        CAPTURE(count);
+        AttentionCall part = all;
+        const std::int64_t offset = start + first;
+        part.S = count;
+        part.query_offset = &offset;
+        part.q.data += first * part.q.s;
+        if (part.mask.data) part.mask.data += first * part.mask.s;
+        CHECK(first_difference(run(table, part), out.data() + first * own.F, count * own.F) == -1);
+      };
+      if (S == 4) {
+        for (const auto& [first, count] : few) check(first, count);
+      } else {
+        for (const auto& [first, count] : many) check(first, count);
+      }
+    });
+  }
+}
+
+TEST_CASE("the heads beside it") {
+  HeadsShape shape;
+  shape.N = 4;
+  shape.kv_heads = 1;
+  shape.K = 270;
+  for (const std::int64_t S : {std::int64_t{3}, std::int64_t{30}}) {
+    shape.S = S;
+    for_each_kind(shape, [](const KernelTable& table, const HeadsShape& shape) {
+      const Heads heads(shape);
+      const AttentionCall all = heads.call();
+      const std::vector<float> out = run(table, all);
+      for (std::int64_t n = 0; n < shape.N; ++n) {
+        AttentionCall one = all;
+        one.N = 1;
+        one.q.data += n * one.q.n;
+        if (one.mask.data) one.mask.data += n * one.mask.n;
+        if (one.slopes) one.slopes += n;
+        const std::int64_t size = shape.S * shape.F;
+        CHECK(first_difference(run(table, one), out.data() + n * size, size) == -1);
+      }
+    });
+  }
+}
+
+}  // namespace
+}  // namespace weft
