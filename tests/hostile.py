@@ -41,7 +41,12 @@ def about_edited(data, edit):
 
 def variants(data):
     """name -> bytes, none of which may load. `data` must hold two tensors or more."""
-    return _cut(data) | _lengths(data) | _headers(data) | _entries(data) | _metadata(data)
+    return foreign_variants(data) | _metadata(data)
+
+
+def foreign_variants(data):
+    """The same without those that concern what weft itself writes into the metadata."""
+    return _cut(data) | _lengths(data) | _headers(data) | _entries(data)
 
 
 def _cut(data):

@@ -19,7 +19,12 @@ things that act on single rows:
   reverse           from the last step to the first; y[t] still belongs to x[t].
 """
 
+import math
+
 import numpy as np
+
+_erf = np.vectorize(math.erf, otypes=[np.float64])
+_GELU, _CUBE = (2 / math.pi) ** 0.5, 0.044715  # Hendrycks and Gimpel, arXiv:1606.08415
 
 # name -> (f(x, alpha, beta), default alpha, default beta)
 ACTIVATIONS = {
@@ -35,6 +40,9 @@ ACTIVATIONS = {
     "affine": (lambda x, a, b: a * x + b, 1.0, 0.0),
     "thresholded_relu": (lambda x, a, b: np.where(x < a, 0 * a, x), 1.0, 0.0),
     "scaled_tanh": (lambda x, a, b: a * np.tanh(b * x), 1.0, 1.0),
+    "gelu": (lambda x, a, b: (x * (1 + _erf(x * 0.5**0.5)) / 2).astype(x.dtype), 0.0, 0.0),
+    "gelu_tanh": (lambda x, a, b: x * (1 + np.tanh(_GELU * (x + _CUBE * x**3))) / 2, 0.0, 0.0),
+    "silu": (lambda x, a, b: x / (1 + np.exp(-x)), 0.0, 0.0),
 }
 
 

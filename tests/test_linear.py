@@ -89,5 +89,31 @@ def test_core(isa):
     """The native function: the same, with the same checks."""
     x, weight, bias = product(6, 70, 65)
     assert_same_bits(weft._core.linear(x, weight, bias), weft.functional.linear(x, weight, bias))
-    with pytest.raises(ValueError, match=r"weight.*\(70, 64\)"):
+    with pytest.raises(ValueError, match=r"linear: x .*\(6, 65\).*K = 64"):
         weft._core.linear(x, np.ascontiguousarray(weight[:, 1:]), bias)
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu", "gelu_tanh", "silu", ("elu", 0.5)])
+def test_epilogue(isa, activation):
+    """The same bits as product, activation and sum one after the other."""
+    x, weight, bias = product(13, 37, 29)
+    residual = samples.normal(4, 13, 37)
+    linear = weft.functional.linear
+    plain = linear(x, weight, bias)
+    name, alpha, beta = weft.activation.parse("test", "activation", activation)
+    after = weft._core.apply(name, plain.ravel(), alpha, beta).reshape(plain.shape)
+    assert_same_bits(linear(x, weight, bias, activation=activation), after)
+    assert_same_bits(linear(x, weight, bias, residual=residual), plain + residual)
+    both = linear(x, weight, bias, activation=activation, residual=residual)
+    assert_same_bits(both, after + residual)
+
+
+def test_wrong_epilogue():
+    x, weight, bias = product(3, 4, 5)
+    for residual in (np.zeros((3, 5), np.float32), np.zeros(4, np.float32), 0.0):
+        with pytest.raises(ValueError, match=r"^weft\.functional\.linear: residual "):
+            weft.functional.linear(x, weight, bias, residual=np.float32(residual))
+    with pytest.raises(TypeError, match=r"^weft\.functional\.linear: residual .*float64"):
+        weft.functional.linear(x, weight, bias, residual=np.zeros((3, 4)))
+    with pytest.raises(ValueError, match=r"^weft\.functional\.linear: activation "):
+        weft.functional.linear(x, weight, bias, activation="nosuch")

@@ -1,4 +1,4 @@
-"""weft: recurrent nets on the CPU.
+"""weft: recurrent nets and attention on the CPU.
 
 >>> import numpy as np, weft
 >>> lstm = weft.LSTM(128, 128, seed=0)
@@ -6,6 +6,9 @@
 >>> stream = lstm.stream()
 >>> stream.step(np.zeros((1, 128), np.float32)).shape
 (1, 128)
+>>> layer = weft.TransformerEncoderLayer(64, 4, 256, batch_first=True, seed=0)
+>>> weft.TransformerEncoder(layer, 2)(np.zeros((1, 10, 64), np.float32)).shape
+(1, 10, 64)
 """
 
 from typing import TYPE_CHECKING, Any
@@ -21,11 +24,15 @@ except ImportError as error:
 
 from weft import functional
 from weft._version import __version__
+from weft.attention import MultiheadAttention
 from weft.cells import GRUCell, LSTMCell, RNNCell
 from weft.files import load, save
+from weft.kv_cache import KVCache
+from weft.normalization import LayerNorm
 from weft.recurrent import GRU, LSTM, RNN
 from weft.runtime import available_isas, get_num_threads, isa, set_num_threads
 from weft.stream import Stream
+from weft.transformer import TransformerEncoder, TransformerEncoderLayer
 
 if TYPE_CHECKING:
     from weft.torch import from_torch
@@ -35,9 +42,14 @@ __all__ = [
     "LSTM",
     "RNN",
     "GRUCell",
+    "KVCache",
     "LSTMCell",
+    "LayerNorm",
+    "MultiheadAttention",
     "RNNCell",
     "Stream",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
     "__version__",
     "available_isas",
     "from_torch",

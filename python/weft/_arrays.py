@@ -28,6 +28,8 @@ ArrayLike: TypeAlias = Any
 _FLOAT32 = np.dtype(np.float32)
 # DLPack's numbers for memory that the CPU reads: CPU, and page-locked host memory of CUDA and ROCm.
 _HOST_MEMORY = (1, 3, 11)
+# Of NumPy's arrays.
+_MAX_RANK = 64
 # What reading a foreign object as an array may raise; its own code runs, so the list is wide.
 _UNREADABLE = (TypeError, ValueError, RuntimeError, BufferError, AttributeError, OverflowError)
 
@@ -84,6 +86,22 @@ def to_bool(function: str, name: str, value: ArrayLike) -> Bool:
     if array.dtype.kind != "b":
         raise _wrong_dtype(function, name, value, array, "bool")
     return array if array.flags.c_contiguous else array.copy()
+
+
+def to_mask(function: str, name: str, value: ArrayLike) -> AnyArray:
+    """A mask, bool or float32, its last axis contiguous; the leading axes keep their strides."""
+    if isinstance(value, list | tuple):
+        first: ArrayLike = value
+        for _ in range(_MAX_RANK):
+            first = first[0] if isinstance(first, list | tuple) and first else first
+        return (to_bool if _is_bool(first) else to_float32)(function, name, value)
+    array = _as_array(function, name, value)
+    if array.dtype.kind == "b":
+        spread = array.ndim > 0 and array.shape[-1] > 1 and array.strides[-1] != 1
+        return array.copy() if spread else array
+    if array.dtype.kind == "f" and array.dtype.itemsize == 4:
+        return to_float32(function, name, array)
+    raise _wrong_dtype(function, name, value, array, "float32", "bool or float32")
 
 
 def to_rows(function: str, name: str, value: ArrayLike) -> Int | Bool:
@@ -201,14 +219,20 @@ def _has_dtype(item: object, kinds: str, itemsize: int | None = None) -> bool:
 
 
 def _wrong_dtype(
-    function: str, name: str, value: ArrayLike, array: AnyArray, expected: str
+    function: str,
+    name: str,
+    value: ArrayLike,
+    array: AnyArray,
+    cast_to: str,
+    expected: str | None = None,
 ) -> TypeError:
+    expected = expected or cast_to
     if array.dtype.kind in "OUSMmV" and not hasattr(value, "dtype"):  # not an array to begin with
         return TypeError(f"{function}: {name} is {_kind(value)}, expected an array of {expected}")
     if type(value).__module__.partition(".")[0] == "torch":
-        cast = f"{name}.to(torch.{expected})"
+        cast = f"{name}.to(torch.{cast_to})"
     else:
-        cast = f"{name}.astype({'bool' if expected == 'bool' else 'np.' + expected})"
+        cast = f"{name}.astype({'bool' if cast_to == 'bool' else 'np.' + cast_to})"
     return TypeError(
         f"{function}: {name} has dtype {array.dtype}, expected {expected}: cast it with {cast}"
     )

@@ -7,18 +7,21 @@ the argument, what was expected and what was found.
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     import numpy.typing as npt
 
 # A dimension fits in 32 bits, so that a product of two of them cannot leave 64.
 MAX_SIZE = 2**31 - 1
 # Far more than anybody stacks; it bounds the list of parameter names a file can ask for.
 MAX_LAYERS = 4096
+FLOAT32_MAX = 3.4028234663852886e38
 
 
 def shown(value: object) -> str:
@@ -42,6 +45,41 @@ def integer(function: str, name: str, value: object, least: int = 1, most: int =
     if not least <= number <= most:
         raise ValueError(f"{function}: {name} is {shown(value)}, {expected}")
     return number
+
+
+def sizes(function: str, name: str, value: object) -> tuple[int, ...]:
+    """A shape given as one size or as several."""
+    if not isinstance(value, Iterable) or isinstance(value, str | bytes):
+        return (integer(function, name, value),)
+    result = tuple(integer(function, name, size) for size in value)
+    if not result:
+        raise ValueError(f"{function}: {name} is {shown(value)}, expected at least one size")
+    return result
+
+
+def number(
+    function: str,
+    name: str,
+    value: object,
+    least: float = -FLOAT32_MAX,
+    above: float | None = None,
+    most: float = FLOAT32_MAX,
+) -> float:
+    """A finite number that float32 can hold; bools and texts are not numbers."""
+    if above is not None:
+        expected = f"expected a number > {above:g}"
+    elif (least, most) == (-FLOAT32_MAX, FLOAT32_MAX):
+        expected = "expected a finite float32"
+    elif most == FLOAT32_MAX:
+        expected = f"expected a number >= {least:g}"
+    else:
+        expected = f"expected a number in {least:g}..{most:g}"
+    if isinstance(value, bool) or not isinstance(value, int | float | np.floating | np.integer):
+        raise TypeError(f"{function}: {name} is {shown(value)}, expected a number")
+    # Neither NaN nor infinity, nor an integer of any length.
+    if not least <= value <= most or (above is not None and value <= above):
+        raise ValueError(f"{function}: {name} is {shown(value)}, {expected}")
+    return float(value)
 
 
 def flag(function: str, name: str, value: object) -> bool:

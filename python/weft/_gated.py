@@ -111,6 +111,9 @@ class Gated(Module):
             for name, shape in self._arrays(others if number else first).items()
         }
 
+    def _initial(self, name: str, shape: tuple[int, ...]) -> tuple[float, float]:
+        return 0.0, self._configuration["hidden_size"] ** -0.5  # as in PyTorch
+
     def _pack(self, parameters: Mapping[str, Float]) -> _core.Recurrent:
         own = self._configuration
         weights = [

@@ -17,9 +17,14 @@ name                  value                                      defaults
 ``thresholded_relu``  x if x > alpha else 0                      alpha 1
 ``affine``            alpha x + beta                             alpha 1, beta 0
 ``scaled_tanh``       alpha tanh(beta x)                         alpha 1, beta 1
+``gelu``              x (1 + erf(x / sqrt(2))) / 2
+``gelu_tanh``         x (1 + tanh(sqrt(2 / pi)
+                      (x + 0.044715 x^3))) / 2
+``silu``              x / (1 + exp(-x))
 ====================  =========================================  =====================
 
-The list is that of the ONNX operators RNN, GRU and LSTM (ONNX operator specification). The default
+The list is that of the ONNX operators RNN, GRU and LSTM (ONNX operator specification), with those of
+transformers added (GELU: Hendrycks and Gimpel, arXiv:1606.08415). The default
 ``hard_sigmoid`` is PyTorch's and Keras 3's; ONNX's default is ``("hard_sigmoid", 0.2, 0.5)``.
 """
 
@@ -27,11 +32,9 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from weft._checks import shown
+from weft._checks import number, shown
 
 Activation: TypeAlias = str | tuple[str, float] | tuple[str, float, float] | None
-
-_FLOAT32_MAX = 3.4028234663852886e38
 
 # Name -> the defaults of the parameters it takes.
 _PARAMETERS: dict[str, tuple[float, ...]] = {
@@ -47,6 +50,9 @@ _PARAMETERS: dict[str, tuple[float, ...]] = {
     "thresholded_relu": (1.0,),
     "affine": (1.0, 0.0),
     "scaled_tanh": (1.0, 1.0),
+    "gelu": (),
+    "gelu_tanh": (),
+    "silu": (),
 }
 
 
@@ -106,12 +112,4 @@ def _as_tuple(function: str, argument: str, value: object) -> tuple[object, ...]
 
 
 def _parameter(function: str, argument: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(
-            f"{function}: {argument} has the parameter {shown(value)}, expected a number"
-        )
-    if not abs(value) <= _FLOAT32_MAX:  # neither NaN nor infinity, nor an integer of any length
-        raise ValueError(
-            f"{function}: {argument} has the parameter {shown(value)}, expected a finite float32"
-        )
-    return float(value)
+    return number(function, f"{argument} has a parameter that", value)

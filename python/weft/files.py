@@ -110,7 +110,7 @@ def _path(function: str, path: Any) -> str:
     return os.fsdecode(path)
 
 
-def _replace(path: str, data: bytes) -> None:
+def _replace(path: str, data: bytes | memoryview) -> None:
     """Put a file in the place of another in one step."""
     path = os.path.realpath(path)  # of a link, replace what it points to
     folder = os.path.dirname(path)

@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 import numpy as np
 
 from weft import _checks, activation
-from weft._arrays import to_float32
+from weft._arrays import to_dense, to_float32
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from typing_extensions import Self
 
-    from weft import _core
     from weft._arrays import ArrayLike, Float
 
     Shapes = dict[str, tuple[int, ...]]
@@ -38,6 +37,23 @@ _ENTRIES: dict[str, Callable[[str, str, Any], Any]] = {
     "hidden_size": _checks.integer,
     "num_layers": lambda f, n, v: _checks.integer(f, n, v, most=_checks.MAX_LAYERS),
     "proj_size": lambda f, n, v: _checks.integer(f, n, v, least=0),
+    "embed_dim": _checks.integer,
+    "num_heads": _checks.integer,
+    "kdim": lambda f, n, v: None if v is None else _checks.integer(f, n, v),
+    "vdim": lambda f, n, v: None if v is None else _checks.integer(f, n, v),
+    "add_bias_kv": _checks.flag,
+    "add_zero_attn": _checks.flag,
+    "d_model": _checks.integer,
+    "nhead": _checks.integer,
+    "dim_feedforward": _checks.integer,
+    "dropout": lambda f, n, v: _checks.number(f, n, v, least=0, most=1),
+    "layer_norm_eps": lambda f, n, v: _checks.number(f, n, v, least=0),
+    "norm_first": _checks.flag,
+    "normalized_shape": _checks.sizes,
+    "eps": lambda f, n, v: _checks.number(f, n, v, least=0),
+    "elementwise_affine": _checks.flag,
+    "enable_nested_tensor": _checks.flag,
+    "mask_check": _checks.flag,
     "bias": _checks.flag,
     "batch_first": _checks.flag,
     "bidirectional": _checks.flag,
@@ -46,7 +62,12 @@ _ENTRIES: dict[str, Callable[[str, str, Any], Any]] = {
     "recurrent_activation": activation.canonical,
     "nonlinearity": activation.canonical,
     "dtype": _checks.dtype,
+    "encoder_layer": lambda f, n, v: _nested(f, n, v),
+    "norm": lambda f, n, v: None if v is None else _nested(f, n, v),
 }
+
+# The entries that are configurations of layers themselves.
+_NESTED = {"encoder_layer": "TransformerEncoderLayer", "norm": "LayerNorm"}
 
 
 def layer(cls: type[_M]) -> type[_M]:
@@ -56,7 +77,7 @@ def layer(cls: type[_M]) -> type[_M]:
     is none of them, for it has done its work when the parameters exist.
     """
     parameters = dict(inspect.signature(cls).parameters)
-    parameters.pop("seed")
+    parameters.pop("seed", None)
     cls._name = cls.__name__
     cls._function = f"weft.{cls.__name__}"
     cls._defaults = {name: p.default for name, p in parameters.items()}
@@ -76,7 +97,7 @@ class Packed:
 
     __slots__ = ("_fingerprint", "native", "parameters")
 
-    def __init__(self, parameters: dict[str, Float], native: _core.Recurrent) -> None:
+    def __init__(self, parameters: dict[str, Float], native: Any) -> None:
         self.parameters = parameters
         self.native = native
         self._fingerprint: str | None = None
@@ -116,16 +137,20 @@ class Module:
         """The name and shape of every parameter, in PyTorch's order."""
         raise NotImplementedError
 
-    def _pack(self, parameters: Mapping[str, Float]) -> _core.Recurrent:
+    def _pack(self, parameters: Mapping[str, Float]) -> Any:
         """The packed form of checked parameters."""
+        raise NotImplementedError
+
+    def _initial(self, name: str, shape: tuple[int, ...]) -> tuple[float, float]:
+        """How a parameter is drawn: (a, b) means uniformly from a - b to a + b."""
         raise NotImplementedError
 
     # -- construction -----------------------------------------------------------------------------
 
     def _initialize(self, seed: Any, **configuration: Any) -> None:
-        """Construct with random parameters, U(-1/sqrt(H), 1/sqrt(H)) as in PyTorch."""
+        """Construct with random parameters."""
         self._configure(configuration)
-        self._set(_draw(self._function, seed, self._count()[1], self._shapes(), self.hidden_size))
+        self._set(_draw(self, seed))
 
     def _configure(self, configuration: Mapping[str, Any]) -> None:
         """Check a configuration and take it over; entries it does not have get their defaults."""
@@ -144,7 +169,7 @@ class Module:
         for name, default in self._defaults.items():
             value = configuration.get(name, default)
             if value is inspect.Parameter.empty:
-                raise ValueError(f"{function}: configuration has no {name}, expected an integer")
+                raise ValueError(f"{function}: configuration has no {name}, expected one")
             checked[name] = _ENTRIES[name](function, name, value)
         self.__dict__["_configuration"] = checked
         self._check_configuration()
@@ -243,15 +268,24 @@ class Module:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._configure(state["configuration"])
-        self._set(state["parameters"])
+        function, given, shapes = self._function, state["parameters"], self._shapes()
+        if set(given) != set(shapes):
+            raise ValueError(
+                f"{function}: a copy has the parameters {_some(list(given))}, "
+                f"expected {_some(list(shapes))}"
+            )
+        parameters = {name: to_dense(function, name, given[name]) for name in shapes}
+        for name, array in parameters.items():
+            _checks.shape(function, name, array, shapes[name])
+        self._set(parameters)
         self.__dict__.update(state["attributes"])
 
     def __getattr__(self, name: str) -> Any:
         own = self.__dict__
-        if name in own.get("_configuration", ()):
-            return own["_configuration"][name]
         if "_packed" in own and name in own["_packed"].parameters:
             return own["_packed"].parameters[name]
+        if name in own.get("_configuration", ()):
+            return own["_configuration"][name]
         raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -271,27 +305,18 @@ class Module:
         return [*super().__dir__(), *self._configuration, *self._packed.parameters]
 
     def __repr__(self) -> str:
-        shown = []
-        for name, value in self._configuration.items():
-            default = self._defaults[name]
-            if default is inspect.Parameter.empty:
-                shown.append(repr(value))
-            elif value != default:
-                shown.append(f"{name}={value!r}")
-        return f"{type(self).__name__}({', '.join(shown)})"
+        return _written(type(self), self._configuration)
 
 
-def _draw(
-    function: str, seed: Any, elements: int, shapes: Shapes, hidden_size: int
-) -> dict[str, Float]:
+def _draw(module: Module, seed: Any) -> dict[str, Float]:
     """Uniform random parameters, views of one array: sizes beyond memory fail in one place."""
+    function, elements = module._function, module._count()[1]
     try:
         generator = np.random.default_rng(seed)
     except (TypeError, ValueError) as error:
         raise type(error)(
             f"{function}: seed is {_checks.shown(seed)}, expected None or an integer >= 0"
         ) from error
-    bound = np.float32(hidden_size**-0.5)
     try:
         values = generator.random(elements, dtype=np.float32)
     except MemoryError:
@@ -299,14 +324,43 @@ def _draw(
             f"{function}: the sizes ask for {4 * elements} bytes of parameters, "
             "expected sizes that fit in memory"
         ) from None
-    values *= 2 * bound
-    values -= bound
     parameters, begin = {}, 0
-    for name, shape in shapes.items():
+    for name, shape in module._shapes().items():
         end = begin + prod(shape)
-        parameters[name] = values[begin:end].reshape(shape)
+        own = values[begin:end]
+        middle, reach = map(np.float32, module._initial(name, shape))
+        own *= 2 * reach
+        own -= reach - middle
+        parameters[name] = own.reshape(shape)
         begin = end
     return parameters
+
+
+def _written(cls: type[Module], configuration: Mapping[str, Any]) -> str:
+    """The call that constructs a module."""
+    shown = []
+    for name, value in configuration.items():
+        default = cls._defaults[name]
+        nested = _NESTED.get(name) if value is not None else None
+        text = repr(value) if nested is None else _written(LAYERS[nested], value)
+        if default is inspect.Parameter.empty:
+            shown.append(text)
+        elif value != default:
+            shown.append(f"{name}={text}")
+    return f"{cls.__name__}({', '.join(shown)})"
+
+
+def _nested(function: str, name: str, value: Any) -> dict[str, Any]:
+    """The configuration of a layer within a layer, given as a module or as a configuration."""
+    cls = LAYERS[_NESTED[name]]
+    if isinstance(value, cls):
+        return dict(value._configuration)
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{function}: {name} is {_checks.shown(value)}, expected a {cls._function}")
+    try:
+        return cls._restore(value)._configuration
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{function}: {name}: {error}") from error
 
 
 def _some(names: list[Any]) -> str:

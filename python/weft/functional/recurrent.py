@@ -1,4 +1,4 @@
-"""The layers as functions of their weights: one layer, one direction.
+"""The recurrent layers as functions of their weights: one layer, one direction.
 
 Each call packs the weights anew, which costs more than a short sequence. Where the same weights are
 used again, a module (`weft.LSTM`, ...) packs them once.
@@ -21,13 +21,10 @@ All raise ValueError for shapes or values that do not fit, TypeError for other d
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from weft import _checks, _core
-from weft._arrays import to_dense, to_float32, to_pair
+from weft._arrays import to_dense, to_pair
 from weft._gated import GATES, options
 from weft._sequence import Sizes, run, step
 from weft.activation import canonical
@@ -36,7 +33,7 @@ if TYPE_CHECKING:
     from weft._arrays import ArrayLike, Float
     from weft.activation import Activation
 
-__all__ = ["gru", "gru_cell", "linear", "lstm", "lstm_cell", "rnn", "rnn_cell"]
+__all__ = ["gru", "gru_cell", "lstm", "lstm_cell", "rnn", "rnn_cell"]
 
 
 def rnn(
@@ -294,27 +291,6 @@ def gru_cell(
     return step(sizes, native, x, h, None)[0]
 
 
-def linear(x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> Float:
-    """x weight^T + bias: [..., N] from x [..., K], weight [N, K] and bias [N], all float32.
-
-    >>> import weft
-    >>> weft.functional.linear([[1.0, 2.0]], [[3.0, 4.0]], [0.5])
-    array([[11.5]], dtype=float32)
-    """
-    function = "weft.functional.linear"
-    x, weight = to_float32(function, "x", x), to_dense(function, "weight", weight)
-    _checks.shape(function, "weight", weight, (None, None), "NK")
-    outputs, inputs = weight.shape
-    if bias is not None:
-        bias = to_dense(function, "bias", bias)
-        _checks.shape(function, "bias", bias, (outputs,), "N")
-    if x.ndim == 0 or x.shape[-1] != inputs:
-        _checks.shape(function, "x", x, (None, inputs), ("...", "K"))
-    rows = math.prod(x.shape[:-1])  # not -1, which has no meaning when K is 0
-    y = _core.linear(x.reshape(rows, inputs), weight, bias)
-    return y.reshape(*x.shape[:-1], outputs)
-
-
 def _packed(
     name: str,
     mode: str,
@@ -379,10 +355,4 @@ def _matrix(
 
 def _limit(function: str, clip: float | None) -> float:
     """ONNX's clip as the native number, where 0 means none."""
-    if clip is None:
-        return 0.0
-    if isinstance(clip, bool) or not isinstance(clip, int | float | np.floating):
-        raise TypeError(f"{function}: clip is {_checks.shown(clip)}, expected a number or None")
-    if not 0 < clip <= 3.4e38:
-        raise ValueError(f"{function}: clip is {_checks.shown(clip)}, expected a number > 0")
-    return float(clip)
+    return 0.0 if clip is None else _checks.number(function, "clip", clip, above=0)

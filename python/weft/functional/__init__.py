@@ -1,0 +1,34 @@
+"""The layers as functions of their weights and inputs, in PyTorch's names and shapes.
+
+recurrent  rnn, lstm, gru and their cells
+product    linear, conv1d
+attention  scaled_dot_product_attention
+pointwise  layer_norm, softmax, gelu, silu, relu, embedding_sum
+
+Functions that take weights pack them anew in every call; where the same weights are used again, a
+module (`weft.LSTM`, `weft.MultiheadAttention`, ...) packs them once. All arrays are float32; any
+other dtype raises TypeError, and a shape or value that does not fit raises ValueError.
+"""
+
+from weft.functional.attention import scaled_dot_product_attention
+from weft.functional.pointwise import embedding_sum, gelu, layer_norm, relu, silu, softmax
+from weft.functional.product import conv1d, linear
+from weft.functional.recurrent import gru, gru_cell, lstm, lstm_cell, rnn, rnn_cell
+
+__all__ = [
+    "conv1d",
+    "embedding_sum",
+    "gelu",
+    "gru",
+    "gru_cell",
+    "layer_norm",
+    "linear",
+    "lstm",
+    "lstm_cell",
+    "relu",
+    "rnn",
+    "rnn_cell",
+    "scaled_dot_product_attention",
+    "silu",
+    "softmax",
+]

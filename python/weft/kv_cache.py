@@ -1,0 +1,337 @@
+"""Keys and values of the tokens so far: what incremental decoding carries from step to step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from weft import _checks, _core
+from weft._arrays import to_dense, to_float32, to_int64
+from weft.attention import MAX_HEAD_SIZE
+from weft.functional.attention import attention_settings, checked_out
+
+if TYPE_CHECKING:
+    from weft._arrays import ArrayLike, Float, Int
+
+
+class KVCache:
+    """Keys [B, N, K, E] and values [B, N, K, F] that grow while a sequence is decoded; float32.
+
+    Each of the B rows has a length of its own. `append` puts the keys and values of new tokens
+    behind those of each row, `attend` lets queries that belong to the newest tokens attend to all
+    that is there; `step` does both. Queries may have a multiple of the N heads, grouped as with
+    ``enable_gqa`` in `weft.functional.scaled_dot_product_attention`; keys and values are never
+    repeated in memory.
+
+    batch_size  B
+    num_heads   N, the heads of keys and values
+    head_size   E, in 1..256
+    capacity    the number of tokens there is room for at first. The cache grows by doubling; with
+                enough room from the beginning, nothing is ever copied
+    value_size  F, in 1..256; E when None
+
+    A cache may not be used by two threads at a time. It takes 4 B N (E + F) bytes for each token of
+    its capacity.
+
+    Raises ValueError or TypeError for wrong arguments; a call that raises changes nothing.
+
+    >>> import numpy as np, weft
+    >>> cache = weft.KVCache(1, 2, 8, capacity=64)
+    >>> prompt = np.ones((1, 2, 5, 8), np.float32)
+    >>> cache.step(np.ones((1, 4, 5, 8), np.float32), prompt, prompt).shape
+    (1, 4, 5, 8)
+    >>> token = np.ones((1, 2, 1, 8), np.float32)
+    >>> cache.step(np.ones((1, 4, 1, 8), np.float32), token, token).shape
+    (1, 4, 1, 8)
+    >>> cache
+    KVCache(1, 2, 8, lengths=[6], capacity=64)
+
+    Source: Shazeer, Fast Transformer Decoding, arXiv:1911.02150; Ainslie et al., arXiv:2305.13245.
+    """
+
+    def __init__(
+        self,
+        batch_size: int,
+        num_heads: int,
+        head_size: int,
+        capacity: int = 256,
+        *,
+        value_size: int | None = None,
+    ) -> None:
+        name = "weft.KVCache"
+        batch_size = _checks.integer(name, "batch_size", batch_size)
+        num_heads = _checks.integer(name, "num_heads", num_heads)
+        head_size = _checks.integer(name, "head_size", head_size, most=MAX_HEAD_SIZE)
+        capacity = _checks.integer(name, "capacity", capacity)
+        if value_size is None:
+            value_size = head_size
+        value_size = _checks.integer(name, "value_size", value_size, most=MAX_HEAD_SIZE)
+        self._lengths = np.zeros(batch_size, np.int64)
+        self._keys = _room(name, (batch_size, num_heads, capacity, head_size))
+        self._values = _room(name, (batch_size, num_heads, capacity, value_size))
+
+    @property
+    def lengths(self) -> Int:
+        """[B]: how many tokens each row holds; a copy."""
+        return self._lengths.copy()
+
+    @property
+    def capacity(self) -> int:
+        """How many tokens of a row there is room for before the cache has to grow."""
+        capacity: int = self._keys.shape[2]
+        return capacity
+
+    @property
+    def keys(self) -> Float:
+        """[B, N, K, E] with K the longest row's length: a read-only view, until the cache grows.
+        What lies beyond the length of a row is of no meaning.
+        """
+        return self._seen(self._keys)
+
+    @property
+    def values(self) -> Float:
+        """[B, N, K, F], like `keys`."""
+        return self._seen(self._values)
+
+    def append(self, k: ArrayLike, v: ArrayLike, lengths: ArrayLike | None = None) -> None:
+        """Put k [B, N, S, E] and v [B, N, S, F] behind the tokens of each row.
+
+        ``lengths`` [B], integers in 0..S: how many of the S are real in each row, for rows that
+        advance at different speeds; all of them when left out.
+        """
+        function = "weft.KVCache.append"
+        self._append(function, *self._checked(function, k, v), lengths)
+
+    def attend(
+        self,
+        q: ArrayLike,
+        *,
+        lengths: ArrayLike | None = None,
+        scale: float | None = None,
+        window: int | tuple[int | None, int | None] | None = None,
+        softcap: float | None = None,
+        alibi_slopes: ArrayLike | None = None,
+        out: Float | None = None,
+    ) -> Float:
+        """What queries of the newest tokens see: [B, N', S, F] from q [B, N', S, E].
+
+        N' is a multiple of N. The S queries of a row belong to its last S tokens, and each attends
+        to its own token and to those before it. ``lengths`` [B]: how many of the S queries of a row
+        are real, as they were appended; the others give zeros. A row that holds fewer tokens than
+        it has queries is an error. The other arguments are those of
+        `weft.functional.scaled_dot_product_attention`.
+        """
+        function = "weft.KVCache.attend"
+        query = self._query(function, q)
+        count = self._counts(function, lengths, query.shape[2])
+        return self._attend(
+            function, query, count, self._lengths, scale, window, softcap, alibi_slopes, out
+        )
+
+    def step(
+        self,
+        q: ArrayLike,
+        k: ArrayLike,
+        v: ArrayLike,
+        *,
+        lengths: ArrayLike | None = None,
+        scale: float | None = None,
+        window: int | tuple[int | None, int | None] | None = None,
+        softcap: float | None = None,
+        alibi_slopes: ArrayLike | None = None,
+        out: Float | None = None,
+    ) -> Float:
+        """`append` k and v, then `attend` with q, all of S tokens: [B, N', S, F]."""
+        function = "weft.KVCache.step"
+        query, arrays = self._query(function, q), self._checked(function, k, v)
+        if query.shape[2] != arrays[0].shape[2]:
+            raise ValueError(
+                f"{function}: q has shape {query.shape}, expected [B, N, S, E] with "
+                f"S = {arrays[0].shape[2]} as in k"
+            )
+        before = self._lengths
+        count = self._append(function, *arrays, lengths)
+        try:
+            return self._attend(
+                function, query, count, self._lengths, scale, window, softcap, alibi_slopes, out
+            )
+        except BaseException:
+            self._lengths = before
+            raise
+
+    def truncate(self, lengths: ArrayLike) -> None:
+        """Forget the newest tokens: row b keeps its first ``lengths[b]`` (speculative decoding)."""
+        function = "weft.KVCache.truncate"
+        kept = to_int64(function, "lengths", lengths)
+        _checks.shape(function, "lengths", kept, self._lengths.shape, "B")
+        if (kept < 0).any() or (kept > self._lengths).any():
+            raise ValueError(
+                f"{function}: lengths are {kept.tolist()!r:.60}, expected 0 to those of the "
+                f"cache, {self._lengths.tolist()!r:.60}"
+            )
+        self._lengths = kept
+
+    def reset(self, rows: ArrayLike | None = None) -> None:
+        """Forget all tokens, or those of some rows, given by number; others then begin there."""
+        if rows is None:
+            self._lengths = np.zeros_like(self._lengths)
+            return
+        chosen = self._rows("weft.KVCache.reset", rows)
+        self._lengths = self._lengths.copy()
+        self._lengths[chosen] = 0
+
+    def reorder(self, rows: ArrayLike) -> None:
+        """Row b becomes a copy of what row ``rows[b]`` was (beam search)."""
+        function = "weft.KVCache.reorder"
+        chosen = self._rows(function, rows)
+        _checks.shape(function, "rows", chosen, self._lengths.shape, "B")
+        longest = int(self._lengths.max())
+        for name in ("_keys", "_values"):
+            array = getattr(self, name)
+            array[:, :, :longest] = array[chosen, :, :longest]
+        self._lengths = self._lengths[chosen]
+
+    def __repr__(self) -> str:
+        batch, heads, capacity, size = self._keys.shape
+        value = self._values.shape[3]
+        more = "" if value == size else f", value_size={value}"
+        lengths = repr(self._lengths.tolist()) if batch <= 8 else f"0..{self._lengths.max()}"
+        return f"KVCache({batch}, {heads}, {size}, lengths={lengths}, capacity={capacity}{more})"
+
+    # -- inside -----------------------------------------------------------------------------------
+
+    def _seen(self, array: Float) -> Float:
+        view = array[:, :, : int(self._lengths.max())]
+        view.flags.writeable = False
+        return view
+
+    def _checked(self, function: str, k: ArrayLike, v: ArrayLike) -> tuple[Float, Float]:
+        """New keys and values whose shapes fit."""
+        key, value = to_float32(function, "k", k), to_float32(function, "v", v)
+        batch, heads, _, size = self._keys.shape
+        _checks.shape(function, "k", key, (batch, heads, None, size), "BNSE")
+        steps = key.shape[2]
+        expected = (batch, heads, steps, self._values.shape[3])
+        _checks.shape(function, "v", value, expected, "BNSF")
+        return key, value
+
+    def _query(self, function: str, q: ArrayLike) -> Float:
+        query = to_float32(function, "q", q)
+        batch, heads, _, size = self._keys.shape
+        _checks.shape(function, "q", query, (batch, None, None, size), "BNSE")
+        if query.shape[1] == 0 or query.shape[1] % heads:
+            raise ValueError(
+                f"{function}: q has shape {query.shape}, expected [B, N, S, E] with N a multiple "
+                f"of the {heads} heads of keys and values"
+            )
+        return query
+
+    def _counts(self, function: str, lengths: ArrayLike | None, steps: int) -> Int:
+        """How many of S tokens are real in each row."""
+        if lengths is None:
+            return np.full_like(self._lengths, steps)
+        count = to_int64(function, "lengths", lengths)
+        _checks.shape(function, "lengths", count, self._lengths.shape, "B")
+        if count.min() < 0 or count.max() > steps:
+            raise ValueError(
+                f"{function}: lengths holds {count.min()} to {count.max()}, "
+                f"expected integers in 0..S with S = {steps}"
+            )
+        return count
+
+    def _append(self, function: str, k: Float, v: Float, lengths: ArrayLike | None) -> Int:
+        count = self._counts(function, lengths, k.shape[2])
+        after = self._lengths + count
+        # As Python's integers: a step of a small model takes less time than NumPy's reductions.
+        places = list(zip(self._lengths.tolist(), after.tolist(), strict=True))
+        self._grow(function, max(end for _, end in places))
+        if len(set(places)) == 1:  # the rows advance together
+            rows: list[tuple[int | slice, tuple[int, int]]] = [(slice(None), places[0])]
+        else:
+            rows = list(enumerate(places))
+        for target, source in ((self._keys, k), (self._values, v)):
+            for row, (begin, end) in rows:
+                target[row, ..., begin:end, :] = source[row, ..., : end - begin, :]
+        self._lengths = after
+        return count
+
+    def _attend(
+        self,
+        function: str,
+        query: Float,
+        count: Int,
+        lengths: Int,
+        scale: float | None,
+        window: int | tuple[int | None, int | None] | None,
+        softcap: float | None,
+        alibi_slopes: ArrayLike | None,
+        out: Float | None,
+    ) -> Float:
+        if (count > lengths).any():
+            raise ValueError(
+                f"{function}: q has {int(count.max())} queries for rows of {int(lengths.min())} "
+                "tokens or more, expected no more queries than tokens; append their keys first"
+            )
+        settings = attention_settings(function, query.shape[3], scale, window, softcap)
+        slopes = None
+        if alibi_slopes is not None:
+            slopes = to_dense(function, "alibi_slopes", alibi_slopes)
+            _checks.shape(function, "alibi_slopes", slopes, (query.shape[1],), "N")
+        if out is not None:
+            shape = (*query.shape[:3], self._values.shape[3])
+            inputs = {"q": query, "the cached keys": self._keys, "the cached values": self._values}
+            checked_out(function, out, shape, inputs)
+        longest = int(lengths.max())
+        return _core.attention(
+            function,
+            query,
+            self._keys[:, :, :longest],
+            self._values[:, :, :longest],
+            None,
+            True,
+            settings.scale,
+            count,
+            lengths,
+            settings.window,
+            settings.softcap,
+            slopes,
+            lengths - count,
+            out,
+            None,
+        )
+
+    def _grow(self, function: str, tokens: int) -> None:
+        """Make room for rows of so many tokens."""
+        if tokens <= self.capacity:
+            return
+        capacity = max(tokens, 2 * self.capacity)
+        batch, heads, _, _ = self._keys.shape
+        longest = int(self._lengths.max())
+        grown = []
+        for array in (self._keys, self._values):
+            larger = _room(function, (batch, heads, capacity, array.shape[3]))
+            larger[:, :, :longest] = array[:, :, :longest]
+            grown.append(larger)
+        self._keys, self._values = grown
+
+    def _rows(self, function: str, rows: ArrayLike) -> Int:
+        chosen = np.atleast_1d(to_int64(function, "rows", rows))
+        batch = len(self._lengths)
+        if chosen.ndim != 1 or (chosen < 0).any() or (chosen >= batch).any():
+            raise ValueError(
+                f"{function}: rows is {_checks.shown(chosen.tolist())}, "
+                f"expected integers in 0..{batch - 1}"
+            )
+        return chosen
+
+
+def _room(function: str, shape: tuple[int, ...]) -> Float:
+    """Memory that is not touched before it is used."""
+    try:
+        return np.empty(shape, np.float32)
+    except (MemoryError, ValueError):
+        raise MemoryError(
+            f"{function}: the sizes ask for an array {shape} of float32, "
+            "expected sizes that fit in memory"
+        ) from None

@@ -1,0 +1,229 @@
+"""KVCache: decoding in any steps is attention over the whole sequence."""
+
+import numpy as np
+import pytest
+
+import reference_attention as reference
+import samples
+import weft
+from attention_checks import assert_attention
+from tolerance import assert_same_bits
+
+attend = weft.functional.scaled_dot_product_attention
+B, N, SHARED, T, E = 3, 6, 2, 23, 16
+
+
+def sequence(t=T, *, b=B, n=N, shared=SHARED, e=E, f=None, seed=0):
+    """q [B, N, T, E], k [B, Nk, T, E], v [B, Nk, T, F]."""
+    return (
+        2 * samples.normal([seed, 1], b, n, t, e),
+        2 * samples.normal([seed, 2], b, shared, t, e),
+        samples.normal([seed, 3], b, shared, t, f or e),
+    )
+
+
+def decode(cache, arrays, steps, **options):
+    """The sequence in chunks of these sizes."""
+    results, begin = [], 0
+    for size in steps:
+        part = [x[:, :, begin : begin + size] for x in arrays]
+        results.append(cache.step(*part, **options))
+        begin += size
+    return np.concatenate(results, axis=2)
+
+
+STEPS = {
+    "one by one": [1] * T,
+    "prompt, then one by one": [15] + [1] * 8,
+    "chunks": [4, 1, 0, 13, 5],
+    "at once": [T],
+}
+OPTIONS = [
+    {},
+    {"window": (5, None)},
+    {"softcap": 2.0},
+    {"scale": 0.1},
+    {"alibi_slopes": np.linspace(0, 1, N, dtype=np.float32)},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda o: next(iter(o), "plain"))
+@pytest.mark.parametrize("steps", STEPS.values(), ids=STEPS)
+def test_steps_are_causal_attention(isa, threads, steps, options):
+    arrays = sequence(f=20)
+    cache = weft.KVCache(B, SHARED, E, 4, value_size=20)
+    y = decode(cache, arrays, steps, **options)
+    assert_attention(y, *arrays, is_causal=True, **options)
+    assert cache.lengths.tolist() == [T] * B
+    assert_same_bits(cache.keys, arrays[1])
+    assert_same_bits(cache.values, arrays[2])
+
+
+@pytest.mark.parametrize("e", [1, 17, 64, 128, 256], ids=lambda e: f"E{e}")
+def test_long_caches(isa, threads, e):
+    """One query against thousands of keys: the split over keys is of fixed chunks."""
+    arrays = sequence(3000, b=2, n=4, shared=1, e=e)
+    cache = weft.KVCache(2, 1, e, 3000)
+    cache.append(*(x[:, :, :2998] for x in arrays[1:]))
+    y = decode(cache, [x[:, :, 2998:] for x in arrays], [1, 1])
+    last = arrays[0][:, :, 2998:]
+    assert_attention(y, last, *arrays[1:], is_causal=True, query_offset=[2998, 2998])
+    assert_same_bits(y[:, :, 1:], attend(last[:, :, 1:], *arrays[1:], enable_gqa=True))
+
+
+def test_rows_advance_at_their_own_speed(isa, threads):
+    """Each row gets some of the tokens of a step, and the bits it gets alone."""
+    arrays = sequence()
+    cache = weft.KVCache(B, SHARED, E, 4)
+    alone = [weft.KVCache(1, SHARED, E) for _ in range(B)]
+    begin = np.zeros(B, int)
+    for size, counts in ((7, [7, 3, 0]), (1, [1, 1, 1]), (5, [0, 5, 2]), (1, [1, 0, 1])):
+        part = [np.full((B, x.shape[1], size, E), np.nan, np.float32) for x in arrays]
+        for row, count in enumerate(counts):
+            for target, source in zip(part, arrays, strict=True):
+                target[row, :, :count] = source[row, :, begin[row] : begin[row] + count]
+        y = cache.step(*part, lengths=counts)
+        for row, count in enumerate(counts):
+            one = [x[row : row + 1, :, :size] for x in part]
+            if count:
+                expected = alone[row].step(*one, lengths=[count])
+                assert_same_bits(y[row : row + 1], expected)
+            assert not y[row, :, count:].any()
+        begin += counts
+        assert cache.lengths.tolist() == begin.tolist()
+    for row, length in enumerate(begin):
+        assert_same_bits(cache.keys[row, :, :length], arrays[1][row, :, :length])
+
+
+def test_append_then_attend_is_step():
+    arrays = sequence()
+    one, two = weft.KVCache(B, SHARED, E), weft.KVCache(B, SHARED, E)
+    y = one.step(*arrays)
+    two.append(*arrays[1:])
+    assert_same_bits(two.attend(arrays[0]), y)
+    assert_same_bits(two.attend(arrays[0][:, :, -4:]), two.attend(arrays[0][:, :, -4:].copy()))
+    assert_attention(
+        two.attend(arrays[0][:, :, -4:]), arrays[0][:, :, -4:], *arrays[1:], is_causal=True,
+        query_offset=[T - 4] * B,
+    )  # fmt: skip
+
+
+def test_growth_keeps_what_is_there():
+    """By doubling; with room from the beginning the arrays stay where they are."""
+    arrays = sequence()
+    small, large = weft.KVCache(B, SHARED, E, 1), weft.KVCache(B, SHARED, E, T)
+    where = large.keys.__array_interface__["data"]
+    assert_same_bits(decode(small, arrays, [1] * T), decode(large, arrays, [1] * T))
+    assert small.capacity == 32
+    assert large.capacity == T
+    assert large.keys.__array_interface__["data"] == where
+
+
+def test_truncate():
+    """Tokens that were tried and refused leave no trace."""
+    arrays, other = sequence(), sequence(seed=5)
+    cache, expected = weft.KVCache(B, SHARED, E), weft.KVCache(B, SHARED, E)
+    for target in (cache, expected):
+        target.append(*(x[:, :, :10] for x in arrays[1:]))
+    cache.append(*(x[:, :, :7] for x in other[1:]))
+    cache.truncate([10, 10, 10])
+    part = [x[:, :, 10:] for x in arrays]
+    assert_same_bits(cache.step(*part), expected.step(*part))
+    cache.truncate([0, 5, 23])
+    assert cache.lengths.tolist() == [0, 5, 23]
+    for wrong in ([0, 6, 23], [-1, 0, 0], [0, 5], [0.0, 5.0, 23.0], 5):
+        with pytest.raises((ValueError, TypeError), match=r"^weft\.KVCache\.truncate: lengths "):
+            cache.truncate(wrong)
+    assert cache.lengths.tolist() == [0, 5, 23]
+
+
+def test_reset():
+    arrays = sequence()
+    cache = weft.KVCache(B, SHARED, E)
+    y = cache.step(*arrays)
+    cache.reset()
+    assert cache.lengths.tolist() == [0] * B
+    assert_same_bits(cache.step(*arrays), y)
+    cache.reset([2, 0])
+    assert cache.lengths.tolist() == [0, T, 0]
+    cache.reset(1)
+    assert cache.lengths.tolist() == [0] * B
+    for wrong in ([3], [-1], [0.0], "0", None):
+        if wrong is not None:
+            with pytest.raises((ValueError, TypeError), match=r"^weft\.KVCache\.reset: rows "):
+                cache.reset(wrong)
+
+
+def test_reorder():
+    """Beams: rows become copies of others, and go their own way from there."""
+    arrays = sequence()
+    cache = weft.KVCache(B, SHARED, E)
+    counts = [5, 9, 2]
+    cache.append(*(x[:, :, :9] for x in arrays[1:]), lengths=counts)
+    keys = cache.keys.copy()
+    cache.reorder([1, 1, 0])
+    assert cache.lengths.tolist() == [9, 9, 5]
+    for row, source in enumerate((1, 1, 0)):
+        assert_same_bits(cache.keys[row, :, : counts[source]], keys[source, :, : counts[source]])
+    for wrong in ([0, 1], [0, 1, 3], [0, 1, -1], [0.0, 1.0, 2.0]):
+        with pytest.raises((ValueError, TypeError), match=r"^weft\.KVCache\.reorder: rows "):
+            cache.reorder(wrong)
+
+
+def test_a_call_that_raises_changes_nothing():
+    arrays = sequence()
+    cache = weft.KVCache(B, SHARED, E)
+    cache.append(*(x[:, :, :9] for x in arrays[1:]))
+    keys = cache.keys.copy()
+    q, k, v = (x[:, :, 9:12] for x in arrays)
+    wrong = [
+        {"lengths": [1, 2, 4]}, {"scale": "1"}, {"out": np.zeros(3, np.float32)}, {"window": (-1, 0)},
+        {"alibi_slopes": np.zeros(3, np.float32)}, {"q": q[:, :, :1]}, {"v": v[:, :1]}, {"k": k[1:]},
+        {"q": q[:, :5]}, {"q": q[..., 1:]}, {"q": q[:, :0]},
+    ]  # fmt: skip
+    for change in wrong:
+        with pytest.raises((ValueError, TypeError), match=r"^weft\.KVCache\.step: "):
+            cache.step(**{"q": q, "k": k, "v": v} | change)
+        assert cache.lengths.tolist() == [9] * B
+        assert_same_bits(cache.keys, keys)
+    with pytest.raises(ValueError, match=r"^weft\.KVCache\.attend: q has 10 queries"):
+        cache.attend(arrays[0][:, :, :10])
+
+
+def test_views_are_read_only():
+    cache = weft.KVCache(B, SHARED, E)
+    cache.append(*sequence()[1:])
+    for view in (cache.keys, cache.values):
+        with pytest.raises(ValueError, match="read-only"):
+            view[:] = 0
+    cache.lengths[:] = 0
+    assert cache.lengths.tolist() == [T] * B
+
+
+def test_out():
+    arrays, cache = sequence(), weft.KVCache(B, SHARED, E)
+    out = np.empty((B, N, T, E), np.float32)
+    assert cache.step(*arrays, out=out) is out
+    assert_same_bits(out, attend(*arrays, is_causal=True, enable_gqa=True))
+
+
+def test_repr():
+    assert repr(weft.KVCache(2, 3, 8, 5)) == "KVCache(2, 3, 8, lengths=[0, 0], capacity=5)"
+    assert repr(weft.KVCache(20, 3, 8, 5, value_size=4)) == (
+        "KVCache(20, 3, 8, lengths=0..0, capacity=5, value_size=4)"
+    )
+
+
+def test_sizes_beyond_memory():
+    with pytest.raises((MemoryError, ValueError), match=r"^weft\.KVCache: "):
+        weft.KVCache(2**31 - 1, 2**31 - 1, 256, 2**31 - 1)
+    with pytest.raises(MemoryError, match=r"^weft\.KVCache: "):
+        weft.KVCache(2**15, 2**15, 256, 2**15)
+
+
+def test_reference_offsets():
+    """The definition of positions that these tests rest on: a causal step is the last row."""
+    q, k, v = sequence(5)
+    whole = reference.attention(q, k, v, is_causal=True)
+    last = reference.attention(q[:, :, 4:], k, v, is_causal=True, query_offset=[4] * B)
+    np.testing.assert_allclose(last, whole[:, :, 4:])
