@@ -1,4 +1,4 @@
-"""The command line: weft demo | bench | info | convert."""
+"""The command line: weft demo | bench | info | convert | embed | search."""
 
 from __future__ import annotations
 
@@ -21,8 +21,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given[:1] == ["bench"]:  # its options are its own
             return _bench(given[1:])
         options = _parser().parse_args(given)
-        run = {"demo": _demo, "info": _info, "convert": _convert}[options.command]
-        status = run(options)
+        commands = {
+            "demo": _demo,
+            "info": _info,
+            "convert": _convert,
+            "embed": _embed,
+            "search": _search,
+        }
+        status = commands[options.command](options)
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # `weft info | head`: whoever read has had enough
@@ -64,6 +70,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     convert.add_argument("--batch-first", action="store_true", help="x and y are [B, T, ...]")
     convert.add_argument("--nonlinearity", help="of an RNN: tanh (default), relu, ...")
+
+    embed = commands.add_parser("embed", help="the vectors of a file's lines")
+    search = commands.add_parser("search", help="a file's lines that are nearest to a question")
+    for command in (embed, search):
+        command.add_argument("model", help="directory of a sentence-transformers model")
+    search.add_argument("query", help="the question")
+    for command in (embed, search):
+        command.add_argument(
+            "--input", required=True, help="a text file in UTF-8, or - for standard input"
+        )
+        command.add_argument("--batch-size", type=int, default=32, help="default: 32 lines")
+    embed.add_argument("--output", required=True, help="the .npy file to write, [lines, D]")
+    embed.add_argument("--normalize", action="store_true", help="vectors of length 1")
+    search.add_argument("--top", type=int, default=5, help="how many lines to print (default: 5)")
     return parser
 
 
@@ -127,4 +147,33 @@ def _convert(options: argparse.Namespace) -> int:
     module = from_state_dict_file(options.source, options.mode, options.prefix, **configuration)
     weft.save(module, options.target)
     print(f"{options.target}: {module!r}, {module.num_parameters:,} parameters")
+    return 0
+
+
+def _embed(options: argparse.Namespace) -> int:
+    from weft.transformers import commands
+
+    rows, size = commands.embed(
+        options.model,
+        options.input,
+        options.output,
+        batch_size=options.batch_size,
+        normalize=options.normalize,
+    ).shape
+    print(f"{options.output}: {rows:,} vectors of {size} numbers")
+    return 0
+
+
+def _search(options: argparse.Namespace) -> int:
+    from weft.transformers import commands
+
+    found = commands.search(
+        options.model,
+        options.query,
+        options.input,
+        top=options.top,
+        batch_size=options.batch_size,
+    )
+    for score, number, line in found:
+        print(f"{score:6.3f}  {number:>6}  {line}")
     return 0

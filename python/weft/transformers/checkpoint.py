@@ -1,0 +1,184 @@
+"""The tensors of a model directory: model.safetensors, or the shards that its index lists.
+
+The files are not trusted. Every header is checked against the size of its file when a checkpoint is
+opened, and `check` compares names, shapes and dtypes with what the configuration asks for; only
+then is memory allocated, a tensor at a time. Weights in float16 and bfloat16 are widened to
+float32, which is exact. Pickles (pytorch_model.bin) are refused.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from math import prod
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from weft.files import opened
+from weft.transformers.directory import exists, plain, read_json, wrong
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from io import BufferedIOBase
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from weft._arrays import AnyArray, Float
+    from weft._tensors import Entry, Header
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+_PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+# Each is an open file; the largest models in use have fewer than 200.
+_MAX_SHARDS = 512
+# Elements widened at a time, so that they stay in the cache.
+_CHUNK = 2**17
+_ITEM_SIZES = {"F32": 4, "F16": 2, "BF16": 2}
+
+
+class _Place(NamedTuple):
+    file: BufferedIOBase
+    header: Header
+    entry: Entry
+
+
+class Checkpoint:
+    """Tensors by name, from open files; a context manager."""
+
+    def __init__(self, function: str, directory: str) -> None:
+        self._function = function
+        self._directory = directory
+        self._files = ExitStack()
+        try:
+            self._places = dict(self._open())
+        except BaseException:
+            self._files.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._files.close()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def require(self, name: str, what: str) -> None:
+        """Raise ValueError when there is no such tensor."""
+        if name not in self._places:
+            raise ValueError(
+                f"{self._function}: {self._directory} has no tensor {name} among "
+                f"{len(self._places)}, expected {what}"
+            )
+
+    def check(self, shapes: Mapping[str, tuple[int, ...]], what: str) -> None:
+        """Compare tensors with the shapes that they must have."""
+        for name, shape in shapes.items():
+            self.require(name, what)
+            header, entry = self._places[name].header, self._places[name].entry
+            item = _ITEM_SIZES.get(entry.dtype)
+            if item is None:
+                raise ValueError(
+                    f"{header.where}: tensor {name} has dtype {entry.dtype!r:.100}, expected one "
+                    f"of {', '.join(_ITEM_SIZES)}; cast it before it is saved"
+                )
+            if entry.shape != shape:
+                raise ValueError(
+                    f"{header.where}: tensor {name} has shape {entry.shape}, expected {shape}"
+                )
+            if prod(shape) * item != entry.end - entry.begin:
+                raise ValueError(
+                    f"{header.where}: tensor {name} has {entry.end - entry.begin} bytes, "
+                    f"expected {prod(shape) * item}"
+                )
+
+    def read(self, name: str, out: Float | None = None) -> Float:
+        """A tensor that `check` has seen, as float32, into ``out`` where it is given."""
+        file, header, entry = self._places[name]
+        array = np.empty(entry.shape, np.float32) if out is None else out
+        flat = array.reshape(-1)
+        file.seek(header.payload + entry.begin)
+        if entry.dtype == "F32":
+            _fill(file, header, flat)
+            if not np.dtype("<f4").isnative:
+                flat.byteswap(inplace=True)
+            return array
+        raw = np.empty(min(_CHUNK, flat.size), "<u2")
+        for start in range(0, flat.size, _CHUNK):
+            part = raw[: flat.size - start]
+            _fill(file, header, part)
+            _widen(part, entry.dtype, flat[start : start + _CHUNK])
+        return array
+
+    def _open(self) -> Iterator[tuple[str, _Place]]:
+        if exists(self._directory, SINGLE):
+            file, header = self._file(SINGLE)
+            for name, entry in header.tensors.items():
+                yield name, _Place(file, header, entry)
+            return
+        if not exists(self._directory, INDEX):
+            raise self._no_weights()
+        where = os.path.join(self._directory, INDEX)
+        index = read_json(self._function, self._directory, INDEX).get("weight_map")
+        if not isinstance(index, dict):
+            raise wrong(f"{self._function}: {where}", "weight_map", index, "names with files")
+        shards: dict[str, tuple[BufferedIOBase, Header]] = {}
+        for name, shard in index.items():
+            shard = plain(self._function, where, shard)
+            if shard not in shards:
+                if len(shards) == _MAX_SHARDS:
+                    raise ValueError(
+                        f"{self._function}: {where} lists more than {_MAX_SHARDS} files"
+                    )
+                shards[shard] = self._file(shard)
+            file, header = shards[shard]
+            if name not in header.tensors:
+                raise ValueError(
+                    f"{header.where} has no tensor {name!r:.100}, expected it there after {where}"
+                )
+            yield name, _Place(file, header, header.tensors[name])
+
+    def _file(self, name: str) -> tuple[BufferedIOBase, Header]:
+        path = os.path.join(self._directory, name)
+        if not os.path.exists(path):
+            raise FileNotFoundError(f"{self._function}: there is no file {path}")
+        return self._files.enter_context(opened(self._function, path))
+
+    def _no_weights(self) -> Exception:
+        pickle = next((name for name in _PICKLES if exists(self._directory, name)), None)
+        if pickle is None:
+            return FileNotFoundError(
+                f"{self._function}: {self._directory} has neither {SINGLE} nor {INDEX}"
+            )
+        return ValueError(
+            f"{self._function}: {self._directory} has its weights in the pickle {pickle} only, "
+            f"expected {SINGLE}. weft never unpickles: that would run code from the file. Where "
+            "you trust it, convert it with Transformers: AutoModel.from_pretrained(directory)"
+            ".save_pretrained(directory)"
+        )
+
+
+def _fill(file: BufferedIOBase, header: Header, array: AnyArray) -> None:
+    if file.readinto(array.view(np.uint8).data) != array.nbytes:
+        raise ValueError(f"{header.where}: the file was cut short while it was read")
+
+
+def _widen(raw: AnyArray, dtype: str, out: Float) -> None:
+    """float16 or bfloat16, as their bits, to float32; every value of both is one of float32."""
+    if dtype == "F16":
+        out[:] = raw.view("<f2")
+    else:  # the upper half of a float32
+        bits = out.view(np.uint32)
+        bits[:] = raw
+        np.left_shift(bits, 16, out=bits)
