@@ -2,17 +2,21 @@
 
     python -m weft.benchmarks.bars      # or: weft bench --bars
 
-Two threads against one, ragged against padded, import time, installed size, memory over many steps.
+For the recurrent nets: two threads against one, ragged against padded, memory over many steps, and
+of the package: import time, installed size. Those of the other kinds are in `attention/bars.py` and
+`encoder/bars.py`; what compares with peers needs a run with peers.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import itertools
 import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +24,13 @@ import numpy as np
 
 import weft
 
-from . import backends, machine
-from .backends import OURS
-from .cases import Case, grid
-from .data import make_input, make_weights
-from .measure import Effort, take_turns
+from . import machine
+from .bar import EFFORT, Result, gain_of_two, ours
+from .cases import grid
+from .kinds import KINDS
+from .measure import take_turns
 from .progress import Progress
 
-EFFORT = Effort(sample=0.005, total=0.2, least=5, most=21)
 TWO_THREADS = 1.7  # times faster, H >= 256
 TWO_DIRECTIONS = 1.8  # times faster, bidirectional, H >= 256
 NEVER_SLOWER = 0.97  # one, less what two measurements of the same thing may differ
@@ -66,31 +69,24 @@ PARALLEL = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """One bar: what was found, what was wanted."""
-
-    name: str
-    text: str
-    passed: bool
-    value: float
-    wanted: float
-
-
-def run(progress: Progress) -> list[dict[str, Any]]:
-    """Every bar, as dictionaries for the JSON."""
+def run(progress: Progress, result: dict[str, Any], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Every bar of these kinds, as dictionaries for the JSON; `result`: what was run before."""
     found = []
-    for measured in (two_threads(), ragged(), import_time(), installed_size(), memory_growth()):
-        for result in measured:
-            found.append(dataclasses.asdict(result))
-            progress.show(result.name)
+    for name in names:
+        for entry in _of_kind(name, result):
+            found.append(dataclasses.asdict(entry))
+            progress.show(entry.name)
     progress.clear()
     return found
 
 
-def _ours(case: Case) -> Any:
-    module, _ = backends.load(OURS, 1)
-    return module.prepare(case, make_weights(case), make_input(case), 1, "").run
+def _of_kind(name: str, result: dict[str, Any]) -> Iterator[Result]:
+    if name == "recurrent":
+        measured = (two_threads(), ragged(), import_time(), installed_size(), memory_growth())
+        return itertools.chain.from_iterable(measured)
+    module = importlib.import_module(f".{name}.bars", __package__)
+    found: Iterator[Result] = module.run(result)
+    return found
 
 
 def two_threads() -> Iterator[Result]:
@@ -102,14 +98,11 @@ def two_threads() -> Iterator[Result]:
     try:
         for name in PARALLEL:
             case = named[name]
-            call = _ours(case)
-            runs = {"1": call, "2": call}
-            timed = take_turns(runs, EFFORT, each_turn=lambda n: weft.set_num_threads(int(n)))
-            gain = timed["1"].median / timed["2"].median
             wanted = NEVER_SLOWER
             if case.H >= 256:
                 wanted = TWO_DIRECTIONS if case.D == 2 else TWO_THREADS
-            one, two = (timed[n].median * 1e6 for n in "12")
+            one, two = (seconds * 1e6 for seconds in gain_of_two(case))
+            gain = one / two
             text = f"{one:.1f} us with one, {two:.1f} us with two: {gain:.2f}x, bar {wanted}x"
             yield Result(f"two threads, {name}", text, gain >= wanted, gain, wanted)
     finally:
@@ -122,7 +115,7 @@ def ragged() -> Iterator[Result]:
     for case in grid():
         if not case.lengths:
             continue
-        runs = {"ragged": _ours(case), "padded": _ours(dataclasses.replace(case, lengths=()))}
+        runs = {"ragged": ours(case), "padded": ours(dataclasses.replace(case, lengths=()))}
         timed = take_turns(runs, EFFORT)
         share = sum(case.lengths) / (case.B * case.T)
         value = timed["ragged"].median / timed["padded"].median
@@ -181,7 +174,7 @@ def _resident() -> int:
 def main() -> int:
     """Print every bar; 1 when one is missed."""
     missed = 0
-    for entry in run(Progress(sys.stderr)):
+    for entry in run(Progress(sys.stderr), {"cases": []}, KINDS):
         missed += not entry["passed"]
         print(f"{'ok' if entry['passed'] else 'MISSED':>6}  {entry['name']}: {entry['text']}")
     return int(missed > 0)

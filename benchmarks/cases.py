@@ -1,4 +1,4 @@
-"""The grid: every shape that is timed, and why it is there.
+"""The recurrent grid: every shape that is timed, and why it is there.
 
 Letters: T time, B batch, I input, H hidden, P projection, D directions, L layers, G gates.
 A case is data; `run.py` times it, `limits.py` says how fast the machine could do it.
@@ -43,6 +43,8 @@ class Case:
     lengths: tuple[int, ...] = field(default=(), repr=False)
     label: str = ""
     quick: bool = False
+
+    kind = "recurrent"
 
     @property
     def name(self) -> str:

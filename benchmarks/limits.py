@@ -115,7 +115,9 @@ class Bar:
     allowed: float  # seconds
 
 
-def bar(case: Case, limit: float, peak: float) -> Bar | None:
+def bar(
+    case: Case, limit: float, peak: float, bandwidth: Callable[[int], float] | None = None
+) -> Bar | None:
     """The project's bar for this case, None where it has none but to beat the peers."""
     if case.lengths:
         return None  # held against its own padded time, in bars.py

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 
 LONG_CALL = 0.03  # seconds; such a call warms itself up
+SLOW_CALL = 0.25  # seconds; one is enough for an estimate
+VERY_LONG_CALL = 3.0  # seconds; such a call is made twice and no more, and both count
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,9 @@ def once(run: Callable[[], Any], calls: int = 1) -> float:
 
 def estimate(run: Callable[[], Any], enough: float = 0.001) -> float:
     """Seconds per call, roughly: the best of a few tries of at least `enough` seconds."""
-    run()  # whatever is put off until the first call
+    first = once(run)  # and whatever is put off until the first call
+    if first > SLOW_CALL:
+        return first
     calls, spent = 1, once(run)
     while spent * calls < enough and calls < 1 << 20:
         calls *= 4
@@ -90,6 +94,9 @@ def take_turns(
     slowest = max(guesses[name] * calls[name] for name in runs)
     turns = int(min(max(effort.total / slowest, effort.least), effort.most))
     samples: dict[str, list[float]] = {name: [] for name in runs}
+    if slowest > VERY_LONG_CALL:
+        turns = 1
+        samples = {name: [guess] for name, guess in guesses.items()}
     was_enabled = gc.isenabled()
     gc.collect()
     gc.disable()

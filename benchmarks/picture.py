@@ -1,4 +1,4 @@
-"""The picture of a run: every case as a column; peers above, the machine's limit below."""
+"""The picture of one kind: every case as a column; peers above, the machine's limit below."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from . import kinds
 from .backends import OURS, PEERS
-from .cases import GROUPS
 from .limits import STEP_ALLOWANCE
+from .summary import kind_of, summary
 
 # Colours of Okabe and Ito: told apart with any colour vision.
-PEER_COLOURS = dict(zip(PEERS, ("#D55E00", "#0072B2", "#009E73", "#CC79A7"), strict=True))
+OKABE_ITO = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#F0E442")
+PEER_COLOURS = dict(zip(PEERS, OKABE_ITO, strict=True))
 BOUND_COLOURS = {
     "L1": "#9ECAE1",
     "L2": "#6BAED6",
@@ -73,7 +75,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
 def _title(result: dict[str, Any]) -> str:
     threads = "one thread" if result["threads"] == 1 else f"{result['threads']} threads"
     text = f"{len(result['cases'])} cases, {threads}, {result['machine']['cpu']}"
-    mean = result["summary"].get("geometric_mean")
+    mean = summary(result["cases"]).get("geometric_mean")
     if mean:
         text += f": the fastest peer takes {mean:.1f} times as long as weft (geometric mean)"
     return text
@@ -81,7 +83,8 @@ def _title(result: dict[str, Any]) -> str:
 
 def _places(cases: list[dict[str, Any]]) -> tuple[list[float], list[tuple[str, float, float]]]:
     """x of every case, and (group, first x, last x), with a gap between groups."""
-    cases.sort(key=lambda case: GROUPS.index(case["group"]))
+    order = list(kinds.load(kind_of(cases[0])).GROUPS)
+    cases.sort(key=lambda case: order.index(case["group"]))
     places: list[float] = []
     groups: list[tuple[str, float, float]] = []
     at = 0.0
@@ -133,7 +136,7 @@ def _limit(axis: Axes, cases: list[dict[str, Any]], places: list[float]) -> None
     calls = [
         (place, 100 * case["of_limit"], 100 * _call_share(case))
         for place, case in zip(places, cases, strict=True)
-        if case["T"] == 1 and "of_limit" in case
+        if case.get("T") == 1 and "of_limit" in case
     ]
     if calls:
         xs, bottoms, shares = zip(*calls, strict=True)
@@ -145,7 +148,9 @@ def _limit(axis: Axes, cases: list[dict[str, Any]], places: list[float]) -> None
     axis.set_yticks([0, 20, 40, 60, 80, 100], [f"{v} %" for v in (0, 20, 40, 60, 80, 100)])
     axis.annotate("limit", (1.005, 100), xycoords=("axes fraction", "data"), va="center")
     axis.set_ylabel("of the machine's limit")
-    title = "bound by the bandwidth of a cache or of memory, by FMA, or by the call of a step"
+    title = "bound by the bandwidth of a cache or of memory, or by FMA"
+    if calls:
+        title = "bound by the bandwidth of a cache or of memory, by FMA, or by the call of a step"
     _legend(axis, title, handlelength=1, handleheight=1)
 
 

@@ -1,9 +1,10 @@
-"""The result of a run as Markdown tables and a picture.
+"""The result of a run as Markdown tables and a picture for each kind of cases.
 
     python -m weft.benchmarks.report benchmarks/results/bench.json README.md
 
-The tables replace what stands between the two markers of the Markdown file; the picture goes beside
-the JSON, when matplotlib is installed (`pip install weft[plot]`).
+The tables of a kind replace what stands between its two markers of the Markdown file and leave the
+other kinds' alone; the picture goes beside the JSON, when matplotlib is installed (`pip install
+weft[plot]`).
 """
 
 from __future__ import annotations
@@ -16,61 +17,71 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from . import kinds
 from .backends import OURS
-from .cases import GROUPS
-from .tables import microseconds
+from .summary import kind_of, summary
+from .tables import microseconds, milliseconds
 
-START, END = "<!-- bench:start -->", "<!-- bench:end -->"
-PICTURE = "bench.png"
-ABOUT_GROUP = {
-    "step": "Single steps, state carried from call to call",
-    "chunk": "Short chunks",
-    "sequence": "Sequences, B = 1",
-    "batch": "Batches",
-    "bidirectional": "Bidirectional",
-    "stacked": "Stacked",
-    "ragged": "Ragged batches",
-    "deepbench": "DeepBench",
-}
+MARKER = "bench"
+
+
+def markers(kind: str) -> tuple[str, str]:
+    """The lines between which the block of a kind stands: a block of its own for each."""
+    name = MARKER if kind == "recurrent" else f"{MARKER}-{kind}"
+    return f"<!-- {name}:start -->", f"<!-- {name}:end -->"
 
 
 def write(result: dict[str, Any], markdown_file: Path, folder: Path) -> None:
-    """Update `markdown_file` between its markers and put the picture into `folder`."""
-    text = markdown(result)
-    picture = folder / PICTURE
-    try:
-        from . import picture as drawing
+    """Update the block of each kind in `markdown_file` and put the pictures into `folder`."""
+    for kind in dict.fromkeys(map(kind_of, result["cases"])):
+        part = only(result, kind)
+        text = markdown(part)
+        picture = folder / f"{MARKER if kind == 'recurrent' else kind}.png"
+        try:
+            from . import picture as drawing
 
-        drawing.draw(result, picture)
-    except ImportError as error:
-        print(f"weft bench: no picture ({error}): pip install weft[plot]", file=sys.stderr)
-    else:
-        print(f"wrote {picture}")
-        link = Path(os.path.relpath(picture, markdown_file.parent)).as_posix()
-        text = (
-            f"![Every case: peers relative to weft, and weft against the limit]({link})\n\n{text}"
-        )
-    replace_between_markers(markdown_file, text)
+            drawing.draw(part, picture)
+        except ImportError as error:
+            print(f"weft bench: no picture ({error}): pip install weft[plot]", file=sys.stderr)
+        else:
+            print(f"wrote {picture}")
+            link = Path(os.path.relpath(picture, markdown_file.parent)).as_posix()
+            caption = "Every case: peers relative to weft, and weft against the limit"
+            text = f"![{caption}]({link})\n\n{text}"
+        replace_between_markers(markdown_file, text, kind)
     print(f"wrote {markdown_file}")
 
 
-def replace_between_markers(path: Path, text: str) -> None:
-    """Put `text` between the markers; a file that does not exist is made."""
-    block = f"{START}\n{text.rstrip()}\n{END}"
+def only(result: dict[str, Any], kind: str) -> dict[str, Any]:
+    """The part of a result that is about one kind, its peers and its bars."""
+    part = dict(result)
+    part["cases"] = [case for case in result["cases"] if kind_of(case) == kind]
+    useful = (OURS, *kinds.load(kind).PEERS)
+    part["versions"] = {n: v for n, v in result["versions"].items() if n in useful}
+    part["bars"] = [b for b in result.get("bars", []) if kind_of(b) == kind]
+    return part
+
+
+def replace_between_markers(path: Path, text: str, kind: str = "recurrent") -> None:
+    """Put `text` between the kind's markers; a file that does not exist is made."""
+    first, last = markers(kind)
+    block = f"{first}\n{text.rstrip()}\n{last}"
     if not path.exists():
         path.write_text(block + "\n", encoding="utf-8")
         return
     old = path.read_text(encoding="utf-8")
-    before, start, rest = old.partition(START)
-    _, end, after = rest.partition(END)
+    before, start, rest = old.partition(first)
+    _, end, after = rest.partition(last)
     if not (start and end):
-        raise ValueError(f"weft bench: {path} has no lines {START} and {END}")
+        raise ValueError(f"weft bench: {path} has no lines {first} and {last}")
     path.write_text(before + block + after, encoding="utf-8")
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """Everything: where it was measured, the summary, what was lost, then every case."""
+    """One kind: where it was measured, the summary, what was lost, then every case."""
     cases = result["cases"]
+    kind = kinds.load(kind_of(cases[0]))
+    unit = {"us": "microseconds", "ms": "milliseconds"}[kind.UNIT]
     parts = [_where(result), _summary(result)]
     lost = sorted((c for c in cases if c.get("speedup", 1) < 1), key=lambda c: c["speedup"])
     if any("speedup" in case for case in cases):
@@ -83,15 +94,14 @@ def markdown(result: dict[str, Any]) -> str:
     if result.get("bars"):
         parts.append(_bars(result["bars"]))
     parts.append(
-        "Times are medians in microseconds, `T x B x I x H`. *Limit* is what reading the weights "
-        "and multiplying would take on this machine at least, *reached* the share of it that weft "
+        f"Times are medians in {unit}, {kind.NOTE}, *reached* the share of it that weft "
         "reaches, and the peers are followed by how many times faster weft is than the fastest."
     )
-    for group in GROUPS:
+    for group, title in kind.GROUPS.items():
         found = [case for case in cases if case["group"] == group]
         if found:
-            summary = f"<summary>{ABOUT_GROUP[group]} ({len(found)})</summary>"
-            parts.append(f"<details>{summary}\n\n{_table(found, result)}\n\n</details>")
+            line = f"<summary>{title} ({len(found)})</summary>"
+            parts.append(f"<details>{line}\n\n{_table(found, result)}\n\n</details>")
     return "\n\n".join(parts) + "\n"
 
 
@@ -116,7 +126,7 @@ def _where(result: dict[str, Any]) -> str:
 
 
 def _summary(result: dict[str, Any]) -> str:
-    found = result["summary"]
+    found = summary(result["cases"])
     lines = []
     if "geometric_mean" in found:
         won = found["compared"] - len(found["lost"])
@@ -144,18 +154,19 @@ def _table(cases: list[dict[str, Any]], result: dict[str, Any]) -> str:
 
 def _row(case: dict[str, Any], peers: list[str]) -> list[str]:
     ours = case["results"].get(OURS)
-    row = [f"`{case['name']}`", microseconds(ours["median_us"]) if ours else "-"]
+    show = milliseconds if kinds.load(kind_of(case)).UNIT == "ms" else microseconds
+    row = [f"`{case['name']}`", show(ours["median_us"]) if ours else "-"]
     if "limit_us" in case:
         reached = f"{case['of_limit']:.0%}" if "of_limit" in case else "-"
-        row += [microseconds(case["limit_us"]), reached, case["bound_by"]]
+        row += [show(case["limit_us"]), reached, case["bound_by"]]
     else:
         row += ["-", "-", "-"]
     bar = case.get("bar")
-    allowed = microseconds(bar["allowed_us"]) if bar else ""
+    allowed = show(bar["allowed_us"]) if bar else ""
     row.append(f"{'' if bar['passed'] else '**missed** '}{allowed}" if bar else "-")
     for name in peers:
         if name in case["results"]:
-            text = microseconds(case["results"][name]["median_us"])
+            text = show(case["results"][name]["median_us"])
             row.append(f"**{text}**" if name == case.get("fastest_peer") else text)
         else:
             row.append("wrong" if name in case["wrong"] else "-")

@@ -15,7 +15,7 @@ def heading(result: dict[str, Any]) -> str:
     pinned = ",".join(str(cpu) for cpu in result["pinned_to"])
     lines = [f"{about['cpu']}, threads {result['threads']}, pinned to CPU {pinned}"]
     lines += [f"{name} {version}" for name, version in result["versions"].items()]
-    lines += [f"{name}: not installed ({why})" for name, why in result["missing"].items()]
+    lines += [f"{name}: not available ({why})" for name, why in result["missing"].items()]
     if result["limits"]:
         levels = "  ".join(
             f"{level['name']} {level['gb_s']:.0f}" for level in result["limits"]["levels"]
@@ -36,8 +36,15 @@ def microseconds(value: float) -> str:
     return f"{value:.2f}" if value < 100 else f"{value:.0f}"
 
 
+def milliseconds(value_us: float) -> str:
+    """The same in milliseconds; a fast call in three digits too."""
+    value = value_us / 1e3
+    digits = 3 if value < 1 else 2 if value < 10 else 1 if value < 100 else 0
+    return f"{value:.{digits}f}"
+
+
 def rate(case: dict[str, Any], median_us: float) -> str:
-    """GB/s where reading weights is the limit, GFLOP/s elsewhere."""
+    """GB/s where reading is the limit, GFLOP/s elsewhere."""
     if case.get("bound_by", "FMA") == "FMA":
         return f"{case['flops'] / median_us / 1e3:.1f} GFLOP/s"
     return f"{case['bytes_read'] / median_us / 1e3:.1f} GB/s"
@@ -84,9 +91,18 @@ def case_line(case: dict[str, Any], result: dict[str, Any]) -> str:
 
 def summary_lines(result: dict[str, Any]) -> list[str]:
     """The end of the run."""
-    found = result["summary"]
+    lines = ["", f"{len(result['cases'])} cases in {result['seconds']:.0f} s"]
+    for kind, found in result["summary"].items():
+        lines += _kind_lines(kind, found)
+    for entry in result.get("bars", []):
+        verdict = "ok" if entry["passed"] else "MISSED"
+        lines.append(f"{verdict:>6}  {entry['name']}: {entry['text']}")
+    return lines
+
+
+def _kind_lines(kind: str, found: dict[str, Any]) -> list[str]:
     missed = len(found["missed"])
-    lines = ["", f"{found['cases']} cases in {result['seconds']:.0f} s"]
+    lines = [f"{kind}, {found['cases']} cases"]
     if found["bars"]:
         lines.append(f"bars met: {found['bars'] - missed} of {found['bars']}")
         lines += [f"  missed  {name}" for name in found["missed"]]
@@ -97,8 +113,4 @@ def summary_lines(result: dict[str, Any]) -> list[str]:
             f"worst {worst['speedup']:.2f}x ({worst['name']}), lost {len(found['lost'])}"
         )
         lines += [f"  lost    {name}" for name in found["lost"]]
-    lines += [f"  wrong   {name}" for name in found["wrong"]]
-    for entry in result.get("bars", []):
-        verdict = "ok" if entry["passed"] else "MISSED"
-        lines.append(f"{verdict:>6}  {entry['name']}: {entry['text']}")
-    return lines
+    return lines + [f"  wrong   {name}" for name in found["wrong"]]

@@ -8,10 +8,13 @@ import pytest
 from weft.benchmarks import backends, limits, machine, measure, report
 from weft.benchmarks.cases import GROUPS, Case, grid
 from weft.benchmarks.data import Outputs, make_input, make_weights
+from weft.benchmarks.recurrent import answer
 from weft.benchmarks.reference import Exact, expected, run, worst_error
-from weft.benchmarks.run import answer, main, summary
+from weft.benchmarks.run import main
+from weft.benchmarks.summary import by_kind, summary
 
 CASES = grid()
+START, END = report.markers("recurrent")
 TINY = [
     Case("lstm", "step", 1, 1, 5, 7, "tiny"),
     Case("gru", "step", 1, 3, 5, 7, "tiny", L=2),
@@ -180,7 +183,7 @@ def test_turns_alternate():
 def test_run_writes_json_and_report(tmp_path, capsys):
     wanted = "^(lstm/step/1x1x32x32|gru/sequence/100x1x64x128)$"
     path, readme = tmp_path / "out" / "bench.json", tmp_path / "README.md"
-    readme.write_text(f"before\n{report.START}\nold\n{report.END}\nafter\n")
+    readme.write_text(f"before\n{START}\nold\n{END}\nafter\n")
     allowed = machine.allowed()
     assert main(["--filter", wanted, "--json", str(path), "--report", str(readme)]) == 0
     assert machine.allowed() == allowed
@@ -204,7 +207,14 @@ def test_run_writes_json_and_report(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--filter", "no such case"], ["--peers", "abacus"], ["--threads", "0"]]
+    "arguments",
+    [
+        ["--filter", "no such case"],
+        ["--peers", "abacus"],
+        ["--threads", "0"],
+        ["--kind", "convolution"],
+        ["--kind", ""],
+    ],
 )
 def test_wrong_options(arguments):
     with pytest.raises(ValueError, match="weft bench"):
@@ -241,12 +251,13 @@ def result():
         "versions": {"weft": "0", "torch": "1", "jax": "2"},
         "limits": {"peak_gflops": 100.0, "levels": [{"name": "L1", "bytes": 1, "gb_s": 200.0}]},
         "cases": cases,
-        "summary": summary(cases),
+        "summary": by_kind(cases),
     }
 
 
 def test_summary(result):
-    found = result["summary"]
+    found = result["summary"]["recurrent"]
+    assert found == summary(result["cases"])
     assert found["geometric_mean"] == pytest.approx(1.0)
     assert found["worst"] == {"name": "lstm/batch/lost", "speedup": 0.25}
     assert found["lost"] == ["lstm/batch/lost"]
@@ -267,7 +278,7 @@ def test_report_makes_a_new_file_and_refuses_one_without_markers(tmp_path):
     path = tmp_path / "new.md"
     report.replace_between_markers(path, "text")
     report.replace_between_markers(path, "other")
-    assert path.read_text() == f"{report.START}\nother\n{report.END}\n"
+    assert path.read_text() == f"{START}\nother\n{END}\n"
     path.write_text("nothing here")
     with pytest.raises(ValueError, match="has no lines"):
         report.replace_between_markers(path, "text")

@@ -1,9 +1,13 @@
-"""One file per peer, all with the same five names.
+"""One file per peer: how to start it, and the recurrent nets on it.
 
 - ``configure(threads)``: called once before the peer is imported (environment variables);
-- ``version()``: imports the peer and returns its version;
+- ``version()``: imports the peer and returns its version.
+
+What runs the cases of a kind on a peer has three more; for the recurrent nets they are in the same
+file, for the other kinds in a folder of that name:
+
 - ``variants(case, threads)``: the ways worth trying, the run keeps the fastest;
-- ``prepare(case, weights, x, threads, variant)``: a `Prepared`;
+- ``prepare(case, *arguments, threads, variant)``: a `Prepared`; the arguments are those of the kind;
 - ``release()``: called after each case, drops what the peer would keep.
 
 ``prepare`` does everything a user can do once: packing, compiling, allocating, converting arrays to
@@ -20,10 +24,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from ..data import Outputs
-
 OURS = "weft"
-PEERS = ("torch", "onnxruntime", "openvino", "jax")
+PEERS = ("torch", "onnxruntime", "openvino", "jax", "ctranslate2", "sentence_transformers")
 
 
 class Unsupported(Exception):
@@ -35,12 +37,13 @@ class Prepared:
     """A case made ready on one backend."""
 
     run: Callable[[], Any]
-    outputs: Callable[[Any], Outputs]  # what `run` returned, as NumPy in PyTorch's layout
+    outputs: Callable[[Any], Any]  # what `run` returned, as NumPy in PyTorch's layout
     beyond_lengths: bool = True  # y beyond a row's length is zero, as it should be
+    probe: Callable[[], Any] | None = None  # a shorter call to check where `run` takes many seconds
 
 
 def load(name: str, threads: int) -> tuple[ModuleType, str]:
-    """The backend module and the peer's version. ImportError when the peer is not installed."""
+    """The peer's module and version. ImportError when the peer is not installed."""
     module = importlib.import_module(f".{name}", __package__)
     module.configure(threads)
     return module, module.version()

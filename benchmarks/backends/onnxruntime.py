@@ -34,6 +34,17 @@ def version() -> str:
     return str(onnxruntime.__version__)
 
 
+def settings(threads: int, spinning: bool = False) -> onnxruntime.SessionOptions:
+    """Every graph optimisation, a pool of that size that stops spinning after a run."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    return options
+
+
 def variants(case: Case, threads: int) -> tuple[str, ...]:
     """With and without spinning, where there is a pool."""
     return ("operator",) if threads == 1 else ("spinning", "blocking")
@@ -115,13 +126,7 @@ def release() -> None:
 
 def prepare(case: Case, weights: list[Weights], x: Array, threads: int, variant: str) -> Prepared:
     """A session with bound memory."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    spinning = variant == "spinning"
-    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
-    options.add_session_config_entry("session.force_spinning_stop", "1")
+    options = settings(threads, spinning=variant == "spinning")
     session = onnxruntime.InferenceSession(
         model(case, weights), options, providers=["CPUExecutionProvider"]
     )

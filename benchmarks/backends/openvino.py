@@ -32,6 +32,16 @@ def version() -> str:
     return str(openvino.__version__).split("-", maxsplit=1)[0]
 
 
+def settings(threads: int) -> dict[str, Any]:
+    """One stream, float32: what compile_model gets."""
+    return {
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "f32",
+    }
+
+
 def variants(case: Case, threads: int) -> tuple[str, ...]:
     """One way."""
     return ("sequence",)
@@ -94,12 +104,7 @@ def prepare(case: Case, weights: list[Weights], x: Array, threads: int, variant:
     compiled = openvino.Core().compile_model(
         model(case, weights),
         "CPU",
-        {
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": 1,
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": "f32",
-        },
+        settings(threads),
     )
     batch_major = np.ascontiguousarray(x.transpose(1, 0, 2))
     shape = (case.B, case.D, case.H)

@@ -27,7 +27,8 @@ INFERENCE = torch.inference_mode()
 def configure(threads: int) -> None:
     """One pool of that size; inference mode for good, entering it costs a microsecond."""
     torch.set_num_threads(threads)
-    INFERENCE.__enter__()
+    if not torch.is_inference_mode_enabled():  # sentence-transformers asks for it, too
+        INFERENCE.__enter__()
 
 
 def version() -> str:

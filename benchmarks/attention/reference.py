@@ -1,0 +1,104 @@
+"""The answer every backend is held to: softmax(q k' / sqrt(E)) v for some queries, in float64.
+
+As for the recurrent nets (../reference.py) the tolerance comes from a second run in float32 with the
+errors that an implementation may have put in: those of the sums, and `EXP_ULPS` units in the last
+place of each exponential. Rows of q stand for all, since they are independent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..data import Array
+from ..reference import EPS, Exact, Plain
+from .cases import AttentionCase
+
+PAIRS = 4  # (row of the batch, head) that are checked
+QUERIES = 24  # of each of them
+EXP_ULPS = 20  # PyTorch's exp_u20 is that far off, and meant to be
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The answer [R, E] for the queries (b, n, s)."""
+
+    where: tuple[Array, Array, Array]
+    values: Array
+    tolerance: float
+
+
+def make_inputs(case: AttentionCase, seed: int = 4) -> tuple[Array, Array, Array]:
+    """q [B, N, S, E], k and v [B, Nk, K, E], standard normal."""
+    rng = np.random.default_rng(seed)
+
+    def draw(heads: int, length: int) -> Array:
+        return rng.standard_normal((case.B, heads, length, case.E), dtype=np.float32)
+
+    return draw(case.N, case.S), draw(case.kv_heads, case.K), draw(case.kv_heads, case.K)
+
+
+def mask(case: AttentionCase) -> Array:
+    """True where a query may attend: [B, 1, 1, K], or [B, 1, S, K] when causal."""
+    found = np.arange(case.K) < np.array(case.key_lengths)[:, None, None, None]
+    return found & np.tri(case.S, case.K, dtype=bool) if case.causal else found
+
+
+def _queries(case: AttentionCase) -> list[tuple[int, int, Array]]:
+    """(b, n, rows s) that are checked."""
+    flat = np.unique(np.linspace(0, case.B * case.N - 1, PAIRS).round().astype(int))
+    found = []
+    for index in flat:
+        b, n = divmod(int(index), case.N)
+        last = case.query_lengths[b] - 1
+        found.append((b, n, np.unique(np.linspace(0, last, QUERIES).round().astype(int))))
+    return found
+
+
+def _attend(case: AttentionCase, q: Array, k: Array, v: Array, rows: Array, e: Exact) -> Array:
+    """q [R, E] against the keys [K, E] of one head; rows: positions of the queries."""
+    q, k, v = (part.astype(e.dtype) for part in (q, k, v))
+    scores = e.total(q @ k.T, case.E) * e.dtype(case.E**-0.5)
+    if case.causal:
+        scores = np.where(np.arange(len(k)) <= rows[:, None], scores, -np.inf)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    if isinstance(e, Plain):
+        noise = np.random.default_rng(5).random(weights.shape, dtype=np.float32) * 2 - 1
+        weights *= 1 + EXP_ULPS * np.float32(EPS) * noise
+    # Sums of positive terms: partial sums grow like k and not like sqrt(k).
+    total = weights.sum(-1, keepdims=True)
+    relative = (weights / total).astype(e.dtype)
+    return e.total(relative @ v, len(k))
+
+
+def expected(case: AttentionCase, inputs: tuple[Array, Array, Array]) -> Expected:
+    """The reference for some queries."""
+    q, k, v = inputs
+    group = case.N // case.kv_heads
+    exact, plain, where = [], [], []
+    off = Plain()
+    for b, n, rows in _queries(case):
+        keys = case.key_lengths[b]
+        parts = (q[b, n, rows], k[b, n // group, :keys], v[b, n // group, :keys])
+        exact.append(_attend(case, *parts, rows, Exact()))
+        plain.append(_attend(case, *parts, rows, off))
+        where.append(np.stack([np.full_like(rows, b), np.full_like(rows, n), rows]))
+    right = np.concatenate(exact)
+    error = float(np.abs(np.concatenate(plain) - right).max())
+    scale = max(1.0, float(np.abs(right).max()))
+    at_b, at_n, at_s = np.concatenate(where, axis=1)
+    return Expected((at_b, at_n, at_s), right, 2 * error + 4 * EPS * scale)
+
+
+def worst_error(case: AttentionCase, want: Expected, got: Array) -> float:
+    """Largest absolute difference; infinite for a wrong shape or a value that is not finite.
+
+    What a backend leaves in the rows of padded queries is its own affair.
+    """
+    if got.shape != (case.B, case.N, case.S, case.E):
+        return float("inf")
+    rows = np.arange(case.S)[None, :] < np.array(case.query_lengths)[:, None]
+    if not np.isfinite(got.transpose(0, 2, 1, 3)[rows]).all():
+        return float("inf")
+    return float(np.abs(got[want.where] - want.values).max())

@@ -1,0 +1,43 @@
+"""PyTorch: F.scaled_dot_product_attention under inference_mode.
+
+Lengths become a mask that broadcasts, [B, 1, 1, K], or when causal [B, 1, S, K], since is_causal and
+a mask exclude each other. Grouped heads are passed as they are, with enable_gqa.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+from ...attention.cases import AttentionCase
+from ...attention.reference import mask
+from ...data import Array
+from .. import Prepared
+from . import other_way, other_ways
+
+
+def variants(case: AttentionCase, threads: int) -> tuple[str, ...]:
+    """Ways that give the right answer."""
+    return ("function", *other_ways(case))
+
+
+def release() -> None:
+    """Nothing outlives what `prepare` returned."""
+
+
+def prepare(
+    case: AttentionCase, q: Array, k: Array, v: Array, threads: int, variant: str
+) -> Prepared:
+    """One of `variants`."""
+    other = other_way(prepare, case, (q, k, v), threads, variant, "function")
+    if other is not None:
+        return other
+    parts = [torch.from_numpy(part) for part in (q, k, v)]
+    more: dict[str, Any] = {"enable_gqa": True} if case.kv_heads != case.N else {}
+    if case.lengths:
+        more["attn_mask"] = torch.from_numpy(mask(case))
+    else:
+        more["is_causal"] = case.causal
+    return Prepared(lambda: scaled_dot_product_attention(*parts, **more), lambda y: y.numpy())

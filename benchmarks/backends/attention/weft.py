@@ -1,0 +1,43 @@
+"""weft itself: `functional.scaled_dot_product_attention`, and `KVCache.attend` for decoding."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+import weft
+
+from ...attention.cases import AttentionCase
+from ...data import Array
+from .. import Prepared
+
+
+def variants(case: AttentionCase, threads: int) -> tuple[str, ...]:
+    """One way only: what a user would write."""
+    return ("KVCache",) if case.decoding else ("function",)
+
+
+def release() -> None:
+    """Nothing outlives what `prepare` returned."""
+
+
+def prepare(
+    case: AttentionCase, q: Array, k: Array, v: Array, threads: int, variant: str
+) -> Prepared:
+    """A call that returns a new array."""
+    lengths = np.array(case.lengths, np.int64) if case.lengths else None
+    if case.decoding:
+        cache = weft.KVCache(case.B, case.kv_heads, case.E, case.K)
+        cache.append(k, v, lengths)
+        return Prepared(functools.partial(cache.attend, q), np.asarray)
+    call = functools.partial(
+        weft.functional.scaled_dot_product_attention,
+        q,
+        k,
+        v,
+        is_causal=case.causal,
+        enable_gqa=case.kv_heads != case.N,
+        lengths=None if lengths is None else (lengths, lengths),
+    )
+    return Prepared(call, np.asarray)

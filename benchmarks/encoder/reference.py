@@ -1,0 +1,111 @@
+"""The answer every backend is held to: BERT in NumPy, float64, and the tolerance.
+
+As for the recurrent nets (../reference.py) the tolerance comes from a second run in float32 with the
+errors put in that any implementation may have.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..data import Array
+from ..reference import EPS, Exact, Plain
+from .checkpoint import Layer, Model
+from .text import tokenizer
+
+ROWS = 3  # of a batch that are checked
+SENTENCES = 12  # of the probe that are checked
+_erf = np.vectorize(math.erf, otypes=[np.float64])
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The answers of some rows: [tokens, H] each, or [H] for sentences."""
+
+    rows: tuple[int, ...]
+    values: tuple[Array, ...]
+    tolerance: float
+
+
+def hidden(model: Model, ids: Array, e: Exact) -> Array:
+    """The last hidden state [T, H] of one row of ids [T]."""
+    x = model.words[ids].astype(e.dtype) + model.positions[: len(ids)].astype(e.dtype)
+    x = _norm(x, model.norm, model.eps, e)
+    for layer in model.layers:
+        x = _norm(x + _attention(model, layer, x, e), layer.norm1, model.eps, e)
+        up = _linear(x, layer.up, e)
+        gelu = up * e.dtype(0.5) * (1 + e.activation(_erf(up / 2**0.5).astype(e.dtype)))
+        x = _norm(x + _linear(gelu, layer.down, e), layer.norm2, model.eps, e)
+    return x
+
+
+def _linear(x: Array, weights: tuple[Array, Array], e: Exact) -> Array:
+    weight, bias = (part.astype(e.dtype) for part in weights)
+    return e.total(x @ weight.T, weight.shape[1]) + bias
+
+
+def _norm(x: Array, weights: tuple[Array, Array], eps: float, e: Exact) -> Array:
+    weight, bias = (part.astype(e.dtype) for part in weights)
+    centred = x - x.mean(-1, keepdims=True)
+    scale = np.sqrt((centred * centred).mean(-1, keepdims=True) + e.dtype(eps))
+    return e.activation(centred / scale) * weight + bias
+
+
+def _attention(model: Model, layer: Layer, x: Array, e: Exact) -> Array:
+    size = model.hidden // model.heads
+    q, k, v = (
+        _linear(x, weights, e).reshape(len(x), model.heads, size).swapaxes(0, 1)
+        for weights in (layer.q, layer.k, layer.v)
+    )
+    scores = e.total(q @ k.swapaxes(1, 2), size) * e.dtype(size**-0.5)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    weights = e.activation(weights / weights.sum(-1, keepdims=True))
+    y = e.total(weights @ v, len(x)).swapaxes(0, 1).reshape(len(x), -1)
+    return _linear(y, layer.out, e)
+
+
+def pooled(states: Array) -> Array:
+    """The mean over the tokens, of length 1."""
+    mean = states.mean(0)
+    return mean / np.sqrt((mean * mean).sum())
+
+
+def _both(model: Model, all_ids: list[Array], rows: tuple[int, ...], pool: bool) -> Expected:
+    exact = [hidden(model, ids, Exact()) for ids in all_ids]
+    off = Plain()
+    plain = [hidden(model, ids, off) for ids in all_ids]
+    if pool:
+        exact, plain = ([pooled(states) for states in found] for found in (exact, plain))
+    error = max(float(np.abs(a - b).max()) for a, b in zip(exact, plain, strict=True))
+    scale = max(1.0, *(float(np.abs(a).max()) for a in exact))
+    return Expected(rows, tuple(exact), 2 * error + 4 * EPS * scale)
+
+
+def expected_states(model: Model, ids: Array, lengths: tuple[int, ...]) -> Expected:
+    """The last hidden states of some rows of ids [B, S]."""
+    rows = tuple(int(r) for r in np.unique(np.linspace(0, len(ids) - 1, ROWS).round()))
+    return _both(model, [ids[row, : lengths[row]] for row in rows], rows, pool=False)
+
+
+def expected_embeddings(model: Model, sentences: list[str]) -> Expected:
+    """The embeddings of some of the sentences."""
+    count = min(SENTENCES, len(sentences))
+    rows = tuple(int(r) for r in np.unique(np.linspace(0, len(sentences) - 1, count).round()))
+    ids = [np.array(tokenizer().encode(sentences[row]).ids) for row in rows]
+    return _both(model, ids, rows, pool=True)
+
+
+def worst_error(want: Expected, got: Array) -> float:
+    """Largest absolute difference; infinite for a wrong shape or a value that is not finite."""
+    worst = 0.0
+    for row, right in zip(want.rows, want.values, strict=True):
+        if len(got) <= row:
+            return float("inf")
+        mine = got[row] if right.ndim == 1 else got[row][: len(right)]
+        if mine.shape != right.shape or not np.isfinite(mine).all():
+            return float("inf")
+        worst = max(worst, float(np.abs(mine - right).max()))
+    return worst
