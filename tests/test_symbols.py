@@ -19,12 +19,12 @@ WIDE = re.compile(r"%[yz]mm\d|%k[1-7]\b")
 
 
 def build_directory():
-    """WEFT_BUILD_DIR, or the newest build next to the tests that has the objects."""
+    """WEFT_BUILD_DIR, or the newest build of the extension next to the tests."""
     if "WEFT_BUILD_DIR" in os.environ:
         return Path(os.environ["WEFT_BUILD_DIR"])
     root = Path(__file__).resolve().parent.parent / "build"
-    found = sorted(root.glob("**/kernels_portable.dir"), key=lambda path: path.stat().st_mtime)
-    return found[-1].parent.parent if found else None
+    found = sorted(root.glob("*/_core*.so"), key=lambda path: path.stat().st_mtime)
+    return found[-1].parent if found else None
 
 
 BUILD = build_directory()

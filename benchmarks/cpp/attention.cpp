@@ -35,8 +35,8 @@ void many(benchmark::State& state, const KernelTable& table, std::int64_t S, std
   a.k = keys.data();
   a.v = values.data();
   const auto pack_both = [&] {
-    table.pack_keys({k.floats.data(), S, E, E, keys.data()});
-    table.pack_values({v.floats.data(), S, E, E, values.data()});
+    table.pack_keys({k.floats.data(), S, E, E, keys.data(), 0, S});
+    table.pack_values({v.floats.data(), S, E, E, values.data(), 0, S});
   };
   pack_both();
   const FlushToZero guard;

@@ -110,6 +110,9 @@ const float* Attention::head(const HeadView<const float>& view, const Task& task
   return view.data + first + task.kv_head * view.n;
 }
 
+// Rows without anything between them are what the kernel wants already.
+bool Attention::packs_values() const { return call_.v.s != call_.F || call_.F % table_.lanes != 0; }
+
 double Attention::work(const AttentionCall& c) {
   double pairs = 0;
   for (std::int64_t b = 0; b < c.B; ++b) {
@@ -160,7 +163,7 @@ void Attention::reserve(Scratch& scratch) const {
     if (buffer.size() < floats) buffer = Buffer::uninitialized(floats);
   };
   grow(scratch.keys, padded(most_keys_) * call_.E);
-  grow(scratch.values, most_keys_ * padded(call_.F));
+  if (packs_values()) grow(scratch.values, most_keys_ * padded(call_.F));
 }
 
 bool Attention::run(Team::Member& member, Scratch& scratch) {
@@ -178,8 +181,15 @@ bool Attention::run(Team::Member& member, Scratch& scratch) {
 
 void Attention::many_queries(const Task& task, Team::Member& member, Scratch& scratch) const {
   const std::int64_t K = keys(task.b), group = call_.N / call_.kv_heads;
-  table_.pack_keys({head(call_.k, task), K, call_.E, call_.k.s, scratch.keys.data()});
-  table_.pack_values({head(call_.v, task), K, call_.F, call_.v.s, scratch.values.data()});
+  PackArgs k{head(call_.k, task), K, call_.E, call_.k.s, scratch.keys.data(), 0, 0};
+  PackArgs v{head(call_.v, task), K, call_.F, call_.v.s, scratch.values.data(), 0, 0};
+  while (k.end < K) {
+    k.begin = v.begin = k.end;
+    k.end = v.end = std::min(K, k.begin + kPackRows);
+    table_.pack_keys(k);
+    if (packs_values()) table_.pack_values(v);
+    if (!member.progress(static_cast<double>(k.end - k.begin) * (call_.E + call_.F))) return;
+  }
   const double row_work = static_cast<double>(K) * (call_.E + call_.F);
   const std::int64_t most = row_work * kRows <= kCallWork ? kRows : kTileRows;
   // The rows of a group's heads one after the other: they read the same keys and values.
@@ -190,8 +200,9 @@ void Attention::many_queries(const Task& task, Team::Member& member, Scratch& sc
       rows.add(task.kv_head * group + r / queries, task.begin + r % queries);
     }
     AttentionArgs a = rows.args();
-    a.k = scratch.keys.data();
-    a.v = scratch.values.data();
+    a.k = k.to;
+    a.v = packs_values() ? v.to : v.from;
+    a.v_stride = packs_values() ? 0 : v.stride;
     table_.attention(a);
     // Reported by the team as well, after the task: the clock is looked at more often, no more.
     if (!member.progress(a.rows * row_work)) return;

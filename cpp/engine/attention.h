@@ -1,7 +1,7 @@
 // Attention over a batch: which tasks it is cut into, and what each thread needs for one.
 //
-// A task is a key head of a sequence (its keys and values are packed once and serve all query heads
-// of its group), or a part of its queries where there are few heads. A sequence with few queries
+// A task is a key head of a sequence (its keys and, where need be, its values are packed once and
+// serve all query heads of its group), or a part of its queries where there are few heads. A sequence with few queries
 // is cut by keys instead, and nothing is packed. What a task computes never decides about bits.
 #pragma once
 
@@ -70,6 +70,7 @@ class Attention {
 
   std::int64_t queries(std::int64_t b) const;
   std::int64_t keys(std::int64_t b) const;
+  bool packs_values() const;
   const float* head(const HeadView<const float>& view, const Task& task) const;
   void many_queries(const Task& task, Team::Member& member, Scratch& scratch) const;
   void chunk(const Task& task);

@@ -42,7 +42,10 @@ class Team {
       }
       begin_ = end + team_.size();
       const bool stop = team_.interrupt_.stopped();
-      return !(team_.size() == 1 ? stop : team_.barrier_.wait(stop));
+      if (team_.size() == 1) return !stop;
+      // The caller's thread waits for tasks that may be long: it has to hear Ctrl-C meanwhile.
+      const auto look = [](void* interrupt) { static_cast<Interrupt*>(interrupt)->look(); };
+      return !team_.barrier_.wait(stop, index_ == 0 ? +look : nullptr, &team_.interrupt_);
     }
 
    private:

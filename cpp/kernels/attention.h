@@ -2,7 +2,7 @@
 //
 // Keys and values are packed like weights, so that both products are the product of gemm.h: scores
 // [R queries, 64 keys] with k along E, and outputs [R queries, 64 columns of V] with k along the
-// keys. A block of queries walks over blocks of keys; its running sums, maxima and totals stay in
+// keys (values that lie close together are a panel as they are). A block of queries walks over blocks of keys; its running sums, maxima and totals stay in
 // L1, as do the scores of a tile (Dao et al., arXiv:2205.14135, with the queries outside).
 //
 // The order of every sum depends on the key's number alone: tiles skip keys that none of their
@@ -29,7 +29,7 @@ WEFT_INLINE void fetch(const float* row, std::int64_t size) {
 }
 
 void pack_keys(const PackArgs& a) {
-  for (std::int64_t first = 0; first < a.rows; first += kPanelKeys) {
+  for (std::int64_t first = a.begin; first < a.end; first += kPanelKeys) {
     const std::int64_t keys = a.rows - first < kPanelKeys ? a.rows - first : kPanelKeys;
     const std::int64_t width = up_to_lanes(keys);
     float* panel = a.to + first * a.size;
@@ -63,10 +63,10 @@ void pack_values(const PackArgs& a) {
   for (std::int64_t first = 0; first < a.size; first += kPanelKeys) {
     const std::int64_t left = a.size - first;
     const std::int64_t width = left < kPanelKeys ? up_to_lanes(left) : kPanelKeys;
-    float* to = a.to + first * a.rows;
-    for (std::int64_t row = 0; row < a.rows; ++row, to += width) {
+    float* to = a.to + first * a.rows + a.begin * width;
+    for (std::int64_t row = a.begin; row < a.end; ++row, to += width) {
       const float* from = a.from + row * a.stride + first;
-      if (row + 4 < a.rows) fetch(from + 4 * a.stride, left < kPanelKeys ? left : kPanelKeys);
+      if (row + 4 < a.end) fetch(from + 4 * a.stride, left < kPanelKeys ? left : kPanelKeys);
       for (std::int64_t i = 0; i < width; i += kLanes)
         store(to + i, load_up_to(from + i, left - i));
     }
@@ -137,6 +137,7 @@ template <int R, int V>
 __attribute__((noinline)) void add_values(const QueryBlock& b, const float (*weights)[kKeyBlock],
                                           const float* factor, std::int64_t begin, std::int64_t end,
                                           const float* values, float* sums) {
+  const std::int64_t step = b.a.v_stride ? b.a.v_stride : V * kLanes;
   bool first = true;
   for (std::int64_t i = begin; i < end; first = false) {
     const std::int64_t next = i - i % kSumBlock + kSumBlock;
@@ -145,7 +146,7 @@ __attribute__((noinline)) void add_values(const QueryBlock& b, const float (*wei
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) rows[r] = weights[r] + i;
     Vec sum[R][V] = {};
-    multiply<R, 1, V>(sum, rows, stop - i, values + (b.first_key + i) * V * kLanes, 0, Nothing{});
+    multiply<R, 1, V>(sum, rows, stop - i, values + (b.first_key + i) * step, 0, Nothing{}, step);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
       const Vec scale = broadcast(first ? factor[r] : 1.0f);
@@ -208,7 +209,7 @@ struct AttentionTile {
     std::int64_t left = b.width;
     for (; left >= kPanelKeys; left -= kPanelKeys) {
       add_values<R, 4>(b, t.s, factor, t.lowest, t.highest, values, sums);
-      values += a.keys * kPanelKeys;
+      values += a.v_stride ? kPanelKeys : a.keys * kPanelKeys;
       sums += kPanelKeys;
     }
     switch (left / kLanes) {
@@ -271,10 +272,11 @@ void attention(const AttentionArgs& a) {
     for_each_key_block<AttentionTile>(b, begin, end);
     for (std::int64_t r = 0; r < b.rows; ++r) {
       const float total = sum_lanes(load(b.total + r * kLanes));
-      const Vec divisor = broadcast(total == 0.0f ? 1.0f : total);
+      // At least 1 where a key was seen. Dividing every vector would cost more than the rounding.
+      const Vec factor = broadcast(total == 0.0f ? 0.0f : 1.0f / total);
       float* out = a.out[b.first_row + r];
       for (std::int64_t i = 0; i < a.value_size; i += kLanes) {
-        store_up_to(out + i, load(b.sums + r * b.width + i) / divisor, a.value_size - i);
+        store_up_to(out + i, load(b.sums + r * b.width + i) * factor, a.value_size - i);
       }
     }
     if (a.weights) for_each_key_block<WeightsTile>(b, begin, end);

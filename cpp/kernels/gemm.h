@@ -58,10 +58,12 @@ struct Nothing {
   WEFT_INLINE void fetch() {}
 };
 
-// sum[r][p * V + v] += x[r][k] * w[p][k][v] for k in [0, K), in registers.
+// sum[r][p * V + v] += x[r][k] * w[p][k][v] for k in [0, K), in registers; `step` weights from one k
+// to the next.
 template <int R, int P, int V, class Weight, class Next>
 WEFT_INLINE void multiply(Vec (&sum)[R][P * V], const float* const (&x)[R], std::int64_t K,
-                          const Weight* w, std::int64_t panel_stride, Next&& next) {
+                          const Weight* w, std::int64_t panel_stride, Next&& next,
+                          std::int64_t step = V * kLanes) {
   for (std::int64_t k = 0; k < K; ++k) {
     next.fetch();
 #pragma GCC unroll 2
@@ -75,7 +77,7 @@ WEFT_INLINE void multiply(Vec (&sum)[R][P * V], const float* const (&x)[R], std:
         }
       }
     }
-    w += V * kLanes;
+    w += step;
   }
 }
 

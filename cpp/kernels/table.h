@@ -111,12 +111,15 @@ struct StepArgs {
 
 // Rows of a matrix, `stride` floats apart, laid out as the weights of a product (above) with
 // `vectors` = kAttentionVectors. pack_keys: the rows are its columns, k counts along a row.
-// pack_values: the rows are k, their floats the columns.
+// pack_values: the rows are k, their floats the columns. A call takes the rows [begin, end); begin
+// is a multiple of kPackRows.
 constexpr int kAttentionVectors = 4;
+constexpr std::int64_t kPackRows = 1024;
 struct PackArgs {
   const float* from;
   std::int64_t rows, size, stride;
   float* to;
+  std::int64_t begin, end;
 };
 
 constexpr std::int64_t kMostHeadSize = 256;  // E, F
@@ -141,7 +144,8 @@ struct AttentionArgs {
   float scale, softcap;                     // softcap 0: none
   std::int64_t key_size, value_size, keys;  // E, F, K
   const float *k, *v;                       // attention: packed; attention_chunk: rows as they are,
-  std::int64_t k_stride, v_stride;          // so many floats apart
+  std::int64_t k_stride, v_stride;          // so many floats apart. attention takes rows of v, too,
+                                            // if F is whole vectors; v_stride 0: packed
   std::int64_t first, last;                 // attention_chunk: only these keys,
   float* partial;         // [rows][F + 2]: sums of w v, of w, and the maximum they are relative to
   float* const* weights;  // attention: [rows] of `keys` floats for w, or null

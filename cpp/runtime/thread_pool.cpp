@@ -246,7 +246,7 @@ void set_num_threads(int n) {
   chosen_threads.store(n, std::memory_order_relaxed);
 }
 
-bool Barrier::wait(bool stop) {
+bool Barrier::wait(bool stop, void (*idle)(void*), void* context) {
   if (stop) vote_.store(true, std::memory_order_relaxed);
   const std::uint32_t generation = generation_.load(std::memory_order_acquire);
   if (arrived_.fetch_add(1, std::memory_order_acq_rel) == threads_ - 1) {
@@ -260,6 +260,7 @@ bool Barrier::wait(bool stop) {
       pause();
     } else {
       sched_yield();
+      if (idle) idle(context);
     }
   }
   return decided_;

@@ -25,8 +25,9 @@ std::uint64_t fork_count();
 class Barrier {
  public:
   explicit Barrier(int threads) : threads_(threads) {}
-  // Returns, to every thread alike, whether any of them voted to stop.
-  bool wait(bool stop);
+  // Returns, to every thread alike, whether any of them voted to stop. A wait that becomes long
+  // calls idle(context) now and then.
+  bool wait(bool stop, void (*idle)(void*) = nullptr, void* context = nullptr);
 
  private:
   const int threads_;

@@ -112,15 +112,37 @@ template <int... I>
 struct FirstLanes<0, I...> : Lanes<I...> {};
 using AllLanes = FirstLanes<kLanes>;
 
-// The sum and the maximum of all lanes, halves first: one order for each width.
-template <int Shift = kLanes / 2>
-WEFT_INLINE float sum_lanes(Vec v) {
-  if constexpr (Shift == 0) {
-    return v[0];
+// Lane i is the sum of the lanes i, i + N, i + 2 N, ... of v; halves first: one order for each width.
+template <int N, int Shift = kLanes / 2>
+WEFT_INLINE Vec sum_every(Vec v) {
+  if constexpr (Shift < N) {
+    return v;
   } else {
-    return sum_lanes<Shift / 2>(v + AllLanes::rotate<Shift>(v));
+    return sum_every<N, Shift / 2>(v + AllLanes::rotate<Shift>(v));
   }
 }
+// The sum of all lanes; and N of them at once, added in the same order: lane i is that of v[i].
+WEFT_INLINE float sum_lanes(Vec v) { return sum_every<1>(v)[0]; }
+template <int N>
+WEFT_INLINE Vec fold_lanes(const Vec (&v)[N]) {
+  if constexpr (N == 1) {
+    return v[0];
+  } else {
+    Vec half[N / 2];
+#pragma GCC unroll 8
+    for (int i = 0; i < N / 2; ++i) {
+      half[i] = AllLanes::interleave<0>(v[i], v[i + N / 2]) +
+                AllLanes::interleave<kLanes / 2>(v[i], v[i + N / 2]);
+    }
+    return fold_lanes(half);
+  }
+}
+template <int N>
+WEFT_INLINE Vec sum_lanes(const Vec (&v)[N]) {
+  return sum_every<N>(fold_lanes(v));
+}
+
+// The largest lane.
 template <int Shift = kLanes / 2>
 WEFT_INLINE float max_lanes(Vec v) {
   if constexpr (Shift == 0) {
