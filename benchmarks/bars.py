@@ -40,7 +40,7 @@ INSTALLED_MB = 8.0
 STEPS = 1_000_000
 GROWTH_KB = 256  # what the allocator may still round up after the first steps
 
-# Shapes for two threads, of every kind; below H = 256 they only must not be slower.
+# Shapes for two threads, of every group; below H = 256 they only must not be slower.
 PARALLEL = (
     "lstm/step/1x1x64x64",
     "lstm/step/1x1x128x128",

@@ -2,7 +2,7 @@
 
 - ``GROUPS``: group -> title, in the order of the tables; ``PEERS``: who can run them;
 - ``grid()``: its cases, each with name, kind, group, reason, quick; ``missing()``: why it cannot run;
-- ``about(case)``: the case as data, for the JSON; ``describe()``: what else the JSON should say;
+- ``describe()``: what the JSON should say beside the cases;
 - ``arguments(case)``: what ``prepare`` of a backend gets (weights, inputs);
 - ``expected(case, arguments)``: the reference, with a ``tolerance``;
 - ``answer(case, prepared)`` and ``error(want, got, prepared)``: what to hold against it;
@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from types import ModuleType
 from typing import Any
@@ -32,6 +33,11 @@ def of(case: Any) -> ModuleType:
 def grid(names: tuple[str, ...] = KINDS) -> list[Any]:
     """Every case of these kinds."""
     return [case for name in names for case in load(name).grid()]
+
+
+def about(case: Any) -> dict[str, Any]:
+    """A case as data, for the JSON: every field."""
+    return dataclasses.asdict(case) | {"lengths": list(case.lengths)}
 
 
 def peers(names: tuple[str, ...] = KINDS) -> tuple[str, ...]:

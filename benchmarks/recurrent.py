@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 from types import ModuleType
 from typing import Any
@@ -46,11 +45,6 @@ def missing() -> str:
 def describe() -> dict[str, Any]:
     """Nothing that the cases do not say."""
     return {}
-
-
-def about(case: Case) -> dict[str, Any]:
-    """Every field."""
-    return dataclasses.asdict(case) | {"lengths": list(case.lengths)}
 
 
 def arguments(case: Case) -> tuple[list[Weights], Array]:

@@ -73,7 +73,7 @@ def time_case(case: Any, session: Session) -> dict[str, Any]:
     timings = take_turns(runs, session.effort, measure_machine, settle) if runs else {}
     while session.meter is not None and len(peaks) < LEAST_RATES:  # after a few long calls
         measure_machine(len(peaks))
-    found: dict[str, Any] = kind.about(case)
+    found = kinds.about(case)
     found |= {"name": case.name, "kind": case.kind}
     found |= {"flops": kind.flops(case), "bytes_read": kind.bytes_read(case)}
     found |= {"unsupported": unsupported, "wrong": wrong, "tolerance": want.tolerance}

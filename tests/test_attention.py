@@ -8,7 +8,11 @@ from hypothesis import strategies as st
 
 import samples
 import weft
-from attention_checks import assert_attention, check_attention
+from attention_checks import (
+    assert_attention,
+    assert_threads_change_nothing,
+    check_attention,
+)
 from tolerance import assert_same_bits
 
 attend = weft.functional.scaled_dot_product_attention
@@ -105,13 +109,11 @@ def test_a_bool_mask_is_the_float_mask_of_zeros_and_infinity(isa):
 def test_masked_rows_are_zero(isa):
     """All keys ruled out, in every way there is."""
     arrays = qkv(2, 2, 20, 30, 16)
-    for mask in (np.arange(20)[:, None] % 3 != np.zeros(30), None):
-        number = None if mask is None else np.where(mask, 0, -np.inf).astype(np.float32)
-        if mask is not None:
-            for m in (mask, number):
-                y = check_attention(arrays, m)
-                assert not y[:, :, ::3].any()
-                assert y[:, :, 1::3].all()
+    mask = np.arange(20)[:, None] % 3 != np.zeros(30)
+    for each in (mask, np.where(mask, 0, -np.inf).astype(np.float32)):
+        y = check_attention(arrays, each)
+        assert not y[:, :, ::3].any()
+        assert y[:, :, 1::3].all()
     assert not attend(*arrays, False).any()
     assert not attend(*arrays, lengths=[0, 0]).any()
     assert not attend(
@@ -330,17 +332,9 @@ def test_a_row_does_not_see_its_batch(isa, threads, s, k):
 @pytest.mark.parametrize(("s", "k"), [(1, 5000), (7, 33), (130, 130), (400, 400)])
 def test_threads_change_nothing(isa, s, k):
     arrays = qkv(3, 3, s, k, 40)
-    before, results = weft.get_num_threads(), []
-    try:
-        for n in (1, 2, 3):
-            weft.set_num_threads(n)
-            results.append(
-                [attend(*arrays), attend(*arrays, is_causal=s == k, lengths=[k, 1, k // 2])]
-            )
-    finally:
-        weft.set_num_threads(before)
-    for other in results[1:]:
-        assert_same_bits(other, results[0])
+    assert_threads_change_nothing(
+        lambda: [attend(*arrays), attend(*arrays, is_causal=s == k, lengths=[k, 1, k // 2])]
+    )
 
 
 def test_padded_queries_change_nothing(isa):
@@ -361,12 +355,10 @@ def torchs(*arrays, **options):
 @pytest.mark.parametrize("causal", [False, True], ids=["full", "causal"])
 def test_like_torch(ndim, causal):
     """Any number of leading axes, masks included."""
-    arrays = [
-        x.reshape((3, 2, 2, *x.shape[2:])[5 - ndim :]) if ndim == 5 else x
-        for x in qkv(6, 2, 5, 9, 8)
-    ]
-    if ndim < 5:
-        arrays = [x[(0,) * (4 - ndim)] for x in arrays]
+    if ndim == 5:
+        arrays = [x.reshape(3, 2, 2, *x.shape[2:]) for x in qkv(6, 2, 5, 9, 8)]
+    else:
+        arrays = [x[(0,) * (4 - ndim)] for x in qkv(6, 2, 5, 9, 8)]
     mask = None if causal else samples.normal(0, 5, 9) > 0
     ours = attend(*arrays, mask, is_causal=causal)
     theirs = torchs(*arrays, mask, is_causal=causal)

@@ -200,13 +200,14 @@ def test_wrong_numbers(value):
         weft.functional.layer_norm(np.ones((2, 3), F32), 3, eps=value)
 
 
-@pytest.mark.parametrize("softcap", [0, -1.0, 0.0])
+@pytest.mark.parametrize("softcap", [0, -1.0, 0.0, 1e-39, 1e-50])
 def test_wrong_softcaps(softcap):
+    """Nor a number that is zero in float32, which would mean that there is none."""
     refused(ATTEND, {"softcap": softcap})
 
 
 @pytest.mark.parametrize(
-    "window", [-1, (-1, 0), (0, -1), 1.0, (1.5, 2), "12", (1, 2, 3), (1,), (), {}, 2**70, True], ids=repr
+    "window", [-1, (-1, 0), (0, -1), 1.0, (1.5, 2), "12", (1, 2, 3), (1,), (), {}, 2**41, 2**70, True], ids=repr
 )  # fmt: skip
 def test_wrong_windows(window):
     refused(ATTEND, {"window": window})
@@ -271,6 +272,22 @@ def test_wrong_out():
         own = {**given, "k": given["k"][:, :, :S].copy(), "v": given["v"][:, :, :S].copy()}
         with pytest.raises(ValueError, match=rf"^{ATTEND}: out .*\b{name}\b"):
             ENTRIES[ATTEND][0](**own, out=own[name])
+
+
+@pytest.mark.parametrize("shape", [(2, 3, K, E), (2, K, E), (2, 3, 1, K, E)], ids=str)
+def test_keys_with_more_or_fewer_axes(shape):
+    """Their first axes may happen to be those of q."""
+    q, k, v = (np.zeros(s, F32) for s in ((2, K, S, E), shape, (2, K, 7, E)))
+    with pytest.raises(ValueError, match=rf"^{ATTEND}: "):
+        weft.functional.scaled_dot_product_attention(q, k, v)
+    with pytest.raises(ValueError, match=rf"^{ATTEND}: "):
+        weft.functional.scaled_dot_product_attention(q, v, k)
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 3, 8), (2, 0, 3, 8), (2, 4, 0, 8)], ids=str)
+def test_out_without_elements(shape):
+    q, out = np.zeros(shape, F32), np.empty(shape, F32)
+    assert weft.functional.scaled_dot_product_attention(q, q, q, out=out) is out
 
 
 def test_sizes_that_no_machine_has():

@@ -13,6 +13,7 @@ import hostile
 import samples
 import weft
 from tolerance import assert_same_bits
+from weft.cli import main
 
 LAYER = weft.TransformerEncoderLayer(8, 2, 12, seed=0)
 MODULES = [
@@ -279,3 +280,12 @@ def test_configurations_of_torch():
         "norm=LayerNorm((8,)), enable_nested_tensor=False)"
     )
     assert math.isclose(weft.from_torch(theirs).encoder_layer["dropout"], 0.1)
+
+
+@every_module
+def test_info(module, tmp_path, capsys):
+    """`weft info` describes what has no packed weights, one or several."""
+    path = tmp_path / "m.safetensors"
+    weft.save(module, path)
+    assert main(["info", str(path)]) == 0
+    assert f"{module!r}\n" in capsys.readouterr().out

@@ -29,7 +29,7 @@ TINY = [
 
 
 def test_every_kind_answers_every_question():
-    names = ["GROUPS", "NOTE", "PEERS", "UNIT", "about", "answer", "arguments", "backend", "bar"]
+    names = ["GROUPS", "NOTE", "PEERS", "UNIT", "answer", "arguments", "backend", "bar"]
     names += ["buffer_sizes", "bytes_read", "describe", "error", "expected", "flops", "grid"]
     names += ["limit_seconds", "missing", "tightest"]
     for name in kinds.KINDS:
@@ -244,7 +244,7 @@ def fake(name, kind, weft, peers):
     case = next(case for case in kinds.load(kind).grid() if case.name == name)
     results = {"weft": {"median_us": weft}} | {n: {"median_us": us} for n, us in peers.items()}
     fastest = min(peers, key=peers.get)
-    return kinds.load(kind).about(case) | {
+    return kinds.about(case) | {
         "name": name,
         "kind": kind,
         "results": results,

@@ -133,3 +133,11 @@ def test_wrong_sizes():
         conv1d(x, weight[:, :1], groups=3)
     with pytest.raises((ValueError, MemoryError)):
         conv1d(x, weight, padding=2**31 - 1)
+
+
+def test_no_channels_out():
+    assert conv1d(np.zeros((2, 3, 5), np.float32), np.zeros((0, 3, 2), np.float32)).shape == (
+        2,
+        0,
+        4,
+    )

@@ -8,6 +8,7 @@ import re
 import pytest
 
 import weft
+import weft.transformers
 
 
 def module_names():
@@ -23,17 +24,24 @@ def test_doctests(name, tmp_path, monkeypatch):
     assert results.failed == 0
 
 
+OWNERS = {owner.__name__: owner for owner in (weft, weft.functional, weft.transformers)}
+
+
 def public_objects():
-    """Every public name of the package, its public methods included."""
-    for owner, names in ((weft, weft.__all__), (weft.functional, weft.functional.__all__)):
-        for name in names:
+    """Every public name of the package, its public methods and properties included."""
+    for prefix, owner in OWNERS.items():
+        for name in owner.__all__:
             value = getattr(owner, name)
             if callable(value):
-                yield f"{owner.__name__}.{name}", value
+                yield f"{prefix}.{name}", value
             if isinstance(value, type):
-                for attribute, member in vars(value).items():
-                    if callable(member) and not attribute.startswith("_"):
-                        yield f"weft.{name}.{attribute}", member
+                for cls in value.__mro__[:-1]:
+                    for attribute, member in vars(cls).items():
+                        kinds = classmethod | property
+                        if not attribute.startswith("_") and (
+                            callable(member) or isinstance(member, kinds)
+                        ):
+                            yield f"{prefix}.{name}.{attribute}", member
 
 
 PUBLIC = dict(public_objects())
@@ -45,7 +53,7 @@ def test_public_names_are_documented(name):
     text = PUBLIC[name].__doc__
     assert text
     assert len(text.splitlines()[0]) > 10
-    if name.count(".") == 1 or name.startswith("weft.functional."):
+    if name.rpartition(".")[0] in OWNERS:
         assert ">>>" in text or name == "weft.load"  # shown by save's
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import reference_attention as reference
 import samples
 import weft
+from attention_checks import assert_threads_change_nothing
 from tolerance import assert_same_bits, assert_sequence
 
 B, S, H, N, FORWARD = 3, 9, 16, 4, 24
@@ -265,15 +266,7 @@ def test_layouts_of_the_batch():
 def test_threads_change_nothing(isa):
     ours, _ = make(64, 4, 128)
     x, padding = samples.normal(0, 4, 70, 64), lengths_mask(70, 3, 0, 50, time=70)
-    before, results = weft.get_num_threads(), []
-    try:
-        for n in (1, 2, 3):
-            weft.set_num_threads(n)
-            results.append([ours(x), ours(x, None, padding, True)])
-    finally:
-        weft.set_num_threads(before)
-    for other in results[1:]:
-        assert_same_bits(other, results[0])
+    assert_threads_change_nothing(lambda: [ours(x), ours(x, None, padding, True)])
 
 
 def test_special_values(isa):

@@ -1,5 +1,8 @@
 """layer_norm, softmax, gelu, silu, relu, embedding_sum, LayerNorm, on every ISA."""
 
+import signal
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -52,7 +55,7 @@ def test_layer_norm_of_several_axes(isa):
 
 
 @pytest.mark.parametrize(
-    "shape", [0, -1, (), (0,), 1.0, "5", None, True, (5, "4"), 2**40, [[5]]], ids=repr
+    "shape", [0, -1, (), (0,), 1.0, "5", None, True, (5, "4"), 2**40, [[5]], 65 * (1,)], ids=repr
 )
 def test_wrong_normalized_shapes(shape):
     with pytest.raises(
@@ -217,3 +220,36 @@ def test_layer_norm_module(options):
     fresh = weft.LayerNorm((4, 5), **options)
     assert repr(fresh) == repr(ours)
     assert all((v == (k == "weight")).all() for k, v in fresh.state_dict().items())
+
+
+class Alarm(Exception):
+    pass
+
+
+@pytest.mark.parametrize("call", [F.softmax, F.gelu], ids=["rows", "elements"])
+def test_interrupt(call):
+    """A signal is seen within long rows and arrays, too."""
+    x = np.ones((32, 2**22), np.float32)  # portable code takes a quarter of a second or more
+
+    def ring(*_):
+        raise Alarm
+
+    level, before = weft.isa(), signal.signal(signal.SIGALRM, ring)
+    weft._core.set_isa("portable")
+    try:
+        call(x)  # memory is warm from here on
+        start = time.perf_counter()
+        call(x)
+        whole = time.perf_counter() - start
+        for number in range(4):  # a busy machine gets another try
+            start = time.perf_counter()
+            signal.setitimer(signal.ITIMER_REAL, whole / 10)
+            with pytest.raises(Alarm):
+                call(x)
+            if time.perf_counter() - start < whole * 0.7:
+                break
+            assert number < 3
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        weft._core.set_isa(level)

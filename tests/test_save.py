@@ -112,3 +112,20 @@ def test_permissions_of_a_saved_file(tmp_path):
     (tmp_path / "m").chmod(0o640)
     weft.save(weft.GRU(3, 4), tmp_path / "m")
     assert (tmp_path / "m").stat().st_mode & 0o777 == 0o640
+
+
+def test_what_is_no_file_is_written_to(tmp_path):
+    """A pipe (or /dev/null) stays what it is."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        module = weft.GRU(3, 4, seed=0)
+        weft.save(module, path)
+        assert path.is_fifo()
+        (tmp_path / "m").write_bytes(os.read(reader, 2**16))
+    finally:
+        os.close(reader)
+    assert repr(weft.load(tmp_path / "m")) == repr(module)
+    with pytest.raises(IsADirectoryError):
+        weft.save(module, tmp_path)

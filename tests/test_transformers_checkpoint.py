@@ -5,28 +5,13 @@ import time
 
 import numpy as np
 import pytest
-import safetensors.torch
 import torch
 import transformers as reference
 
 import checkpoints
 import child
-from checkpoints import assert_close, batch
+from checkpoints import assert_close, batch, load, weights, write
 from tolerance import assert_same_bits
-from weft import transformers
-
-
-def weights(path):
-    return safetensors.torch.load_file(path / "model.safetensors")
-
-
-def write(path, tensors):
-    safetensors.torch.save_file(tensors, path / "model.safetensors", {"format": "pt"})
-
-
-def load(path, head=""):
-    name = f"AutoModelFor{head}" if head else "AutoModel"
-    return getattr(transformers, name).from_pretrained(path)
 
 
 def hidden(path):

@@ -90,6 +90,8 @@ def test_errors(capsys, lines, tmp_path):
             "batch_size",
         ),
         (("embed", MINILM, "--input", lines, "--output", tmp_path / "no" / "e.npy"), "no"),
+        (("embed", MINILM, "--input", lines, "--output", tmp_path), "is the directory"),
+        (("embed", MINILM, "--input", lines, "--output", lines), "is the input"),
         (("search", MINILM, "x", "--input", lines, "--top", 0), "--top"),
         (("search", MINILM, "x", "--input", tmp_path), "directory"),
     ]
@@ -104,3 +106,21 @@ def test_errors(capsys, lines, tmp_path):
 def test_search_in_nothing(capsys, tmp_path):
     (tmp_path / "empty").write_text("\n\n")
     assert run(capsys, "search", MINILM, "x", "--input", tmp_path / "empty") == (0, "", "")
+
+
+def test_outputs_are_checked_first(capsys, lines, tmp_path, monkeypatch):
+    """Not when the work is done."""
+    monkeypatch.setattr(SentenceTransformer, "encode", None)
+    target = tmp_path / "no" / "e.npy"
+    status, _, err = run(capsys, "embed", MINILM, "--input", lines, "--output", target)
+    assert (status, err) == (1, f"weft embed: there is no directory {target.parent} for --output\n")
+
+
+def test_closed_streams(capsys, lines, tmp_path, monkeypatch):
+    """As after a shell's <&- and >&-."""
+    monkeypatch.setattr(sys, "stdin", None)
+    status, _, err = run(capsys, "embed", MINILM, "--input", "-", "--output", tmp_path / "e.npy")
+    assert status == 1
+    assert "standard input" in err
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["search", str(MINILM), "loom", "--input", str(lines)]) == 0

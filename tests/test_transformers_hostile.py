@@ -11,7 +11,7 @@ import torch
 
 import checkpoints
 import hostile
-from test_transformers_checkpoint import load, weights, write
+from checkpoints import load, weights, write
 from weft import transformers
 
 

@@ -141,6 +141,18 @@ def test_several_poolings(tmp_path, content):
     assert_close(model.encode(SENTENCES[:6]), exact, rounded)
 
 
+@pytest.mark.parametrize("value", [1, "yes", None])
+def test_poolings_that_are_no_flags(tmp_path, value):
+    """Not passed over: the mean would be taken instead."""
+    path = changed(
+        tmp_path,
+        modules=modules("Pooling"),
+        **{"1_Pooling__config": {"pooling_mode_cls_token": value}},
+    )
+    with pytest.raises(ValueError, match="pooling_mode_cls_token is "):
+        SentenceTransformer(path)
+
+
 def test_without_modules(tmp_path):
     """An encoder alone: the mean of its tokens, as sentence-transformers does."""
     path = changed(tmp_path, modules=None, sentence_bert_config=None)
@@ -225,13 +237,10 @@ def test_generators_are_taken_in_blocks():
             yield words[i % 40]
 
     seen = []
-    encode = SentenceTransformer._batches
 
     class Watched(SentenceTransformer):
         def _batches(self, function, texts, prompt, batch_size):
             seen.append((len(taken), len(texts)))
-            for rows, _ in encode(self, function, texts[:0], prompt, batch_size):
-                yield rows, None  # pragma: no cover
             yield np.arange(len(texts)), np.ones((len(texts), 384), np.float32)
 
     vectors = Watched(MINILM).encode(sentences())
@@ -356,6 +365,7 @@ WRONG = {
     "a list with None": (["a", None], {}, TypeError, "sentences"),
     "bytes": (b"abc", {}, TypeError, "sentences"),
     "pairs": ([("a", "b")], {}, TypeError, "sentences"),
+    "an array without axes": (np.array("abc"), {}, TypeError, "sentences"),
     "a surrogate": ("\ud800", {}, ValueError, "sentences"),
     "batch_size": ("a", {"batch_size": 0}, ValueError, "batch_size"),
     "batch_size a float": ("a", {"batch_size": 2.0}, TypeError, "batch_size"),

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import checkpoints
 import child
 from checkpoints import MINILM
-from weft.transformers import AutoTokenizer
+from weft.transformers import AutoTokenizer, tokenizer
 from weft.transformers.encoding import Encoding
 
 TEXTS = [
@@ -37,7 +37,7 @@ def directory(family):
     """A directory with the family's tokenizer: MiniLM's for BERT, others trained on TEXTS."""
     if family == "bert":
         return MINILM
-    path = Path(checkpoints._ROOT.name) / f"tokenizer-{family}"
+    path = Path(checkpoints.ROOT.name) / f"tokenizer-{family}"
     corpus = [*TEXTS * 3, "a b c d e f g h i j k l m n o p q r s t u v w x y z"]
     if family == "distilbert":
         shutil.copytree(MINILM, path, ignore=shutil.ignore_patterns("*.safetensors"))
@@ -157,6 +157,8 @@ def test_decoding(family):
     assert ours.convert_ids_to_tokens(ids[2]) == theirs.convert_ids_to_tokens(ids[2])
     tokens = [*theirs.convert_ids_to_tokens(ids[2]), "no such token"]
     assert ours.convert_tokens_to_ids(tokens) == theirs.convert_tokens_to_ids(tokens)
+    assert ours.convert_tokens_to_ids(tokens[1]) == theirs.convert_tokens_to_ids(tokens[1])
+    assert ours.convert_ids_to_tokens(ids[2][1]) == theirs.convert_ids_to_tokens(ids[2][1])
     assert ours.encode(TEXTS[2]) == ids[2]
 
 
@@ -385,3 +387,34 @@ print([m for m in ("torch", "transformers", "tokenizers", "tqdm", "safetensors")
 
 def test_import_brings_no_guests():
     assert child.succeed(IMPORTED) == "[]"
+
+
+@pytest.mark.parametrize("tokens", [5, None, ["a", 5], [b"a"], ["\ud800"]], ids=repr)
+def test_wrong_tokens(tokens):
+    with pytest.raises(
+        (ValueError, TypeError), match=r"^weft\.transformers\.AutoTokenizer: tokens "
+    ):
+        pair("bert")[0].convert_tokens_to_ids(tokens)
+
+
+def test_padding_without_bound(tmp_path):
+    """A file's model_max_length does not decide how much memory is taken."""
+    ours = AutoTokenizer.from_pretrained(changed_directory(tmp_path, model_max_length=2**31 - 1))
+    for options in (
+        {"padding": "max_length"},
+        {"padding": "max_length", "max_length": 2**31 - 1},
+        {"padding": True, "pad_to_multiple_of": 2**31 - 1},
+    ):
+        with pytest.raises(ValueError, match=r"max_length|pad_to_multiple_of"):
+            ours("a", **options)
+
+
+def test_long_lists_go_to_the_library_in_pieces(monkeypatch):
+    """Between which Ctrl-C is seen."""
+    ours, _ = pair("bert")
+    expected = ours.ids(TEXTS, 512), ours(TEXTS), ours(TEXTS, TEXTS)
+    calls, call = [], AutoTokenizer._call
+    monkeypatch.setattr(AutoTokenizer, "_call", lambda *a, **k: calls.append(a) or call(*a, **k))
+    monkeypatch.setattr(tokenizer, "_PIECE", 60)
+    assert (ours.ids(TEXTS, 512), ours(TEXTS), ours(TEXTS, TEXTS)) == expected
+    assert len(calls) > 9

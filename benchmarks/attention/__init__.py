@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -55,11 +54,6 @@ def missing() -> str:
 def describe() -> dict[str, Any]:
     """Nothing that the cases do not say."""
     return {}
-
-
-def about(case: AttentionCase) -> dict[str, Any]:
-    """Every field."""
-    return dataclasses.asdict(case) | {"lengths": list(case.lengths)}
 
 
 def expected(case: AttentionCase, given: tuple[Array, Array, Array]) -> Wanted:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 from types import ModuleType
 from typing import Any
@@ -44,11 +43,6 @@ PROBE = 64  # sentences that are encoded to be checked
 def describe() -> dict[str, Any]:
     """What text the sentences come from."""
     return {} if missing() else {"text": text.about(QUERIES)}
-
-
-def about(case: EncoderCase) -> dict[str, Any]:
-    """Every field."""
-    return dataclasses.asdict(case) | {"lengths": list(case.lengths)}
 
 
 def arguments(case: EncoderCase) -> tuple[Model, Any]:

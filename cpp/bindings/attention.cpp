@@ -10,6 +10,7 @@
 
 #include "bindings/activation.h"
 #include "bindings/arrays.h"
+#include "bindings/construct.h"
 #include "bindings/gil.h"
 #include "engine/encoder.h"
 #include "runtime/isa.h"
@@ -287,7 +288,7 @@ void register_attention(py::module_& m) {
         py::arg("mask"), py::arg("causal"), py::arg("scale"), py::arg("query_lengths"),
         py::arg("key_lengths"), py::arg("window"), py::arg("softcap"), py::arg("alibi_slopes"),
         py::arg("query_offset"), py::arg("out"), py::arg("weights"));
-  py::class_<BoundEncoder>(m, "Encoder")
+  py::class_<BoundEncoder>(m, "Encoder", py::is_final(), constructed_by_new())
       .def(py::init<const std::string&, std::int64_t, std::int64_t, std::int64_t, const Object&,
                     bool, float>(),
            py::arg("function"), py::arg("hidden"), py::arg("num_heads"), py::arg("feed_forward"),

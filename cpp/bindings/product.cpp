@@ -8,6 +8,7 @@
 
 #include "bindings/activation.h"
 #include "bindings/arrays.h"
+#include "bindings/construct.h"
 #include "bindings/gil.h"
 #include "engine/linear.h"
 #include "runtime/isa.h"
@@ -50,10 +51,11 @@ py::array_t<float> run_linear(const Linear& linear, const std::string& f, const 
 void run_rows(void (*kernel)(const RowArgs&), const RowArgs& all) {
   interruptible([&](Interrupt& interrupt) {
     const FlushToZero guard;
-    constexpr std::int64_t kRows = 64;
+    constexpr std::int64_t kRows = 64, kNumbers = 1 << 18;
+    const std::int64_t most = std::clamp<std::int64_t>(kNumbers / all.size, 1, kRows);
     RowArgs a = all;
-    for (std::int64_t row = 0; row < all.rows && !interrupt.stopped(); row += kRows) {
-      a.rows = std::min(kRows, all.rows - row);
+    for (std::int64_t row = 0; row < all.rows && !interrupt.stopped(); row += most) {
+      a.rows = std::min(most, all.rows - row);
       a.x = all.x + row * all.x_stride;
       a.out = all.out + row * all.out_stride;
       if (all.residual) a.residual = all.residual + row * all.residual_stride;
@@ -106,47 +108,47 @@ py::array_t<float> embedding_sum(const std::string& f, const std::vector<Object>
                           std::to_string(ids.size()) + " ids are given, expected as many, some");
   }
   std::vector<View<const float>> from;
-  std::vector<std::vector<std::int64_t>> rows;
+  std::vector<View<const std::int64_t>> rows;
   std::int64_t M = kAny, H = kAny;
   for (std::size_t i = 0; i < tables.size(); ++i) {
     from.push_back(check_array<float>(f, "tables", tables[i], {{"V", kAny}, {"H", H}},
                                       Layout::last_contiguous));
     H = from[i].shape[1];
-    const View<const std::int64_t> list =
-        check_array<std::int64_t>(f, "ids", ids[i], {{"M", M}}, Layout::contiguous);
-    M = list.shape[0];
-    // A copy: another Python thread must not change them once they have been checked.
-    rows.emplace_back(list.data, list.data + M);
-    for (std::int64_t m = 0; m < M; ++m) {
-      if (rows[i][m] < 0 || rows[i][m] >= from[i].shape[0]) {
-        throw py::value_error(f + ": ids[" + std::to_string(m) + "] is " +
-                              std::to_string(rows[i][m]) +
-                              ", expected 0 to V - 1 with V = " + std::to_string(from[i].shape[0]));
-      }
-    }
+    rows.push_back(check_array<std::int64_t>(f, "ids", ids[i], {{"M", M}}, Layout::contiguous));
+    M = rows[i].shape[0];
   }
   py::array_t<float> y = new_array(f, {M, H});
   float* out = y.mutable_data();
+  std::string wrong;
   interruptible([&](Interrupt& interrupt) {
     for (std::int64_t m = 0; m < M && !interrupt.stopped(); ++m, out += H) {
       for (std::size_t i = 0; i < from.size(); ++i) {
-        const float* row = from[i].data + rows[i][m] * from[i].strides[0];
+        // Read once: another Python thread may change it between the check and its use.
+        const std::int64_t id = *static_cast<const volatile std::int64_t*>(rows[i].data + m);
+        if (id < 0 || id >= from[i].shape[0]) {
+          wrong = f + ": ids[" + std::to_string(m) + "] is " + std::to_string(id) +
+                  ", expected 0 to V - 1 with V = " + std::to_string(from[i].shape[0]);
+          return;
+        }
+        const float* row = from[i].data + id * from[i].strides[0];
         if (i == 0) {
           std::copy(row, row + H, out);
         } else {
           for (std::int64_t h = 0; h < H; ++h) out[h] += row[h];
         }
       }
-      interrupt.progress(static_cast<double>(H) * 64);  // a row from memory counts for so much
+      // A row from memory counts for so much.
+      interrupt.progress(static_cast<double>(from.size()) * (H + 1) * 64);
     }
   });
+  if (!wrong.empty()) throw py::value_error(wrong);
   return y;
 }
 
 }  // namespace
 
 void register_product(py::module_& m) {
-  py::class_<Linear>(m, "Linear")
+  py::class_<Linear>(m, "Linear", py::is_final(), constructed_by_new())
       .def(py::init(&make_linear), py::arg("function"), py::arg("weight"), py::arg("bias"))
       .def("run", &run_linear, py::arg("function"), py::arg("x"),
            py::arg("activation") = py::none(), py::arg("residual") = py::none())

@@ -9,6 +9,7 @@
 
 #include "bindings/activation.h"
 #include "bindings/arrays.h"
+#include "bindings/construct.h"
 #include "bindings/gil.h"
 #include "engine/stream.h"
 #include "runtime/isa.h"
@@ -347,14 +348,14 @@ class BoundStream {
 }  // namespace
 
 void register_recurrent(py::module_& m) {
-  py::class_<BoundStream>(m, "Stream")
+  py::class_<BoundStream>(m, "Stream", py::is_final(), constructed_by_new())
       .def("step", &BoundStream::step, py::arg("x"), py::arg("out") = py::none())
       .def("run", &BoundStream::run_chunk, py::arg("x"))
       .def("reset", &BoundStream::reset, py::arg("rows") = py::none(), py::arg("h") = py::none(),
            py::arg("c") = py::none())
       .def("get_state", &BoundStream::get_state)
       .def("set_state", &BoundStream::set_state, py::arg("h"), py::arg("c"));
-  py::class_<Net>(m, "Recurrent")
+  py::class_<Net>(m, "Recurrent", py::is_final(), constructed_by_new())
       .def(py::init(&make_net), py::arg("function"), py::arg("mode"), py::arg("input_size"),
            py::arg("hidden_size"), py::arg("proj_size"), py::arg("num_layers"),
            py::arg("direction"), py::arg("weights"), py::arg("options"))

@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <chrono>
 #include <map>
 
@@ -68,9 +69,14 @@ py::array_t<float> apply(const std::string& name, const py::object& x, float alp
       check_array<float>("weft._core.apply", "x", x, {{"N", kAny}}, Layout::contiguous);
   py::array_t<float> y = new_array("weft._core.apply", {in.shape[0]});
   float* out = y.mutable_data();
-  const WithoutGil native;
-  const FlushToZero guard;
-  kernels().apply(activation, in.data, out, in.shape[0]);
+  interruptible([&](Interrupt& interrupt) {
+    const FlushToZero guard;
+    constexpr std::int64_t kPiece = 1 << 18;
+    for (std::int64_t i = 0; i < in.shape[0] && !interrupt.stopped(); i += kPiece) {
+      kernels().apply(activation, in.data + i, out + i, std::min(kPiece, in.shape[0] - i));
+      interrupt.look();
+    }
+  });
   return y;
 }
 

@@ -190,7 +190,7 @@ void Attention::many_queries(const Task& task, Team::Member& member, Scratch& sc
     if (packs_values()) table_.pack_values(v);
     if (!member.progress(static_cast<double>(k.end - k.begin) * (call_.E + call_.F))) return;
   }
-  const double row_work = static_cast<double>(K) * (call_.E + call_.F);
+  const double row_work = static_cast<double>(K + 1) * (call_.E + call_.F);  // a row is work, too
   const std::int64_t most = row_work * kRows <= kCallWork ? kRows : kTileRows;
   // The rows of a group's heads one after the other: they read the same keys and values.
   const std::int64_t queries = task.end - task.begin, all = group * queries;

@@ -1,4 +1,8 @@
-"""weft: recurrent nets and attention on the CPU.
+"""weft: recurrent nets and transformer encoders on the CPU, run close to what the CPU can do.
+
+RNN, LSTM and GRU, over whole sequences or step by step; attention and transformer encoders; their
+parts in `weft.functional`. BERT-family checkpoints and sentence embeddings are in
+`weft.transformers`, which is imported when asked for. Names, arguments and weights are PyTorch's.
 
 >>> import numpy as np, weft
 >>> lstm = weft.LSTM(128, 128, seed=0)

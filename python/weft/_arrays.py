@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from weft._checks import MAX_RANK
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -28,8 +30,6 @@ ArrayLike: TypeAlias = Any
 _FLOAT32 = np.dtype(np.float32)
 # DLPack's numbers for memory that the CPU reads: CPU, and page-locked host memory of CUDA and ROCm.
 _HOST_MEMORY = (1, 3, 11)
-# Of NumPy's arrays.
-_MAX_RANK = 64
 # What reading a foreign object as an array may raise; its own code runs, so the list is wide.
 _UNREADABLE = (TypeError, ValueError, RuntimeError, BufferError, AttributeError, OverflowError)
 
@@ -92,7 +92,7 @@ def to_mask(function: str, name: str, value: ArrayLike) -> AnyArray:
     """A mask, bool or float32, its last axis contiguous; the leading axes keep their strides."""
     if isinstance(value, list | tuple):
         first: ArrayLike = value
-        for _ in range(_MAX_RANK):
+        for _ in range(MAX_RANK):
             first = first[0] if isinstance(first, list | tuple) and first else first
         return (to_bool if _is_bool(first) else to_float32)(function, name, value)
     array = _as_array(function, name, value)
@@ -110,6 +110,11 @@ def to_rows(function: str, name: str, value: ArrayLike) -> Int | Bool:
     if isinstance(first, bool) or str(getattr(first, "dtype", "")).endswith("bool"):
         return to_bool(function, name, value)
     return np.atleast_1d(to_int64(function, name, value))
+
+
+def starts(lengths: AnyArray) -> Int:
+    """[B] -> [B + 1]: where each sequence begins when they lie one behind the other, and the end."""
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
 
 
 def to_pair(function: str, name: str, value: ArrayLike) -> tuple[ArrayLike, ArrayLike]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 MAX_SIZE = 2**31 - 1
 # Far more than anybody stacks; it bounds the list of parameter names a file can ask for.
 MAX_LAYERS = 4096
+# Of NumPy's arrays.
+MAX_RANK = 64
 FLOAT32_MAX = 3.4028234663852886e38
 
 
@@ -51,9 +54,9 @@ def sizes(function: str, name: str, value: object) -> tuple[int, ...]:
     """A shape given as one size or as several."""
     if not isinstance(value, Iterable) or isinstance(value, str | bytes):
         return (integer(function, name, value),)
-    result = tuple(integer(function, name, size) for size in value)
-    if not result:
-        raise ValueError(f"{function}: {name} is {shown(value)}, expected at least one size")
+    result = tuple(integer(function, name, size) for size in islice(value, MAX_RANK + 1))
+    if not 1 <= len(result) <= MAX_RANK:
+        raise ValueError(f"{function}: {name} is {shown(value)}, expected 1 to {MAX_RANK} sizes")
     return result
 
 

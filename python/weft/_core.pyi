@@ -1,5 +1,5 @@
 # The compiled module. It checks shapes, dtypes and values; the Python layer converts kinds of arrays.
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, final
 
 import numpy as np
 import numpy.typing as npt
@@ -8,6 +8,7 @@ _Float: TypeAlias = npt.NDArray[np.float32]
 _Rows: TypeAlias = npt.NDArray[np.int64] | npt.NDArray[np.bool_]
 _Activation: TypeAlias = tuple[str, float, float]
 
+@final
 class Recurrent:
     """Packed weights of L layers in D directions. Immutable, safe to use from several threads."""
 
@@ -39,6 +40,7 @@ class Recurrent:
     @property
     def weight_bytes(self) -> int: ...
 
+@final
 class Stream:
     """The state of B rows that advance together, and the buffers of one step."""
 
@@ -62,6 +64,7 @@ def fma_peak(seconds: float = 0.05) -> float: ...
 def read_bandwidth(bytes: int, seconds: float = 0.05) -> float: ...
 def build_info() -> dict[str, str]: ...
 
+@final
 class Linear:
     """Packed weights of a product and its bias. Immutable, safe to use from several threads."""
 
@@ -76,6 +79,7 @@ class Linear:
     @property
     def weight_bytes(self) -> int: ...
 
+@final
 class Encoder:
     """Packed layers of a transformer encoder. Built first, then run, from any thread."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from weft import _checks, _core, _masks
-from weft._arrays import to_float32
+from weft._arrays import starts, to_float32
 from weft.activation import parse
 from weft.attention import projection_shapes
 from weft.module import Module
@@ -109,7 +109,7 @@ class Encoder(Module):
         if bias is not None:
             scores = _masks.merged(scores, bias[:, None, None])
         lengths = np.full(batch, time) if exists is None else exists.sum(axis=1)
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        offsets = starts(lengths)
         if scores is not None and offsets[-1] == 0:
             scores = None  # of no token
         if scores is not None:

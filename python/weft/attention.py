@@ -112,10 +112,6 @@ class MultiheadAttention(Module):
         own = self._configuration
         return projection_shapes(*self._inputs(), own["bias"], own["add_bias_kv"])
 
-    def _count(self) -> tuple[int, int]:
-        shapes = self._shapes()
-        return len(shapes), sum(map(prod, shapes.values()))
-
     def _initial(self, name: str, shape: tuple[int, ...]) -> tuple[float, float]:
         return projection_initial(name, shape)
 

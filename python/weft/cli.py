@@ -29,7 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "search": _search,
         }
         status = commands[options.command](options)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by the shell's >&-
+            sys.stdout.flush()
         return status
     except BrokenPipeError:  # `weft info | head`: whoever read has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -45,7 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     from weft import __version__
 
-    parser = argparse.ArgumentParser(prog="weft", description="Recurrent nets on the CPU.")
+    parser = argparse.ArgumentParser(
+        prog="weft", description="Recurrent nets and transformer encoders on the CPU."
+    )
     parser.add_argument("--version", action="version", version=f"weft {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
 
@@ -61,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     info = commands.add_parser("info", help="the build, the machine, and what is in a model file")
     info.add_argument("file", nargs="?", help="a model that weft.save wrote")
 
-    convert = commands.add_parser("convert", help="make a model of a PyTorch state dict")
+    convert = commands.add_parser("convert", help="make a recurrent model of a PyTorch state dict")
     convert.add_argument("source", help="a state dict saved as safetensors (not a pickle)")
     convert.add_argument("target", help="the model file to write")
     convert.add_argument("--mode", choices=("lstm", "gru", "rnn"), help="default: by the shapes")
@@ -116,21 +119,36 @@ def _info(options: argparse.Namespace) -> int:
 
 
 def describe(module: Module) -> None:
-    """Print a table of the layers: parameters, their bytes, and FLOPs per time step and row."""
+    """Print a table of the layers: parameters, their bytes, and FLOPs per time step (or token) and
+    row, to which attention adds the products of queries with keys and values.
+    """
     rows: dict[str, list[int]] = {}
+    total = [0, 0, 0]
     for name, value in module._packed.parameters.items():
-        _, _, label = name.partition("_l")
-        row = rows.setdefault(f"l{label}" if label else "cell", [0, 0, 0])
-        row[0] += value.size
-        row[1] += value.nbytes
-        # Each weight is multiplied and added once; gates and biases are small beside that.
-        row[2] += 2 * value.size if value.ndim == 2 else 0
-    rows["all"] = [sum(column) for column in zip(*rows.values(), strict=True)]
+        for row in (rows.setdefault(_layer_of(name), [0, 0, 0]), total):
+            row[0] += value.size
+            row[1] += value.nbytes
+            # Each weight is multiplied and added once; gates and biases are small beside that.
+            row[2] += 2 * value.size if value.ndim == 2 else 0
+    rows["all"] = total
     print(module)
     print(f"{'layer':<12}{'parameters':>14}{'bytes':>14}{'FLOPs per step':>18}")
     for label, (size, nbytes, flops) in rows.items():
         print(f"{label:<12}{size:>14,}{nbytes:>14,}{flops:>18,}")
-    print(f"packed weights: {module._packed.native.weight_bytes:,} bytes")
+    packed = module._packed.native  # one object, several, or none
+    parts = packed if isinstance(packed, tuple) else () if packed is None else (packed,)
+    print(f"packed weights: {sum(part.weight_bytes for part in parts):,} bytes")
+
+
+def _layer_of(name: str) -> str:
+    """What a parameter is part of: l0_reverse, layers.0, self_attn, ...; or the module itself."""
+    _, _, suffix = name.partition("_l")
+    if suffix:
+        return f"l{suffix}"
+    first, dot, rest = name.partition(".")
+    if first == "layers":
+        return f"layers.{rest.partition('.')[0]}"
+    return first if dot else "itself"
 
 
 def _convert(options: argparse.Namespace) -> int:

@@ -48,7 +48,7 @@ def save(module: Module, path: Path) -> None:
         _FORMAT,
         {"module": module._name, "configuration": module._configuration},
     )
-    _replace(target, data)
+    replace_file(target, data)
 
 
 def load(path: Path) -> Module:
@@ -76,11 +76,16 @@ def opened(function: str, path: Path) -> Iterator[tuple[BufferedIOBase, Header]]
     from weft import _tensors
 
     name = _path(function, path)
-    if not stat.S_ISREG(os.stat(name).st_mode):  # before opening: a pipe would block
-        raise ValueError(f"{function}: {name} is not a regular file, expected one")
+    check_regular(function, name)
     with open(name, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         yield file, _tensors.read_header(file, size, f"{function}: {name}")
+
+
+def check_regular(function: str, path: str) -> None:
+    """Raise ValueError for a pipe, a device or a directory. Before opening: a pipe would block."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError(f"{function}: {path} is not a regular file, expected one")
 
 
 def _expected(header: Header, name: object, configuration: Any) -> Module:
@@ -110,8 +115,12 @@ def _path(function: str, path: Any) -> str:
     return os.fsdecode(path)
 
 
-def _replace(path: str, data: bytes | memoryview) -> None:
+def replace_file(path: str, data: bytes | memoryview) -> None:
     """Put a file in the place of another in one step."""
+    if os.path.exists(path) and not os.path.isfile(path):  # /dev/null, a pipe: to be written to
+        with open(path, "wb") as file:
+            file.write(data)
+        return
     path = os.path.realpath(path)  # of a link, replace what it points to
     folder = os.path.dirname(path)
     temporary = os.path.join(folder, f".weft-{os.getpid()}-{os.urandom(6).hex()}")

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from weft import _checks, _core
-from weft._arrays import to_dense, to_float32, to_int64
+from weft._arrays import to_float32, to_int64
 from weft.attention import MAX_HEAD_SIZE
-from weft.functional.attention import attention_settings, checked_out
+from weft.functional.attention import attention_settings, check_range, checked_out
 
 if TYPE_CHECKING:
     from weft._arrays import ArrayLike, Float, Int
@@ -187,9 +187,10 @@ class KVCache:
         chosen = self._rows(function, rows)
         _checks.shape(function, "rows", chosen, self._lengths.shape, "B")
         longest = int(self._lengths.max())
-        for name in ("_keys", "_values"):
-            array = getattr(self, name)
-            array[:, :, :longest] = array[chosen, :, :longest]
+        arrays = (self._keys, self._values)
+        moved = [array[chosen, :, :longest] for array in arrays]  # all of them, or none
+        for array, rows_of_it in zip(arrays, moved, strict=True):
+            array[:, :, :longest] = rows_of_it
         self._lengths = self._lengths[chosen]
 
     def __repr__(self) -> str:
@@ -233,11 +234,7 @@ class KVCache:
             return np.full_like(self._lengths, steps)
         count = to_int64(function, "lengths", lengths)
         _checks.shape(function, "lengths", count, self._lengths.shape, "B")
-        if count.min() < 0 or count.max() > steps:
-            raise ValueError(
-                f"{function}: lengths holds {count.min()} to {count.max()}, "
-                f"expected integers in 0..S with S = {steps}"
-            )
+        check_range(function, "lengths", count, "S", steps)
         return count
 
     def _append(self, function: str, k: Float, v: Float, lengths: ArrayLike | None) -> Int:
@@ -273,11 +270,9 @@ class KVCache:
                 f"{function}: q has {int(count.max())} queries for rows of {int(lengths.min())} "
                 "tokens or more, expected no more queries than tokens; append their keys first"
             )
-        settings = attention_settings(function, query.shape[3], scale, window, softcap)
-        slopes = None
-        if alibi_slopes is not None:
-            slopes = to_dense(function, "alibi_slopes", alibi_slopes)
-            _checks.shape(function, "alibi_slopes", slopes, (query.shape[1],), "N")
+        settings = attention_settings(
+            function, query.shape[3], query.shape[1], scale, window, softcap, alibi_slopes
+        )
         if out is not None:
             shape = (*query.shape[:3], self._values.shape[3])
             inputs = {"q": query, "the cached keys": self._keys, "the cached values": self._values}
@@ -295,7 +290,7 @@ class KVCache:
             lengths,
             settings.window,
             settings.softcap,
-            slopes,
+            settings.slopes,
             lengths - count,
             out,
             None,

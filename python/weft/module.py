@@ -130,8 +130,11 @@ class Module:
     # -- what a layer defines ---------------------------------------------------------------------
 
     def _count(self) -> tuple[int, int]:
-        """The number of parameter arrays and of their elements, without listing them."""
-        raise NotImplementedError
+        """The number of parameter arrays and of their elements. A layer whose file could ask for very
+        many arrays counts without listing them.
+        """
+        shapes = self._shapes()
+        return len(shapes), sum(map(prod, shapes.values()))
 
     def _shapes(self) -> Shapes:
         """The name and shape of every parameter, in PyTorch's order."""

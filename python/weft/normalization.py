@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 from weft.functional.pointwise import normalized
@@ -56,10 +55,6 @@ class LayerNorm(Module):
         own = self._configuration
         names = ("weight", "bias")[: own["elementwise_affine"] * (1 + own["bias"])]
         return dict.fromkeys(names, own["normalized_shape"])
-
-    def _count(self) -> tuple[int, int]:
-        shapes = self._shapes()
-        return len(shapes), sum(map(prod, shapes.values()))
 
     def _initial(self, name: str, shape: tuple[int, ...]) -> tuple[float, float]:
         return float(name == "weight"), 0.0

@@ -9,7 +9,7 @@ from weft import _checks
 from weft._encoder import Encoder
 from weft.attention import check_heads, projection_initial
 from weft.functional.pointwise import normalized
-from weft.module import LAYERS, layer
+from weft.module import layer
 from weft.normalization import LayerNorm
 
 if TYPE_CHECKING:
@@ -95,10 +95,6 @@ class TransformerEncoderLayer(Encoder):
 
     def _shapes(self) -> Shapes:
         return self._layer_shapes()
-
-    def _count(self) -> tuple[int, int]:
-        shapes = self._shapes()
-        return len(shapes), sum(map(prod, shapes.values()))
 
     def _initial(self, name: str, shape: tuple[int, ...]) -> tuple[float, float]:
         if name.startswith("norm"):
@@ -222,7 +218,7 @@ class TransformerEncoder(Encoder):
 
     def _norm_shapes(self) -> Shapes:
         norm = self._configuration["norm"]
-        return {} if norm is None else LAYERS["LayerNorm"]._restore(norm)._shapes()
+        return {} if norm is None else LayerNorm._restore(norm)._shapes()
 
     def _shapes(self) -> Shapes:
         one = self._layer_shapes()

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from weft._arrays import AnyArray, ArrayLike, Float, Int
 
 # What a window may reach over at most; nobody has more keys.
-_MAX_REACH = 2**62
+_MAX_REACH = 2**40
+# The least positive number that the kernel does not take for zero.
+_TINY = 1.1754943508222875e-38
 
 
 def scaled_dot_product_attention(
@@ -88,14 +90,13 @@ def scaled_dot_product_attention(
             f"{function}: attn_mask is given together with is_causal, expected one of them "
             "(as in PyTorch)"
         )
-    query, key, value = (
-        to_float32(function, name, array) for name, array in (("q", q), ("k", k), ("v", v))
-    )
+    query = to_float32(function, "q", q)
+    key = to_float32(function, "k", k)
+    value = to_float32(function, "v", v)
     sizes = _sizes(function, query, key, value, enable_gqa)
-    settings = attention_settings(function, query.shape[-1], scale, window, softcap)
-    slopes = None if alibi_slopes is None else to_dense(function, "alibi_slopes", alibi_slopes)
-    if slopes is not None:
-        _checks.shape(function, "alibi_slopes", slopes, (sizes.heads,), "N")
+    settings = attention_settings(
+        function, query.shape[-1], sizes.heads, scale, window, softcap, alibi_slopes
+    )
     query_lengths, key_lengths = _lengths(function, sizes, lengths)
     result = _core.attention(
         function,
@@ -109,28 +110,33 @@ def scaled_dot_product_attention(
         key_lengths,
         settings.window,
         settings.softcap,
-        slopes,
+        settings.slopes,
         None,
         None if out is None else _target(function, sizes, out, {"q": query, "k": key, "v": value}),
         None,
     )
-    return result.reshape(sizes.result) if out is None else out
+    if out is not None:
+        return out
+    return result if result.shape == sizes.result else result.reshape(sizes.result)
 
 
 class Settings(NamedTuple):
-    """Numbers as the native function takes them."""
+    """As the native function takes them."""
 
     scale: float
     window: tuple[int, int]
     softcap: float
+    slopes: Float | None
 
 
 def attention_settings(
     function: str,
     head_size: int,
+    heads: int,
     scale: float | None,
     window: int | tuple[int | None, int | None] | None,
     softcap: float | None,
+    alibi_slopes: ArrayLike | None,
 ) -> Settings:
     """Check what every kind of attention call may be given."""
     if scale is not None:
@@ -139,6 +145,18 @@ def attention_settings(
         scale = head_size**-0.5
     else:  # the kernel says what it expects
         scale = 1.0
+    reach = (-1, -1) if window is None else _reach(function, window)
+    if softcap is not None:
+        softcap = _checks.number(function, "softcap", softcap, least=_TINY)
+    slopes = None
+    if alibi_slopes is not None:
+        slopes = to_dense(function, "alibi_slopes", alibi_slopes)
+        _checks.shape(function, "alibi_slopes", slopes, (heads,), "N")
+    return Settings(scale, reach, softcap or 0.0, slopes)
+
+
+def _reach(function: str, window: int | tuple[int | None, int | None]) -> tuple[int, int]:
+    """The keys to the left and to the right that a query sees; -1: all."""
     ends = window if isinstance(window, tuple | list) else (window, window)
     if len(ends) != 2:
         raise ValueError(f"{function}: window has {len(ends)} items, expected (left, right)")
@@ -146,9 +164,7 @@ def attention_settings(
         -1 if end is None else _checks.integer(function, "window", end, 0, _MAX_REACH)
         for end in ends
     )
-    if softcap is not None:
-        softcap = _checks.number(function, "softcap", softcap, above=0)
-    return Settings(scale, (left, right), softcap or 0.0)
+    return left, right
 
 
 class _Sizes(NamedTuple):
@@ -176,38 +192,46 @@ def _sizes(function: str, q: Float, k: Float, v: Float, enable_gqa: bool) -> _Si
         if array.ndim < 2:
             raise ValueError(f"{function}: {name} has shape {array.shape}, expected [..., {last}]")
     queries, size = q.shape[-2:]
-    _checks.shape(function, "k", k, (*k.shape[:-1], size), _letters(k, "KE"))
     keys = k.shape[-2]
-    _checks.shape(function, "v", v, (*v.shape[:-2], keys, v.shape[-1]), _letters(v, "KF"))
+    if k.shape[-1] != size:
+        _checks.shape(function, "k", k, (*k.shape[:-1], size), _letters(k, "KE"))
+    if v.shape[-2] != keys:
+        _checks.shape(function, "v", v, (*v.shape[:-2], keys, v.shape[-1]), _letters(v, "KF"))
+    if (
+        q.ndim == k.ndim == v.ndim == 4 and q.shape[:2] == k.shape[:2] == v.shape[:2]
+    ):  # the usual case, and a fast one
+        batch, heads = q.shape[:1], q.shape[1:2]
+        return _Sizes(batch, heads, heads, queries, keys, v.shape[-1])
     # Three axes alone are those of a batch; of four or more, or where heads are grouped, the third
     # last axis is that of the heads.
     with_heads = enable_gqa or max(q.ndim, k.ndim, v.ndim) > 3
     split = -3 if with_heads else -2
-    shapes = [array.shape[:split] for array in (q, k, v)]
-    try:
-        leading = np.broadcast_shapes(*shapes)
-    except ValueError:
-        raise ValueError(_mismatch(function, q, k, v)) from None
+    leading = q.shape[:split]
+    if not leading == k.shape[:split] == v.shape[:split]:
+        try:
+            leading = np.broadcast_shapes(leading, k.shape[:split], v.shape[:split])
+        except ValueError:
+            raise ValueError(_mismatch(function, q, k, v)) from None
     if not with_heads:
         return _Sizes(leading, (), (), queries, keys, v.shape[-1])
-    own, *others = (array.shape[-3] if array.ndim > 2 else 1 for array in (q, k, v))
-    shared = 0 if 0 in others else max(others)
-    if any(n not in (1, shared) for n in others):
+    own, of_k, of_v = (array.shape[-3] if array.ndim > 2 else 1 for array in (q, k, v))
+    shared = of_v if of_k == 1 else of_k
+    if of_v not in (1, shared):
         raise ValueError(_mismatch(function, q, k, v))
     if enable_gqa and shared and own % shared:
         raise ValueError(
             f"{function}: q has {own} heads and k {shared}, expected a multiple of them"
         )
-    heads = own
+    serving = own
     if not enable_gqa and own != shared:
         if own == 1:
-            heads = shared  # the one head of q serves all of k
+            serving = shared  # the one head of q serves all of k
         elif shared != 1:
             raise ValueError(
                 f"{function}: q has {own} heads and k {shared}, expected as many; "
                 "with enable_gqa=True, each of k serves several of q"
             )
-    return _Sizes(leading, (heads,), (shared,), queries, keys, v.shape[-1])
+    return _Sizes(leading, (serving,), (shared,), queries, keys, v.shape[-1])
 
 
 def _mismatch(function: str, q: Float, k: Float, v: Float) -> str:
@@ -281,12 +305,17 @@ def _row_lengths(
     shape = sizes.leading or (1,)
     _checks.shape(function, name, array, shape, "B" if len(shape) == 1 else ())
     most = sizes.queries if letter == "S" else sizes.keys
+    check_range(function, name, array, letter, most)
+    return array.reshape(-1)
+
+
+def check_range(function: str, name: str, array: Int, letter: str, most: int) -> None:
+    """Raise ValueError for lengths that are not in 0..``most``."""
     if array.size and not 0 <= int(array.min()) <= int(array.max()) <= most:
         raise ValueError(
             f"{function}: {name} holds {array.min()} to {array.max()}, "
             f"expected integers in 0..{letter} with {letter} = {most}"
         )
-    return array.reshape(-1)
 
 
 def _target(function: str, sizes: _Sizes, out: object, inputs: dict[str, Float]) -> Float:
@@ -310,7 +339,7 @@ def checked_out(
     _checks.shape(function, "out", out, shape)
     reach = 0  # from the finest axis on, each stride has to step over what lies within it
     for stride, size in sorted((abs(s), n) for s, n in zip(out.strides, shape, strict=True)):
-        if size > 1 and stride <= reach:
+        if size > 1 and stride <= reach and out.size:
             raise ValueError(
                 f"{function}: out has strides {out.strides}, expected elements that do not overlap"
             )

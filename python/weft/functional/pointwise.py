@@ -29,6 +29,8 @@ def layer_norm(
     x [..., *normalized_shape], weight and bias of the normalized shape, residual like x, all
     float32. The variance is that of the population, as in PyTorch.
 
+    Raises ValueError for a shape that does not fit, TypeError for another dtype.
+
     >>> import weft
     >>> weft.functional.layer_norm([[1.0, 3.0]], 2, bias=[0.0, 10.0], eps=0.0)
     array([[-1., 11.]], dtype=float32)
@@ -77,7 +79,8 @@ def normalized(
 def softmax(x: ArrayLike, dim: int = -1) -> Float:
     """exp(x - max x) / sum exp(x - max x) over the axis ``dim`` of x, float32.
 
-    A row of nothing but -inf, where every choice is ruled out, gives zeros (NaN in PyTorch).
+    A row of nothing but -inf, where every choice is ruled out, gives zeros (NaN in PyTorch). Raises
+    ValueError for an axis that x does not have, TypeError for another dtype.
 
     >>> import weft
     >>> weft.functional.softmax([[0.0, 0.0], [-float("inf"), 1.0]])
@@ -144,7 +147,7 @@ def embedding_sum(ids: Iterable[ArrayLike], tables: Iterable[ArrayLike]) -> Floa
     tables  [V_i, H], float32
 
     A BERT has three: of words, positions and types. Raises ValueError for an id that is not in
-    0..V_i - 1.
+    0..V_i - 1 or a shape that does not fit, TypeError for another dtype.
 
     >>> import weft
     >>> words, positions = [[1.0, 2.0], [3.0, 4.0]], [[10.0, 10.0], [20.0, 20.0]]

@@ -29,6 +29,9 @@ def linear(
     weight [N, K], bias [N], residual [..., N]; ``activation`` is any of `weft.activation`. Bias,
     activation and residual are applied to the tile of the product before it is stored.
 
+    Raises ValueError for a shape that does not fit or an unknown activation, TypeError for another
+    dtype.
+
     >>> import weft
     >>> weft.functional.linear([[1.0, 2.0]], [[3.0, 4.0]], [0.5])
     array([[11.5]], dtype=float32)
@@ -79,6 +82,8 @@ def conv1d(
     (with dilation or groups the windows are). Each group is a product of its own, so that a
     convolution with very many groups is slow.
 
+    Raises ValueError for sizes that do not fit, TypeError for another dtype than float32.
+
     >>> import numpy as np, weft
     >>> x = np.arange(5, dtype=np.float32).reshape(1, 1, 5)
     >>> weft.functional.conv1d(x, [[[1.0, 0.0, -1.0]]], padding=1)
@@ -115,7 +120,7 @@ def conv1d(
     width = outputs // groups
     for group in range(groups):
         own = slice(group * width, (group + 1) * width)
-        rows = np.ascontiguousarray(weight[own].transpose(0, 2, 1)).reshape(width, -1)
+        rows = np.ascontiguousarray(weight[own].transpose(0, 2, 1)).reshape(width, taps * per_group)
         packed = _core.Linear(function, rows, None if bias is None else bias[own])
         channels = sequences[:, group * per_group : (group + 1) * per_group]
         for source, target in zip(channels, y[:, own], strict=True):

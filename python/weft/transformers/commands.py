@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from weft._checks import integer
-from weft.files import _replace
+from weft.files import replace_file
 from weft.transformers.sentence import SentenceTransformer
 
 if TYPE_CHECKING:
@@ -20,12 +21,19 @@ if TYPE_CHECKING:
 
 def embed(directory: str, source: str, target: str, *, batch_size: int, normalize: bool) -> Float:
     """Write the vectors of the lines of ``source`` to ``target``, a .npy file [lines, D]."""
+    folder = os.path.dirname(os.path.realpath(target))
+    if not os.path.isdir(folder):  # now, and not when the work is done
+        raise FileNotFoundError(f"weft embed: there is no directory {folder} for --output")
+    if os.path.isdir(target):
+        raise IsADirectoryError(f"weft embed: --output is the directory {target}, expected a file")
+    if os.path.isfile(source) and os.path.isfile(target) and os.path.samefile(source, target):
+        raise ValueError("weft embed: --output is the input, expected another file")
     model = SentenceTransformer(directory)
     lines = _lines("weft embed", source)
     vectors = model.encode_document(lines, batch_size=batch_size, normalize_embeddings=normalize)
     buffer = io.BytesIO()
     np.save(buffer, vectors)
-    _replace(target, buffer.getbuffer())
+    replace_file(target, buffer.getbuffer())
     return vectors
 
 
@@ -46,6 +54,8 @@ def search(
 def _lines(function: str, source: str) -> Iterator[str]:
     """The lines of a file in UTF-8, or of standard input for "-"."""
     if source == "-":
+        if sys.stdin is None:  # closed by the shell's <&-
+            raise ValueError(f"{function}: there is no standard input, expected one for -")
         yield from _decoded(function, source, sys.stdin.buffer)
     else:
         with open(source, "rb") as file:

@@ -6,11 +6,10 @@ import math
 from typing import Any
 
 from weft._checks import MAX_LAYERS, integer
+from weft.attention import check_heads
 from weft.transformers.directory import read_flag, read_json, wrong
 from weft.transformers.families import ACTIVATIONS, FAMILIES, Family
 
-# What the attention kernels take.
-_MAX_HEAD_SIZE = 256
 # Of labels; each has a name in config.json anyway.
 _MAX_LABELS = 2**20
 
@@ -89,12 +88,7 @@ def _checked(where: str, family: Family, entries: dict[str, Any]) -> dict[str, A
     checked["num_hidden_layers"] = size("num_hidden_layers", MAX_LAYERS)
     checked["max_position_embeddings"] = size("max_position_embeddings")
     checked["type_vocab_size"] = size("type_vocab_size") if family.token_types else 0
-    hidden, heads = checked["hidden_size"], checked["num_attention_heads"]
-    if hidden % heads or hidden // heads > _MAX_HEAD_SIZE:
-        raise ValueError(
-            f"{where}: hidden_size is {hidden} and num_attention_heads is {heads}, expected heads "
-            f"of equal sizes up to {_MAX_HEAD_SIZE}"
-        )
+    check_heads(where, "hidden_size", checked["hidden_size"], checked["num_attention_heads"])
     checked["hidden_act"] = get("hidden_act")
     if not (isinstance(checked["hidden_act"], str) and checked["hidden_act"] in ACTIVATIONS):
         raise wrong(where, "hidden_act", checked["hidden_act"], f"one of {', '.join(ACTIVATIONS)}")

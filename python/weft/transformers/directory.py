@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import stat
 from typing import TYPE_CHECKING, Any
 
 from weft._checks import shown
+from weft._tensors import parse_json
+from weft.files import check_regular
 
 if TYPE_CHECKING:
     from weft.files import Path
@@ -61,30 +62,25 @@ def exists(directory: str, name: str) -> bool:
 
 def read_json(function: str, directory: str, name: str) -> dict[str, Any]:
     """A JSON object. Raises FileNotFoundError, or ValueError for what is no JSON object."""
-    from weft import _tensors
-
     path = os.path.join(directory, name)
     if not os.path.exists(path):
         raise FileNotFoundError(f"{function}: there is no file {path}")
-    return _tensors.parse_json(_read(function, path), f"{function}: {path}")
+    return parse_json(_read(function, path), f"{function}: {path}")
 
 
 def read_list(function: str, directory: str, name: str) -> list[Any]:
     """A JSON list, as modules.json is one."""
-    from weft import _tensors
-
     path = os.path.join(directory, name)
     text = _read(function, path)
     # The parser, with its care for names and numbers, takes objects: make the list part of one.
-    content = _tensors.parse_json(b'{"list": ' + text + b"}", f"{function}: {path}")
+    content = parse_json(b'{"list": ' + text + b"}", f"{function}: {path}")
     if set(content) != {"list"} or not isinstance(content["list"], list):
         raise ValueError(f"{function}: {path} is no JSON list, expected one")
     return content["list"]
 
 
 def _read(function: str, path: str) -> bytes:
-    if not stat.S_ISREG(os.stat(path).st_mode):  # before opening: a pipe would block
-        raise ValueError(f"{function}: {path} is not a regular file, expected one")
+    check_regular(function, path)
     with open(path, "rb") as file:
         text = file.read(_MAX_JSON + 1)
     if len(text) > _MAX_JSON:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from weft import _core
+from weft._arrays import starts
 from weft.transformers.families import ACTIVATIONS, FAMILIES, Family
 
 if TYPE_CHECKING:
@@ -50,7 +51,6 @@ class Encoder:
         self.config = config
         self.family = FAMILIES[config.model_type]
         self.prefix = find_prefix(checkpoint, self.family)
-        self.activation = (ACTIVATIONS[config.hidden_act], 0.0, 0.0)
         shapes = self._embedding_shapes(checkpoint) | self._layer_shapes(checkpoint)
         checkpoint.check(shapes, f"it in a {config.model_type} model as config.json describes it")
         checkpoint.check(more, "it in a checkpoint that has this head")
@@ -60,7 +60,7 @@ class Encoder:
             config.hidden_size,
             config.num_attention_heads,
             config.intermediate_size,
-            self.activation,
+            (ACTIVATIONS[config.hidden_act], 0.0, 0.0),
             False,
             config.layer_norm_eps,
         )
@@ -84,7 +84,7 @@ class Encoder:
         # fairseq's rule: tokens are counted but for padding, which has the position pad_token_id.
         padding = self._first_position - 1
         counted = ids != padding
-        sums = np.concatenate([np.zeros(1, np.int64), np.cumsum(counted, dtype=np.int64)])
+        sums = starts(counted)
         sums = sums[1:] - np.repeat(sums[offsets[:-1]], np.diff(offsets))
         return np.where(counted, sums + padding, padding)
 

@@ -64,8 +64,7 @@ class AutoModelForSequenceClassification(PretrainedModel):
         pooled = self._dense.run(function, first, self._activation, None)
         return SequenceClassifierOutput(
             logits=self._out.run(function, pooled, None, None),
-            hidden_states=result.hidden_states,
-            attentions=result.attentions,
+            **result.requested,
         )
 
 
@@ -93,8 +92,7 @@ class AutoModelForTokenClassification(PretrainedModel):
         logits = self._out.run(function, result.x, None, None)
         return TokenClassifierOutput(
             logits=result.tokens.scatter(logits),
-            hidden_states=result.hidden_states,
-            attentions=result.attentions,
+            **result.requested,
         )
 
 
@@ -124,8 +122,7 @@ class AutoModelForQuestionAnswering(PretrainedModel):
         return QuestionAnsweringModelOutput(
             start_logits=np.ascontiguousarray(padded[..., 0]),
             end_logits=np.ascontiguousarray(padded[..., 1]),
-            hidden_states=result.hidden_states,
-            attentions=result.attentions,
+            **result.requested,
         )
 
 
@@ -173,8 +170,7 @@ class AutoModelForMaskedLM(PretrainedModel):
         logits = self._decoder.run(function, x, None, None)
         return MaskedLMOutput(
             logits=result.tokens.scatter(logits),
-            hidden_states=result.hidden_states,
-            attentions=result.attentions,
+            **result.requested,
         )
 
 

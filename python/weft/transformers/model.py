@@ -34,6 +34,11 @@ class Result(NamedTuple):
     hidden_states: tuple[Float, ...] | None
     attentions: tuple[Float, ...] | None
 
+    @property
+    def requested(self) -> dict[str, Any]:
+        """The part that is the same in the outputs of all models."""
+        return {"hidden_states": self.hidden_states, "attentions": self.attentions}
+
 
 class PretrainedModel:
     """What the models have in common: loading, the encoder, and the arguments of a call.
@@ -143,7 +148,7 @@ class PretrainedModel:
             if with_attentions:
                 longest = tokens.longest
                 shape = (tokens.batch, self.config.num_attention_heads, longest, longest)
-                weights = np.zeros(shape, np.float32)
+                weights = np.empty(shape, np.float32)
             x = encoder.run_layer(function, x, tokens.offsets, number, weights)
             if with_states:
                 states.append(tokens.scatter(x))
@@ -233,17 +238,10 @@ class AutoModel(PretrainedModel):
     def _finish(self, function: str, result: Result) -> ModelOutput:
         hidden = result.tokens.scatter(result.x)
         if self._encoder.family.pooler is None:
-            return BaseModelOutput(
-                last_hidden_state=hidden,
-                hidden_states=result.hidden_states,
-                attentions=result.attentions,
-            )
+            return BaseModelOutput(last_hidden_state=hidden, **result.requested)
         pooled = None
         if self._pooler is not None:
             pooled = self._pooler.run(function, result.tokens.first(result.x), TANH, None)
         return BaseModelOutputWithPooling(
-            last_hidden_state=hidden,
-            pooler_output=pooled,
-            hidden_states=result.hidden_states,
-            attentions=result.attentions,
+            last_hidden_state=hidden, pooler_output=pooled, **result.requested
         )

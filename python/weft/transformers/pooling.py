@@ -90,7 +90,7 @@ def read_pooling(function: str, directory: str, hidden_size: int) -> Pooling:
 def _modes(where: str, entries: dict[str, Any]) -> tuple[str, ...]:
     modes = entries.get("pooling_mode")
     if modes is None:
-        chosen = tuple(mode for flag, mode in _FLAGS.items() if entries.get(flag) is True)
+        chosen = tuple(m for n, m in _FLAGS.items() if read_flag(where, entries, n, default=False))
         return chosen or ("mean",)
     modes = [modes] if isinstance(modes, str) else modes
     if not (isinstance(modes, list) and modes and all(m in _MODES for m in map(str, modes))):

@@ -101,8 +101,7 @@ def ragged(function: str, mask: ArrayLike | None, shape: tuple[int, int]) -> Rag
         kept = _mask(function, mask)
         _checks.shape(function, "attention_mask", kept, shape, ("B", "S"))
         if not kept.all():
-            counts = kept.sum(axis=1, dtype=np.int64)
-            offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+            offsets = _arrays.starts(kept.sum(axis=1))
             return Ragged(batch, length, np.flatnonzero(kept), offsets)
     return Ragged(batch, length, None, np.arange(batch + 1, dtype=np.int64) * length)
 

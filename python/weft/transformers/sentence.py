@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sized
 from itertools import islice
+from operator import length_hint
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from weft._arrays import starts
 from weft._checks import flag, integer, shown
 from weft.transformers import similarity, tokenizer_files
 from weft.transformers.directory import exists, read_json, resolve
@@ -20,7 +21,7 @@ from weft.transformers.tokenizer import AutoTokenizer
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from weft._arrays import ArrayLike, Float
+    from weft._arrays import ArrayLike, Float, Int
     from weft.files import Path
 
 _NAME = "weft.transformers.SentenceTransformer"
@@ -102,9 +103,11 @@ class SentenceTransformer:
         start = self._prompt(function, prompt_name, prompt)
         single = isinstance(sentences, str)
         texts = [sentences] if isinstance(sentences, str) else sentences
-        total = len(texts) if isinstance(texts, Sized) else None
+        total = length_hint(texts, -1)
         vectors = np.empty((0, self._size), np.float32)
-        with progress_bar(function, show_progress_bar, total, batch_size) as bar:
+        with progress_bar(
+            function, show_progress_bar, None if total < 0 else total, batch_size
+        ) as bar:
             for block in _blocks(function, texts, max(_BLOCK, _BLOCK_BATCHES * batch_size)):
                 done = len(vectors)
                 # In place and, for what is large, without a copy: the pages are moved.
@@ -162,7 +165,7 @@ class SentenceTransformer:
 
     def _batches(
         self, function: str, texts: list[str], prompt: str, batch_size: int
-    ) -> Iterator[tuple[np.ndarray[Any, np.dtype[np.int64]], Float]]:
+    ) -> Iterator[tuple[Int, Float]]:
         """(the numbers of the rows, their vectors), the longest sentences first."""
         ids = self.tokenizer.ids(
             [prompt + t for t in texts] if prompt else texts, self._max_seq_length
@@ -172,15 +175,15 @@ class SentenceTransformer:
         order = np.argsort(-lengths, kind="stable")
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths[rows])])
+            offsets = starts(lengths[rows])
             flat = np.fromiter((i for row in rows for i in ids[row]), np.int64, offsets[-1])
             yield rows, self._vectors(function, flat, offsets, skip)
 
     def _vectors(
         self,
         function: str,
-        ids: np.ndarray[Any, np.dtype[np.int64]],
-        offsets: np.ndarray[Any, np.dtype[np.int64]],
+        ids: Int,
+        offsets: Int,
         skip: int,
     ) -> Float:
         encoder = self._model._encoder

@@ -8,6 +8,7 @@ import numpy as np
 
 from weft import _checks
 from weft._arrays import to_dense
+from weft.functional import linear
 from weft.transformers.modules import normalize
 
 if TYPE_CHECKING:
@@ -37,9 +38,9 @@ def compare(function: str, name: str, first: ArrayLike, second: ArrayLike) -> Fl
     _checks.shape(function, "embeddings1", a, (None, None), ("n", "D"))
     _checks.shape(function, "embeddings2", b, (None, a.shape[1]), ("m", "D"))
     if name == "cosine":
-        return _products(normalize(a), normalize(b))
+        return linear(normalize(a), normalize(b))
     if name == "dot":
-        return _products(a, b)
+        return linear(a, b)
     result = np.empty((len(a), len(b)), np.float32)
     for row, vector in zip(result, a, strict=True):  # one row at a time: [n, m, D] may be large
         difference = b - vector
@@ -48,9 +49,3 @@ def compare(function: str, name: str, first: ArrayLike, second: ArrayLike) -> Fl
         else:
             row[:] = -np.sqrt((difference * difference).sum(axis=1))
     return result
-
-
-def _products(a: Float, b: Float) -> Float:
-    from weft.functional import linear
-
-    return linear(a, b)

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 _NAME = "weft.transformers.AutoTokenizer"
 _LOAD = f"{_NAME}.from_pretrained"
+# Characters that the library gets at a time: it takes a tenth of a second for them.
+_PIECE = 2**19
+# The longest row that is padded: a number of a file's must not take all memory.
+_MAX_PADDED = 2**24
 _SPECIAL = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
 _STRATEGIES = {
     False: None,
@@ -74,8 +78,18 @@ class AutoTokenizer:
     pad_token: str | None
     pad_token_id: int | None
     pad_token_type_id: int
+    unk_token: str | None
+    unk_token_id: int | None
+    cls_token: str | None
+    cls_token_id: int | None
+    sep_token: str | None
+    sep_token_id: int | None
     mask_token: str | None
     mask_token_id: int | None
+    bos_token: str | None
+    bos_token_id: int | None
+    eos_token: str | None
+    eos_token_id: int | None
 
     def __init__(self) -> None:
         raise TypeError(f"{_NAME}: made by AutoTokenizer.from_pretrained(directory) only")
@@ -171,6 +185,7 @@ class AutoTokenizer:
                 raise TypeError(f"{_NAME}: token_ids holds {shown(number)}, expected integers")
             if not 0 <= number <= MAX_SIZE:
                 raise ValueError(f"{_NAME}: token_ids holds {shown(number)}, expected 0 or more")
+        flag(_NAME, "skip_special_tokens", skip_special_tokens)
         text: str = self._call("decode", ids, skip_special_tokens=skip_special_tokens)
         return text
 
@@ -178,18 +193,19 @@ class AutoTokenizer:
         """The texts of several lists of token ids, or of the rows of an array."""
         return [self.decode(row, skip_special_tokens) for row in sequences]
 
-    def convert_ids_to_tokens(self, ids: Sequence[int]) -> list[str | None]:
-        """The tokens of token ids, None for numbers out of range."""
-        return [
+    def convert_ids_to_tokens(self, ids: int | Sequence[int]) -> Any:
+        """The tokens of token ids, None for numbers out of range; of one number, one token."""
+        tokens = [
             self._native.id_to_token(integer(_NAME, "ids", number, 0))
             for number in flatten_ids(ids)
         ]
+        return tokens[0] if np.ndim(ids) == 0 else tokens
 
-    def convert_tokens_to_ids(self, tokens: Sequence[str]) -> list[int | None]:
-        """The numbers of tokens, that of unk_token for unknown ones."""
-        unknown = getattr(self, "unk_token_id", None)
-        numbers = (self._native.token_to_id(token) for token in tokens)
-        return [unknown if number is None else number for number in numbers]
+    def convert_tokens_to_ids(self, tokens: str | Sequence[str]) -> Any:
+        """The numbers of tokens, that of unk_token for unknown ones; of one token, one number."""
+        numbers = (self._native.token_to_id(token) for token in _list("tokens", tokens))
+        found = [self.unk_token_id if number is None else number for number in numbers]
+        return found[0] if isinstance(tokens, str) else found
 
     def get_vocab(self) -> dict[str, int]:
         """Token -> number, added tokens included."""
@@ -221,7 +237,7 @@ class AutoTokenizer:
         self, texts: list[str], most: int, *, add_special_tokens: bool = True
     ) -> list[list[int]]:
         """The token ids of texts, cut to ``most`` tokens: the fast way, for embeddings."""
-        encodings = self._call("encode_batch_fast", texts, add_special_tokens=add_special_tokens)
+        encodings = self._encoded("encode_batch_fast", texts, add_special_tokens)
         return [
             e.ids if len(e.ids) <= most else self._cut(t, None, add_special_tokens, "", most).ids
             for e, t in zip(encodings, texts, strict=True)
@@ -238,15 +254,24 @@ class AutoTokenizer:
         most: int,
     ) -> list[Any]:
         inputs = texts if pairs is None else list(zip(texts, pairs, strict=True))
-        encodings: list[Any] = self._call(
-            "encode_batch", inputs, add_special_tokens=add_special_tokens
-        )
+        encodings = self._encoded("encode_batch", inputs, add_special_tokens)
         if strategy is None:
             return encodings
         for i, encoding in enumerate(encodings):
             if len(encoding.ids) > most:
                 pair = None if pairs is None else pairs[i]
                 encodings[i] = self._cut(texts[i], pair, add_special_tokens, strategy, most)
+        return encodings
+
+    def _encoded(self, method: str, inputs: Sequence[Any], special: bool) -> list[Any]:
+        """The library's encodings, in pieces between which Ctrl-C is seen."""
+        encodings: list[Any] = []
+        start = size = 0
+        for stop, text in enumerate(inputs, 1):
+            size += len(text) if isinstance(text, str) else len(text[0]) + len(text[1])
+            if size >= _PIECE or stop == len(inputs):
+                encodings += self._call(method, inputs[start:stop], add_special_tokens=special)
+                start, size = stop, 0
         return encodings
 
     def _cut(self, text: str, pair: str | None, special: bool, strategy: str, most: int) -> Any:
@@ -301,14 +326,15 @@ class AutoTokenizer:
         if side is not None and side not in tokenizer_files.SIDES:
             raise ValueError(f'{_NAME}: padding_side is {shown(side)}, expected "left" or "right"')
         if multiple is not None:
-            multiple = integer(_NAME, "pad_to_multiple_of", multiple)
+            multiple = integer(_NAME, "pad_to_multiple_of", multiple, most=_MAX_PADDED)
         if pad is None:
             return None
         if self.pad_token_id is None:
             raise ValueError(f"{_NAME}: padding is asked for, but the tokenizer has no pad_token")
-        if pad == "max_length" and most > MAX_SIZE:
+        if pad == "max_length" and most > _MAX_PADDED:
             raise ValueError(
-                f'{_NAME}: padding is "max_length" and the model names none, expected max_length'
+                f'{_NAME}: padding is "max_length" and that is {most}, expected max_length '
+                f"up to {_MAX_PADDED}"
             )
         if strategy and multiple and most <= MAX_SIZE and most % multiple:
             raise ValueError(

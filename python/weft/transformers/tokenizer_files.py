@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from weft._checks import integer, shown
+from weft.files import check_regular
 from weft.transformers.directory import exists, read_json
 
 if TYPE_CHECKING:
@@ -34,8 +35,7 @@ def read_native(function: str, directory: str) -> Any:
             f"{function}: there is no file {path}; Transformers writes it: "
             "AutoTokenizer.from_pretrained(directory).save_pretrained(directory)"
         )
-    if not os.path.isfile(path):  # before opening: a pipe would block
-        raise ValueError(f"{function}: {path} is not a regular file, expected one")
+    check_regular(function, path)
     native = guarded(f"{function}: {path}", tokenizers.Tokenizer.from_file, path)
     native.no_padding()
     native.no_truncation()

@@ -1,0 +1,21 @@
+// For py::class_<T>(m, name, py::is_final(), constructed_by_new()): `T.__new__(T)` alone would make an
+// object with nothing in it, whose methods then read what is not there.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace weft {
+
+// __new__ calls __init__, too, and raises what it raises. The __init__ that Python calls after it
+// finds a constructed object, which pybind11 leaves alone.
+inline pybind11::custom_type_setup constructed_by_new() {
+  return pybind11::custom_type_setup([](PyHeapTypeObject* heap) {
+    heap->ht_type.tp_new = [](PyTypeObject* type, PyObject* args, PyObject* named) -> PyObject* {
+      PyObject* self = type->tp_base->tp_new(type, args, named);  // of all classes of pybind11
+      if (self && type->tp_init(self, args, named) != 0) Py_CLEAR(self);
+      return self;
+    };
+  });
+}
+
+}  // namespace weft
