@@ -152,7 +152,10 @@ Object attention(const std::string& f, const Object& q, const Object& k, const O
   Object result = out;
   if (out.is_none()) {
     // Memory [B, S, N, F]: merging the heads costs no copy.
-    result = new_array(f, {c.B, c.S, c.N, c.F}).attr("transpose")(0, 2, 1, 3);
+    constexpr py::ssize_t kSize = sizeof(float);
+    checked_product(f, {c.B, c.S, c.N, c.F, kSize});
+    result = py::array_t<float>({c.B, c.N, c.S, c.F},
+                                {c.S * c.N * c.F * kSize, c.F * kSize, c.N * c.F * kSize, kSize});
   }
   const auto to = check_output(f, "out", result, {B, N, S, {"F", c.F}}, Layout::last_contiguous);
   c.out = {to.data, to.strides[0], to.strides[1], to.strides[2]};

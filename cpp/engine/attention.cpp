@@ -193,11 +193,14 @@ void Attention::many_queries(const Task& task, Team::Member& member, Scratch& sc
   const double row_work = static_cast<double>(K + 1) * (call_.E + call_.F);  // a row is work, too
   const std::int64_t most = row_work * kRows <= kCallWork ? kRows : kTileRows;
   // The rows of a group's heads one after the other: they read the same keys and values.
-  const std::int64_t queries = task.end - task.begin, all = group * queries;
-  for (std::int64_t first = 0; first < all; first += most) {
+  const std::int64_t all = group * (task.end - task.begin);
+  std::int64_t n = task.kv_head * group, i = task.begin;
+  for (std::int64_t done = 0; done < all;) {
     Rows rows(*this, task.b);
-    for (std::int64_t r = first; r < std::min(all, first + most); ++r) {
-      rows.add(task.kv_head * group + r / queries, task.begin + r % queries);
+    const std::int64_t end = std::min(all, done + most);
+    for (; done < end; ++done) {
+      rows.add(n, i);
+      if (++i == task.end) ++n, i = task.begin;
     }
     AttentionArgs a = rows.args();
     a.k = k.to;

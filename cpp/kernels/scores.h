@@ -87,15 +87,19 @@ __attribute__((noinline)) void soften(float (*s)[Stride], std::int64_t begin, st
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) most[r] = max(most[r], load(s[r] + i));
   }
-  float from[R];
+  float from[R], fall[kLanes * ((R + kLanes - 1) / kLanes)] = {};
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
     const float found = max_lanes(most[r]), before = maximum[r];
     maximum[r] = found <= before ? before : found;  // NaN counts as a rise
     // Nothing seen yet but -infinity: the difference of two of them would be NaN.
     from[r] = maximum[r] == kLowest ? 0.0f : maximum[r];
-    factor[r] = exp2_falling(broadcast((before - from[r]) * scale))[0];
+    fall[r] = (before - from[r]) * scale;
   }
+#pragma GCC unroll 2
+  for (int r = 0; r < R; r += kLanes) store(fall + r, exp2_falling(load(fall + r)));
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) factor[r] = fall[r];
   for (int r = 0; r < R; ++r) {
     Vec sum{};
     for (std::int64_t i = begin; i < end; i += kLanes) {

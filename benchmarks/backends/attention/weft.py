@@ -14,8 +14,8 @@ from .. import Prepared
 
 
 def variants(case: AttentionCase, threads: int) -> tuple[str, ...]:
-    """One way only: what a user would write."""
-    return ("KVCache",) if case.decoding else ("function",)
+    """A new array at each call, or the same one: peers have theirs bound, too."""
+    return ("KVCache",) if case.decoding else ("function", "function, out")
 
 
 def release() -> None:
@@ -25,7 +25,7 @@ def release() -> None:
 def prepare(
     case: AttentionCase, q: Array, k: Array, v: Array, threads: int, variant: str
 ) -> Prepared:
-    """A call that returns a new array."""
+    """A call that returns the result."""
     lengths = np.array(case.lengths, np.int64) if case.lengths else None
     if case.decoding:
         cache = weft.KVCache(case.B, case.kv_heads, case.E, case.K)
@@ -39,5 +39,6 @@ def prepare(
         is_causal=case.causal,
         enable_gqa=case.kv_heads != case.N,
         lengths=None if lengths is None else (lengths, lengths),
+        out=np.empty((case.B, case.N, case.S, case.E), np.float32) if "out" in variant else None,
     )
     return Prepared(call, np.asarray)

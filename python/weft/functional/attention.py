@@ -188,35 +188,35 @@ class _Sizes(NamedTuple):
 
 def _sizes(function: str, q: Float, k: Float, v: Float, enable_gqa: bool) -> _Sizes:
     """Compare the shapes of q, k and v with each other."""
+    of_q, of_k, of_v = q.shape, k.shape, v.shape
+    if (
+        len(of_q) == len(of_k) == len(of_v) == 4
+        and of_q[:2] == of_k[:2] == of_v[:2]
+        and of_q[3] == of_k[3]
+        and of_k[2] == of_v[2]
+    ):  # the usual case, and a fast one
+        heads = of_q[1:2]
+        return _Sizes(of_q[:1], heads, heads, of_q[2], of_k[2], of_v[3])
     for name, array, last in (("q", q, "S, E"), ("k", k, "K, E"), ("v", v, "K, F")):
         if array.ndim < 2:
             raise ValueError(f"{function}: {name} has shape {array.shape}, expected [..., {last}]")
-    queries, size = q.shape[-2:]
-    keys = k.shape[-2]
-    if k.shape[-1] != size:
-        _checks.shape(function, "k", k, (*k.shape[:-1], size), _letters(k, "KE"))
-    if v.shape[-2] != keys:
-        _checks.shape(function, "v", v, (*v.shape[:-2], keys, v.shape[-1]), _letters(v, "KF"))
-    if (
-        q.ndim == k.ndim == v.ndim == 4 and q.shape[:2] == k.shape[:2] == v.shape[:2]
-    ):  # the usual case, and a fast one
-        batch, heads = q.shape[:1], q.shape[1:2]
-        return _Sizes(batch, heads, heads, queries, keys, v.shape[-1])
+    queries, size = of_q[-2:]
+    _checks.shape(function, "k", k, (*of_k[:-1], size), _letters(k, "KE"))
+    keys = of_k[-2]
+    _checks.shape(function, "v", v, (*of_v[:-2], keys, of_v[-1]), _letters(v, "KF"))
     # Three axes alone are those of a batch; of four or more, or where heads are grouped, the third
     # last axis is that of the heads.
     with_heads = enable_gqa or max(q.ndim, k.ndim, v.ndim) > 3
     split = -3 if with_heads else -2
-    leading = q.shape[:split]
-    if not leading == k.shape[:split] == v.shape[:split]:
-        try:
-            leading = np.broadcast_shapes(leading, k.shape[:split], v.shape[:split])
-        except ValueError:
-            raise ValueError(_mismatch(function, q, k, v)) from None
+    try:
+        leading = np.broadcast_shapes(of_q[:split], of_k[:split], of_v[:split])
+    except ValueError:
+        raise ValueError(_mismatch(function, q, k, v)) from None
     if not with_heads:
-        return _Sizes(leading, (), (), queries, keys, v.shape[-1])
-    own, of_k, of_v = (array.shape[-3] if array.ndim > 2 else 1 for array in (q, k, v))
-    shared = of_v if of_k == 1 else of_k
-    if of_v not in (1, shared):
+        return _Sizes(leading, (), (), queries, keys, of_v[-1])
+    own, *others = (array.shape[-3] if array.ndim > 2 else 1 for array in (q, k, v))
+    shared = 0 if 0 in others else max(others)
+    if any(n not in (1, shared) for n in others):
         raise ValueError(_mismatch(function, q, k, v))
     if enable_gqa and shared and own % shared:
         raise ValueError(
@@ -231,7 +231,7 @@ def _sizes(function: str, q: Float, k: Float, v: Float, enable_gqa: bool) -> _Si
                 f"{function}: q has {own} heads and k {shared}, expected as many; "
                 "with enable_gqa=True, each of k serves several of q"
             )
-    return _Sizes(leading, (serving,), (shared,), queries, keys, v.shape[-1])
+    return _Sizes(leading, (serving,), (shared,), queries, keys, of_v[-1])
 
 
 def _mismatch(function: str, q: Float, k: Float, v: Float) -> str:
@@ -247,9 +247,12 @@ def _letters(array: AnyArray, last: str) -> tuple[str, ...]:
 
 def _four(array: AnyArray, leading: tuple[int, ...], heads: tuple[int, ...]) -> AnyArray:
     """An array as [B, N, rows, columns], broadcast to the leading axes; a view where it can be."""
-    rows, columns = array.shape[-2:]
+    own = array.shape
+    if len(own) == 4 and own[:1] == leading and own[1:2] == heads:  # the usual case
+        return array
+    rows, columns = own[-2:]
     shape = (*leading, *heads, rows, columns)
-    if array.shape != shape:
+    if own != shape:
         array = np.broadcast_to(array, shape)
     if array.ndim == 4 and heads:
         return array
