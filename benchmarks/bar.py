@@ -32,7 +32,7 @@ def ours(case: Any) -> Callable[[], Any]:
     """The call of weft for a case."""
     kind = kinds.of(case)
     module = kind.backend(OURS)
-    (variant,) = module.variants(case, 1)
+    variant = module.variants(case, 1)[-1]  # the leanest comes last
     run: Callable[[], Any] = module.prepare(case, *kind.arguments(case), 1, variant).run
     return run
 

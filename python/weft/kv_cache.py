@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -240,7 +241,6 @@ class KVCache:
     def _append(self, function: str, k: Float, v: Float, lengths: ArrayLike | None) -> Int:
         count = self._counts(function, lengths, k.shape[2])
         after = self._lengths + count
-        # As Python's integers: a step of a small model takes less time than NumPy's reductions.
         places = list(zip(self._lengths.tolist(), after.tolist(), strict=True))
         self._grow(function, max(end for _, end in places))
         if len(set(places)) == 1:  # the rows advance together
@@ -265,7 +265,9 @@ class KVCache:
         alibi_slopes: ArrayLike | None,
         out: Float | None,
     ) -> Float:
-        if (count > lengths).any():
+        # As Python's integers: a step of a small model takes less time than NumPy's reductions.
+        tokens = lengths.tolist()
+        if any(map(operator.gt, count.tolist(), tokens)):
             raise ValueError(
                 f"{function}: q has {int(count.max())} queries for rows of {int(lengths.min())} "
                 "tokens or more, expected no more queries than tokens; append their keys first"
@@ -277,7 +279,7 @@ class KVCache:
             shape = (*query.shape[:3], self._values.shape[3])
             inputs = {"q": query, "the cached keys": self._keys, "the cached values": self._values}
             checked_out(function, out, shape, inputs)
-        longest = int(lengths.max())
+        longest = max(tokens)
         return _core.attention(
             function,
             query,
