@@ -42,11 +42,11 @@ struct LinearTile {
       }
     }
     const float* weights = a.weights + panel * a.panel_stride;
-    if (R > 1 && a.rows > kMaxRows && (panel + 1) * width < a.columns) {
-      // The tiles of a panel fetch the next one together, a part each.
-      const std::int64_t tiles = (a.rows + kMaxRows - 1) / kMaxRows;
-      const Ahead next{weights + a.panel_stride + row * tiles / a.rows * (a.panel_stride / tiles),
-                       V * kLanes / tiles};
+    const std::int64_t left = a.rows - row;
+    if (R > 1 && a.rows > kMaxRows && left <= 2 * kMaxRows && (panel + 1) * width < a.columns) {
+      // The last two tiles of a panel fetch the next one, a half each.
+      const std::int64_t half = a.panel_stride / 2;
+      const Ahead next{weights + a.panel_stride + (left > kMaxRows ? 0 : half), V * kLanes / 2};
       accumulate<R, P, V, V, V - 1>(acc, a.x + row, a.k, weights, a.panel_stride, next);
     } else {
       accumulate<R, P, V, V, V - 1>(acc, a.x + row, a.k, weights, a.panel_stride);
@@ -56,11 +56,11 @@ struct LinearTile {
       float* out = a.out[row + r] + a.out_offset;
 #pragma GCC unroll 8
       for (int i = 0; i < P * V; ++i) {
-        const std::int64_t column = panel * width + i * kLanes, left = a.columns - column;
+        const std::int64_t column = panel * width + i * kLanes, rest = a.columns - column;
         Vec y = acc[r][i];
         // A residual with a function before it comes after the function.
-        if (a.residual && !a.f) y = y + load_up_to(a.residual[row + r] + column, left);
-        store_up_to(out + column, y, left);
+        if (a.residual && !a.f) y = y + load_up_to(a.residual[row + r] + column, rest);
+        store_up_to(out + column, y, rest);
       }
     }
     if (a.f) activate_tile(a, row, R, panel * width, P * V * kLanes);

@@ -114,7 +114,8 @@ WEFT_INLINE Vec erf(Vec x) {
   q = fma(q, t, broadcast(0x1.aef6fp-4f));
   q = fma(q, t, broadcast(0x1.4573d4p-1f));
   q = fma(q, t, broadcast(0x1.07436ap-3f));
-  const Vec large = -expm1(-fma(q, t, t));
+  const ExpParts e = exp_parts(-fma(q, t, t));  // of -19 at most: no need to clamp
+  const Vec large = -fma(e.scale, e.tail, e.scale - broadcast(1.0f));
   return copysign(t < broadcast(0.92f) ? small : large, x);
 }
 
