@@ -17,8 +17,9 @@
 namespace weft::WEFT_ISA {
 namespace {
 
-constexpr std::int64_t kQueryBlock = 48;  // a multiple of all kMaxRows
-constexpr std::int64_t kKeyBlock = 256;   // a multiple of kSumBlock and of a panel
+constexpr std::int64_t kQueryBlock = 48;   // a multiple of all kMaxRows
+constexpr std::int64_t kKeyBlock = 256;    // a multiple of kValueBlock and of a panel
+constexpr std::int64_t kValueBlock = 128;  // keys whose values are summed by themselves
 constexpr std::int64_t kPanelKeys = kAttentionVectors * kLanes;
 
 WEFT_INLINE std::int64_t up_to_lanes(std::int64_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
@@ -131,7 +132,7 @@ __attribute__((noinline)) void scores(const AttentionArgs& a, std::int64_t row,
 }
 
 // sums[r] = sums[r] * factor[r] + weights[r] V over the keys [begin, end) of a block, in pieces that
-// begin at multiples of kSumBlock, whichever keys the other queries see. The product with the factor
+// begin at multiples of kValueBlock, whichever keys the other queries see. The product with the factor
 // is rounded by itself, so that a piece of zero weights changes nothing.
 template <int R, int V>
 __attribute__((noinline)) void add_values(const QueryBlock& b, const float (*weights)[kKeyBlock],
@@ -140,7 +141,7 @@ __attribute__((noinline)) void add_values(const QueryBlock& b, const float (*wei
   const std::int64_t step = b.a.v_stride ? b.a.v_stride : V * kLanes;
   bool first = true;
   for (std::int64_t i = begin; i < end; first = false) {
-    const std::int64_t next = i - i % kSumBlock + kSumBlock;
+    const std::int64_t next = i - i % kValueBlock + kValueBlock;
     const std::int64_t stop = next < end ? next : end;
     const float* rows[R];
 #pragma GCC unroll 8

@@ -37,9 +37,9 @@ struct Number {
 WEFT_INLINE Vec load_weights(const float* w) { return load(w); }
 
 // The rounding errors of a long sum grow with its partial sums. It is cut into blocks of so many
-// terms, each summed by itself, and the blocks are added up: at K = 1024 a third of the error, for
-// 1 % of the time. The blocks depend on k alone, like everything that decides about bits.
-constexpr std::int64_t kSumBlock = 128;
+// terms, each summed by itself, and the blocks are added up: at K = 1024 half of the error, for half
+// a percent of the time. The blocks depend on k alone, like everything that decides about bits.
+constexpr std::int64_t kSumBlock = 256;
 
 constexpr int kLine = 16;  // floats of a cache line
 
