@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shlex
 import sys
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise ValueError(f"weft bench: --filter {options.filter!r} matches no case")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"(torch|jax|openvino|onnx)")
-        result = run(chosen, options, shlex.join(["weft", "bench", *given]))
+        result = run(chosen, options, _command(given, options))
     if options.json:
         path = Path(options.json)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,6 +96,14 @@ def _kinds(options: argparse.Namespace) -> tuple[str, ...]:
             f"weft bench: --kind {options.kind}: expected some of {', '.join(kinds.KINDS)}"
         )
     return names
+
+
+def _command(given: list[str], options: argparse.Namespace) -> str:
+    """The command as typed in the report's folder: no record holds paths of one machine."""
+    folder = Path(options.report).parent if options.report else Path()
+    for path in filter(None, (options.json, options.report)):
+        given = [part.replace(path, os.path.relpath(path, folder)) for part in given]
+    return shlex.join(["weft", "bench", *given])
 
 
 def run(chosen: list[Any], options: argparse.Namespace, command: str) -> dict[str, Any]:

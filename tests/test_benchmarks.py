@@ -188,6 +188,7 @@ def test_run_writes_json_and_report(tmp_path, capsys):
     assert main(["--filter", wanted, "--json", str(path), "--report", str(readme)]) == 0
     assert machine.allowed() == allowed
     result = json.loads(path.read_text())
+    assert result["command"].endswith(" --json out/bench.json --report README.md")
     assert [case["name"] for case in result["cases"]] == [
         "lstm/step/1x1x32x32",
         "gru/sequence/100x1x64x128",
