@@ -24,11 +24,6 @@ constexpr std::int64_t kPanelKeys = kAttentionVectors * kLanes;
 
 WEFT_INLINE std::int64_t up_to_lanes(std::int64_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
 
-// A row that is about to be used. The rows of a head may be far apart, where no hardware looks.
-WEFT_INLINE void fetch(const float* row, std::int64_t size) {
-  for (std::int64_t i = 0; i < size; i += kLine) __builtin_prefetch(row + i);
-}
-
 void pack_keys(const PackArgs& a) {
   for (std::int64_t first = a.begin; first < a.end; first += kPanelKeys) {
     const std::int64_t keys = a.rows - first < kPanelKeys ? a.rows - first : kPanelKeys;
@@ -37,6 +32,7 @@ void pack_keys(const PackArgs& a) {
     for (std::int64_t v = 0; v < width; v += kLanes) {
       const float* from = a.from + (first + v) * a.stride;
       const std::int64_t left = keys - v;
+      // The next rows: those of a head may be far apart, where no hardware looks.
       for (std::int64_t i = kLanes; i < 2 * kLanes && v + i < keys; ++i) {
         fetch(from + i * a.stride, a.size);
       }

@@ -25,9 +25,7 @@ constexpr std::int64_t kAheadKeys = 64;
 template <int R>
 WEFT_INLINE void fetch_ahead(const AttentionArgs& a, const float* row, std::int64_t key,
                              std::int64_t stride, std::int64_t size) {
-  if (R == 1 || key + kAheadKeys >= a.keys) return;
-  row += kAheadKeys * stride;
-  for (std::int64_t i = 0; i < size; i += kLine) __builtin_prefetch(row + i, 0, 2);
+  if (R > 1 && key + kAheadKeys < a.keys) fetch<2>(row + kAheadKeys * stride, size);
 }
 
 // s[r][j] = q[r] . k[j] for R queries and J keys; Whole: of whole vectors.

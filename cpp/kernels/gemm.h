@@ -43,6 +43,12 @@ constexpr std::int64_t kSumBlock = 256;
 
 constexpr int kLine = 16;  // floats of a cache line
 
+// A row that is about to be used; Locality 2: later, into L2.
+template <int Locality = 3>
+WEFT_INLINE void fetch(const float* row, std::int64_t size) {
+  for (std::int64_t i = 0; i < size; i += kLine) __builtin_prefetch(row + i, 0, Locality);
+}
+
 // What a product needs next, fetched into L2 meanwhile: two lines in every step.
 struct Ahead {
   const float* at;
