@@ -115,15 +115,20 @@ bool Encoder::copy(Team::Member& member, const Group& group, const EncoderCall& 
   });
 }
 
-bool Encoder::run_layer(Team::Member& member, const Layer& l, Group& g, Buffers& b) const {
+bool Encoder::run_layer(Team::Member& member, const Layer& l, const Linear* next, Group& g,
+                        Buffers& b) const {
   const std::int64_t n = g.tokens;
   float *const *projected = b.projected_rows.data(), *const *attended = b.attended_rows.data(),
                *const *summed = b.summed_rows.data();
   const bool first = shape_.norm_first;
   if (first && !norm(member, l.norm1, n, g.x[0], summed[0])) return false;
-  if (!l.in.run(member, {n, first ? summed : g.x, projected, nullptr, nullptr})) return false;
+  if (!l.in.run(member, {n, first ? summed : g.x, projected, nullptr, nullptr}, &l.out)) {
+    return false;
+  }
   if (!g.attention.run(member, b.scratch[member.index()])) return false;
-  if (!l.out.run(member, {n, attended, first ? g.x : summed, nullptr, g.x})) return false;
+  if (!l.out.run(member, {n, attended, first ? g.x : summed, nullptr, g.x}, &l.linear1)) {
+    return false;
+  }
   if (!norm(member, first ? l.norm2 : l.norm1, n, first ? g.x[0] : summed[0],
             first ? summed[0] : g.x[0])) {
     return false;
@@ -133,9 +138,11 @@ bool Encoder::run_layer(Team::Member& member, const Layer& l, Group& g, Buffers&
   for (std::int64_t at = 0; at < n; at += kForwardTokens) {
     const std::int64_t count = std::min(kForwardTokens, n - at);
     float* const* forward = b.forward_rows.data();
-    if (!l.linear1.run(
-            member, {count, (first ? summed : g.x) + at, forward, &shape_.activation, nullptr}) ||
-        !l.linear2.run(member, {count, forward, (first ? g.x : summed) + at, nullptr, g.x + at})) {
+    if (!l.linear1.run(member,
+                       {count, (first ? summed : g.x) + at, forward, &shape_.activation, nullptr},
+                       &l.linear2) ||
+        !l.linear2.run(member, {count, forward, (first ? g.x : summed) + at, nullptr, g.x + at},
+                       at + count < n ? &l.linear1 : next)) {
       return false;
     }
   }
@@ -203,9 +210,11 @@ void Encoder::run(const EncoderCall& call, Interrupt& interrupt) const {
   // The hidden states enter in pieces, as the groups are taken up, to be seen by Ctrl-C.
   team.run([&](Team::Member& member) {
     for (std::int64_t i = call.first; i < call.last; ++i) {
+      const Linear* after = i + 1 < call.last ? &layers_[i + 1].in : nullptr;
       for (Group& group : groups) {
         if (i == call.first && !copy(member, group, call)) return;
-        if (!run_layer(member, layers_[i], group, *buffers)) return;
+        const Linear* next = &group == &groups.back() ? after : &layers_[i].in;
+        if (!run_layer(member, layers_[i], next, group, *buffers)) return;
       }
     }
   });

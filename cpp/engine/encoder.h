@@ -76,7 +76,9 @@ class Encoder {
   bool norm(Team::Member& member, const Norm& norm, std::int64_t rows, const float* from,
             float* to) const;
   bool copy(Team::Member& member, const Group& group, const EncoderCall& call) const;
-  bool run_layer(Team::Member& member, const Layer& layer, Group& group, Buffers& buffers) const;
+  // `next` is the product that comes after the layer, or null.
+  bool run_layer(Team::Member& member, const Layer& layer, const Linear* next, Group& group,
+                 Buffers& buffers) const;
 
   const KernelTable* table_;
   EncoderShape shape_;

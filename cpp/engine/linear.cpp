@@ -6,7 +6,8 @@
 namespace weft {
 namespace {
 
-// Rows of a task: they and a panel stay in L2.
+// Rows of a task: they and a panel stay in L2. The blocks of rows take turns at a panel, which comes
+// from memory once.
 constexpr std::int64_t kTaskRows = 96;
 // Where there are fewer rows than these, a task takes several panels.
 constexpr std::int64_t kFewRows = 8, kFewPanels = 2;
@@ -19,13 +20,13 @@ Linear::Linear(const KernelTable& table, std::int64_t N, std::int64_t K, const f
   if (bias) bias_ = packed_.pack_vector(bias);
 }
 
-bool Linear::run(Team::Member& member, const ProductRows& rows) const {
+bool Linear::run(Team::Member& member, const ProductRows& rows, const Linear* next) const {
   const std::int64_t blocks = (rows.count + kTaskRows - 1) / kTaskRows;
   const std::int64_t step = rows.count <= kFewRows ? kFewPanels : 1;
   const std::int64_t pieces = (packed_.panels() + step - 1) / step;
   const std::int64_t tasks = blocks * pieces;
   return member.share(tasks, tasks ? work(rows.count) / tasks : 0, [&](std::int64_t task) {
-    const std::int64_t block = task / pieces, panel = task % pieces * step;
+    const std::int64_t block = task % blocks, panel = task / blocks * step;
     const std::int64_t first = rows.count * block / blocks;
     LinearArgs a{};
     a.rows = rows.count * (block + 1) / blocks - first;
@@ -41,6 +42,11 @@ bool Linear::run(Team::Member& member, const ProductRows& rows) const {
     a.vectors = packed_.vectors();
     a.panel_begin = panel;
     a.panel_end = std::min(packed_.panels(), panel + step);
+    if (block == blocks - 1) {
+      a.next = a.panel_end < packed_.panels() ? a.weights + a.panel_end * a.panel_stride
+               : next                         ? next->packed_.weights()
+                                              : nullptr;
+    }
     table_->linear(a);
   });
 }

@@ -30,8 +30,9 @@ class Linear {
   std::int64_t weight_bytes() const { return packed_.bytes(); }
   double work(std::int64_t rows) const { return static_cast<double>(rows) * N_ * K_; }
 
-  // One phase of a team: the threads share out blocks of rows times panels.
-  bool run(Team::Member& member, const ProductRows& rows) const;
+  // One phase of a team: the threads share out panels times blocks of rows. `next` is the product
+  // that comes after this one, or null: its weights are fetched ahead.
+  bool run(Team::Member& member, const ProductRows& rows, const Linear* next = nullptr) const;
 
  private:
   const KernelTable* table_ = nullptr;

@@ -16,15 +16,17 @@ namespace {
 __attribute__((noinline)) void activate_tile(const LinearArgs& a, std::int64_t row, int rows,
                                              std::int64_t column, std::int64_t columns) {
   const std::int64_t left = a.columns - column, n = columns < left ? columns : left;
-  for (int r = 0; r < rows; ++r) {
-    float* out = a.out[row + r] + a.out_offset + column;
-    apply(*a.f, out, out, n);
-    if (!a.residual) continue;
-    const float* residual = a.residual[row + r] + column;
-    for (std::int64_t i = 0; i < n; i += kLanes) {
-      store_up_to(out + i, load_up_to(out + i, n - i) + load_up_to(residual + i, n - i), n - i);
+  with_function(*a.f, [&](auto f) {
+    for (int r = 0; r < rows; ++r) {
+      float* out = a.out[row + r] + a.out_offset + column;
+      const float* residual = a.residual ? a.residual[row + r] + column : nullptr;
+      for (std::int64_t i = 0; i < n; i += kLanes) {
+        Vec y = f(load_up_to(out + i, n - i));
+        if (residual) y = y + load_up_to(residual + i, n - i);
+        store_up_to(out + i, y, n - i);
+      }
     }
-  }
+  });
 }
 
 template <int V>
@@ -43,10 +45,11 @@ struct LinearTile {
     }
     const float* weights = a.weights + panel * a.panel_stride;
     const std::int64_t left = a.rows - row;
-    if (R > 1 && a.rows > kMaxRows && left <= 2 * kMaxRows && (panel + 1) * width < a.columns) {
+    const float* ahead = panel + 1 < a.panel_end ? weights + a.panel_stride : a.next;
+    if (R > 1 && a.rows > kMaxRows && left <= 2 * kMaxRows && ahead) {
       // The last two tiles of a panel fetch the next one, a half each.
       const std::int64_t half = a.panel_stride / 2;
-      const Ahead next{weights + a.panel_stride + (left > kMaxRows ? 0 : half), V * kLanes / 2};
+      const Ahead next{ahead + (left > kMaxRows ? 0 : half), V * kLanes / 2};
       accumulate<R, P, V, V, V - 1>(acc, a.x + row, a.k, weights, a.panel_stride, next);
     } else {
       accumulate<R, P, V, V, V - 1>(acc, a.x + row, a.k, weights, a.panel_stride);

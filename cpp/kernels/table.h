@@ -87,6 +87,7 @@ struct LinearArgs {
   const float* const* residual;
   int vectors;  // of every panel but perhaps the last
   std::int64_t panel_begin, panel_end;
+  const float* next;  // weights that are needed after these panels, or null
 };
 
 // One time step of a cell: out = cell(x, h, c), over the panels [panel_begin, panel_end).
