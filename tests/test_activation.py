@@ -50,7 +50,7 @@ MAX_ULP = {
     "affine": (0.50, 0.97),
     "scaled_tanh": (3.80, 3.80),
     # In units in the last place of x: for x < 0 they are a product of x with almost nothing.
-    "gelu": (0.91, 1.18),
+    "gelu": (1.07, 1.36),
     "gelu_tanh": (1.84, 1.84),
     "silu": (1.83, 1.83),
 }
@@ -143,6 +143,15 @@ def test_error(isa, case):
     worst = largest_error(case)
     bound = MAX_ULP[case][isa == "portable"]
     assert worst <= bound, f"{case} errs by {worst:.4f} ULP on {isa}, measured before: {bound}"
+
+
+def test_gelu_of_negative_numbers(isa):
+    """Keeps its digits where x (1 + erf) / 2 has none left; by 1.2e-5 at most, measured."""
+    x = np.linspace(-5.5, -1e-3, 100_000, dtype=np.float32)
+    expected = (
+        x * torch.special.erfc(torch.from_numpy(-x.astype(np.float64)) * 0.5**0.5).numpy() / 2
+    )
+    np.testing.assert_allclose(apply("gelu", x), expected, rtol=2e-5)
 
 
 NAN, INF, BIG = np.nan, np.inf, 3.4028235e38

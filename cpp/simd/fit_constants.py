@@ -68,12 +68,24 @@ def erf_large(t):  # erf(t) = 1 - e^(-t - t large(t))
     return -mp.log(mp.erfc(t)) / t - 1
 
 
+def gelu_tail(t):  # Phi(-t) = 2^(-1 - t tail(t))
+    if t < 1e-12:
+        return mp.sqrt(2 / mp.pi) / mp.log(2)
+    return (-mp.log(mp.ncdf(-t), 2) - 1) / t
+
+
+def gelu_weight(t):  # errors matter beside x Phi(x), x > 0; a little also beside x Phi(x), x < 0
+    return t * mp.log(2) * (mp.ncdf(-t) / mp.ncdf(t) + 1e-4)
+
+
 half_ln2 = float(mp.log(2) / 2)
 show("expm1", *lawson(expm1_tail, lambda r: abs(r**2 / mp.expm1(r)), -half_ln2, half_ln2, 4))
 show("exp2", *lawson(exp2_tail, lambda r: abs(r) / 2**r, -0.5, 0.5, 4))
+show("exp2, fine", *lawson(exp2_tail, lambda r: abs(r) / 2**r, -0.5, 0.5, 5))
 show("log1p", *lawson(log1p_tail, lambda z: z / 2, 1e-9, 1 / 9, 4))
 show(
     "erf, |x| < 0.92",
     *lawson(erf_small_tail, lambda z: 1 / (1 + erf_small_tail(z)), 1e-13, 0.8650, 6),
 )
 show("erf, |x| >= 0.92", *lawson(erf_large, lambda t: t * mp.erfc(t) / mp.erf(t), 0.91, 4.0, 7))
+show("gelu", *lawson(gelu_tail, gelu_weight, 0.0, 5.5, 9))

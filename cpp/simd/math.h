@@ -122,12 +122,35 @@ WEFT_INLINE Vec erf(Vec x) {
 // x sigmoid(x) (Ramachandran et al., arXiv:1710.05941).
 WEFT_INLINE Vec silu(Vec x) { return x * sigmoid(x); }
 
-// x Phi(x) (Hendrycks and Gimpel, arXiv:1606.08415), by erf; and their approximation by tanh,
-// x / 2 (1 + tanh(u)) = x sigmoid(2 u) with u = sqrt(2 / pi) (x + 0.044715 x^3).
+// x Phi(x) (Hendrycks and Gimpel, arXiv:1606.08415) as max(x, 0) - t Phi(-t) with t = |x| and
+// Phi(-t) = 2^(-t P(t)) / 2; P(16) takes it to zero.
 WEFT_INLINE Vec gelu(Vec x) {
-  const Vec half = broadcast(0.5f) * x;
-  return fma(half, erf(x * broadcast(0x1.6a09e6p-1f)), half);  // 1 / sqrt(2)
+  const Vec t = min(broadcast(16.0f), abs(x));
+  Vec p = broadcast(-0x1.6b8f28p-25f);
+  p = fma(p, t, broadcast(0x1.3444e4p-20f));
+  p = fma(p, t, broadcast(-0x1.c51208p-17f));
+  p = fma(p, t, broadcast(0x1.71ab3ep-14f));
+  p = fma(p, t, broadcast(-0x1.453af4p-12f));
+  p = fma(p, t, broadcast(0x1.7d36f6p-15f));
+  p = fma(p, t, broadcast(0x1.c4d8fp-8f));
+  p = fma(p, t, broadcast(-0x1.ad7a7ep-5f));
+  p = fma(p, t, broadcast(-0x1.d63e8cp-2f));
+  p = fma(p, t, broadcast(-0x1.26aec4p+0f));
+  const Vec u = max(broadcast(-127.0f), p * t), n = nearest(u), r = u - n;
+  Vec q = broadcast(0x1.41fbbcp-13f);  // one degree more than exp2_falling
+  q = fma(q, r, broadcast(0x1.5f3e54p-10f));
+  q = fma(q, r, broadcast(0x1.3b2d4cp-7f));
+  q = fma(q, r, broadcast(0x1.c6aee8p-5f));
+  q = fma(q, r, broadcast(0x1.ebfbdcp-3f));
+  q = fma(q, r, broadcast(0x1.62e43p-1f));
+  const Vec half = broadcast(0.5f) * x, positive = half + abs(half);
+  const Vec tail = t * times_power_of_2(broadcast(0.5f), n);
+  // Near zero, where n is 0, the difference is exact, and nothing is rounded beside 1.
+  const Vec near = fma(-(tail * r), q, positive - tail);
+  return n == Vec{} ? near : fma(-tail, fma(q, r, broadcast(1.0f)), positive);
 }
+// Their approximation by tanh: x / 2 (1 + tanh(u)) = x sigmoid(2 u) with
+// u = sqrt(2 / pi) (x + 0.044715 x^3).
 WEFT_INLINE Vec gelu_tanh(Vec x) {
   const Vec cubic = fma(broadcast(0.044715f) * x * x, x, x);
   return x * sigmoid(broadcast(0x1.988454p0f) * cubic);  // 2 sqrt(2 / pi)
