@@ -79,6 +79,7 @@ struct QueryBlock {
   std::int64_t rows = 0;  // of the block: those of `a` from `first_row` on
   std::int64_t first_row = 0;
   std::int64_t first_key = 0, keys = 0;  // the block of keys
+  bool first = true, last = true;        // of all that some query sees
   const std::int64_t width;              // floats of a row of sums
   float maximum[kQueryBlock];
   float total[kQueryBlock * kLanes];
@@ -127,16 +128,32 @@ __attribute__((noinline)) void scores(const AttentionArgs& a, std::int64_t row,
   }
 }
 
-// sums[r] = sums[r] * factor[r] + weights[r] V over the keys [begin, end) of a block, in pieces that
-// begin at multiples of kValueBlock, whichever keys the other queries see. The product with the factor
-// is rounded by itself, so that a piece of zero weights changes nothing.
+// out = sums / total, of rows that are done; rows that saw no key are zero.
+WEFT_INLINE Vec per_total(const QueryBlock& b, std::int64_t local) {
+  const float total = sum_lanes(load(b.total + local * kLanes));
+  // At least 1 where a key was seen. Dividing every vector would cost more than the rounding.
+  return broadcast(total == 0.0f ? 0.0f : 1.0f / total);
+}
+void finish(const QueryBlock& b, std::int64_t local) {
+  const Vec factor = per_total(b, local);
+  float* out = b.a.out[b.first_row + local];
+  for (std::int64_t i = 0; i < b.a.value_size; i += kLanes) {
+    store_up_to(out + i, load(b.sums + local * b.width + i) * factor, b.a.value_size - i);
+  }
+}
+
+// sums[r] = sums[r] * factor[r] + weights[r] V over the keys [begin, end) of a block and V vectors of
+// the columns from `column` on, in pieces that begin at multiples of kValueBlock, whichever keys the
+// other queries see. The product with the factor is rounded by itself, so that a piece of zero weights
+// changes nothing. The first block has no sums before it, the last one gives the output.
 template <int R, int V>
-__attribute__((noinline)) void add_values(const QueryBlock& b, const float (*weights)[kKeyBlock],
-                                          const float* factor, std::int64_t begin, std::int64_t end,
-                                          const float* values, float* sums) {
+__attribute__((noinline)) void add_values(QueryBlock& b, std::int64_t local, std::int64_t column,
+                                          const float (*weights)[kKeyBlock], const float* factor,
+                                          std::int64_t begin, std::int64_t end,
+                                          const float* values) {
   const std::int64_t step = b.a.v_stride ? b.a.v_stride : V * kLanes;
-  bool first = true;
-  for (std::int64_t i = begin; i < end; first = false) {
+  float* sums = b.sums + local * b.width + column;
+  for (std::int64_t i = begin; i < end;) {
     const std::int64_t next = i - i % kValueBlock + kValueBlock;
     const std::int64_t stop = next < end ? next : end;
     const float* rows[R];
@@ -144,14 +161,33 @@ __attribute__((noinline)) void add_values(const QueryBlock& b, const float (*wei
     for (int r = 0; r < R; ++r) rows[r] = weights[r] + i;
     Vec sum[R][V] = {};
     multiply<R, 1, V>(sum, rows, stop - i, values + (b.first_key + i) * step, 0, Nothing{}, step);
+    if (!b.first || i > begin) {
 #pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
-      const Vec scale = broadcast(first ? factor[r] : 1.0f);
+      for (int r = 0; r < R; ++r) {
+        const Vec scale = broadcast(i == begin ? factor[r] : 1.0f);
 #pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) {
-        float* to = sums + r * b.width + v * kLanes;
-        const Vec before = load(to) * scale;
-        store(to, before + sum[r][v]);
+        for (int v = 0; v < V; ++v) {
+          const Vec before = load(sums + r * b.width + v * kLanes) * scale;
+          sum[r][v] = before + sum[r][v];
+        }
+      }
+    }
+    if (b.last && stop == end) {
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+        const Vec scale = per_total(b, local + r);
+        float* out = b.a.out[b.first_row + local + r] + column;
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) {
+          const std::int64_t left = b.a.value_size - column - v * kLanes;
+          store_up_to(out + v * kLanes, sum[r][v] * scale, left);
+        }
+      }
+    } else {
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) store(sums + r * b.width + v * kLanes, sum[r][v]);
       }
     }
     i = stop;
@@ -198,24 +234,29 @@ struct AttentionTile {
     const bool changed = changes(a);
     const float scale = exponent_scale(a, changed);
     TileScores<R> t;
-    if (!t.fill(b, b.first_row + local, changed)) return;
+    if (!t.fill(b, b.first_row + local, changed)) {
+      for (int r = 0; r < R; ++r) {
+        float* sums = b.sums + (local + r) * b.width;
+        for (std::int64_t i = 0; b.first && i < b.width; i += kLanes) store(sums + i, Vec{});
+        if (b.last) finish(b, local + r);
+      }
+      return;
+    }
     float factor[R];
     soften<R>(t.s, t.begin, t.end, scale, b.maximum + local, b.total + local * kLanes, factor);
-    float* sums = b.sums + local * b.width;
     const float* values = a.v;
-    std::int64_t left = b.width;
-    for (; left >= kPanelKeys; left -= kPanelKeys) {
-      add_values<R, 4>(b, t.s, factor, t.lowest, t.highest, values, sums);
+    std::int64_t column = 0;
+    for (; column + kPanelKeys <= b.width; column += kPanelKeys) {
+      add_values<R, 4>(b, local, column, t.s, factor, t.lowest, t.highest, values);
       values += a.v_stride ? kPanelKeys : a.keys * kPanelKeys;
-      sums += kPanelKeys;
     }
-    switch (left / kLanes) {
+    switch ((b.width - column) / kLanes) {
       case 1:
-        return add_values<R, 1>(b, t.s, factor, t.lowest, t.highest, values, sums);
+        return add_values<R, 1>(b, local, column, t.s, factor, t.lowest, t.highest, values);
       case 2:
-        return add_values<R, 2>(b, t.s, factor, t.lowest, t.highest, values, sums);
+        return add_values<R, 2>(b, local, column, t.s, factor, t.lowest, t.highest, values);
       case 3:
-        return add_values<R, 3>(b, t.s, factor, t.lowest, t.highest, values, sums);
+        return add_values<R, 3>(b, local, column, t.s, factor, t.lowest, t.highest, values);
     }
   }
 };
@@ -244,11 +285,16 @@ struct WeightsTile {
 
 template <class Tile>
 WEFT_INLINE void for_each_key_block(QueryBlock& b, std::int64_t begin, std::int64_t end) {
-  for (std::int64_t key = begin - begin % kKeyBlock; key < end; key += kKeyBlock) {
+  const std::int64_t first = begin - begin % kKeyBlock;
+  std::int64_t key = first;
+  do {  // once even where no query sees a key: its output is to be written
+    b.first = key == first;
+    b.last = key + kKeyBlock >= end;
     b.first_key = key;
     b.keys = b.a.keys - key < kKeyBlock ? b.a.keys - key : kKeyBlock;
     for_each_tile<Tile>(b, 0, 1);
-  }
+    key += kKeyBlock;
+  } while (key < end);
 }
 
 void attention(const AttentionArgs& a) {
@@ -265,17 +311,7 @@ void attention(const AttentionArgs& a) {
       b.maximum[r] = kLowest;
     }
     for (std::int64_t i = 0; i < b.rows * kLanes; i += kLanes) store(b.total + i, Vec{});
-    for (std::int64_t i = 0; i < b.rows * b.width; i += kLanes) store(b.sums + i, Vec{});
     for_each_key_block<AttentionTile>(b, begin, end);
-    for (std::int64_t r = 0; r < b.rows; ++r) {
-      const float total = sum_lanes(load(b.total + r * kLanes));
-      // At least 1 where a key was seen. Dividing every vector would cost more than the rounding.
-      const Vec factor = broadcast(total == 0.0f ? 0.0f : 1.0f / total);
-      float* out = a.out[b.first_row + r];
-      for (std::int64_t i = 0; i < a.value_size; i += kLanes) {
-        store_up_to(out + i, load(b.sums + r * b.width + i) * factor, a.value_size - i);
-      }
-    }
     if (a.weights) for_each_key_block<WeightsTile>(b, begin, end);
   }
 }
