@@ -76,7 +76,7 @@ class Team {
 
  private:
   // A core does about so much; below some microseconds of it a second thread does not pay.
-  static constexpr double kWorkPerMicrosecond = 5e4, kShareWork = 20 * kWorkPerMicrosecond;
+  static constexpr double kWorkPerMicrosecond = 5e4, kShareWork = 10 * kWorkPerMicrosecond;
 
   Lease lease_;
   Barrier barrier_;
