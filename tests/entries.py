@@ -28,6 +28,8 @@ def entries():
             result["weft.functional.lstm with a projection"] = (
                 function, {"x": x, **own, **extra, **peepholes},
             )  # fmt: skip
+        forward = getattr(weft.functional, mode + "_forward")
+        result[f"weft.functional.{mode}_forward"] = (forward, {"x": x, **named, **first})
         cell = getattr(weft.functional, mode + "_cell")
         result[f"weft.functional.{mode}_cell"] = (cell, {"x": x_t, **named, **one})
         module, cell = MODULES[mode](INPUT, H, seed=0), CELLS[mode](INPUT, H, seed=0)

@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <cstring>
 #include <memory>
 #include <optional>
 
@@ -11,6 +12,7 @@
 #include "bindings/arrays.h"
 #include "bindings/construct.h"
 #include "bindings/gil.h"
+#include "engine/gradient.h"
 #include "engine/stream.h"
 #include "runtime/isa.h"
 
@@ -57,6 +59,34 @@ struct Net {
   bool lstm() const { return shape().mode == Mode::lstm; }
 };
 
+// The arrays of one layer and direction: weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, peepholes.
+CellWeights check_weights(const std::string& function, const CellShape& shape, const py::tuple& w) {
+  if (w.size() != 6) {
+    throw py::value_error(function + ": weights has an entry of " + std::to_string(w.size()) +
+                          " arrays, expected 6");
+  }
+  const std::int64_t S = shape.state_size(), H = shape.hidden_size;
+  const Axis gates{"G*H", gate_count(shape.mode) * H};
+  CellWeights cw{};
+  cw.weight_ih = check_array<float>(function, "weight_ih", w[0], {gates, {"I", shape.input_size}},
+                                    Layout::contiguous)
+                     .data;
+  cw.weight_hh = check_array<float>(function, "weight_hh", w[1],
+                                    {gates, {shape.proj_size ? "P" : "H", S}}, Layout::contiguous)
+                     .data;
+  cw.bias_ih = optional_array<float>(function, "bias_ih", w[2], {gates});
+  cw.bias_hh = optional_array<float>(function, "bias_hh", w[3], {gates});
+  if (shape.proj_size) {
+    cw.weight_hr =
+        check_array<float>(function, "weight_hr", w[4], {{"P", S}, {"H", H}}, Layout::contiguous)
+            .data;
+  }
+  if (shape.mode == Mode::lstm) {
+    cw.peepholes = optional_array<float>(function, "peepholes", w[5], {{"3*H", 3 * H}});
+  }
+  return cw;
+}
+
 Net make_net(const std::string& function, const std::string& mode_name, std::int64_t input_size,
              std::int64_t hidden_size, std::int64_t proj_size, std::int64_t num_layers,
              const std::string& direction_name, const std::vector<py::tuple>& weights,
@@ -85,34 +115,11 @@ Net make_net(const std::string& function, const std::string& mode_name, std::int
                           " entries, expected " + std::to_string(num_layers * D));
   }
   const CellOptions cell_options = parse_options(function, options);
-  const std::int64_t S = shape.state_size(), H = hidden_size;
-  const std::int64_t G = gate_count(shape.mode);
+  const std::int64_t S = shape.state_size();
   std::vector<Cell> cells;
   for (std::int64_t i = 0; i < num_layers * D; ++i) {
-    const py::tuple& w = weights[i];
-    if (w.size() != 6) {
-      throw py::value_error(function + ": weights has an entry of " + std::to_string(w.size()) +
-                            " arrays, expected 6");
-    }
     shape.input_size = i < D ? input_size : D * S;
-    const Axis gates{"G*H", G * H};
-    CellWeights cw{};
-    cw.weight_ih = check_array<float>(function, "weight_ih", w[0], {gates, {"I", shape.input_size}},
-                                      Layout::contiguous)
-                       .data;
-    cw.weight_hh = check_array<float>(function, "weight_hh", w[1],
-                                      {gates, {proj_size ? "P" : "H", S}}, Layout::contiguous)
-                       .data;
-    cw.bias_ih = optional_array<float>(function, "bias_ih", w[2], {gates});
-    cw.bias_hh = optional_array<float>(function, "bias_hh", w[3], {gates});
-    if (proj_size) {
-      cw.weight_hr =
-          check_array<float>(function, "weight_hr", w[4], {{"P", S}, {"H", H}}, Layout::contiguous)
-              .data;
-    }
-    if (shape.mode == Mode::lstm) {
-      cw.peepholes = optional_array<float>(function, "peepholes", w[5], {{"3*H", 3 * H}});
-    }
+    const CellWeights cw = check_weights(function, shape, weights[i]);
     const WithoutGil native;
     cells.emplace_back(kernels(), shape, cw, cell_options);
   }
@@ -130,9 +137,17 @@ void check_lengths(const std::string& function, const std::int64_t* lengths, std
   }
 }
 
-py::tuple run(const Net& net, const Object& x, const Object& h0, const Object& c0,
-              const Object& lengths, const Object& mask, const Object& resets,
-              const Object& reset_h, const Object& reset_c, bool batch_first) {
+// What a run is given, checked; it keeps its own copy of the lengths, which another Python thread must
+// not change once they have been checked.
+struct Given {
+  RunArgs args{};
+  std::vector<std::int64_t> lengths;
+  std::int64_t shape[2];  // of x but for the last axis
+};
+
+Given check_given(const Net& net, const Object& x, const Object& h0, const Object& c0,
+                  const Object& lengths, const Object& mask, const Object& resets,
+                  const Object& reset_h, const Object& reset_c, bool batch_first) {
   const std::string& f = net.function;
   const CellShape& shape = net.shape();
   const Axis input{"I", shape.input_size};
@@ -140,7 +155,10 @@ py::tuple run(const Net& net, const Object& x, const Object& h0, const Object& c
       f, "x", x, {{batch_first ? "B" : "T", kAny}, {batch_first ? "T" : "B", kAny}, input},
       Layout::last_contiguous);
   const int t = batch_first ? 1 : 0, b = batch_first ? 0 : 1;
-  RunArgs args{};
+  Given given;
+  given.shape[0] = in.shape[0];
+  given.shape[1] = in.shape[1];
+  RunArgs& args = given.args;
   args.T = in.shape[t];
   args.B = in.shape[b];
   args.x = in.data;
@@ -164,34 +182,162 @@ py::tuple run(const Net& net, const Object& x, const Object& h0, const Object& c
   if (args.lengths && args.mask) {
     throw py::value_error(f + ": lengths and mask are both given, expected one of them");
   }
-  // A copy: another Python thread must not change them once they have been checked.
-  std::vector<std::int64_t> own_lengths;
   if (args.lengths) {
-    own_lengths.assign(args.lengths, args.lengths + args.B);
-    own_lengths.resize(own_lengths.size() + 1);  // data() of no rows is not null either
-    args.lengths = own_lengths.data();
+    given.lengths.assign(args.lengths, args.lengths + args.B);
+    given.lengths.resize(given.lengths.size() + 1);  // data() of no rows is not null either
+    args.lengths = given.lengths.data();
     check_lengths(f, args.lengths, args.B, args.T);
   }
   checked_product(f, {args.T, args.B, std::max(O, net.engine->cell(0).input_sums())});
+  return given;
+}
 
-  py::array_t<float> y = new_array(f, {in.shape[0], in.shape[1], O});
-  py::array_t<float> h_n = new_array(f, {states, args.B, S});
-  std::optional<py::array_t<float>> c_n;
-  if (net.lstm()) c_n = new_array(f, {states, args.B, H});
+// The floats that the steps of a direction save, for nets of one layer.
+std::int64_t saved_size(const Net& net) {
+  if (net.engine->layers() != 1) {
+    throw py::value_error(net.function + ": num_layers is " + std::to_string(net.engine->layers()) +
+                          ", expected 1 where the backward pass is to follow");
+  }
+  return net.engine->cell(0).saved_size();
+}
+
+py::tuple run(const Net& net, const Object& x, const Object& h0, const Object& c0,
+              const Object& lengths, const Object& mask, const Object& resets,
+              const Object& reset_h, const Object& reset_c, bool batch_first, bool save) {
+  const std::string& f = net.function;
+  Given given = check_given(net, x, h0, c0, lengths, mask, resets, reset_h, reset_c, batch_first);
+  RunArgs& args = given.args;
+  const std::int64_t O = net.engine->output_size(), D = net.engine->directions();
+  const std::int64_t states = net.engine->layers() * D;
+  py::array_t<float> y = new_array(f, {given.shape[0], given.shape[1], O});
+  py::array_t<float> h_n = new_array(f, {states, args.B, net.shape().state_size()});
+  std::optional<py::array_t<float>> c_n, saved;
+  if (net.lstm()) c_n = new_array(f, {states, args.B, net.shape().hidden_size});
+  if (save) saved = new_array(f, {D, args.T, args.B, saved_size(net)});
   args.y = y.mutable_data();
   args.y_t = batch_first ? O : args.B * O;
   args.y_b = batch_first ? args.T * O : O;
   args.h_n = h_n.mutable_data();
   args.c_n = c_n ? c_n->mutable_data() : nullptr;
-  bool finished;
-  {
-    WithoutGil native;
-    Interrupt interrupt(WithoutGil::poll, &native);
-    net.engine->run(args, interrupt);
-    finished = !interrupt.stopped();
+  args.saved = saved && saved->size() ? saved->mutable_data() : nullptr;
+  interruptible([&](Interrupt& interrupt) { net.engine->run(args, interrupt); });
+  const auto object = [](std::optional<py::array_t<float>>& array) {
+    return array ? py::object(std::move(*array)) : py::none();
+  };
+  py::tuple result = py::make_tuple(std::move(y), std::move(h_n), object(c_n));
+  return save ? py::make_tuple(result[0], result[1], result[2], object(saved)) : result;
+}
+
+// (dx, [weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, peepholes] of each direction, dh_0, dc_0,
+// dreset_h, dreset_c): the gradients of what `run` was given, from those of its results.
+py::tuple backward(const Net& net, const std::vector<py::tuple>& weights, const Object& x,
+                   const Object& y, const Object& h0, const Object& c0, const Object& lengths,
+                   const Object& mask, const Object& resets, const Object& reset_h,
+                   const Object& reset_c, bool batch_first, const Object& saved, const Object& dy,
+                   const Object& dh_n, const Object& dc_n) {
+  const std::string& f = net.function;
+  const Given given =
+      check_given(net, x, h0, c0, lengths, mask, resets, reset_h, reset_c, batch_first);
+  const RunArgs& args = given.args;
+  const CellShape& shape = net.shape();
+  const std::int64_t T = args.T, B = args.B, I = shape.input_size, H = shape.hidden_size;
+  const std::int64_t S = shape.state_size(), O = net.engine->output_size(), D = O / S;
+  const std::int64_t size = saved_size(net);
+  const Axis first{batch_first ? "B" : "T", given.shape[0]};
+  const Axis second{batch_first ? "T" : "B", given.shape[1]}, outputs{"D*H", O};
+  const Axis rows{"B", B}, directions{"D", D}, h_axis{shape.proj_size ? "P" : "H", S};
+  const int t = batch_first ? 1 : 0, b = batch_first ? 0 : 1;
+  BackPass pass{};
+  pass.T = T;
+  pass.B = B;
+  pass.x = args.x;
+  pass.x_t = args.x_t;
+  pass.x_b = args.x_b;
+  const auto out = check_array<float>(f, "y", y, {first, second, outputs}, Layout::last_contiguous);
+  pass.y_t = out.strides[t];
+  pass.y_b = out.strides[b];
+  View<const float> d_out;
+  if (!dy.is_none()) {
+    d_out = check_array<float>(f, "dy", dy, {first, second, outputs}, Layout::last_contiguous);
+    pass.dy_t = d_out.strides[t];
+    pass.dy_b = d_out.strides[b];
   }
-  if (!finished) throw py::error_already_set();
-  return py::make_tuple(std::move(y), std::move(h_n), c_n ? py::object(*c_n) : py::none());
+  const float* d_h = optional_array<float>(f, "dh_n", dh_n, {directions, rows, h_axis});
+  const float* d_c = optional_array<float>(f, "dc_n", dc_n, {directions, rows, {"H", H}});
+  if (d_c && !net.lstm()) {
+    throw py::value_error(f + ": dc_n is given, expected None for a layer without a cell state");
+  }
+  const float* kept =
+      optional_array<float>(f, "saved", saved, {directions, {"T", T}, rows, {"saved", size}});
+  if (!kept) throw py::value_error(f + ": saved is None, expected what the forward pass saved");
+  if (static_cast<std::int64_t>(weights.size()) != D) {
+    throw py::value_error(f + ": weights has " + std::to_string(weights.size()) +
+                          " entries, expected " + std::to_string(D));
+  }
+  checked_product(f, {T, B, 4 * H});
+  pass.lengths = args.lengths;
+  pass.mask = args.mask;
+  pass.resets = args.resets;
+
+  const auto zeros = [&](std::vector<std::int64_t> sizes) {
+    py::array_t<float> array = new_array(f, std::move(sizes));
+    std::memset(array.mutable_data(), 0, static_cast<std::size_t>(array.nbytes()));
+    return array;
+  };
+  const auto wanted = [&](bool yes, std::vector<std::int64_t> sizes) {
+    return yes ? py::object(zeros(std::move(sizes))) : py::none();
+  };
+  const auto data = [](const py::object& array) {
+    return array.is_none() ? nullptr
+                           : py::reinterpret_borrow<py::array_t<float>>(array).mutable_data();
+  };
+  py::array_t<float> dx = zeros({given.shape[0], given.shape[1], I});
+  const py::object dh_0 = wanted(true, {D, B, S}), dc_0 = wanted(net.lstm(), {D, B, H});
+  const py::object dreset_h = wanted(args.resets, {D, B, S});
+  const py::object dreset_c = wanted(args.resets && net.lstm(), {D, B, H});
+  pass.dx = dx.mutable_data();
+  pass.dx_t = batch_first ? I : B * I;
+  pass.dx_b = batch_first ? T * I : I;
+  py::list gradients;
+  for (std::int64_t d = 0; d < D; ++d) {
+    const auto at = [&](const float* from, std::int64_t floats) {
+      return from ? from + d * B * floats : nullptr;
+    };
+    const auto to = [&](const py::object& array, std::int64_t floats) {
+      float* first_of = data(array);
+      return first_of ? first_of + d * B * floats : nullptr;
+    };
+    const Cell& cell = net.engine->cell(d);
+    const CellWeights w = check_weights(f, shape, weights[d]);
+    const std::int64_t G = gate_count(shape.mode) * H;
+    const py::object ih = wanted(true, {G, I}), hh = wanted(true, {G, S});
+    const py::object bias_ih = wanted(w.bias_ih, {G}), bias_hh = wanted(w.bias_hh, {G});
+    const py::object hr = wanted(w.weight_hr, {S, H}), peep = wanted(w.peepholes, {3 * H});
+    pass.reverse = d == 1 || net.engine->direction() == Direction::reverse;
+    pass.add = d == 1;
+    pass.y = out.data + d * S;
+    pass.dy = d_out.data ? d_out.data + d * S : nullptr;
+    pass.saved = kept + d * T * B * size;
+    pass.h_0 = at(args.h_0, S);
+    pass.c_0 = at(args.c_0, H);
+    pass.reset_h = at(args.reset_h, S);
+    pass.reset_c = at(args.reset_c, H);
+    pass.dh_n = at(d_h, S);
+    pass.dc_n = at(d_c, H);
+    pass.weight_ih = data(ih);
+    pass.weight_hh = data(hh);
+    pass.bias_ih = data(bias_ih);
+    pass.bias_hh = data(bias_hh);
+    pass.weight_hr = data(hr);
+    pass.peepholes = data(peep);
+    pass.dh_0 = to(dh_0, S);
+    pass.dc_0 = to(dc_0, H);
+    pass.dreset_h = to(dreset_h, S);
+    pass.dreset_c = to(dreset_c, H);
+    interruptible([&](Interrupt& interrupt) { Gradient(kernels(), cell, w).run(pass, interrupt); });
+    gradients.append(py::make_tuple(ih, hh, bias_ih, bias_hh, hr, peep));
+  }
+  return py::make_tuple(std::move(dx), std::move(gradients), dh_0, dc_0, dreset_h, dreset_c);
 }
 
 // A stream and the name that errors begin with.
@@ -361,7 +507,11 @@ void register_recurrent(py::module_& m) {
            py::arg("direction"), py::arg("weights"), py::arg("options"))
       .def("run", &run, py::arg("x"), py::arg("h0"), py::arg("c0"), py::arg("lengths"),
            py::arg("mask"), py::arg("resets"), py::arg("reset_h"), py::arg("reset_c"),
-           py::arg("batch_first"))
+           py::arg("batch_first"), py::arg("save") = false)
+      .def("backward", &backward, py::arg("weights"), py::arg("x"), py::arg("y"), py::arg("h0"),
+           py::arg("c0"), py::arg("lengths"), py::arg("mask"), py::arg("resets"),
+           py::arg("reset_h"), py::arg("reset_c"), py::arg("batch_first"), py::arg("saved"),
+           py::arg("dy"), py::arg("dh_n"), py::arg("dc_n"))
       .def(
           "stream",
           [](const Net& net, std::int64_t batch) {

@@ -69,6 +69,19 @@ Cell::Cell(const KernelTable& table, const CellShape& shape, const CellWeights& 
   bias_ = main_.pack_vector(bias.data());
 }
 
+std::int64_t Cell::saved_size() const {
+  const std::int64_t H = shape_.hidden_size;
+  switch (shape_.mode) {
+    case Mode::rnn:
+      return rnn_kind(options_) == RnnKind::general ? H : 0;
+    case Mode::lstm:
+      return 5 * H;
+    case Mode::gru:
+      break;
+  }
+  return (shape_.reset_after ? 4 : 3) * H;
+}
+
 std::int64_t Cell::step_work() const {
   const std::int64_t H = shape_.hidden_size, S = shape_.state_size();
   return gate_count(shape_.mode) * H * (shape_.input_size + S) + shape_.proj_size * H;
@@ -117,6 +130,7 @@ StepArgs Cell::step_args(const StepRows& rows, const Packed& packed, const Buffe
   a.blend = shape_.mode == Mode::gru ? rows.h : nullptr;
   a.c = rows.c;
   a.out = rows.out;
+  a.saved = rows.saved;
   a.input_size = shape_.input_size;
   a.state_size = shape_.state_size();
   a.hidden_size = shape_.hidden_size;

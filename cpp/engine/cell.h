@@ -51,6 +51,7 @@ struct StepRows {
   // LSTM with projection: the unprojected output. GRU, reset before: r h, and z.
   float* const* between;
   float* const* update;
+  float* const* saved;  // saved_size() floats each for the backward pass, or null
 };
 
 class Cell {
@@ -65,6 +66,9 @@ class Cell {
   std::int64_t weight_bytes() const {
     return main_.bytes() + candidate_.bytes() + projection_.bytes();
   }
+  const CellOptions& options() const { return options_; }
+  // Floats that a step saves for the backward pass beside its output.
+  std::int64_t saved_size() const;
   // Multiply-adds of one row in one step.
   std::int64_t step_work() const;
 

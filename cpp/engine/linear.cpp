@@ -1,6 +1,7 @@
 #include "engine/linear.h"
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 namespace weft {
@@ -19,6 +20,9 @@ Linear::Linear(const KernelTable& table, std::int64_t N, std::int64_t K, const f
     : table_(&table), N_(N), K_(K), packed_(Packed::plain(N, {{weight, K}}, table.lanes)) {
   if (bias) bias_ = packed_.pack_vector(bias);
 }
+
+Linear::Linear(const KernelTable& table, std::int64_t N, std::int64_t K, Packed packed)
+    : table_(&table), N_(N), K_(K), packed_(std::move(packed)) {}
 
 bool Linear::run(Team::Member& member, const ProductRows& rows, const Linear* next) const {
   const std::int64_t blocks = (rows.count + kTaskRows - 1) / kTaskRows;

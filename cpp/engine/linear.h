@@ -25,7 +25,11 @@ class Linear {
   Linear(const KernelTable& table, std::int64_t N, std::int64_t K, const float* weight,
          const float* bias);
 
+  // Packed already, no bias.
+  Linear(const KernelTable& table, std::int64_t N, std::int64_t K, Packed packed);
+
   std::int64_t outputs() const { return N_; }
+  const Packed& packed() const { return packed_; }
   std::int64_t inputs() const { return K_; }
   std::int64_t weight_bytes() const { return packed_.bytes(); }
   double work(std::int64_t rows) const { return static_cast<double>(rows) * N_ * K_; }

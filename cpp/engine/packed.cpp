@@ -6,14 +6,43 @@
 
 namespace weft {
 
+void Packed::shape_plain(std::int64_t outputs, std::initializer_list<Operand> operands, int lanes) {
+  outputs_ = outputs;
+  lanes_ = lanes;
+  vectors_ = kPlainVectors;
+  total_vectors_ = (outputs + lanes - 1) / lanes;
+  panels_ = (total_vectors_ + vectors_ - 1) / vectors_;
+  allocate(operands);
+}
+
+void Packed::allocate(std::initializer_list<Operand> operands) {
+  for (const Operand& operand : operands) depth_ += operand.k;
+  panel_stride_ = depth_ * vectors_ * lanes_;
+  weights_ = Buffer(total_vectors_ * lanes_ * depth_);
+}
+
 Packed Packed::plain(std::int64_t outputs, std::initializer_list<Operand> operands, int lanes) {
   Packed p;
-  p.outputs_ = outputs;
-  p.lanes_ = lanes;
-  p.vectors_ = kPlainVectors;
-  p.total_vectors_ = (outputs + lanes - 1) / lanes;
-  p.panels_ = (p.total_vectors_ + p.vectors_ - 1) / p.vectors_;
+  p.shape_plain(outputs, operands, lanes);
   p.pack(operands);
+  return p;
+}
+
+Packed Packed::transposed(std::int64_t outputs, std::initializer_list<Operand> operands,
+                          int lanes) {
+  Packed p;
+  p.shape_plain(outputs, operands, lanes);
+  for (std::int64_t panel = 0; panel < p.panels_; ++panel) {
+    float* to = p.weights_.data() + panel * p.panel_stride_;
+    const std::int64_t step = static_cast<std::int64_t>(p.vectors_of(panel)) * lanes;
+    const std::int64_t first = panel * p.vectors_ * lanes;
+    const std::int64_t columns = std::min(step, outputs - first);
+    for (const Operand& operand : operands) {
+      for (std::int64_t k = 0; k < operand.k; ++k, to += step) {
+        std::copy_n(operand.weights + k * outputs + first, columns, to);
+      }
+    }
+  }
   return p;
 }
 
@@ -28,6 +57,7 @@ Packed Packed::gated(std::int64_t units, std::vector<int> gates,
   p.shared_vectors_ = share ? shared_vectors(units, lanes) : 0;
   p.total_vectors_ =
       p.shared_vectors_ ? (p.panels_ - 1) * p.vectors_ + p.shared_vectors_ : p.panels_ * p.vectors_;
+  p.allocate(operands);
   p.pack(operands);
   return p;
 }
@@ -54,9 +84,6 @@ std::int64_t Packed::output(std::int64_t panel, int vector, int lane) const {
 
 void Packed::pack(std::initializer_list<Operand> operands) {
   constexpr std::int64_t kBlock = 64;  // steps at a time: what they write stays in L1
-  for (const Operand& operand : operands) depth_ += operand.k;
-  panel_stride_ = depth_ * vectors_ * lanes_;
-  weights_ = Buffer(total_vectors_ * lanes_ * depth_);
   for (std::int64_t panel = 0; panel < panels_; ++panel) {
     float* block = weights_.data() + panel * panel_stride_;
     const int vectors = vectors_of(panel);

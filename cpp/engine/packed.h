@@ -22,6 +22,10 @@ class Packed {
   // Outputs as they come: panels of `kPlainVectors` vectors.
   static Packed plain(std::int64_t outputs, std::initializer_list<Operand> operands, int lanes);
 
+  // The same from matrices [k, outputs]: the product with what `plain` multiplies by, transposed.
+  static Packed transposed(std::int64_t outputs, std::initializer_list<Operand> operands,
+                           int lanes);
+
   // Outputs grouped by unit: a panel has, for `lanes` units, one vector per entry of `gates`; gate
   // g of unit u is row g * units + u of every operand. With `share`, up to half a vector of units
   // left over at the end puts several gates into one vector: H = 50 or 100 is not rounded up.
@@ -41,6 +45,8 @@ class Packed {
   static constexpr int kPlainVectors = 4;
 
  private:
+  void shape_plain(std::int64_t outputs, std::initializer_list<Operand> operands, int lanes);
+  void allocate(std::initializer_list<Operand> operands);
   void pack(std::initializer_list<Operand> operands);
   // The output that a lane of a vector of a panel computes, or -1 for padding.
   std::int64_t output(std::int64_t panel, int vector, int lane) const;

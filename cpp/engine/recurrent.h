@@ -30,6 +30,7 @@ struct RunArgs {
   const std::uint8_t* resets;   // [T, B]
   const float* reset_h;
   const float* reset_c;
+  float* saved;  // [D, T, B, saved_size] of a single layer, for the backward pass, or null
 };
 
 // Reused from run to run by whoever wants no allocation.

@@ -114,6 +114,7 @@ class Runner {
         w_.active[n] = i;
         w_.x[n] = p_.x + t * p_.x_t + row * p_.x_b;
         w_.out[n] = p_.y + t * p_.y_t + row * p_.y_b;
+        if (p_.saved) w_.saved[n] = p_.saved + (t * p_.B + row) * cell_.saved_size();
         ++n;
       }
       w_.steps[s - begin] = n - first;
@@ -146,7 +147,8 @@ class Runner {
                         w_.c.data(),
                         w_.out.data() + first,
                         w_.between.data(),
-                        w_.update.data()};
+                        w_.update.data(),
+                        p_.saved ? w_.saved.data() + first : nullptr};
     const double work = static_cast<double>(active) * cell_.step_work();
     for (int phase = 0; phase < cell_.phases(); ++phase) {
       if (active) in_pieces(work, [&](Part part) { cell_.step(phase, rows, part); });
@@ -262,7 +264,7 @@ void Workspace::reserve(const Pass& pass, int threads, std::int64_t fewest, std:
     // Whatever a vector's size is tested by grows last: should one before it find no memory, the next
     // call tries again.
     if (static_cast<std::int64_t>(t.x.size()) < listed) {
-      for (auto* list : {&t.out, &t.partial}) list->resize(listed);
+      for (auto* list : {&t.out, &t.partial, &t.saved}) list->resize(listed);
       for (auto* list : {&t.active, &t.steps}) list->resize(listed);
       t.x.resize(listed);
     }

@@ -19,19 +19,30 @@ WEFT_INLINE Vec gru_blend(Vec n, Vec z, Vec h) { return fma(z, h - n, n); }
 template <bool Standard>
 WEFT_INLINE void gru_store(const StepArgs& a, std::int64_t row, std::int64_t panel, Vec r, Vec z,
                            Vec nx, Vec nh) {
-  const std::int64_t unit = panel * kLanes, left = a.hidden_size - unit;
+  const std::int64_t H = a.hidden_size, unit = panel * kLanes, left = H - unit;
   const Vec h = load_up_to(a.blend[row] + unit, left);
+  const auto save = [&](int i, Vec v) {
+    if (a.saved) store_up_to(a.saved[row] + i * H + unit, v, left);
+  };
   Vec n;
   if (Standard) {
     r = sigmoid(r);
     z = sigmoid(z);
     n = tanh(fma(r, nh, nx));
+    save(0, r);
+    save(1, z);
+    save(2, n);
   } else {
     const CellOptions& o = *a.options;
+    save(0, r);
+    save(1, z);
     r = activate(o.f, clip(o.clip, r));
     z = activate(o.f, clip(o.clip, z));
-    n = activate(o.g, clip(o.clip, fma(r, nh, nx)));
+    n = fma(r, nh, nx);
+    save(2, n);
+    n = activate(o.g, clip(o.clip, n));
   }
+  save(3, nh);
   store_up_to(a.out[row] + unit, gru_blend(n, z, h), left);
 }
 
@@ -97,10 +108,7 @@ struct Gru {
 };
 
 void gru_step(const StepArgs& a) {
-  const CellOptions& o = *a.options;
-  const bool standard =
-      o.f.function == Function::sigmoid && o.g.function == Function::tanh && !(o.clip > 0);
-  if (standard) {
+  if (standard_gru(*a.options)) {
     for_each_gated_tile<Gru<true>::Tile, Gru<true>::Shared>(a);
   } else {
     for_each_gated_tile<Gru<false>::Tile, Gru<false>::Shared>(a);
@@ -128,6 +136,10 @@ struct GruBeforeTile {
         const Vec h = load_up_to(a.blend[row + r] + unit, left);
         float* z = a.c[row + r] + unit;
         float* out = a.out[row + r] + unit;
+        for (int i = 0; a.saved && i < V; ++i) {
+          float* saved = a.saved[row + r] + (Candidate ? 2 : i) * a.hidden_size;
+          store_up_to(saved + unit, acc[r][p * V + i], left);
+        }
         if (Candidate) {
           const Vec n = activate(o.g, clip(o.clip, acc[r][p]));
           store_up_to(out, gru_blend(n, load_up_to(z, left), h), left);

@@ -11,43 +11,54 @@
 namespace weft::WEFT_ISA {
 namespace {
 
-struct LstmState {
-  Vec h, c;
+// What a step computes and what it saves for the backward pass.
+struct LstmUnits {
+  Vec i, f, g, o, c, h;
 };
 
-WEFT_INLINE LstmState lstm_cell(Vec i, Vec f, Vec g, Vec o, Vec c) {
-  c = fma(sigmoid(f), c, sigmoid(i) * tanh(g));
-  return {sigmoid(o) * tanh(c), c};
+WEFT_INLINE LstmUnits lstm_cell(Vec i, Vec f, Vec g, Vec o, Vec c) {
+  i = sigmoid(i);
+  f = sigmoid(f);
+  g = tanh(g);
+  o = sigmoid(o);
+  c = fma(f, c, i * g);
+  return {i, f, g, o, c, o * tanh(c)};
 }
 
-// Every option there is; the usual cell does not come here.
-LstmState lstm_cell_general(const CellOptions& options, std::int64_t panel, Vec i, Vec f, Vec g,
+// Every option there is; the usual cell does not come here. Gates before activation.
+LstmUnits lstm_cell_general(const CellOptions& options, std::int64_t panel, Vec i, Vec f, Vec g,
                             Vec o, Vec c) {
   const float* peephole = options.peepholes ? options.peepholes + panel * 3 * kLanes : nullptr;
   if (peephole) {
     i = fma(load(peephole), c, i);
     f = fma(load(peephole + kLanes), c, f);
   }
-  i = activate(options.f, clip(options.clip, i));
-  f = options.input_forget ? broadcast(1.0f) - i : activate(options.f, clip(options.clip, f));
-  g = activate(options.g, clip(options.clip, g));
-  c = fma(f, c, i * g);
+  const Vec in = activate(options.f, clip(options.clip, i));
+  const Vec forget =
+      options.input_forget ? broadcast(1.0f) - in : activate(options.f, clip(options.clip, f));
+  c = fma(forget, c, in * activate(options.g, clip(options.clip, g)));
   if (peephole) o = fma(load(peephole + 2 * kLanes), c, o);
-  o = activate(options.f, clip(options.clip, o));
-  return {o * activate(options.h, c), c};
+  return {i, f, g, o, c, activate(options.f, clip(options.clip, o)) * activate(options.h, c)};
 }
 
 // Updates one row's units of a panel from its pre-activations.
 template <bool Standard>
 WEFT_INLINE void lstm_store(const StepArgs& a, std::int64_t row, std::int64_t panel, Vec i, Vec f,
                             Vec g, Vec o) {
-  const std::int64_t unit = panel * kLanes, left = a.hidden_size - unit;
+  const std::int64_t H = a.hidden_size, unit = panel * kLanes, left = H - unit;
   float* c = a.c[row] + unit;
   const Vec old = load_up_to(c, left);
-  const LstmState now =
+  const LstmUnits now =
       Standard ? lstm_cell(i, f, g, o, old) : lstm_cell_general(*a.options, panel, i, f, g, o, old);
   store_up_to(c, now.c, left);
   store_up_to(a.out[row] + unit, now.h, left);
+  if (!a.saved) return;
+  float* saved = a.saved[row] + unit;
+  store_up_to(saved, now.i, left);
+  store_up_to(saved + H, now.f, left);
+  store_up_to(saved + 2 * H, now.g, left);
+  store_up_to(saved + 3 * H, now.o, left);
+  store_up_to(saved + 4 * H, now.c, left);
 }
 
 // The sums of R rows and P panels of V vectors, panels before them having four.
@@ -98,11 +109,7 @@ struct Lstm {
 };
 
 void lstm_step(const StepArgs& a) {
-  const CellOptions& o = *a.options;
-  const bool standard = o.f.function == Function::sigmoid && o.g.function == Function::tanh &&
-                        o.h.function == Function::tanh && !(o.clip > 0) && !o.input_forget &&
-                        !o.peepholes;
-  if (standard) {
+  if (standard_lstm(*a.options)) {
     for_each_gated_tile<Lstm<true>::Tile, Lstm<true>::Shared>(a);
   } else {
     for_each_gated_tile<Lstm<false>::Tile, Lstm<false>::Shared>(a);

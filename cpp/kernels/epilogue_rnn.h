@@ -10,9 +10,6 @@ namespace {
 
 constexpr int kRnnVectors = 4;
 
-// PyTorch's two activations are inlined; any other, or clipping, takes the general path.
-enum class RnnKind { tanh, relu, general };
-
 template <RnnKind Kind>
 WEFT_INLINE Vec rnn_activation(const CellOptions& o, Vec x) {
   if (Kind == RnnKind::tanh) return tanh(x);
@@ -44,43 +41,31 @@ struct RnnTile {
       float* out = a.out[row + r];
 #pragma GCC unroll 8
       for (int i = 0; i < P * V; ++i) {
-        const std::int64_t unit = panel * kWidth + i * kLanes;
-        store_up_to(out + unit, rnn_activation<Kind>(*a.options, acc[r][i]), a.hidden_size - unit);
+        const std::int64_t unit = panel * kWidth + i * kLanes, left = a.hidden_size - unit;
+        if (Kind == RnnKind::general && a.saved)
+          store_up_to(a.saved[row + r] + unit, acc[r][i], left);
+        store_up_to(out + unit, rnn_activation<Kind>(*a.options, acc[r][i]), left);
       }
     }
   }
 };
 
-template <RnnKind Kind>
-void rnn_panels(const StepArgs& a, int vectors, std::int64_t begin, std::int64_t end) {
-  switch (vectors) {
-    case 1:
-      return for_each_tile<RnnTile<Kind, 1>>(a, begin, end);
-    case 2:
-      return for_each_tile<RnnTile<Kind, 2>>(a, begin, end);
-    case 3:
-      return for_each_tile<RnnTile<Kind, 3>>(a, begin, end);
-    case 4:
-      return for_each_tile<RnnTile<Kind, 4>>(a, begin, end);
-  }
-}
-
-template <RnnKind Kind>
-void rnn_step_of(const StepArgs& a) {
-  const std::int64_t total = (a.hidden_size + kLanes - 1) / kLanes;
-  const std::int64_t full = total / kRnnVectors;
-  const std::int64_t end = a.panel_end < full ? a.panel_end : full;
-  if (a.panel_begin < end) rnn_panels<Kind>(a, kRnnVectors, a.panel_begin, end);
-  if (a.panel_end > full && a.panel_begin < a.panel_end) {
-    rnn_panels<Kind>(a, static_cast<int>(total % kRnnVectors), full, full + 1);
-  }
-}
+template <int V>
+using RnnTanh = RnnTile<RnnKind::tanh, V>;
+template <int V>
+using RnnRelu = RnnTile<RnnKind::relu, V>;
+template <int V>
+using RnnGeneral = RnnTile<RnnKind::general, V>;
 
 void rnn_step(const StepArgs& a) {
-  const bool plain = !(a.options->clip > 0);
-  if (plain && a.options->g.function == Function::tanh) return rnn_step_of<RnnKind::tanh>(a);
-  if (plain && a.options->g.function == Function::relu) return rnn_step_of<RnnKind::relu>(a);
-  rnn_step_of<RnnKind::general>(a);
+  switch (rnn_kind(*a.options)) {
+    case RnnKind::tanh:
+      return for_each_plain_tile<RnnTanh>(a, a.hidden_size, kRnnVectors);
+    case RnnKind::relu:
+      return for_each_plain_tile<RnnRelu>(a, a.hidden_size, kRnnVectors);
+    case RnnKind::general:
+      return for_each_plain_tile<RnnGeneral>(a, a.hidden_size, kRnnVectors);
+  }
 }
 
 }  // namespace

@@ -1,11 +1,13 @@
 // The one translation unit of an ISA level: compiled once per level by cmake/Isa.cmake.
 #include "kernels/attention.h"
 #include "kernels/attention_chunk.h"
+#include "kernels/back.h"
 #include "kernels/epilogue_gru.h"
 #include "kernels/epilogue_lstm.h"
 #include "kernels/epilogue_rnn.h"
 #include "kernels/linear.h"
 #include "kernels/machine.h"
+#include "kernels/outer.h"
 #include "kernels/rows.h"
 
 #define WEFT_STRING(x) WEFT_STRING_(x)
@@ -22,6 +24,13 @@ void fill(KernelTable& t) {
   t.gru_step = gru_step;
   t.gru_gates = gru_gates;
   t.gru_candidate = gru_candidate;
+  t.rnn_back = rnn_back;
+  t.lstm_back = lstm_back;
+  t.gru_back = gru_back;
+  t.gru_back_gates = gru_back_gates;
+  t.gru_back_reset = gru_back_reset;
+  t.outer = outer;
+  t.sum_rows = sum_rows;
   t.pack_keys = pack_keys;
   t.pack_values = pack_values;
   t.attention = attention;

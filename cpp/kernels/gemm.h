@@ -160,6 +160,28 @@ WEFT_INLINE void for_each_tile(Args& args, std::int64_t begin, std::int64_t end)
   }
 }
 
+// The same for the panels [panel_begin, panel_end) of a product that is not gated: Tile<V> for those
+// of `vectors` vectors and for the last one, which may be narrower.
+template <template <int> class Tile, class Args>
+void for_each_plain_tile(Args& a, std::int64_t columns, int vectors) {
+  const auto run = [&](std::int64_t width, std::int64_t begin, std::int64_t end) {
+    switch (width) {
+      case 1:
+        return for_each_tile<Tile<1>>(a, begin, end);
+      case 2:
+        return for_each_tile<Tile<2>>(a, begin, end);
+      case 3:
+        return for_each_tile<Tile<3>>(a, begin, end);
+      case 4:
+        return for_each_tile<Tile<4>>(a, begin, end);
+    }
+  };
+  const std::int64_t total = (columns + kLanes - 1) / kLanes, full = total / vectors;
+  const std::int64_t end = a.panel_end < full ? a.panel_end : full;
+  if (a.panel_begin < end) run(vectors, a.panel_begin, end);
+  if (a.panel_end > full && a.panel_begin < a.panel_end) run(total % vectors, full, full + 1);
+}
+
 // The sums of a tile at the start: the bias, or the input part that was computed before. A panel
 // has V vectors, those before it have Full.
 template <int R, int P, int V, int S, int Full = V>

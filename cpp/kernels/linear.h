@@ -70,28 +70,7 @@ struct LinearTile {
   }
 };
 
-void linear_panels(const LinearArgs& a, int vectors, std::int64_t begin, std::int64_t end) {
-  switch (vectors) {
-    case 1:
-      return for_each_tile<LinearTile<1>>(a, begin, end);
-    case 2:
-      return for_each_tile<LinearTile<2>>(a, begin, end);
-    case 3:
-      return for_each_tile<LinearTile<3>>(a, begin, end);
-    case 4:
-      return for_each_tile<LinearTile<4>>(a, begin, end);
-  }
-}
-
-// Full panels, then the narrow last one where it belongs to this call.
-void linear(const LinearArgs& a) {
-  const std::int64_t total = (a.columns + kLanes - 1) / kLanes;  // vectors in all
-  const std::int64_t full = total / a.vectors;
-  const std::int64_t end = a.panel_end < full ? a.panel_end : full;
-  if (a.panel_begin < end) linear_panels(a, a.vectors, a.panel_begin, end);
-  if (a.panel_end > full && a.panel_begin < a.panel_end)
-    linear_panels(a, static_cast<int>(total % a.vectors), full, full + 1);
-}
+void linear(const LinearArgs& a) { for_each_plain_tile<LinearTile>(a, a.columns, a.vectors); }
 
 }  // namespace
 }  // namespace weft::WEFT_ISA

@@ -71,6 +71,23 @@ struct CellOptions {
   const float* peepholes;
 };
 
+// The cells whose activations are inlined, and whose gates are saved after activation. Any other, or
+// clipping, takes a general path, which saves what enters the activations.
+enum class RnnKind { tanh, relu, general };
+inline RnnKind rnn_kind(const CellOptions& o) {
+  if (o.clip > 0) return RnnKind::general;
+  return o.g.function == Function::tanh   ? RnnKind::tanh
+         : o.g.function == Function::relu ? RnnKind::relu
+                                          : RnnKind::general;
+}
+inline bool standard_lstm(const CellOptions& o) {
+  return o.f.function == Function::sigmoid && o.g.function == Function::tanh &&
+         o.h.function == Function::tanh && !(o.clip > 0) && !o.input_forget && !o.peepholes;
+}
+inline bool standard_gru(const CellOptions& o) {
+  return o.f.function == Function::sigmoid && o.g.function == Function::tanh && !(o.clip > 0);
+}
+
 // out[m, n] = f(bias[n] + sum_k x[m, k] w[n, k]) + residual[m, n]
 struct LinearArgs {
   std::int64_t rows;
@@ -108,6 +125,62 @@ struct StepArgs {
   const float* bias_hidden;  // gru_step: b_hn [panels][lanes]
   const CellOptions* options;
   std::int64_t panel_begin, panel_end;
+  // [rows] for the backward pass, or null. H floats each of: rnn_step, unless its output says all:
+  // x. lstm_step: i, f, g, o, c. gru_step: r, z, n and the state part of n. gru_gates: r, z, and
+  // gru_candidate: n, before activation.
+  float* const* saved;
+};
+
+// One time step back: from the gradients of the next step's pre-activations, and of the output, to
+// those of this step's pre-activations, over panels of hidden units. The sums are
+//
+//     d[u] = sum_k next[k] w[k, u] + dy[u] + carry[u]
+//
+// rnn_back, lstm_back, gru_back: d is the gradient of the unprojected output. gru_back_gates: the
+// same for the reset before the product; leaves the reset gate to gru_back_reset, whose d is the
+// gradient of r h.
+struct BackArgs {
+  std::int64_t rows;
+  const float* const* next;   // [rows] of `depth` floats; null: no product
+  const float* const* dy;     // [rows] of H floats, or null
+  const float* const* carry;  // [rows] of H floats, or null
+  const float* const* saved;  // [rows] as in StepArgs; rnn_back unless general: the output
+  const float* const* old;    // [rows] of H floats: LSTM's c, GRU's h before the step
+  float* const* dc;           // LSTM: [rows] of H floats, gradient of c, in place
+  float* const* keep;    // GRU: [rows] of H floats, what the step before gets beside a product;
+                         // may be the row of `carry`
+  float* const* hidden;  // LSTM: [rows] of H floats, the unprojected output, or null
+  // [rows]. RNN: H. LSTM: i, f, g, o. GRU: n, r, z and, reset after, the state part of n.
+  float* const* out;
+  std::int64_t hidden_size, depth;
+  const float* weights;  // [depth] to [H], plain panels of kBackVectors
+  std::int64_t panel_stride;
+  const CellOptions* options;
+  std::int64_t panel_begin, panel_end;
+};
+constexpr int kBackVectors = 4;
+
+// out[n, i] += sum_k a[k, n] b[k, i] for the rows [row_begin, row_end) and the columns [column_begin,
+// column_end). k goes up in blocks of so many terms, each summed by itself and then added.
+constexpr std::int64_t kOuterTerms = 256;
+struct OuterArgs {
+  std::int64_t terms;
+  const float* const* a;  // [terms], from a_offset on
+  std::int64_t a_offset;
+  const float* const* b;  // [terms] of at least column_end floats
+  float* out;
+  std::int64_t out_stride;
+  std::int64_t row_begin, row_end, column_begin, column_end;
+};
+
+// out[n] += sum_k a[k, n] (b[k, n]) in the same blocks.
+struct SumArgs {
+  std::int64_t terms;
+  const float* const* a;  // [terms], from a_offset on
+  std::int64_t a_offset;
+  const float* const* b;  // [terms], from b_offset on, or null
+  std::int64_t b_offset, size;
+  float* out;
 };
 
 // Rows of a matrix, `stride` floats apart, laid out as the weights of a product (above) with
@@ -182,6 +255,13 @@ struct KernelTable {
   void (*gru_step)(const StepArgs&);       // gates r, z, n; n = g(W x + b + r (R h + b_hn))
   void (*gru_gates)(const StepArgs&);      // reset before the product: out = r h, c = z
   void (*gru_candidate)(const StepArgs&);  // n = g(W x + b + R h), h being r h; out = blend(n)
+  void (*rnn_back)(const BackArgs&);
+  void (*lstm_back)(const BackArgs&);
+  void (*gru_back)(const BackArgs&);
+  void (*gru_back_gates)(const BackArgs&);
+  void (*gru_back_reset)(const BackArgs&);
+  void (*outer)(const OuterArgs&);
+  void (*sum_rows)(const SumArgs&);
   void (*pack_keys)(const PackArgs&);
   void (*pack_values)(const PackArgs&);
   void (*attention)(const AttentionArgs&);        // many queries

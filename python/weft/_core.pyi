@@ -35,7 +35,26 @@ class Recurrent:
         reset_h: _Float | None,
         reset_c: _Float | None,
         batch_first: bool,
-    ) -> tuple[_Float, _Float, Any]: ...
+        save: bool = False,
+    ) -> Any: ...
+    def backward(
+        self,
+        weights: list[tuple[_Float | None, ...]],
+        x: _Float,
+        y: _Float,
+        h0: _Float | None,
+        c0: _Float | None,
+        lengths: npt.NDArray[np.int64] | None,
+        mask: npt.NDArray[np.bool_] | None,
+        resets: npt.NDArray[np.bool_] | None,
+        reset_h: _Float | None,
+        reset_c: _Float | None,
+        batch_first: bool,
+        saved: _Float,
+        dy: _Float | None,
+        dh_n: _Float | None,
+        dc_n: _Float | None,
+    ) -> tuple[_Float, list[tuple[Any, ...]], _Float, Any, Any, Any]: ...
     def stream(self, batch_size: int) -> Stream: ...
     @property
     def weight_bytes(self) -> int: ...

@@ -32,9 +32,33 @@ class Sizes(NamedTuple):
     batch_first: bool = False
 
 
-def run(
+class Call(NamedTuple):
+    """The arrays of one call in the native form."""
+
+    x: Float
+    h: Float | None
+    c: Float | None
+    lengths: Any
+    mask: Any
+    resets: Any
+    reset_h: Float | None
+    reset_c: Float | None
+    batch_first: bool
+
+
+def run(sizes: Sizes, native: _core.Recurrent, *arrays: Any) -> tuple[Float, Float, Any]:
+    """Run whole sequences: (y, h_n, c_n or None). ``arrays`` are those of `prepare`."""
+    call, unbatched = prepare(sizes, *arrays)
+    y, h_n, c_n = native.run(*call)
+    return (
+        y[:, 0] if unbatched else y,
+        trimmed(sizes, h_n, unbatched),
+        trimmed(sizes, c_n, unbatched),
+    )
+
+
+def prepare(
     sizes: Sizes,
-    native: _core.Recurrent,
     x: ArrayLike,
     h: ArrayLike | None,
     c: ArrayLike | None,
@@ -43,8 +67,8 @@ def run(
     resets: ArrayLike | None,
     reset_h: ArrayLike | None,
     reset_c: ArrayLike | None,
-) -> tuple[Float, Float, Any]:
-    """Run whole sequences: (y, h_n, c_n or None)."""
+) -> tuple[Call, bool]:
+    """The arguments of a native run, and whether x came without the axis B."""
     function = sizes.function
     x = to_float32(function, "x", x)
     unbatched = x.ndim == 2
@@ -91,13 +115,15 @@ def run(
         reset_h = _with_axes(sizes, "reset_state", reset_h, sizes.h_size, rows)
         reset_c = _with_axes(sizes, "reset_state", reset_c, sizes.c_size, rows)
 
-    y, h_n, c_n = native.run(x, h, c, lengths, mask, resets, reset_h, reset_c, rows_first)
+    return Call(x, h, c, lengths, mask, resets, reset_h, reset_c, rows_first), unbatched
 
-    if unbatched:
-        y, h_n, c_n = y[:, 0], h_n[:, 0], None if c_n is None else c_n[:, 0]
-    if not sizes.states:
-        h_n, c_n = h_n[0], None if c_n is None else c_n[0]
-    return y, h_n, c_n
+
+def trimmed(sizes: Sizes, state: Any, unbatched: bool) -> Any:
+    """A native state [D*L, B, H] without the axes that the caller's states do not have."""
+    if state is None:
+        return None
+    state = state[:, 0] if unbatched else state
+    return state if sizes.states else state[0]
 
 
 def step(

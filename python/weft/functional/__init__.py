@@ -1,6 +1,7 @@
 """The layers as functions of their weights and inputs, in PyTorch's names and shapes.
 
 recurrent  rnn, lstm, gru and their cells
+backward   rnn, lstm, gru: _forward, which saves what _backward needs
 product    linear, conv1d
 attention  scaled_dot_product_attention
 pointwise  layer_norm, softmax, gelu, silu, relu, embedding_sum
@@ -11,23 +12,39 @@ other dtype raises TypeError, and a shape or value that does not fit raises Valu
 """
 
 from weft.functional.attention import scaled_dot_product_attention
+from weft.functional.backward import (
+    Saved,
+    gru_backward,
+    gru_forward,
+    lstm_backward,
+    lstm_forward,
+    rnn_backward,
+    rnn_forward,
+)
 from weft.functional.pointwise import embedding_sum, gelu, layer_norm, relu, silu, softmax
 from weft.functional.product import conv1d, linear
 from weft.functional.recurrent import gru, gru_cell, lstm, lstm_cell, rnn, rnn_cell
 
 __all__ = [
+    "Saved",
     "conv1d",
     "embedding_sum",
     "gelu",
     "gru",
+    "gru_backward",
     "gru_cell",
+    "gru_forward",
     "layer_norm",
     "linear",
     "lstm",
+    "lstm_backward",
     "lstm_cell",
+    "lstm_forward",
     "relu",
     "rnn",
+    "rnn_backward",
     "rnn_cell",
+    "rnn_forward",
     "scaled_dot_product_attention",
     "silu",
     "softmax",

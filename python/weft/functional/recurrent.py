@@ -61,7 +61,7 @@ def rnn(
     >>> y.shape, h_n.shape
     ((5, 2, 4), (2, 4))
     """
-    sizes, native = _packed(
+    sizes, native, _ = packed(
         "rnn",
         "rnn",
         weight_ih,
@@ -114,7 +114,7 @@ def lstm(
     >>> bool(np.all(y[0] == h_n)), c_n.shape
     (True, (2, 4))
     """
-    sizes, native = _packed(
+    sizes, native, _ = packed(
         "lstm",
         "lstm",
         weight_ih,
@@ -165,7 +165,7 @@ def gru(
     >>> bool(np.all(y[-1] == h_n))
     True
     """
-    sizes, native = _packed(
+    sizes, native, _ = packed(
         "gru",
         "gru",
         weight_ih,
@@ -200,7 +200,7 @@ def rnn_cell(
     >>> weft.functional.rnn_cell([1.0, 2.0], np.eye(2, dtype="f4"), np.eye(2, dtype="f4")).shape
     (2,)
     """
-    sizes, native = _packed(
+    sizes, native, _ = packed(
         "rnn_cell",
         "rnn",
         weight_ih,
@@ -238,7 +238,7 @@ def lstm_cell(
     >>> h.shape, c.shape
     ((5, 2), (5, 2))
     """
-    sizes, native = _packed(
+    sizes, native, _ = packed(
         "lstm_cell",
         "lstm",
         weight_ih,
@@ -276,7 +276,7 @@ def gru_cell(
     >>> weft.functional.gru_cell(np.ones((5, 3), np.float32), w, r).shape
     (5, 2)
     """
-    sizes, native = _packed(
+    sizes, native, _ = packed(
         "gru_cell",
         "gru",
         weight_ih,
@@ -291,7 +291,7 @@ def gru_cell(
     return step(sizes, native, x, h, None)[0]
 
 
-def _packed(
+def packed(
     name: str,
     mode: str,
     weight_ih: ArrayLike,
@@ -305,8 +305,8 @@ def _packed(
     batch_first: bool = False,
     clip: float | None,
     **given: Any,
-) -> tuple[Sizes, _core.Recurrent]:
-    """One layer packed from weights, whose shapes tell its sizes."""
+) -> tuple[Sizes, _core.Recurrent, dict[str, Float | None]]:
+    """One layer packed from weights, whose shapes tell its sizes; with them as float32 arrays."""
     function, gates = f"weft.functional.{name}", GATES[mode]
     flags = {"reverse": reverse, "batch_first": batch_first}
     flags |= {k: given[k] for k in ("reset_after", "input_forget") if k in given}
@@ -337,7 +337,8 @@ def _packed(
         [tuple(weights.values())],
         options(function, clip=_limit(function, clip), **given),
     )
-    return Sizes(function, inputs, projection or hidden, hidden, 0, batch_first), native
+    sizes = Sizes(function, inputs, projection or hidden, hidden, 0, batch_first)
+    return sizes, native, weights
 
 
 def _matrix(

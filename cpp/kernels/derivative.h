@@ -1,0 +1,80 @@
+// Derivatives of the activations by value, of x before the activation. Where a function has a corner
+// the side is PyTorch's; NaN passes through.
+#pragma once
+
+#include "kernels/activation.h"
+
+namespace weft::WEFT_ISA {
+namespace {
+
+__attribute__((noinline)) Vec derivative(const Activation& a, Vec x) {
+  const Vec zero{}, one = broadcast(1.0f), alpha = broadcast(a.alpha), beta = broadcast(a.beta);
+  switch (a.function) {
+    case Function::tanh: {
+      const Vec y = tanh(x);
+      return one - y * y;
+    }
+    case Function::sigmoid: {
+      const Vec y = sigmoid(x);
+      return y * (one - y);
+    }
+    case Function::relu:
+      return x <= zero ? zero : one;
+    case Function::hard_sigmoid: {
+      const Vec y = fma(alpha, x, beta);
+      return (y <= zero) | (y >= one) ? zero : alpha;
+    }
+    case Function::softsign: {
+      const Vec d = one + abs(x);
+      return one / (d * d);
+    }
+    case Function::softplus:
+      return sigmoid(x);
+    case Function::elu:
+      return x > zero ? one : alpha * exp(x);
+    case Function::leaky_relu:
+      return x > zero ? one : alpha;
+    case Function::affine:
+      return alpha;
+    case Function::thresholded_relu:
+      return x <= alpha ? zero : one;
+    case Function::scaled_tanh: {
+      const Vec y = tanh(beta * x);
+      return alpha * beta * (one - y * y);
+    }
+    case Function::exp:
+      return exp(x);
+    case Function::log1p:
+      return one / (one + x);
+    case Function::erf:
+      return broadcast(0x1.20dd76p+0f) * exp(-x * x);  // 2 / sqrt(pi)
+    case Function::gelu: {
+      // Phi(x) + x Phi'(x); 1 / sqrt(2) and 1 / sqrt(2 pi)
+      const Vec phi = fma(broadcast(0.5f), erf(x * broadcast(0x1.6a09e6p-1f)), broadcast(0.5f));
+      return fma(x * broadcast(0x1.988454p-2f), exp(broadcast(-0.5f) * x * x), phi);
+    }
+    case Function::gelu_tanh: {
+      // x s(v) with v = 2 sqrt(2 / pi) (x + 0.044715 x^3)
+      const Vec two = broadcast(0x1.988454p0f), square = x * x;
+      const Vec s = sigmoid(two * fma(broadcast(0.044715f) * square, x, x));
+      const Vec slope = two * fma(broadcast(0.134145f), square, one);
+      return fma(x * slope * s, one - s, s);
+    }
+    case Function::silu: {
+      const Vec s = sigmoid(x);
+      return fma(x * s, one - s, s);
+    }
+    case Function::linear:
+      break;
+  }
+  return one;
+}
+
+// d f(clip(x)) / dx for the gradient d of the result.
+WEFT_INLINE Vec through(const Activation& f, float limit, Vec x, Vec d) {
+  const Vec inside = d * derivative(f, clip(limit, x));
+  return limit > 0 ? (abs(x) > broadcast(limit) ? Vec{} : inside) : inside;
+}
+
+}  // namespace
+}  // namespace weft::WEFT_ISA

@@ -1,0 +1,95 @@
+// Sums over many rows: the gradients of weights and biases.
+//
+// out[n, i] = sum_k a[k, n] b[k, i] is the tile of gemm.h with the other operand turned: the R floats
+// that are broadcast in a step lie side by side in row k of a, the panel is row k of b as it lies.
+// The terms are cut into blocks, which stay in L2; each is summed in registers and added to `out`.
+#pragma once
+
+#include "kernels/gemm.h"
+
+namespace weft::WEFT_ISA {
+namespace {
+
+template <int V, bool Whole>
+struct OuterTile {
+  template <int R, int P>
+  static void tile(const OuterArgs& a, std::int64_t n, std::int64_t panel) {
+    const std::int64_t column = panel * V * kLanes + a.column_begin, row = a.row_begin + n;
+    const std::int64_t left = a.column_end - column;
+    Vec sum[R][P * V] = {};
+    for (std::int64_t k = 0; k < a.terms; ++k) {
+      const float* x = a.a[k] + a.a_offset + row;
+      const float* y = a.b[k] + column;
+#pragma GCC unroll 8
+      for (int i = 0; i < P * V; ++i) {
+        const Vec v = Whole ? load(y + i * kLanes) : load_up_to(y + i * kLanes, left - i * kLanes);
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r) sum[r][i] = fma(broadcast(x[r]), v, sum[r][i]);
+      }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      float* out = a.out + (row + r) * a.out_stride + column;
+#pragma GCC unroll 8
+      for (int i = 0; i < P * V; ++i) {
+        const std::int64_t rest = left - i * kLanes;
+        store_up_to(out + i * kLanes, load_up_to(out + i * kLanes, rest) + sum[r][i], rest);
+      }
+    }
+  }
+};
+
+// The rows of one call, as for_each_tile walks them.
+struct OuterRows : OuterArgs {
+  std::int64_t rows;
+};
+
+void outer(const OuterArgs& a) {
+  constexpr int kVectors = 4;
+  OuterRows block{a, a.row_end - a.row_begin};
+  const std::int64_t columns = a.column_end - a.column_begin;
+  const std::int64_t panels = columns / (kVectors * kLanes), rest = columns % (kVectors * kLanes);
+  for (std::int64_t k = 0; k < a.terms; k += kOuterTerms) {
+    block.terms = a.terms - k < kOuterTerms ? a.terms - k : kOuterTerms;
+    block.a = a.a + k;
+    block.b = a.b + k;
+    block.column_begin = a.column_begin;
+    for_each_tile<OuterTile<kVectors, true>>(block, 0, panels);
+    block.column_begin += panels * kVectors * kLanes;
+    switch ((rest + kLanes - 1) / kLanes) {
+      case 1:
+        for_each_tile<OuterTile<1, false>>(block, 0, 1);
+        break;
+      case 2:
+        for_each_tile<OuterTile<2, false>>(block, 0, 1);
+        break;
+      case 3:
+        for_each_tile<OuterTile<3, false>>(block, 0, 1);
+        break;
+      case 4:
+        for_each_tile<OuterTile<4, false>>(block, 0, 1);
+        break;
+    }
+  }
+}
+
+void sum_rows(const SumArgs& a) {
+  for (std::int64_t n = 0; n < a.size; n += kLanes) {
+    const std::int64_t left = a.size - n;
+    Vec total = load_up_to(a.out + n, left);
+    for (std::int64_t k = 0; k < a.terms; k += kOuterTerms) {
+      const std::int64_t end = a.terms - k < kOuterTerms ? a.terms : k + kOuterTerms;
+      Vec sum{};
+      for (std::int64_t i = k; i < end; ++i) {
+        Vec x = load_up_to(a.a[i] + a.a_offset + n, left);
+        if (a.b) x = x * load_up_to(a.b[i] + a.b_offset + n, left);
+        sum = sum + x;
+      }
+      total = total + sum;
+    }
+    store_up_to(a.out + n, total, left);
+  }
+}
+
+}  // namespace
+}  // namespace weft::WEFT_ISA
