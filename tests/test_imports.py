@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 import child
 
 LIST = """
@@ -73,17 +75,18 @@ print(weft.from_torch(torch.nn.GRU(3, 4)))
 WITHOUT = """
 import sys
 sys.modules["torch"] = None
-import weft
+import weft.torch
 try:
-    weft.from_torch(object())
+    {call}
 except ImportError as error:
     print(error)
 """
 
 
-def test_without_torch():
+@pytest.mark.parametrize("call", ["weft.from_torch(object())", "weft.torch.LSTM"])
+def test_without_torch(call):
     """The message names the extra."""
-    assert "weft[torch]" in child.succeed(WITHOUT)
+    assert "weft[torch]" in child.succeed(WITHOUT.format(call=call))
 
 
 WITHOUT_CORE = """

@@ -340,6 +340,23 @@ py::tuple backward(const Net& net, const std::vector<py::tuple>& weights, const 
   return py::make_tuple(std::move(dx), std::move(gradients), dh_0, dc_0, dreset_h, dreset_c);
 }
 
+// Whether two lists of contiguous float32 arrays hold the same bytes.
+bool same_bits(const std::vector<py::array_t<float, 0>>& a,
+               const std::vector<py::array_t<float, 0>>& b) {
+  if (a.size() != b.size()) return false;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    for (const auto* array : {&a[i], &b[i]}) {
+      if (!(array->flags() & py::array::c_style)) {
+        throw py::value_error("same_bits: an array is not contiguous");
+      }
+    }
+    if (a[i].nbytes() != b[i].nbytes()) return false;
+    const auto bytes = static_cast<std::size_t>(a[i].nbytes());
+    if (bytes && std::memcmp(a[i].data(), b[i].data(), bytes) != 0) return false;
+  }
+  return true;
+}
+
 // A stream and the name that errors begin with.
 class BoundStream {
  public:
@@ -494,6 +511,7 @@ class BoundStream {
 }  // namespace
 
 void register_recurrent(py::module_& m) {
+  m.def("same_bits", &same_bits, py::arg("a"), py::arg("b"));
   py::class_<BoundStream>(m, "Stream", py::is_final(), constructed_by_new())
       .def("step", &BoundStream::step, py::arg("x"), py::arg("out") = py::none())
       .def("run", &BoundStream::run_chunk, py::arg("x"))

@@ -1,0 +1,56 @@
+"""PyTorch as a guest: its modules as weft's, and modules of its own that run and train on weft.
+
+convert     `weft.from_torch`
+modules     LSTM, GRU, RNN and their cells: nn.Modules with torch's parameters and weft's kernels
+models      `accelerate` and `restore` for whole models
+
+Nothing else in the package imports PyTorch, and this does so only where it is used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from weft.torch.convert import from_torch
+
+_MODULES = {
+    "LSTM": "modules",
+    "GRU": "modules",
+    "RNN": "modules",
+    "LSTMCell": "modules",
+    "GRUCell": "modules",
+    "RNNCell": "modules",
+    "accelerate": "models",
+    "restore": "models",
+    "Report": "models",
+}
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "GRUCell",
+    "LSTMCell",
+    "RNNCell",
+    "Report",
+    "accelerate",
+    "from_torch",
+    "restore",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        import_module("torch")
+    except ImportError as error:
+        raise ImportError(
+            f"weft.torch.{name}: PyTorch cannot be imported ({error}); pip install weft[torch]"
+        ) from error
+    return getattr(import_module(f"weft.torch.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

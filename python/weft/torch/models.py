@@ -1,0 +1,79 @@
+"""Existing models on weft's kernels, in place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from weft.torch.modules import CLASSES, obstacle
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `accelerate` did, by the names of ``model.named_modules()``."""
+
+    replaced: dict[str, str]
+    """Name to class."""
+    left: dict[str, str]
+    """Name to the reason, of recurrent modules that still run on PyTorch."""
+
+    def __str__(self) -> str:
+        lines = [
+            f"{name or '(the model)'}: {kind} runs on weft" for name, kind in self.replaced.items()
+        ]
+        lines += [f"{name or '(the model)'}: left, {why}" for name, why in self.left.items()]
+        return "\n".join(lines) or "no recurrent module found"
+
+
+def accelerate(model: torch.nn.Module) -> Report:
+    """Let every recurrent module of a model run, and train, on weft's kernels.
+
+    A module stays the same object, with the same parameters, hooks and state_dict; only its class
+    becomes the one of `weft.torch` of the same name. Modules of other classes, subclasses with a
+    ``forward`` of their own among them, stay as they are, as do those that weft cannot run as they are
+    now; the report says why. `restore` undoes it.
+
+    Raises TypeError for what is no torch.nn.Module.
+
+    >>> import torch, weft.torch
+    >>> model = torch.nn.ModuleDict({"encoder": torch.nn.GRU(8, 16), "head": torch.nn.Linear(16, 2)})
+    >>> print(weft.torch.accelerate(model))
+    encoder: GRU runs on weft
+    >>> weft.torch.restore(model)
+    >>> type(model["encoder"]) is torch.nn.GRU
+    True
+    """
+    replaced, left = {}, {}
+    for name, module in _modules("accelerate", model):
+        kind = type(module)
+        if kind in CLASSES.values():
+            continue
+        if kind not in CLASSES:
+            if isinstance(module, tuple(CLASSES)):
+                left[name] = f"{kind.__qualname__} is a subclass"
+            continue
+        reason = obstacle(module.parameters())
+        if reason is not None:
+            left[name] = reason
+            continue
+        module.__class__ = CLASSES[kind]
+        replaced[name] = kind.__name__
+    return Report(replaced, left)
+
+
+def restore(model: torch.nn.Module) -> None:
+    """Give the modules that `accelerate` has changed their classes of torch.nn back."""
+    theirs = {ours: kind for kind, ours in CLASSES.items()}
+    for _, module in _modules("restore", model):
+        if type(module) in theirs:
+            module.__class__ = theirs[type(module)]
+
+
+def _modules(function: str, model: Any) -> list[tuple[str, Any]]:
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(
+            f"weft.torch.{function}: model is {type(model).__name__}, expected a torch.nn.Module"
+        )
+    return list(model.named_modules())

@@ -1,0 +1,379 @@
+"""weft.torch: PyTorch's recurrent modules on weft's kernels, beside PyTorch's own."""
+
+import copy
+import itertools
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+import samples
+import weft.torch
+from tolerance import EPS
+from weft.torch import modules
+
+pytestmark = pytest.mark.usefixtures("no_warnings_before")
+SEQUENCES = ["RNN", "LSTM", "GRU"]
+CELLS = ["RNNCell", "LSTMCell", "GRUCell"]
+
+
+@pytest.fixture
+def no_warnings_before():
+    """Every test sees the first warning of its reason."""
+    modules._WARNED.clear()
+
+
+def pair(kind, *args, **options):
+    """(PyTorch's module, weft's with the same parameters)."""
+    torch.manual_seed(0)
+    theirs = getattr(torch.nn, kind)(*args, **options)
+    ours = getattr(weft.torch, kind)(*args, **options)
+    assert str(ours.load_state_dict(theirs.state_dict(), strict=True)) == (
+        "<All keys matched successfully>"
+    )
+    return theirs, ours
+
+
+def flat(result):
+    if isinstance(result, (tuple, list)):
+        return [t for part in result for t in flat(part) if t is not None]
+    return [result]
+
+
+def gradients(module, x, state, run, dtype=torch.float32):
+    """Outputs, and gradients of all parameters and inputs, of a random function of the outputs."""
+    module = copy.deepcopy(module).to(dtype)
+    leaf = lambda t: t.detach().to(dtype).requires_grad_()
+    x = leaf(x)
+    state = None if state is None else tuple(leaf(s) for s in state)
+    hx = state[0] if state is not None and len(state) == 1 else state
+    outputs = flat(run(module, x, hx))
+    generator = torch.Generator().manual_seed(1)
+    seeds = [torch.randn(o.shape, generator=generator, dtype=torch.float32) for o in outputs]
+    sum((o * s.to(dtype)).sum() for o, s in zip(outputs, seeds, strict=True)).backward()
+    found = [
+        *outputs,
+        x.grad,
+        *(s.grad for s in state or ()),
+        *(p.grad for p in module.parameters()),
+    ]
+    return [t.detach().numpy() for t in found]
+
+
+def assert_same_training(
+    theirs, ours, x, state=None, run=lambda m, x, hx: m(x, hx), reference=None
+):
+    """At most twice PyTorch's own float32 error plus 16 eps of the largest number of a kind."""
+    reference = reference or run
+    exact = gradients(theirs, x, state, reference, torch.float64)
+    rounded = gradients(theirs, x, state, reference)
+    actual = gradients(ours, x, state, run)
+    assert len(actual) == len(exact)
+    for mine, truth, other in zip(actual, exact, rounded, strict=True):
+        assert mine.shape == truth.shape
+        bound = 2 * np.abs(other - truth).max() + 16 * EPS * max(1, np.abs(truth).max())
+        assert np.abs(mine - truth).max() <= bound
+
+
+def inputs(kind, module, T=7, B=5):
+    x = torch.from_numpy(samples.normal(0, T, B, module.input_size))
+    L, D = module.num_layers, 1 + module.bidirectional
+    sizes = [module.proj_size or module.hidden_size, module.hidden_size][: 1 + (kind == "LSTM")]
+    state = tuple(torch.from_numpy(samples.normal(i, L * D, B, s)) for i, s in enumerate(sizes))
+    return x, state
+
+
+OPTIONS = {
+    "plain": {},
+    "L2": {"num_layers": 2},
+    "D2": {"bidirectional": True},
+    "L3-D2": {"num_layers": 3, "bidirectional": True},
+    "no-bias": {"bias": False, "num_layers": 2},
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("kind", SEQUENCES)
+def test_training(isa, kind, options):
+    theirs, ours = pair(kind, 5, 9, **OPTIONS[options])
+    x, state = inputs(kind, theirs)
+    assert_same_training(theirs, ours, x)
+    assert_same_training(theirs, ours, x, state)
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections")  # PyTorch's own
+@pytest.mark.parametrize("options", [{"proj_size": 3}, {"proj_size": 3, "bidirectional": True}])
+def test_projection(isa, options):
+    theirs, ours = pair("LSTM", 5, 9, num_layers=2, **options)
+    assert_same_training(theirs, ours, *inputs("LSTM", theirs))
+
+
+def test_relu(isa):
+    theirs, ours = pair("RNN", 5, 9, nonlinearity="relu", num_layers=2)
+    assert_same_training(theirs, ours, *inputs("RNN", theirs))
+
+
+@pytest.mark.parametrize("kind", SEQUENCES)
+def test_batch_first_and_unbatched(kind):
+    theirs, ours = pair(kind, 5, 9, batch_first=True, bidirectional=True)
+    x, state = inputs(kind, theirs)
+    assert_same_training(theirs, ours, x.transpose(0, 1), state)
+    assert_same_training(theirs, ours, x[:, 0], tuple(s[:, 0] for s in state))
+
+
+def pack(module, x, hx, lengths):
+    data = torch.nn.utils.rnn.pack_padded_sequence(x, lengths, enforce_sorted=False)
+    y, state = module(data, hx)
+    return torch.nn.utils.rnn.pad_packed_sequence(y, total_length=x.shape[0])[0], state
+
+
+@pytest.mark.parametrize("kind", SEQUENCES)
+def test_packed_sequences_and_lengths(isa, kind):
+    theirs, ours = pair(kind, 5, 9, num_layers=2, bidirectional=True)
+    x, state = inputs(kind, theirs)
+    lengths = [3, 7, 1, 7, 4]
+    packed = lambda m, x, hx: pack(m, x, hx, lengths)
+    assert_same_training(theirs, ours, x, state, packed)
+    direct = lambda m, x, hx: m(x, hx, lengths=torch.tensor(lengths))
+    assert_same_training(theirs, ours, x, state, direct, packed)
+
+
+@pytest.mark.parametrize("kind", SEQUENCES)
+def test_packed_sequences_keep_their_form(kind):
+    theirs, ours = pair(kind, 5, 9)
+    rows = [torch.from_numpy(samples.normal(n, n, 5)) for n in (4, 2, 2)]
+    for data in (
+        torch.nn.utils.rnn.pack_sequence(rows),
+        torch.nn.utils.rnn.pack_sequence(rows[::-1], enforce_sorted=False),
+    ):
+        y, _ = ours(data)
+        expected, _ = theirs(data)
+        assert torch.equal(y.batch_sizes, expected.batch_sizes)
+        for ends in ("sorted_indices", "unsorted_indices"):
+            a, b = getattr(y, ends), getattr(expected, ends)
+            assert (a is None and b is None) or torch.equal(a, b)
+        torch.testing.assert_close(y.data, expected.data)
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_cells(isa, kind):
+    theirs, ours = pair(kind, 5, 9)
+    x = torch.from_numpy(samples.normal(0, 4, 5))
+    state = tuple(
+        torch.from_numpy(samples.normal(i, 4, 9)) for i in range(1 + (kind == "LSTMCell"))
+    )
+    assert_same_training(theirs, ours, x)
+    assert_same_training(theirs, ours, x, state)
+    assert_same_training(theirs, ours, x[0], tuple(s[0] for s in state))
+
+
+def test_dropout_between_layers():
+    """PyTorch's own dropout: none in evaluation, and the same numbers from the same seed."""
+    _, ours = pair("GRU", 5, 9, num_layers=2, dropout=0.5)
+    x = torch.from_numpy(samples.normal(0, 7, 5, 5))
+    torch.manual_seed(3)
+    first = ours(x)[0]
+    torch.manual_seed(3)
+    assert torch.equal(ours(x)[0], first)
+    assert not torch.equal(ours(x)[0], first)
+    ours.eval()
+    assert torch.equal(ours(x)[0], ours(x)[0])
+
+
+CHANGES = {
+    "optimizer": lambda m: torch.optim.SGD(m.parameters(), lr=0.5).step(),
+    "data": lambda m: m.weight_hh_l0.data.mul_(0.5),
+    "data of an element": lambda m: m.weight_hh_l0.data.view(-1)[-1:].add_(10),
+    "no_grad": lambda m: torch.no_grad()(lambda: m.bias_ih_l0.add_(1))(),
+    "load_state_dict": lambda m: m.load_state_dict({k: v * 2 for k, v in m.state_dict().items()}),
+    "another parameter": lambda m: setattr(
+        m, "weight_ih_l0", torch.nn.Parameter(torch.zeros_like(m.weight_ih_l0))
+    ),
+    "numpy": lambda m: m.weight_ih_l0.detach().numpy().fill(0.25),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_packed_weights_follow_the_parameters(change):
+    """Whatever writes to them: stale weights are the classic fault here."""
+    _, ours = pair("GRU", 5, 9)
+    x = torch.from_numpy(samples.normal(0, 7, 5, 5))
+    before = ours(x)[0]
+    before.sum().backward()
+    CHANGES[change](ours)
+    after = ours(x)[0].detach()
+    assert not torch.equal(after, before)
+    fresh = weft.torch.GRU(5, 9)
+    fresh.load_state_dict(ours.state_dict())
+    assert torch.equal(after, fresh(x)[0].detach())
+
+
+def test_fifty_steps_stay_beside_torch():
+    theirs, ours = pair("LSTM", 5, 16)
+    x, target = (torch.from_numpy(samples.normal(i, 12, 8, n)) for i, n in enumerate((5, 16)))
+    losses = []
+    for module in (theirs, ours):
+        optimizer = torch.optim.Adam(module.parameters(), lr=1e-2)
+        losses.append([])
+        for _ in range(50):
+            optimizer.zero_grad()
+            loss = (module(x)[0] - target).square().mean()
+            loss.backward()
+            optimizer.step()
+            losses[-1].append(loss.item())
+    assert losses[0][-1] < losses[0][0] * 0.9
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+
+
+def test_hooks_copies_and_pickles():
+    _, ours = pair("LSTM", 5, 9)
+    seen = []
+    ours.register_forward_hook(lambda module, args, output: seen.append(type(module)))
+    x = torch.from_numpy(samples.normal(0, 7, 5, 5))
+    expected = ours(x)[0]
+    assert seen == [weft.torch.LSTM]
+    for other in (copy.deepcopy(ours), pickle.loads(pickle.dumps(weft.torch.LSTM(5, 9)))):
+        other.load_state_dict(ours.state_dict())
+        assert type(other) is weft.torch.LSTM
+        assert torch.equal(other(x)[0], expected)
+
+
+FALL_BACKS = {
+    "float64": (lambda m, x: m.double()(x.double()), "float64"),
+    "bfloat16": (lambda m, x: m.bfloat16()(x.bfloat16()), "bfloat16"),
+    "meta": (lambda m, x: m.to("meta")(x.to("meta")), "meta"),
+}
+
+
+@pytest.mark.parametrize("case", FALL_BACKS)
+@pytest.mark.parametrize("kind", SEQUENCES)
+def test_what_weft_cannot_do_runs_on_torch_and_says_so_once(kind, case):
+    theirs, ours = pair(kind, 5, 9)
+    call, reason = FALL_BACKS[case]
+    x = torch.from_numpy(samples.normal(0, 7, 5, 5))
+    with pytest.warns(UserWarning, match=rf"^weft\.torch\.{kind}: a tensor is .*{reason}"):
+        y, _ = call(ours, x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        call(ours, x)
+    expected, _ = call(theirs, x)
+    assert y.dtype == expected.dtype
+    assert y.device.type == "meta" or torch.equal(y, expected)
+
+
+def test_lengths_where_torch_runs():
+    theirs, ours = pair("GRU", 5, 9)
+    x, lengths = torch.from_numpy(samples.normal(0, 7, 5, 5)), [3, 7, 1, 7, 4]
+    expected = pack(theirs.double(), x.double(), None, lengths)[0]
+    with pytest.warns(UserWarning, match="lengths"):
+        y, _ = ours.double()(x.double(), lengths=lengths)
+    torch.testing.assert_close(y, expected)
+
+
+def test_autocast_runs_torch():
+    theirs, ours = pair("LSTM", 5, 9)
+    x = torch.from_numpy(samples.normal(0, 7, 5, 5))
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = theirs(x)[0]
+        with pytest.warns(UserWarning, match="autocast"):
+            y = ours(x)[0]
+    assert y.dtype == expected.dtype
+    torch.testing.assert_close(y, expected)
+
+
+@pytest.mark.parametrize("kind", SEQUENCES)
+def test_wrong_arguments(kind):
+    _, ours = pair(kind, 5, 9)
+    x = torch.zeros(7, 3, 5)
+    wrong = [
+        lambda: ours(torch.zeros(7, 3, 4)),
+        lambda: ours(torch.zeros(7)),
+        lambda: ours(x, lengths=[1, 2]),
+        lambda: ours(x, lengths=[1, 2, 8]),
+        lambda: ours(x, lengths=[1, -2, 3]),
+        lambda: ours(x, lengths=[1.0, 2.0, 3.0]),
+        lambda: ours(torch.nn.utils.rnn.pack_sequence([x[:, 0]]), lengths=[7]),
+    ]
+    states = (torch.zeros(1, 4, 9),) * 2 if kind == "LSTM" else torch.zeros(1, 4, 9)
+    wrong.append(lambda: ours(x, states))
+    for call in wrong:
+        with pytest.raises((ValueError, TypeError, RuntimeError)):
+            call()
+
+
+def test_changed_in_place_before_backward():
+    """PyTorch's rule holds: what backward needs must not have changed."""
+    _, ours = pair("GRU", 5, 9)
+    y, _ = ours(torch.zeros(7, 3, 5))
+    with torch.no_grad():
+        ours.weight_hh_l0.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
+def test_backward_twice_and_of_parts():
+    theirs, ours = pair("LSTM", 5, 9)
+    x = torch.from_numpy(samples.normal(0, 7, 5, 5))
+    for module in (theirs, ours):
+        y, (_, c) = module(x)
+        y.sum().backward(retain_graph=True)
+        y.sum().backward(retain_graph=True)
+        c.sum().backward()
+    for a, b in zip(theirs.parameters(), ours.parameters(), strict=True):
+        torch.testing.assert_close(b.grad, a.grad, rtol=1e-4, atol=1e-5)
+
+
+def model():
+    class Own(torch.nn.LSTM):
+        def forward(self, x):
+            return super().forward(x)[0]
+
+    torch.manual_seed(0)
+    return torch.nn.ModuleDict(
+        {
+            "a": torch.nn.LSTM(5, 9),
+            "b": torch.nn.Sequential(torch.nn.GRU(5, 9), torch.nn.Linear(9, 2)),
+            "c": torch.nn.RNN(5, 9).double(),
+            "d": Own(5, 9),
+            "e": torch.nn.GRUCell(5, 9),
+        }
+    )
+
+
+def test_accelerate_and_restore():
+    whole = model()
+    before = {name: type(m) for name, m in whole.named_modules()}
+    parameters = dict(whole.named_parameters())
+    x = torch.from_numpy(samples.normal(0, 7, 3, 5))
+    expected = whole["a"](x)[0]
+    report = weft.torch.accelerate(whole)
+    assert report.replaced == {"a": "LSTM", "b.0": "GRU", "e": "GRUCell"}
+    assert set(report.left) == {"c", "d"}
+    assert "float64" in report.left["c"]
+    assert "subclass" in report.left["d"]
+    assert "a: LSTM runs on weft" in str(report)
+    assert type(whole["a"]) is weft.torch.LSTM
+    assert all(p is parameters[name] for name, p in whole.named_parameters())
+    torch.testing.assert_close(whole["a"](x)[0], expected)
+    assert weft.torch.accelerate(whole).replaced == {}
+    weft.torch.restore(whole)
+    assert {name: type(m) for name, m in whole.named_modules()} == before
+    assert torch.equal(whole["a"](x)[0], expected)
+
+
+@pytest.mark.parametrize("wrong", [None, 3, "model", torch.nn.LSTM])
+def test_accelerate_takes_modules(wrong):
+    for function in (weft.torch.accelerate, weft.torch.restore):
+        with pytest.raises(TypeError, match=r"^weft\.torch\.(accelerate|restore): model is "):
+            function(wrong)
+
+
+def test_checkpoints_load_both_ways():
+    for kind, size in itertools.product(SEQUENCES, (1, 2)):
+        theirs = getattr(torch.nn, kind)(5, 9, num_layers=size, bidirectional=True)
+        ours = getattr(weft.torch, kind)(5, 9, num_layers=size, bidirectional=True)
+        ours.load_state_dict(theirs.state_dict(), strict=True)
+        theirs.load_state_dict(ours.state_dict(), strict=True)
+        assert repr(ours) == repr(theirs)
