@@ -335,8 +335,63 @@ def test_saved_of_another_mode():
         F.lstm_backward(saved)
 
 
-def test_unknown_option():
-    with pytest.raises(TypeError, match="activaton"):
-        F.gru_forward(
-            *(Case("gru").arrays[k] for k in ("x", "weight_ih", "weight_hh")), activaton=1
-        )
+@pytest.mark.parametrize("mode", samples.MODES)
+@pytest.mark.parametrize("option", ["activaton", "name", "mode", "function", "bias", "hidden_size"])
+def test_unknown_option(mode, option):
+    arrays = [Case(mode).arrays[k] for k in ("x", "weight_ih", "weight_hh")]
+    with pytest.raises(TypeError, match=rf"^weft\.functional\.{mode}_forward: got '{option}'"):
+        getattr(F, f"{mode}_forward")(*arrays, **{option: 1})
+
+
+OTHERS = [("rnn", "activation"), ("rnn", "peepholes"), ("gru", "peepholes"), ("gru", "nonlinearity"),
+          ("gru", "c_0"), ("lstm", "reset_after"), ("rnn", "weight_hr")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("mode", "option"), OTHERS)
+def test_options_of_other_modes(mode, option):
+    arrays = [Case(mode).arrays[k] for k in ("x", "weight_ih", "weight_hh")]
+    with pytest.raises(TypeError, match=option):
+        getattr(F, f"{mode}_forward")(*arrays, **{option: "relu"})
+
+
+@pytest.mark.parametrize("case", [{"proj_size": 30}, {"proj_size": 30, "rows": ("resets",)}])
+def test_projection_that_widens(isa, case):
+    """More outputs than the gates have, and no state given."""
+    own = Case("lstm", H=2, **case)
+    for name in ("h_0", "c_0"):
+        own.arrays[name][:] = 0
+    expected = own.ours()
+    del own.arrays["h_0"], own.arrays["c_0"]
+    for name, gradient in own.ours().items():
+        for a, b in zip(flatten(gradient), flatten(expected[name]), strict=True):
+            assert_same_bits(a, b)
+
+
+@pytest.mark.parametrize("case", ["rnn", "lstm", "gru", "gru-before"])
+def test_an_infinite_weight_leaves_the_last_step_alone(isa, threads, case):
+    """Zero times infinity is not computed where there is no next step."""
+    own = Case(**OPTIONS[case], T=5, B=20)
+    own.options["lengths"] = np.array([5, 1] * 10)
+    own.arrays["weight_hh"][0, 0] = np.inf
+    dx = own.ours()["x"]
+    own.arrays["x"], own.seeds = own.arrays["x"][:1], [own.seeds[0][:1], *own.seeds[1:]]
+    own.options["lengths"] = np.array([1] * 20)
+    assert_same_bits(dx[:1, 1::2], own.ours()["x"][:, 1::2])
+
+
+def test_saved_keeps_its_own_rows():
+    """The mask and the resets of a call may be used for the next one before the backward pass."""
+    own = Case("lstm", rows=("mask", "resets"))
+    expected = own.ours()
+    _, saved = own.forward()
+    own.options["mask"][:] = ~own.options["mask"]
+    own.options["resets"][:] = True
+    for name, gradient in F.lstm_backward(saved, *own.seeds).items():
+        for a, b in zip(flatten(gradient), flatten(expected[name]), strict=True):
+            assert_same_bits(a, b)
+
+
+def test_gelu_tanh_far_out(isa):
+    own = Case("rnn", nonlinearity="gelu_tanh", T=1)
+    own.arrays["weight_ih"] *= 1e20
+    assert np.isfinite(own.ours()["x"]).all()

@@ -137,11 +137,12 @@ void check_lengths(const std::string& function, const std::int64_t* lengths, std
   }
 }
 
-// What a run is given, checked; it keeps its own copy of the lengths, which another Python thread must
-// not change once they have been checked.
+// What a run is given, checked; with its own copies of what decides which steps there are: another
+// Python thread must not change it meanwhile.
 struct Given {
   RunArgs args{};
   std::vector<std::int64_t> lengths;
+  std::vector<std::uint8_t> mask, resets;
   std::int64_t shape[2];  // of x but for the last axis
 };
 
@@ -189,6 +190,14 @@ Given check_given(const Net& net, const Object& x, const Object& h0, const Objec
     check_lengths(f, args.lengths, args.B, args.T);
   }
   checked_product(f, {args.T, args.B, std::max(O, net.engine->cell(0).input_sums())});
+  const auto copy = [&](std::vector<std::uint8_t>& own, const std::uint8_t*& flags) {
+    if (!flags) return;
+    own.assign(flags, flags + args.T * args.B);
+    own.resize(own.size() + 1);
+    flags = own.data();
+  };
+  copy(given.mask, args.mask);
+  copy(given.resets, args.resets);
   return given;
 }
 
@@ -291,7 +300,7 @@ py::tuple backward(const Net& net, const std::vector<py::tuple>& weights, const 
     return array.is_none() ? nullptr
                            : py::reinterpret_borrow<py::array_t<float>>(array).mutable_data();
   };
-  py::array_t<float> dx = zeros({given.shape[0], given.shape[1], I});
+  py::array_t<float> dx = new_array(f, {given.shape[0], given.shape[1], I});
   const py::object dh_0 = wanted(true, {D, B, S}), dc_0 = wanted(net.lstm(), {D, B, H});
   const py::object dreset_h = wanted(args.resets, {D, B, S});
   const py::object dreset_c = wanted(args.resets && net.lstm(), {D, B, H});
@@ -334,7 +343,10 @@ py::tuple backward(const Net& net, const std::vector<py::tuple>& weights, const 
     pass.dc_0 = to(dc_0, H);
     pass.dreset_h = to(dreset_h, S);
     pass.dreset_c = to(dreset_c, H);
-    interruptible([&](Interrupt& interrupt) { Gradient(kernels(), cell, w).run(pass, interrupt); });
+    interruptible([&](Interrupt& interrupt) {
+      if (!pass.add) std::memset(pass.dx, 0, static_cast<std::size_t>(T * B * I) * sizeof(float));
+      Gradient(kernels(), cell, w).run(pass, interrupt);
+    });
     gradients.append(py::make_tuple(ih, hh, bias_ih, bias_hh, hr, peep));
   }
   return py::make_tuple(std::move(dx), std::move(gradients), dh_0, dc_0, dreset_h, dreset_c);

@@ -14,7 +14,8 @@ namespace {
 constexpr std::int64_t kBlockRows = 128, kRowsPerThread = 8;
 // One task of a weight's gradient: rows and columns of it, and terms between two looks at the
 // interrupt. Its operands, kOuterTerms of each, stay in L2.
-constexpr std::int64_t kOuterRows = 96, kOuterColumns = 128, kTerms = 64 * kOuterTerms;
+constexpr std::int64_t kOuterRows = 192, kOuterColumns = 256, kTerms = 64 * kOuterTerms;
+constexpr double kListWork = 100;       // to list a row, in multiply-adds
 constexpr std::int64_t kDxRows = 4096;  // of one product, between two barriers
 
 Linear transposed(const KernelTable& table, std::int64_t outputs,
@@ -67,7 +68,7 @@ class Gradient::Run {
         I_(shape_.input_size),
         H_(shape_.hidden_size),
         S_(shape_.state_size()),
-        zeros_(std::max(H_, gradient.width_)),
+        zeros_(std::max({H_, S_, gradient.width_})),
         interrupt_(interrupt) {}
 
   void run() {
@@ -121,6 +122,7 @@ class Gradient::Run {
         }
       });
     });
+    copy_biases();
   }
 
  private:
@@ -147,7 +149,6 @@ class Gradient::Run {
   std::int64_t time(std::int64_t s, std::int64_t b) const {
     return p_.reverse ? length(b) - 1 - s : s;
   }
-  // Looks at the list, not at the mask: another Python thread may write to that meanwhile.
   bool runs(std::int64_t t, std::int64_t b) const { return h_old_[t * p_.B + b] != nullptr; }
   // Whether the row's state was replaced before step s.
   bool reset_before(std::int64_t s, std::int64_t b) const {
@@ -166,24 +167,34 @@ class Gradient::Run {
     const auto at = [&](const float* data, std::int64_t b, std::int64_t size) {
       return data ? data + b * size : zeros_.data();
     };
+    const bool lstm = shape_.mode == Mode::lstm;
     h_old_.assign(p_.T * p_.B, nullptr);
-    if (shape_.mode == Mode::lstm) c_old_.assign(p_.T * p_.B, nullptr);
+    if (lstm) c_old_.assign(p_.T * p_.B, nullptr);
+    std::vector<const float*> h(p_.B), c(p_.B);
     for (std::int64_t b = 0; b < p_.B; ++b) {
-      const float *h = at(p_.h_0, b, S_), *c = at(p_.c_0, b, H_);
-      for (std::int64_t s = 0; s < length(b); ++s) {
+      h[b] = at(p_.h_0, b, S_);
+      c[b] = at(p_.c_0, b, H_);
+    }
+    std::int64_t total = 0;
+    for (std::int64_t s = 0; s < p_.T && !interrupt_.stopped(); ++s) {
+      for (std::int64_t b = 0; b < p_.B; ++b) {
+        if (s >= length(b)) continue;
         const std::int64_t t = time(s, b), i = t * p_.B + b;
         if (reset_before(s, b)) {
-          h = at(p_.reset_h, b, S_);
-          c = at(p_.reset_c, b, H_);
+          h[b] = at(p_.reset_h, b, S_);
+          c[b] = at(p_.reset_c, b, H_);
         }
         if (p_.mask && !p_.mask[b * p_.T + t]) continue;
-        h_old_[i] = h;
-        h = p_.y + t * p_.y_t + b * p_.y_b;
-        if (c_old_.empty()) continue;
-        c_old_[i] = c;
-        c = saved(t, b) + 4 * H_;
+        ++total;
+        h_old_[i] = h[b];
+        h[b] = p_.y + t * p_.y_t + b * p_.y_b;
+        if (!lstm) continue;
+        c_old_[i] = c[b];
+        c[b] = saved(t, b) + 4 * H_;
       }
+      interrupt_.progress(static_cast<double>(p_.B) * kListWork);
     }
+    terms_.reserve(total);
     for (std::int64_t i = 0; i < p_.T * p_.B; ++i) {
       if (h_old_[i]) terms_.push_back(i);
     }
@@ -261,14 +272,19 @@ class Gradient::Run {
     }
     if (!alone && !member.share(0, 0, [](std::int64_t) {})) return false;
     for (std::int64_t s = steps - 1; s >= 0; --s) {
-      std::int64_t n = 0;
-      for (std::int64_t r = 0; r < k.rows; ++r) {
-        const std::int64_t b = k.first + r;
-        if (s < length(b) && runs(time(s, b), b)) k.active[n++] = r;
+      // First the rows with a step after this one: zero times a weight of infinity were NaN in the
+      // others. They have one, too, from here on.
+      for (const bool product : {true, false}) {
+        std::int64_t n = 0;
+        for (std::int64_t r = 0; r < k.rows; ++r) {
+          const std::int64_t b = k.first + r;
+          if (!k.next[r] == product || s >= length(b) || !runs(time(s, b), b)) continue;
+          k.active[n++] = r;
+        }
+        if (n && !step(member, alone, k, s, n, product)) return false;
       }
-      if (n && !step(member, alone, k, s, n)) return false;
       if (!p_.resets) continue;
-      n = 0;
+      std::int64_t n = 0;
       for (std::int64_t r = 0; r < k.rows; ++r) {
         if (reset_before(s, k.first + r)) k.active[n++] = r;
       }
@@ -278,13 +294,13 @@ class Gradient::Run {
     return k.rows == 0 || leave(member, alone, k, k.rows, p_.dh_0, p_.dc_0, false);
   }
 
-  bool step(Team::Member& member, bool alone, Block& k, std::int64_t s, std::int64_t n) {
-    bool product = false, carried = false;
+  bool step(Team::Member& member, bool alone, Block& k, std::int64_t s, std::int64_t n,
+            bool product) {
+    bool carried = false;
     for (std::int64_t i = 0; i < n; ++i) {
       const std::int64_t r = k.active[i], b = k.first + r, t = time(s, b), at = t * p_.B + b;
-      product = product || k.next[r];
       carried = carried || k.carry[r];
-      k.nexts[i] = k.next[r] ? k.next[r] : zeros_.data();
+      k.nexts[i] = k.next[r];
       k.carries[i] = k.carry[r] ? k.carry[r] : zeros_.data();
       k.dys[i] = dy(t, b);
       k.saved[i] = saved(t, b);
@@ -432,6 +448,7 @@ class Gradient::Run {
   }
 
   std::vector<OuterArgs> outer_tasks() {
+    for (auto* list : {&da_rows_, &x_rows_, &h_rows_}) list->reserve(terms_.size());
     for (const std::int64_t i : terms_) {
       const std::int64_t t = i / p_.B, b = i % p_.B;
       da_rows_.push_back(da(t, b));
@@ -476,14 +493,13 @@ class Gradient::Run {
                          b ? b->data() : nullptr, 0, size, out});
       }
     };
-    const auto after = [&](float* bias) { return bias ? bias + 2 * H_ : nullptr; };
-    for (float* bias : {p_.bias_ih, p_.bias_hh}) {
-      if (shape_.mode != Mode::gru) {
-        sum(0, g_.width_, bias);
-        continue;
-      }
+    // Both biases have the same gradient but for the state part of a candidate, see copy_biases.
+    float* bias = p_.bias_ih ? p_.bias_ih : p_.bias_hh;
+    if (bias && shape_.mode != Mode::gru) sum(0, g_.width_, bias);
+    if (bias && shape_.mode == Mode::gru) {
       sum(H_, 2 * H_, bias);
-      sum(bias == p_.bias_hh && shape_.reset_after ? 3 * H_ : 0, H_, after(bias));
+      if (p_.bias_ih) sum(0, H_, p_.bias_ih + 2 * H_);
+      if (p_.bias_hh) sum(shape_.reset_after ? 3 * H_ : 0, H_, p_.bias_hh + 2 * H_);
     }
     if (p_.peepholes) {  // ONNX's order i, o, f
       sum(0, H_, p_.peepholes, &c_old_rows_);
@@ -491,6 +507,12 @@ class Gradient::Run {
       sum(H_, H_, p_.peepholes + 2 * H_, &c_old_rows_);
     }
     return tasks;
+  }
+
+  void copy_biases() {
+    if (!p_.bias_ih || !p_.bias_hh) return;
+    const std::int64_t same = shape_.mode == Mode::gru ? 2 * H_ : g_.width_;
+    std::memcpy(p_.bias_hh, p_.bias_ih, bytes(same));
   }
 
   void add_products(Team::Member& member, OuterArgs a) {

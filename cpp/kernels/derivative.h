@@ -54,11 +54,12 @@ __attribute__((noinline)) Vec derivative(const Activation& a, Vec x) {
       return fma(x * broadcast(0x1.988454p-2f), exp(broadcast(-0.5f) * x * x), phi);
     }
     case Function::gelu_tanh: {
-      // x s(v) with v = 2 sqrt(2 / pi) (x + 0.044715 x^3)
-      const Vec two = broadcast(0x1.988454p0f), square = x * x;
-      const Vec s = sigmoid(two * fma(broadcast(0.044715f) * square, x, x));
+      // x s(v) with v = 2 sqrt(2 / pi) (x + 0.044715 x^3); beyond 100 it is 0 or 1 long since
+      const Vec y = clamp(broadcast(-100.0f), broadcast(100.0f), x), square = y * y;
+      const Vec two = broadcast(0x1.988454p0f);
+      const Vec s = sigmoid(two * fma(broadcast(0.044715f) * square, y, y));
       const Vec slope = two * fma(broadcast(0.134145f), square, one);
-      return fma(x * slope * s, one - s, s);
+      return fma(y * slope * s, one - s, s);
     }
     case Function::silu: {
       const Vec s = sigmoid(x);

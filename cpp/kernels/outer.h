@@ -73,22 +73,39 @@ void outer(const OuterArgs& a) {
   }
 }
 
-void sum_rows(const SumArgs& a) {
-  for (std::int64_t n = 0; n < a.size; n += kLanes) {
-    const std::int64_t left = a.size - n;
-    Vec total = load_up_to(a.out + n, left);
-    for (std::int64_t k = 0; k < a.terms; k += kOuterTerms) {
-      const std::int64_t end = a.terms - k < kOuterTerms ? a.terms : k + kOuterTerms;
-      Vec sum{};
-      for (std::int64_t i = k; i < end; ++i) {
-        Vec x = load_up_to(a.a[i] + a.a_offset + n, left);
-        if (a.b) x = x * load_up_to(a.b[i] + a.b_offset + n, left);
-        sum = sum + x;
+// V vectors of columns, `left` floats of them or more.
+template <int V>
+void sum_columns(const SumArgs& a, std::int64_t n, std::int64_t left) {
+  Vec total[V];
+#pragma GCC unroll 4
+  for (int v = 0; v < V; ++v) total[v] = load_up_to(a.out + n + v * kLanes, left - v * kLanes);
+  for (std::int64_t k = 0; k < a.terms; k += kOuterTerms) {
+    const std::int64_t end = a.terms - k < kOuterTerms ? a.terms : k + kOuterTerms;
+    Vec sum[V] = {};
+    for (std::int64_t i = k; i < end; ++i) {
+      const float* x = a.a[i] + a.a_offset + n;
+      const float* y = a.b ? a.b[i] + a.b_offset + n : nullptr;
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) {
+        Vec term = load_up_to(x + v * kLanes, left - v * kLanes);
+        if (y) term = term * load_up_to(y + v * kLanes, left - v * kLanes);
+        sum[v] = sum[v] + term;
       }
-      total = total + sum;
     }
-    store_up_to(a.out + n, total, left);
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) total[v] = total[v] + sum[v];
   }
+#pragma GCC unroll 4
+  for (int v = 0; v < V; ++v) store_up_to(a.out + n + v * kLanes, total[v], left - v * kLanes);
+}
+
+void sum_rows(const SumArgs& a) {
+  constexpr int kVectors = 4;
+  std::int64_t n = 0;
+  for (; n + kVectors * kLanes <= a.size; n += kVectors * kLanes) {
+    sum_columns<kVectors>(a, n, kVectors * kLanes);
+  }
+  for (; n < a.size; n += kLanes) sum_columns<1>(a, n, a.size - n);
 }
 
 }  // namespace

@@ -13,7 +13,8 @@ steps beyond a row's length, or hidden by a mask. Sums over time and batch run i
 a gradient has the same bits with any number of threads. Truncated back-propagation: pass the last
 state of one piece to the next as its first, and the gradient of that back as ``dh_n``, or not at all.
 
-The arrays of the forward pass are not copied: they must not change before the backward pass.
+The float arrays of the forward pass, y among them, are not copied: they must not change before the
+backward pass.
 
 Sources: Werbos, Backpropagation through time, 1990; the formulas of ``torch.nn.RNN``, ``LSTM``, ``GRU``
 differentiated, with torch's choice of side where an activation has a corner.
@@ -21,12 +22,13 @@ differentiated, with torch's choice of side where an activation has a corner.
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from weft._arrays import to_dense, to_float32, to_pair
 from weft._sequence import Call, Sizes, prepare, trimmed
 from weft.activation import canonical
-from weft.functional.recurrent import packed
+from weft.functional.recurrent import gru, lstm, packed, rnn
 
 if TYPE_CHECKING:
     from weft import _core
@@ -136,6 +138,17 @@ class Saved:
         return array.reshape(state.shape)
 
 
+# The options of the plain functions, which the forward passes share.
+_OPTIONS = {
+    function.__name__: {
+        parameter.name
+        for parameter in signature(function).parameters.values()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
+    for function in (rnn, lstm, gru)
+}
+
+
 def _saved(
     name: str,
     mode: str,
@@ -144,12 +157,18 @@ def _saved(
     options: dict[str, Any],
 ) -> Saved:
     """The forward pass; ``arrays`` is x with the initial states, ``options`` those of the function."""
+    function = f"weft.functional.{name}"
+    for option in options:
+        if option not in _OPTIONS[mode]:
+            raise TypeError(
+                f"{function}: got {option!r}, expected options of weft.functional.{mode}: "
+                + ", ".join(sorted(_OPTIONS[mode]))
+            )
     lengths, mask, resets, reset = (
         options.pop(k, None) for k in ("lengths", "mask", "resets", "reset_state")
     )
     if mode == "rnn":
         nonlinearity = options.pop("nonlinearity", "tanh")
-        function = f"weft.functional.{name}"
         options["activation"] = canonical(function, "nonlinearity", nonlinearity)
     options.setdefault("clip", None)
     sizes, native, dense = packed(name, mode, *weights, **options)
@@ -158,6 +177,8 @@ def _saved(
         reset, reset_c = to_pair(sizes.function, "reset_state", reset)
     x, h_0, c_0 = arrays
     call, unbatched = prepare(sizes, x, h_0, c_0, lengths, mask, resets, reset, reset_c)
+    copies = {k: getattr(call, k) for k in ("lengths", "mask", "resets")}  # a step's may be reused
+    call = call._replace(**{k: v.copy() for k, v in copies.items() if v is not None})
     return Saved(mode, sizes, native, dense, call, unbatched)
 
 
