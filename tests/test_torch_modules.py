@@ -3,6 +3,8 @@
 import copy
 import itertools
 import pickle
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -377,3 +379,38 @@ def test_checkpoints_load_both_ways():
         ours.load_state_dict(theirs.state_dict(), strict=True)
         theirs.load_state_dict(ours.state_dict(), strict=True)
         assert repr(ours) == repr(theirs)
+
+
+PROCESS = """
+import sys
+import torch
+import weft.torch
+
+rank, path, weights, data = int(sys.argv[1]), *sys.argv[2:5]
+torch.distributed.init_process_group("gloo", f"file://{path}", rank=rank, world_size=2)
+model = weft.torch.LSTM(5, 9)
+model.load_state_dict(torch.load(weights))
+parallel = torch.nn.parallel.DistributedDataParallel(model)
+x = torch.load(data)[:, rank * 4 : rank * 4 + 4]
+parallel(x)[0].square().mean().backward()
+if rank == 0:
+    torch.save([p.grad for p in model.parameters()], f"{path}.gradients")
+torch.distributed.destroy_process_group()
+"""
+
+
+def test_two_processes_have_the_gradients_of_one(tmp_path):
+    """DistributedDataParallel over gloo."""
+    theirs, ours = pair("LSTM", 5, 9)
+    x = torch.from_numpy(samples.normal(0, 7, 8, 5))
+    torch.save(theirs.state_dict(), tmp_path / "weights")
+    torch.save(x, tmp_path / "data")
+    names = [str(tmp_path / name) for name in ("store", "weights", "data")]
+    processes = [
+        subprocess.Popen([sys.executable, "-c", PROCESS, str(rank), *names]) for rank in range(2)
+    ]
+    assert [p.wait(timeout=120) for p in processes] == [0, 0]
+    ours(x)[0].square().mean().backward()
+    together = torch.load(tmp_path / "store.gradients")
+    for gradient, parameter in zip(together, ours.parameters(), strict=True):
+        torch.testing.assert_close(gradient, parameter.grad, rtol=1e-5, atol=1e-7)

@@ -1,0 +1,54 @@
+"""train_digits.py on two processes, each with half of every batch, by PyTorch's own means.
+
+    pip install weft[torch] scikit-learn tqdm
+    torchrun --standalone --nproc-per-node 2 examples/train_ddp.py
+
+DistributedDataParallel averages the gradients over gloo; weft's modules are to it what PyTorch's are.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+import torch
+import train_digits
+
+import weft
+import weft.torch
+
+EPOCHS = 40
+
+
+def main() -> None:
+    torch.distributed.init_process_group("gloo")
+    rank, processes = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    weft.set_num_threads(1)
+    x, labels, held_x, held_labels = train_digits.load()
+    model = train_digits.Reader()
+    weft.torch.accelerate(model)
+    parallel = torch.nn.parallel.DistributedDataParallel(model)
+    optimizer = torch.optim.Adam(parallel.parameters(), lr=3e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS)
+    start = time.perf_counter()
+    for _ in range(EPOCHS):
+        for rows in torch.randperm(len(x)).split(64):  # the same order in every process
+            mine = rows[rank::processes]
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(parallel(x[mine]), labels[mine]).backward()
+            optimizer.step()
+        schedule.step()
+    if rank == 0:
+        found = train_digits.accuracy(model, held_x, held_labels)
+        seconds = time.perf_counter() - start
+        print(
+            f"{found:.1%} of {len(held_x)} digits held out, {processes} processes, {seconds:.1f} s"
+        )
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    main()
