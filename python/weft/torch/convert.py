@@ -63,14 +63,16 @@ def _class(
     torch: Any, argument: str, module: Any, classes: tuple[type[Module], ...]
 ) -> type[Module]:
     """The class of weft's that computes what a module computes."""
-    cls = next((c for c in classes if isinstance(module, getattr(torch.nn, c.__name__))), None)
+    # A module of weft.torch names PyTorch's class that it stands for.
+    kind = vars(type(module)).get("theirs", type(module))
+    cls = next((c for c in classes if issubclass(kind, getattr(torch.nn, c.__name__))), None)
     if cls is None:
         expected = ", ".join(f"torch.nn.{c.__name__}" for c in classes)
         raise TypeError(
             f"weft.from_torch: {argument} is of type {_name(type(module))}, "
             f"expected {'one of ' if len(classes) > 1 else ''}{expected}"
         )
-    if type(module).forward is not getattr(torch.nn, cls.__name__).forward:
+    if kind.forward is not getattr(torch.nn, cls.__name__).forward:
         raise TypeError(
             f"weft.from_torch: {argument} is of type {_name(type(module))} with a forward of its "
             f"own, expected that of torch.nn.{cls.__name__}"

@@ -49,16 +49,20 @@ class Packed:
     tensors do not count writes to ``.data``.
     """
 
-    def __init__(self) -> None:
-        self._layers: dict[int, tuple[list[Any], _core.Recurrent]] = {}
+    _MOST = 256  # layers; the one packed first is forgotten
 
-    def get(self, index: int, layer: Layer, weights: list[tuple[Any, ...]]) -> _core.Recurrent:
+    def __init__(self) -> None:
+        self._layers: dict[Any, tuple[list[Any], _core.Recurrent]] = {}
+
+    def get(self, index: Any, layer: Layer, weights: list[tuple[Any, ...]]) -> _core.Recurrent:
         arrays = [a for entry in weights for a in entry if a is not None]
         known = self._layers.get(index)
         if known is not None and _core.same_bits(arrays, known[0]):
             return known[1]
         native = layer.pack(weights)
         self._layers[index] = [a.copy() for a in arrays], native
+        if len(self._layers) > self._MOST:
+            self._layers.pop(next(iter(self._layers)))
         return native
 
 
@@ -73,17 +77,37 @@ def packed(module: Any) -> Packed:
     return found
 
 
-def _array(tensor: Any) -> Any:
+def array(tensor: Any) -> Any:
     return None if tensor is None else tensor.detach().numpy()
 
 
-def _entries(directions: int, weights: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+def entries(directions: int, weights: tuple[Any, ...]) -> list[tuple[Any, ...]]:
     """weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, peepholes of each direction."""
     count = len(weights) // directions
-    arrays = [None if w is None else _array(w.contiguous()) for w in weights]
+    arrays = [None if w is None else array(w.contiguous()) for w in weights]
     return [
         (*arrays[d * count : (d + 1) * count], *[None] * (6 - count)) for d in range(directions)
     ]
+
+
+def backward(
+    native: _core.Recurrent,
+    weights: list[tuple[Any, ...]],
+    x: Any,
+    y: Any,
+    h: Any,
+    c: Any,
+    lengths: Any,
+    batch_first: bool,
+    saved: Any,
+    *outer: Any,
+) -> list[Any]:
+    """Arrays: the gradients of x, h, c and the weights, None for what is absent."""
+    rows = (lengths, None, None, None, None, batch_first)
+    dx, parts, dh, dc, _, _ = native.backward(weights, x, y, h, c, *rows, saved, *outer)
+    peepholes = 5  # never here, nor is weight_hr without a projection
+    count = peepholes if parts[0][4] is not None else 4
+    return [dx, dh, dc, *(gradient for part in parts for gradient in part[:count])]
 
 
 class _Run(torch.autograd.Function):
@@ -101,7 +125,7 @@ class _Run(torch.autograd.Function):
         c: Any,
         *weights: Any,
     ) -> Any:
-        call = (_array(x), _array(h), _array(c), lengths, None, None, None, None, batch_first)
+        call = (array(x), array(h), array(c), lengths, None, None, None, None, batch_first)
         y, h_n, c_n, kept = native.run(*call, True)
         results = [None if a is None else torch.from_numpy(a) for a in (y, h_n, c_n)]
         ctx.native, ctx.directions, ctx.kept = native, directions, kept
@@ -115,27 +139,19 @@ class _Run(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, dy: Any, dh_n: Any, dc_n: Any) -> Any:
         x, h, c, y, *weights = ctx.saved_tensors
-        dense = [None if d is None else _array(d.contiguous()) for d in (dy, dh_n, dc_n)]
-        dx, gradients, dh, dc, _, _ = ctx.native.backward(
-            _entries(ctx.directions, tuple(weights)),
-            _array(x),
-            _array(y),
-            _array(h),
-            _array(c),
+        dense = [None if d is None else array(d.contiguous()) for d in (dy, dh_n, dc_n)]
+        gradients = backward(
+            ctx.native,
+            entries(ctx.directions, tuple(weights)),
+            *(array(t) for t in (x, y, h, c)),
             ctx.lengths,
-            None,
-            None,
-            None,
-            None,
             ctx.batch_first,
             ctx.kept,
             *dense,
         )
-        count = len(weights) // ctx.directions
-        flat = [gradient for entry in gradients for gradient in entry[:count]]
         tensors = [
             torch.from_numpy(a) if wanted else None
-            for a, wanted in zip((dx, dh, dc, *flat), ctx.needs_input_grad[4:], strict=True)
+            for a, wanted in zip(gradients, ctx.needs_input_grad[4:], strict=True)
         ]
         return None, None, None, None, *tensors
 
@@ -156,7 +172,7 @@ def run(
     given = (x, h, c, *weights)
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in given):
         return _Run.apply(native, directions, lengths, batch_first, *given)
-    call = (_array(x), _array(h), _array(c), lengths, None, None, None, None, batch_first)
+    call = (array(x), array(h), array(c), lengths, None, None, None, None, batch_first)
     y, h_n, c_n = (None if a is None else torch.from_numpy(a) for a in native.run(*call))
     return y, h_n, c_n
 
@@ -165,6 +181,6 @@ def step(
     module: Any, index: int, layer: Layer, weights: tuple[Any, ...], *call: Any
 ) -> tuple[Any, Any, Any]:
     """A module's layer: ``call`` is lengths, batch_first, x, h, c of `run`."""
-    native = packed(module).get(index, layer, _entries(layer.directions, weights))
+    native = packed(module).get(index, layer, entries(layer.directions, weights))
     lengths, batch_first, x, h, c = call
     return run(native, layer.directions, lengths, batch_first, x, h, c, weights)

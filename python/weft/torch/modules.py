@@ -1,10 +1,12 @@
 """torch.nn's recurrent modules on weft's kernels: the same parameters, state_dict and results.
 
-Each class is a subclass of PyTorch's and differs in ``forward`` alone: construction, parameters,
-state_dict, hooks, pickling and copying are PyTorch's own. What weft cannot do runs PyTorch's
+Each class differs from PyTorch's in ``forward`` alone: parameters, state_dict, hooks, pickling and
+copying are PyTorch's own. The sequences derive from torch.nn.RNNBase, not from torch.nn.LSTM, GRU and
+RNN, which torch.compile does not let into a graph. What weft cannot do runs PyTorch's
 ``forward`` with the same parameters, and a warning says so once for each reason: tensors that are not
-float32 or not on the CPU, autocast (PyTorch casts, weft does not), and code that is being compiled,
-traced or transformed.
+float32 or not on the CPU, autocast (PyTorch casts, weft does not), torch.jit's tracing and torch.func's
+transforms. Under torch.compile and torch.export a sequence is one operator in the graph, without a
+break; a cell or a PackedSequence runs PyTorch's ``forward`` there.
 
 Beside PyTorch's arguments there is ``lengths``, integers [B] in any order: the steps of a padded batch
 that count, as with a PackedSequence, without packing or sorting.
@@ -19,6 +21,7 @@ import torch
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from weft._arrays import to_int64
+from weft.torch import ops
 from weft.torch.function import Layer, step
 
 if TYPE_CHECKING:
@@ -29,10 +32,11 @@ _WARNED: set[tuple[type, str]] = set()
 
 def obstacle(tensors: Iterable[Any]) -> str | None:
     """Why weft cannot run on these tensors, here and now, or None."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
-        return "it is being compiled or traced"
-    if torch._C._functorch.maybe_current_level() is not None:
-        return "a function transform (torch.func) is at work"
+    if not torch.compiler.is_compiling():
+        if torch.jit.is_tracing():
+            return "it is being traced by torch.jit"
+        if torch._C._functorch.maybe_current_level() is not None:
+            return "a function transform (torch.func) is at work"
     if torch.is_autocast_enabled("cpu"):
         return "autocast is on"
     for tensor in tensors:
@@ -44,7 +48,7 @@ def obstacle(tensors: Iterable[Any]) -> str | None:
             return f"a tensor is {tensor.dtype}"
         if tensor.layout is not torch.strided:
             return f"a tensor is {tensor.layout}"
-        if tensor.is_neg() or tensor._is_zerotensor():
+        if not torch.compiler.is_compiling() and (tensor.is_neg() or tensor._is_zerotensor()):
             return "a tensor is a lazy view"
     return None
 
@@ -60,8 +64,11 @@ def _fall_back(module: Any, reason: str) -> None:
         )
 
 
-class _Sequence:
-    """What LSTM, GRU and RNN share, before PyTorch's class in the order of resolution."""
+class _Sequence(torch.nn.RNNBase):
+    """What LSTM, GRU and RNN share."""
+
+    theirs: Any
+    """PyTorch's class, for its ``forward``."""
 
     def forward(self: Any, input: Any, hx: Any = None, *, lengths: Any = None) -> Any:
         """As the class of torch.nn; ``lengths`` as in the module's docstring."""
@@ -74,13 +81,15 @@ class _Sequence:
         weights = self._weights()
         used = (w for layer in weights for w in layer if w is not None)
         reason = obstacle((input.data if packed_input else input, *states, *used))
+        if reason is None and packed_input and torch.compiler.is_compiling():
+            reason = "a PackedSequence is being compiled"
         if reason is None and lstm and len(states) == 1:
             reason = "the state is no pair"  # PyTorch says what is wrong with it
         if reason is not None:
             if lengths is not None:
                 return self._with_lengths(input, hx, lengths)
             _fall_back(self, reason)
-            return super().forward(input, hx)  # type: ignore[misc]
+            return self.theirs.forward(self, input, hx)
         if packed_input:
             return self._packed(input, states, weights)
         return self._padded(input, states, weights, lengths, self.batch_first)
@@ -108,7 +117,7 @@ class _Sequence:
         lengths = torch.as_tensor(to_int64(f"weft.torch.{type(self).__name__}", "lengths", lengths))
         total = input.shape[1 if self.batch_first else 0]
         data = pack_padded_sequence(input, lengths, self.batch_first, enforce_sorted=False)
-        y, state = super().forward(data, hx)  # type: ignore[misc]
+        y, state = self.theirs.forward(self, data, hx)
         return pad_packed_sequence(y, self.batch_first, total_length=total)[0], state
 
     def _packed(
@@ -153,8 +162,9 @@ class _Sequence:
                 raise RuntimeError(
                     f"{name}: hx has shape {tuple(state.shape)}, expected {expected}"
                 )
+        compiling = torch.compiler.is_compiling()
         if lengths is not None:
-            lengths = to_int64(name, "lengths", lengths)
+            lengths = torch.as_tensor(lengths) if compiling else to_int64(name, "lengths", lengths)
         mode = {"RNN_TANH": "rnn", "RNN_RELU": "rnn"}.get(self.mode, self.mode.lower())
         activation = "relu" if self.mode == "RNN_RELU" else "tanh"
         finals = []
@@ -163,7 +173,8 @@ class _Sequence:
                 x = torch.nn.functional.dropout(x, self.dropout, self.training)
             layer = Layer(name, mode, x.shape[2], H, self.proj_size, D, activation)
             h, c = (*(s[index * D : (index + 1) * D] for s in states), None, None)[:2]
-            x, *final = step(self, index, layer, weights[index], lengths, batch_first, x, h, c)
+            call = (layer, weights[index], lengths, batch_first, x, h, c)
+            x, *final = ops.step(*call) if compiling else step(self, index, *call)
             finals.append(final)
         ends = [
             parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -175,7 +186,7 @@ class _Sequence:
         return x, tuple(ends) if self.mode == "LSTM" else ends[0]
 
 
-class LSTM(_Sequence, torch.nn.LSTM):
+class LSTM(_Sequence):
     """torch.nn.LSTM on weft's kernels, forward and backward.
 
     >>> import torch, weft.torch
@@ -186,8 +197,16 @@ class LSTM(_Sequence, torch.nn.LSTM):
     torch.Size([64, 16])
     """
 
+    theirs = torch.nn.LSTM
+    check_forward_args = torch.nn.LSTM.check_forward_args
+    get_expected_cell_size = torch.nn.LSTM.get_expected_cell_size
+    permute_hidden = torch.nn.LSTM.permute_hidden
 
-class GRU(_Sequence, torch.nn.GRU):
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__("LSTM", *args, **options)
+
+
+class GRU(_Sequence):
     """torch.nn.GRU on weft's kernels, forward and backward.
 
     >>> import torch, weft.torch
@@ -196,14 +215,42 @@ class GRU(_Sequence, torch.nn.GRU):
     <All keys matched successfully>
     """
 
+    theirs = torch.nn.GRU
 
-class RNN(_Sequence, torch.nn.RNN):
+    def __init__(self, *args: Any, **options: Any) -> None:
+        if "proj_size" in options:
+            raise ValueError("weft.torch.GRU: proj_size is given, which only LSTM has")
+        super().__init__("GRU", *args, **options)
+
+
+class RNN(_Sequence):
     """torch.nn.RNN on weft's kernels, forward and backward.
 
     >>> import torch, weft.torch
     >>> weft.torch.RNN(8, 16, nonlinearity="relu")(torch.zeros(5, 3, 8))[0].shape
     torch.Size([5, 3, 16])
     """
+
+    theirs = torch.nn.RNN
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        *args: Any,
+        **options: Any,
+    ) -> None:
+        if "proj_size" in options:
+            raise ValueError("weft.torch.RNN: proj_size is given, which only LSTM has")
+        if nonlinearity not in ("tanh", "relu"):
+            raise ValueError(
+                f"weft.torch.RNN: nonlinearity is {nonlinearity!r}, expected 'tanh' or 'relu'"
+            )
+        self.nonlinearity = nonlinearity
+        mode = f"RNN_{nonlinearity.upper()}"
+        super().__init__(mode, input_size, hidden_size, num_layers, *args, **options)
 
 
 class _Cell:
@@ -215,6 +262,8 @@ class _Cell:
         states = () if hx is None else tuple(hx) if lstm else (hx,)
         weights = self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh
         reason = obstacle((input, *states, *(w for w in weights if w is not None)))
+        if reason is None and torch.compiler.is_compiling():
+            reason = "a cell is being compiled"
         rows = input.dim() if reason is None else 0
         if reason is None and (rows not in (1, 2) or any(s.dim() != rows for s in states)):
             reason = "its arguments do not fit"  # PyTorch says how
@@ -252,6 +301,8 @@ class LSTMCell(_Cell, torch.nn.LSTMCell):
     (torch.Size([3, 16]), torch.Size([3, 16]))
     """
 
+    theirs = torch.nn.LSTMCell
+
 
 class GRUCell(_Cell, torch.nn.GRUCell):
     """torch.nn.GRUCell on weft's kernels, forward and backward.
@@ -261,6 +312,8 @@ class GRUCell(_Cell, torch.nn.GRUCell):
     torch.Size([16])
     """
 
+    theirs = torch.nn.GRUCell
+
 
 class RNNCell(_Cell, torch.nn.RNNCell):
     """torch.nn.RNNCell on weft's kernels, forward and backward.
@@ -269,6 +322,8 @@ class RNNCell(_Cell, torch.nn.RNNCell):
     >>> weft.torch.RNNCell(8, 16, nonlinearity="relu")(torch.zeros(3, 8)).shape
     torch.Size([3, 16])
     """
+
+    theirs = torch.nn.RNNCell
 
 
 CLASSES: dict[type, type] = {
