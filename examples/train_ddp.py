@@ -1,6 +1,6 @@
 """train_digits.py on two processes, each with half of every batch, by PyTorch's own means.
 
-    pip install weft[torch] scikit-learn tqdm
+    pip install ".[torch]" scikit-learn tqdm
     torchrun --standalone --nproc-per-node 2 examples/train_ddp.py
 
 DistributedDataParallel averages the gradients over gloo; weft's modules are to it what PyTorch's are.
@@ -8,7 +8,6 @@ DistributedDataParallel averages the gradients over gloo; weft's modules are to 
 
 from __future__ import annotations
 
-import os
 import time
 
 import torch
@@ -50,5 +49,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     main()

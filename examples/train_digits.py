@@ -1,6 +1,6 @@
 """Read handwritten digits row by row: a GRU trained on weft's kernels, in seconds.
 
-    pip install weft[torch] scikit-learn tqdm
+    pip install ".[torch]" scikit-learn tqdm
     python examples/train_digits.py            # --torch: the same on PyTorch's own module
 
 scikit-learn's 1797 digits are 8 x 8 pixels: a sequence of eight rows, eight numbers each. The state

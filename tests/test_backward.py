@@ -395,3 +395,18 @@ def test_gelu_tanh_far_out(isa):
     own = Case("rnn", nonlinearity="gelu_tanh", T=1)
     own.arrays["weight_ih"] *= 1e20
     assert np.isfinite(own.ours()["x"]).all()
+
+
+def test_backward_takes_the_kernels_of_the_forward_pass():
+    """Packed weights belong to an instruction set, whichever is chosen meanwhile."""
+    own = Case("lstm", H=40, peepholes=True)
+    expected = own.ours()
+    _, saved = own.forward()
+    before = weft.isa()
+    try:
+        for name in weft.available_isas():
+            weft._core.set_isa(name)
+            for key, gradient in F.lstm_backward(saved, *own.seeds).items():
+                assert_same_bits(gradient, expected[key])
+    finally:
+        weft._core.set_isa(before)

@@ -269,9 +269,11 @@ def test_lengths_where_torch_runs():
     theirs, ours = pair("GRU", 5, 9)
     x, lengths = torch.from_numpy(samples.normal(0, 7, 5, 5)), [3, 7, 1, 7, 4]
     expected = pack(theirs.double(), x.double(), None, lengths)[0]
-    with pytest.warns(UserWarning, match="lengths"):
+    with pytest.warns(UserWarning, match="float64"):
         y, _ = ours.double()(x.double(), lengths=lengths)
     torch.testing.assert_close(y, expected)
+    with pytest.raises(ValueError, match=r"^weft\.torch\.GRU: lengths "):
+        ours(x.double(), lengths=[0, 7, 1, 7, 4])
 
 
 def test_autocast_runs_torch():
@@ -325,6 +327,39 @@ def test_backward_twice_and_of_parts():
         c.sum().backward()
     for a, b in zip(theirs.parameters(), ours.parameters(), strict=True):
         torch.testing.assert_close(b.grad, a.grad, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", SEQUENCES + CELLS)
+def test_second_derivatives_are_refused(kind):
+    """Never a gradient that has silently lost its graph."""
+    _, ours = pair(kind, 5, 9)
+    x = torch.ones(3, 5, requires_grad=True)
+    y = flat(ours(x))[0]
+    with pytest.raises(RuntimeError, match="no second derivatives"):
+        torch.autograd.grad(y.sum(), x, create_graph=True)
+
+
+@pytest.mark.parametrize("kind", SEQUENCES)
+def test_traced_and_transformed(kind):
+    """PyTorch's own forward runs there."""
+    theirs, ours = pair(kind, 5, 9)
+    x = torch.from_numpy(samples.normal(0, 7, 3, 5))
+    with pytest.warns(UserWarning, match="transform"):
+        gradient = torch.func.grad(lambda x: ours(x)[0].sum())(x)
+    torch.testing.assert_close(gradient, torch.func.grad(lambda x: theirs(x)[0].sum())(x))
+
+
+def test_parametrized_weights():
+    """A weight that is computed anew in every call, as weight_norm's."""
+    theirs, ours = pair("GRU", 5, 9)
+    for module in (theirs, ours):
+        torch.nn.utils.parametrizations.weight_norm(module, "weight_hh_l0")
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.from_numpy(samples.normal(0, 7, 3, 5))
+    for module in (theirs, ours):
+        module(x)[0].square().sum().backward()
+    for a, b in zip(theirs.parameters(), ours.parameters(), strict=True):
+        torch.testing.assert_close(b.grad, a.grad, rtol=1e-4, atol=1e-6)
 
 
 def model():

@@ -345,7 +345,7 @@ py::tuple backward(const Net& net, const std::vector<py::tuple>& weights, const 
     pass.dreset_c = to(dreset_c, H);
     interruptible([&](Interrupt& interrupt) {
       if (!pass.add) std::memset(pass.dx, 0, static_cast<std::size_t>(T * B * I) * sizeof(float));
-      Gradient(kernels(), cell, w).run(pass, interrupt);
+      Gradient(cell, w).run(pass, interrupt);
     });
     gradients.append(py::make_tuple(ih, hh, bias_ih, bias_hh, hr, peep));
   }

@@ -62,6 +62,7 @@ class Cell {
   Cell& operator=(Cell&&) = default;
 
   const CellShape& shape() const { return shape_; }
+  const KernelTable& table() const { return *table_; }
   const float* zero_state() const { return zeros_.data(); }  // state_size floats
   std::int64_t weight_bytes() const {
     return main_.bytes() + candidate_.bytes() + projection_.bytes();

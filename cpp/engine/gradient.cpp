@@ -10,7 +10,7 @@
 namespace weft {
 namespace {
 
-// Rows that go back through time together; as many threads' rows side by side fill the tiles.
+// Rows that go back through time together. With fewer for each thread, threads share panels instead.
 constexpr std::int64_t kBlockRows = 128, kRowsPerThread = 8;
 // One task of a weight's gradient: rows and columns of it, and terms between two looks at the
 // interrupt. Its operands, kOuterTerms of each, stay in L2.
@@ -33,8 +33,8 @@ std::size_t bytes(std::int64_t floats) { return static_cast<std::size_t>(floats)
 
 }  // namespace
 
-Gradient::Gradient(const KernelTable& table, const Cell& cell, const CellWeights& w)
-    : table_(&table), cell_(&cell) {
+Gradient::Gradient(const Cell& cell, const CellWeights& w) : table_(&cell.table()), cell_(&cell) {
+  const KernelTable& table = *table_;
   const CellShape& shape = cell.shape();
   const std::int64_t I = shape.input_size, H = shape.hidden_size, S = shape.state_size();
   switch (shape.mode) {
@@ -132,11 +132,11 @@ class Gradient::Run {
     std::vector<const float*> next, carry;  // of each row: [rows]
     // Of a step's active rows.
     std::vector<std::int64_t> active;
-    std::vector<const float*> nexts, dys, carries, saved, old, reset;
+    std::vector<const float*> nexts, dys, carries, saved, old;
     std::vector<float*> dcs, keeps, hidden, out, dp;
 
     void reserve(std::int64_t n) {
-      for (auto* list : {&next, &carry, &nexts, &dys, &carries, &saved, &old, &reset}) {
+      for (auto* list : {&next, &carry, &nexts, &dys, &carries, &saved, &old}) {
         list->resize(n);
       }
       for (auto* list : {&dcs, &keeps, &hidden, &out, &dp}) list->resize(n);
@@ -331,8 +331,7 @@ class Gradient::Run {
     const Linear* linear = &g_.state_;
     if (shape_.proj_size) {
       if (!projected(member, alone, k, n, product, carried)) return false;
-      for (std::int64_t i = 0; i < n; ++i) k.nexts[i] = k.dp[i];
-      a.next = k.nexts.data();
+      a.next = k.dp.data();
       a.dy = a.carry = nullptr;
       linear = &g_.projection_;
     }
@@ -359,8 +358,7 @@ class Gradient::Run {
         if (!back(shape_.reset_after ? table.gru_back : table.gru_back_gates, *linear))
           return false;
         if (shape_.reset_after) break;
-        for (std::int64_t i = 0; i < n; ++i) k.nexts[i] = k.out[i];
-        a.next = k.nexts.data();
+        a.next = k.out.data();
         a.dy = a.carry = nullptr;
         if (!back(table.gru_back_reset, g_.reset_)) return false;
         break;
@@ -402,12 +400,11 @@ class Gradient::Run {
         if (writes && k.carry[r]) add(to, k.carry[r], S_);
         if (!k.next[r]) continue;
         k.nexts[products] = k.next[r];
-        k.reset[products] = to;
         k.out[products++] = to;
       }
       if (!alone && !member.share(0, 0, [](std::int64_t) {})) return false;
       if (products && !multiply(member, alone, g_.state_, products, k.nexts.data(), k.out.data(),
-                                k.reset.data())) {
+                                k.out.data())) {
         return false;
       }
     }
@@ -490,7 +487,7 @@ class Gradient::Run {
                          const std::vector<const float*>* b = nullptr) {
       if (out) {
         tasks.push_back({static_cast<std::int64_t>(terms_.size()), da_rows_.data(), offset,
-                         b ? b->data() : nullptr, 0, size, out});
+                         b ? b->data() : nullptr, size, out});
       }
     };
     // Both biases have the same gradient but for the state part of a candidate, see copy_biases.

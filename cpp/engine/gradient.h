@@ -13,8 +13,7 @@
 
 namespace weft {
 
-// What the forward pass (Pass) was given and what it left, and where the gradients go. Null: absent,
-// or not wanted.
+// What the forward pass (Pass) was given and what it left, and where the gradients go. Null: absent.
 struct BackPass {
   bool reverse;
   std::int64_t T, B;
@@ -42,7 +41,7 @@ struct BackPass {
 class Gradient {
  public:
   // `cell` ran the forward pass and outlives this object; `weights` are those it was packed from.
-  Gradient(const KernelTable& table, const Cell& cell, const CellWeights& weights);
+  Gradient(const Cell& cell, const CellWeights& weights);
 
   // Leaves early when interrupted; the gradients are then incomplete.
   void run(const BackPass& pass, Interrupt& interrupt) const;
@@ -50,7 +49,7 @@ class Gradient {
  private:
   class Run;
 
-  const KernelTable* table_;
+  const KernelTable* table_;  // the cell's
   const Cell* cell_;
   std::int64_t width_;         // floats of a step's gradients, before activation
   std::int64_t input_width_;   // the first so many are those beside the input's weights

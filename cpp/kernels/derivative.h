@@ -1,5 +1,5 @@
 // Derivatives of the activations by value, of x before the activation. Where a function has a corner
-// the side is PyTorch's; NaN passes through.
+// the side is PyTorch's, as is the slope at NaN.
 #pragma once
 
 #include "kernels/activation.h"

@@ -84,7 +84,7 @@ void sum_columns(const SumArgs& a, std::int64_t n, std::int64_t left) {
     Vec sum[V] = {};
     for (std::int64_t i = k; i < end; ++i) {
       const float* x = a.a[i] + a.a_offset + n;
-      const float* y = a.b ? a.b[i] + a.b_offset + n : nullptr;
+      const float* y = a.b ? a.b[i] + n : nullptr;
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v) {
         Vec term = load_up_to(x + v * kLanes, left - v * kLanes);

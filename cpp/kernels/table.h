@@ -178,8 +178,8 @@ struct SumArgs {
   std::int64_t terms;
   const float* const* a;  // [terms], from a_offset on
   std::int64_t a_offset;
-  const float* const* b;  // [terms], from b_offset on, or null
-  std::int64_t b_offset, size;
+  const float* const* b;  // [terms], or null
+  std::int64_t size;
   float* out;
 };
 

@@ -2,7 +2,8 @@
 
 RNN, LSTM and GRU, over whole sequences or step by step; attention and transformer encoders; their
 parts in `weft.functional`. BERT-family checkpoints and sentence embeddings are in
-`weft.transformers`, which is imported when asked for. Names, arguments and weights are PyTorch's.
+`weft.transformers`, modules that train under PyTorch in `weft.torch`, both imported when asked for.
+Names, arguments and weights are PyTorch's.
 
 >>> import numpy as np, weft
 >>> lstm = weft.LSTM(128, 128, seed=0)

@@ -67,7 +67,9 @@ class _OneState(Recurrent):
 
 @layer
 class RNN(_OneState):
-    """Elman's recurrent network, L layers, one or both directions; inference in float32.
+    """Elman's recurrent network, L layers, one or both directions.
+
+    Inference in float32; `weft.torch` trains.
 
     For each time step t, layer and direction::
 
@@ -128,7 +130,9 @@ class RNN(_OneState):
 
 @layer
 class LSTM(Recurrent):
-    """Long short-term memory, L layers, one or both directions; inference in float32.
+    """Long short-term memory, L layers, one or both directions.
+
+    Inference in float32; `weft.torch` trains.
 
     For each time step t, layer and direction, with ``*`` elementwise::
 
@@ -248,7 +252,9 @@ class LSTM(Recurrent):
 
 @layer
 class GRU(_OneState):
-    """Gated recurrent unit, L layers, one or both directions; inference in float32.
+    """Gated recurrent unit, L layers, one or both directions.
+
+    Inference in float32; `weft.torch` trains.
 
     For each time step t, layer and direction, with ``*`` elementwise::
 

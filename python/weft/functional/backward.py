@@ -46,9 +46,11 @@ __all__ = [
 
 
 class Saved:
-    """What a forward pass leaves for the backward pass; ``nbytes`` tells how much it holds beside
-    the arguments and results, which it only refers to: per step and row 5 H floats for LSTM, 4 H for
-    GRU (3 H with the reset before the product), none for an RNN of tanh or relu, else H.
+    """What a forward pass leaves for the backward pass.
+
+    ``nbytes`` tells what its steps have saved: per step and row 5 H floats for LSTM, 4 H for GRU (3 H
+    with the reset before the product), none for an RNN of tanh or relu without ``clip``, else H. The
+    packed weights are kept, too; arguments and results are only referred to.
 
     >>> import numpy as np, weft
     >>> x, w, r = (np.ones(s, np.float32) for s in ((5, 2, 3), (16, 3), (16, 4)))
@@ -72,7 +74,7 @@ class Saved:
 
     @property
     def nbytes(self) -> int:
-        """Bytes held beside the arguments and results of the forward pass."""
+        """Bytes that the steps of the forward pass have saved."""
         return int(self._kept.nbytes)
 
     def __repr__(self) -> str:
@@ -270,7 +272,8 @@ def lstm_backward(
     dh_n  float32 like h_n, [B, P] ([P]); None: zero
     dc_n  float32 like c_n, [B, H] ([H]); None: zero
 
-    With dh_t = dy_t + W_hh^T d a_{t+1} for the gates i, f, g, o, and ``*`` elementwise::
+    With dh_t = dy_t + W_hh^T d a_{t+1} for the gates i, f, g, o (with a projection W_hr^T times that),
+    and ``*`` elementwise::
 
         d c_t = d c_{t+1} * f_{t+1} + dh_t * o * tanh'(c_t)
         d a = (d c_t * g * i', d c_t * c_{t-1} * f', d c_t * i * g', dh_t * tanh(c_t) * o')
@@ -319,11 +322,14 @@ def gru_backward(
     dy    float32 like y, [T, B, H] ([B, T, H] with batch_first, [T, H]); None: zero
     dh_n  float32 like h_n, [B, H] ([H]); None: zero
 
-    With dh_t = dy_t + dh_{t+1} * z_{t+1} + W_hh^T d a_{t+1}, in which the candidate's row of d a is
-    multiplied by r where the reset comes after the product::
+    With ``*`` elementwise and dh_t the sum of dy_t, dh_{t+1} * z_{t+1} and what the products of the
+    next step give back::
 
         d a_n = dh_t * (1 - z) * n'    d a_z = dh_t * (h_{t-1} - n) * z'
-        d a_r = d a_n * (W_hn h_{t-1} + b_hn) * r'
+        reset_after:  d a_r = d a_n * (W_hn h_{t-1} + b_hn) * r'
+                      back to h_{t-1}: W_hr^T d a_r + W_hz^T d a_z + W_hn^T (d a_n * r)
+        else:         d a_r = (W_hn^T d a_n) * h_{t-1} * r'
+                      back to h_{t-1}: W_hr^T d a_r + W_hz^T d a_z + (W_hn^T d a_n) * r
 
     Returns a dict as `rnn_backward` does. Raises ValueError for a shape that does not fit, TypeError
     for another dtype.

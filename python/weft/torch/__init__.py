@@ -2,6 +2,7 @@
 
 convert     `weft.from_torch`
 modules     LSTM, GRU, RNN and their cells: nn.Modules with torch's parameters and weft's kernels
+function    one layer for autograd; ops: the same for torch.compile and torch.export
 models      `accelerate` and `restore` for whole models
 
 Nothing else in the package imports PyTorch, and this does so only where it is used.

@@ -1,4 +1,4 @@
-"""PyTorch's modules as weft's. PyTorch is a guest: nothing else in the package imports it."""
+"""PyTorch's modules as weft's."""
 
 from __future__ import annotations
 

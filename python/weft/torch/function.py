@@ -6,7 +6,6 @@ import weakref
 from typing import Any, NamedTuple
 
 import torch
-from torch.autograd.function import once_differentiable
 
 from weft import _core
 
@@ -136,8 +135,12 @@ class _Run(torch.autograd.Function):
         return tuple(results)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, dy: Any, dh_n: Any, dc_n: Any) -> Any:
+        if torch.is_grad_enabled():  # create_graph=True; once_differentiable would let it pass
+            raise RuntimeError(
+                "weft.torch has no second derivatives (create_graph=True): use torch.nn's module, "
+                "for an accelerated model after weft.torch.restore(model)"
+            )
         x, h, c, y, *weights = ctx.saved_tensors
         dense = [None if d is None else array(d.contiguous()) for d in (dy, dh_n, dc_n)]
         gradients = backward(

@@ -33,7 +33,7 @@ def accelerate(model: torch.nn.Module) -> Report:
     A module stays the same object, with the same parameters, hooks and state_dict; only its class
     becomes the one of `weft.torch` of the same name. Modules of other classes, subclasses with a
     ``forward`` of their own among them, stay as they are, as do those that weft cannot run as they are
-    now; the report says why. `restore` undoes it.
+    now; the report says why. `restore` undoes it. Second derivatives and torch.jit.script need that.
 
     Raises TypeError for what is no torch.nn.Module.
 

@@ -3,10 +3,12 @@
 Each class differs from PyTorch's in ``forward`` alone: parameters, state_dict, hooks, pickling and
 copying are PyTorch's own. The sequences derive from torch.nn.RNNBase, not from torch.nn.LSTM, GRU and
 RNN, which torch.compile does not let into a graph. What weft cannot do runs PyTorch's
-``forward`` with the same parameters, and a warning says so once for each reason: tensors that are not
+``forward`` with the same parameters, and a warning says so once for each class and reason: tensors that are not
 float32 or not on the CPU, autocast (PyTorch casts, weft does not), torch.jit's tracing and torch.func's
 transforms. Under torch.compile and torch.export a sequence is one operator in the graph, without a
-break; a cell or a PackedSequence runs PyTorch's ``forward`` there.
+break; a cell or a PackedSequence runs PyTorch's ``forward`` there. There are no second derivatives
+(create_graph=True raises RuntimeError), and torch.jit.script refuses these classes: use
+`weft.torch.restore` first.
 
 Beside PyTorch's arguments there is ``lengths``, integers [B] in any order: the steps of a padded batch
 that count, as with a PackedSequence, without packing or sorting.
@@ -71,7 +73,16 @@ class _Sequence(torch.nn.RNNBase):
     """PyTorch's class, for its ``forward``."""
 
     def forward(self: Any, input: Any, hx: Any = None, *, lengths: Any = None) -> Any:
-        """As the class of torch.nn; ``lengths`` as in the module's docstring."""
+        """As the class of torch.nn of the same name: (y, h_n), for an LSTM (y, (h_n, c_n)).
+
+        input    float32 [T, B, I], [B, T, I] with batch_first, [T, I], or a PackedSequence
+        hx       h_0 [D*L, B, H], for an LSTM (h_0, c_0); zero when left out
+        lengths  integers [B] in 0..T, in any order: row b ends after lengths[b] steps. Its output
+                 is zero from there on, and its final state is the one at its end
+
+        Raises ValueError or RuntimeError for a shape or value that does not fit, TypeError for
+        another kind of object.
+        """
         packed_input = isinstance(input, PackedSequence)
         name = f"weft.torch.{type(self).__name__}"
         if lengths is not None and packed_input:
@@ -87,7 +98,7 @@ class _Sequence(torch.nn.RNNBase):
             reason = "the state is no pair"  # PyTorch says what is wrong with it
         if reason is not None:
             if lengths is not None:
-                return self._with_lengths(input, hx, lengths)
+                return self._with_lengths(input, hx, lengths, reason)
             _fall_back(self, reason)
             return self.theirs.forward(self, input, hx)
         if packed_input:
@@ -111,10 +122,16 @@ class _Sequence(torch.nn.RNNBase):
             result.append(layer)
         return result
 
-    def _with_lengths(self: Any, input: Any, hx: Any, lengths: Any) -> Any:
-        """``lengths`` where PyTorch's forward runs."""
-        _fall_back(self, "lengths where weft cannot run")
-        lengths = torch.as_tensor(to_int64(f"weft.torch.{type(self).__name__}", "lengths", lengths))
+    def _with_lengths(self: Any, input: Any, hx: Any, lengths: Any, reason: str) -> Any:
+        """``lengths`` where PyTorch's forward runs, which wants one step at least of each row."""
+        _fall_back(self, reason)
+        name = f"weft.torch.{type(self).__name__}"
+        lengths = torch.as_tensor(to_int64(name, "lengths", lengths))
+        if input.dim() != 3 or (lengths < 1).any():
+            raise ValueError(
+                f"{name}: lengths are {lengths.tolist()} for an input of {input.dim()} dimensions, "
+                f"expected at least 1 and a batch where torch's own forward runs ({reason})"
+            )
         total = input.shape[1 if self.batch_first else 0]
         data = pack_padded_sequence(input, lengths, self.batch_first, enforce_sorted=False)
         y, state = self.theirs.forward(self, data, hx)
