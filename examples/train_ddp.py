@@ -29,16 +29,8 @@ def main() -> None:
     model = train_digits.Reader()
     weft.torch.accelerate(model)
     parallel = torch.nn.parallel.DistributedDataParallel(model)
-    optimizer = torch.optim.Adam(parallel.parameters(), lr=3e-3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS)
     start = time.perf_counter()
-    for _ in range(EPOCHS):
-        for rows in torch.randperm(len(x)).split(64):  # the same order in every process
-            mine = rows[rank::processes]
-            optimizer.zero_grad()
-            torch.nn.functional.cross_entropy(parallel(x[mine]), labels[mine]).backward()
-            optimizer.step()
-        schedule.step()
+    train_digits.train(parallel, x, labels, EPOCHS, slice(rank, None, processes))
     if rank == 0:
         found = train_digits.accuracy(model, held_x, held_labels)
         seconds = time.perf_counter() - start

@@ -46,22 +46,30 @@ def accuracy(model: torch.nn.Module, x: torch.Tensor, labels: torch.Tensor) -> f
         return float((model(x).argmax(1) == labels).float().mean())
 
 
-def train(model: torch.nn.Module, x: torch.Tensor, labels: torch.Tensor, epochs: int) -> float:
-    """Returns the last epoch's mean loss."""
+def train(
+    model: torch.nn.Module,
+    x: torch.Tensor,
+    labels: torch.Tensor,
+    epochs: int,
+    part: slice = slice(None),
+) -> float:
+    """Returns the last epoch's mean loss. ``part``: that of each batch which this process takes."""
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
-    bar = tqdm(range(epochs), unit="epoch")
+    bar = tqdm(range(epochs), unit="epoch", disable=bool(part.start))
     for _ in bar:
-        total = 0.0
-        for rows in torch.randperm(len(x)).split(64):
+        total, seen = 0.0, 0
+        for batch in torch.randperm(len(x)).split(64):  # the same order in every process
+            rows = batch[part]
             optimizer.zero_grad()
             loss = torch.nn.functional.cross_entropy(model(x[rows]), labels[rows])
             loss.backward()
             optimizer.step()
             total += loss.item() * len(rows)
+            seen += len(rows)
         schedule.step()
-        bar.set_postfix(loss=f"{total / len(x):.4f}")
-    return total / len(x)
+        bar.set_postfix(loss=f"{total / seen:.4f}")
+    return total / seen
 
 
 def main() -> None:
