@@ -184,6 +184,21 @@ def test_dropout_between_layers():
     assert torch.equal(ours(x)[0], ours(x)[0])
 
 
+@pytest.mark.parametrize("kind", SEQUENCES)
+def test_an_input_without_a_gradient(kind):
+    """Its gradient is not computed, and those of the weights have the same bits."""
+    _, ours = pair(kind, 5, 9, num_layers=2, bidirectional=True)
+    found = []
+    for wanted in (True, False):
+        x = torch.from_numpy(samples.normal(0, 7, 5, 5)).requires_grad_(wanted)
+        ours.zero_grad()
+        ours(x)[0].square().sum().backward()
+        assert (x.grad is not None) == wanted
+        found.append([p.grad.clone() for p in ours.parameters()])
+    for a, b in zip(*found, strict=True):
+        assert torch.equal(a, b)
+
+
 CHANGES = {
     "optimizer": lambda m: torch.optim.SGD(m.parameters(), lr=0.5).step(),
     "data": lambda m: m.weight_hh_l0.data.mul_(0.5),

@@ -20,9 +20,7 @@ constexpr std::int64_t kDxRows = 4096;  // of one product, between two barriers
 
 Linear transposed(const KernelTable& table, std::int64_t outputs,
                   std::initializer_list<Operand> operands) {
-  std::int64_t k = 0;
-  for (const Operand& operand : operands) k += operand.k;
-  return Linear(table, outputs, k, Packed::transposed(outputs, operands, table.lanes));
+  return Linear(table, outputs, Packed::transposed(outputs, operands, table.lanes));
 }
 
 void add(float* to, const float* from, std::int64_t n) {
@@ -40,7 +38,7 @@ Gradient::Gradient(const Cell& cell, const CellWeights& w) : table_(&cell.table(
   switch (shape.mode) {
     case Mode::rnn:
     case Mode::lstm:
-      width_ = input_width_ = gate_count(shape.mode) * H;
+      width_ = gate_count(shape.mode) * H;
       state_offset_ = 0;
       input_ = transposed(table, I, {{w.weight_ih, width_}});
       state_ = transposed(table, S, {{w.weight_hh, width_}});
@@ -49,7 +47,6 @@ Gradient::Gradient(const Cell& cell, const CellWeights& w) : table_(&cell.table(
     case Mode::gru:
       // n, r, z, and the state part of n where it has its own gradient.
       width_ = (shape.reset_after ? 4 : 3) * H;
-      input_width_ = 3 * H;
       state_offset_ = H;
       input_ = transposed(table, I, {{w.weight_ih + 2 * H * I, H}, {w.weight_ih, 2 * H}});
       state_ = transposed(table, S, {{w.weight_hh, width_ - H}});
@@ -233,16 +230,11 @@ class Gradient::Run {
 
   bool multiply(Team::Member& member, bool alone, const Linear& linear, std::int64_t rows,
                 const float* const* x, float* const* out, const float* const* residual) {
-    LinearArgs a{};
+    LinearArgs a = linear.args();
     a.rows = rows;
     a.x = x;
     a.out = out;
-    a.columns = linear.outputs();
-    a.k = linear.inputs();
-    a.weights = linear.packed().weights();
-    a.panel_stride = linear.packed().panel_stride();
     a.residual = residual;
-    a.vectors = linear.packed().vectors();
     return panels(member, alone, linear.packed().panels(), linear.work(rows),
                   [&](std::int64_t begin, std::int64_t end) {
                     a.panel_begin = begin;
@@ -434,7 +426,6 @@ class Gradient::Run {
   void cut(std::vector<OuterArgs>& tasks, const std::vector<const float*>& a, std::int64_t offset,
            std::int64_t rows, const std::vector<const float*>& b, std::int64_t columns,
            float* out) {
-    if (!out) return;
     for (std::int64_t n = 0; n < rows; n += kOuterRows) {
       for (std::int64_t i = 0; i < columns; i += kOuterColumns) {
         tasks.push_back({static_cast<std::int64_t>(terms_.size()), a.data(), offset, b.data(), out,
@@ -471,12 +462,12 @@ class Gradient::Run {
       return tasks;
     }
     cut(tasks, da_rows_, H_, 2 * H_, x_rows_, I_, ih);
-    cut(tasks, da_rows_, 0, H_, x_rows_, I_, ih ? ih + 2 * H_ * I_ : nullptr);
+    cut(tasks, da_rows_, 0, H_, x_rows_, I_, ih + 2 * H_ * I_);
     if (shape_.reset_after) {
       cut(tasks, da_rows_, H_, 3 * H_, h_rows_, S_, hh);
     } else {
       cut(tasks, da_rows_, H_, 2 * H_, h_rows_, S_, hh);
-      cut(tasks, da_rows_, 0, H_, hidden_rows_, H_, hh ? hh + 2 * H_ * S_ : nullptr);
+      cut(tasks, da_rows_, 0, H_, hidden_rows_, H_, hh + 2 * H_ * S_);
     }
     return tasks;
   }

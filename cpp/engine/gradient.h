@@ -30,7 +30,7 @@ struct BackPass {
   std::int64_t dy_t, dy_b;
   const float *dh_n, *dc_n;  // [B, state_size], [B, H]
 
-  // All zeroed by the caller; dx is added to where `add` says so.
+  // All zeroed by the caller; dx, null where not wanted, is added to where `add` says so.
   float* dx;  // [T, B, I] with these strides
   std::int64_t dx_t, dx_b;
   bool add;
@@ -51,11 +51,11 @@ class Gradient {
 
   const KernelTable* table_;  // the cell's
   const Cell* cell_;
-  std::int64_t width_;         // floats of a step's gradients, before activation
-  std::int64_t input_width_;   // the first so many are those beside the input's weights
-  std::int64_t state_offset_;  // and those from here on beside the state's
-  Linear input_;               // [input_width] -> [I]
-  Linear state_;               // [state_width] -> [state_size]
+  std::int64_t width_;         // floats of a step's gradients, before activation: first those
+                               // beside the input's weights
+  std::int64_t state_offset_;  // and from here on those beside the state's
+  Linear input_;               // [inputs] -> [I]
+  Linear state_;               // [states] -> [state_size]
   Linear reset_;               // GRU, reset before: [H] -> [H], of the candidate
   Linear projection_;          // LSTM: [P] -> [H]
 };

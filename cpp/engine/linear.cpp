@@ -21,8 +21,19 @@ Linear::Linear(const KernelTable& table, std::int64_t N, std::int64_t K, const f
   if (bias) bias_ = packed_.pack_vector(bias);
 }
 
-Linear::Linear(const KernelTable& table, std::int64_t N, std::int64_t K, Packed packed)
-    : table_(&table), N_(N), K_(K), packed_(std::move(packed)) {}
+Linear::Linear(const KernelTable& table, std::int64_t N, Packed packed)
+    : table_(&table), N_(N), K_(packed.depth()), packed_(std::move(packed)) {}
+
+LinearArgs Linear::args() const {
+  LinearArgs a{};
+  a.columns = N_;
+  a.k = K_;
+  a.weights = packed_.weights();
+  a.panel_stride = packed_.panel_stride();
+  a.bias = bias_.data();
+  a.vectors = packed_.vectors();
+  return a;
+}
 
 bool Linear::run(Team::Member& member, const ProductRows& rows, const Linear* next) const {
   const std::int64_t blocks = (rows.count + kTaskRows - 1) / kTaskRows;
@@ -32,18 +43,12 @@ bool Linear::run(Team::Member& member, const ProductRows& rows, const Linear* ne
   return member.share(tasks, tasks ? work(rows.count) / tasks : 0, [&](std::int64_t task) {
     const std::int64_t block = task % blocks, panel = task / blocks * step;
     const std::int64_t first = rows.count * block / blocks;
-    LinearArgs a{};
+    LinearArgs a = args();
     a.rows = rows.count * (block + 1) / blocks - first;
     a.x = rows.x + first;
     a.out = rows.out + first;
-    a.columns = N_;
-    a.k = K_;
-    a.weights = packed_.weights();
-    a.panel_stride = packed_.panel_stride();
-    a.bias = bias_.data();
     a.f = rows.f;
     a.residual = rows.residual ? rows.residual + first : nullptr;
-    a.vectors = packed_.vectors();
     a.panel_begin = panel;
     a.panel_end = std::min(packed_.panels(), panel + step);
     if (block == blocks - 1) {

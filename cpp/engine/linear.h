@@ -26,13 +26,16 @@ class Linear {
          const float* bias);
 
   // Packed already, no bias.
-  Linear(const KernelTable& table, std::int64_t N, std::int64_t K, Packed packed);
+  Linear(const KernelTable& table, std::int64_t N, Packed packed);
 
   std::int64_t outputs() const { return N_; }
   const Packed& packed() const { return packed_; }
   std::int64_t inputs() const { return K_; }
   std::int64_t weight_bytes() const { return packed_.bytes(); }
   double work(std::int64_t rows) const { return static_cast<double>(rows) * N_ * K_; }
+
+  // The arguments of the kernel but for rows and panels.
+  LinearArgs args() const;
 
   // One phase of a team: the threads share out panels times blocks of rows. `next` is the product
   // that comes after this one, or null: its weights are fetched ahead.

@@ -38,6 +38,7 @@ class Packed {
   const float* weights() const { return weights_.data(); }
   std::int64_t bytes() const { return weights_.size() * static_cast<std::int64_t>(sizeof(float)); }
   std::int64_t panel_stride() const { return panel_stride_; }
+  std::int64_t depth() const { return depth_; }  // floats of all operands' rows
   std::int64_t panels() const { return panels_; }
   int vectors() const { return vectors_; }
   std::int64_t sums() const { return total_vectors_ * lanes_; }  // floats of one row of sums

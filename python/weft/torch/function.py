@@ -89,6 +89,16 @@ def entries(directions: int, weights: tuple[Any, ...]) -> list[tuple[Any, ...]]:
     ]
 
 
+def forward(
+    native: _core.Recurrent, x: Any, h: Any, c: Any, lengths: Any, batch_first: bool, save: bool
+) -> list[Any]:
+    """Tensors: y, h_n, c_n and what is saved, None for what is absent."""
+    rows = (lengths, None, None, None, None, batch_first)
+    arrays = native.run(array(x), array(h), array(c), *rows, save)
+    tensors = [None if a is None else torch.from_numpy(a) for a in arrays]
+    return tensors if save else [*tensors, None]
+
+
 def backward(
     native: _core.Recurrent,
     weights: list[tuple[Any, ...]],
@@ -99,13 +109,17 @@ def backward(
     lengths: Any,
     batch_first: bool,
     saved: Any,
-    *outer: Any,
+    dy: Any,
+    dh_n: Any,
+    dc_n: Any,
+    want_x: bool = True,
 ) -> list[Any]:
     """Arrays: the gradients of x, h, c and the weights, None for what is absent."""
     rows = (lengths, None, None, None, None, batch_first)
-    dx, parts, dh, dc, _, _ = native.backward(weights, x, y, h, c, *rows, saved, *outer)
-    peepholes = 5  # never here, nor is weight_hr without a projection
-    count = peepholes if parts[0][4] is not None else 4
+    dx, parts, dh, dc, _, _ = native.backward(
+        weights, x, y, h, c, *rows, saved, dy, dh_n, dc_n, want_x
+    )
+    count = 4 if parts[0][4] is None else 5  # with weight_hr; there are no peepholes here
     return [dx, dh, dc, *(gradient for part in parts for gradient in part[:count])]
 
 
@@ -124,10 +138,8 @@ class _Run(torch.autograd.Function):
         c: Any,
         *weights: Any,
     ) -> Any:
-        call = (array(x), array(h), array(c), lengths, None, None, None, None, batch_first)
-        y, h_n, c_n, kept = native.run(*call, True)
-        results = [None if a is None else torch.from_numpy(a) for a in (y, h_n, c_n)]
-        ctx.native, ctx.directions, ctx.kept = native, directions, kept
+        *results, kept = forward(native, x, h, c, lengths, batch_first, True)
+        ctx.native, ctx.directions, ctx.kept = native, directions, array(kept)
         ctx.lengths, ctx.batch_first = lengths, batch_first
         # PyTorch raises where one of these has been changed in place before the backward pass.
         ctx.save_for_backward(x, h, c, results[0], *weights)
@@ -151,6 +163,7 @@ class _Run(torch.autograd.Function):
             ctx.batch_first,
             ctx.kept,
             *dense,
+            want_x=ctx.needs_input_grad[4],
         )
         tensors = [
             torch.from_numpy(a) if wanted else None
@@ -175,8 +188,7 @@ def run(
     given = (x, h, c, *weights)
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in given):
         return _Run.apply(native, directions, lengths, batch_first, *given)
-    call = (array(x), array(h), array(c), lengths, None, None, None, None, batch_first)
-    y, h_n, c_n = (None if a is None else torch.from_numpy(a) for a in native.run(*call))
+    y, h_n, c_n, _ = forward(native, x, h, c, lengths, batch_first, False)
     return y, h_n, c_n
 
 

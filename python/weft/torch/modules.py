@@ -2,9 +2,9 @@
 
 Each class differs from PyTorch's in ``forward`` alone: parameters, state_dict, hooks, pickling and
 copying are PyTorch's own. The sequences derive from torch.nn.RNNBase, not from torch.nn.LSTM, GRU and
-RNN, which torch.compile does not let into a graph. What weft cannot do runs PyTorch's
-``forward`` with the same parameters, and a warning says so once for each class and reason: tensors that are not
-float32 or not on the CPU, autocast (PyTorch casts, weft does not), torch.jit's tracing and torch.func's
+RNN, which torch.compile does not let into a graph. What weft cannot do runs PyTorch's ``forward`` with
+the same parameters, and a warning says so once for each class and reason: tensors that are not float32
+or not on the CPU, autocast (PyTorch casts, weft does not), torch.jit's tracing and torch.func's
 transforms. Under torch.compile and torch.export a sequence is one operator in the graph, without a
 break; a cell or a PackedSequence runs PyTorch's ``forward`` there. There are no second derivatives
 (create_graph=True raises RuntimeError), and torch.jit.script refuses these classes: use
@@ -182,7 +182,7 @@ class _Sequence(torch.nn.RNNBase):
         compiling = torch.compiler.is_compiling()
         if lengths is not None:
             lengths = torch.as_tensor(lengths) if compiling else to_int64(name, "lengths", lengths)
-        mode = {"RNN_TANH": "rnn", "RNN_RELU": "rnn"}.get(self.mode, self.mode.lower())
+        mode = self.mode.partition("_")[0].lower()  # RNN_TANH, RNN_RELU
         activation = "relu" if self.mode == "RNN_RELU" else "tanh"
         finals = []
         for index in range(self.num_layers):

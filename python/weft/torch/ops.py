@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 
-from weft.torch.function import Layer, Packed, array, backward, entries
+from weft.torch.function import Layer, Packed, array, backward, entries, forward
 
 _LAYER = "str mode, int hidden_size, int proj_size, bool bias, int directions, str activation"
 _FORWARD = (
@@ -55,12 +54,12 @@ def recurrent(
     """(y, h_n, c_n, saved) of one layer."""
     *own, batch_first, save = layer
     native, _ = _native(x, weights, tuple(own))
-    call = (_dense(x), _dense(h), _dense(c), _dense(lengths), None, None, None, None, batch_first)
-    y, h_n, c_n, *saved = native.run(*call, save)
-    if saved and lengths is not None:  # an operator's results are the same in every run
-        saved[0][:, np.arange(saved[0].shape[1])[:, None] >= _dense(lengths)] = 0
-    results = (y, h_n, c_n, saved[0] if saved else None)
-    y, h_n, c_n, kept = (x.new_empty(0) if a is None else torch.from_numpy(a) for a in results)
+    x, h, c = (None if tensor is None else tensor.contiguous() for tensor in (x, h, c))
+    results = forward(native, x, h, c, _dense(lengths), batch_first, save)
+    if save and lengths is not None:  # an operator's results are the same in every run
+        kept = results[3]
+        kept[:, torch.arange(kept.shape[1])[:, None] >= lengths] = 0
+    y, h_n, c_n, kept = (x.new_empty(0) if tensor is None else tensor for tensor in results)
     return y, h_n, c_n, kept
 
 
