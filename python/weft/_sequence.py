@@ -49,7 +49,13 @@ class Call(NamedTuple):
 def run(sizes: Sizes, native: _core.Recurrent, *arrays: Any) -> tuple[Float, Float, Any]:
     """Run whole sequences: (y, h_n, c_n or None). ``arrays`` are those of `prepare`."""
     call, unbatched = prepare(sizes, *arrays)
-    y, h_n, c_n = native.run(*call)
+    return results(sizes, unbatched, *native.run(*call))
+
+
+def results(
+    sizes: Sizes, unbatched: bool, y: Float, h_n: Float, c_n: Any
+) -> tuple[Float, Float, Any]:
+    """Native results in the caller's shapes."""
     return (
         y[:, 0] if unbatched else y,
         trimmed(sizes, h_n, unbatched),

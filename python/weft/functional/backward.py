@@ -22,11 +22,11 @@ differentiated, with torch's choice of side where an activation has a corner.
 
 from __future__ import annotations
 
-from inspect import signature
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from weft._arrays import to_dense, to_float32, to_pair
-from weft._sequence import Call, Sizes, prepare, trimmed
+from weft._sequence import Call, Sizes, prepare, results, trimmed
 from weft.activation import canonical
 from weft.functional.recurrent import gru, lstm, packed, rnn
 
@@ -82,11 +82,7 @@ class Saved:
 
     def results(self) -> tuple[Float, Float, Any]:
         """(y, h_n, c_n or None) in the caller's shapes."""
-        return (
-            self._y[:, 0] if self._unbatched else self._y,
-            trimmed(self._sizes, self._h_n, self._unbatched),
-            trimmed(self._sizes, self._c_n, self._unbatched),
-        )
+        return results(self._sizes, self._unbatched, self._y, self._h_n, self._c_n)
 
     def backward(
         self, mode: str, dy: ArrayLike | None, dh_n: ArrayLike | None, dc_n: ArrayLike | None
@@ -140,31 +136,30 @@ class Saved:
         return array.reshape(state.shape)
 
 
-# The options of the plain functions, which the forward passes share.
-_OPTIONS = {
-    function.__name__: {
-        parameter.name
-        for parameter in signature(function).parameters.values()
-        if parameter.kind is parameter.KEYWORD_ONLY
-    }
-    for function in (rnn, lstm, gru)
-}
+@cache
+def _options(mode: str) -> frozenset[str]:
+    """Those of the plain function, which the forward pass shares."""
+    from inspect import signature  # not at import: few train
+
+    functions: dict[str, Any] = {"rnn": rnn, "lstm": lstm, "gru": gru}
+    every = signature(functions[mode]).parameters.values()
+    return frozenset(p.name for p in every if p.kind is p.KEYWORD_ONLY)
 
 
 def _saved(
-    name: str,
     mode: str,
     weights: tuple[ArrayLike | None, ...],
     arrays: tuple[ArrayLike, ArrayLike | None, ArrayLike | None],
     options: dict[str, Any],
 ) -> Saved:
     """The forward pass; ``arrays`` is x with the initial states, ``options`` those of the function."""
+    name = f"{mode}_forward"
     function = f"weft.functional.{name}"
     for option in options:
-        if option not in _OPTIONS[mode]:
+        if option not in _options(mode):
             raise TypeError(
                 f"{function}: got {option!r}, expected options of weft.functional.{mode}: "
-                + ", ".join(sorted(_OPTIONS[mode]))
+                + ", ".join(sorted(_options(mode)))
             )
     lengths, mask, resets, reset = (
         options.pop(k, None) for k in ("lengths", "mask", "resets", "reset_state")
@@ -172,11 +167,10 @@ def _saved(
     if mode == "rnn":
         nonlinearity = options.pop("nonlinearity", "tanh")
         options["activation"] = canonical(function, "nonlinearity", nonlinearity)
-    options.setdefault("clip", None)
     sizes, native, dense = packed(name, mode, *weights, **options)
     reset_c = None
     if mode == "lstm" and reset is not None:
-        reset, reset_c = to_pair(sizes.function, "reset_state", reset)
+        reset, reset_c = to_pair(function, "reset_state", reset)
     x, h_0, c_0 = arrays
     call, unbatched = prepare(sizes, x, h_0, c_0, lengths, mask, resets, reset, reset_c)
     copies = {k: getattr(call, k) for k in ("lengths", "mask", "resets")}  # a step's may be reused
@@ -202,7 +196,7 @@ def rnn_forward(
     (4, 4)
     """
     weights = (weight_ih, weight_hh, bias_ih, bias_hh)
-    saved = _saved("rnn_forward", "rnn", weights, (x, h_0, None), options)
+    saved = _saved("rnn", weights, (x, h_0, None), options)
     y, h_n, _ = saved.results()
     return y, h_n, saved
 
@@ -255,7 +249,7 @@ def lstm_forward(
     ['c_0', 'h_0', 'weight_hh', 'weight_ih', 'x']
     """
     weights = (weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, peepholes)
-    saved = _saved("lstm_forward", "lstm", weights, (x, h_0, c_0), options)
+    saved = _saved("lstm", weights, (x, h_0, c_0), options)
     y, h_n, c_n = saved.results()
     return y, (h_n, c_n), saved
 
@@ -309,7 +303,7 @@ def gru_forward(
     True
     """
     weights = (weight_ih, weight_hh, bias_ih, bias_hh)
-    saved = _saved("gru_forward", "gru", weights, (x, h_0, None), options)
+    saved = _saved("gru", weights, (x, h_0, None), options)
     y, h_n, _ = saved.results()
     return y, h_n, saved
 

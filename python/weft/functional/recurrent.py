@@ -303,7 +303,7 @@ def packed(
     *,
     reverse: bool = False,
     batch_first: bool = False,
-    clip: float | None,
+    clip: float | None = None,
     **given: Any,
 ) -> tuple[Sizes, _core.Recurrent, dict[str, Float | None]]:
     """One layer packed from weights, whose shapes tell its sizes; with them as float32 arrays."""
