@@ -154,16 +154,21 @@ class _Run(torch.autograd.Function):
                 "for an accelerated model after weft.torch.restore(model)"
             )
         x, h, c, y, *weights = ctx.saved_tensors
-        dense = [None if d is None else array(d.contiguous()) for d in (dy, dh_n, dc_n)]
+        dy, dh_n, dc_n = (None if d is None else array(d.contiguous()) for d in (dy, dh_n, dc_n))
         gradients = backward(
             ctx.native,
             entries(ctx.directions, tuple(weights)),
-            *(array(t) for t in (x, y, h, c)),
+            array(x),
+            array(y),
+            array(h),
+            array(c),
             ctx.lengths,
             ctx.batch_first,
             ctx.kept,
-            *dense,
-            want_x=ctx.needs_input_grad[4],
+            dy,
+            dh_n,
+            dc_n,
+            ctx.needs_input_grad[4],
         )
         tensors = [
             torch.from_numpy(a) if wanted else None
