@@ -97,7 +97,9 @@ def scaled_dot_product_attention(
     settings = attention_settings(
         function, query.shape[-1], sizes.heads, scale, window, softcap, alibi_slopes
     )
-    query_lengths, key_lengths = _lengths(function, sizes, lengths)
+    query_lengths, key_lengths = (
+        (None, None) if lengths is None else _lengths(function, sizes, lengths)
+    )
     result = _core.attention(
         function,
         _four(query, sizes.leading, sizes.query_heads),
@@ -117,7 +119,7 @@ def scaled_dot_product_attention(
     )
     if out is not None:
         return out
-    return result if result.shape == sizes.result else result.reshape(sizes.result)
+    return result if query.ndim == key.ndim == value.ndim == 4 else result.reshape(sizes.result)
 
 
 class Settings(NamedTuple):
@@ -248,7 +250,7 @@ def _letters(array: AnyArray, last: str) -> tuple[str, ...]:
 def _four(array: AnyArray, leading: tuple[int, ...], heads: tuple[int, ...]) -> AnyArray:
     """An array as [B, N, rows, columns], broadcast to the leading axes; a view where it can be."""
     own = array.shape
-    if len(own) == 4 and own[:1] == leading and own[1:2] == heads:  # the usual case
+    if own[:-2] == leading + heads and len(own) == 4 and heads:  # the usual case
         return array
     rows, columns = own[-2:]
     shape = (*leading, *heads, rows, columns)
