@@ -30,26 +30,76 @@ def assert_attention(actual, q, k, v, mask=None, **options):
     exact, w = reference.attention(q, k, v, mask, weights=True, **options)
     assert actual.dtype == np.float32
     assert actual.shape == exact.shape
-    group = q.shape[1] // max(k.shape[1], 1)
-    k, v = (np.repeat(np.abs(x.astype(np.float64)), group, axis=1) for x in (k, v))
-    scale = options.get("scale")
-    size = np.abs(q.astype(np.float64)) @ k.swapaxes(2, 3)
-    error = 6 * size * abs(q.shape[-1] ** -0.5 if scale is None else scale)
-    error = error + 3 * (options.get("softcap") or 0)
-    if options.get("alibi_slopes") is not None:
-        far = np.abs(np.arange(q.shape[2])[:, None] - np.arange(k.shape[2]))
-        error = error + 3 * options["alibi_slopes"][:, None, None] * (far + 1.0)
-    if mask is not None and mask.dtype != bool:
-        error = error + 3 * np.where(np.isfinite(mask), np.abs(mask.astype(np.float64)), 0)
-    error = np.where(w > 0, EPS * error, 0)
+    error = _score_error(q, k, w, mask, **options)
+    v = np.repeat(np.abs(v.astype(np.float64)), q.shape[1] // max(k.shape[1], 1), axis=1)
     change = w * np.expm1(error) * np.exp(error)
     sums = w @ v
     bound = change @ v + change.sum(axis=-1, keepdims=True) * sums + 8 * EPS * sums + 1e-37
+    _assert_within("y", actual, exact, bound)
+
+
+def _score_error(q, k, w, mask=None, *, scale=None, softcap=None, alibi_slopes=None, **_):
+    """How far the score of a query and a key may be off, [B, N, S, K]; zero where it does not count."""
+    group = q.shape[1] // max(k.shape[1], 1)
+    k = np.repeat(np.abs(k.astype(np.float64)), group, axis=1)
+    size = np.abs(q.astype(np.float64)) @ k.swapaxes(2, 3)
+    error = 6 * size * abs(q.shape[-1] ** -0.5 if scale is None else scale)
+    error = error + 3 * (softcap or 0)
+    if alibi_slopes is not None:
+        far = np.abs(np.arange(q.shape[2])[:, None] - np.arange(k.shape[2]))
+        error = error + 3 * alibi_slopes[:, None, None] * (far + 1.0)
+    if mask is not None and mask.dtype != bool:
+        error = error + 3 * np.where(np.isfinite(mask), np.abs(mask.astype(np.float64)), 0)
+    return np.where(w > 0, EPS * error, 0)
+
+
+def _assert_within(name, actual, exact, bound):
     excess = np.abs(actual - exact) - bound
     assert excess.size == 0 or excess.max() <= 0, (
-        f"error exceeds the bound by {excess.max():.3g}: it is "
+        f"{name}: error exceeds the bound by {excess.max():.3g}: it is "
         f"{(np.abs(actual - exact) / bound).max():.3g} times as large"
     )
+
+
+def assert_gradients(actual, q, k, v, dy, mask=None, **options):
+    """`actual` (a dict) is what reference.attention_gradients defines; all finite but the mask.
+
+    The weights are e^(score - lse). To the score's error comes that of lse: the mean error of the
+    scores, the rounding of its own size, and 8 eps for the sum and its logarithm. A product of n
+    terms errs by 3 eps of its size (tolerance.py), of which some are products with an error already.
+    """
+    exact = reference.attention_gradients(q, k, v, dy, mask, **options)
+    y, w = reference.attention(q, k, v, mask, weights=True, **options)
+    error = _score_error(q, k, w, mask, **options)
+    scale = options.get("scale")
+    scale = q.shape[-1] ** -0.5 if scale is None else abs(scale)
+    group = q.shape[1] // max(k.shape[1], 1)
+    q, k, v, dy = (np.abs(x.astype(np.float64)) for x in (q, k, v, dy))
+    k, v = (np.repeat(x, group, axis=1) for x in (k, v))
+    scores = q @ k.swapaxes(2, 3) * scale  # at least |score|, but for the mask: it is in `error`
+    mean = (w * (error + EPS * scores)).sum(axis=-1, keepdims=True) + error.max(
+        axis=-1, keepdims=True, initial=0
+    )
+    off = np.where(w > 0, error + mean + EPS * (8 + scores), 0)
+    dw = w * np.expm1(off) * np.exp(off) + 2 * EPS * w
+    dp = dy @ v.swapaxes(2, 3)
+    dot = (np.abs(y) * dy).sum(axis=-1, keepdims=True)
+    d_dot = 8 * EPS * dot + ((w * np.expm1(off)) @ v * 2 * dy).sum(axis=-1, keepdims=True)
+    d_ds = (dw + 4 * EPS * w) * (dp + dot) + w * (3 * EPS * dp + d_dot)
+    ds = w * (dp + dot)
+    if options.get("softcap") is not None:
+        d_ds = d_ds + ds * (8 * EPS + 2 * error / options["softcap"])
+    shared = lambda x: x.reshape(x.shape[0], -1, group, *x.shape[2:]).sum(axis=2)
+    product = lambda a, d_a, b: (d_a + 4 * EPS * a) @ b
+    bounds = {
+        "q": product(ds, d_ds, k) * scale,
+        "k": shared(product(ds.swapaxes(2, 3), d_ds.swapaxes(2, 3), q) * scale),
+        "v": shared(product(w.swapaxes(2, 3), dw.swapaxes(2, 3), dy)),
+    }
+    for (name, bound), truth in zip(bounds.items(), exact, strict=True):
+        assert actual[name].dtype == np.float32
+        assert actual[name].shape == truth.shape
+        _assert_within(name, actual[name], truth, bound + 1e-37)
 
 
 def assert_threads_change_nothing(call):

@@ -62,6 +62,23 @@ def attention(
     return (y, w) if weights else y
 
 
+def attention_gradients(q, k, v, dy, mask=None, *, softcap=None, scale=None, **options):
+    """(of q, of k, of v) of sum(y * dy) in float64, by the formulas."""
+    _, w = attention(q, k, v, mask, softcap=softcap, scale=scale, weights=True, **options)
+    heads = k.shape[1]
+    group = q.shape[1] // heads if heads else 1
+    q, k, v, dy = (x.astype(np.float64) for x in (q, k, v, dy))
+    k, v = (np.repeat(x, group, axis=1) for x in (k, v))
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    dw = dy @ v.swapaxes(2, 3)
+    ds = w * (dw - (w * dw).sum(axis=-1, keepdims=True))
+    if softcap is not None:
+        ds = ds * (1 - np.tanh(q @ k.swapaxes(2, 3) * scale / softcap) ** 2)
+    shared = lambda x: x.reshape(x.shape[0], heads, group, *x.shape[2:]).sum(axis=2)
+    dk, dv = ds.swapaxes(2, 3) @ q * scale, w.swapaxes(2, 3) @ dy
+    return ds @ k * scale, shared(dk), shared(dv)
+
+
 def layer_norm(x, weight=None, bias=None, eps=1e-5, residual=None, *, dtype=np.float64):
     """Over the last axis of x [M, N] (+ residual [M, N])."""
     x = x.astype(dtype) if residual is None else x.astype(dtype) + residual.astype(dtype)

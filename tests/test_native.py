@@ -205,8 +205,17 @@ def attention_arguments():
     return [
         "f", heads(2, 4, 3, 5)[0], heads(2, 2, 6, 5)[0], heads(2, 2, 6, 7)[0], None, False, 0.5,
         np.array([3, 1]), np.array([6, 0]), (2, 3), 1.0, samples.normal(0, 4), np.array([0, 3]),
-        np.zeros((2, 4, 3, 7), F32), np.zeros((2, 4, 3, 6), F32),
+        np.zeros((2, 4, 3, 7), F32), np.zeros((2, 4, 3, 6), F32), np.zeros((2, 4, 3), F32),
     ]  # fmt: skip
+
+
+def attention(*arguments):
+    """The options one by one."""
+    return weft._core.attention(*arguments[:4], arguments[4:13], *arguments[13:])
+
+
+def attention_backward(*arguments):
+    return weft._core.attention_backward(*arguments[:4], arguments[4:13], *arguments[13:])
 
 
 def no_lengths(most):
@@ -252,23 +261,64 @@ ATTENTION_WRONG = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("index", ATTENTION_WRONG)
+NO_LSE = [*NO_VECTORS, np.zeros((2, 4, 4), F32), np.zeros((2, 4, 6), F32)[..., ::2]]
+
+
+@pytest.mark.parametrize("index", [*ATTENTION_WRONG, 15])
 def test_native_attention(index):
-    refused(weft._core.attention, attention_arguments(), {index: ATTENTION_WRONG[index]})
+    wrong = ATTENTION_WRONG.get(index, [*NO_LSE, frozen(np.zeros((2, 4, 3), F32))])
+    refused(attention, attention_arguments(), {index: wrong})
+
+
+@pytest.mark.parametrize("options", [None, (), (1,) * 9, (None,) * 10, "options", {}], ids=str)
+def test_native_attention_options(options):
+    arguments = attention_arguments()
+    with pytest.raises(TypeError):
+        weft._core.attention(*arguments[:4], options, *arguments[13:])
+
+
+BACKWARD_SHAPES = [(2, 4, 3), *[(2, 4, 3, 7)] * 2, (2, 4, 3, 5), (2, 2, 6, 5), (2, 2, 6, 7)]
+
+
+@pytest.mark.parametrize("index", range(19))
+def test_native_attention_backward(index):
+    shapes = BACKWARD_SHAPES
+    arguments = [*attention_arguments()[:13], *(np.zeros(shape, F32) for shape in shapes)]
+    attention_backward(*arguments)
+    if index < 13:
+        wrong = ATTENTION_WRONG[index]
+    elif index == 13:
+        wrong = [None, *NO_LSE]
+    else:
+        shape = shapes[index - 13]
+        wrong = [
+            None,
+            *heads(*shape)[1],
+            *(np.zeros((2, *rest), F32) for rest in ((4, 3, 6), (3, 6, 5))),
+        ]
+        if index > 15:
+            wrong += [frozen(np.zeros(shape, F32)), np.zeros((*shape[:2], 1, shape[3]), F32)]
+            wrong += [np.broadcast_to(np.zeros(shape[1:], F32), shape)]
+    refused(attention_backward, arguments, {index: wrong})
 
 
 @pytest.mark.parametrize("shape", [(0, 4, 3, 6), (2, 0, 3, 6), (2, 4, 0, 6), (2, 4, 3, 0)], ids=str)
 def test_native_attention_of_nothing(shape):
     """No row, head, query or key: nothing is read, and what is written is zero."""
     b, n, s, k = shape
-    out, weights = np.ones((b, n, s, 7), F32), np.ones((b, n, s, k), F32)
-    weft._core.attention(
+    out, weights, lse = (np.ones((b, n, s, *last), F32) for last in ((7,), (k,), ()))
+    given = [
         "f", np.ones((b, n, s, 5), F32), np.ones((b, 2, k, 5), F32), np.ones((b, 2, k, 7), F32),
         np.ones((b, n, s, k), bool), False, 1.0, np.zeros(b, int), np.zeros(b, int), (-1, -1), 0.0,
-        np.zeros(n, F32), np.zeros(b, int), out, weights,
-    )  # fmt: skip
+        np.zeros(n, F32), np.zeros(b, int),
+    ]  # fmt: skip
+    attention(*given, out, weights, lse)
     assert not out.any()
     assert not weights.any()
+    assert (lse == -np.inf).all()
+    gradients = [np.zeros(a.shape, F32) for a in given[1:4]]
+    attention_backward(*given, lse, out, np.ones_like(out), *gradients)
+    assert not any(g.any() for g in gradients)
 
 
 # Encoder: H = 6 with two heads, F = 5; three tokens in sequences of two and one.

@@ -7,11 +7,13 @@
 #include <algorithm>
 #include <memory>
 #include <optional>
+#include <tuple>
 
 #include "bindings/activation.h"
 #include "bindings/arrays.h"
 #include "bindings/construct.h"
 #include "bindings/gil.h"
+#include "engine/attention_gradient.h"
 #include "engine/encoder.h"
 #include "runtime/isa.h"
 
@@ -76,7 +78,7 @@ bool clear(float* data, std::int64_t floats, Interrupt& interrupt) {
 }
 
 // Rows [B, N, S] of F floats that do not overlap: their strides nest, whatever their order.
-void check_rows_apart(const std::string& f, const View<float>& out) {
+void check_rows_apart(const std::string& f, const char* name, const View<float>& out) {
   std::int64_t axes[] = {0, 1, 2};
   std::sort(axes, axes + 3,
             [&](std::int64_t a, std::int64_t b) { return out.strides[a] < out.strides[b]; });
@@ -84,23 +86,33 @@ void check_rows_apart(const std::string& f, const View<float>& out) {
   for (const std::int64_t axis : axes) {
     if (out.shape[axis] <= 1) continue;
     if (out.strides[axis] < extent) {
-      throw py::value_error(f +
-                            ": out has rows that overlap or run backwards, expected rows apart");
+      throw py::value_error(f + ": " + name +
+                            " has rows that overlap or run backwards, expected rows apart");
     }
     extent = out.strides[axis] * (out.shape[axis] - 1) + extent;
   }
 }
 
-Object attention(const std::string& f, const Object& q, const Object& k, const Object& v,
-                 const Object& mask, bool causal, float scale, const Object& query_lengths,
-                 const Object& key_lengths, std::pair<std::int64_t, std::int64_t> window,
-                 float softcap, const Object& alibi_slopes, const Object& query_offset,
-                 const Object& out, const Object& weights) {
+// What a call of attention was asked to do, checked, and what it refers to.
+struct CheckedCall {
+  AttentionCall call{};
+  std::vector<std::int64_t> query_lengths, key_lengths, query_offset;
+};
+
+// What the forward and the backward pass have in common. Options: a tuple (mask, causal, scale,
+// query_lengths, key_lengths, window, softcap, alibi_slopes, query_offset).
+using Options = std::tuple<Object, bool, float, Object, Object,
+                           std::pair<std::int64_t, std::int64_t>, float, Object, Object>;
+
+void check_call(CheckedCall& checked, const std::string& f, const Object& q, const Object& k,
+                const Object& v, const Options& options) {
   constexpr std::int64_t kFar = std::int64_t{1} << 40;  // positions: sums of a few stay in 64 bits
+  const auto& [mask, causal, scale, query_lengths, key_lengths, window, softcap, alibi_slopes,
+               query_offset] = options;
   const Axis any_b{"B", kAny}, any_n{"N", kAny};
   const auto in_q = check_array<float>(f, "q", q, {any_b, any_n, {"S", kAny}, {"E", kAny}},
                                        Layout::last_contiguous);
-  AttentionCall c{};
+  AttentionCall& c = checked.call;
   c.B = in_q.shape[0];
   c.N = in_q.shape[1];
   c.S = in_q.shape[2];
@@ -126,9 +138,9 @@ Object attention(const std::string& f, const Object& q, const Object& k, const O
   }
   if (c.S > kFar || c.K > kFar) throw py::value_error(f + ": sequences longer than 2**40");
   const Mask m = check_mask(f, mask, {B, N, S, K});
-  const auto queries = check_lengths(f, "query_lengths", query_lengths, c.B, 0, c.S);
-  const auto keys = check_lengths(f, "key_lengths", key_lengths, c.B, 0, c.K);
-  const auto offsets = check_lengths(f, "query_offset", query_offset, c.B, -kFar, kFar);
+  checked.query_lengths = check_lengths(f, "query_lengths", query_lengths, c.B, 0, c.S);
+  checked.key_lengths = check_lengths(f, "key_lengths", key_lengths, c.B, 0, c.K);
+  checked.query_offset = check_lengths(f, "query_offset", query_offset, c.B, -kFar, kFar);
   if (window.first < -1 || window.second < -1 || window.first > kFar || window.second > kFar) {
     throw py::value_error(f + ": window is (" + number(window.first) + ", " +
                           number(window.second) + "), expected sizes >= 0, or -1 for no limit");
@@ -138,9 +150,9 @@ Object attention(const std::string& f, const Object& q, const Object& k, const O
   c.v = head_view(in_v);
   c.mask = m.view;
   c.mask_adds = m.adds;
-  c.query_lengths = query_lengths.is_none() ? nullptr : queries.data();
-  c.key_lengths = key_lengths.is_none() ? nullptr : keys.data();
-  c.query_offset = query_offset.is_none() ? nullptr : offsets.data();
+  c.query_lengths = query_lengths.is_none() ? nullptr : checked.query_lengths.data();
+  c.key_lengths = key_lengths.is_none() ? nullptr : checked.key_lengths.data();
+  c.query_offset = query_offset.is_none() ? nullptr : checked.query_offset.data();
   c.causal = causal;
   c.left = window.first;
   c.right = window.second;
@@ -149,6 +161,15 @@ Object attention(const std::string& f, const Object& q, const Object& k, const O
   c.slopes = optional_array<float>(f, "alibi_slopes", alibi_slopes, {N});
   checked_product(f, {c.B, c.N, c.S, c.F});
   checked_product(f, {c.B, c.N, c.K + 64, c.E + 64});
+}
+
+Object attention(const std::string& f, const Object& q, const Object& k, const Object& v,
+                 const Options& options, const Object& out, const Object& weights,
+                 const Object& lse) {
+  CheckedCall checked;
+  check_call(checked, f, q, k, v, options);
+  AttentionCall& c = checked.call;
+  const Axis B{"B", c.B}, N{"N", c.N}, S{"S", c.S}, K{"K", c.K};
   Object result = out;
   if (out.is_none()) {
     // Memory [B, S, N, F]: merging the heads costs no copy.
@@ -157,18 +178,49 @@ Object attention(const std::string& f, const Object& q, const Object& k, const O
                                 {c.S * c.N * c.F * kSize, c.F * kSize, c.N * c.F * kSize, kSize});
   }
   const auto to = check_output(f, "out", result, {B, N, S, {"F", c.F}}, Layout::last_contiguous);
-  c.out = {to.data, to.strides[0], to.strides[1], to.strides[2]};
-  if (!weights.is_none()) {
-    const auto w = check_output(f, "weights", weights, {B, N, S, K});
-    c.weights = w.data;
-  }
+  c.out = head_view(to);
+  if (!weights.is_none()) c.weights = check_output(f, "weights", weights, {B, N, S, K}).data;
+  if (!lse.is_none()) c.lse = check_output(f, "lse", lse, {B, N, S}).data;
   if (c.B == 0 || c.N == 0 || c.S == 0) return result;
-  check_rows_apart(f, to);
+  check_rows_apart(f, "out", to);
   interruptible([&](Interrupt& interrupt) {
     if (c.weights && !clear(c.weights, c.B * c.N * c.S * c.K, interrupt)) return;
     attend(kernels(), c, interrupt);
   });
   return result;
+}
+
+void attention_backward(const std::string& f, const Object& q, const Object& k, const Object& v,
+                        const Options& options, const Object& lse, const Object& out,
+                        const Object& dout, const Object& dq, const Object& dk, const Object& dv) {
+  CheckedCall checked;
+  check_call(checked, f, q, k, v, options);
+  AttentionCall& c = checked.call;
+  const Axis B{"B", c.B}, N{"N", c.N}, Nk{"Nk", c.kv_heads}, S{"S", c.S}, K{"K", c.K};
+  const Axis E{"E", c.E}, F{"F", c.F};
+  AttentionBackCall back{};
+  const auto input = [&](const char* name, const Object& value) {
+    return head_view(check_array<float>(f, name, value, {B, N, S, F}, Layout::last_contiguous));
+  };
+  back.out = input("out", out);
+  back.dout = input("dout", dout);
+  // Written by the forward pass alone, but through the same call.
+  c.lse = const_cast<float*>(check_array<float>(f, "lse", lse, {B, N, S}, Layout::contiguous).data);
+  const auto output = [&](const char* name, const Object& value, std::initializer_list<Axis> axes) {
+    return check_output(f, name, value, axes, Layout::last_contiguous);
+  };
+  const auto to_q = output("dq", dq, {B, N, S, E});
+  const auto to_k = output("dk", dk, {B, Nk, K, E});
+  const auto to_v = output("dv", dv, {B, Nk, K, F});
+  if (c.B == 0 || c.N == 0 || c.S == 0 || c.K == 0) return;
+  check_rows_apart(f, "dq", to_q);
+  check_rows_apart(f, "dk", to_k);
+  check_rows_apart(f, "dv", to_v);
+  back.dq = head_view(to_q);
+  back.dk = head_view(to_k);
+  back.dv = head_view(to_v);
+  back.call = c;
+  interruptible([&](Interrupt& interrupt) { attend_back(kernels(), back, interrupt); });
 }
 
 // The engine's encoder, and whether its sizes are sane.
@@ -287,9 +339,10 @@ class BoundEncoder {
 
 void register_attention(py::module_& m) {
   m.def("attention", &attention, py::arg("function"), py::arg("q"), py::arg("k"), py::arg("v"),
-        py::arg("mask"), py::arg("causal"), py::arg("scale"), py::arg("query_lengths"),
-        py::arg("key_lengths"), py::arg("window"), py::arg("softcap"), py::arg("alibi_slopes"),
-        py::arg("query_offset"), py::arg("out"), py::arg("weights"));
+        py::arg("options"), py::arg("out"), py::arg("weights"), py::arg("lse"));
+  m.def("attention_backward", &attention_backward, py::arg("function"), py::arg("q"), py::arg("k"),
+        py::arg("v"), py::arg("options"), py::arg("lse"), py::arg("out"), py::arg("dout"),
+        py::arg("dq"), py::arg("dk"), py::arg("dv"));
   py::class_<BoundEncoder>(m, "Encoder", py::is_final(), constructed_by_new())
       .def(py::init<const std::string&, std::int64_t, std::int64_t, std::int64_t, const Object&,
                     bool, float>(),

@@ -1,13 +1,17 @@
 #include "engine/attention.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
+
+#include "engine/attention_rows.h"
 
 namespace weft {
 namespace {
 
 // Rows of one call of a kernel.
 constexpr std::int64_t kRows = 48;
+static_assert(kRows <= AttentionRows::kMost);
 // The same where the keys are many: a tile of every ISA level.
 constexpr std::int64_t kTileRows = 6;
 // Multiply-adds of one call: some milliseconds, between two looks at the interrupt.
@@ -19,96 +23,7 @@ constexpr std::int64_t kPartQueries = 192;
 // Tasks for each thread, so that none waits long for the others.
 constexpr std::int64_t kTasksPerThread = 4;
 
-// The keys of `keys` that a query at a position sees, but for the mask.
-struct Span {
-  std::int64_t begin, end;
-};
-Span seen(const AttentionCall& c, std::int64_t keys, std::int64_t position) {
-  const auto clip = [&](std::int64_t key) {
-    return std::min(keys, std::max<std::int64_t>(0, key));
-  };
-  Span s{c.left < 0 ? 0 : clip(position - c.left), keys};
-  if (c.causal) s.end = clip(position + 1);
-  if (c.right >= 0) s.end = std::min(s.end, clip(position + c.right + 1));
-  s.end = std::max(s.begin, s.end);
-  return s;
-}
-
 }  // namespace
-
-// The rows of one call of a kernel: some queries of a head, or of all heads of a group.
-class Attention::Rows {
- public:
-  Rows(const Attention& attention, std::int64_t b)
-      : c_(attention.call_), b_(b), keys_(attention.keys(b)) {}
-
-  void add(std::int64_t n, std::int64_t i) {
-    const std::int64_t start = c_.starts ? c_.starts[b_] : 0;
-    const auto at = [&](const auto& view) {
-      return view.data + (c_.starts ? 0 : b_ * view.b) + n * view.n + (start + i) * view.s;
-    };
-    q_[count_] = at(c_.q);
-    out_[count_] = at(c_.out);
-    const std::int64_t position = i + (c_.query_offset ? c_.query_offset[b_] : 0);
-    const Span keys = seen(c_, keys_, position);
-    begin_[count_] = keys.begin;
-    end_[count_] = keys.end;
-    position_[count_] = position;
-    if (c_.slopes) slope_[count_] = c_.slopes[n];
-    if (c_.mask.data) {
-      mask_[count_] = c_.mask.data + b_ * c_.mask.b + n * c_.mask.n + i * c_.mask.s;
-    }
-    if (c_.weights) weights_[count_] = c_.weights + ((b_ * c_.N + n) * c_.S + i) * c_.K;
-    ++count_;
-  }
-
-  std::int64_t size() const { return count_; }
-  float* const* out() const { return out_; }
-
-  AttentionArgs args() const {
-    AttentionArgs a{};
-    a.rows = count_;
-    a.q = q_;
-    a.out = out_;
-    a.begin = begin_;
-    a.end = end_;
-    a.position = c_.slopes ? position_ : nullptr;
-    a.slope = c_.slopes ? slope_ : nullptr;
-    a.mask = c_.mask.data ? mask_ : nullptr;
-    a.mask_adds = c_.mask_adds;
-    a.scale = c_.scale;
-    a.softcap = c_.softcap;
-    a.key_size = c_.E;
-    a.value_size = c_.F;
-    a.keys = keys_;
-    a.weights = c_.weights ? weights_ : nullptr;
-    return a;
-  }
-
- private:
-  const AttentionCall& c_;
-  const std::int64_t b_, keys_;
-  std::int64_t count_ = 0;
-  const float* q_[kRows];
-  float* out_[kRows];
-  std::int64_t begin_[kRows], end_[kRows], position_[kRows];
-  float slope_[kRows];
-  const void* mask_[kRows];
-  float* weights_[kRows];
-};
-
-std::int64_t Attention::queries(std::int64_t b) const {
-  return call_.query_lengths ? call_.query_lengths[b] : call_.S;
-}
-std::int64_t Attention::keys(std::int64_t b) const {
-  return call_.key_lengths ? call_.key_lengths[b] : call_.K;
-}
-
-// The first row of a task's keys or values.
-const float* Attention::head(const HeadView<const float>& view, const Task& task) const {
-  const std::int64_t first = call_.starts ? call_.starts[task.b] * view.s : task.b * view.b;
-  return view.data + first + task.kv_head * view.n;
-}
 
 // Rows without anything between them are what the kernel wants already.
 bool Attention::packs_values() const { return call_.v.s != call_.F || call_.F % table_.lanes != 0; }
@@ -116,8 +31,7 @@ bool Attention::packs_values() const { return call_.v.s != call_.F || call_.F % 
 double Attention::work(const AttentionCall& c) {
   double pairs = 0;
   for (std::int64_t b = 0; b < c.B; ++b) {
-    pairs += static_cast<double>(c.query_lengths ? c.query_lengths[b] : c.S) *
-             (c.key_lengths ? c.key_lengths[b] : c.K);
+    pairs += static_cast<double>(c.queries(b)) * c.keys(b);
   }
   return pairs * c.N * (c.E + c.F);
 }
@@ -130,14 +44,15 @@ Attention::Attention(const KernelTable& table, const AttentionCall& call, int th
       threads == 1 || heads == 0 ? 1 : (kTasksPerThread * threads + heads - 1) / heads;
   std::int64_t partial = 0;
   for (std::int64_t b = 0; b < call.B; ++b) {
-    const std::int64_t S = queries(b), K = keys(b);
+    const std::int64_t S = call.queries(b), K = call.keys(b);
     if (S == 0) continue;
     for (std::int64_t head = 0; head < call.kv_heads; ++head) {
       if (S <= kFewQueries && S * group <= kChunkQueries && !call.weights) {
         // Chunks of keys that some query sees; which they are decides about no bit.
         const std::int64_t first = call.query_offset ? call.query_offset[b] : 0;
-        const std::int64_t begin = seen(call, K, first).begin / kChunkKeys;
-        const std::int64_t end = (seen(call, K, first + S - 1).end + kChunkKeys - 1) / kChunkKeys;
+        const std::int64_t begin = seen_keys(call, K, first).begin / kChunkKeys;
+        const std::int64_t end =
+            (seen_keys(call, K, first + S - 1).end + kChunkKeys - 1) / kChunkKeys;
         joined_.push_back({b, head, std::max<std::int64_t>(0, end - begin), partial});
         for (std::int64_t i = begin; i < end; ++i) {
           tasks_.push_back({b, head, i * kChunkKeys, std::min(K, (i + 1) * kChunkKeys), partial});
@@ -180,9 +95,16 @@ bool Attention::run(Team::Member& member, Scratch& scratch) {
 }
 
 void Attention::many_queries(const Task& task, Team::Member& member, Scratch& scratch) const {
-  const std::int64_t K = keys(task.b), group = call_.N / call_.kv_heads;
-  PackArgs k{head(call_.k, task), K, call_.E, call_.k.s, scratch.keys.data(), 0, 0};
-  PackArgs v{head(call_.v, task), K, call_.F, call_.v.s, scratch.values.data(), 0, 0};
+  const std::int64_t K = call_.keys(task.b), group = call_.N / call_.kv_heads;
+  PackArgs k{
+      call_.head(call_.k, task.b, task.kv_head), K, call_.E, call_.k.s, scratch.keys.data(), 0, 0};
+  PackArgs v{call_.head(call_.v, task.b, task.kv_head),
+             K,
+             call_.F,
+             call_.v.s,
+             scratch.values.data(),
+             0,
+             0};
   while (k.end < K) {
     k.begin = v.begin = k.end;
     k.end = v.end = std::min(K, k.begin + kPackRows);
@@ -196,7 +118,7 @@ void Attention::many_queries(const Task& task, Team::Member& member, Scratch& sc
   const std::int64_t all = group * (task.end - task.begin);
   std::int64_t n = task.kv_head * group, i = task.begin;
   for (std::int64_t done = 0; done < all;) {
-    Rows rows(*this, task.b);
+    AttentionRows rows(call_, task.b);
     const std::int64_t end = std::min(all, done + most);
     for (; done < end; ++done) {
       rows.add(n, i);
@@ -213,14 +135,14 @@ void Attention::many_queries(const Task& task, Team::Member& member, Scratch& sc
 }
 
 void Attention::chunk(const Task& task) {
-  const std::int64_t group = call_.N / call_.kv_heads, S = queries(task.b);
-  Rows rows(*this, task.b);
+  const std::int64_t group = call_.N / call_.kv_heads, S = call_.queries(task.b);
+  AttentionRows rows(call_, task.b);
   for (std::int64_t n = task.kv_head * group; n < (task.kv_head + 1) * group; ++n) {
     for (std::int64_t i = 0; i < S; ++i) rows.add(n, i);
   }
   AttentionArgs a = rows.args();
-  a.k = head(call_.k, task);
-  a.v = head(call_.v, task);
+  a.k = call_.head(call_.k, task.b, task.kv_head);
+  a.v = call_.head(call_.v, task.b, task.kv_head);
   a.k_stride = call_.k.s;
   a.v_stride = call_.v.s;
   a.first = task.begin;
@@ -230,13 +152,13 @@ void Attention::chunk(const Task& task) {
 }
 
 void Attention::join(const Joined& joined) {
-  const std::int64_t group = call_.N / call_.kv_heads, S = queries(joined.b);
-  Rows rows(*this, joined.b);
+  const std::int64_t group = call_.N / call_.kv_heads, S = call_.queries(joined.b);
+  AttentionRows rows(call_, joined.b);
   for (std::int64_t n = joined.kv_head * group; n < (joined.kv_head + 1) * group; ++n) {
     for (std::int64_t i = 0; i < S; ++i) rows.add(n, i);
   }
-  table_.attention_join(
-      {rows.size(), joined.chunks, call_.F, partial_.data() + joined.partial, rows.out()});
+  table_.attention_join({rows.size(), joined.chunks, call_.F, partial_.data() + joined.partial,
+                         rows.out(), rows.lse()});
 }
 
 void attend(const KernelTable& table, const AttentionCall& call, Interrupt& interrupt) {
@@ -252,6 +174,7 @@ void attend(const KernelTable& table, const AttentionCall& call, Interrupt& inte
         if (interrupt.stopped()) return;
         float* row = call.out.data + b * call.out.b + n * call.out.n + i * call.out.s;
         std::memset(row, 0, static_cast<std::size_t>(call.F) * sizeof(float));
+        if (call.lse) call.lse[(b * call.N + n) * call.S + i] = -INFINITY;
         interrupt.progress(static_cast<double>(call.F) * 16);
       }
     }

@@ -37,6 +37,16 @@ struct AttentionCall {
   float scale, softcap;
   const float* slopes;  // [N], or null
   float* weights;       // [B, N, S, K], zeroed; or null
+  float* lse;           // [B, N, S], log(sum of e^score); or null
+
+  std::int64_t queries(std::int64_t row) const { return query_lengths ? query_lengths[row] : S; }
+  std::int64_t keys(std::int64_t row) const { return key_lengths ? key_lengths[row] : K; }
+
+  // The first row of a head of a sequence.
+  template <class T>
+  T* head(const HeadView<T>& view, std::int64_t row, std::int64_t n) const {
+    return view.data + (starts ? starts[row] * view.s : row * view.b) + n * view.n;
+  }
 };
 
 class Attention {
@@ -66,12 +76,8 @@ class Attention {
   struct Joined {
     std::int64_t b, kv_head, chunks, partial;
   };
-  class Rows;
 
-  std::int64_t queries(std::int64_t b) const;
-  std::int64_t keys(std::int64_t b) const;
   bool packs_values() const;
-  const float* head(const HeadView<const float>& view, const Task& task) const;
   void many_queries(const Task& task, Team::Member& member, Scratch& scratch) const;
   void chunk(const Task& task);
   void join(const Joined& joined);

@@ -313,6 +313,11 @@ void attention(const AttentionArgs& a) {
     for (std::int64_t i = 0; i < b.rows * kLanes; i += kLanes) store(b.total + i, Vec{});
     for_each_key_block<AttentionTile>(b, begin, end);
     if (a.weights) for_each_key_block<WeightsTile>(b, begin, end);
+    const float scale = changes(a) ? 1.0f : a.scale;  // of the maximum
+    for (std::int64_t r = 0; a.lse && r < b.rows; ++r) {
+      *a.lse[b.first_row + r] =
+          log_sum(b.maximum[r] * scale, sum_lanes(load(b.total + r * kLanes)));
+    }
   }
 }
 

@@ -222,6 +222,7 @@ void attention_join(const JoinArgs& a) {
         store_up_to(out + i, sum, F - i);
       }
     }
+    if (a.lse) *a.lse[row] = log_sum(maximum, total);
     const Vec divisor = broadcast(total == 0.0f ? 1.0f : total);
     for (std::int64_t i = 0; i < F; i += kLanes) {
       store_up_to(out + i, load_up_to(out + i, F - i) / divisor, F - i);

@@ -1,5 +1,6 @@
 // The one translation unit of an ISA level: compiled once per level by cmake/Isa.cmake.
 #include "kernels/attention.h"
+#include "kernels/attention_back.h"
 #include "kernels/attention_chunk.h"
 #include "kernels/back.h"
 #include "kernels/epilogue_gru.h"
@@ -36,6 +37,8 @@ void fill(KernelTable& t) {
   t.attention = attention;
   t.attention_chunk = attention_chunk;
   t.attention_join = attention_join;
+  t.attention_back = attention_back;
+  t.row_dots = row_dots;
   t.layer_norm = layer_norm;
   t.softmax = softmax;
   t.apply = apply;

@@ -59,6 +59,12 @@ WEFT_INLINE float exponent_scale(const AttentionArgs& a, bool changed) {
   return changed ? kLog2e : a.scale * kLog2e;
 }
 
+// log(sum of e^score) of a row, of its (scaled) maximum and its sum relative to that: 0, or at least 1.
+WEFT_INLINE float log_sum(float maximum, float total) {
+  if (total == 0.0f) return kLowest;
+  return maximum + log(broadcast(total))[0];
+}
+
 // Hides s[begin, end), whole vectors, outside of [low, high).
 WEFT_INLINE void hide(float* s, std::int64_t begin, std::int64_t end, std::int64_t low,
                       std::int64_t high) {

@@ -223,6 +223,9 @@ struct AttentionArgs {
   std::int64_t first, last;                 // attention_chunk: only these keys,
   float* partial;         // [rows][F + 2]: sums of w v, of w, and the maximum they are relative to
   float* const* weights;  // attention: [rows] of `keys` floats for w, or null
+  float* const*
+      lse;  // attention: [rows] of one float, log(sum of e^score), or null; -infinity where
+            // no key is seen
 };
 
 // attention_join: the results of `chunks` calls of attention_chunk as one, in their order.
@@ -230,6 +233,29 @@ struct JoinArgs {
   std::int64_t rows, chunks, value_size;
   const float* partial;  // [chunks][rows][F + 2]
   float* const* out;     // [rows] of F floats
+  float* const* lse;     // [rows], as in AttentionArgs
+};
+
+// Back through the softmax of the keys [first, last) of an attention call, in place: from q k and
+// the gradients of the weights, dp, to
+//
+//     w = e^(score - lse),    d(q k) = w (dp - dot) scale cap'(scale q k)
+struct AttentionBackArgs {
+  AttentionArgs call;       // q, k, v, out, partial and weights are not used
+  const float* const* lse;  // [rows] of one float
+  const float* dot;         // [rows]: the row of the output times its gradient
+  float* const* scores;     // [rows] of last - first floats, in whole vectors: q k -> w
+  float* const* d;          // [rows], the same: dp -> d(q k)
+};
+// The most that attention_back takes at once.
+constexpr std::int64_t kBackKeys = 256;
+
+// out[r] = a[r] . b[r]
+struct DotArgs {
+  std::int64_t rows, size;
+  const float* const* a;  // [rows] of `size` floats
+  const float* const* b;
+  float* out;
 };
 
 // Rows of N floats; out may be x. layer_norm: (x + residual) to mean 0 and variance 1 (of N, with
@@ -267,6 +293,8 @@ struct KernelTable {
   void (*attention)(const AttentionArgs&);        // many queries
   void (*attention_chunk)(const AttentionArgs&);  // a few queries, a chunk of the keys
   void (*attention_join)(const JoinArgs&);
+  void (*attention_back)(const AttentionBackArgs&);
+  void (*row_dots)(const DotArgs&);
   void (*layer_norm)(const RowArgs&);
   void (*softmax)(const RowArgs&);
   // y[i] = f(x[i]); y may be x.

@@ -91,6 +91,16 @@ WEFT_INLINE Vec log1p_unit(Vec y) {
   return fma(p * z, s, s + s);
 }
 
+// log(x) = e ln2 + log(m) with x = m 2^e, 1 <= m < 2, for x that is normal and positive; infinity and
+// NaN as they come.
+WEFT_INLINE Vec log(Vec x) {
+  const Ints bits = as_ints(x), one = as_ints(broadcast(1.0f));
+  const Vec e = __builtin_convertvector(bits >> 23, Vec) - broadcast(127.0f);
+  const Vec m = as_floats((bits & 0x7fffffu) | one);
+  const Vec y = fma(e, broadcast(0x1.62e43p-1f), log1p_unit(m - broadcast(1.0f)));
+  return x < broadcast(__builtin_inff()) ? y : x;
+}
+
 // log(1 + e^x) = max(x, 0) + log(1 + e^-|x|).
 WEFT_INLINE Vec softplus(Vec x) { return max(broadcast(0.0f), x) + log1p_unit(exp(-abs(x))); }
 

@@ -145,23 +145,42 @@ class Encoder:
     @property
     def weight_bytes(self) -> int: ...
 
+# mask, causal, scale, query_lengths, key_lengths, window, softcap, alibi_slopes, query_offset
+_Attention: TypeAlias = tuple[
+    _Float | npt.NDArray[np.bool_] | None,
+    bool,
+    float,
+    npt.NDArray[np.int64] | None,
+    npt.NDArray[np.int64] | None,
+    tuple[int, int],
+    float,
+    _Float | None,
+    npt.NDArray[np.int64] | None,
+]
+
 def attention(
     function: str,
     q: _Float,
     k: _Float,
     v: _Float,
-    mask: _Float | npt.NDArray[np.bool_] | None,
-    causal: bool,
-    scale: float,
-    query_lengths: npt.NDArray[np.int64] | None,
-    key_lengths: npt.NDArray[np.int64] | None,
-    window: tuple[int, int],
-    softcap: float,
-    alibi_slopes: _Float | None,
-    query_offset: npt.NDArray[np.int64] | None,
+    options: _Attention,
     out: _Float | None,
     weights: _Float | None,
+    lse: _Float | None,
 ) -> _Float: ...
+def attention_backward(
+    function: str,
+    q: _Float,
+    k: _Float,
+    v: _Float,
+    options: _Attention,
+    lse: _Float,
+    out: _Float,
+    dout: _Float,
+    dq: _Float,
+    dk: _Float,
+    dv: _Float,
+) -> None: ...
 def layer_norm(
     function: str,
     x: _Float,

@@ -280,11 +280,7 @@ class KVCache:
             inputs = {"q": query, "the cached keys": self._keys, "the cached values": self._values}
             checked_out(function, out, shape, inputs)
         longest = max(tokens)
-        return _core.attention(
-            function,
-            query,
-            self._keys[:, :, :longest],
-            self._values[:, :, :longest],
+        options = (
             None,
             True,
             settings.scale,
@@ -294,9 +290,9 @@ class KVCache:
             settings.softcap,
             settings.slopes,
             lengths - count,
-            out,
-            None,
         )
+        keys, values = self._keys[:, :, :longest], self._values[:, :, :longest]
+        return _core.attention(function, query, keys, values, options, out, None, None)
 
     def _grow(self, function: str, tokens: int) -> None:
         """Make room for rows of so many tokens."""

@@ -1,7 +1,7 @@
 """The layers as functions of their weights and inputs, in PyTorch's names and shapes.
 
 recurrent  rnn, lstm, gru and their cells
-backward   rnn, lstm, gru: _forward, which saves what _backward needs
+backward   rnn, lstm, gru, scaled_dot_product_attention: _forward, which saves what _backward needs
 product    linear, conv1d
 attention  scaled_dot_product_attention
 pointwise  layer_norm, softmax, gelu, silu, relu, embedding_sum
@@ -12,6 +12,11 @@ other dtype raises TypeError, and a shape or value that does not fit raises Valu
 """
 
 from weft.functional.attention import scaled_dot_product_attention
+from weft.functional.attention_backward import (
+    SavedAttention,
+    scaled_dot_product_attention_backward,
+    scaled_dot_product_attention_forward,
+)
 from weft.functional.backward import (
     Saved,
     gru_backward,
@@ -27,6 +32,7 @@ from weft.functional.recurrent import gru, gru_cell, lstm, lstm_cell, rnn, rnn_c
 
 __all__ = [
     "Saved",
+    "SavedAttention",
     "conv1d",
     "embedding_sum",
     "gelu",
@@ -46,6 +52,8 @@ __all__ = [
     "rnn_cell",
     "rnn_forward",
     "scaled_dot_product_attention",
+    "scaled_dot_product_attention_backward",
+    "scaled_dot_product_attention_forward",
     "silu",
     "softmax",
 ]

@@ -11,6 +11,8 @@ from weft import _checks, _core
 from weft._arrays import to_dense, to_float32, to_int64, to_mask
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from weft._arrays import AnyArray, ArrayLike, Float, Int
 
 # What a window may reach over at most; nobody has more keys.
@@ -83,6 +85,33 @@ def scaled_dot_product_attention(
     computed in tiles with a running maximum: Dao et al., arXiv:2205.14135.
     """
     function = "weft.functional.scaled_dot_product_attention"
+    sizes, (query, key, value), options = attention_call(
+        function, q, k, v, attn_mask, is_causal, scale, enable_gqa, lengths, window, softcap,
+        alibi_slopes,
+    )  # fmt: skip
+    inputs = {"q": query, "k": key, "v": value}
+    target = None if out is None else _target(function, sizes, out, inputs)
+    result = _core.attention(function, query, key, value, options, target, None, None)
+    if out is not None:
+        return out
+    return result if len(sizes.leading) == 1 and sizes.query_heads else result.reshape(sizes.result)
+
+
+def attention_call(
+    function: str,
+    q: ArrayLike,
+    k: ArrayLike,
+    v: ArrayLike,
+    attn_mask: ArrayLike | None,
+    is_causal: bool,
+    scale: float | None,
+    enable_gqa: bool,
+    lengths: ArrayLike | tuple[ArrayLike | None, ArrayLike | None] | None,
+    window: int | tuple[int | None, int | None] | None,
+    softcap: float | None,
+    alibi_slopes: ArrayLike | None,
+) -> tuple[Sizes, tuple[Float, Float, Float], tuple[Any, ...]]:
+    """The arguments checked: (sizes, (q, k, v) as [B, N, rows, columns], the native options)."""
     _checks.flag(function, "is_causal", is_causal)
     _checks.flag(function, "enable_gqa", enable_gqa)
     if is_causal and attn_mask is not None:
@@ -100,11 +129,7 @@ def scaled_dot_product_attention(
     query_lengths, key_lengths = (
         (None, None) if lengths is None else _lengths(function, sizes, lengths)
     )
-    result = _core.attention(
-        function,
-        _four(query, sizes.leading, sizes.query_heads),
-        _four(key, sizes.leading, sizes.key_heads),
-        _four(value, sizes.leading, sizes.key_heads),
+    options = (
         None if attn_mask is None else _mask(function, sizes, attn_mask),
         is_causal,
         settings.scale,
@@ -114,12 +139,13 @@ def scaled_dot_product_attention(
         settings.softcap,
         settings.slopes,
         None,
-        None if out is None else _target(function, sizes, out, {"q": query, "k": key, "v": value}),
-        None,
     )
-    if out is not None:
-        return out
-    return result if query.ndim == key.ndim == value.ndim == 4 else result.reshape(sizes.result)
+    arrays = (
+        four(query, sizes.leading, sizes.query_heads),
+        four(key, sizes.leading, sizes.key_heads),
+        four(value, sizes.leading, sizes.key_heads),
+    )
+    return sizes, arrays, options
 
 
 class Settings(NamedTuple):
@@ -169,7 +195,9 @@ def _reach(function: str, window: int | tuple[int | None, int | None]) -> tuple[
     return left, right
 
 
-class _Sizes(NamedTuple):
+class Sizes(NamedTuple):
+    """What the shapes of q, k and v say together."""
+
     leading: tuple[int, ...]
     """The axes before the heads."""
     query_heads: tuple[int, ...]
@@ -188,7 +216,7 @@ class _Sizes(NamedTuple):
         return (*self.leading, *self.query_heads, self.queries, self.value_size)
 
 
-def _sizes(function: str, q: Float, k: Float, v: Float, enable_gqa: bool) -> _Sizes:
+def _sizes(function: str, q: Float, k: Float, v: Float, enable_gqa: bool) -> Sizes:
     """Compare the shapes of q, k and v with each other."""
     of_q, of_k, of_v = q.shape, k.shape, v.shape
     if (
@@ -198,7 +226,7 @@ def _sizes(function: str, q: Float, k: Float, v: Float, enable_gqa: bool) -> _Si
         and of_k[2] == of_v[2]
     ):  # the usual case, and a fast one
         heads = of_q[1:2]
-        return _Sizes(of_q[:1], heads, heads, of_q[2], of_k[2], of_v[3])
+        return Sizes(of_q[:1], heads, heads, of_q[2], of_k[2], of_v[3])
     for name, array, last in (("q", q, "S, E"), ("k", k, "K, E"), ("v", v, "K, F")):
         if array.ndim < 2:
             raise ValueError(f"{function}: {name} has shape {array.shape}, expected [..., {last}]")
@@ -215,7 +243,7 @@ def _sizes(function: str, q: Float, k: Float, v: Float, enable_gqa: bool) -> _Si
     except ValueError:
         raise ValueError(_mismatch(function, q, k, v)) from None
     if not with_heads:
-        return _Sizes(leading, (), (), queries, keys, of_v[-1])
+        return Sizes(leading, (), (), queries, keys, of_v[-1])
     own, *others = (array.shape[-3] if array.ndim > 2 else 1 for array in (q, k, v))
     shared = 0 if 0 in others else max(others)
     if any(n not in (1, shared) for n in others):
@@ -233,7 +261,7 @@ def _sizes(function: str, q: Float, k: Float, v: Float, enable_gqa: bool) -> _Si
                 f"{function}: q has {own} heads and k {shared}, expected as many; "
                 "with enable_gqa=True, each of k serves several of q"
             )
-    return _Sizes(leading, (serving,), (shared,), queries, keys, of_v[-1])
+    return Sizes(leading, (serving,), (shared,), queries, keys, of_v[-1])
 
 
 def _mismatch(function: str, q: Float, k: Float, v: Float) -> str:
@@ -247,7 +275,7 @@ def _letters(array: AnyArray, last: str) -> tuple[str, ...]:
     return (*(["B", "N"] + ["..."] * 62)[: array.ndim - 2], *last)
 
 
-def _four(array: AnyArray, leading: tuple[int, ...], heads: tuple[int, ...]) -> AnyArray:
+def four(array: AnyArray, leading: tuple[int, ...], heads: tuple[int, ...]) -> AnyArray:
     """An array as [B, N, rows, columns], broadcast to the leading axes; a view where it can be."""
     own = array.shape
     if own[:-2] == leading + heads and len(own) == 4 and heads:  # the usual case
@@ -261,7 +289,7 @@ def _four(array: AnyArray, leading: tuple[int, ...], heads: tuple[int, ...]) -> 
     return array.reshape(math.prod(leading), *(heads or (1,)), rows, columns)
 
 
-def _mask(function: str, sizes: _Sizes, attn_mask: ArrayLike) -> AnyArray:
+def _mask(function: str, sizes: Sizes, attn_mask: ArrayLike) -> AnyArray:
     """A mask as the native [B, N, S, K], repeated by strides of zero."""
     mask = to_mask(function, "attn_mask", attn_mask)
     shape = (*sizes.leading, *sizes.query_heads, sizes.queries, sizes.keys)
@@ -277,12 +305,12 @@ def _mask(function: str, sizes: _Sizes, attn_mask: ArrayLike) -> AnyArray:
     if mask.ndim == 1:
         mask = mask[None]
     mask = np.broadcast_to(mask, (*mask.shape[:-2], sizes.queries, sizes.keys))
-    return _four(mask, sizes.leading, sizes.query_heads)
+    return four(mask, sizes.leading, sizes.query_heads)
 
 
 def _lengths(
     function: str,
-    sizes: _Sizes,
+    sizes: Sizes,
     lengths: ArrayLike | tuple[ArrayLike | None, ArrayLike | None] | None,
 ) -> tuple[Int | None, Int | None]:
     """The lengths of queries and of keys, [B] each."""
@@ -302,7 +330,7 @@ def _lengths(
 
 
 def _row_lengths(
-    function: str, sizes: _Sizes, name: str, value: ArrayLike | None, letter: str = "K"
+    function: str, sizes: Sizes, name: str, value: ArrayLike | None, letter: str = "K"
 ) -> Int | None:
     if value is None:
         return None
@@ -323,15 +351,15 @@ def check_range(function: str, name: str, array: Int, letter: str, most: int) ->
         )
 
 
-def _target(function: str, sizes: _Sizes, out: object, inputs: dict[str, Float]) -> Float:
+def _target(function: str, sizes: Sizes, out: object, inputs: dict[str, Float]) -> Float:
     """The array that takes the result, as [B, N, S, F]; always a view of it."""
     array = checked_out(function, out, sizes.result, inputs)
-    four = _four(array, sizes.leading, sizes.query_heads)
-    if array.size and not np.may_share_memory(four, array):
+    view = four(array, sizes.leading, sizes.query_heads)
+    if array.size and not np.may_share_memory(view, array):
         raise ValueError(
             f"{function}: out has strides {array.strides}, expected leading axes that merge into one"
         )
-    return four
+    return view
 
 
 def checked_out(
