@@ -1,11 +1,13 @@
 """weft.torch: PyTorch's recurrent modules on weft's kernels, beside PyTorch's own."""
 
 import copy
+import gc
 import itertools
 import pickle
 import subprocess
 import sys
 import warnings
+import weakref
 
 import numpy as np
 import pytest
@@ -209,6 +211,13 @@ CHANGES = {
         m, "weight_ih_l0", torch.nn.Parameter(torch.zeros_like(m.weight_ih_l0))
     ),
     "numpy": lambda m: m.weight_ih_l0.detach().numpy().fill(0.25),
+    "copy_": lambda m: torch.no_grad()(lambda: m.weight_ih_l0.copy_(torch.ones(27, 5)))(),
+    "data of another tensor": lambda m: setattr(m.weight_hh_l0, "data", torch.ones(27, 9)),
+    "data in another order": lambda m: setattr(
+        m.weight_hh_l0, "data", m.weight_hh_l0.data.flatten().flip(0).view(9, 27).t()
+    ),
+    "set_": lambda m: torch.no_grad()(lambda: m.weight_hh_l0.set_(torch.ones(27, 9)))(),
+    "shared memory": lambda m: (m.share_memory(), m.bias_hh_l0.data.add_(1)),
 }
 
 
@@ -225,6 +234,83 @@ def test_packed_weights_follow_the_parameters(change):
     fresh = weft.torch.GRU(5, 9)
     fresh.load_state_dict(ours.state_dict())
     assert torch.equal(after, fresh(x)[0].detach())
+
+
+CELL_CHANGES = {
+    "data": lambda w: w.data.mul_(0.5),
+    "data of another tensor": lambda w: setattr(w, "data", torch.ones(27, 9)),
+    "no_grad": lambda w: torch.no_grad()(lambda: w.add_(1))(),
+}
+
+
+@pytest.mark.parametrize("change", CELL_CHANGES)
+def test_packed_weights_of_a_cell_follow_the_parameters(change):
+    _, ours = pair("GRUCell", 5, 9)
+    x, h = torch.from_numpy(samples.normal(0, 3, 5)), torch.ones(3, 9)
+    before = ours(x, h).detach()
+    CELL_CHANGES[change](ours.weight_hh)
+    after = ours(x, h).detach()
+    assert not torch.equal(after, before)
+    fresh = weft.torch.GRUCell(5, 9)
+    fresh.load_state_dict(ours.state_dict())
+    assert torch.equal(after, fresh(x, h))
+
+
+MISFITS = {
+    "another shape": lambda w: w.view(9, 27),
+    "less": lambda w: w[:-1],
+    "more": lambda w: torch.cat([w, w]),
+    "nothing": lambda w: w[:0],
+}
+
+
+@pytest.mark.parametrize("misfit", MISFITS)
+def test_a_parameter_that_no_longer_fits(misfit):
+    """Of the same object, and in part of the same memory, after a call that packed it."""
+    _, ours = pair("GRU", 5, 9)
+    x = torch.from_numpy(samples.normal(0, 7, 5, 5))
+    ours(x)
+    ours.weight_hh_l0.data = MISFITS[misfit](ours.weight_hh_l0.data)
+    with pytest.raises(ValueError, match=r"^weft\.torch\.GRU: weight_hh "):
+        ours(x)
+
+
+def test_a_parameter_of_another_dtype_falls_back():
+    _, ours = pair("GRU", 5, 9)
+    ours.requires_grad_(False)
+    x = torch.from_numpy(samples.normal(0, 7, 5, 5))
+    ours(x)
+    ours.weight_hh_l0.data = ours.weight_hh_l0.data.view(torch.int32)  # of the same memory
+    with pytest.warns(UserWarning, match="int32"), pytest.raises((RuntimeError, ValueError)):
+        ours(x)
+
+
+def test_memory_that_moves_between_forward_and_backward():
+    """What the forward pass knew of the weights' places is not read any more."""
+    _, ours = pair("GRU", 5, 9)
+    x = torch.from_numpy(samples.normal(0, 7, 5, 5))
+    found = []
+    for move in (False, True):
+        ours.zero_grad()
+        y = ours(x)[0]
+        if move:
+            for parameter in ours.parameters():
+                parameter.data = parameter.data.clone()
+        y.square().sum().backward()
+        found.append([p.grad.clone() for p in ours.parameters()])
+    for a, b in zip(*found, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_module_that_its_parameters_hold_is_freed():
+    """By a hook, say: what was packed refers to them weakly."""
+    ours = weft.torch.GRU(5, 9)
+    ours.weight_hh_l0.register_hook(lambda gradient, module=ours: gradient)
+    ours(torch.zeros(3, 2, 5))[0].sum().backward()
+    seen = weakref.ref(ours)
+    del ours
+    gc.collect()
+    assert seen() is None
 
 
 def test_fifty_steps_stay_beside_torch():

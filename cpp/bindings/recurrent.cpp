@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <optional>
@@ -356,19 +357,27 @@ py::tuple backward(const Net& net, const std::vector<py::tuple>& weights, const 
   return py::make_tuple(dx, std::move(gradients), dh_0, dc_0, dreset_h, dreset_c);
 }
 
-// Whether two lists of contiguous float32 arrays hold the same bytes.
-bool same_bits(const std::vector<py::array_t<float, 0>>& a,
-               const std::vector<py::array_t<float, 0>>& b) {
+// Whether two lists of contiguous float32 arrays have the same shapes and bytes. Asked in every call of
+// a module of weft.torch: no conversions.
+bool same_bits(const py::list& a, const py::list& b) {
   if (a.size() != b.size()) return false;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    for (const auto* array : {&a[i], &b[i]}) {
-      if (!(array->flags() & py::array::c_style)) {
-        throw py::value_error("same_bits: an array is not contiguous");
-      }
+  const int float32 = py::dtype::of<float>().num();
+  const auto checked = [&](const py::handle& value) {
+    if (!py::isinstance<py::array>(value)) throw py::type_error("same_bits: expected NumPy arrays");
+    const auto array = py::reinterpret_borrow<py::array>(value);
+    if (array.dtype().num() != float32 || !(array.flags() & py::array::c_style)) {
+      throw py::type_error("same_bits: expected contiguous arrays of float32");
     }
-    if (a[i].nbytes() != b[i].nbytes()) return false;
-    const auto bytes = static_cast<std::size_t>(a[i].nbytes());
-    if (bytes && std::memcmp(a[i].data(), b[i].data(), bytes) != 0) return false;
+    return array;
+  };
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    const py::array left = checked(a[i]), right = checked(b[i]);
+    const py::ssize_t axes = left.ndim();
+    if (axes != right.ndim() || !std::equal(left.shape(), left.shape() + axes, right.shape())) {
+      return false;
+    }
+    const auto bytes = static_cast<std::size_t>(left.nbytes());
+    if (bytes && std::memcmp(left.data(), right.data(), bytes) != 0) return false;
   }
   return true;
 }

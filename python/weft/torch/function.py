@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import weakref
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from weft import _core
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Layer(NamedTuple):
@@ -41,28 +44,84 @@ class Layer(NamedTuple):
         )
 
 
-class Packed:
-    """The packed weights of a module's layers, packed anew whenever a weight has changed.
+class Pack:
+    """A layer's packed weights, and the values that they were packed from.
 
-    Whatever wrote to them (an optimizer, load_state_dict, ``.data``), the values tell: versions of
-    tensors do not count writes to ``.data``.
+    Whatever writes to a weight (an optimizer, load_state_dict, ``.data``), the values tell: versions
+    of tensors do not count writes to ``.data``.
     """
 
-    _MOST = 256  # layers; the one packed first is forgotten
+    __slots__ = ("_values", "layer", "native")
+
+    def __init__(self, layer: Layer, weights: list[tuple[Any, ...]]) -> None:
+        self.layer, self.native = layer, layer.pack(weights)
+        self._values = [a.copy() for a in present(weights)]
+
+    def is_of(self, layer: Layer, arrays: list[Any]) -> bool:
+        """``arrays`` are those that are `present`."""
+        return self.layer == layer and _core.same_bits(arrays, self._values)
+
+
+class Weights:
+    """A layer's tensors, the arrays that share their memory, and what was packed from them."""
+
+    __slots__ = ("_places", "arrays", "entries", "pack")
+
+    def __init__(self, layer: Layer, tensors: tuple[Any, ...], before: Weights | None) -> None:
+        self.entries = entries(layer.directions, tensors)
+        self.arrays = present(self.entries)
+        self._places: list[Any] = [
+            None if t is None else (weakref.ref(t), t.data_ptr(), t.shape) for t in tensors
+        ]
+        known = None if before is None else before.pack
+        if known is None or not known.is_of(layer, self.arrays):
+            known = Pack(layer, self.entries)
+        self.pack: Pack = known
+
+    def lie_in(self, tensors: Sequence[Any]) -> bool:
+        """Whether the memory of the arrays is that of these tensors: else it may be gone.
+
+        A tensor may get other memory, another shape or dtype by ``.data = `` and remain the object
+        that it was.
+        """
+        if len(tensors) != len(self._places):
+            return False
+        for tensor, place in zip(tensors, self._places, strict=True):
+            if place is None:
+                if tensor is not None:
+                    return False
+                continue
+            known, address, shape = place
+            if (
+                tensor is None
+                or known() is not tensor
+                or tensor.data_ptr() != address
+                or tensor.shape != shape
+                or tensor.dtype is not torch.float32
+                or not tensor.is_contiguous()
+            ):
+                return False
+        return True
+
+
+class Packed:
+    """The weights of a module's layers, packed anew whenever one has changed."""
 
     def __init__(self) -> None:
-        self._layers: dict[Any, tuple[list[Any], _core.Recurrent]] = {}
+        self._layers: dict[int, Weights] = {}
 
-    def get(self, index: Any, layer: Layer, weights: list[tuple[Any, ...]]) -> _core.Recurrent:
-        arrays = [a for entry in weights for a in entry if a is not None]
+    def find(self, index: int, tensors: tuple[Any, ...]) -> Weights | None:
+        """A layer's weights where they lie as they did before, in tensors that weft can read."""
         known = self._layers.get(index)
-        if known is not None and _core.same_bits(arrays, known[0]):
-            return known[1]
-        native = layer.pack(weights)
-        self._layers[index] = [a.copy() for a in arrays], native
-        if len(self._layers) > self._MOST:
-            self._layers.pop(next(iter(self._layers)))
-        return native
+        return known if known is not None and known.lie_in(tensors) else None
+
+    def get(
+        self, index: int, layer: Layer, tensors: tuple[Any, ...], found: Weights | None
+    ) -> Weights:
+        """A layer's weights, packed as they are now; ``found`` is what `find` says of them."""
+        if found is None or not found.pack.is_of(layer, found.arrays):
+            found = self._layers[index] = Weights(layer, tensors, self._layers.get(index))
+        return found
 
 
 _PACKED: weakref.WeakKeyDictionary[Any, Packed] = weakref.WeakKeyDictionary()
@@ -77,7 +136,9 @@ def packed(module: Any) -> Packed:
 
 
 def array(tensor: Any) -> Any:
-    return None if tensor is None else tensor.detach().numpy()
+    if tensor is None:
+        return None
+    return (tensor.detach() if tensor.requires_grad else tensor).numpy()
 
 
 def entries(directions: int, weights: tuple[Any, ...]) -> list[tuple[Any, ...]]:
@@ -89,14 +150,24 @@ def entries(directions: int, weights: tuple[Any, ...]) -> list[tuple[Any, ...]]:
     ]
 
 
+def present(weights: list[tuple[Any, ...]]) -> list[Any]:
+    """Those of `entries` that are there."""
+    return [a for entry in weights for a in entry if a is not None]
+
+
 def forward(
     native: _core.Recurrent, x: Any, h: Any, c: Any, lengths: Any, batch_first: bool, save: bool
 ) -> list[Any]:
     """Tensors: y, h_n, c_n and what is saved, None for what is absent."""
     rows = (lengths, None, None, None, None, batch_first)
-    arrays = native.run(array(x), array(h), array(c), *rows, save)
-    tensors = [None if a is None else torch.from_numpy(a) for a in arrays]
-    return tensors if save else [*tensors, None]
+    y, h_n, c_n, *kept = native.run(array(x), array(h), array(c), *rows, save)
+    tensor = torch.from_numpy
+    return [
+        tensor(y),
+        tensor(h_n),
+        None if c_n is None else tensor(c_n),
+        tensor(kept[0]) if save else None,
+    ]
 
 
 def backward(
@@ -129,20 +200,19 @@ class _Run(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        native: _core.Recurrent,
-        directions: int,
+        weights: Weights,
         lengths: Any,
         batch_first: bool,
         x: Any,
         h: Any,
         c: Any,
-        *weights: Any,
+        *tensors: Any,
     ) -> Any:
-        *results, kept = forward(native, x, h, c, lengths, batch_first, True)
-        ctx.native, ctx.directions, ctx.kept = native, directions, array(kept)
+        *results, kept = forward(weights.pack.native, x, h, c, lengths, batch_first, True)
+        ctx.weights, ctx.kept = weights, array(kept)
         ctx.lengths, ctx.batch_first = lengths, batch_first
         # PyTorch raises where one of these has been changed in place before the backward pass.
-        ctx.save_for_backward(x, h, c, results[0], *weights)
+        ctx.save_for_backward(x, h, c, results[0], *tensors)
         ctx.set_materialize_grads(False)
         return tuple(results)
 
@@ -153,11 +223,15 @@ class _Run(torch.autograd.Function):
                 "weft.torch has no second derivatives (create_graph=True): use torch.nn's module, "
                 "for an accelerated model after weft.torch.restore(model)"
             )
-        x, h, c, y, *weights = ctx.saved_tensors
+        x, h, c, y, *tensors = ctx.saved_tensors
+        weights = ctx.weights
+        own = weights.entries
+        if not weights.lie_in(tensors):
+            own = entries(weights.pack.layer.directions, tuple(tensors))
         dy, dh_n, dc_n = (None if d is None else array(d.contiguous()) for d in (dy, dh_n, dc_n))
         gradients = backward(
-            ctx.native,
-            entries(ctx.directions, tuple(weights)),
+            weights.pack.native,
+            own,
             array(x),
             array(y),
             array(h),
@@ -168,39 +242,38 @@ class _Run(torch.autograd.Function):
             dy,
             dh_n,
             dc_n,
-            ctx.needs_input_grad[4],
+            ctx.needs_input_grad[3],
         )
-        tensors = [
+        results = [
             torch.from_numpy(a) if wanted else None
-            for a, wanted in zip(gradients, ctx.needs_input_grad[4:], strict=True)
+            for a, wanted in zip(gradients, ctx.needs_input_grad[3:], strict=True)
         ]
-        return None, None, None, None, *tensors
+        return None, None, None, *results
 
 
-def run(
-    native: _core.Recurrent,
-    directions: int,
+def step(
+    module: Any,
+    index: int,
+    layer: Layer,
+    tensors: tuple[Any, ...],
+    found: Weights | None,
     lengths: Any,
     batch_first: bool,
     x: Any,
     h: Any,
     c: Any,
-    weights: tuple[Any, ...],
 ) -> tuple[Any, Any, Any]:
-    """One layer, with a graph for autograd where a gradient is wanted."""
+    """A module's layer, with a graph for autograd where a gradient is wanted: (y, h_n, c_n or None).
+
+    ``found`` is what ``packed(module).find`` says of the layer's tensors.
+    """
+    weights = packed(module).get(index, layer, tensors, found)
     x = x if x.stride(-1) == 1 else x.contiguous()
-    h, c = (None if state is None else state.contiguous() for state in (h, c))
-    given = (x, h, c, *weights)
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in given):
-        return _Run.apply(native, directions, lengths, batch_first, *given)
-    y, h_n, c_n, _ = forward(native, x, h, c, lengths, batch_first, False)
+    h = None if h is None else h.contiguous()
+    c = None if c is None else c.contiguous()
+    if torch.is_grad_enabled():
+        given = (x, h, c, *tensors)
+        if any(t is not None and t.requires_grad for t in given):
+            return _Run.apply(weights, lengths, batch_first, *given)
+    y, h_n, c_n, _ = forward(weights.pack.native, x, h, c, lengths, batch_first, False)
     return y, h_n, c_n
-
-
-def step(
-    module: Any, index: int, layer: Layer, weights: tuple[Any, ...], *call: Any
-) -> tuple[Any, Any, Any]:
-    """A module's layer: ``call`` is lengths, batch_first, x, h, c of `run`."""
-    native = packed(module).get(index, layer, entries(layer.directions, weights))
-    lengths, batch_first, x, h, c = call
-    return run(native, layer.directions, lengths, batch_first, x, h, c, weights)

@@ -16,25 +16,39 @@ that count, as with a PackedSequence, without packing or sorting.
 
 from __future__ import annotations
 
+import os
+import sys
 import warnings
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+import weft
 from weft._arrays import to_int64
 from weft.torch import ops
-from weft.torch.function import Layer, step
+from weft.torch.function import Layer, packed, step
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from weft.torch.function import Weights
+
+# PyTorch's names of modes, each as ours and the activation of its candidate.
+_MODES = {
+    "LSTM": ("lstm", "tanh"),
+    "GRU": ("gru", "tanh"),
+    "RNN_TANH": ("rnn", "tanh"),
+    "RNN_RELU": ("rnn", "relu"),
+}
 _WARNED: set[tuple[type, str]] = set()
 
 
 def obstacle(tensors: Iterable[Any]) -> str | None:
     """Why weft cannot run on these tensors, here and now, or None."""
-    if not torch.compiler.is_compiling():
+    compiling = torch.compiler.is_compiling()
+    if not compiling:
         if torch.jit.is_tracing():
             return "it is being traced by torch.jit"
         if torch._C._functorch.maybe_current_level() is not None:
@@ -50,7 +64,7 @@ def obstacle(tensors: Iterable[Any]) -> str | None:
             return f"a tensor is {tensor.dtype}"
         if tensor.layout is not torch.strided:
             return f"a tensor is {tensor.layout}"
-        if not torch.compiler.is_compiling() and (tensor.is_neg() or tensor._is_zerotensor()):
+        if not compiling and (tensor.is_neg() or tensor._is_zerotensor()):
             return "a tensor is a lazy view"
     return None
 
@@ -62,8 +76,25 @@ def _fall_back(module: Any, reason: str) -> None:
         _WARNED.add(key)
         warnings.warn(
             f"weft.torch.{type(module).__name__}: {reason}; torch's own forward runs instead",
-            stacklevel=3,
+            stacklevel=_callers_level(),
         )
+
+
+def _callers_level() -> int:
+    """The ``stacklevel``, for the function that calls this one, of the line that called a module:
+    between them lie frames of PyTorch (hooks, containers) and of weft."""
+    own = tuple(f"{Path(str(package.__file__)).parent}{os.sep}" for package in (torch, weft))
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(own):
+        level, frame = level + 1, frame.f_back
+    return level
+
+
+class _OfLayer(NamedTuple):
+    """What a call has of a layer."""
+
+    tensors: tuple[Any, ...]
+    found: Weights | None  # what `Packed.find` says of them
 
 
 class _Sequence(torch.nn.RNNBase):
@@ -84,47 +115,50 @@ class _Sequence(torch.nn.RNNBase):
         another kind of object.
         """
         packed_input = isinstance(input, PackedSequence)
-        name = f"weft.torch.{type(self).__name__}"
         if lengths is not None and packed_input:
-            raise ValueError(f"{name}: lengths are given with a PackedSequence, which has its own")
+            raise ValueError(
+                f"{self._name}: lengths are given with a PackedSequence, which has its own"
+            )
+        compiling = torch.compiler.is_compiling()
         lstm = self.mode == "LSTM"
         states = () if hx is None else tuple(hx) if lstm and isinstance(hx, tuple) else (hx,)
-        weights = self._weights()
-        used = (w for layer in weights for w in layer if w is not None)
-        reason = obstacle((input.data if packed_input else input, *states, *used))
-        if reason is None and packed_input and torch.compiler.is_compiling():
+        layers = self._layers(compiling)
+        # What was packed before and still lies where it did has no obstacle.
+        new = [w for own in layers if own.found is None for w in own.tensors if w is not None]
+        reason = obstacle((input.data if packed_input else input, *states, *new))
+        if reason is None and packed_input and compiling:
             reason = "a PackedSequence is being compiled"
         if reason is None and lstm and len(states) == 1:
             reason = "the state is no pair"  # PyTorch says what is wrong with it
         if reason is not None:
+            _fall_back(self, reason)
             if lengths is not None:
                 return self._with_lengths(input, hx, lengths, reason)
-            _fall_back(self, reason)
             return self.theirs.forward(self, input, hx)
         if packed_input:
-            return self._packed(input, states, weights)
-        return self._padded(input, states, weights, lengths, self.batch_first)
+            return self._packed(input, states, layers)
+        return self._padded(input, states, layers, lengths, self.batch_first)
 
-    def _weights(self: Any) -> list[tuple[Any, ...]]:
+    @property
+    def _name(self: Any) -> str:
+        return f"weft.torch.{type(self).__name__}"
+
+    def _layers(self: Any, compiling: bool) -> list[_OfLayer]:
         """The tensors of each layer, direction by direction, as they are now."""
-        names = ["weight_ih", "weight_hh"] + ["bias_ih", "bias_hh"] * bool(self.bias)
-        ends = ("", "_reverse") if self.bidirectional else ("",)
-        own = self._parameters
-        absent = (None,) * (not self.bias) * 2
+        own, known = self._parameters, None if compiling else packed(self)
+        absent = () if self.bias else (None, None)
+        D = 1 + self.bidirectional
         result = []
         for index in range(self.num_layers):
-            layer: tuple[Any, ...] = ()
-            for end in ends:
-                full = [f"{name}_l{index}{end}" for name in names]
-                layer += tuple(own[n] if n in own else getattr(self, n) for n in full) + absent
-                if self.proj_size:
-                    layer += (getattr(self, f"weight_hr_l{index}{end}"),)
-            result.append(layer)
+            tensors: tuple[Any, ...] = ()
+            for names in self._all_weights[index * D : index * D + D]:
+                found = tuple([own[n] if n in own else getattr(self, n) for n in names])
+                tensors += (*found[:2], *absent, *found[2:])
+            result.append(_OfLayer(tensors, None if known is None else known.find(index, tensors)))
         return result
 
     def _with_lengths(self: Any, input: Any, hx: Any, lengths: Any, reason: str) -> Any:
         """``lengths`` where PyTorch's forward runs, which wants one step at least of each row."""
-        _fall_back(self, reason)
         name = f"weft.torch.{type(self).__name__}"
         lengths = torch.as_tensor(to_int64(name, "lengths", lengths))
         if input.dim() != 3 or (lengths < 1).any():
@@ -138,12 +172,12 @@ class _Sequence(torch.nn.RNNBase):
         return pad_packed_sequence(y, self.batch_first, total_length=total)[0], state
 
     def _packed(
-        self: Any, input: PackedSequence, states: tuple[Any, ...], weights: list[tuple[Any, ...]]
+        self: Any, input: PackedSequence, states: tuple[Any, ...], layers: list[_OfLayer]
     ) -> Any:
         """Rows in the caller's order go through as a padded batch, and back."""
         self.check_input(input.data, input.batch_sizes)
         x, lengths = pad_packed_sequence(input)
-        y, state = self._padded(x, states, weights, lengths, False)
+        y, state = self._padded(x, states, layers, lengths, False)
         if input.sorted_indices is not None:
             y = y.index_select(1, input.sorted_indices)
             lengths = lengths[input.sorted_indices]
@@ -156,50 +190,51 @@ class _Sequence(torch.nn.RNNBase):
         self: Any,
         x: Any,
         states: tuple[Any, ...],
-        weights: list[tuple[Any, ...]],
+        layers: list[_OfLayer],
         lengths: Any,
         batch_first: bool,
     ) -> Any:
-        name = f"weft.torch.{type(self).__name__}"
-        if x.dim() not in (2, 3):
-            raise ValueError(f"{name}: input has {x.dim()} dimensions, expected 2 or 3")
-        unbatched = x.dim() == 2
+        name, D, H, P = self._name, 1 + self.bidirectional, self.hidden_size, self.proj_size
+        shape = x.shape
+        if len(shape) not in (2, 3):
+            raise ValueError(f"{name}: input has {len(shape)} dimensions, expected 2 or 3")
+        unbatched = len(shape) == 2
         if unbatched:
             x, states = x.unsqueeze(1), tuple(s.unsqueeze(1) for s in states)
-            batch_first = False
-        D, H = 1 + self.bidirectional, self.hidden_size
-        B, S = x.shape[0 if batch_first else 1], self.proj_size or H
-        if x.shape[2] != self.input_size:
+            shape, batch_first = x.shape, False
+        if shape[2] != self.input_size:
             raise RuntimeError(
-                f"{name}: input has size {x.shape[2]}, expected input_size = {self.input_size}"
+                f"{name}: input has size {shape[2]}, expected input_size = {self.input_size}"
             )
-        for state, size in zip(states, (S, H), strict=False):
-            expected = (self.num_layers * D, B, size)
-            if tuple(state.shape) != expected:
+        for state, size in zip(states, (P or H, H), strict=False):
+            expected = (len(layers) * D, shape[0 if batch_first else 1], size)
+            if state.shape != expected:
                 raise RuntimeError(
                     f"{name}: hx has shape {tuple(state.shape)}, expected {expected}"
                 )
         compiling = torch.compiler.is_compiling()
         if lengths is not None:
             lengths = torch.as_tensor(lengths) if compiling else to_int64(name, "lengths", lengths)
-        mode = self.mode.partition("_")[0].lower()  # RNN_TANH, RNN_RELU
-        activation = "relu" if self.mode == "RNN_RELU" else "tanh"
+        mode, activation = _MODES[self.mode]
+        inputs = self.input_size
         finals = []
-        for index in range(self.num_layers):
+        for index, own in enumerate(layers):
             if index and self.dropout:
                 x = torch.nn.functional.dropout(x, self.dropout, self.training)
-            layer = Layer(name, mode, x.shape[2], H, self.proj_size, D, activation)
-            h, c = (*(s[index * D : (index + 1) * D] for s in states), None, None)[:2]
-            call = (layer, weights[index], lengths, batch_first, x, h, c)
-            x, *final = ops.step(*call) if compiling else step(self, index, *call)
+            layer = Layer(name, mode, inputs, H, P, D, activation)
+            h, c = (*[s[index * D : (index + 1) * D] for s in states], None, None)[:2]
+            call = (lengths, batch_first, x, h, c)
+            if compiling:
+                x, *final = ops.step(layer, own.tensors, *call)
+            else:
+                x, *final = step(self, index, layer, own.tensors, own.found, *call)
+            inputs = D * (P or H)
             finals.append(final)
-        ends = [
-            parts[0] if len(parts) == 1 else torch.cat(parts)
-            for parts in zip(*finals, strict=True)
-            if parts[0] is not None
-        ]
+        ends = finals[0]
+        if len(finals) > 1:
+            ends = [None if p[0] is None else torch.cat(p) for p in zip(*finals, strict=True)]
         if unbatched:
-            x, ends = x.squeeze(1), [end.squeeze(1) for end in ends]
+            x, ends = x.squeeze(1), [None if end is None else end.squeeze(1) for end in ends]
         return x, tuple(ends) if self.mode == "LSTM" else ends[0]
 
 
@@ -277,36 +312,40 @@ class _Cell:
         """As the class of torch.nn."""
         lstm = isinstance(self, torch.nn.LSTMCell)
         states = () if hx is None else tuple(hx) if lstm else (hx,)
-        weights = self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh
-        reason = obstacle((input, *states, *(w for w in weights if w is not None)))
-        if reason is None and torch.compiler.is_compiling():
+        own = self._parameters
+        weights = tuple([own[n] if n in own else getattr(self, n) for n in _CELL_WEIGHTS])
+        compiling = torch.compiler.is_compiling()
+        found = None if compiling else packed(self).find(0, weights)
+        new = () if found is not None else [w for w in weights if w is not None]
+        reason = obstacle((input, *states, *new))
+        if reason is None and compiling:
             reason = "a cell is being compiled"
-        rows = input.dim() if reason is None else 0
-        if reason is None and (rows not in (1, 2) or any(s.dim() != rows for s in states)):
-            reason = "its arguments do not fit"  # PyTorch says how
-        elif reason is None:
-            shapes = [(*input.shape[:-1], self.hidden_size)] * len(states)
-            fits = [tuple(s.shape) for s in states] == shapes
-            if input.shape[-1] != self.input_size or not fits:
-                reason = "its arguments do not fit"
+        if reason is None:
+            shape = input.shape
+            ends = (*shape[:-1], self.hidden_size)
+            fits = len(shape) in (1, 2) and shape[-1] == self.input_size
+            if not fits or any(s.shape != ends for s in states):
+                reason = "its arguments do not fit"  # PyTorch says how
         if reason is not None:
             _fall_back(self, reason)
             return super().forward(input, hx)  # type: ignore[misc]
-        x = input[None] if rows == 2 else input[None, None]
-        h, c = (*(s[None] if rows == 2 else s[None, None] for s in states), None, None)[:2]
-        mode = "lstm" if lstm else "gru" if isinstance(self, torch.nn.GRUCell) else "rnn"
+        one = (1,) * (3 - len(shape))  # T, and B where there is none
+        h, c = (*[s.reshape((*one, *ends)) for s in states], None, None)[:2]
         layer = Layer(
             f"weft.torch.{type(self).__name__}",
-            mode,
+            "lstm" if lstm else "gru" if isinstance(self, torch.nn.GRUCell) else "rnn",
             self.input_size,
             self.hidden_size,
             0,
             1,
-            getattr(self, "nonlinearity", "tanh"),
+            self.nonlinearity if isinstance(self, torch.nn.RNNCell) else "tanh",
         )
-        _, *ends = step(self, 0, layer, weights, None, False, x, h, c)
-        row = (0,) if rows == 2 else (0, 0)
-        return (ends[0][row], ends[1][row]) if lstm else ends[0][row]
+        x = input.reshape((*one, *shape))
+        _, h_n, c_n = step(self, 0, layer, weights, found, None, False, x, h, c)
+        return (h_n.reshape(ends), c_n.reshape(ends)) if lstm else h_n.reshape(ends)
+
+
+_CELL_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 class LSTMCell(_Cell, torch.nn.LSTMCell):

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from weft.torch.function import Layer, Packed, array, backward, entries, forward
+from weft.torch.function import Layer, Pack, array, backward, entries, forward, present
 
 _LAYER = "str mode, int hidden_size, int proj_size, bool bias, int directions, str activation"
 _FORWARD = (
@@ -24,14 +24,23 @@ _BACKWARD = (
 )
 _SAVED = {"lstm": 5, "gru": 4, "rnn": 0}  # floats for each unit and step
 
-_PACKED = Packed()  # by the address of the first weight: an operator does not see its module
+# By the address of the first weight, for an operator does not see its module. The one packed first is
+# forgotten. Only copies of weights are kept, so that those of a module that is gone are gone, too.
+_PACKS: dict[tuple[int, Layer], Pack] = {}
+_MOST = 256
 
 
 def _native(x: Any, weights: list[Any], layer: tuple[Any, ...]) -> Any:
     mode, hidden_size, proj_size, bias, directions, activation = layer
     own = Layer("weft.torch", mode, x.shape[2], hidden_size, proj_size, directions, activation)
     arrays = entries(directions, _with_absent(weights, bias, directions))
-    return _PACKED.get((weights[0].data_ptr(), own), own, arrays), arrays
+    key = weights[0].data_ptr(), own
+    pack = _PACKS.get(key)
+    if pack is None or not pack.is_of(own, present(arrays)):
+        pack = _PACKS[key] = Pack(own, arrays)
+        if len(_PACKS) > _MOST:
+            _PACKS.pop(next(iter(_PACKS)))
+    return pack.native, arrays
 
 
 def _with_absent(weights: list[Any], bias: bool, directions: int) -> tuple[Any, ...]:
@@ -129,9 +138,9 @@ recurrent.register_autograd(_backward, setup_context=_setup)
 def step(layer: Layer, weights: tuple[Any, ...], *call: Any) -> tuple[Any, Any, Any]:
     """(y, h_n, c_n or None), as `weft.torch.function.step` without a module."""
     lengths, batch_first, x, h, c = call
-    present = [w for w in weights if w is not None]
-    bias = len(present) == len(weights)
+    given = [w for w in weights if w is not None]
+    bias = len(given) == len(weights)
     save = torch.is_grad_enabled()
     own = (layer.mode, layer.hidden_size, layer.proj_size, bias, layer.directions, layer.activation)
-    y, h_n, c_n, _ = torch.ops.weft.recurrent(x, h, c, present, lengths, *own, batch_first, save)
+    y, h_n, c_n, _ = torch.ops.weft.recurrent(x, h, c, given, lengths, *own, batch_first, save)
     return y, h_n, c_n if layer.mode == "lstm" else None
