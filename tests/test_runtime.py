@@ -245,12 +245,43 @@ LONG = {
     "encoder": (ENCODER.format(8), 200_000, 1),
     "encoder-batch": (ENCODER.format(8192), 32, 20_000),
     "embedding_sum": (EMBEDDINGS, 20_000, 1),
+    "backward-B1": ("back(weft.LSTM(8, 1024), 5)", 20_000, 1),
+    "backward-B64": ("back(weft.GRU(8, 1024), 4)", 1000, 64),
+    "backward-before": ("back(weft.GRU(8, 1024, reset_after=False), 3)", 2000, 32),
+    "backward-P": ("back(weft.LSTM(8, 1024, proj_size=512), 5)", 2000, 32),
+    "backward-ragged": ("back(weft.LSTM(8, 1024), 5, np.arange(0, 2000, 63))", 2000, 32),
+    "backward-weights": ("back(weft.LSTM(2**16, 8), 5)", 20_000, 8),
+    "backward-torch": ("back_torch(6000, 1024)", 1, 1),
 }
 INTERRUPTED = """
 import sys
 from functools import partial
 from time import monotonic
 import numpy as np, weft
+
+def back(module, saved, lengths=None):
+    "A backward pass of any length without the forward pass before it, which would be as long."
+    own = module.state_dict()
+    names = "weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr"
+    weights = [(*(own.get(name + "_l0") for name in names), None)]
+    S, H = own["weight_hh_l0"].shape[1], module.hidden_size
+
+    def run(x):
+        T, B, _ = x.shape
+        x = np.broadcast_to(np.zeros((1, 1, module.input_size), "f4"), (T, B, module.input_size))
+        y = np.broadcast_to(np.ones((1, 1, S), "f4"), (T, B, S))
+        rows = lengths, None, None, None, None, False
+        kept = np.zeros((1, T, B, saved * H), "f4")
+        native = module._packed.native
+        native.backward(weights, x, y, None, None, *rows, kept, y, None, None, False)
+
+    return run
+
+def back_torch(T, H):
+    import torch, weft.torch
+    y, _ = weft.torch.LSTM(8, H)(torch.zeros(T, 1, 8))
+    return lambda _: y.sum().backward()
+
 make, time, batch, threads = sys.argv[1], *map(int, sys.argv[2:])
 weft.set_num_threads(threads)
 call = eval(make)
