@@ -1,5 +1,7 @@
 """The functions that take arrays, each with right arguments: the material of wrong ones."""
 
+from functools import partial
+
 import numpy as np
 
 import samples
@@ -30,6 +32,10 @@ def entries():
             )  # fmt: skip
         forward = getattr(weft.functional, mode + "_forward")
         result[f"weft.functional.{mode}_forward"] = (forward, {"x": x, **named, **first})
+        *results, saved = forward(x, **named, **first)
+        seeds = dict(zip(["dy", "dh_n", "dc_n"], flatten(results), strict=False))
+        backward = partial(getattr(weft.functional, mode + "_backward"), saved)
+        result[f"weft.functional.{mode}_backward"] = (backward, seeds)
         cell = getattr(weft.functional, mode + "_cell")
         result[f"weft.functional.{mode}_cell"] = (cell, {"x": x_t, **named, **one})
         module, cell = MODULES[mode](INPUT, H, seed=0), CELLS[mode](INPUT, H, seed=0)

@@ -25,7 +25,8 @@ F32 = np.float32
 
 # How the state is called in messages where the caller's argument holds several arrays.
 ALSO_NAMED = {"state": ("h_0", "state"), "h": ("h", "h_0", "state"), "c": ("c", "c_0", "state")}
-OPTIONAL = ("bias_ih", "bias_hh", "bias", "h_0", "c_0", "h", "c", "state", "weight_hr", "peepholes")
+OPTIONAL = ("bias_ih", "bias_hh", "bias", "h_0", "c_0", "h", "c", "state", "weight_hr", "peepholes",
+            "dy", "dh_n", "dc_n")  # fmt: skip
 
 
 def assert_refused(name, arguments, culprit):

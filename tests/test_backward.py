@@ -266,6 +266,37 @@ def test_layouts(isa, mode):
         assert_same_bits(alone[name], row)
 
 
+ODD = {
+    "backwards": lambda a: np.flip(np.ascontiguousarray(np.flip(a))),
+    "backwards but for the last axis": lambda a: np.ascontiguousarray(a[::-1])[::-1],
+    "Fortran": np.asfortranarray,
+    "every other": lambda a: np.repeat(a, 2, axis=-1)[..., ::2],
+    "other byte order": lambda a: a.astype(">f4"),
+    "misaligned": lambda a: np.frombuffer(b"x" + a.tobytes(), np.float32, offset=1).reshape(
+        a.shape
+    ),
+    "tensor": torch.from_numpy,
+    "list": np.ndarray.tolist,
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("mode", samples.MODES)
+def test_odd_arrays(mode, odd):
+    """Any layout of everything that is given; nothing of it is written to."""
+    own = Case(mode, rows=("resets",))
+    expected = own.ours()
+    before = own.arrays, own.seeds
+    own.arrays = {name: ODD[odd](a) for name, a in own.arrays.items()}
+    own.seeds = [ODD[odd](a) for a in own.seeds]
+    for name, gradient in own.ours().items():
+        assert_same_bits(gradient, expected[name])
+    for a, b in zip(
+        [*before[0].values(), *before[1]], [*own.arrays.values(), *own.seeds], strict=True
+    ):
+        np.testing.assert_array_equal(a, np.asarray(b, np.float32))
+
+
 @pytest.mark.parametrize("mode", samples.MODES)
 def test_truncated_back_propagation(isa, mode):
     """Two pieces, the second's gradient of its first state handed back, are the whole."""
