@@ -39,7 +39,7 @@ def test_modules_of_the_package():
         "weft", "weft._arrays", "weft._checks", "weft._core", "weft._encoder", "weft._gated",
         "weft._masks", "weft._sequence", "weft._version", "weft.activation", "weft.attention",
         "weft.cells", "weft.files", "weft.functional", "weft.functional.attention",
-        "weft.functional.backward",
+        "weft.functional.attention_backward", "weft.functional.backward",
         "weft.functional.pointwise", "weft.functional.product", "weft.functional.recurrent",
         "weft.kv_cache", "weft.module", "weft.normalization", "weft.recurrent", "weft.runtime",
         "weft.stream", "weft.transformer",

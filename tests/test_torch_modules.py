@@ -16,7 +16,7 @@ import torch
 import samples
 import weft.torch
 from tolerance import EPS
-from weft.torch import modules
+from weft.torch import fallback
 
 pytestmark = pytest.mark.usefixtures("no_warnings_before")
 SEQUENCES = ["RNN", "LSTM", "GRU"]
@@ -26,7 +26,7 @@ CELLS = ["RNNCell", "LSTMCell", "GRUCell"]
 @pytest.fixture
 def no_warnings_before():
     """Every test sees the first warning of its reason."""
-    modules._WARNED.clear()
+    fallback._WARNED.clear()
 
 
 def pair(kind, *args, **options):

@@ -49,15 +49,22 @@ class SavedAttention:
         sizes: Sizes,
         arrays: tuple[Float, Float, Float],
         options: tuple[Any, ...],
+        results: tuple[Float, Float] | None = None,
     ) -> None:
+        """``results`` are y [B, N, S, F] and what was saved, where the forward pass has been run."""
         self._shapes, self._sizes, self._arrays, self._options = shapes, sizes, arrays, options
-        self._lse = np.empty(arrays[0].shape[:3], np.float32)
-        self._y = _core.attention(self._function, *arrays, options, None, None, self._lse)
+        if results is None:
+            lse = np.empty(arrays[0].shape[:3], np.float32)
+            results = _core.attention(self._function, *arrays, options, None, None, lse), lse
+        self._y, self.lse = results
+
+    lse: Float
+    """[B, N, S]: log(sum_j exp(s_ij)), -inf for a query that sees no key."""
 
     @property
     def nbytes(self) -> int:
         """Bytes that the forward pass has saved."""
-        return self._lse.nbytes
+        return self.lse.nbytes
 
     def __repr__(self) -> str:
         return f"<saved by {self._function}: {self.nbytes} bytes>"
@@ -77,7 +84,7 @@ class SavedAttention:
         gradient = four(gradient, self._sizes.leading, self._sizes.query_heads)
         results = tuple(_zeros_like(a) for a in self._arrays)
         _core.attention_backward(
-            function, *self._arrays, self._options, self._lse, self._y, gradient, *results
+            function, *self._arrays, self._options, self.lse, self._y, gradient, *results
         )
         heads = (self._sizes.query_heads, self._sizes.key_heads, self._sizes.key_heads)
         return {

@@ -3,7 +3,11 @@
 convert     `weft.from_torch`
 modules     LSTM, GRU, RNN and their cells: nn.Modules with torch's parameters and weft's kernels
 function    one layer for autograd; ops: the same for torch.compile and torch.export
+attention   scaled_dot_product_attention, for autograd and for graphs
+multihead   MultiheadAttention
+interface   `register_attention` for the models of Transformers
 models      `accelerate` and `restore` for whole models
+fallback    when PyTorch's own code runs instead
 
 Nothing else in the package imports PyTorch, and this does so only where it is used.
 """
@@ -22,6 +26,9 @@ _MODULES = {
     "LSTMCell": "modules",
     "GRUCell": "modules",
     "RNNCell": "modules",
+    "MultiheadAttention": "multihead",
+    "scaled_dot_product_attention": "attention",
+    "register_attention": "interface",
     "accelerate": "models",
     "restore": "models",
     "Report": "models",
@@ -33,11 +40,14 @@ __all__ = [
     "RNN",
     "GRUCell",
     "LSTMCell",
+    "MultiheadAttention",
     "RNNCell",
     "Report",
     "accelerate",
     "from_torch",
+    "register_attention",
     "restore",
+    "scaled_dot_product_attention",
 ]
 
 

@@ -7,7 +7,14 @@ from typing import Any
 
 import torch
 
-from weft.torch.modules import CLASSES, obstacle
+from weft.torch import modules
+from weft.torch.fallback import obstacle
+from weft.torch.multihead import MultiheadAttention
+
+CLASSES: dict[type, type] = {
+    **modules.CLASSES,
+    torch.nn.MultiheadAttention: MultiheadAttention,
+}
 
 
 @dataclass(frozen=True)
@@ -17,18 +24,18 @@ class Report:
     replaced: dict[str, str]
     """Name to class."""
     left: dict[str, str]
-    """Name to the reason, of recurrent modules that still run on PyTorch."""
+    """Name to the reason, of modules that still run on PyTorch."""
 
     def __str__(self) -> str:
         lines = [
             f"{name or '(the model)'}: {kind} runs on weft" for name, kind in self.replaced.items()
         ]
         lines += [f"{name or '(the model)'}: left, {why}" for name, why in self.left.items()]
-        return "\n".join(lines) or "no recurrent module found"
+        return "\n".join(lines) or "no recurrent or attention module found"
 
 
 def accelerate(model: torch.nn.Module) -> Report:
-    """Let every recurrent module of a model run, and train, on weft's kernels.
+    """Let the recurrent and attention modules of a model run, and train, on weft's kernels.
 
     A module stays the same object, with the same parameters, hooks and state_dict; only its class
     becomes the one of `weft.torch` of the same name. Modules of other classes, subclasses with a

@@ -16,23 +16,17 @@ that count, as with a PackedSequence, without packing or sorting.
 
 from __future__ import annotations
 
-import os
-import sys
-import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-import weft
 from weft._arrays import to_int64
 from weft.torch import ops
+from weft.torch.fallback import fall_back, obstacle
 from weft.torch.function import Layer, packed, step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from weft.torch.function import Weights
 
 # PyTorch's names of modes, each as ours and the activation of its candidate.
@@ -42,52 +36,6 @@ _MODES = {
     "RNN_TANH": ("rnn", "tanh"),
     "RNN_RELU": ("rnn", "relu"),
 }
-_WARNED: set[tuple[type, str]] = set()
-
-
-def obstacle(tensors: Iterable[Any]) -> str | None:
-    """Why weft cannot run on these tensors, here and now, or None."""
-    compiling = torch.compiler.is_compiling()
-    if not compiling:
-        if torch.jit.is_tracing():
-            return "it is being traced by torch.jit"
-        if torch._C._functorch.maybe_current_level() is not None:
-            return "a function transform (torch.func) is at work"
-    if torch.is_autocast_enabled("cpu"):
-        return "autocast is on"
-    for tensor in tensors:
-        if not isinstance(tensor, torch.Tensor):
-            return f"an argument is of type {type(tensor).__name__}"
-        if not tensor.is_cpu:
-            return f"a tensor is on {tensor.device}"
-        if tensor.dtype is not torch.float32:
-            return f"a tensor is {tensor.dtype}"
-        if tensor.layout is not torch.strided:
-            return f"a tensor is {tensor.layout}"
-        if not compiling and (tensor.is_neg() or tensor._is_zerotensor()):
-            return "a tensor is a lazy view"
-    return None
-
-
-def _fall_back(module: Any, reason: str) -> None:
-    """Says once what runs PyTorch's own forward."""
-    key = type(module), reason
-    if key not in _WARNED and not torch.compiler.is_compiling():
-        _WARNED.add(key)
-        warnings.warn(
-            f"weft.torch.{type(module).__name__}: {reason}; torch's own forward runs instead",
-            stacklevel=_callers_level(),
-        )
-
-
-def _callers_level() -> int:
-    """The ``stacklevel``, for the function that calls this one, of the line that called a module:
-    between them lie frames of PyTorch (hooks, containers) and of weft."""
-    own = tuple(f"{Path(str(package.__file__)).parent}{os.sep}" for package in (torch, weft))
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(own):
-        level, frame = level + 1, frame.f_back
-    return level
 
 
 class _OfLayer(NamedTuple):
@@ -131,7 +79,7 @@ class _Sequence(torch.nn.RNNBase):
         if reason is None and lstm and len(states) == 1:
             reason = "the state is no pair"  # PyTorch says what is wrong with it
         if reason is not None:
-            _fall_back(self, reason)
+            fall_back(self, reason)
             if lengths is not None:
                 return self._with_lengths(input, hx, lengths, reason)
             return self.theirs.forward(self, input, hx)
@@ -327,7 +275,7 @@ class _Cell:
             if not fits or any(s.shape != ends for s in states):
                 reason = "its arguments do not fit"  # PyTorch says how
         if reason is not None:
-            _fall_back(self, reason)
+            fall_back(self, reason)
             return super().forward(input, hx)  # type: ignore[misc]
         one = (1,) * (3 - len(shape))  # T, and B where there is none
         h, c = (*[s.reshape((*one, *ends)) for s in states], None, None)[:2]

@@ -1,0 +1,204 @@
+"""Attention for autograd, and as custom operators for torch.compile and torch.export.
+
+`scaled_dot_product_attention` has PyTorch's arguments and results. What weft cannot do runs PyTorch's
+own, and a warning says so once for each reason: what `weft.torch.LSTM` names, and dropout, a mask that
+wants a gradient or is neither bool nor float32, and heads of more than 256 floats.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from weft import functional
+from weft.functional.attention import attention_call
+from weft.functional.attention_backward import SavedAttention
+from weft.torch.fallback import fall_back, obstacle
+from weft.torch.function import array
+
+_MOST = 256  # floats of a head: kMostHeadSize of the kernels
+
+
+def scaled_dot_product_attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    attn_mask: Any = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+    lengths: Any = None,
+    softcap: float | None = None,
+) -> Any:
+    """torch.nn.functional.scaled_dot_product_attention on weft's kernels, forward and backward.
+
+    query, key, value  float32 [..., S, E], [..., K, E], [..., K, F]
+    attn_mask          bool (True where the query attends) or float32, broadcasts to [..., S, K]
+    lengths            integers [B] in 0..K, beside PyTorch's arguments: the keys of a row that exist
+    softcap            beside PyTorch's, too: scores become softcap tanh(score / softcap)
+
+    Returns [..., S, F]. Raises ValueError for a shape that does not fit, TypeError for another kind of
+    object; lengths and softcap need weft, and a RuntimeError says where it cannot run.
+
+    >>> import torch, weft.torch
+    >>> q = torch.ones(2, 4, 8, 16, requires_grad=True)
+    >>> weft.torch.scaled_dot_product_attention(q, q, q, is_causal=True).sum().backward()
+    >>> q.grad.shape
+    torch.Size([2, 4, 8, 16])
+    """
+    reason = hindrance(query, key, value, attn_mask, dropout_p)
+    compiling = torch.compiler.is_compiling()
+    if reason is None and compiling and not _plain(query, key, value):
+        reason = "shapes that broadcast are being compiled"
+    if reason is not None:
+        if lengths is not None or softcap is not None:
+            raise RuntimeError(
+                f"weft.torch.scaled_dot_product_attention: {reason}, where lengths and softcap are "
+                "not to be had"
+            )
+        fall_back("scaled_dot_product_attention", reason)
+        return torch.nn.functional.scaled_dot_product_attention(
+            query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+        )
+    options = (is_causal, scale, enable_gqa, softcap)
+    if compiling:
+        rows = None if lengths is None else torch.as_tensor(lengths)
+        y, _ = torch.ops.weft.attention(query, key, value, attn_mask, rows, *options)
+        return y
+    mask = None if attn_mask is None else array(attn_mask)
+    given = (query, key, value)
+    if torch.is_grad_enabled() and any(t.requires_grad for t in given):
+        return _Attend.apply(mask, lengths, options, *given)
+    return torch.from_numpy(
+        functional.scaled_dot_product_attention(
+            array(query), array(key), array(value), mask, is_causal, scale, enable_gqa,
+            lengths=lengths, softcap=softcap,
+        )
+    )  # fmt: skip
+
+
+def hindrance(query: Any, key: Any, value: Any, mask: Any, dropout: float) -> str | None:
+    """Why weft's attention cannot run on these, or None."""
+    given = (query, key, value)
+    reason = obstacle(given)
+    if reason is not None:
+        return reason
+    if any(t.is_nested for t in given):
+        return "a tensor is nested"
+    if dropout:
+        return "there is dropout"
+    if max(t.shape[-1] if t.dim() else 0 for t in given) > _MOST:
+        return f"a head has more than {_MOST} floats"
+    if mask is None:
+        return None
+    if not isinstance(mask, torch.Tensor) or mask.dtype not in (torch.bool, torch.float32):
+        return "the mask is neither bool nor float32"
+    if mask.requires_grad and torch.is_grad_enabled():
+        return "the mask wants a gradient"
+    return None if mask.is_cpu else f"a tensor is on {mask.device}"
+
+
+def _plain(*tensors: Any) -> bool:
+    """[B, N, rows, columns] each, of one batch."""
+    return all(t.dim() == 4 for t in tensors) and len({t.shape[0] for t in tensors}) == 1
+
+
+class _Attend(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, mask: Any, lengths: Any, options: tuple[Any, ...], *given: Any) -> Any:
+        query, key, value = given
+        causal, scale, gqa, softcap = options
+        y, ctx.saved = functional.scaled_dot_product_attention_forward(
+            array(query), array(key), array(value), mask, causal, scale, gqa, lengths=lengths,
+            softcap=softcap,
+        )  # fmt: skip
+        result = torch.from_numpy(y)
+        # PyTorch raises where one of these has been changed in place before the backward pass.
+        ctx.save_for_backward(*given, result)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, dy: Any) -> Any:
+        if torch.is_grad_enabled():  # create_graph=True; once_differentiable would let it pass
+            raise RuntimeError(
+                "weft.torch has no second derivatives (create_graph=True): use torch.nn.functional."
+                "scaled_dot_product_attention"
+            )
+        ctx.saved_tensors  # noqa: B018 - raises, see above
+        gradients = functional.scaled_dot_product_attention_backward(ctx.saved, array(dy))
+        wanted = zip("qkv", ctx.needs_input_grad[3:], strict=True)
+        return None, None, None, *(torch.from_numpy(gradients[n]) if w else None for n, w in wanted)
+
+
+# What torch.compile and torch.export keep in their graphs.
+
+_OPTIONS = "bool is_causal, float? scale, bool enable_gqa, float? softcap"
+_INPUTS = "Tensor query, Tensor key, Tensor value, Tensor? mask, Tensor? lengths"
+
+
+def _saved(inputs: Any, options: Any, results: tuple[Any, Any] | None = None) -> SavedAttention:
+    """Of a forward pass that has been run, if there are ``results``, or that is run now."""
+    query, key, value, mask, lengths = map(array, inputs)
+    causal, scale, gqa, softcap = options
+    sizes, arrays, native = attention_call(
+        "weft.torch.scaled_dot_product_attention", query, key, value, mask, causal, scale, gqa,
+        lengths, None, softcap, None,
+    )  # fmt: skip
+    return SavedAttention((query.shape, key.shape, value.shape), sizes, arrays, native, results)
+
+
+@torch.library.custom_op(
+    "weft::attention",
+    mutates_args=(),
+    device_types="cpu",
+    schema=f"({_INPUTS}, {_OPTIONS}) -> (Tensor, Tensor)",
+)
+def _attention(*arguments: Any) -> tuple[Any, Any]:
+    """y [B, N, S, F] and the log-sum-exp [B, N, S]."""
+    saved = _saved(arguments[:5], arguments[5:])
+    return torch.from_numpy(saved.y), torch.from_numpy(saved.lse)
+
+
+@_attention.register_fake
+def _(query: Any, key: Any, value: Any, *_: Any) -> tuple[Any, Any]:
+    B, N, S, _ = query.shape
+    y = query.new_empty((B, S, N, value.shape[3])).transpose(1, 2)
+    return y, query.new_empty((B, N, S))
+
+
+@torch.library.custom_op(
+    "weft::attention_backward",
+    mutates_args=(),
+    device_types="cpu",
+    schema=f"({_INPUTS}, Tensor y, Tensor lse, Tensor dy, {_OPTIONS}) -> Tensor[]",
+)
+def _attention_backward(*arguments: Any) -> list[Any]:
+    """The gradients of query, key and value."""
+    y, lse, dy = arguments[5:8]
+    saved = _saved(arguments[:5], arguments[8:], (array(y), array(lse.contiguous())))
+    gradients = saved.backward("weft.torch", array(dy))
+    return [torch.from_numpy(gradients[name]).contiguous() for name in "qkv"]
+
+
+@_attention_backward.register_fake
+def _(query: Any, key: Any, value: Any, *_: Any) -> list[Any]:
+    return [query.new_empty(t.shape) for t in (query, key, value)]
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
+    ctx.save_for_backward(*inputs[:5], *output)
+    ctx.options = inputs[5:]
+    ctx.set_materialize_grads(False)
+
+
+def _back(ctx: Any, dy: Any, _: Any) -> tuple[Any, ...]:
+    if dy is None:
+        return (None,) * (5 + len(ctx.options))
+    gradients = torch.ops.weft.attention_backward(*ctx.saved_tensors, dy, *ctx.options)
+    return *gradients, None, None, *[None] * len(ctx.options)
+
+
+_attention.register_autograd(_back, setup_context=_setup)
