@@ -366,15 +366,59 @@ def test_what_weft_cannot_do_runs_on_torch_and_says_so_once(kind, case):
     assert y.device.type == "meta" or torch.equal(y, expected)
 
 
-def test_lengths_where_torch_runs():
-    theirs, ours = pair("GRU", 5, 9)
-    x, lengths = torch.from_numpy(samples.normal(0, 7, 5, 5)), [3, 7, 1, 7, 4]
-    expected = pack(theirs.double(), x.double(), None, lengths)[0]
-    with pytest.warns(UserWarning, match="float64"):
-        y, _ = ours.double()(x.double(), lengths=lengths)
-    torch.testing.assert_close(y, expected)
-    with pytest.raises(ValueError, match=r"^weft\.torch\.GRU: lengths "):
-        ours(x.double(), lengths=[0, 7, 1, 7, 4])
+@pytest.mark.parametrize("given", [False, True], ids=["zeros", "state"])
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("kind", SEQUENCES)
+def test_lengths_where_torch_runs(kind, batch_first, given):
+    """As where weft does, with rows of no step, too, whose input does not matter."""
+    _, ours = pair(kind, 5, 9, num_layers=2, bidirectional=True, batch_first=batch_first)
+    x, state = inputs(kind, ours)
+    x = x.transpose(0, 1) if batch_first else x
+    lengths, found = torch.tensor([0, 7, 1, 0, 4]), []
+    for dtype in (torch.float32, torch.float64):
+        own = copy.deepcopy(ours).to(dtype)
+        leaves = [t.detach().to(dtype).clone().requires_grad_() for t in (x, *state)]
+        hx = tuple(leaves[1:]) if kind == "LSTM" else leaves[1]
+        with torch.no_grad():
+            leaves[0].select(0 if batch_first else 1, 3).fill_(np.nan)
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            outputs = flat(own(leaves[0], hx if given else None, lengths=lengths))
+        assert [w.category for w in seen] == [UserWarning] * (dtype is torch.float64)
+        sum((o.double() ** 2).sum() + o.double().sum() for o in outputs).backward()
+        parts = [*leaves[: None if given else 1], *own.parameters()]
+        found.append([t.detach().double() for t in (*outputs, *(p.grad for p in parts))])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", SEQUENCES)
+@pytest.mark.filterwarnings("ignore:weft.torch")
+def test_wrong_lengths_where_torch_runs(kind):
+    _, ours = pair(kind, 5, 9)
+    x = torch.zeros(7, 3, 5)
+    for module, data in ((ours, x), (copy.deepcopy(ours).double(), x.double())):
+        for wrong in ([1, 2], [1, 2, 8], [1, -2, 3], [[1, 2, 3]], 4):
+            with pytest.raises(ValueError, match=rf"^weft\.torch\.{kind}: lengths"):
+                module(data, lengths=wrong)
+        with pytest.raises(TypeError, match=rf"^weft\.torch\.{kind}: lengths "):
+            module(data, lengths=[1.0, 2.0, 3.0])
+        y, state = module(data[:, 0], lengths=[5])
+        assert y.shape == (7, 9)
+        assert not y[5:].any()
+        assert flat(state)[0].shape == (1, 9)
+
+
+def test_a_fallback_warns_of_the_callers_line():
+    """Not of a line of PyTorch's, whatever lies between: containers, hooks, accelerated models."""
+    _, ours = pair("GRU", 5, 9)
+    ours.register_forward_hook(lambda module, args, output: None)
+    cell = weft.torch.GRUCell(5, 9)
+    x = torch.zeros(7, 3, 5).double()
+    for model, data in ((torch.nn.Sequential(ours.double()), x), (cell.double(), x[0])):
+        with pytest.warns(UserWarning, match="torch's own forward runs") as seen:
+            model(data)
+        assert [w.filename for w in seen] == [__file__]
 
 
 def test_autocast_runs_torch():

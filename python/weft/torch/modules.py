@@ -81,7 +81,7 @@ class _Sequence(torch.nn.RNNBase):
         if reason is not None:
             fall_back(self, reason)
             if lengths is not None:
-                return self._with_lengths(input, hx, lengths, reason)
+                return self._with_lengths(input, hx, lengths)
             return self.theirs.forward(self, input, hx)
         if packed_input:
             return self._packed(input, states, layers)
@@ -105,19 +105,40 @@ class _Sequence(torch.nn.RNNBase):
             result.append(_OfLayer(tensors, None if known is None else known.find(index, tensors)))
         return result
 
-    def _with_lengths(self: Any, input: Any, hx: Any, lengths: Any, reason: str) -> Any:
-        """``lengths`` where PyTorch's forward runs, which wants one step at least of each row."""
-        name = f"weft.torch.{type(self).__name__}"
-        lengths = torch.as_tensor(to_int64(name, "lengths", lengths))
-        if input.dim() != 3 or (lengths < 1).any():
+    def _with_lengths(self: Any, input: Any, hx: Any, lengths: Any) -> Any:
+        """``lengths`` where PyTorch's forward runs. It wants one step at least of every row: one without
+        any goes along with a step of zeros, and its results are put right."""
+        if input.dim() not in (2, 3):
+            return self.theirs.forward(self, input, hx)  # which says what is wrong with it
+        lstm, unbatched = self.mode == "LSTM", input.dim() == 2
+        states = () if hx is None else tuple(hx) if lstm else (hx,)
+        if unbatched:
+            input, states = input.unsqueeze(1), tuple(s.unsqueeze(1) for s in states)
+        rows = 0 if self.batch_first and not unbatched else 1  # the axis
+        T, B = input.shape[1 - rows], input.shape[rows]
+        lengths = torch.as_tensor(to_int64(self._name, "lengths", lengths))
+        if lengths.shape != (B,) or (lengths < 0).any() or (lengths > T).any():
             raise ValueError(
-                f"{name}: lengths are {lengths.tolist()} for an input of {input.dim()} dimensions, "
-                f"expected at least 1 and a batch where torch's own forward runs ({reason})"
+                f"{self._name}: lengths are {lengths.tolist()}, expected [B] of 0 to T with B = {B}, "
+                f"T = {T}"
             )
-        total = input.shape[1 if self.batch_first else 0]
-        data = pack_padded_sequence(input, lengths, self.batch_first, enforce_sorted=False)
-        y, state = self.theirs.forward(self, data, hx)
-        return pad_packed_sequence(y, self.batch_first, total_length=total)[0], state
+        empty = (lengths == 0).to(input.device)[:, None]
+        outer = empty[:, None] if rows == 0 else empty
+        data = pack_padded_sequence(
+            input.masked_fill(outer, 0), lengths.clamp(min=1), rows == 0, enforce_sorted=False
+        )
+        y, ends = self.theirs.forward(
+            self, data, (states if lstm else states[0]) if states else None
+        )
+        y = pad_packed_sequence(y, rows == 0, total_length=T)[0].masked_fill(outer, 0)
+        starts = states or (None, None)
+        ends = [
+            end.masked_fill(empty, 0) if start is None else end.where(~empty, start.to(end.dtype))
+            for start, end in zip(starts, ends if lstm else (ends,), strict=False)
+        ]
+        if unbatched:
+            y, ends = y.squeeze(1), [end.squeeze(1) for end in ends]
+        return y, tuple(ends) if lstm else ends[0]
 
     def _packed(
         self: Any, input: PackedSequence, states: tuple[Any, ...], layers: list[_OfLayer]
