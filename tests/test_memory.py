@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import samples
 import weft
+import weft.torch
 from checks import CELLS, MODULES, make_module
 from tolerance import flatten
 
@@ -98,6 +100,75 @@ def test_calls(mode, call):
     assert growth(lambda: CALLS[call](module, x), 10_000) < SLACK
     kept, _ = traced(lambda: CALLS[call](module, x), 500)
     assert kept < 4096
+
+
+# Training.
+
+
+def functional_step(mode):
+    """Forward, backward, and weights that move: they are packed anew in every step."""
+    (weight_ih, weight_hh, *biases), _ = samples.layer(mode, 4, 8)
+    x = samples.normal(0, 5, 2, 4)
+    forward, backward = (
+        getattr(weft.functional, f"{mode}_{way}") for way in ("forward", "backward")
+    )
+
+    def step():
+        y, _, saved = forward(x, weight_ih, weight_hh, *biases, lengths=[5, 3])
+        gradients = backward(saved, y)
+        weight_hh[:] -= 1e-3 * gradients["weight_hh"]
+
+    return step
+
+
+def torch_step(kind, **options):
+    """The same by a module and an optimizer of PyTorch's."""
+    module = getattr(weft.torch, kind)(4, 8)
+    optimizer = torch.optim.SGD(module.parameters(), lr=1e-3)
+    x = torch.zeros(*(5, 2, 4)["Cell" in kind :])
+
+    def step():
+        optimizer.zero_grad()
+        first = module(x, **options)
+        while isinstance(first, tuple):
+            first = first[0]
+        first.square().sum().backward()
+        optimizer.step()
+
+    return step
+
+
+TRAINING = {mode: lambda mode=mode: functional_step(mode) for mode in samples.MODES}
+TRAINING |= {
+    "torch-RNN": lambda: torch_step("RNN"),
+    "torch-LSTM": lambda: torch_step("LSTM", lengths=[5, 3]),
+    "torch-GRUCell": lambda: torch_step("GRUCell"),
+}
+
+
+@pytest.mark.parametrize("case", TRAINING)
+def test_training(case):
+    """Ten thousand steps."""
+    step = TRAINING[case]()
+    assert growth(step, 10_000) < SLACK
+    kept, _ = traced(step, 2000)  # PyTorch keeps a few KiB, more or less, for any number of steps
+    assert kept < 16 * 2000
+
+
+def test_large_graphs_are_freed():
+    """With their saved steps, 20 MiB each, whether or not a backward pass follows."""
+    module, x = weft.torch.LSTM(4, 256), torch.zeros(1000, 4, 4)
+    assert growth(lambda: module(x), 10) < 20 * 2**20
+    assert growth(lambda: module(x)[0].sum().backward(), 10) < 20 * 2**20
+
+
+def test_modules_of_torch_are_freed():
+    """And what was packed for them with them."""
+
+    def work():
+        weft.torch.LSTM(256, 512)(torch.zeros(1, 1, 256))[0].sum().backward()  # 6 MiB, and 6 packed
+
+    assert growth(work, 20) < 12 * 2**20
 
 
 ERRORS = {
