@@ -8,6 +8,7 @@ import re
 import pytest
 
 import weft
+import weft.torch
 import weft.transformers
 
 
@@ -24,7 +25,12 @@ def test_doctests(name, tmp_path, monkeypatch):
     assert results.failed == 0
 
 
-OWNERS = {owner.__name__: owner for owner in (weft, weft.functional, weft.transformers)}
+OWNERS = {owner.__name__: owner for owner in (weft, weft.functional, weft.torch, weft.transformers)}
+
+
+def _is_ours(value):
+    """And not PyTorch's, of which weft.torch's modules are."""
+    return getattr(value, "__module__", "weft").startswith("weft")
 
 
 def public_objects():
@@ -34,14 +40,13 @@ def public_objects():
             value = getattr(owner, name)
             if callable(value):
                 yield f"{prefix}.{name}", value
-            if isinstance(value, type):
-                for cls in value.__mro__[:-1]:
-                    for attribute, member in vars(cls).items():
-                        kinds = classmethod | property
-                        if not attribute.startswith("_") and (
-                            callable(member) or isinstance(member, kinds)
-                        ):
-                            yield f"{prefix}.{name}.{attribute}", member
+            classes = value.__mro__[:-1] if isinstance(value, type) else ()
+            for cls in filter(_is_ours, classes):
+                for attribute, member in vars(cls).items():
+                    if attribute.startswith("_") or not _is_ours(member):
+                        continue
+                    if callable(member) or isinstance(member, classmethod | property):
+                        yield f"{prefix}.{name}.{attribute}", member
 
 
 PUBLIC = dict(public_objects())

@@ -2,6 +2,7 @@
 
 convert     `weft.from_torch`
 modules     LSTM, GRU, RNN and their cells: nn.Modules with torch's parameters and weft's kernels
+fallback    why weft cannot run, and the warning that PyTorch does instead
 function    one layer for autograd; ops: the same for torch.compile and torch.export
 attention   scaled_dot_product_attention, for autograd and for graphs
 multihead   MultiheadAttention

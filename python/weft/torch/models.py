@@ -19,7 +19,14 @@ CLASSES: dict[type, type] = {
 
 @dataclass(frozen=True)
 class Report:
-    """What `accelerate` did, by the names of ``model.named_modules()``."""
+    """What `accelerate` did, by the names of ``model.named_modules()``.
+
+    >>> import torch, weft.torch
+    >>> model = torch.nn.Sequential(torch.nn.GRU(8, 16), torch.nn.GRU(16, 16).double())
+    >>> report = weft.torch.accelerate(model)
+    >>> report.replaced, report.left
+    ({'0': 'GRU'}, {'1': 'a tensor is torch.float64'})
+    """
 
     replaced: dict[str, str]
     """Name to class."""
@@ -71,7 +78,17 @@ def accelerate(model: torch.nn.Module) -> Report:
 
 
 def restore(model: torch.nn.Module) -> None:
-    """Give the modules that `accelerate` has changed their classes of torch.nn back."""
+    """Give the modules that `accelerate` has changed their classes of torch.nn back.
+
+    Those that were made as modules of `weft.torch` become PyTorch's, too. Raises TypeError for what is no
+    torch.nn.Module.
+
+    >>> import torch, weft.torch
+    >>> model = torch.nn.Sequential(weft.torch.GRU(8, 16))
+    >>> weft.torch.restore(model)
+    >>> type(model[0]) is torch.nn.GRU
+    True
+    """
     theirs = {ours: kind for kind, ours in CLASSES.items()}
     for _, module in _modules("restore", model):
         if type(module) in theirs:

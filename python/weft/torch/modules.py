@@ -59,8 +59,10 @@ class _Sequence(torch.nn.RNNBase):
         lengths  integers [B] in 0..T, in any order: row b ends after lengths[b] steps. Its output
                  is zero from there on, and its final state is the one at its end
 
-        Raises ValueError or RuntimeError for a shape or value that does not fit, TypeError for
-        another kind of object.
+        Raises RuntimeError for a shape of input or state that does not fit (as PyTorch does; ValueError
+        for a number of axes), ValueError for lengths that do not fit or beside a PackedSequence, TypeError
+        for lengths that are no integers. The backward pass raises RuntimeError for create_graph=True, and
+        where a tensor that it needs has been changed in place.
         """
         packed_input = isinstance(input, PackedSequence)
         if lengths is not None and packed_input:
@@ -208,7 +210,17 @@ class _Sequence(torch.nn.RNNBase):
 
 
 class LSTM(_Sequence):
-    """torch.nn.LSTM on weft's kernels, forward and backward.
+    """torch.nn.LSTM on weft's kernels, forward and backward: ``LSTM(input_size, hidden_size, ...)``.
+
+    The formula is that of `weft.LSTM`; constructor, parameters and state_dict are PyTorch's. Shapes, in
+    the letters T time, B batch, I input, H hidden, P projection (else P = H), D directions, L layers::
+
+        input [T, B, I] (batch_first: [B, T, I]; unbatched: [T, I]; or a PackedSequence)
+        hx    (h_0 [D*L, B, P], c_0 [D*L, B, H]), unbatched without B; zero when left out
+        y     [T, B, D*P], and the pair of final states like hx
+
+    all of one dtype: float32 runs on weft, what else PyTorch takes on PyTorch. ``lengths`` and what is
+    raised: see `forward`.
 
     >>> import torch, weft.torch
     >>> m = weft.torch.LSTM(8, 16, num_layers=2)
@@ -228,7 +240,10 @@ class LSTM(_Sequence):
 
 
 class GRU(_Sequence):
-    """torch.nn.GRU on weft's kernels, forward and backward.
+    """torch.nn.GRU on weft's kernels, forward and backward: ``GRU(input_size, hidden_size, ...)``.
+
+    The formula is that of `weft.GRU`; constructor, parameters and state_dict are PyTorch's. Shapes and
+    dtypes as in `LSTM`, with h_0 [D*L, B, H] for hx and the final state for the second result.
 
     >>> import torch, weft.torch
     >>> theirs, ours = torch.nn.GRU(8, 16), weft.torch.GRU(8, 16)
@@ -245,7 +260,10 @@ class GRU(_Sequence):
 
 
 class RNN(_Sequence):
-    """torch.nn.RNN on weft's kernels, forward and backward.
+    """torch.nn.RNN on weft's kernels, forward and backward: ``RNN(input_size, hidden_size, ...)``.
+
+    The formula is that of `weft.RNN`; constructor, parameters and state_dict are PyTorch's. Shapes and
+    dtypes as in `LSTM`, with h_0 [D*L, B, H] for hx and the final state for the second result.
 
     >>> import torch, weft.torch
     >>> weft.torch.RNN(8, 16, nonlinearity="relu")(torch.zeros(5, 3, 8))[0].shape
@@ -278,7 +296,13 @@ class _Cell:
     """What the cells share: a sequence of one step."""
 
     def forward(self: Any, input: Any, hx: Any = None) -> Any:
-        """As the class of torch.nn."""
+        """As the class of torch.nn: h, for an LSTMCell (h, c).
+
+        input  float32 [B, I] or [I]
+        hx     h [B, H] or [H], for an LSTMCell (h, c); zero when left out
+
+        What does not fit runs PyTorch's ``forward``, which says how, as it does for another dtype.
+        """
         lstm = isinstance(self, torch.nn.LSTMCell)
         states = () if hx is None else tuple(hx) if lstm else (hx,)
         own = self._parameters
