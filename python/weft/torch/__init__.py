@@ -8,7 +8,6 @@ attention   scaled_dot_product_attention, for autograd and for graphs
 multihead   MultiheadAttention
 interface   `register_attention` for the models of Transformers
 models      `accelerate` and `restore` for whole models
-fallback    when PyTorch's own code runs instead
 
 Nothing else in the package imports PyTorch, and this does so only where it is used.
 """
