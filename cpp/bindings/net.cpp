@@ -1,0 +1,119 @@
+#include "bindings/net.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "bindings/activation.h"
+#include "bindings/gil.h"
+#include "runtime/isa.h"
+
+namespace weft {
+namespace {
+
+CellOptions parse_options(const std::string& function, const py::dict& options) {
+  const py::dict activations = options["activations"];
+  const auto get = [&](const char* key) {
+    return activations.contains(key) ? parse_activation(function, activations[key])
+                                     : Activation{Function::linear, 0, 0};
+  };
+  return {get("f"),
+          get("g"),
+          get("h"),
+          py::cast<float>(options["clip"]),
+          py::cast<bool>(options["input_forget"]),
+          nullptr};
+}
+
+Mode parse_mode(const std::string& function, const std::string& mode) {
+  if (mode == "rnn") return Mode::rnn;
+  if (mode == "lstm") return Mode::lstm;
+  if (mode == "gru") return Mode::gru;
+  throw py::value_error(function + ": mode is '" + mode + "', expected rnn, lstm or gru");
+}
+
+Direction parse_direction(const std::string& function, const std::string& direction) {
+  if (direction == "forward") return Direction::forward;
+  if (direction == "reverse") return Direction::reverse;
+  if (direction == "bidirectional") return Direction::bidirectional;
+  throw py::value_error(function + ": direction is '" + direction +
+                        "', expected forward, reverse or bidirectional");
+}
+
+}  // namespace
+
+// The arrays of one layer and direction: weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, peepholes.
+CellWeights check_weights(const std::string& function, const CellShape& shape, const py::tuple& w) {
+  if (w.size() != 6) {
+    throw py::value_error(function + ": weights has an entry of " + std::to_string(w.size()) +
+                          " arrays, expected 6");
+  }
+  const std::int64_t S = shape.state_size(), H = shape.hidden_size;
+  const Axis gates{"G*H", gate_count(shape.mode) * H};
+  CellWeights cw{};
+  cw.weight_ih = check_array<float>(function, "weight_ih", w[0], {gates, {"I", shape.input_size}},
+                                    Layout::contiguous)
+                     .data;
+  cw.weight_hh = check_array<float>(function, "weight_hh", w[1],
+                                    {gates, {shape.proj_size ? "P" : "H", S}}, Layout::contiguous)
+                     .data;
+  cw.bias_ih = optional_array<float>(function, "bias_ih", w[2], {gates});
+  cw.bias_hh = optional_array<float>(function, "bias_hh", w[3], {gates});
+  if (shape.proj_size) {
+    cw.weight_hr =
+        check_array<float>(function, "weight_hr", w[4], {{"P", S}, {"H", H}}, Layout::contiguous)
+            .data;
+  }
+  if (shape.mode == Mode::lstm) {
+    cw.peepholes = optional_array<float>(function, "peepholes", w[5], {{"3*H", 3 * H}});
+  }
+  return cw;
+}
+
+Net make_net(const std::string& function, const std::string& mode_name, std::int64_t input_size,
+             std::int64_t hidden_size, std::int64_t proj_size, std::int64_t num_layers,
+             const std::string& direction_name, const std::vector<py::tuple>& weights,
+             const py::dict& options) {
+  const Direction direction = parse_direction(function, direction_name);
+  const std::int64_t D = direction == Direction::bidirectional ? 2 : 1;
+  CellShape shape{parse_mode(function, mode_name), input_size, hidden_size, proj_size,
+                  py::cast<bool>(options["reset_after"])};
+  const auto positive = [&](const char* name, std::int64_t value, std::int64_t least) {
+    // Sizes below 2^31: products of two, times the gates, stay within 64 bits.
+    if (value < least || value > INT32_MAX) {
+      throw py::value_error(function + ": " + name + " is " + std::to_string(value) +
+                            ", expected " + std::to_string(least) + " to 2**31 - 1");
+    }
+  };
+  positive("input_size", input_size, 1);
+  positive("hidden_size", hidden_size, 1);
+  positive("proj_size", proj_size, 0);
+  positive("num_layers", num_layers, 1);
+  if (proj_size && shape.mode != Mode::lstm) {
+    throw py::value_error(function + ": proj_size is " + std::to_string(proj_size) +
+                          ", expected 0 where the mode is not lstm");
+  }
+  if (static_cast<std::int64_t>(weights.size()) != num_layers * D) {
+    throw py::value_error(function + ": weights has " + std::to_string(weights.size()) +
+                          " entries, expected " + std::to_string(num_layers * D));
+  }
+  const CellOptions cell_options = parse_options(function, options);
+  const std::int64_t S = shape.state_size();
+  std::vector<Cell> cells;
+  for (std::int64_t i = 0; i < num_layers * D; ++i) {
+    shape.input_size = i < D ? input_size : D * S;
+    const CellWeights cw = check_weights(function, shape, weights[i]);
+    const WithoutGil native;
+    cells.emplace_back(kernels(), shape, cw, cell_options);
+  }
+  return {function, std::make_shared<const Recurrent>(direction, std::move(cells))};
+}
+
+std::int64_t Net::saved_size() const {
+  if (engine->layers() != 1) {
+    throw py::value_error(function + ": num_layers is " + std::to_string(engine->layers()) +
+                          ", expected 1 where the backward pass is to follow");
+  }
+  return engine->cell(0).saved_size();
+}
+
+}  // namespace weft
