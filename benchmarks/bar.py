@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import weft
@@ -35,6 +37,12 @@ def ours(case: Any) -> Callable[[], Any]:
     variant = module.variants(case, 1)[-1]  # the leanest comes last
     run: Callable[[], Any] = module.prepare(case, *kind.arguments(case), 1, variant).run
     return run
+
+
+def resident() -> int:
+    """Bytes of memory that the process has now."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def gain_of_two(case: Any) -> tuple[float, float]:

@@ -3,8 +3,8 @@
     python -m weft.benchmarks.bars      # or: weft bench --bars
 
 For the recurrent nets: two threads against one, ragged against padded, memory over many steps, and
-of the package: import time, installed size. Those of the other kinds are in `attention/bars.py` and
-`encoder/bars.py`; what compares with peers needs a run with peers.
+of the package: import time, installed size. Those of another kind are in its `bars.py`; what compares
+with peers needs a run with peers.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import itertools
-import os
 import statistics
 import subprocess
 import sys
@@ -25,7 +24,7 @@ import numpy as np
 import weft
 
 from . import machine
-from .bar import EFFORT, Result, gain_of_two, ours
+from .bar import EFFORT, Result, gain_of_two, ours, resident
 from .cases import grid
 from .kinds import KINDS
 from .measure import take_turns
@@ -159,16 +158,11 @@ def memory_growth() -> Iterator[Result]:
             stream.step(x)
 
     steps(10_000)
-    before = _resident()
+    before = resident()
     steps(STEPS)
-    value = (_resident() - before) / 1024
+    value = (resident() - before) / 1024
     text = f"{value:.0f} KB over {STEPS:,} steps, bar {GROWTH_KB} KB"
     yield Result("memory growth", text, value <= GROWTH_KB, value, GROWTH_KB)
-
-
-def _resident() -> int:
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def main() -> int:

@@ -53,8 +53,8 @@ def prepare(case: Case, weights: list[Weights], x: Array, threads: int, variant:
     """A compiled function and its arguments on the device."""
     import jax
 
-    step, sequence = _functions(case, variant)
-    params = [_parameters(case, w, variant) for w in weights]
+    step, sequence = functions(case, variant)
+    params = [parameters(case, w, variant) for w in weights]
     if case.carried:
         size = case.output_size
         h = np.zeros((case.L, case.B, size), np.float32)
@@ -87,7 +87,7 @@ def prepare(case: Case, weights: list[Weights], x: Array, threads: int, variant:
     return Prepared(run, outputs)
 
 
-def _parameters(case: Case, w: Weights, variant: str) -> dict[str, Array]:
+def parameters(case: Case, w: Weights, variant: str) -> dict[str, Array]:
     """Biases are added up except for the GRU's candidate, which multiplies one by r."""
 
     def stored(matrix: Array) -> Array:
@@ -103,7 +103,8 @@ def _parameters(case: Case, w: Weights, variant: str) -> dict[str, Array]:
     return found
 
 
-def _functions(case: Case, variant: str) -> tuple[Any, Any]:
+def functions(case: Case, variant: str) -> tuple[Any, Any]:
+    """A step and a sequence, to be jitted: (params, x, states) and (params, x, lengths)."""
     import jax
     from jax import lax
     from jax import numpy as jnp

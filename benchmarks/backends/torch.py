@@ -98,16 +98,21 @@ def _cells(case: Case, weights: list[Weights], x: torch.Tensor) -> Prepared:
     return Prepared(carried, lambda y: Outputs(y.numpy()[None].copy()))
 
 
-def _module(case: Case, weights: list[Weights], x: torch.Tensor, variant: str) -> Prepared:
-    kind: Any = {"rnn": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[case.cell]
+def module_of(case: Case, weights: list[Weights], library: Any = torch.nn) -> Any:
+    """nn.LSTM, GRU or RNN with these weights, or a library's class of that name."""
+    kind: Any = {"rnn": library.RNN, "lstm": library.LSTM, "gru": library.GRU}[case.cell]
     more: dict[str, Any] = {"proj_size": case.P} if case.P else {}
     if case.cell == "rnn":
         more["nonlinearity"] = case.nonlinearity
-    module = kind(case.I, case.H, num_layers=case.L, bidirectional=case.D == 2, **more).eval()
+    module = kind(case.I, case.H, num_layers=case.L, bidirectional=case.D == 2, **more)
     named = state_dict(case, weights)
     module.load_state_dict({name: torch.from_numpy(value) for name, value in named.items()})
     module.flatten_parameters()
+    return module
 
+
+def _module(case: Case, weights: list[Weights], x: torch.Tensor, variant: str) -> Prepared:
+    module = module_of(case, weights).eval()
     call: Callable[..., Any] = module
     if variant == "no-onednn":
         flags = torch.backends.mkldnn.flags
