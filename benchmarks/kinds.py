@@ -17,7 +17,7 @@ import importlib
 from types import ModuleType
 from typing import Any
 
-KINDS = ("recurrent", "attention", "encoder")
+KINDS = ("recurrent", "attention", "encoder", "training")
 
 
 def load(name: str) -> ModuleType:

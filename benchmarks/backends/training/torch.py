@@ -1,0 +1,81 @@
+"""PyTorch: nn.LSTM, GRU and RNN in train mode, through autograd.
+
+Ragged batches: `packed` is pack_padded_sequence, run and pad_packed_sequence; `packed before` starts
+from a PackedSequence, rows sorted by length, as a data loader may hand it over, and ends in one: the
+loss looks at its data; `padded` runs every row to the end, with a loss that does not look beyond the
+lengths, which gives the same gradients where there is one direction only. An nn.LSTM off oneDNN was
+two to seven times slower (2.13); torch.compile does not take recurrent modules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from ...data import Array, Weights
+from ...training.cases import TrainingCase
+from .. import Prepared
+from ..torch import module_of
+from . import autograd
+
+PACKED = ("packed", "packed before")
+
+
+def variants(case: TrainingCase, threads: int) -> tuple[str, ...]:
+    """Ways that give the right answer and might be fastest."""
+    if not case.lengths:
+        return ("module",)
+    return (*PACKED, "padded") if case.D == 1 else PACKED
+
+
+def release() -> None:
+    """Nothing outlives what `prepare` returned."""
+
+
+def prepare(
+    case: TrainingCase, weights: list[Weights], x: Array, dy: Array, threads: int, variant: str
+) -> Prepared:
+    """One of `variants`."""
+    return prepared(case, lambda: module_of(case, weights), x, dy, variant)
+
+
+def prepared(
+    case: TrainingCase, make: Callable[[], Any], x: Array, dy: Array, variant: str
+) -> Prepared:
+    """The same with any module that is called as PyTorch's are."""
+    if variant == "packed":
+        lengths = torch.tensor(case.lengths)
+
+        def forward(module: Any, x: torch.Tensor) -> torch.Tensor:
+            y, _ = module(pack_padded_sequence(x, lengths, enforce_sorted=False))
+            return pad_packed_sequence(y, total_length=case.T)[0]
+
+        return autograd.prepare(make, x, dy, forward)
+    if variant == "packed before":
+        return _packed_before(case, make, x, dy)
+    return autograd.prepare(make, x, dy)
+
+
+def _packed_before(case: TrainingCase, make: Callable[[], Any], x: Array, dy: Array) -> Prepared:
+    order = np.argsort(-np.array(case.lengths), kind="stable")
+    lengths = torch.tensor(case.lengths)[order]
+
+    def pack(values: Array) -> PackedSequence:
+        return pack_padded_sequence(torch.from_numpy(values[:, order]), lengths)
+
+    sizes = pack(x).batch_sizes
+
+    def forward(module: Any, data: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = module(PackedSequence(data, sizes))[0].data
+        return y
+
+    def padded(data: torch.Tensor) -> Array:
+        found = np.zeros_like(x)
+        found[:, order] = pad_packed_sequence(PackedSequence(data, sizes), total_length=case.T)[0]
+        return found
+
+    return autograd.prepare(make, pack(x).data.numpy(), pack(dy).data.numpy(), forward, padded)

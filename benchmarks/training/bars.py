@@ -1,0 +1,96 @@
+"""The bars of training that are not a comparison of one case with the machine.
+
+Against the peers of the run: no loss, geometric mean. By themselves: ragged batches against padded ones
+and against PyTorch's PackedSequence, two threads against one, the time around a call, the memory that a
+forward pass keeps.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+from ..bar import EFFORT, Result, against_peers, ours, two_threads
+from ..cases import Case
+from ..measure import take_turns
+from . import arguments, missing
+from .cases import TrainingCase, grid
+from .memory import measured
+from .overhead import seconds
+
+GEOMETRIC_MEAN = 1.3
+RAGGED = 1.1  # of the padded time, times the share of it that its work is
+PACKED = 3.0  # times as fast as PyTorch's packed path
+TWO_THREADS, FROM_HIDDEN = 1.7, 256
+OVERHEAD_US = 15.0
+# Saved tensors: one shape, large enough that what is not measured in full does not count.
+MEMORY = tuple(Case(cell, "memory", 200, 32, 256, 256, "") for cell in ("lstm", "gru", "rnn"))
+
+
+def run(result: dict[str, Any]) -> Iterator[Result]:
+    """Every bar; `result` is the run that has just been made. None without PyTorch."""
+    if missing():
+        return
+    cases = [case for case in result["cases"] if case.get("kind") == "training"]
+    yield from against_peers("training", cases, GEOMETRIC_MEAN)
+    for case in grid():
+        if case.lengths:
+            yield from ragged(case)
+    parallel = [case for case in grid() if case.H >= FROM_HIDDEN]
+    yield from two_threads("training", parallel, TWO_THREADS)
+    yield from overhead()
+    yield from memory()
+
+
+def ragged(case: TrainingCase) -> Iterator[Result]:
+    """Against weft's own padded batch and PyTorch's packed one, taking turns on one thread.
+
+    PyTorch's faster way with a PackedSequence stands against `lengths`; and as whoever accelerates a
+    model changes nothing else, one program that packs and unpacks against itself on both modules.
+    """
+    import weft.torch
+
+    from .. import backends
+    from ..backends.torch import module_of
+    from ..backends.training import torch as peer
+
+    backends.load("torch", 1)
+    weft.set_num_threads(1)
+    weights, x, dy = arguments(case)
+    theirs = {way: peer.prepare(case, weights, x, dy, 1, way).run for way in peer.PACKED}
+    same = peer.PACKED[0]
+    accelerated = peer.prepared(case, lambda: module_of(case, weights, weft.torch), x, dy, same)
+    runs = {
+        "ragged": ours(case),
+        "padded": ours(dataclasses.replace(case, lengths=())),
+        "accelerated": accelerated.run,
+        **theirs,
+    }
+    times = {name: timing.median for name, timing in take_turns(runs, EFFORT).items()}
+    share = sum(case.lengths) / (case.B * case.T)
+    value, wanted = times["ragged"] / times["padded"], RAGGED * share
+    text = f"{value:.3f} of the padded time, bar {wanted:.3f} (work {share:.3f})"
+    yield Result(f"ragged, {case.name}", text, value <= wanted, value, wanted, "training")
+    fastest = min(theirs, key=times.__getitem__)
+    for name, mine, other in (("packed", "ragged", fastest), ("accelerated", "accelerated", same)):
+        value = times[other] / times[mine]
+        text = f"{value:.2f}x as fast as torch ({other}), bar {PACKED:g}x"
+        yield Result(f"{name}, {case.name}", text, value >= PACKED, value, PACKED, "training")
+
+
+def overhead() -> Iterator[Result]:
+    """The time around a call of weft.torch."""
+    for name, spent in seconds().items():
+        value = spent * 1e6
+        text = f"{value:.1f} us more than with NumPy arrays, bar {OVERHEAD_US:g} us"
+        passed = value < OVERHEAD_US
+        yield Result(f"overhead, {name}", text, passed, value, OVERHEAD_US, "training")
+
+
+def memory() -> Iterator[Result]:
+    """What is kept between the forward and the backward pass."""
+    for case in MEMORY:
+        mine, theirs = (measured(case, library) / 1e6 for library in ("weft.torch", "torch.nn"))
+        text = f"{mine:.1f} MB kept with y, bar torch's {theirs:.1f} MB"
+        yield Result(f"saved tensors, {case.name}", text, mine <= theirs, mine, theirs, "training")

@@ -1,0 +1,82 @@
+"""What a call of weft.torch costs more than the same of NumPy arrays: seconds around the same kernels.
+
+The net is so small that its kernels take next to nothing. Without gradients `weft.torch.LSTM` stands
+against `weft.LSTM`; with them its forward and its backward pass stand against `functional.lstm_forward`
+and `lstm_backward`, and all of them pack the weights anew. A backward pass cannot be called twice: its
+time is that of both passes less that of the first.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..bar import EFFORT
+from ..data import make_input, make_weights, state_dict
+from ..measure import take_turns
+from .cases import TrainingCase
+
+TINY = TrainingCase("lstm", "overhead", 1, 1, 16, 16, "next to no work")
+
+
+def seconds() -> dict[str, float]:
+    """Call -> how much longer it takes through PyTorch."""
+    import torch
+
+    import weft.torch
+
+    from .. import backends
+    from ..backends.torch import module_of
+    from ..backends.training import autograd
+
+    backends.load("torch", 1)
+    weft.set_num_threads(1)
+    weights, x = make_weights(TINY), make_input(TINY)
+    named = list(state_dict(TINY, weights).values())
+    arrays = weft.LSTM(TINY.I, TINY.H)
+    arrays.load_state_dict(state_dict(TINY, weights))
+    dy = np.ones((TINY.T, TINY.B, TINY.H), np.float32)
+
+    def numpy_both() -> Any:
+        *_, saved = weft.functional.lstm_forward(x, *named)
+        return weft.functional.lstm_backward(saved, dy)
+
+    with autograd.LEARNING:
+        module = module_of(TINY, weights, weft.torch)
+        leaf, d_y = torch.from_numpy(x).requires_grad_(), torch.from_numpy(dy)
+        leaves = [leaf, *module.parameters()]
+        step = autograd.Step(module)
+
+        def without() -> Any:
+            with torch.no_grad():
+                return module(leaf)
+
+        def forward() -> Any:
+            step()
+            return module(leaf)
+
+        def both() -> None:
+            y, _ = forward()
+            for tensor in leaves:
+                tensor.grad = None
+            y.backward(d_y)
+
+        runs = {
+            "numpy without": lambda: arrays(x),
+            "numpy forward": lambda: weft.functional.lstm_forward(x, *named),
+            "numpy both": numpy_both,
+            "torch without": without,
+            "torch forward": forward,
+            "torch both": both,
+        }
+        times = {name: timing.median for name, timing in take_turns(runs, EFFORT).items()}
+    more = {
+        part: times[f"torch {part}"] - times[f"numpy {part}"]
+        for part in ("without", "forward", "both")
+    }
+    return {
+        "a call without gradients": more["without"],
+        "forward": more["forward"],
+        "backward": more["both"] - more["forward"],
+    }
