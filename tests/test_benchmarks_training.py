@@ -12,13 +12,14 @@ from weft.benchmarks.cases import Case
 from weft.benchmarks.data import state_dict
 from weft.benchmarks.reference import Exact
 from weft.benchmarks.run import main
-from weft.benchmarks.training import bars, memory, overhead
-from weft.benchmarks.training.cases import TrainingCase
-from weft.benchmarks.training.reference import gradients, worst_error
+from weft.benchmarks.training import attention, bars, memory, overhead, recurrent
+from weft.benchmarks.training.cases import AttentionTrainingCase, TrainingCase
+from weft.benchmarks.training.reference import worst_error
 
 import weft.torch.function
 
 CASES = training.grid()
+NETS = [case for case in CASES if isinstance(case, TrainingCase)]
 
 
 def tiny(cell, **more):
@@ -31,17 +32,31 @@ TINY = [
     *(tiny(cell, lengths=(2, 4, 1)) for cell in ("rnn", "lstm", "gru")),
     tiny("lstm", L=2, D=2, lengths=(2, 4, 1)),
 ]
+ATTENTION = [
+    AttentionTrainingCase("train-attention", 2, 3, 9, 9, 8, "tiny"),
+    AttentionTrainingCase("train-attention", 1, 1, 9, 9, 8, "tiny", causal=True),
+]
 WAYS = [
     (name, case, variant)
     for name in ("weft", "torch")
-    for case in TINY
+    for case in (*TINY, *ATTENTION)
     for variant in kinds.load("training").backend(name).variants(case, 1)
 ]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_case_is_well_formed(case):
-    assert case.kind == "training"
+def test_every_case_is_a_net_or_attention():
+    for case in CASES:
+        assert case.kind == "training"
+        if case not in NETS:
+            assert isinstance(case, AttentionTrainingCase)
+            assert case.group == bars.ATTENTION
+            assert case.S == case.K >= 128
+            assert case.kv_heads == case.N
+            assert not case.lengths
+
+
+@pytest.mark.parametrize("case", NETS, ids=lambda case: case.name)
+def test_net_is_well_formed(case):
     assert case.T > 1
     assert case.P == 0
     assert bool(case.lengths) == (case.group == "train-ragged")
@@ -52,7 +67,7 @@ def test_case_is_well_formed(case):
 
 
 def test_grid_has_the_shapes_of_the_goal():
-    shapes = {(c.cell, c.T, c.B, c.I, c.H) for c in CASES if not c.lengths}
+    shapes = {(c.cell, c.T, c.B, c.I, c.H) for c in NETS if not c.lengths}
     assert shapes >= {
         ("lstm", 100, 32, 64, 128),
         ("lstm", 50, 32, 256, 256),
@@ -62,7 +77,7 @@ def test_grid_has_the_shapes_of_the_goal():
         ("gru", 50, 32, 256, 256),
         ("rnn", 50, 32, 256, 256),
     }
-    ragged = {(c.cell, c.T, c.B, c.I, c.H) for c in CASES if c.lengths}
+    ragged = {(c.cell, c.T, c.B, c.I, c.H) for c in NETS if c.lengths}
     assert ragged >= {("lstm", 200, 32, 64, 128), ("gru", 200, 32, 64, 128)}
 
 
@@ -81,6 +96,16 @@ def test_limit():
     assert training.tightest(case, 1000, lambda _: 1e9) is None
 
 
+def test_limit_of_attention():
+    case = AttentionTrainingCase("train-attention", 2, 3, 20, 20, 5, "by hand", causal=True)
+    work = 6 * 2 * 5 * 3 * 2 * 20 * 21 // 2  # six products over the pairs of six triangles
+    assert training.flops(case) == work
+    assert training.limit_seconds(case, 1000, lambda _: 1) == pytest.approx(work / 1000)
+    assert training.tightest(case, 1000, lambda _: 1) is None
+    assert training.buffer_sizes(case) == []
+    assert training.bar(case, 0, 1e11, float) is None
+
+
 def test_bar():
     case = TrainingCase("gru", "train", 50, 32, 256, 256, "")
     assert training.bar(case, 0, 1e11, float).allowed == pytest.approx(
@@ -92,7 +117,7 @@ def test_bar():
 
 @pytest.mark.parametrize("case", TINY, ids=lambda case: f"{case.name}-{len(case.lengths)}")
 def test_reference_is_torchs_float64(case):
-    weights, x, dy = training.arguments(case)
+    (weights, x), dy = training.arguments(case)
     kind = {"rnn": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[case.cell]
     module = kind(case.I, case.H, case.L, bidirectional=case.D == 2, dtype=torch.float64)
     named = state_dict(case, weights)
@@ -108,9 +133,21 @@ def test_reference_is_torchs_float64(case):
     y.backward(torch.from_numpy(dy).double())
     right = {name: value.grad.numpy() for name, value in module.named_parameters()}
     right["x"] = leaf.grad.numpy()
-    found = gradients(case, weights, x, dy, Exact())
+    found = recurrent.gradients(case, (weights, x), dy, Exact())
     assert found.keys() == right.keys()
     assert worst_error(right, found) < 1e-13
+
+
+@pytest.mark.parametrize("case", ATTENTION, ids=lambda case: case.name)
+def test_reference_of_attention_is_torchs_float64(case):
+    inputs, dy = training.arguments(case)
+    leaves = [torch.from_numpy(part).double().requires_grad_() for part in inputs]
+    y = torch.nn.functional.scaled_dot_product_attention(*leaves, is_causal=case.causal)
+    y.backward(torch.from_numpy(dy).double())
+    at = attention.picked(case)
+    right = {name: leaf.grad.numpy()[at] for name, leaf in zip("qkv", leaves, strict=True)}
+    assert right["q"].shape == (min(attention.HEADS, case.B * case.N), case.S, case.E)
+    assert worst_error(right, attention.gradients(case, inputs, dy, Exact())) < 1e-13
 
 
 @pytest.mark.parametrize(
@@ -225,11 +262,13 @@ def test_bars(monkeypatch):
     for name in ("ragged", "two_threads", "overhead", "memory"):
         monkeypatch.setattr(bars, name, lambda *_: iter(()))
     cases = [
-        {"name": "a", "kind": "training", "speedup": 1.5},
-        {"name": "b", "kind": "training", "speedup": 0.9},
-        {"name": "c", "kind": "recurrent", "speedup": 0.1},
+        {"name": "a", "kind": "training", "group": "train", "speedup": 1.5},
+        {"name": "b", "kind": "training", "group": "train-ragged", "speedup": 0.9},
+        {"name": "c", "kind": "recurrent", "group": "batch", "speedup": 0.1},
+        {"name": "d", "kind": "training", "group": "train-attention", "speedup": 1.1},
     ]
-    never, mean = bars.run({"cases": cases})
+    never, mean, attends = bars.run({"cases": cases})
+    assert (attends.value, attends.passed) == (1.1, True)
     assert (never.value, never.passed) == (0.9, False)
     assert (mean.value, mean.passed) == (pytest.approx(1.35**0.5), False)
     assert mean.wanted == 1.3

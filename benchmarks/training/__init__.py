@@ -1,4 +1,4 @@
-"""The kind "training": recurrent nets forward and backward, with the gradients of everything."""
+"""The kind "training": recurrent nets and attention, forward and backward, with every gradient."""
 
 from __future__ import annotations
 
@@ -8,14 +8,11 @@ from types import ModuleType
 from typing import Any
 
 from ..backends import Prepared
-from ..data import Array, Weights
-from . import reference
+from . import attention, recurrent, reference
 from .cases import TrainingCase, grid
-from .limits import bar, buffer_sizes, bytes_read, flops, limit_seconds, tightest
-from .reference import arguments
+from .limits import AnyCase, bar, buffer_sizes, bytes_read, flops, limit_seconds, tightest
 
 __all__ = [
-    "arguments",
     "bar",
     "buffer_sizes",
     "bytes_read",
@@ -27,14 +24,16 @@ __all__ = [
 
 PEERS = ("torch", "jax")
 GROUPS = {
-    "train": "Forward and backward",
-    "train-ragged": "Forward and backward, ragged batches",
+    "train": "Recurrent nets, forward and backward",
+    "train-ragged": "Recurrent nets, ragged batches",
+    "train-attention": "Attention, forward and backward",
 }
 NOTE = (
-    "`T x B x I x H`, forward and backward, with the gradients of the input and of all weights; weft "
-    "runs as `weft.torch`'s modules and packs the weights in every call, as it does after a step of an "
-    "optimizer. *Limit* is what three products of the forward pass's size would take on this machine at "
-    "least"
+    "`T x B x I x H` of a recurrent net or `B x N x S x K x E` of attention, forward and backward, "
+    "with the gradients of the inputs and of all weights; weft runs as `weft.torch`'s modules, "
+    "attention as `weft.functional`'s, and packs the weights in every call, as it does after a step "
+    "of an optimizer. *Limit* is what three times the products of the forward pass would take on "
+    "this machine at least"
 )
 UNIT = "ms"
 
@@ -49,12 +48,23 @@ def describe() -> dict[str, Any]:
     return {}
 
 
-def expected(case: TrainingCase, given: tuple[list[Weights], Array, Array]) -> reference.Expected:
+def _part(case: AnyCase) -> ModuleType:
+    return recurrent if isinstance(case, TrainingCase) else attention
+
+
+def arguments(case: AnyCase) -> tuple[Any, Any]:
+    """(weights, x) or (q, k, v), and dy."""
+    found: tuple[Any, Any] = _part(case).arguments(case)
+    return found
+
+
+def expected(case: AnyCase, given: tuple[Any, Any]) -> reference.Expected:
     """The float64 gradients."""
-    return reference.expected(case, *given)
+    part = _part(case)
+    return reference.expected(lambda error: part.gradients(case, *given, error), part.picked(case))
 
 
-def answer(case: TrainingCase, prepared: Prepared) -> reference.Gradients:
+def answer(case: AnyCase, prepared: Prepared) -> reference.Gradients:
     """The gradients of one call."""
     got: reference.Gradients = prepared.outputs(prepared.run())
     return got
@@ -62,7 +72,7 @@ def answer(case: TrainingCase, prepared: Prepared) -> reference.Gradients:
 
 def error(want: reference.Expected, got: reference.Gradients, prepared: Prepared) -> float:
     """Largest difference, relative to the largest element of its gradient."""
-    return reference.worst_error(want.gradients, got)
+    return reference.worst_error(want.gradients, got, want.picked)
 
 
 def backend(name: str) -> ModuleType:

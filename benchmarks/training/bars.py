@@ -1,8 +1,8 @@
 """The bars of training that are not a comparison of one case with the machine.
 
-Against the peers of the run: no loss, geometric mean. By themselves: ragged batches against padded ones
-and against PyTorch's PackedSequence, two threads against one, the time around a call, the memory that a
-forward pass keeps.
+Against the peers of the run: no loss, geometric mean of the recurrent nets. By themselves: ragged
+batches against padded ones and against PyTorch's PackedSequence, two threads against one, the time
+around a call, the memory that a forward pass keeps.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from ..bar import EFFORT, Result, against_peers, ours, two_threads
+from ..bar import EFFORT, Result, against_peers, never_slower, ours, two_threads
 from ..cases import Case
 from ..measure import take_turns
 from . import arguments, missing
@@ -24,6 +24,7 @@ RAGGED = 1.1  # of the padded time, times the share of it that its work is
 PACKED = 3.0  # times as fast as PyTorch's packed path
 TWO_THREADS, FROM_HIDDEN = 1.7, 256
 OVERHEAD_US = 15.0
+ATTENTION = "train-attention"  # 128 queries at least
 # Saved tensors: one shape, large enough that what is not measured in full does not count.
 MEMORY = tuple(Case(cell, "memory", 200, 32, 256, 256, "") for cell in ("lstm", "gru", "rnn"))
 
@@ -33,11 +34,15 @@ def run(result: dict[str, Any]) -> Iterator[Result]:
     if missing():
         return
     cases = [case for case in result["cases"] if case.get("kind") == "training"]
-    yield from against_peers("training", cases, GEOMETRIC_MEAN)
-    for case in grid():
+    nets = [case for case in cases if case["group"] != ATTENTION]
+    yield from against_peers("training", nets, GEOMETRIC_MEAN)
+    attention = [case for case in cases if case["group"] == ATTENTION]
+    yield from never_slower(ATTENTION, attention, "training")
+    mine = [case for case in grid() if isinstance(case, TrainingCase)]
+    for case in mine:
         if case.lengths:
             yield from ragged(case)
-    parallel = [case for case in grid() if case.H >= FROM_HIDDEN]
+    parallel = [case for case in mine if case.H >= FROM_HIDDEN]
     yield from two_threads("training", parallel, TWO_THREADS)
     yield from overhead()
     yield from memory()
@@ -57,10 +62,10 @@ def ragged(case: TrainingCase) -> Iterator[Result]:
 
     backends.load("torch", 1)
     weft.set_num_threads(1)
-    weights, x, dy = arguments(case)
-    theirs = {way: peer.prepare(case, weights, x, dy, 1, way).run for way in peer.PACKED}
+    (weights, x), dy = arguments(case)
+    theirs = {way: peer.prepare(case, (weights, x), dy, 1, way).run for way in peer.PACKED}
     same = peer.PACKED[0]
-    accelerated = peer.prepared(case, lambda: module_of(case, weights, weft.torch), x, dy, same)
+    accelerated = peer.prepare_net(case, lambda: module_of(case, weights, weft.torch), x, dy, same)
     runs = {
         "ragged": ours(case),
         "padded": ours(dataclasses.replace(case, lengths=())),

@@ -1,13 +1,15 @@
 """The training grid: every shape that is timed forward and backward, and why it is there.
 
-Letters as in ../cases.py. A call is one step of training without its optimizer: from x, the weights and
-the gradient dy of a loss with respect to y, to the gradients of x and of every weight and bias.
+Letters as in ../cases.py and ../attention/cases.py. A call is one step of training without its
+optimizer: from the inputs, the weights and the gradient dy of a loss with respect to the result y, to
+the gradients of the inputs and of every weight and bias.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..attention.cases import AttentionCase
 from ..cases import Case, uniform_lengths
 
 GOAL = "a figure of the speed goal"
@@ -16,6 +18,13 @@ GOAL = "a figure of the speed goal"
 @dataclass(frozen=True)
 class TrainingCase(Case):
     """One shape of a recurrent net. `lengths`: the loss sees the steps within them alone."""
+
+    kind = "training"
+
+
+@dataclass(frozen=True)
+class AttentionTrainingCase(AttentionCase):
+    """One shape of attention."""
 
     kind = "training"
 
@@ -64,6 +73,25 @@ def _ragged() -> list[TrainingCase]:
     ]
 
 
-def grid() -> list[TrainingCase]:
-    """Every case. Another group, such as one of attention, is another function here."""
-    return [*_padded(), *_ragged()]
+def _attention() -> list[AttentionTrainingCase]:
+    def case(
+        b: int, n: int, s: int, e: int, reason: str, causal: bool = False, quick: bool = False
+    ) -> AttentionTrainingCase:
+        return AttentionTrainingCase(
+            "train-attention", b, n, s, s, e, reason, causal=causal, quick=quick
+        )
+
+    return [
+        case(1, 12, 128, 64, GOAL + ": BERT-base, one sentence", quick=True),
+        case(1, 12, 512, 64, GOAL + ": BERT-base at its longest"),
+        case(1, 12, 2048, 64, GOAL + ": a long document"),
+        case(1, 12, 512, 64, "GPT-2", causal=True),
+        case(1, 12, 2048, 64, "GPT-2 at twice its longest", causal=True),
+        case(32, 12, 128, 32, "MiniLM, a batch of paragraphs"),
+        case(4, 16, 256, 80, "a vision encoder: E = 80"),
+    ]
+
+
+def grid() -> list[TrainingCase | AttentionTrainingCase]:
+    """Every case."""
+    return [*_padded(), *_ragged(), *_attention()]

@@ -1,44 +1,63 @@
 """How fast the machine could train, and the bars.
 
-Forward and backward are three products of the size of the forward one: the forward pass, the gradients
-of x and of h (the same weights, the other way round, read as often), and those of the weights. The
-first two take what ../limits.py says of a forward pass, each; the third reads no weights and has all
-rows at once, so that its FLOPs are its limit. Packing the weights, which change from call to call,
-gates, and what is saved and read again are not counted.
+Forward and backward are three times the products of the forward pass. Of a recurrent net: the forward
+pass, the gradients of x and of h (the same weights, the other way round, read as often), and those of
+the weights. The first two take what ../limits.py says of a forward pass, each; the third reads no
+weights and has all rows at once, so that its FLOPs are its limit. Of attention: two products forward,
+four backward. Packing the weights, which change from call to call, gates, softmax, computing its
+weights again, and what is saved and read again are not counted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import ModuleType
 
-from .. import limits as forward
-from ..limits import Bar, buffer_sizes, tightest
-from .cases import TrainingCase
-
-__all__ = ["bar", "buffer_sizes", "bytes_read", "flops", "limit_seconds", "tightest"]
+from .. import limits
+from ..attention import limits as attention_limits
+from ..limits import Bar
+from .cases import AttentionTrainingCase, TrainingCase
 
 SHARE = 0.8
 
-
-def flops(case: TrainingCase) -> int:
-    """Of the three products."""
-    return 3 * forward.flops(case)
+AnyCase = TrainingCase | AttentionTrainingCase
 
 
-def bytes_read(case: TrainingCase) -> int:
-    """Bytes of weights read on the way there and back."""
-    return 2 * forward.bytes_read(case)
+def _forward(case: AnyCase) -> ModuleType:
+    """The limits of the forward pass alone."""
+    return limits if isinstance(case, TrainingCase) else attention_limits
 
 
-def limit_seconds(case: TrainingCase, peak: float, bandwidth: Callable[[int], float]) -> float:
+def flops(case: AnyCase) -> int:
+    """Of all products."""
+    return 3 * int(_forward(case).flops(case))
+
+
+def bytes_read(case: AnyCase) -> int:
+    """Bytes read on the way there and back."""
+    return 2 * int(_forward(case).bytes_read(case))
+
+
+def buffer_sizes(case: AnyCase) -> list[int]:
+    """Sizes whose read bandwidth `limit_seconds` asks for."""
+    found: list[int] = _forward(case).buffer_sizes(case)
+    return found
+
+
+def limit_seconds(case: AnyCase, peak: float, bandwidth: Callable[[int], float]) -> float:
     """The limit; `peak` in FLOP/s, `bandwidth(bytes)` in bytes/s."""
-    return 2 * forward.limit_seconds(case, peak, bandwidth) + forward.flops(case) / peak
+    once: float = _forward(case).limit_seconds(case, peak, bandwidth)
+    return 2 * once + flops(case) / 3 / peak
 
 
-def bar(
-    case: TrainingCase, limit: float, peak: float, bandwidth: Callable[[int], float]
-) -> Bar | None:
-    """The project's bar for large batches; ragged ones are held against padded ones, in bars.py."""
-    if case.lengths or case.B < 32 or case.H < 256:
+def tightest(case: AnyCase, peak: float, bandwidth: Callable[[int], float]) -> int | None:
+    """What most of the limit is: reading a buffer of the returned size, or FMA (None)."""
+    found: int | None = _forward(case).tightest(case, peak, bandwidth)
+    return found
+
+
+def bar(case: AnyCase, limit: float, peak: float, bandwidth: Callable[[int], float]) -> Bar | None:
+    """The project's bar for large batches of recurrent nets; the others are held in bars.py."""
+    if isinstance(case, AttentionTrainingCase) or case.lengths or case.B < 32 or case.H < 256:
         return None
     return Bar(f"{SHARE:.0%} of peak", flops(case) / peak / SHARE)

@@ -1,5 +1,6 @@
 """Training on every peer; see backends/__init__.py for the functions.
 
-``prepare`` gets weights, x and dy, the gradient of a loss with respect to y; `Prepared.run` makes one
-call forward and backward, `Prepared.outputs` a dictionary of gradients: "x" and PyTorch's names.
+``prepare`` gets the inputs, (weights, x) or (q, k, v), and dy, the gradient of a loss with respect to
+the result; `Prepared.run` makes one call forward and backward, `Prepared.outputs` a dictionary of
+gradients: of "x" and the weights under PyTorch's names, or of "q", "k" and "v".
 """

@@ -1,11 +1,11 @@
-"""What PyTorch's modules and weft's have in common: a forward and a backward pass through autograd.
+"""What PyTorch's functions and weft's have in common: a forward and a backward pass through autograd.
 
-No gradient is there before a call (`zero_grad(set_to_none=True)`, PyTorch's default), so none is added to.
-The backward pass starts from dy: a loss whose gradient dy is would cost the same for all.
+No gradient is there before a call (`zero_grad(set_to_none=True)`, PyTorch's default), so that none is
+added to. The backward pass starts from dy: a loss whose gradient dy is would cost the same for all.
 
-Before each call one element of each layer's input weights moves by its last bit, back and forth. An
-optimizer changes the weights between two calls, and who keeps something made from them (weft packs
-them) has to notice and to make it anew; otherwise a benchmark would time what training never has.
+Before each call of a module one element of each layer's input weights moves by its last bit, back and
+forth. An optimizer changes the weights between two calls, and who keeps something made from them (weft
+packs them) has to notice and to make it anew; otherwise a benchmark would time what training never has.
 """
 
 from __future__ import annotations
@@ -23,33 +23,53 @@ LEARNING = torch.inference_mode(False)  # torch.py enters inference mode, for th
 
 
 def prepare(
+    leaves: dict[str, torch.Tensor],
+    forward: Callable[[], torch.Tensor],
+    dy: Array,
+    before: Callable[[], None] = lambda: None,
+) -> Prepared:
+    """`forward()` is y, made of the leaves, whose gradients are wanted; `before` comes before it."""
+    d_y = torch.from_numpy(dy)
+    tensors = list(leaves.values())
+
+    def run() -> Any:
+        with LEARNING:
+            before()
+            for tensor in tensors:
+                tensor.grad = None
+            forward().backward(d_y)
+        return leaves
+
+    def gradients(_: Any) -> dict[str, Array]:
+        return {name: tensor.grad.numpy() for name, tensor in leaves.items()}  # type: ignore[union-attr]
+
+    return Prepared(run, gradients)
+
+
+def prepare_module(
     make: Callable[[], Any],
     x: Array,
     dy: Array,
     forward: Callable[[Any, torch.Tensor], torch.Tensor] = lambda module, x: module(x)[0],
-    outputs: Callable[[torch.Tensor], Array] = torch.Tensor.numpy,
 ) -> Prepared:
-    """`make()` is the module, `forward(module, x)` is y, `outputs` makes the gradient of x an array."""
+    """`make()` is the module, `forward(module, x)` is y."""
     with LEARNING:
         module = make().train()
         leaf = torch.from_numpy(x.copy()).requires_grad_()
-        d_y = torch.from_numpy(dy)
-        leaves = [leaf, *module.parameters()]
-        step = Step(module)
+        leaves = {"x": leaf, **dict(module.named_parameters())}
+        return prepare(leaves, lambda: forward(module, leaf), dy, Step(module))
 
-    def run() -> Any:
-        with LEARNING:
-            step()
-            for tensor in leaves:
-                tensor.grad = None
-            forward(module, leaf).backward(d_y)
-        return module
 
-    def gradients(_: Any) -> dict[str, Array]:
-        found = {name: value.grad.numpy() for name, value in module.named_parameters()}
-        return {"x": outputs(leaf.grad)} | found  # type: ignore[arg-type]
-
-    return Prepared(run, gradients)
+def prepare_attention(
+    attend: Callable[..., torch.Tensor], inputs: tuple[Array, ...], dy: Array
+) -> Prepared:
+    """`attend(q, k, v)` is y."""
+    with LEARNING:
+        leaves = {
+            name: torch.from_numpy(part).requires_grad_()
+            for name, part in zip("qkv", inputs, strict=True)
+        }
+        return prepare(leaves, lambda: attend(*leaves.values()), dy)
 
 
 class Step:

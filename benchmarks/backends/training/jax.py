@@ -1,9 +1,10 @@
-"""JAX: one jitted function, the net of ../jax.py and its vector-Jacobian product (jax.vjp).
+"""JAX: one jitted function, a net or attention and its vector-Jacobian product (jax.vjp).
 
-Variants are the two layouts of a weight. Ragged batches run to the end, with a loss that does not look
-beyond the lengths: no mask in the loop, and the same gradients where there is one direction only.
-b_ih and b_hh are one parameter where their gradients are the same. value_and_grad of sum(y dy), and
-taking the products of the weights' gradients out of the loop, made nothing faster (0.10).
+The nets are those of ../jax.py; variants are the two layouts of a weight. Ragged batches run to the
+end, with a loss that does not look beyond the lengths: no mask in the loop, and the same gradients
+where there is one direction only. b_ih and b_hh are one parameter where their gradients are the same.
+value_and_grad of sum(y dy), and taking the products of the weights' gradients out of the loop, made
+nothing faster (0.10). Attention is jax.nn.dot_product_attention in its own layout [B, S, N, E].
 """
 
 from __future__ import annotations
@@ -14,24 +15,31 @@ from typing import Any
 import numpy as np
 
 from ...data import Array, Weights, state_dict
-from ...training.cases import TrainingCase
+from ...training.cases import AttentionTrainingCase, TrainingCase
+from ...training.limits import AnyCase
 from .. import Prepared
 from ..jax import functions, parameters, release
 
 __all__ = ["prepare", "release", "variants"]
 
 
-def variants(case: TrainingCase, threads: int) -> tuple[str, ...]:
-    """Two layouts of the weights."""
-    return ("rows", "columns")
+def variants(case: AnyCase, threads: int) -> tuple[str, ...]:
+    """Two layouts of the weights; one way to attend."""
+    attention = isinstance(case, AttentionTrainingCase)
+    return ("dot_product_attention",) if attention else ("rows", "columns")
 
 
-def prepare(
-    case: TrainingCase, weights: list[Weights], x: Array, dy: Array, threads: int, variant: str
-) -> Prepared:
+def prepare(case: AnyCase, inputs: Any, dy: Array, threads: int, variant: str) -> Prepared:
     """A compiled function and its arguments on the device."""
+    if isinstance(case, AttentionTrainingCase):
+        return _attention(case, inputs, dy)
+    return _net(case, inputs, dy, variant)
+
+
+def _net(case: TrainingCase, inputs: Any, dy: Array, variant: str) -> Prepared:
     import jax
 
+    weights, x = inputs
     padded = dataclasses.replace(case, lengths=()) if case.D == 1 else case
     _, sequence = functions(padded, variant)
     lengths = np.array(case.lengths or (case.T,) * case.B, np.int32)
@@ -47,6 +55,30 @@ def prepare(
         params, d_x = result
         found = [_weights(case, d, variant) for d in params]
         return {"x": np.asarray(d_x)} | state_dict(case, found)
+
+    return Prepared(lambda: jax.block_until_ready(compiled(*given)), outputs)
+
+
+def _attention(
+    case: AttentionTrainingCase, inputs: tuple[Array, Array, Array], dy: Array
+) -> Prepared:
+    import jax
+
+    def attend(q: Any, k: Any, v: Any) -> Any:
+        return jax.nn.dot_product_attention(q, k, v, is_causal=case.causal)
+
+    def train(inputs: Any, dy: Any) -> Any:
+        _, back = jax.vjp(attend, *inputs)
+        return back(dy)
+
+    def other_layout(array: Array) -> Array:
+        return np.ascontiguousarray(array.swapaxes(1, 2))
+
+    compiled = jax.jit(train)
+    given = jax.device_put(([other_layout(part) for part in inputs], other_layout(dy)))
+
+    def outputs(result: Any) -> dict[str, Array]:
+        return {n: np.asarray(d).swapaxes(1, 2) for n, d in zip("qkv", result, strict=True)}
 
     return Prepared(lambda: jax.block_until_ready(compiled(*given)), outputs)
 

@@ -1,4 +1,4 @@
-"""PyTorch: nn.LSTM, GRU and RNN in train mode, through autograd.
+"""PyTorch: nn.LSTM, GRU and RNN in train mode and F.scaled_dot_product_attention, through autograd.
 
 Ragged batches: `packed` is pack_padded_sequence, run and pad_packed_sequence; `packed before` starts
 from a PackedSequence, rows sorted by length, as a data loader may hand it over, and ends in one: the
@@ -9,15 +9,18 @@ two to seven times slower (2.13); torch.compile does not take recurrent modules.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from ...data import Array, Weights
-from ...training.cases import TrainingCase
+from ...data import Array
+from ...training.cases import AttentionTrainingCase, TrainingCase
+from ...training.limits import AnyCase
 from .. import Prepared
 from ..torch import module_of
 from . import autograd
@@ -25,8 +28,10 @@ from . import autograd
 PACKED = ("packed", "packed before")
 
 
-def variants(case: TrainingCase, threads: int) -> tuple[str, ...]:
+def variants(case: AnyCase, threads: int) -> tuple[str, ...]:
     """Ways that give the right answer and might be fastest."""
+    if isinstance(case, AttentionTrainingCase):
+        return ("function",)
     if not case.lengths:
         return ("module",)
     return (*PACKED, "padded") if case.D == 1 else PACKED
@@ -36,17 +41,19 @@ def release() -> None:
     """Nothing outlives what `prepare` returned."""
 
 
-def prepare(
-    case: TrainingCase, weights: list[Weights], x: Array, dy: Array, threads: int, variant: str
-) -> Prepared:
+def prepare(case: AnyCase, inputs: Any, dy: Array, threads: int, variant: str) -> Prepared:
     """One of `variants`."""
-    return prepared(case, lambda: module_of(case, weights), x, dy, variant)
+    if isinstance(case, AttentionTrainingCase):
+        attend = functools.partial(scaled_dot_product_attention, is_causal=case.causal)
+        return autograd.prepare_attention(attend, inputs, dy)
+    weights, x = inputs
+    return prepare_net(case, lambda: module_of(case, weights), x, dy, variant)
 
 
-def prepared(
+def prepare_net(
     case: TrainingCase, make: Callable[[], Any], x: Array, dy: Array, variant: str
 ) -> Prepared:
-    """The same with any module that is called as PyTorch's are."""
+    """One of `variants` with any module that is called as PyTorch's are."""
     if variant == "packed":
         lengths = torch.tensor(case.lengths)
 
@@ -54,10 +61,10 @@ def prepared(
             y, _ = module(pack_padded_sequence(x, lengths, enforce_sorted=False))
             return pad_packed_sequence(y, total_length=case.T)[0]
 
-        return autograd.prepare(make, x, dy, forward)
+        return autograd.prepare_module(make, x, dy, forward)
     if variant == "packed before":
         return _packed_before(case, make, x, dy)
-    return autograd.prepare(make, x, dy)
+    return autograd.prepare_module(make, x, dy)
 
 
 def _packed_before(case: TrainingCase, make: Callable[[], Any], x: Array, dy: Array) -> Prepared:
@@ -73,9 +80,13 @@ def _packed_before(case: TrainingCase, make: Callable[[], Any], x: Array, dy: Ar
         y: torch.Tensor = module(PackedSequence(data, sizes))[0].data
         return y
 
-    def padded(data: torch.Tensor) -> Array:
-        found = np.zeros_like(x)
-        found[:, order] = pad_packed_sequence(PackedSequence(data, sizes), total_length=case.T)[0]
-        return found
+    call = autograd.prepare_module(make, pack(x).data.numpy(), pack(dy).data.numpy(), forward)
 
-    return autograd.prepare(make, pack(x).data.numpy(), pack(dy).data.numpy(), forward, padded)
+    def outputs(result: Any) -> dict[str, Array]:
+        found = call.outputs(result)
+        data = PackedSequence(torch.from_numpy(found["x"]), sizes)
+        d_x = np.zeros_like(x)
+        d_x[:, order] = pad_packed_sequence(data, total_length=case.T)[0]
+        return found | {"x": d_x}
+
+    return Prepared(call.run, outputs)
