@@ -1,7 +1,8 @@
 """Read handwritten digits row by row: a GRU trained on weft's kernels, in seconds.
 
-    pip install ".[torch]" scikit-learn tqdm
+    pip install ".[torch,plot]" scikit-learn tqdm
     python examples/train_digits.py            # --torch: the same on PyTorch's own module
+                                               # --plot loss.png: the loss as a picture
 
 scikit-learn's 1797 digits are 8 x 8 pixels: a sequence of eight rows, eight numbers each. The state
 after the last row goes to a linear layer. Seeds are fixed; one digit in five is held out.
@@ -11,11 +12,12 @@ from __future__ import annotations
 
 import argparse
 import time
+from contextlib import closing
 
 import numpy as np
 import torch
+from show_training import Live, draw, picture
 from sklearn.datasets import load_digits
-from tqdm import tqdm
 
 import weft
 import weft.torch
@@ -52,30 +54,33 @@ def train(
     labels: torch.Tensor,
     epochs: int,
     part: slice = slice(None),
-) -> float:
-    """Returns the last epoch's mean loss. ``part``: that of each batch which this process takes."""
+) -> list[float]:
+    """Returns each epoch's mean loss. ``part``: that of each batch which this process takes."""
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
-    bar = tqdm(range(epochs), unit="epoch", disable=bool(part.start))
-    for _ in bar:
-        total, seen = 0.0, 0
-        for batch in torch.randperm(len(x)).split(64):  # the same order in every process
-            rows = batch[part]
-            optimizer.zero_grad()
-            loss = torch.nn.functional.cross_entropy(model(x[rows]), labels[rows])
-            loss.backward()
-            optimizer.step()
-            total += loss.item() * len(rows)
-            seen += len(rows)
-        schedule.step()
-        bar.set_postfix(loss=f"{total / seen:.4f}")
-    return total / seen
+    losses = []
+    with closing(Live(epochs, "epoch", show=not part.start)) as live:
+        for _ in range(epochs):
+            total, seen = 0.0, 0
+            for batch in torch.randperm(len(x)).split(64):  # the same order in every process
+                rows = batch[part]
+                optimizer.zero_grad()
+                loss = torch.nn.functional.cross_entropy(model(x[rows]), labels[rows])
+                loss.backward()
+                optimizer.step()
+                total += loss.item() * len(rows)
+                seen += len(rows)
+            schedule.step()
+            losses.append(total / seen)
+            live.update(f"loss {losses[-1]:.4f}")
+    return losses
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--torch", action="store_true", help="train on PyTorch's own GRU")
     parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--plot", type=picture, help="a file for the picture of the loss")
     options = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(1)
@@ -85,10 +90,13 @@ def main() -> None:
     if not options.torch:
         print(weft.torch.accelerate(model))
     start = time.perf_counter()
-    loss = train(model, x, labels, options.epochs)
+    losses = train(model, x, labels, options.epochs)
     seconds = time.perf_counter() - start
     found = accuracy(model, held_x, held_labels)
-    print(f"loss {loss:.5f}, {found:.1%} of {len(held_x)} digits held out, {seconds:.1f} s")
+    print(f"loss {losses[-1]:.5f}, {found:.1%} of {len(held_x)} digits held out, {seconds:.1f} s")
+    if options.plot:
+        curves = {"torch" if options.torch else "weft": losses}
+        draw(options.plot, "Handwritten digits", "epoch", curves)
 
 
 if __name__ == "__main__":
