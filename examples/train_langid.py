@@ -1,14 +1,17 @@
 """Train the network of `weft demo`: a character-level LSTM that tells the language of a text.
 
-Needs PyTorch (`pip install weft[torch]`) and Debian's word lists, which it reads from
-/usr/share/dict:
+It trains on weft's kernels through PyTorch's autograd and optimiser. It needs PyTorch (`pip install
+".[torch,plot]" tqdm`; without the last two there is no picture and no live line) and Debian's word
+lists, which it reads from /usr/share/dict:
 
     apt-get install wamerican wfrench wngerman wspanish witalian wportuguese wdutch wpolish \\
         wswedish wdanish wnorwegian wukrainian
-    python examples/train_langid.py --out python/weft/data/langid.safetensors
+    python examples/train_langid.py --out python/weft/data/langid.safetensors --plot loss.png
 
-One core needs ten to fifteen minutes. Seeds are fixed: the same machine and the same versions give
-the same file; another CPU rounds differently and gives one as good.
+One core needs about fifteen minutes. Seeds are fixed: the same machine and the same versions give
+the same file; another CPU rounds differently and gives one as good. `--torch` trains on PyTorch's own LSTM
+instead, `--compare` on both, step by step on the same texts: the log has the loss and the time of
+each. `--quick` tries everything in seconds.
 
 *Texts.* Word lists hold no sentences and no frequencies, so a text is made up: with probability
 0.45 the next word comes from a short hand-written list of very common words (langid_words.txt),
@@ -28,15 +31,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import time
 import zlib
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from show_training import Live, draw, picture
 
-from weft.demo import FORMAT, encode, normalise
+import weft
+import weft.torch
+from weft.demo import FORMAT, encode
 
 LANGUAGES = {  # code of langid_words.txt: name, file in /usr/share/dict, its encoding
     "en": ("English", "american-english", "utf-8"),
@@ -61,6 +69,11 @@ EMBEDDING, HIDDEN = 20, 120
 LENGTH, BATCH = 40, 96  # characters in a training text, texts in a step
 COMMON, PUNCTUATION, GIBBERISH = 0.45, 0.12, 0.03  # probabilities
 LIST_WORDS = 150_000  # taken evenly from each list
+STEPS, TEXTS = 24_000, 2000  # of training; texts of each language and length to measure with
+QUICK_STEPS, QUICK_TEXTS = 200, 50
+LINES, RECENT = 24, 100  # lines of the log; steps whose mean loss is shown
+
+LSTMS = {"weft": weft.torch.LSTM, "torch": torch.nn.LSTM}
 
 
 def held_out(word: str) -> bool:
@@ -70,14 +83,13 @@ def held_out(word: str) -> bool:
 def read_list(code: str, directory: Path) -> list[str]:
     """The words of a Debian list: 3 to 18 letters, no names, no English genitives."""
     _, name, encoding = LANGUAGES[code]
-    letters = set(UKRAINIAN if code == "uk" else LATIN) | {"'"}
-    words = set()
-    for line in (directory / name).read_text(encoding=encoding).splitlines():
-        if code == "de":  # German nouns are capitalised; elsewhere a capital means a name
-            line = line[:1].lower() + line[1:]
-        if 3 <= len(line) <= 18 and letters.issuperset(line) and not line.endswith("'s"):
-            words.add(normalise(line))
-    ordered = sorted(words)
+    text = (directory / name).read_text(encoding=encoding)
+    if code == "de":  # German nouns are capitalised; elsewhere a capital means a name
+        text = re.sub("^.", lambda first: first[0].lower(), text, flags=re.MULTILINE)
+    letters = UKRAINIAN if code == "uk" else LATIN
+    words = re.findall(f"^[{letters}']{{3,18}}$", text, re.MULTILINE)
+    # In the order of the file, which is nearly this one, millions are sorted at once.
+    ordered = sorted(word for word in dict.fromkeys(words) if not word.endswith("'s"))
     return ordered[:: -(-len(ordered) // LIST_WORDS)]
 
 
@@ -142,10 +154,10 @@ class Texts:
 
 
 class LanguageNet(torch.nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, lstm: type[torch.nn.RNNBase]) -> None:
         super().__init__()
         self.embedding = torch.nn.Embedding(len(ALPHABET) + 1, EMBEDDING)
-        self.lstm = torch.nn.LSTM(EMBEDDING, HIDDEN)
+        self.lstm = lstm(EMBEDDING, HIDDEN)
         self.head = torch.nn.Linear(HIDDEN, len(LANGUAGES))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -153,28 +165,61 @@ class LanguageNet(torch.nn.Module):
         return self.head(self.lstm(self.embedding(x))[0])
 
 
-def train(net: LanguageNet, texts: Texts, steps: int) -> None:
-    optimiser = torch.optim.Adam(net.parameters(), lr=4e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, max_lr=4e-3, total_steps=steps, pct_start=0.1
-    )
-    start, running = time.perf_counter(), 2.5
-    for step in range(1, steps + 1):
-        x, language = texts.batch()
+class Training:
+    """A network, what trains it, the loss of every step and the seconds they took."""
+
+    def __init__(self, lstm: type[torch.nn.RNNBase], steps: int, seed: int) -> None:
+        torch.manual_seed(seed)  # the same parameters to start from, whichever the module
+        self.net = LanguageNet(lstm)
+        self.optimiser = torch.optim.Adam(self.net.parameters(), lr=4e-3)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimiser, max_lr=4e-3, total_steps=steps, pct_start=0.1
+        )
+        self.losses: list[float] = []
+        self.seconds = 0.0
+
+    def step(self, x: torch.Tensor, language: torch.Tensor) -> None:
+        start = time.perf_counter()
         weight = 1.0 + 3.0 * (x == SPACE)  # the end of a word is where the demo asks
         loss = torch.nn.functional.cross_entropy(
-            net(x).flatten(0, 1), language.repeat(LENGTH), reduction="none"
+            self.net(x).flatten(0, 1), language.repeat(LENGTH), reduction="none"
         )
         loss = (loss * weight.flatten()).sum() / weight.sum()
-        optimiser.zero_grad()
+        self.optimiser.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
-        running += 0.01 * (loss.item() - running)
-        if step % 1000 == 0:
-            seconds = time.perf_counter() - start
-            print(f"step {step:5d} of {steps}   loss {running:.3f}   {seconds:4.0f} s", flush=True)
+        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        self.optimiser.step()
+        self.schedule.step()
+        self.losses.append(loss.item())
+        self.seconds += time.perf_counter() - start
+
+    def __str__(self) -> str:
+        return f"loss {np.mean(self.losses[-RECENT:]):.4f}, {self.seconds:.0f} s"
+
+
+def train(trainings: dict[str, Training], texts: Texts, steps: int) -> None:
+    """All of them take each step on the same texts."""
+    with closing(Live(steps, "step")) as live:
+        for step in range(1, steps + 1):
+            batch = texts.batch()
+            for training in trainings.values():
+                training.step(*batch)
+            text = "   ".join(f"{name}: {training}" for name, training in trainings.items())
+            live.update(text)
+            if step * LINES // steps > (step - 1) * LINES // steps:
+                live.say(f"step {step:5d} of {steps}   {text}")
+
+
+def compare(ours: Training, theirs: Training) -> str:
+    """How far apart the losses of two networks are that saw the same texts, and the times."""
+    apart = np.abs(np.subtract(ours.losses, theirs.losses))
+    first = min(50, len(apart))  # later steps amplify the differences of rounding
+    ratio = theirs.seconds / ours.seconds
+    return (
+        f"the losses differ by at most {apart[:first].max():.1e} in the first {first} steps, "
+        f"by {apart.max():.1e} in all {len(apart)}\n"
+        f"weft {ours.seconds:.1f} s, torch {theirs.seconds:.1f} s: {ratio:.2f} times"
+    )
 
 
 @torch.inference_mode()
@@ -212,64 +257,105 @@ def measure(net: LanguageNet, lists: list[Words], texts_each: int) -> tuple[dict
     return accuracy, confusion
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, default=Path("langid.safetensors"))
-    parser.add_argument("--dict", type=Path, default=Path("/usr/share/dict"), help="word lists")
-    parser.add_argument("--steps", type=int, default=24000, help="default 24000")
-    parser.add_argument("--threads", type=int, default=1, help="threads of PyTorch (default 1)")
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
-
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(options.seed)
-    torch.use_deterministic_algorithms(True)
-    here, rng = Path(__file__).parent, np.random.default_rng(options.seed)
-    common_words = {k: v.split() for k, v in read_table(here / "langid_words.txt").items()}
-    hand_written = {word for words in common_words.values() for word in words}
+def read_words(directory: Path, seed: int) -> tuple[list[Words], list[Words], list[Words]]:
+    """Of each language: the words to train with, the common ones among them, those held out."""
+    here, rng = Path(__file__).parent, np.random.default_rng(seed)
+    written = {k: v.split() for k, v in read_table(here / "langid_words.txt").items()}
+    hand_written = {word for words in written.values() for word in words}
     seen, unseen = [], []
     for code, (name, *_) in LANGUAGES.items():
-        words = read_list(code, options.dict)
+        words = read_list(code, directory)
         test = [w for w in words if held_out(w) and w not in hand_written]
         seen.append(Words([w for w in words if not held_out(w)], rng))
-        unseen.append(Words(test, np.random.default_rng(options.seed + 1)))
+        unseen.append(Words(test, np.random.default_rng(seed + 1)))
         print(f"{name:<11}{len(words):7d} words, {len(test):5d} held out")
+    return seen, [Words(written[code], rng, ranked=True) for code in LANGUAGES], unseen
 
-    net = LanguageNet()
-    start = time.process_time()
-    common = [Words(common_words[code], rng, ranked=True) for code in LANGUAGES]
-    train(net, Texts(seen, common, options.seed), options.steps)
-    minutes = (time.process_time() - start) / 60
 
+def evaluate(net: LanguageNet, unseen: list[Words], texts_each: int) -> dict[str, float]:
+    """Accuracy on held-out words and on the everyday sentences, which it prints as tables."""
     names = [name for name, *_ in LANGUAGES.values()]
-    accuracy, confusion = measure(net, unseen, 2000)
-    sentences = {k: v.split(" | ") for k, v in read_table(here / "langid_sentences.txt").items()}
-    told = [predict(net, sentences[code]) for code in LANGUAGES]
+    accuracy, confusion = measure(net, unseen, texts_each)
+    table = read_table(Path(__file__).parent / "langid_sentences.txt")
+    sentences = [table[code].split(" | ") for code in LANGUAGES]
+    told = [predict(net, texts) for texts in sentences]
+    count = sum(map(len, told))
     right = sum(answer == k for k, answers in enumerate(told) for answer in answers)
-    accuracy["sentences"] = round(right / sum(map(len, told)), 4)
-    for k, code in enumerate(LANGUAGES):
-        for text, answer in zip(sentences[code], told[k], strict=True):
+    accuracy["sentences"] = round(right / count, 4)
+    for k, texts in enumerate(sentences):
+        for text, answer in zip(texts, told[k], strict=True):
             if answer != k:
                 print(f"wrong: {text!r} is {names[k]}, told {names[answer]}")
-
-    about = {"format": FORMAT, "alphabet": ALPHABET, "languages": names, "accuracy": accuracy}
-    about |= {"steps": options.steps, "seed": options.seed}
-    tensors = {name: tensor.contiguous() for name, tensor in net.state_dict().items()}
-    save_file(tensors, options.out, {"weft": json.dumps(about)})
-    options.out.chmod(0o644)  # safetensors makes it private, a wheel would keep that
-    size = options.out.stat().st_size
-    print(f"\n{options.out}: {size} bytes, trained in {minutes:.1f} minutes of processor time")
     print("\n| text | accuracy |\n|---|---|")
     for words in ("1", "3", "5"):
         plural = "" if words == "1" else "s"
         print(f"| {words} held-out word{plural} | {100 * accuracy[words]:.1f} % |")
-    print(f"| {sum(map(len, told))} everyday sentences | {100 * accuracy['sentences']:.1f} % |")
+    print(f"| {count} everyday sentences | {100 * accuracy['sentences']:.1f} % |")
     print("\n| 3 held-out words of | right | most often taken for |\n|---|---|---|")
     for k, row in enumerate(confusion):
         rival = int(np.argmax(np.where(np.arange(len(row)) == k, -1, row)))
         print(f"| {names[k]} | {row[k] / row.sum():.1%} | {names[rival]} |")
+    return accuracy
+
+
+def save(net: LanguageNet, path: Path, **about: object) -> None:
+    """The file that `weft demo` reads."""
+    about |= {"format": FORMAT, "alphabet": ALPHABET}
+    about["languages"] = [name for name, *_ in LANGUAGES.values()]
+    tensors = {name: tensor.contiguous() for name, tensor in net.state_dict().items()}
+    save_file(tensors, path, {"weft": json.dumps(about)})
+    path.chmod(0o644)  # safetensors makes it private, a wheel would keep that
+    print(f"\nwrote {path}, {path.stat().st_size} bytes")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=Path("langid.safetensors"))
+    parser.add_argument("--plot", type=picture, help="a file for the picture of the loss")
+    module = parser.add_mutually_exclusive_group()
+    module.add_argument("--torch", action="store_true", help="train on PyTorch's own LSTM")
+    module.add_argument("--compare", action="store_true", help="train on both, keep weft's")
+    parser.add_argument("--dict", type=Path, default=Path("/usr/share/dict"), help="word lists")
+    parser.add_argument("--steps", type=int, help=f"default {STEPS}")
+    parser.add_argument("--threads", type=int, default=1, help="default 1")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--quick", action="store_true", help=f"{QUICK_STEPS} steps, to try it: a poor network"
+    )
+    options = parser.parse_args()
+    if options.steps is None:
+        options.steps = QUICK_STEPS if options.quick else STEPS
+    if not options.out.parent.is_dir():
+        parser.error(f"there is no directory {options.out.parent} for --out")
+    missing = [name for _, name, _ in LANGUAGES.values() if not (options.dict / name).is_file()]
+    if missing:
+        parser.error(
+            f"{options.dict} has no {', '.join(missing)}: --help names the packages of word lists"
+        )
+    return options
+
+
+def main() -> None:
+    options = arguments()
+    torch.set_num_threads(options.threads)
+    weft.set_num_threads(options.threads)
+    torch.use_deterministic_algorithms(True)
+    seen, common, unseen = read_words(options.dict, options.seed)
+
+    chosen = LSTMS if options.compare else ["torch" if options.torch else "weft"]
+    trainings = {name: Training(LSTMS[name], options.steps, options.seed) for name in chosen}
+    train(trainings, Texts(seen, common, options.seed), options.steps)
+    if options.compare:
+        print(compare(trainings["weft"], trainings["torch"]))
+
+    net = next(iter(trainings.values())).net
+    accuracy = evaluate(net, unseen, QUICK_TEXTS if options.quick else TEXTS)
+    save(net, options.out, accuracy=accuracy, steps=options.steps, seed=options.seed)
+    if options.plot:
+        losses = {name: training.losses for name, training in trainings.items()}
+        draw(options.plot, "Languages told from characters", "step", losses)
 
 
 if __name__ == "__main__":
