@@ -17,12 +17,6 @@ const T* or_null(const std::vector<T>& values) {
   return values.empty() ? nullptr : values.data();
 }
 
-// The strides of a contiguous [B, N, S, E].
-template <class T>
-HeadView<T> contiguous(T* data, std::int64_t N, std::int64_t S, std::int64_t E) {
-  return {data, N * S * E, S * E, E};
-}
-
 void set_mask(AttentionCall& call, const HeadsShape& s, const void* data) {
   const std::int64_t row = s.K * (s.mask == MaskKind::floats ? 4 : 1);
   call.mask = contiguous(static_cast<const std::uint8_t*>(data), s.N, s.S, row);
@@ -127,20 +121,29 @@ AttentionCall Heads::call() const {
   return c;
 }
 
+GuardedHeads::GuardedHeads(const Heads& heads)
+    : call(heads.call()),
+      q(heads.q),
+      k(heads.k),
+      v(heads.v),
+      slopes(heads.slopes),
+      mask_floats(heads.mask_floats),
+      mask_bools(heads.mask_bools) {
+  call.q.data = q.data();
+  call.k.data = k.data();
+  call.v.data = v.data();
+  if (call.slopes) call.slopes = slopes.data();
+  if (heads.shape.mask == MaskKind::bools) call.mask.data = mask_bools.data();
+  if (heads.shape.mask == MaskKind::floats) {
+    call.mask.data = reinterpret_cast<const std::uint8_t*>(mask_floats.data());
+  }
+}
+
 HeadsResult run(const KernelTable& table, const Heads& heads, bool weights) {
   const HeadsShape& s = heads.shape;
-  AttentionCall c = heads.call();
-  const Guarded<float> q(heads.q), k(heads.k), v(heads.v), slopes(heads.slopes);
-  const Guarded<std::uint8_t> bools(heads.mask_bools);
-  const Guarded<float> floats(heads.mask_floats);
+  GuardedHeads given(heads);
+  AttentionCall& c = given.call;
   Guarded<float> out(s.B * s.N * s.S * s.F), seen(weights ? s.B * s.N * s.S * s.K : 0);
-  c.q.data = q.data();
-  c.k.data = k.data();
-  c.v.data = v.data();
-  if (c.slopes) c.slopes = slopes.data();
-  if (s.mask == MaskKind::bools) c.mask.data = bools.data();
-  if (s.mask == MaskKind::floats)
-    c.mask.data = reinterpret_cast<const std::uint8_t*>(floats.data());
   c.out = contiguous(out.data(), c.N, c.S, c.F);
   std::fill(out.begin(), out.end(), 9.0f);  // that all of it is written
   if (weights) c.weights = seen.data();

@@ -1,10 +1,15 @@
 // Random attention problems and their definition: one query, one key, one sum at a time, in double.
 #pragma once
 
+#include <doctest/doctest.h>
+
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "engine/attention.h"
+#include "guarded.h"
+#include "values.h"
 
 namespace weft {
 
@@ -38,6 +43,15 @@ struct Heads {
   std::vector<float> mask_floats;
 };
 
+// The same arrays, each of exactly its size and next to a page that nobody may touch.
+struct GuardedHeads {
+  explicit GuardedHeads(const Heads& heads);
+
+  AttentionCall call;
+  Guarded<float> q, k, v, slopes, mask_floats;
+  Guarded<std::uint8_t> mask_bools;
+};
+
 struct HeadsResult {
   std::vector<float> out, weights;
 };
@@ -46,6 +60,40 @@ struct HeadsResult {
 HeadsResult run(const KernelTable& table, const Heads& heads, bool weights = false);
 // attend() on whatever `call` says, into a contiguous out of its shape.
 std::vector<float> run(const KernelTable& table, AttentionCall call);
+
+// [B, N, S, size] one behind the other.
+template <class T>
+HeadView<T> contiguous(T* data, std::int64_t heads, std::int64_t rows, std::int64_t size) {
+  return {data, heads * rows * size, rows * size, size};
+}
+
+// Options that many tests go through.
+struct Kind {
+  const char* name;
+  void (*set)(HeadsShape&);
+};
+inline constexpr Kind kKinds[] = {
+    {"all keys", [](HeadsShape&) {}},
+    {"causal", [](HeadsShape& s) { s.causal = true; }},
+    {"window", [](HeadsShape& s) { s.left = 33, s.right = 2; }},
+    {"causal window, ALiBi, softcap",
+     [](HeadsShape& s) { s.causal = s.alibi = true, s.left = 150, s.softcap = 3; }},
+    {"mask of bools", [](HeadsShape& s) { s.mask = MaskKind::bools; }},
+    {"causal, mask of floats", [](HeadsShape& s) { s.causal = true, s.mask = MaskKind::floats; }},
+};
+
+// For each ISA level and kind: test(table, shape with its options set).
+template <class Test>
+void for_each_kind(const HeadsShape& shape, Test test) {
+  for_each_isa([&](const KernelTable& table) {
+    for (const Kind& kind : kKinds) {
+      INFO(std::string(kind.name));
+      HeadsShape own = shape;
+      kind.set(own);
+      test(table, own);
+    }
+  });
+}
 
 // The largest error as a multiple of its bound; infinite for a NaN.
 double largest_error(const HeadsResult& actual, const Heads& heads, const Expected& expected);

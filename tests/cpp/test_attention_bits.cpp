@@ -2,42 +2,12 @@
 // queries beside it.
 #include <doctest/doctest.h>
 
-#include <string>
-
 #include "heads.h"
 #include "runtime/thread_pool.h"
 #include "values.h"
 
 namespace weft {
 namespace {
-
-struct Kind {
-  const char* name;
-  void (*set)(HeadsShape&);
-};
-
-const Kind kKinds[] = {
-    {"all keys", [](HeadsShape&) {}},
-    {"causal", [](HeadsShape& s) { s.causal = true; }},
-    {"window", [](HeadsShape& s) { s.left = 33, s.right = 2; }},
-    {"causal window, ALiBi, softcap",
-     [](HeadsShape& s) { s.causal = s.alibi = true, s.left = 150, s.softcap = 3; }},
-    {"mask of bools", [](HeadsShape& s) { s.mask = MaskKind::bools; }},
-    {"causal, mask of floats", [](HeadsShape& s) { s.causal = true, s.mask = MaskKind::floats; }},
-};
-
-// For each ISA level and kind: test(table, shape with its options set).
-template <class Test>
-void for_each_kind(const HeadsShape& shape, Test test) {
-  for_each_isa([&](const KernelTable& table) {
-    for (const Kind& kind : kKinds) {
-      INFO(std::string(kind.name));
-      HeadsShape own = shape;
-      kind.set(own);
-      test(table, own);
-    }
-  });
-}
 
 TEST_CASE("the number of threads") {
   const int before = num_threads();
