@@ -30,10 +30,9 @@ GROUPS = {
 }
 NOTE = (
     "`T x B x I x H` of a recurrent net or `B x N x S x K x E` of attention, forward and backward, "
-    "with the gradients of the inputs and of all weights; weft runs as `weft.torch`'s modules, "
-    "attention as `weft.functional`'s, and packs the weights in every call, as it does after a step "
-    "of an optimizer. *Limit* is what three times the products of the forward pass would take on "
-    "this machine at least"
+    "with the gradients of the inputs and of all weights; weft runs as `weft.torch` and packs "
+    "the weights in every call, as it does after a step of an optimizer. *Limit* is what three times "
+    "the products of the forward pass would take on this machine at least"
 )
 UNIT = "ms"
 

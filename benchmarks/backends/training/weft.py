@@ -1,7 +1,8 @@
-"""weft itself: weft.torch's modules, `lengths` as they are, and attention's two functions."""
+"""weft itself: weft.torch's modules, which take `lengths` as they are, and its attention."""
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from . import autograd
 
 def variants(case: AnyCase, threads: int) -> tuple[str, ...]:
     """One way only: what a user would write."""
-    return ("functional",) if isinstance(case, AttentionTrainingCase) else ("weft.torch",)
+    return ("weft.torch",)
 
 
 def release() -> None:
@@ -27,9 +28,11 @@ def release() -> None:
 
 
 def prepare(case: AnyCase, inputs: Any, dy: Array, threads: int, variant: str) -> Prepared:
-    """A module of weft.torch, or a forward and a backward pass of attention."""
+    """A module or a function of weft.torch."""
     if isinstance(case, AttentionTrainingCase):
-        return _attention(case, inputs, dy)
+        function = weft.torch.scaled_dot_product_attention
+        attend = functools.partial(function, is_causal=case.causal)
+        return autograd.prepare_attention(attend, inputs, dy)
     weights, x = inputs
     lengths = np.array(case.lengths, np.int64) if case.lengths else None
 
@@ -38,16 +41,3 @@ def prepare(case: AnyCase, inputs: Any, dy: Array, threads: int, variant: str) -
         return y
 
     return autograd.prepare_module(lambda: module_of(case, weights, weft.torch), x, dy, forward)
-
-
-def _attention(
-    case: AttentionTrainingCase, inputs: tuple[Array, Array, Array], dy: Array
-) -> Prepared:
-    forward = weft.functional.scaled_dot_product_attention_forward
-    backward = weft.functional.scaled_dot_product_attention_backward
-
-    def run() -> dict[str, Array]:
-        _, saved = forward(*inputs, is_causal=case.causal)
-        return backward(saved, dy)
-
-    return Prepared(run, lambda gradients: gradients)
