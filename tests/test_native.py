@@ -260,14 +260,15 @@ def test_native_backward_of_several_layers():
             native.backward(weights, x, y, *rows, kept, y, state, None)
 
 
-@pytest.mark.parametrize("size", [(2**45, 1), (1, 2**45), (2**28, 2**28)], ids=str)
+@pytest.mark.parametrize("size", [(2**45, 1), (1, 2**45), (2**54, 1), (2**28, 2**28)], ids=str)
 def test_native_backward_beyond_memory(size):
     """Arrays of a few bytes with strides of zero; an RNN saves nothing."""
     native, weights = net("rnn")
     x, y = (np.broadcast_to(np.zeros((1, 1, n), F32), (*size, n)) for n in (INPUT, H))
     rows = None, None, None, None, None, None, None, False
     saved = np.zeros((1, *size, 0), F32)
-    for want_x in (False, True):
+    # Without dx the first allocation that fails may be C++'s own, where ASan ends the process.
+    for want_x in (True, False)[: 1 if 2**45 in size else 2]:
         with pytest.raises((MemoryError, ValueError)):
             native.backward(weights, x, y, *rows, saved, y, None, None, want_x)
 
