@@ -106,7 +106,7 @@ def test_stored_accuracy_of_sentences(source):
         for line, language in zip(lines, languages, strict=True)
         for sentence in line.split(": ", 1)[1].split(" | ")
     ]
-    # Measured with PyTorch's linear layer; a tie may fall the other way here.
+    # PyTorch trained and measured; a tie may fall the other way here.
     assert abs(np.mean(right) - demo.Reader().accuracy["sentences"]) <= 1 / len(right) + 1e-4
 
 
