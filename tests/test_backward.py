@@ -126,6 +126,43 @@ def test_sizes(isa, threads, case, H, I, T, B):
     Case(**options, T=T, B=B, I=I, H=H).check()
 
 
+def check_recomputed(own):
+    """The gradients with and without `recompute`, by bits, and what the steps save."""
+    results, saved = own.forward()
+    again, less = own.forward(recompute=True)
+    assert_same_bits(tuple(again), tuple(results))
+    T, B, _ = own.arrays["x"].shape
+    H = own.arrays["weight_hh"].shape[0] // {"rnn": 1, "lstm": 4, "gru": 3}[own.mode]
+    assert less.nbytes == (4 * T * B * H if own.mode == "lstm" else 0)
+    assert less.nbytes == saved.nbytes / 5 if own.mode == "lstm" else less.nbytes <= saved.nbytes
+    backward = getattr(F, f"{own.mode}_backward")
+    expected = backward(saved, *own.seeds)
+    for _ in range(2):  # what the first one computes is not left behind for the second
+        actual = backward(less, *own.seeds)
+        assert actual.keys() == expected.keys()
+        for name, gradient in actual.items():
+            for a, b in zip(flatten(gradient), flatten(expected[name]), strict=True):
+                assert_same_bits(a, b)
+
+
+@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+@pytest.mark.parametrize("rows", ROWS)
+@pytest.mark.parametrize("case", OPTIONS)
+def test_recomputed_gates_have_the_same_bits(isa, threads, case, rows, reverse):
+    check_recomputed(Case(**OPTIONS[case], rows=ROWS[rows], reverse=reverse))
+
+
+@pytest.mark.parametrize("case", ["rnn-clip", "lstm", "lstm-P", "gru", "gru-before"])
+@pytest.mark.parametrize(("H", "I"), [(1, 1), (16, 8), (50, 33), (65, 130)])
+@pytest.mark.parametrize(("T", "B"), [(1, 1), (0, 2), (3, 1), (2, 40), (60, 9)])
+def test_recomputed_gates_of_every_size(isa, threads, case, H, I, T, B):
+    """Steps that the forward pass did one by one, or after the input part of a chunk of them."""
+    options = dict(OPTIONS[case])
+    if options.get("proj_size", 0) >= H:
+        options = {"mode": "lstm"}
+    check_recomputed(Case(**options, T=T, B=B, I=I, H=H))
+
+
 SPECS = ["linear", "tanh", "sigmoid", "relu", "hard_sigmoid", "softsign", "softplus", "elu",
          "leaky_relu", "scaled_tanh", "thresholded_relu", "affine", "gelu", "gelu_tanh",
          "silu"]  # fmt: skip
@@ -180,7 +217,9 @@ def cases(draw):
 @settings(max_examples=150)
 @given(cases())
 def test_random_configurations(options):
-    Case(**options).check()
+    own = Case(**options)
+    own.check()
+    check_recomputed(own)
 
 
 @pytest.mark.parametrize("rows", ROWS)
@@ -372,6 +411,13 @@ def test_unknown_option(mode, option):
     arrays = [Case(mode).arrays[k] for k in ("x", "weight_ih", "weight_hh")]
     with pytest.raises(TypeError, match=rf"^weft\.functional\.{mode}_forward: got '{option}'"):
         getattr(F, f"{mode}_forward")(*arrays, **{option: 1})
+
+
+@pytest.mark.parametrize("wrong", [None, 1, "yes"])
+@pytest.mark.parametrize("mode", samples.MODES)
+def test_recompute_that_is_no_flag(mode, wrong):
+    with pytest.raises(TypeError, match=rf"^weft\.functional\.{mode}_forward: recompute is"):
+        Case(mode).forward(recompute=wrong)
 
 
 OTHERS = [("rnn", "activation"), ("rnn", "peepholes"), ("gru", "peepholes"), ("gru", "nonlinearity"),

@@ -17,13 +17,15 @@ using Object = py::object;
 struct Results {
   View<const float> y, dy;  // [T, B, D * state_size] or [B, T, ...]; dy without data: zero
   const float *saved, *dh_n, *dc_n;
+  std::int64_t saved_size;
+  bool recompute;  // as the number of floats saved tells
 };
 
 Results check_results(const Net& net, const Given& given, const Object& y, const Object& saved,
                       const Object& dy, const Object& dh_n, const Object& dc_n, bool batch_first) {
   const std::string& f = net.function;
   const CellShape& shape = net.shape();
-  const std::int64_t T = given.args.T, B = given.args.B, size = net.saved_size();
+  const std::int64_t T = given.args.T, B = given.args.B;
   const Axis first{batch_first ? "B" : "T", given.shape[0]};
   const Axis second{batch_first ? "T" : "B", given.shape[1]};
   const Axis outputs{"D*H", net.engine->output_size()}, directions{"D", net.engine->directions()};
@@ -39,11 +41,16 @@ Results check_results(const Net& net, const Given& given, const Object& y, const
   if (results.dc_n && !net.lstm()) {
     throw py::value_error(f + ": dc_n is given, expected None for a layer without a cell state");
   }
-  results.saved =
-      optional_array<float>(f, "saved", saved, {directions, {"T", T}, rows, {"saved", size}});
-  if (!results.saved) {
+  if (saved.is_none()) {
     throw py::value_error(f + ": saved is None, expected what the forward pass saved");
   }
+  const auto kept = [&](std::int64_t size) {
+    return check_array<float>(f, "saved", saved, {directions, {"T", T}, rows, {"saved", size}},
+                              Layout::contiguous);
+  };
+  results.recompute = kept(kAny).shape[3] == net.saved_size(true);
+  results.saved_size = net.saved_size(results.recompute);
+  results.saved = kept(results.saved_size).data;
   return results;
 }
 
@@ -73,7 +80,8 @@ BackPass back_pass(const Net& net, const Given& given, const Results& results, s
   pass.lengths = args.lengths;
   pass.mask = args.mask;
   pass.resets = args.resets;
-  pass.saved = at(results.saved, args.T * net.saved_size());
+  pass.saved = at(results.saved, args.T * results.saved_size);
+  pass.recompute = results.recompute;
   pass.dy = results.dy.data ? results.dy.data + d * S : nullptr;
   pass.dy_t = results.dy.strides[t];
   pass.dy_b = results.dy.strides[b];

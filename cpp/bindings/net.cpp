@@ -108,12 +108,12 @@ Net make_net(const std::string& function, const std::string& mode_name, std::int
   return {function, std::make_shared<const Recurrent>(direction, std::move(cells))};
 }
 
-std::int64_t Net::saved_size() const {
+std::int64_t Net::saved_size(bool recompute) const {
   if (engine->layers() != 1) {
     throw py::value_error(function + ": num_layers is " + std::to_string(engine->layers()) +
                           ", expected 1 where the backward pass is to follow");
   }
-  return engine->cell(0).saved_size();
+  return engine->cell(0).saved_size(recompute);
 }
 
 }  // namespace weft

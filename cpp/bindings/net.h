@@ -20,8 +20,8 @@ struct Net {
 
   const CellShape& shape() const { return engine->cell(0).shape(); }
   bool lstm() const { return shape().mode == Mode::lstm; }
-  // The floats that the steps of a direction save, for nets of one layer; ValueError for others.
-  std::int64_t saved_size() const;
+  // The floats that a step of a direction saves, for nets of one layer; ValueError for others.
+  std::int64_t saved_size(bool recompute) const;
 };
 
 Net make_net(const std::string& function, const std::string& mode_name, std::int64_t input_size,

@@ -20,7 +20,8 @@ using Object = py::object;
 
 py::tuple run(const Net& net, const Object& x, const Object& h0, const Object& c0,
               const Object& lengths, const Object& mask, const Object& resets,
-              const Object& reset_h, const Object& reset_c, bool batch_first, bool save) {
+              const Object& reset_h, const Object& reset_c, bool batch_first, bool save,
+              bool recompute) {
   const std::string& f = net.function;
   Given given = check_given(net, x, h0, c0, lengths, mask, resets, reset_h, reset_c, batch_first);
   RunArgs& args = given.args;
@@ -30,13 +31,14 @@ py::tuple run(const Net& net, const Object& x, const Object& h0, const Object& c
   py::array_t<float> h_n = new_array(f, {states, args.B, net.shape().state_size()});
   std::optional<py::array_t<float>> c_n, saved;
   if (net.lstm()) c_n = new_array(f, {states, args.B, net.shape().hidden_size});
-  if (save) saved = new_array(f, {D, args.T, args.B, net.saved_size()});
+  if (save) saved = new_array(f, {D, args.T, args.B, net.saved_size(recompute)});
   args.y = y.mutable_data();
   args.y_t = batch_first ? O : args.B * O;
   args.y_b = batch_first ? args.T * O : O;
   args.h_n = h_n.mutable_data();
   args.c_n = c_n ? c_n->mutable_data() : nullptr;
   args.saved = saved && saved->size() ? saved->mutable_data() : nullptr;
+  args.recompute = recompute;
   interruptible([&](Interrupt& interrupt) { net.engine->run(args, interrupt); });
   const auto object = [](std::optional<py::array_t<float>>& array) {
     return array ? py::object(std::move(*array)) : py::none();
@@ -81,7 +83,7 @@ void register_recurrent(py::module_& m) {
            py::arg("direction"), py::arg("weights"), py::arg("options"))
       .def("run", &run, py::arg("x"), py::arg("h0"), py::arg("c0"), py::arg("lengths"),
            py::arg("mask"), py::arg("resets"), py::arg("reset_h"), py::arg("reset_c"),
-           py::arg("batch_first"), py::arg("save") = false)
+           py::arg("batch_first"), py::arg("save") = false, py::arg("recompute") = false)
       .def_property_readonly("weight_bytes",
                              [](const Net& net) { return net.engine->weight_bytes(); });
   register_backward(recurrent);

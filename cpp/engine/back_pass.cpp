@@ -11,11 +11,11 @@ constexpr double kListWork = 100;  // to list a row, in multiply-adds
 
 Trace::Trace(const Cell& cell, const BackPass& pass, Interrupt& interrupt)
     : p_(pass),
-      hidden_size_(cell.shape().hidden_size),
-      saved_size_(cell.saved_size()),
+      saved_size_(cell.saved_size(pass.recompute)),
+      gates_(pass.recompute ? 0 : cell.saved_gates()),
       zeros_(std::max(cell.shape().hidden_size, cell.shape().state_size())),
       h_old_(pass.T * pass.B, nullptr) {
-  const std::int64_t S = cell.shape().state_size(), H = hidden_size_;
+  const std::int64_t S = cell.shape().state_size(), H = cell.shape().hidden_size;
   const bool lstm = cell.shape().mode == Mode::lstm;
   const auto at = [&](const float* data, std::int64_t b, std::int64_t size) {
     return data ? data + b * size : zeros_.data();

@@ -23,7 +23,8 @@ struct BackPass {
   const std::int64_t* lengths;                 // [B]
   const std::uint8_t* mask;                    // [B, T]
   const std::uint8_t* resets;                  // [T, B]
-  const float* saved;                          // [T, B, saved_size]
+  const float* saved;                          // [T, B, saved_size(recompute)]
+  bool recompute;                              // the gates are computed again
   const float* dy;                             // [T, B, state_size] with these strides
   std::int64_t dy_t, dy_b;
   const float *dh_n, *dc_n;  // [B, state_size], [B, H]
@@ -62,18 +63,18 @@ class Trace {
   // Rows of a term: the state before it, and what it left.
   const float* h_old(std::int64_t term) const { return h_old_[term]; }
   const float* c_old(std::int64_t term) const { return c_old_[term]; }
-  const float* c_new(std::int64_t term) const { return saved(term) + 4 * hidden_size_; }
+  const float* c_new(std::int64_t term) const { return p_.saved + term * saved_size_ + gates_; }
   const float* y(std::int64_t term) const {
     return p_.y + term / p_.B * p_.y_t + term % p_.B * p_.y_b;
   }
-  // What the kernels of the step back read; the output where it says all.
-  const float* saved(std::int64_t term) const {
-    return saved_size_ ? p_.saved + term * saved_size_ : y(term);
+  // What the kernels of the step back read, where it was saved; the output where that says all.
+  const float* gates(std::int64_t term) const {
+    return gates_ ? p_.saved + term * saved_size_ : y(term);
   }
 
  private:
   const BackPass& p_;
-  const std::int64_t hidden_size_, saved_size_;
+  const std::int64_t saved_size_, gates_;  // floats of a term, of them the gates
   const Buffer zeros_;
   std::vector<const float*> h_old_, c_old_;  // by term: null where it did not run
   std::vector<std::int64_t> terms_;

@@ -17,7 +17,7 @@ std::size_t bytes(std::int64_t floats) { return static_cast<std::size_t>(floats)
 }  // namespace
 
 void BackSteps::Block::reserve(std::int64_t n) {
-  for (auto* list : {&next, &carry, &nexts, &dys, &carries, &saved, &old}) list->resize(n);
+  for (auto* list : {&next, &carry, &nexts, &dys, &carries, &saved, &old, &c}) list->resize(n);
   for (auto* list : {&dcs, &keeps, &hidden, &out, &dp}) list->resize(n);
   active.resize(n);
 }
@@ -32,6 +32,7 @@ BackSteps::BackSteps(const Cell& cell, const BackWeights& weights, const BackPas
       H_(shape_.hidden_size),
       S_(shape_.state_size()),
       zeros_(S_),
+      recompute_(pass.recompute && cell.saved_gates() > 0),
       da_(Buffer::uninitialized(p_.T * p_.B * weights.width)),
       split_rows_(threads == 1 || p_.B >= kRowsPerThread * threads),
       work_(threads) {
@@ -142,10 +143,13 @@ bool BackSteps::step(Crew crew, Block& k, std::int64_t s, std::int64_t n, bool p
     k.nexts[i] = k.next[r];
     k.carries[i] = k.carry[r] ? k.carry[r] : zeros_.data();
     k.dys[i] = dy(t, b);
-    k.saved[i] = trace_.saved(at);
+    k.saved[i] = recompute_ ? da(at) : trace_.gates(at);
     k.out[i] = da(at);
     k.old[i] = dc_.size() ? trace_.c_old(at) : trace_.h_old(at);
-    if (dc_.size()) k.dcs[i] = dc_.data() + b * H_;
+    if (dc_.size()) {
+      k.c[i] = trace_.c_new(at);
+      k.dcs[i] = dc_.data() + b * H_;
+    }
     if (keep_.size()) k.keeps[i] = keep_.data() + b * H_;
     if (hidden_.size()) k.hidden[i] = hidden_.data() + at * H_;
     if (dp_.size()) k.dp[i] = dp_.data() + at * S_;
@@ -157,6 +161,7 @@ bool BackSteps::step(Crew crew, Block& k, std::int64_t s, std::int64_t n, bool p
   a.carry = carried ? k.carries.data() : nullptr;
   a.saved = k.saved.data();
   a.old = k.old.data();
+  a.c = k.c.data();
   a.dc = k.dcs.data();
   a.keep = k.keeps.data();
   a.hidden = hidden_.size() ? k.hidden.data() : nullptr;

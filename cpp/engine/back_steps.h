@@ -23,6 +23,11 @@ class BackSteps {
   // Every thread of the team calls it. False when the computation is to end.
   bool run(Team::Member& member);
 
+  // Where gates are computed again they lie in the rows of da_rows, which hold nothing else until the
+  // step back, having read them, writes there. False: they were saved, or the output says all.
+  bool recomputes() const { return recompute_; }
+  float* gates(std::int64_t term) { return da(term); }
+
   // Rows that are filled when all threads have left `run`: of every term that runs, the gradients of
   // its pre-activations (BackArgs::out has their order).
   const std::vector<const float*>& da_rows() const { return da_rows_; }
@@ -38,7 +43,7 @@ class BackSteps {
     std::vector<const float*> next, carry;  // of each row: [rows]
     // Of a step's active rows.
     std::vector<std::int64_t> active;
-    std::vector<const float*> nexts, dys, carries, saved, old;
+    std::vector<const float*> nexts, dys, carries, saved, old, c;
     std::vector<float*> dcs, keeps, hidden, out, dp;
 
     void reserve(std::int64_t n);
@@ -93,6 +98,7 @@ class BackSteps {
   const CellShape& shape_;
   const std::int64_t H_, S_;
   const Buffer zeros_;
+  const bool recompute_;
   Buffer da_;      // [T, B, width]
   Buffer dp_;      // [T, B, P] with a projection
   Buffer hidden_;  // [T, B, H]

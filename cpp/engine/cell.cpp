@@ -69,13 +69,13 @@ Cell::Cell(const KernelTable& table, const CellShape& shape, const CellWeights& 
   bias_ = main_.pack_vector(bias.data());
 }
 
-std::int64_t Cell::saved_size() const {
+std::int64_t Cell::saved_gates() const {
   const std::int64_t H = shape_.hidden_size;
   switch (shape_.mode) {
     case Mode::rnn:
       return rnn_kind(options_) == RnnKind::general ? H : 0;
     case Mode::lstm:
-      return 5 * H;
+      return 4 * H;
     case Mode::gru:
       break;
   }
@@ -131,6 +131,7 @@ StepArgs Cell::step_args(const StepRows& rows, const Packed& packed, const Buffe
   a.c = rows.c;
   a.out = rows.out;
   a.saved = rows.saved;
+  a.saved_c = rows.saved_c;
   a.input_size = shape_.input_size;
   a.state_size = shape_.state_size();
   a.hidden_size = shape_.hidden_size;

@@ -51,7 +51,8 @@ struct StepRows {
   // LSTM with projection: the unprojected output. GRU, reset before: r h, and z.
   float* const* between;
   float* const* update;
-  float* const* saved;  // saved_size() floats each for the backward pass, or null
+  float* const* saved;    // saved_gates() floats each for the backward pass, or null
+  float* const* saved_c;  // LSTM: H floats each likewise
 };
 
 class Cell {
@@ -68,8 +69,12 @@ class Cell {
     return main_.bytes() + candidate_.bytes() + projection_.bytes();
   }
   const CellOptions& options() const { return options_; }
-  // Floats that a step saves for the backward pass beside its output.
-  std::int64_t saved_size() const;
+  // Floats that a step saves for the backward pass beside its output: its gates, unless that computes
+  // them again, and then an LSTM's c.
+  std::int64_t saved_gates() const;
+  std::int64_t saved_size(bool recompute) const {
+    return (recompute ? 0 : saved_gates()) + (shape_.mode == Mode::lstm ? shape_.hidden_size : 0);
+  }
   // Multiply-adds of one row in one step.
   std::int64_t step_work() const;
 

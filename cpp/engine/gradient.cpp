@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "engine/back_steps.h"
+#include "engine/recompute.h"
 #include "engine/team.h"
 #include "engine/weight_gradient.h"
 
@@ -48,9 +49,11 @@ void Gradient::run(const BackPass& pass, Interrupt& interrupt) const {
   Team team(2 * rows * static_cast<double>(cell_->step_work()), interrupt);
   const Trace trace(*cell_, pass, interrupt);
   BackSteps steps(*cell_, weights_, pass, trace, team.size(), interrupt);
+  Recompute gates(*cell_, pass, trace, steps, team.size());
   const WeightGradient sums(*cell_, weights_.width, pass, trace, steps);
   const std::vector<float*> dx = dx_rows(pass, trace);
   team.run([&](Team::Member& member) {
+    if (steps.recomputes() && !gates.run(member)) return;
     if (!steps.run(member)) return;
     if (!input_gradient(member, weights_.input, steps.da_rows().data(), dx, pass.add)) return;
     sums.run(member);

@@ -1,6 +1,6 @@
 // Back-propagation through time for one layer in one direction.
 //
-// Three stages. Back through the steps (back_steps): the gradients of all pre-activations. Then, as
+// Where the gates were not saved, they are computed again first (recompute). Then three stages. Back through the steps (back_steps): the gradients of all pre-activations. Then, as
 // products over all steps at once, the gradient of the input, and those of the weights
 // (weight_gradient), whose sums over time and batch run in fixed blocks: the same bits for any number
 // of threads.

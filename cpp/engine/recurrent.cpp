@@ -86,8 +86,9 @@ void Recurrent::run(const RunArgs& args, RunBuffers& buffers, Interrupt& interru
       passes[d].c = args.c_n ? args.c_n + i * cell_state : nullptr;
       passes[d].reset_h = args.reset_h ? args.reset_h + i * state : nullptr;
       passes[d].reset_c = args.reset_c ? args.reset_c + i * cell_state : nullptr;
-      passes[d].saved =
-          args.saved ? args.saved + d * args.T * args.B * cells_[i].saved_size() : nullptr;
+      const std::int64_t size = cells_[i].saved_size(args.recompute);
+      passes[d].saved = args.saved ? args.saved + d * args.T * args.B * size : nullptr;
+      passes[d].recompute = args.recompute;
     }
     const int count = static_cast<int>(D);
     const Demand need = demand(passes, count);

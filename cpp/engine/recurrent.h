@@ -30,7 +30,9 @@ struct RunArgs {
   const std::uint8_t* resets;   // [T, B]
   const float* reset_h;
   const float* reset_c;
-  float* saved;  // [D, T, B, saved_size] of a single layer, for the backward pass, or null
+  // [D, T, B, saved_size(recompute)] of a single layer, for the backward pass, or null
+  float* saved;
+  bool recompute;  // the backward pass computes the gates again
 };
 
 // Reused from run to run by whoever wants no allocation.

@@ -47,7 +47,8 @@ class Runner {
         part_(part),
         barrier_(barrier),
         interrupt_(interrupt),
-        state_size_(cell_.shape().state_size()) {}
+        state_size_(cell_.shape().state_size()),
+        saved_gates_(pass.recompute ? 0 : cell_.saved_gates()) {}
 
   // The rows first, first + stride, ... of the pass's order, block by block.
   void run(std::int64_t first, std::int64_t stride) {
@@ -114,7 +115,10 @@ class Runner {
         w_.active[n] = i;
         w_.x[n] = p_.x + t * p_.x_t + row * p_.x_b;
         w_.out[n] = p_.y + t * p_.y_t + row * p_.y_b;
-        if (p_.saved) w_.saved[n] = p_.saved + (t * p_.B + row) * cell_.saved_size();
+        if (p_.saved) {
+          w_.saved[n] = p_.saved + (t * p_.B + row) * cell_.saved_size(p_.recompute);
+          w_.saved_c[n] = w_.saved[n] + saved_gates_;
+        }
         ++n;
       }
       w_.steps[s - begin] = n - first;
@@ -148,7 +152,8 @@ class Runner {
                         w_.out.data() + first,
                         w_.between.data(),
                         w_.update.data(),
-                        p_.saved ? w_.saved.data() + first : nullptr};
+                        p_.saved && saved_gates_ ? w_.saved.data() + first : nullptr,
+                        p_.saved ? w_.saved_c.data() + first : nullptr};
     const double work = static_cast<double>(active) * cell_.step_work();
     for (int phase = 0; phase < cell_.phases(); ++phase) {
       if (active) in_pieces(work, [&](Part part) { cell_.step(phase, rows, part); });
@@ -234,7 +239,7 @@ class Runner {
   const Part part_;
   Barrier* const barrier_;
   Interrupt& interrupt_;
-  const std::int64_t state_size_;
+  const std::int64_t state_size_, saved_gates_;
 };
 
 // Rows shared out need no barrier, but every thread reads all the weights: worth it once each
@@ -264,7 +269,7 @@ void Workspace::reserve(const Pass& pass, int threads, std::int64_t fewest, std:
     // Whatever a vector's size is tested by grows last: should one before it find no memory, the next
     // call tries again.
     if (static_cast<std::int64_t>(t.x.size()) < listed) {
-      for (auto* list : {&t.out, &t.partial, &t.saved}) list->resize(listed);
+      for (auto* list : {&t.out, &t.partial, &t.saved, &t.saved_c}) list->resize(listed);
       for (auto* list : {&t.active, &t.steps}) list->resize(listed);
       t.x.resize(listed);
     }

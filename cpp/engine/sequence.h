@@ -33,7 +33,8 @@ struct Pass {
   const std::uint8_t* resets;   // [T, B], or null
   const float* reset_h;         // [B, state_size], or null: zero
   const float* reset_c;         // [B, H], or null: zero
-  float* saved;                 // [T, B, saved_size] for the backward pass, or null
+  float* saved;                 // [T, B, saved_size(recompute)] for the backward pass, or null
+  bool recompute;               // which then computes the gates again
 };
 
 // What a pass needs beside its arrays. Grows on demand and is kept by a stream, so that steps
@@ -41,15 +42,16 @@ struct Pass {
 class Workspace {
  public:
   struct Thread {
-    std::vector<std::int64_t> rows;           // of the block: [rows]
-    std::vector<const float*> state, last;    // where each row's state and last output lie
-    std::vector<std::int64_t> steps;          // active rows in each step of the chunk
-    std::vector<std::int64_t> active;         // they, as indices into `rows`: [chunk]
-    std::vector<const float*> x;              // [chunk]
-    std::vector<float*> out, partial, saved;  // [chunk]
-    std::vector<const float*> h;              // of one step: [rows]
-    std::vector<float*> c, between, update;   // [rows]
-    Buffer sums;                              // [chunk, input_sums]
+    std::vector<std::int64_t> rows;          // of the block: [rows]
+    std::vector<const float*> state, last;   // where each row's state and last output lie
+    std::vector<std::int64_t> steps;         // active rows in each step of the chunk
+    std::vector<std::int64_t> active;        // they, as indices into `rows`: [chunk]
+    std::vector<const float*> x;             // [chunk]
+    std::vector<float*> out, partial;        // [chunk]
+    std::vector<float*> saved, saved_c;      // [chunk]
+    std::vector<const float*> h;             // of one step: [rows]
+    std::vector<float*> c, between, update;  // [rows]
+    Buffer sums;                             // [chunk, input_sums]
   };
   // For `threads` threads that each run at least `fewest` and at most `most` rows.
   void reserve(const Pass& pass, int threads, std::int64_t fewest, std::int64_t most);

@@ -19,7 +19,7 @@ struct GruBack {
     const BackArgs& a = u.a;
     const CellOptions& options = *a.options;
     const Vec one = broadcast(1.0f), nh = u.read(a.saved, 3), h = u.read(a.old);
-    Vec r = u.read(a.saved), z = u.read(a.saved, 1), n = u.read(a.saved, 2), d_n, d_r, d_z;
+    Vec n = u.read(a.saved), r = u.read(a.saved, 1), z = u.read(a.saved, 2), d_n, d_r, d_z;
     if (Standard) {
       d_n = d * (one - z) * (one - n * n);
       d_r = d_n * nh * (r * (one - r));
@@ -57,7 +57,7 @@ struct GruBackGates {
   static void units(const BackUnits& u, Vec d) {
     const BackArgs& a = u.a;
     const CellOptions& o = *a.options;
-    const Vec x_z = u.read(a.saved, 1), x_n = u.read(a.saved, 2);
+    const Vec x_n = u.read(a.saved), x_z = u.read(a.saved, 2);
     const Vec z = activate(o.f, clip(o.clip, x_z)), n = activate(o.g, clip(o.clip, x_n));
     u.write(a.out, through(o.g, o.clip, x_n, d * (broadcast(1.0f) - z)));
     u.write(a.out, through(o.f, o.clip, x_z, d * (u.read(a.old) - n)), 2);
@@ -70,7 +70,7 @@ struct GruBackReset {
   static void units(const BackUnits& u, Vec d) {
     const BackArgs& a = u.a;
     const CellOptions& o = *a.options;
-    const Vec x_r = u.read(a.saved), r = activate(o.f, clip(o.clip, x_r));
+    const Vec x_r = u.read(a.saved, 1), r = activate(o.f, clip(o.clip, x_r));
     u.write(a.out, through(o.f, o.clip, x_r, d * u.read(a.old)), 1);
     if (a.hidden) u.write(a.hidden, r * u.read(a.old));
     u.write(a.keep, fma(d, r, u.read(a.keep)));

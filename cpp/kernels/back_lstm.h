@@ -17,7 +17,7 @@ struct LstmBack {
   static WEFT_INLINE void units(const BackUnits& u, Vec d) {
     const BackArgs& a = u.a;
     const Vec one = broadcast(1.0f), i = u.read(a.saved), f = u.read(a.saved, 1),
-              g = u.read(a.saved, 2), o = u.read(a.saved, 3), h = tanh(u.read(a.saved, 4));
+              g = u.read(a.saved, 2), o = u.read(a.saved, 3), h = tanh(u.read(a.c));
     const Vec dc = fma(d * o, one - h * h, u.read(a.dc));
     if (a.hidden) u.write(a.hidden, o * h);
     u.write(a.out, dc * g * (i * (one - i)));
@@ -39,7 +39,7 @@ struct LstmBackGeneral {
       return through(f, options.clip, x, grad);
     };
     const Vec x_i = u.read(a.saved), x_f = u.read(a.saved, 1), x_g = u.read(a.saved, 2),
-              x_o = u.read(a.saved, 3), c = u.read(a.saved, 4), old = u.read(a.old);
+              x_o = u.read(a.saved, 3), c = u.read(a.c), old = u.read(a.old);
     const Vec i = value(options.f, x_i), g = value(options.g, x_g), o = value(options.f, x_o);
     const Vec f = options.input_forget ? broadcast(1.0f) - i : value(options.f, x_f);
     const Vec h = activate(options.h, c);

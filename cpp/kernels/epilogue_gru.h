@@ -29,17 +29,17 @@ WEFT_INLINE void gru_store(const StepArgs& a, std::int64_t row, std::int64_t pan
     r = sigmoid(r);
     z = sigmoid(z);
     n = tanh(fma(r, nh, nx));
-    save(0, r);
-    save(1, z);
-    save(2, n);
+    save(0, n);
+    save(1, r);
+    save(2, z);
   } else {
     const CellOptions& o = *a.options;
-    save(0, r);
-    save(1, z);
+    save(1, r);
+    save(2, z);
     r = activate(o.f, clip(o.clip, r));
     z = activate(o.f, clip(o.clip, z));
     n = fma(r, nh, nx);
-    save(2, n);
+    save(0, n);
     n = activate(o.g, clip(o.clip, n));
   }
   save(3, nh);
@@ -137,7 +137,7 @@ struct GruBeforeTile {
         float* z = a.c[row + r] + unit;
         float* out = a.out[row + r] + unit;
         for (int i = 0; a.saved && i < V; ++i) {
-          float* saved = a.saved[row + r] + (Candidate ? 2 : i) * a.hidden_size;
+          float* saved = a.saved[row + r] + (Candidate ? 0 : 1 + i) * a.hidden_size;
           store_up_to(saved + unit, acc[r][p * V + i], left);
         }
         if (Candidate) {

@@ -52,13 +52,13 @@ WEFT_INLINE void lstm_store(const StepArgs& a, std::int64_t row, std::int64_t pa
       Standard ? lstm_cell(i, f, g, o, old) : lstm_cell_general(*a.options, panel, i, f, g, o, old);
   store_up_to(c, now.c, left);
   store_up_to(a.out[row] + unit, now.h, left);
+  if (a.saved_c) store_up_to(a.saved_c[row] + unit, now.c, left);
   if (!a.saved) return;
   float* saved = a.saved[row] + unit;
   store_up_to(saved, now.i, left);
   store_up_to(saved + H, now.f, left);
   store_up_to(saved + 2 * H, now.g, left);
   store_up_to(saved + 3 * H, now.o, left);
-  store_up_to(saved + 4 * H, now.c, left);
 }
 
 // The sums of R rows and P panels of V vectors, panels before them having four.

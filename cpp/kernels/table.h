@@ -126,9 +126,10 @@ struct StepArgs {
   const CellOptions* options;
   std::int64_t panel_begin, panel_end;
   // [rows] for the backward pass, or null. H floats each of: rnn_step, unless its output says all:
-  // x. lstm_step: i, f, g, o, c. gru_step: r, z, n and the state part of n. gru_gates: r, z, and
-  // gru_candidate: n, before activation.
+  // x. lstm_step: i, f, g, o. gru_step: n, r, z and the state part of n. gru_gates: r, z, and
+  // gru_candidate: n, before activation, in the same places. That is the order of BackArgs::out.
   float* const* saved;
+  float* const* saved_c;  // lstm_step: [rows] of H floats for the new c, too, or null
 };
 
 // One time step back: from the gradients of the next step's pre-activations, and of the output, to
@@ -144,12 +145,14 @@ struct BackArgs {
   const float* const* next;   // [rows] of `depth` floats; null: no product
   const float* const* dy;     // [rows] of H floats, or null
   const float* const* carry;  // [rows] of H floats, or null
-  const float* const* saved;  // [rows] as in StepArgs; rnn_back unless general: the output
-  const float* const* old;    // [rows] of H floats: LSTM's c, GRU's h before the step
-  float* const* dc;           // LSTM: [rows] of H floats, gradient of c, in place
-  float* const* keep;    // GRU: [rows] of H floats, what the step before gets beside a product;
-                         // may be the row of `carry`
-  float* const* hidden;  // LSTM: [rows] of H floats, the unprojected output, or null
+  // [rows] as in StepArgs, rnn_back unless general: the output. May be the row of `out`.
+  const float* const* saved;
+  const float* const* old;  // [rows] of H floats: LSTM's c, GRU's h before the step
+  const float* const* c;    // LSTM: [rows] of H floats, c after the step
+  float* const* dc;         // LSTM: [rows] of H floats, gradient of c, in place
+  float* const* keep;       // GRU: [rows] of H floats, what the step before gets beside a product;
+                            // may be the row of `carry`
+  float* const* hidden;     // LSTM: [rows] of H floats, the unprojected output, or null
   // [rows]. RNN: H. LSTM: i, f, g, o. GRU: n, r, z and, reset after, the state part of n.
   float* const* out;
   std::int64_t hidden_size, depth;

@@ -36,6 +36,7 @@ class Recurrent:
         reset_c: _Float | None,
         batch_first: bool,
         save: bool = False,
+        recompute: bool = False,
     ) -> Any: ...
     def backward(
         self,

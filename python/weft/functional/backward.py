@@ -13,6 +13,15 @@ steps beyond a row's length, or hidden by a mask. Sums over time and batch run i
 a gradient has the same bits with any number of threads. Truncated back-propagation: pass the last
 state of one piece to the next as its first, and the gradient of that back as ``dh_n``, or not at all.
 
+With ``recompute=True`` (gradient checkpointing) the forward pass does not save its gates, and the
+backward pass computes them again, as one product over all steps, where its own gradients will lie: the
+same bits for less memory and, in exchange, about a third more products::
+
+    bytes saved per step and row, H float32     lstm   gru   gru, reset before   rnn
+    saving the gates                              5     4            3           0, or 1: see Saved
+    recompute=True                                1     0            0           0
+
+
 The float arrays of the forward pass, y among them, are not copied: they must not change before the
 backward pass.
 
@@ -26,6 +35,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from weft._arrays import to_dense, to_float32, to_pair
+from weft._checks import flag
 from weft._sequence import Call, Sizes, prepare, results, trimmed
 from weft.activation import canonical
 from weft.functional.recurrent import gru, lstm, packed, rnn
@@ -49,8 +59,9 @@ class Saved:
     """What a forward pass leaves for the backward pass.
 
     ``nbytes`` tells what its steps have saved: per step and row 5 H floats for LSTM, 4 H for GRU (3 H
-    with the reset before the product), none for an RNN of tanh or relu without ``clip``, else H. The
-    packed weights are kept, too; arguments and results are only referred to.
+    with the reset before the product), none for an RNN of tanh or relu without ``clip``, else H. With
+    ``recompute`` H for LSTM, a fifth, and none for the others. The packed weights are kept, too;
+    arguments and results are only referred to.
 
     >>> import numpy as np, weft
     >>> x, w, r = (np.ones(s, np.float32) for s in ((5, 2, 3), (16, 3), (16, 4)))
@@ -67,10 +78,11 @@ class Saved:
         weights: dict[str, Float | None],
         call: Call,
         unbatched: bool,
+        recompute: bool,
     ) -> None:
         self._mode, self._sizes, self._native, self._weights = mode, sizes, native, weights
         self._call, self._unbatched = call, unbatched
-        self._y, self._h_n, self._c_n, self._kept = native.run(*call, True)
+        self._y, self._h_n, self._c_n, self._kept = native.run(*call, True, recompute)
 
     @property
     def nbytes(self) -> int:
@@ -151,10 +163,12 @@ def _saved(
     weights: tuple[ArrayLike | None, ...],
     arrays: tuple[ArrayLike, ArrayLike | None, ArrayLike | None],
     options: dict[str, Any],
+    recompute: bool,
 ) -> Saved:
     """The forward pass; ``arrays`` is x with the initial states, ``options`` those of the function."""
     name = f"{mode}_forward"
     function = f"weft.functional.{name}"
+    recompute = flag(function, "recompute", recompute)
     for option in options:
         if option not in _options(mode):
             raise TypeError(
@@ -175,7 +189,7 @@ def _saved(
     call, unbatched = prepare(sizes, x, h_0, c_0, lengths, mask, resets, reset, reset_c)
     copies = {k: getattr(call, k) for k in ("lengths", "mask", "resets")}  # a step's may be reused
     call = call._replace(**{k: v.copy() for k, v in copies.items() if v is not None})
-    return Saved(mode, sizes, native, dense, call, unbatched)
+    return Saved(mode, sizes, native, dense, call, unbatched, recompute)
 
 
 def rnn_forward(
@@ -185,9 +199,14 @@ def rnn_forward(
     bias_ih: ArrayLike | None = None,
     bias_hh: ArrayLike | None = None,
     h_0: ArrayLike | None = None,
+    *,
+    recompute: bool = False,
     **options: Any,
 ) -> tuple[Float, Float, Saved]:
     """`weft.functional.rnn` with all its options, and what `rnn_backward` needs: (y, h_n, saved).
+
+    recompute  save nothing but the results (see the head of this page); changes only what an RNN with
+               ``clip`` or another nonlinearity than tanh and relu saves
 
     >>> import numpy as np, weft
     >>> x, w, r = (np.ones(s, np.float32) for s in ((5, 2, 3), (4, 3), (4, 4)))
@@ -196,7 +215,7 @@ def rnn_forward(
     (4, 4)
     """
     weights = (weight_ih, weight_hh, bias_ih, bias_hh)
-    saved = _saved("rnn", weights, (x, h_0, None), options)
+    saved = _saved("rnn", weights, (x, h_0, None), options, recompute)
     y, h_n, _ = saved.results()
     return y, h_n, saved
 
@@ -237,10 +256,14 @@ def lstm_forward(
     *,
     weight_hr: ArrayLike | None = None,
     peepholes: ArrayLike | None = None,
+    recompute: bool = False,
     **options: Any,
 ) -> tuple[Float, tuple[Float, Float], Saved]:
     """`weft.functional.lstm` with all its options, and what `lstm_backward` needs: (y, (h_n, c_n),
     saved).
+
+    recompute  save c_t alone, a fifth of what is saved with the gates; the backward pass computes them
+               again, with the same bits
 
     >>> import numpy as np, weft
     >>> x, w, r = (np.ones(s, np.float32) for s in ((5, 2, 3), (16, 3), (16, 4)))
@@ -249,7 +272,7 @@ def lstm_forward(
     ['c_0', 'h_0', 'weight_hh', 'weight_ih', 'x']
     """
     weights = (weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, peepholes)
-    saved = _saved("lstm", weights, (x, h_0, c_0), options)
+    saved = _saved("lstm", weights, (x, h_0, c_0), options, recompute)
     y, h_n, c_n = saved.results()
     return y, (h_n, c_n), saved
 
@@ -292,18 +315,30 @@ def gru_forward(
     bias_ih: ArrayLike | None = None,
     bias_hh: ArrayLike | None = None,
     h_0: ArrayLike | None = None,
+    *,
+    recompute: bool = False,
     **options: Any,
 ) -> tuple[Float, Float, Saved]:
     """`weft.functional.gru` with all its options, and what `gru_backward` needs: (y, h_n, saved).
+
+    recompute  save nothing but the results; the backward pass computes the gates again, with the same
+               bits
 
     >>> import numpy as np, weft
     >>> x, w, r = (np.ones(s, np.float32) for s in ((5, 2, 3), (12, 3), (12, 4)))
     >>> y, h_n, saved = weft.functional.gru_forward(x, w, r, reset_after=False)
     >>> saved.nbytes == 5 * 2 * 3 * 4 * 4
     True
+    >>> y, h_n, less = weft.functional.gru_forward(x, w, r, reset_after=False, recompute=True)
+    >>> less.nbytes
+    0
+    >>> dy = np.ones_like(y)
+    >>> gradients = [weft.functional.gru_backward(s, dy)["weight_hh"] for s in (saved, less)]
+    >>> np.array_equal(*gradients)
+    True
     """
     weights = (weight_ih, weight_hh, bias_ih, bias_hh)
-    saved = _saved("gru", weights, (x, h_0, None), options)
+    saved = _saved("gru", weights, (x, h_0, None), options, recompute)
     y, h_n, _ = saved.results()
     return y, h_n, saved
 
