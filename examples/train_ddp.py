@@ -37,6 +37,7 @@ def main() -> None:
         print(
             f"{found:.1%} of {len(held_x)} digits held out, {processes} processes, {seconds:.1f} s"
         )
+    torch.distributed.barrier()  # neither leaves while the other still talks to it
     torch.distributed.destroy_process_group()
 
 

@@ -620,6 +620,7 @@ x = torch.load(data)[:, rank * 4 : rank * 4 + 4]
 parallel(x)[0].square().mean().backward()
 if rank == 0:
     torch.save([p.grad for p in model.parameters()], f"{path}.gradients")
+torch.distributed.barrier()  # neither leaves while the other still talks to it
 torch.distributed.destroy_process_group()
 """
 

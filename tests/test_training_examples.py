@@ -142,7 +142,8 @@ def test_without_tqdm(show, monkeypatch, capsys):
 
 
 def test_without_matplotlib(show, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    for name in ("matplotlib", "matplotlib.figure"):  # which another test may have imported
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(argparse.ArgumentTypeError, match=r"pip install weft\[plot\]"):
         show.picture("loss.png")
 
