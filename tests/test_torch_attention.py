@@ -235,6 +235,22 @@ def test_module_without_a_batch():
     assert_alike(both(lambda: run(ours), lambda: run(theirs), [x]))
 
 
+def test_module_of_a_real_size():
+    """Heads of 64 in 768 floats; only a head has a largest size."""
+    theirs = torch.nn.MultiheadAttention(768, 12, batch_first=True)
+    ours = weft.torch.MultiheadAttention(768, 12, batch_first=True)
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(2, 9, 768)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        y, _ = ours(x, x, x, need_weights=False)
+    torch.testing.assert_close(y, theirs(x, x, x, need_weights=False)[0], rtol=1e-5, atol=2e-5)
+    wide = weft.torch.MultiheadAttention(514, 2)
+    x = torch.randn(3, 1, 514)
+    with pytest.warns(UserWarning, match="more than 256"):
+        wide(x, x, x, need_weights=False)
+
+
 @pytest.mark.parametrize(
     ("reason", "module", "call"),
     [

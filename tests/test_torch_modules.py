@@ -352,10 +352,8 @@ NANS = {
 @pytest.mark.parametrize("kind", [*SEQUENCES, "relu"])
 def test_nan_goes_where_it_goes_in_torch(isa, kind, place):
     """Forward and backward: the same elements of every result and every gradient are NaN."""
-    if (kind, place) == ("GRU", "infinite gradient"):
-        pytest.skip(
-            "PyTorch's n + z * (h - n) makes NaN of it, the formula's (1 - z) * n + z * h not"
-        )
+    # PyTorch's n + z * (h - n) makes NaN of an infinite gradient, the formula's (1 - z) * n + z * h not.
+    fewer = (kind, place) == ("GRU", "infinite gradient")
     options = {"nonlinearity": "relu"} if kind == "relu" else {}
     kind = "RNN" if options else kind
     modules = pair(kind, 5, 9, **options)
@@ -372,7 +370,10 @@ def test_nan_goes_where_it_goes_in_torch(isa, kind, place):
     names = ["y", "h_n", "c_n"][: 1 + len(state)] + ["x", "h_0", "c_0"][: 1 + len(state)]
     names += [name for name, _ in modules[0].named_parameters()]
     for name, theirs, ours in zip(names, *found, strict=True):
-        np.testing.assert_array_equal(ours, theirs, err_msg=name)
+        if fewer:
+            assert not (ours & ~theirs).any(), name
+        else:
+            np.testing.assert_array_equal(ours, theirs, err_msg=name)
 
 
 def test_hooks_copies_and_pickles():

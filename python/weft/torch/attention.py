@@ -17,7 +17,7 @@ from weft.functional.attention_backward import SavedAttention
 from weft.torch.fallback import fall_back, obstacle
 from weft.torch.function import array
 
-_MOST = 256  # floats of a head: kMostHeadSize of the kernels
+MOST = 256  # floats of a head: kMostHeadSize of the kernels
 
 
 def scaled_dot_product_attention(
@@ -81,8 +81,16 @@ def scaled_dot_product_attention(
 
 
 def hindrance(query: Any, key: Any, value: Any, mask: Any, dropout: float) -> str | None:
-    """Why weft's attention cannot run on these, or None."""
+    """Why weft's attention cannot run on the heads of these, or None."""
     given = (query, key, value)
+    reason = unsuited(given, (mask,), dropout)
+    if reason is None and max(t.shape[-1] if t.dim() else 0 for t in given) > MOST:
+        return f"a head has more than {MOST} floats"
+    return reason
+
+
+def unsuited(given: tuple[Any, ...], masks: tuple[Any, ...], dropout: float) -> str | None:
+    """The same, whatever the sizes."""
     reason = obstacle(given)
     if reason is not None:
         return reason
@@ -90,15 +98,16 @@ def hindrance(query: Any, key: Any, value: Any, mask: Any, dropout: float) -> st
         return "a tensor is nested"
     if dropout:
         return "there is dropout"
-    if max(t.shape[-1] if t.dim() else 0 for t in given) > _MOST:
-        return f"a head has more than {_MOST} floats"
-    if mask is None:
-        return None
-    if not isinstance(mask, torch.Tensor) or mask.dtype not in (torch.bool, torch.float32):
-        return "the mask is neither bool nor float32"
-    if mask.requires_grad and torch.is_grad_enabled():
-        return "the mask wants a gradient"
-    return None if mask.is_cpu else f"a tensor is on {mask.device}"
+    for mask in masks:
+        if mask is None:
+            continue
+        if not isinstance(mask, torch.Tensor) or mask.dtype not in (torch.bool, torch.float32):
+            return "the mask is neither bool nor float32"
+        if mask.requires_grad and torch.is_grad_enabled():
+            return "the mask wants a gradient"
+        if not mask.is_cpu:
+            return f"a tensor is on {mask.device}"
+    return None
 
 
 def _plain(*tensors: Any) -> bool:

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch.nn import functional as nn
 
-from weft.torch.attention import hindrance, scaled_dot_product_attention
-from weft.torch.fallback import fall_back, obstacle
+from weft.torch.attention import MOST, scaled_dot_product_attention, unsuited
+from weft.torch.fallback import fall_back
 
 
 class MultiheadAttention(torch.nn.MultiheadAttention):
@@ -89,19 +89,12 @@ class MultiheadAttention(torch.nn.MultiheadAttention):
             return "need_weights is True"
         if self.bias_k is not None or self.add_zero_attn:
             return "add_bias_kv and add_zero_attn are PyTorch's"
-        given = [m for m in masks if m is not None]
-        reason = (
-            obstacle((*self.parameters(), *given)) if not given else obstacle(self.parameters())
-        )
-        reason = reason or hindrance(
-            query, key, value, None, self.dropout if self.training else 0.0
-        )
-        for mask in given:
-            reason = reason or hindrance(query, key, value, mask, 0.0)
+        dropout = self.dropout if self.training else 0.0
+        reason = unsuited((query, key, value, *self.parameters()), masks, dropout)
         if reason is not None:
             return reason
-        if self.head_dim > 256:
-            return "a head has more than 256 floats"
+        if self.head_dim > MOST:
+            return f"a head has more than {MOST} floats"
         if not self._fits(query, key, value, masks) or (is_causal and masks[1] is None):
             return "its arguments do not fit"  # PyTorch says how
         return None
