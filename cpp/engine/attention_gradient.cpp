@@ -83,12 +83,16 @@ AttentionGradient::Scratch AttentionGradient::scratch() const {
   const AttentionCall& c = back_.call;
   const std::int64_t width = kAttentionVectors * table_.lanes;
   const auto padded = [&](std::int64_t n) { return (n + width - 1) / width * width; };
-  std::int64_t most = 0;
-  for (const Task& t : tasks_) most = std::max(most, t.key_end - t.key_begin);
+  std::int64_t most = 0, queries = 0;
+  for (const Task& t : tasks_) {
+    most = std::max(most, t.key_end - t.key_begin);
+    queries = std::max(queries, t.query_end - t.query_begin);
+  }
   const std::int64_t keys = padded(std::min(most, kBackKeys));
-  return {Buffer::uninitialized(keys * c.E), Buffer::uninitialized(keys * c.F),
+  const std::int64_t group = c.kv_heads ? c.N / c.kv_heads : 0;
+  return {Buffer::uninitialized(keys * c.E),         Buffer::uninitialized(keys * c.F),
           Buffer::uninitialized(keys * padded(c.E)), Buffer::uninitialized(kBackRows * keys),
-          Buffer::uninitialized(kBackRows * keys)};
+          Buffer::uninitialized(kBackRows * keys),   Buffer::uninitialized(group * queries)};
 }
 
 bool AttentionGradient::run(Team::Member& member, Scratch& scratch) const {
@@ -133,7 +137,7 @@ void AttentionGradient::rows(const Block& block, std::int64_t n, std::int64_t i,
   const Task& task = block.task;
   AttentionRows rows(c, task.b);
   const float *out[kBackRows], *dout[kBackRows];
-  float *dq[kBackRows], *scores[kBackRows], *d[kBackRows], dot[kBackRows];
+  float *dq[kBackRows], *scores[kBackRows], *d[kBackRows];
   const std::int64_t stride = block.scratch.scores.size() / kBackRows;
   for (std::int64_t r = 0; r < count; ++r) {
     rows.add(n, i + r);
@@ -143,6 +147,9 @@ void AttentionGradient::rows(const Block& block, std::int64_t n, std::int64_t i,
     scores[r] = block.scratch.scores.data() + r * stride;
     d[r] = block.scratch.d.data() + r * stride;
   }
+  const std::int64_t head = n % (c.N / c.kv_heads), queries = task.query_end - task.query_begin;
+  float* dot = block.scratch.dots.data() + head * queries + i - task.query_begin;
+  if (block.first == task.key_begin) table_.row_dots({count, c.F, out, dout, dot});
   // From the first key of the block to the last that a row sees, whole panels.
   const Span seen = rows.keys();
   if (seen.end <= block.first || seen.begin >= block.first + block.size) return;
@@ -154,7 +161,6 @@ void AttentionGradient::rows(const Block& block, std::int64_t n, std::int64_t i,
       product(count, rows.q(), scores, c.E, keys, block.scratch.keys.data(), table_.lanes, false));
   table_.linear(
       product(count, dout, d, c.F, keys, block.scratch.values.data(), table_.lanes, false));
-  table_.row_dots({count, c.F, out, dout, dot});
   AttentionArgs args = rows.args();
   args.first = block.first;
   args.last = block.first + keys;

@@ -33,6 +33,7 @@ class AttentionGradient {
   struct Scratch {
     Buffer keys, values, rows;  // a block of keys: k and v as columns, k as rows
     Buffer scores, d;
+    Buffer dots;  // out . dout of the task's queries, head by head
   };
   Scratch scratch() const;
 
