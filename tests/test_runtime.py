@@ -252,6 +252,7 @@ LONG = {
     "backward-ragged": ("back(weft.LSTM(8, 1024), 5, np.arange(0, 2000, 63))", 2000, 32),
     "backward-weights": ("back(weft.LSTM(2**16, 8), 5)", 20_000, 8),
     "backward-torch": ("back_torch(6000, 1024)", 1, 1),
+    "backward-attention": ("back_attention", 60_000, 1),
 }
 INTERRUPTED = """
 import sys
@@ -281,6 +282,12 @@ def back_torch(T, H):
     import torch, weft.torch
     y, _ = weft.torch.LSTM(8, H)(torch.zeros(T, 1, 8))
     return lambda _: y.sum().backward()
+
+def back_attention(x):
+    q = np.zeros((1, 1, len(x), 8), "f4")
+    options = None, False, 1.0, None, None, (-1, -1), 0.0, None, None
+    gradients = [np.zeros_like(q) for _ in range(3)]
+    weft._core.attention_backward("f", q, q, q, options, q[..., 0].copy(), q, q, *gradients)
 
 make, time, batch, threads = sys.argv[1], *map(int, sys.argv[2:])
 weft.set_num_threads(threads)
