@@ -25,16 +25,19 @@ def assert_attention(actual, q, k, v, mask=None, **options):
     A score is a sum of E products, which may err by 3 eps sum|q||k| (tolerance.py), and passes
     through three roundings of a size it has, or of what is added to it; softcap's tanh adds three
     of the cap. An error d_j of a score changes its weight w_j by the factor exp(d_j), and their sum
-    likewise. exp, the sums over the keys and the quotient err by 8 eps sum_j w_j |v_j| in all.
+    likewise. exp, the sums over the keys and the quotient err by 8 eps sum_j w_j |v_j| in all, and
+    what dropout multiplies by errs, and its product, by one more each.
     """
     exact, w = reference.attention(q, k, v, mask, weights=True, **options)
     assert actual.dtype == np.float32
     assert actual.shape == exact.shape
     error = _score_error(q, k, w, mask, **options)
     v = np.repeat(np.abs(v.astype(np.float64)), q.shape[1] // max(k.shape[1], 1), axis=1)
+    keep = options.get("keep", 1.0)
     change = w * np.expm1(error) * np.exp(error)
-    sums = w @ v
-    bound = change @ v + change.sum(axis=-1, keepdims=True) * sums + 8 * EPS * sums + 1e-37
+    sums = (keep * w) @ v
+    bound = (keep * change) @ v + change.sum(axis=-1, keepdims=True) * sums + 10 * EPS * sums
+    bound += 1e-37
     _assert_within("y", actual, exact, bound)
 
 
@@ -67,6 +70,7 @@ def assert_gradients(actual, q, k, v, dy, mask=None, **options):
     The weights are e^(score - lse). To the score's error comes that of lse: the mean error of the
     scores, the rounding of its own size, and 8 eps for the sum and its logarithm. A product of n
     terms errs by 3 eps of its size (tolerance.py), of which some are products with an error already.
+    What dropout multiplies by errs, and its product.
     """
     exact = reference.attention_gradients(q, k, v, dy, mask, **options)
     y, w = reference.attention(q, k, v, mask, weights=True, **options)
@@ -82,10 +86,11 @@ def assert_gradients(actual, q, k, v, dy, mask=None, **options):
     )
     off = np.where(w > 0, error + mean + EPS * (8 + scores), 0)
     dw = w * np.expm1(off) * np.exp(off) + 2 * EPS * w
-    dp = dy @ v.swapaxes(2, 3)
+    keep = options.get("keep", 1.0)
+    dp = keep * (dy @ v.swapaxes(2, 3))
     dot = (np.abs(y) * dy).sum(axis=-1, keepdims=True)
-    d_dot = 8 * EPS * dot + ((w * np.expm1(off)) @ v * 2 * dy).sum(axis=-1, keepdims=True)
-    d_ds = (dw + 4 * EPS * w) * (dp + dot) + w * (3 * EPS * dp + d_dot)
+    d_dot = 8 * EPS * dot + ((keep * w * np.expm1(off)) @ v * 2 * dy).sum(axis=-1, keepdims=True)
+    d_ds = (dw + 4 * EPS * w) * (dp + dot) + w * (5 * EPS * dp + d_dot)
     ds = w * (dp + dot)
     if options.get("softcap") is not None:
         d_ds = d_ds + ds * (8 * EPS + 2 * error / options["softcap"])
@@ -94,7 +99,9 @@ def assert_gradients(actual, q, k, v, dy, mask=None, **options):
     bounds = {
         "q": product(ds, d_ds, k) * scale,
         "k": shared(product(ds.swapaxes(2, 3), d_ds.swapaxes(2, 3), q) * scale),
-        "v": shared(product(w.swapaxes(2, 3), dw.swapaxes(2, 3), dy)),
+        "v": shared(
+            product((keep * w).swapaxes(2, 3), (keep * (dw + 2 * EPS * w)).swapaxes(2, 3), dy)
+        ),
     }
     for (name, bound), truth in zip(bounds.items(), exact, strict=True):
         assert actual[name].dtype == np.float32

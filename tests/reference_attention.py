@@ -23,12 +23,13 @@ def softmax(x, *, dtype=np.float64):
 
 def attention(
     q, k, v, mask=None, *, is_causal=False, scale=None, query_lengths=None, key_lengths=None,
-    window=(None, None), softcap=None, alibi_slopes=None, query_offset=None, weights=False,
-    dtype=np.float64,
+    window=(None, None), softcap=None, alibi_slopes=None, query_offset=None, keep=None,
+    weights=False, dtype=np.float64,
 ):  # fmt: skip
     """q [B, N, S, E], k [B, Nk, K, E], v [B, Nk, K, F] -> [B, N, S, F] (and weights [B, N, S, K]).
 
-    A bool mask is True where a query attends. Query i stands at position i + query_offset[b].
+    A bool mask is True where a query attends. Query i stands at position i + query_offset[b]. The
+    values are weighted by w keep [B, N, S, K], that of dropout.
     """
     q, k, v = (x.astype(dtype) for x in (q, k, v))
     batch, heads, queries, size = q.shape
@@ -58,11 +59,11 @@ def attention(
         if mask is not None:
             s = s + (np.where(mask, 0, -np.inf) if mask.dtype == bool else mask).astype(dtype)
         w = softmax(np.where(out, -np.inf, s), dtype=dtype)
-        y = w @ v
+        y = (w if keep is None else w * keep.astype(dtype)) @ v
     return (y, w) if weights else y
 
 
-def attention_gradients(q, k, v, dy, mask=None, *, softcap=None, scale=None, **options):
+def attention_gradients(q, k, v, dy, mask=None, *, softcap=None, scale=None, keep=1.0, **options):
     """(of q, of k, of v) of sum(y * dy) in float64, by the formulas."""
     _, w = attention(q, k, v, mask, softcap=softcap, scale=scale, weights=True, **options)
     heads = k.shape[1]
@@ -71,12 +72,40 @@ def attention_gradients(q, k, v, dy, mask=None, *, softcap=None, scale=None, **o
     k, v = (np.repeat(x, group, axis=1) for x in (k, v))
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     dw = dy @ v.swapaxes(2, 3)
+    dw = keep * dw
     ds = w * (dw - (w * dw).sum(axis=-1, keepdims=True))
     if softcap is not None:
         ds = ds * (1 - np.tanh(q @ k.swapaxes(2, 3) * scale / softcap) ** 2)
     shared = lambda x: x.reshape(x.shape[0], heads, group, *x.shape[2:]).sum(axis=2)
-    dk, dv = ds.swapaxes(2, 3) @ q * scale, w.swapaxes(2, 3) @ dy
+    dk, dv = ds.swapaxes(2, 3) @ q * scale, (w * keep).swapaxes(2, 3) @ dy
     return ds @ k * scale, shared(dk), shared(dv)
+
+
+def philox(counter, key, rounds):
+    """Philox4x32 of Salmon et al. (SC11): counter [..., 4] and key [2] of uint32 -> [..., 4]."""
+    x = [counter[..., i].astype(np.uint64) for i in range(4)]
+    key = [int(k) for k in key]
+    low = np.uint64(0xFFFFFFFF)
+    for _ in range(rounds):
+        a, b = x[0] * np.uint64(0xD2511F53), x[2] * np.uint64(0xCD9E8D57)
+        high_a, high_b = a >> np.uint64(32), b >> np.uint64(32)
+        x = [high_b ^ x[1] ^ np.uint64(key[0]), b & low, high_a ^ x[3] ^ np.uint64(key[1]), a & low]
+        key = [(key[0] + 0x9E3779B9) % 2**32, (key[1] + 0xBB67AE85) % 2**32]
+    return np.stack(x, axis=-1).astype(np.uint32)
+
+
+def dropout(p, seed, batch, heads, queries, keys):
+    """[B, N, S, K]: 0 where the weight is dropped, else 1 / (1 - p)."""
+    row = np.arange(batch * heads * queries, dtype=np.uint64)[:, None]
+    j = np.arange(keys, dtype=np.uint64)
+    at = j // np.uint64(64) * np.uint64(16) + j % np.uint64(16)
+    halves = [x for number in (at + 0 * row, row + 0 * at)
+              for x in (number & np.uint64(2**32 - 1), number >> np.uint64(32))]  # fmt: skip
+    words = philox(np.stack(halves, axis=-1), (seed % 2**32, seed >> 32), 7)
+    word = (j % np.uint64(64) // np.uint64(16)).astype(int)
+    random = np.take_along_axis(words, word[None, :, None].repeat(len(row), 0), axis=2)[..., 0]
+    keep = np.where(random >= int(min(p * 2**32, 2**32 - 1)), 1 / (1 - p) if p < 1 else 0.0, 0.0)
+    return keep.reshape(batch, heads, queries, keys)
 
 
 def layer_norm(x, weight=None, bias=None, eps=1e-5, residual=None, *, dtype=np.float64):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import reference_attention as reference
 import samples
 import weft
-from attention_checks import assert_gradients, assert_threads_change_nothing
+from attention_checks import assert_attention, assert_gradients, assert_threads_change_nothing
 from tolerance import assert_same_bits
 
 F = weft.functional
@@ -28,7 +28,12 @@ def check(q, k, v, dy, mask=None, *, lengths=None, **options):
     if lengths is not None:
         ours["lengths"] = lengths
         options |= dict(zip(("query_lengths", "key_lengths"), lengths, strict=True))
+    if "dropout_p" in ours:
+        ours["seed"] = 2**63 + 5
+        p = options.pop("dropout_p")
+        options["keep"] = reference.dropout(p, ours["seed"], *q.shape[:3], k.shape[2])
     y, saved = forward(q, k, v, mask, enable_gqa=q.shape[1] != k.shape[1], **ours)
+    assert_attention(y, q, k, v, mask, **options)
     assert saved.nbytes == 4 * y.size // y.shape[-1]
     gradients = backward(saved, dy)
     assert_gradients(gradients, q, k, v, dy, mask, **options)
@@ -59,6 +64,8 @@ OPTIONS = {
     "keys": {"mask": "keys"},
     "float": {"mask": "float"},
     "float-inf-softcap": {"mask": "float-inf", "softcap": 2.0},
+    "dropout": {"dropout_p": 0.3},
+    "dropout-causal-softcap": {"dropout_p": 0.9, "is_causal": True, "softcap": 2.0},
 }
 
 
@@ -158,6 +165,65 @@ def test_formulas_against_autograd(causal):
         np.testing.assert_allclose(ours, theirs.grad.numpy(), rtol=1e-12, atol=1e-13)
 
 
+def test_philox():
+    """Known answers of the authors' Random123 1.14.0 (tests/kat_vectors), of 7 and of 10 rounds."""
+    pi = [0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344], [0xA4093822, 0x299F31D0]
+    for rounds, (counter, key), expected in (
+        (7, ([0] * 4, [0] * 2), "5f6fb709 0d893f64 4f121f81 4f730a48"),
+        (7, ([2**32 - 1] * 4, [2**32 - 1] * 2), "5207ddc2 45165e59 4d8ee751 8c52f662"),
+        (7, pi, "4dfccaba 190a87f0 c47362ba b6b5242a"),
+        (10, ([0] * 4, [0] * 2), "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
+        (10, pi, "d16cfe09 94fdcceb 5001e420 24126ea1"),
+    ):
+        found = reference.philox(np.array(counter, np.uint32), key, rounds)
+        assert " ".join(f"{x:08x}" for x in found) == expected
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+def test_dropout_keeps_its_share(p):
+    """Of 10^6 weights, within five standard deviations, along every axis; the mean stays."""
+    B, N, S, K = 2, 5, 100, 1000
+    q, v = np.zeros((B, N, S, 4), np.float32), np.ones((B, N, K, 1), np.float32)
+    keep = lambda seed: (
+        backward(forward(q, np.zeros((B, N, K, 4), np.float32), v, dropout_p=p, seed=seed)[1],
+                 np.ones((B, N, S, 1), np.float32))["v"] * K * (1 - p)
+    )  # fmt: skip
+    kept = keep(1)  # how many queries keep a key
+    assert abs(kept.sum() - B * N * S * K * (1 - p)) < 5 * (B * N * S * K * p * (1 - p)) ** 0.5
+    deviation = (S * p * (1 - p)) ** 0.5
+    assert np.abs(kept - S * (1 - p)).max() < 6 * deviation
+    assert kept.std() == pytest.approx(deviation, rel=0.05)
+    assert np.abs(np.corrcoef(kept.ravel(), keep(2).ravel())[0, 1]) < 0.05
+
+
+@pytest.mark.parametrize("S", [1, 3, 40])
+def test_dropout_of_nothing_and_of_all(S):
+    q, k, v, dy = arrays(2, 4, 2, S, 300, 16, 24)
+    y, _ = forward(q, k, v, enable_gqa=True, dropout_p=1e-12, seed=3)
+    assert_same_bits(y, F.scaled_dot_product_attention(q, k, v, enable_gqa=True))
+    y, saved = forward(q, k, v, enable_gqa=True, dropout_p=1.0)
+    assert not y.any()
+    assert not any(g.any() for g in backward(saved, dy).values())
+
+
+def test_dropout_draws_a_seed():
+    q, k, v, _ = arrays(1, 1, 1, 8, 9, 4, 4)
+    first, second = (forward(q, k, v, dropout_p=0.5)[0] for _ in range(2))
+    assert (first != second).any()
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, 1.0, "1"], ids=str)
+def test_dropout_refuses_a_seed(seed):
+    with pytest.raises((ValueError, TypeError), match="seed"):
+        forward(*arrays(1, 1, 1, 8, 9, 4, 4)[:3], dropout_p=0.5, seed=seed)
+
+
+@pytest.mark.parametrize("p", [-0.1, 1.1, np.nan, "0.5", None, True], ids=str)
+def test_dropout_refuses_a_probability(p):
+    with pytest.raises((ValueError, TypeError), match="dropout_p"):
+        forward(*arrays(1, 1, 1, 8, 9, 4, 4)[:3], dropout_p=p)
+
+
 def test_large_scores():
     """The weights come out of differences: scores of thousands do not overflow."""
     q, k, v, dy = arrays(1, 1, 1, 12, 20, 16, 8)
@@ -165,13 +231,11 @@ def test_large_scores():
 
 
 @pytest.mark.parametrize(("B", "N", "S", "K"), [(1, 1, 500, 700), (1, 3, 200, 300), (2, 2, 90, 40)])
-@pytest.mark.parametrize("causal", [False, True])
-def test_threads(B, N, S, K, causal):
+@pytest.mark.parametrize("options", [{}, {"is_causal": True}, {"dropout_p": 0.2, "seed": 1}])
+def test_threads(B, N, S, K, options):
     """Few heads are cut by queries and by keys, many are not: the same bits."""
     q, k, v, dy = arrays(B, N, 1, S, K, 32, 32)
-    call = lambda: list(
-        backward(forward(q, k, v, is_causal=causal, enable_gqa=True)[1], dy).values()
-    )
+    call = lambda: list(backward(forward(q, k, v, **options, enable_gqa=True)[1], dy).values())
     assert_threads_change_nothing(call)
 
 
@@ -262,6 +326,8 @@ def test_random(data):
         options["softcap"] = draw(st.floats(0.5, 5.0))
     if draw(st.booleans()):
         options["alibi_slopes"] = np.abs(samples.normal([3], Nk * group)) / 8
+    if draw(st.booleans()):
+        options["dropout_p"] = draw(st.floats(0.01, 0.95))
     if draw(st.booleans()):
         rows = lambda most: [draw(st.integers(0, most)) for _ in range(B)]
         options["lengths"] = (rows(S), rows(K))

@@ -3,9 +3,11 @@
 import copy
 import warnings
 
+import numpy as np
 import pytest
 import torch
 
+import reference_attention as reference
 import weft.torch
 from weft.torch import fallback
 
@@ -91,7 +93,6 @@ def test_lengths_and_softcap():
 @pytest.mark.parametrize(
     ("reason", "options"),
     [
-        ("dropout", {"dropout_p": 0.5}),
         ("wants a gradient", {"attn_mask": torch.zeros(9, 7, requires_grad=True)}),
         ("torch.float64", {"dtype": torch.float64}),
         ("256", {"size": 257}),
@@ -107,10 +108,54 @@ def test_fallback(reason, options):
         y, _ = (weft.torch.scaled_dot_product_attention(*given, **options) for _ in range(2))
     assert len(caught) == 1
     assert caught[0].filename == __file__
-    if "dropout_p" not in options:
-        torch.testing.assert_close(y, attend(*given, **options))
+    torch.testing.assert_close(y, attend(*given, **options))
     with pytest.raises(RuntimeError, match=reason):
         weft.torch.scaled_dot_product_attention(*given, **options, lengths=[7, 3])
+
+
+def dropped(seed, p, given, **options):
+    """What has to come out of dropout: softmax as PyTorch's, and the kept weights by definition."""
+    torch.manual_seed(seed)
+    own = int(torch.randint(2**62, (1,)))
+    q, k, v = given
+    keep = reference.dropout(p, own, *q.shape[:3], k.shape[2])
+    weights = (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1)
+    return (weights * torch.from_numpy(keep.astype(np.float32))) @ v
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_dropout(compiled):
+    given = inputs(*QKV)
+    call = lambda *x: weft.torch.scaled_dot_product_attention(*x, None, 0.4)
+    call = torch.compile(call, fullgraph=True, backend="eager") if compiled else call
+
+    def ours():
+        torch.manual_seed(7)
+        return call(*given)
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "weft")
+        assert_alike(both(ours, lambda: dropped(7, 0.4, given), given))
+        with torch.no_grad():
+            assert torch.equal(ours(), ours())
+            assert not torch.equal(call(*given), call(*given))
+
+
+def test_dropout_and_checkpoints():
+    """A block that is computed again drops the same weights."""
+    given = inputs(*QKV)
+    call = lambda *x: weft.torch.scaled_dot_product_attention(*x, dropout_p=0.4).square().sum()
+    results = []
+    for run in (call, lambda *x: torch.utils.checkpoint.checkpoint(call, *x, use_reentrant=False)):
+        torch.manual_seed(3)
+        results.append(torch.autograd.grad(run(*given), given))
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("p", [-0.1, 1.1])
+def test_dropout_refuses(p):
+    with pytest.raises(ValueError, match="dropout_p"):
+        weft.torch.scaled_dot_product_attention(*inputs(*QKV), dropout_p=p)
 
 
 def test_arguments_changed_before_the_backward_pass():
@@ -148,9 +193,18 @@ def test_threads():
 @pytest.mark.parametrize(
     "options",
     [
-        (None, None, False, None, False, None),
-        (torch.arange(63).view(9, 7) % 3 != 1, torch.tensor([7, 3]), False, 0.2, False, 2.0),
-        (None, None, True, None, False, None),
+        (None, None, None, False, None, False, None, 0.0),
+        (
+            torch.arange(63).view(9, 7) % 3 != 1,
+            torch.tensor([7, 3]),
+            torch.tensor([5]),
+            False,
+            0.2,
+            False,
+            2.0,
+            0.3,
+        ),
+        (None, None, None, True, None, False, None, 0.0),
     ],
     ids=["plain", "everything", "causal"],
 )
@@ -255,7 +309,6 @@ def test_module_of_a_real_size():
     ("reason", "module", "call"),
     [
         ("need_weights", {}, {"need_weights": True}),
-        ("dropout", {"dropout": 0.1}, {}),
         ("add_bias_kv", {"add_bias_kv": True}, {}),
         ("add_bias_kv", {"add_zero_attn": True}, {}),
     ],
@@ -359,14 +412,37 @@ def test_models_of_transformers(kind, padding):
         torch.testing.assert_close(ours / size, theirs / size, rtol=1e-4, atol=2e-5)
 
 
-def test_models_with_dropout_fall_back():
+def test_models_with_dropout():
+    """BERT as it is configured, in training: weft's kernel, other weights in every step."""
     transformers = pytest.importorskip("transformers")
     weft.torch.register_attention()
-    configuration = transformers.BertConfig(**SMALL)
+    configuration = transformers.BertConfig(**SMALL, hidden_dropout_prob=0.0)
     model = transformers.AutoModel.from_config(configuration, attn_implementation="weft")
     ids = torch.randint(0, 50, (3, 17))
-    with pytest.warns(UserWarning, match="there is dropout"):
-        model.train()(input_ids=ids)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "weft")
+        first, second = (model.train()(input_ids=ids).last_hidden_state for _ in range(2))
+        first.sum().backward()
+    assert not torch.equal(first, second)
+    assert torch.equal(*(model.eval()(input_ids=ids).last_hidden_state for _ in range(2)))
+
+
+def test_module_with_dropout():
+    """In training alone, from torch's seed."""
+    ours, theirs = pair(dropout=0.5)
+    (x,) = inputs((5, 3, 16))
+
+    def run(seed):
+        torch.manual_seed(seed)
+        return ours(x, x, x, need_weights=False)[0]
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.equal(run(1), run(1))
+        assert not torch.equal(run(1), run(2))
+        ours.eval()
+        y = run(1)
+    torch.testing.assert_close(y, theirs.eval()(x, x, x, need_weights=False)[0])
 
 
 @pytest.mark.parametrize("name", ["flash_weft", "", None, 3])

@@ -100,15 +100,16 @@ struct CheckedCall {
 };
 
 // What the forward and the backward pass have in common. Options: a tuple (mask, causal, scale,
-// query_lengths, key_lengths, window, softcap, alibi_slopes, query_offset).
-using Options = std::tuple<Object, bool, float, Object, Object,
-                           std::pair<std::int64_t, std::int64_t>, float, Object, Object>;
+// query_lengths, key_lengths, window, softcap, alibi_slopes, query_offset, (dropout's p, its seed)).
+using Options =
+    std::tuple<Object, bool, float, Object, Object, std::pair<std::int64_t, std::int64_t>, float,
+               Object, Object, std::pair<double, std::uint64_t>>;
 
 void check_call(CheckedCall& checked, const std::string& f, const Object& q, const Object& k,
                 const Object& v, const Options& options) {
   constexpr std::int64_t kFar = std::int64_t{1} << 40;  // positions: sums of a few stay in 64 bits
   const auto& [mask, causal, scale, query_lengths, key_lengths, window, softcap, alibi_slopes,
-               query_offset] = options;
+               query_offset, dropout] = options;
   const Axis any_b{"B", kAny}, any_n{"N", kAny};
   const auto in_q = check_array<float>(f, "q", q, {any_b, any_n, {"S", kAny}, {"E", kAny}},
                                        Layout::last_contiguous);
@@ -158,6 +159,14 @@ void check_call(CheckedCall& checked, const std::string& f, const Object& q, con
   c.right = window.second;
   c.scale = scale;
   c.softcap = softcap;
+  if (!(dropout.first >= 0 && dropout.first <= 1)) {
+    throw py::value_error(f + ": dropout is " + std::to_string(dropout.first) +
+                          ", expected 0 to 1");
+  }
+  // All are dropped with a factor of 0: no threshold is above every random number.
+  c.dropout = {dropout.second,
+               static_cast<std::uint32_t>(std::min(dropout.first * 0x1p32, 0x1p32 - 1)),
+               dropout.first < 1 ? static_cast<float>(1 / (1 - dropout.first)) : 0.0f};
   c.slopes = optional_array<float>(f, "alibi_slopes", alibi_slopes, {N});
   checked_product(f, {c.B, c.N, c.S, c.F});
   checked_product(f, {c.B, c.N, c.K + 64, c.E + 64});

@@ -35,8 +35,9 @@ struct AttentionCall {
   bool causal;
   std::int64_t left, right;  // window; -1: unlimited
   float scale, softcap;
+  Dropout dropout;      // numbered by (b N + n) S + i
   const float* slopes;  // [N], or null
-  float* weights;       // [B, N, S, K], zeroed; or null
+  float* weights;       // [B, N, S, K], zeroed, before dropout; or null
   float* lse;           // [B, N, S], log(sum of e^score); or null
 
   std::int64_t queries(std::int64_t row) const { return query_lengths ? query_lengths[row] : S; }

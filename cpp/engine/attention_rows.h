@@ -44,6 +44,7 @@ class AttentionRows {
       mask_[count_] = c_.mask.data + b_ * c_.mask.b + n * c_.mask.n + i * c_.mask.s;
     }
     const std::int64_t row = (b_ * c_.N + n) * c_.S + i;
+    number_[count_] = row;
     if (c_.weights) weights_[count_] = c_.weights + row * c_.K;
     if (c_.lse) lse_[count_] = c_.lse + row;
     ++count_;
@@ -76,6 +77,8 @@ class AttentionRows {
     a.mask_adds = c_.mask_adds;
     a.scale = c_.scale;
     a.softcap = c_.softcap;
+    a.dropout = c_.dropout.threshold ? &c_.dropout : nullptr;
+    a.number = number_;
     a.key_size = c_.E;
     a.value_size = c_.F;
     a.keys = keys_;
@@ -90,7 +93,7 @@ class AttentionRows {
   std::int64_t count_ = 0;
   const float* q_[kMost];
   float* out_[kMost];
-  std::int64_t begin_[kMost], end_[kMost], position_[kMost];
+  std::int64_t begin_[kMost], end_[kMost], position_[kMost], number_[kMost];
   float slope_[kMost];
   const void* mask_[kMost];
   float* weights_[kMost];

@@ -11,6 +11,7 @@
 // Stack: 48 queries x (256 + 16 + 1) floats of sums, 6 x 256 of scores: 60 KiB at most.
 #pragma once
 
+#include "kernels/dropout.h"
 #include "kernels/gemm.h"
 #include "kernels/scores.h"
 
@@ -244,6 +245,9 @@ struct AttentionTile {
     }
     float factor[R];
     soften<R>(t.s, t.begin, t.end, scale, b.maximum + local, b.total + local * kLanes, factor);
+    for (int r = 0; a.dropout && r < R; ++r) {
+      drop(a, b.first_row + local + r, t.s[r], b.first_key, t.begin, t.end);
+    }
     const float* values = a.v;
     std::int64_t column = 0;
     for (; column + kPanelKeys <= b.width; column += kPanelKeys) {

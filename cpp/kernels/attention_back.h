@@ -3,10 +3,14 @@
 //     w = e^(score - lse)                    what the forward pass had, from the saved log-sum-exp
 //     d(q k) = w (dp - dot) scale cap'       with dp = dout v and dot = out . dout
 //
+// With dropout, values were multiplied by w keep instead, keep being 0 or 1 / (1 - p): then so is dp,
+// and dv takes w keep.
+//
 // (Dao et al., arXiv:2205.14135, appendix B.2.) The five products around it are those of linear.h and
 // outer.h; a block of the two matrices stays in L2.
 #pragma once
 
+#include "kernels/dropout.h"
 #include "kernels/scores.h"
 
 namespace weft::WEFT_ISA {
@@ -26,7 +30,7 @@ void attention_back(const AttentionBackArgs& b) {
   const std::int64_t keys = a.last - a.first, end = (keys + kLanes - 1) / kLanes * kLanes;
   const bool changed = changes(a);
   const Vec scale = broadcast(changed ? 1.0f : a.scale);
-  float slopes[kBackKeys];
+  float slopes[kBackKeys], keep[kBackKeys];
   for (std::int64_t row = 0; row < a.rows; ++row) {
     float *s = b.scores[row], *d = b.d[row];
     if (a.softcap != 0) cap_slopes(a, s, slopes, end);
@@ -36,11 +40,16 @@ void attention_back(const AttentionBackArgs& b) {
     // A row that saw no key: all weights are zero, whatever the scores.
     const float lse = *b.lse[row] == kLowest ? -kLowest : *b.lse[row];
     const Vec from = broadcast(-lse), dot = broadcast(b.dot[row]);
+    if (a.dropout) {
+      for (std::int64_t i = 0; i < end; i += kLanes) store(keep + i, broadcast(1.0f));
+      drop(a, row, keep, a.first, 0, end);
+    }
     for (std::int64_t i = 0; i < end; i += kLanes) {
       const Vec w = exp2_falling(fma(load(s + i), scale, from) * broadcast(kLog2e));
-      Vec gradient = w * (load(d + i) - dot) * broadcast(a.scale);
+      const Vec kept = a.dropout ? load(keep + i) : broadcast(1.0f);
+      Vec gradient = w * (load(d + i) * kept - dot) * broadcast(a.scale);
       if (a.softcap != 0) gradient = gradient * load(slopes + i);
-      store(s + i, w);
+      store(s + i, w * kept);
       store(d + i, gradient);
     }
   }

@@ -203,6 +203,14 @@ constexpr std::int64_t kMostHeadSize = 256;  // E, F
 // The most that attention_chunk takes at once.
 constexpr std::int64_t kChunkQueries = 16, kChunkKeys = 256;
 
+// Which weights of attention are kept: those whose random number (dropout.h) is at least `threshold`,
+// times `factor`.
+struct Dropout {
+  std::uint64_t seed;
+  std::uint32_t threshold;  // 0: all of them
+  float factor;
+};
+
 // out[i] = sum_j w[i, j] v[j], w[i] = softmax over the keys [begin, end) of row i of
 //
 //     cap(scale q[i] . k[j]) - slope |position - j| + mask[i, j],    cap(s) = c tanh(s / c)
@@ -223,7 +231,9 @@ struct AttentionArgs {
   const float *k, *v;                       // attention: packed; attention_chunk: rows as they are,
   std::int64_t k_stride, v_stride;          // so many floats apart. attention takes rows of v, too,
                                             // if F is whole vectors; v_stride 0: packed
-  std::int64_t first, last;                 // attention_chunk: only these keys,
+  const Dropout* dropout;                   // of the weights that values are multiplied by, or null
+  const std::int64_t* number;  // [rows] that dropout goes by; not attention_chunk, which has none
+  std::int64_t first, last;    // attention_chunk: only these keys,
   float* partial;         // [rows][F + 2]: sums of w v, of w, and the maximum they are relative to
   float* const* weights;  // attention: [rows] of `keys` floats for w, or null
   float* const*

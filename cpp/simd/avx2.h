@@ -11,6 +11,11 @@ WEFT_INLINE Vec max(Vec a, Vec b) { return _mm256_max_ps(a, b); }
 WEFT_INLINE Vec nearest(Vec x) { return nearest_by_shift(x); }
 WEFT_INLINE Vec times_power_of_2(Vec x, Vec n) { return x * power_of_2(n); }
 
+WEFT_INLINE Wides multiply_even(Ints x, std::uint32_t y) {
+  return reinterpret_cast<Wides>(
+      _mm256_mul_epu32(reinterpret_cast<__m256i>(x), _mm256_set1_epi64x(y)));
+}
+
 WEFT_INLINE __m256i first_lanes(int n) {
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }

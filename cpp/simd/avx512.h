@@ -11,6 +11,11 @@ WEFT_INLINE Vec max(Vec a, Vec b) { return _mm512_max_ps(a, b); }
 WEFT_INLINE Vec nearest(Vec x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT); }
 WEFT_INLINE Vec times_power_of_2(Vec x, Vec n) { return _mm512_scalef_ps(x, n); }
 
+WEFT_INLINE Wides multiply_even(Ints x, std::uint32_t y) {
+  return reinterpret_cast<Wides>(
+      _mm512_mul_epu32(reinterpret_cast<__m512i>(x), _mm512_set1_epi64(y)));
+}
+
 WEFT_INLINE Vec load_partial(const float* p, int n) {
   return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), p);
 }

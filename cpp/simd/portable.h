@@ -19,6 +19,10 @@ WEFT_INLINE Vec max(Vec a, Vec b) { return a > b ? a : b; }
 WEFT_INLINE Vec nearest(Vec x) { return nearest_by_shift(x); }
 WEFT_INLINE Vec times_power_of_2(Vec x, Vec n) { return x * power_of_2(n); }
 
+WEFT_INLINE Wides multiply_even(Ints x, std::uint32_t y) {
+  return (reinterpret_cast<Wides>(x) & 0xffffffff) * y;
+}
+
 WEFT_INLINE Vec load_partial(const float* p, int n) {
   Vec v{};
   for (int i = 0; i < n; ++i) v[i] = p[i];

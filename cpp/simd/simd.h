@@ -9,6 +9,7 @@
 //   broadcast(x)            x in every lane
 //   nearest(x)              the nearest integer, even in the middle; |x| < 2^22
 //   times_power_of_2(x, n)  x * 2^n for integers n from -127 (which may give 0) to 127
+//   multiply_even(x, y)     64-bit products of lanes 0, 2, 4, ... of Ints x and a number y
 //   load_partial(p, n)      0 <= n <= kLanes floats, zeros above; never touches memory past p + n
 //   store_partial(p, v, n)  the counterpart
 //
@@ -41,6 +42,7 @@ constexpr int kLanes = 4;
 
 typedef float Vec __attribute__((vector_size(kLanes * sizeof(float))));
 typedef std::uint32_t Ints __attribute__((vector_size(kLanes * sizeof(float))));
+typedef std::uint64_t Wides __attribute__((vector_size(kLanes * sizeof(float))));
 typedef float LooseVec
     __attribute__((vector_size(kLanes * sizeof(float)), aligned(alignof(float)), may_alias));
 

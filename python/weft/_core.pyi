@@ -157,6 +157,7 @@ _Attention: TypeAlias = tuple[
     float,
     _Float | None,
     npt.NDArray[np.int64] | None,
+    tuple[float, int],
 ]
 
 def attention(

@@ -290,6 +290,7 @@ class KVCache:
             settings.softcap,
             settings.slopes,
             lengths - count,
+            (0.0, 0),
         )
         keys, values = self._keys[:, :, :longest], self._values[:, :, :longest]
         return _core.attention(function, query, keys, values, options, out, None, None)

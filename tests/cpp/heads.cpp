@@ -1,6 +1,7 @@
 #include "heads.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 
@@ -21,6 +22,28 @@ void set_mask(AttentionCall& call, const HeadsShape& s, const void* data) {
   const std::int64_t row = s.K * (s.mask == MaskKind::floats ? 4 : 1);
   call.mask = contiguous(static_cast<const std::uint8_t*>(data), s.N, s.S, row);
   call.mask_adds = s.mask == MaskKind::floats;
+}
+
+// One Philox4x32 block of 7 rounds, number by number.
+std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> x, std::uint64_t seed) {
+  std::uint32_t k0 = static_cast<std::uint32_t>(seed), k1 = static_cast<std::uint32_t>(seed >> 32);
+  for (int round = 0; round < 7; ++round, k0 += 0x9E3779B9, k1 += 0xBB67AE85) {
+    const std::uint64_t a = std::uint64_t{0xD2511F53} * x[0], b = std::uint64_t{0xCD9E8D57} * x[2];
+    x = {static_cast<std::uint32_t>(b >> 32) ^ x[1] ^ k0, static_cast<std::uint32_t>(b),
+         static_cast<std::uint32_t>(a >> 32) ^ x[3] ^ k1, static_cast<std::uint32_t>(a)};
+  }
+  return x;
+}
+
+// What dropout multiplies a weight by.
+double kept(const Dropout& d, std::int64_t row, std::int64_t key) {
+  if (d.threshold == 0) return 1;
+  const std::uint64_t n = key / 64 * 16 + key % 16;
+  const auto words =
+      philox({static_cast<std::uint32_t>(n), static_cast<std::uint32_t>(n >> 32),
+              static_cast<std::uint32_t>(row), static_cast<std::uint32_t>(row >> 32)},
+             d.seed);
+  return words[key % 64 / 16] >= d.threshold ? d.factor : 0;
 }
 
 }  // namespace
@@ -86,11 +109,12 @@ Expected Heads::definition() const {
     for (std::int64_t j = 0; j < keys; ++j) {
       e.weights[at * s.K + j] = score[j] /= total;
       for (std::int64_t x = 0; x < s.F; ++x) {
-        e.out[at * s.F + x] += score[j] * v[(head * s.K + j) * s.F + x];
+        e.out[at * s.F + x] += score[j] * kept(s.dropout, at, j) * v[(head * s.K + j) * s.F + x];
       }
     }
     // A score errs twice, here and in the total; 2^x by some units, the sums by one for each key.
     e.bound[at] = 2.5 * error + kUnit * (2 * keys + 16);
+    if (s.dropout.threshold) e.bound[at] *= s.dropout.factor;
   }
   return e;
 }
@@ -117,6 +141,7 @@ AttentionCall Heads::call() const {
   c.right = shape.right;
   c.scale = shape.scale;
   c.softcap = shape.softcap;
+  c.dropout = shape.dropout;
   c.slopes = or_null(slopes);
   return c;
 }

@@ -21,6 +21,7 @@ struct HeadsShape {
   bool causal = false, alibi = false;
   std::int64_t left = -1, right = -1;
   MaskKind mask = MaskKind::none;
+  Dropout dropout{};
   std::vector<std::int64_t> query_lengths, key_lengths, query_offset;  // [B], or empty
 };
 

@@ -92,6 +92,7 @@ const Option kOptions[] = {
     {"mask of floats", [](HeadsShape& s) { s.mask = MaskKind::floats; }},
     {"softcap", [](HeadsShape& s) { s.softcap = 0.5f; }},
     {"ALiBi", [](HeadsShape& s) { s.alibi = true, s.query_offset = {3, 30}; }},
+    {"dropout", [](HeadsShape& s) { s.dropout = {99, 0xc0000000, 4.0f}; }},
     {"one key head", [](HeadsShape& s) { s.kv_heads = 1; }},
     {"as many key heads", [](HeadsShape& s) { s.kv_heads = s.N; }},
     {"negative scale", [](HeadsShape& s) { s.scale = -2; }},

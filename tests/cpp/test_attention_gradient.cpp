@@ -44,6 +44,8 @@ std::vector<float> ones(const HeadsShape& s) {
   return std::vector<float>(s.B * s.N * s.S * s.F, 1.0f);
 }
 
+constexpr Dropout kDropout{~std::uint64_t{7}, 0x40000000, 4.0f / 3};
+
 TEST_CASE("the number of threads, gradients") {
   const int before = num_threads();
   HeadsShape one, several;
@@ -55,7 +57,9 @@ TEST_CASE("the number of threads, gradients") {
   several.kv_heads = 2;
   several.S = 130;
   several.K = 90;
-  for (const HeadsShape& shape : {one, several}) {
+  HeadsShape dropping = several;
+  dropping.dropout = kDropout;
+  for (const HeadsShape& shape : {one, several, dropping}) {
     for_each_kind(shape, [](const KernelTable& table, const HeadsShape& own) {
       const Heads heads(own);
       set_num_threads(1);
@@ -83,7 +87,7 @@ TEST_CASE("gradients are those of the forward pass") {
   shape.F = 3;
   shape.query_lengths = {7, 4};
   shape.key_lengths = {21, 9};
-  for_each_kind(shape, [](const KernelTable& table, const HeadsShape& own) {
+  const auto test = [](const KernelTable& table, const HeadsShape& own) {
     Heads heads(own);
     std::vector<float> dout = ones(own);
     for (std::size_t i = 0; i < dout.size(); ++i) dout[i] = std::sin(static_cast<float>(i));
@@ -111,7 +115,10 @@ TEST_CASE("gradients are those of the forward pass") {
     check(heads.q, found.q);
     check(heads.k, found.k);
     check(heads.v, found.v);
-  });
+  };
+  for_each_kind(shape, test);
+  shape.dropout = kDropout;
+  for_each_kind(shape, test);
 }
 
 }  // namespace

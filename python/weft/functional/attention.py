@@ -67,8 +67,8 @@ def scaled_dot_product_attention(
                   own
 
     Returns ``out``, or a new float32 [..., S, F] whose heads lie side by side in memory, so that
-    ``y.swapaxes(-2, -3).reshape(B, S, N * F)`` costs no copy. There is no dropout: weft runs
-    inference. The result for a row does not depend on the batch around it, on keys beyond its
+    ``y.swapaxes(-2, -3).reshape(B, S, N * F)`` costs no copy. Dropout is training's:
+    `scaled_dot_product_attention_forward`. The result for a row does not depend on the batch around it, on keys beyond its
     length nor on the number of threads, bit for bit.
 
     Raises ValueError for a shape or value that does not fit, TypeError for another dtype or kind.
@@ -110,8 +110,12 @@ def attention_call(
     window: int | tuple[int | None, int | None] | None,
     softcap: float | None,
     alibi_slopes: ArrayLike | None,
+    dropout: tuple[float, int] = (0.0, 0),
 ) -> tuple[Sizes, tuple[Float, Float, Float], tuple[Any, ...]]:
-    """The arguments checked: (sizes, (q, k, v) as [B, N, rows, columns], the native options)."""
+    """The arguments checked: (sizes, (q, k, v) as [B, N, rows, columns], the native options).
+
+    ``dropout`` is its probability and its seed.
+    """
     _checks.flag(function, "is_causal", is_causal)
     _checks.flag(function, "enable_gqa", enable_gqa)
     if is_causal and attn_mask is not None:
@@ -139,6 +143,7 @@ def attention_call(
         settings.softcap,
         settings.slopes,
         None,
+        dropout,
     )
     arrays = (
         four(query, sizes.leading, sizes.query_heads),

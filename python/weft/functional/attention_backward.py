@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from weft import _core
+from weft import _checks, _core
 from weft._arrays import to_float32
 from weft.functional.attention import Sizes, attention_call, four
 
@@ -124,8 +124,21 @@ def scaled_dot_product_attention_forward(
     window: int | tuple[int | None, int | None] | None = None,
     softcap: float | None = None,
     alibi_slopes: ArrayLike | None = None,
+    dropout_p: float = 0.0,
+    seed: int | None = None,
 ) -> tuple[Float, SavedAttention]:
     """`weft.functional.scaled_dot_product_attention`, and what its backward pass needs: (y, saved).
+
+    The arguments are those, and dropout of the weights, w'_ij = w_ij keep_ij: ::
+
+        keep_ij = 0 with probability dropout_p, else 1 / (1 - dropout_p)
+
+    dropout_p  0 to 1; at 1 every weight is dropped
+    seed       0..2**64 - 1: what is kept follows from it and from the weight's place (b, n, i, j)
+               alone, on any CPU; None draws one
+
+    Nothing of it is stored: the backward pass draws the same numbers again (Philox4x32 of 7 rounds:
+    Salmon et al., SC11).
 
     >>> import numpy as np, weft
     >>> q, k = np.ones((2, 5, 8), np.float32), np.ones((2, 7, 8), np.float32)
@@ -135,10 +148,18 @@ def scaled_dot_product_attention_forward(
     """
     sizes, arrays, options = attention_call(
         SavedAttention._function, q, k, v, attn_mask, is_causal, scale, enable_gqa, lengths, window,
-        softcap, alibi_slopes,
+        softcap, alibi_slopes, dropout(SavedAttention._function, dropout_p, seed),
     )  # fmt: skip
     saved = SavedAttention((np.shape(q), np.shape(k), np.shape(v)), sizes, arrays, options)
     return saved.y, saved
+
+
+def dropout(function: str, p: float, seed: int | None) -> tuple[float, int]:
+    """Dropout's arguments checked, as the kernel takes them."""
+    p = _checks.number(function, "dropout_p", p, least=0.0, most=1.0)
+    if seed is None:
+        seed = int(np.random.default_rng().integers(2**64, dtype=np.uint64)) if p else 0
+    return p, _checks.integer(function, "seed", seed, 0, 2**64 - 1)
 
 
 def scaled_dot_product_attention_backward(saved: SavedAttention, dy: ArrayLike) -> dict[str, Float]:
@@ -146,10 +167,10 @@ def scaled_dot_product_attention_backward(saved: SavedAttention, dy: ArrayLike) 
 
     dy  float32 like y, [..., S, F]
 
-    With w_ij the weights of the softmax, cap' the derivative of the cap (1 without one), and d for the
-    gradient of a loss::
+    With w_ij the weights of the softmax, w'_ij = keep_ij w_ij (keep_ij = 1 without dropout), cap' the
+    derivative of the cap (1 without one), and d for the gradient of a loss::
 
-        d v_j = sum_i w_ij dy_i        d w_ij = dy_i . v_j
+        d v_j = sum_i w'_ij dy_i       d w_ij = keep_ij dy_i . v_j
         d s_ij = w_ij (d w_ij - y_i . dy_i) scale cap'
         d q_i = sum_j d s_ij k_j       d k_j = sum_i d s_ij q_i
 

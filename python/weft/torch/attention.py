@@ -1,8 +1,8 @@
 """Attention for autograd, and as custom operators for torch.compile and torch.export.
 
 `scaled_dot_product_attention` has PyTorch's arguments and results. What weft cannot do runs PyTorch's
-own, and a warning says so once for each reason: what `weft.torch.LSTM` names, and dropout, a mask that
-wants a gradient or is neither bool nor float32, and heads of more than 256 floats.
+own, and a warning says so once for each reason: what `weft.torch.LSTM` names, and a mask that wants a
+gradient or is neither bool nor float32, and heads of more than 256 floats.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 
 from weft import functional
 from weft.functional.attention import attention_call
-from weft.functional.attention_backward import SavedAttention
+from weft.functional.attention_backward import SavedAttention, dropout
 from weft.torch.fallback import fall_back, obstacle
 from weft.torch.function import array
 
@@ -37,6 +37,8 @@ def scaled_dot_product_attention(
 
     query, key, value  float32 [..., S, E], [..., K, E], [..., K, F]
     attn_mask          bool (True where the query attends) or float32, broadcasts to [..., S, K]
+    dropout_p          of the weights; what is kept follows from torch.manual_seed and from the number
+                       of calls since, but is not what PyTorch keeps
     lengths            integers [B] in 0..K, beside PyTorch's arguments: the keys of a row that exist
     softcap            beside PyTorch's, too: scores become softcap tanh(score / softcap)
 
@@ -49,7 +51,7 @@ def scaled_dot_product_attention(
     >>> q.grad.shape
     torch.Size([2, 4, 8, 16])
     """
-    reason = hindrance(query, key, value, attn_mask, dropout_p)
+    reason = hindrance(query, key, value, attn_mask)
     compiling = torch.compiler.is_compiling()
     if reason is None and compiling and not _plain(query, key, value):
         reason = "shapes that broadcast are being compiled"
@@ -63,15 +65,17 @@ def scaled_dot_product_attention(
         return torch.nn.functional.scaled_dot_product_attention(
             query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
         )
-    options = (is_causal, scale, enable_gqa, softcap)
+    options = (is_causal, scale, enable_gqa, softcap, dropout_p)
+    # A tensor: under torch.compile it is another number in every call.
+    seed = torch.randint(2**62, (1,)) if dropout_p else None
     if compiling:
         rows = None if lengths is None else torch.as_tensor(lengths)
-        y, _ = torch.ops.weft.attention(query, key, value, attn_mask, rows, *options)
+        y, _ = torch.ops.weft.attention(query, key, value, attn_mask, rows, seed, *options)
         return y
     mask = None if attn_mask is None else array(attn_mask)
     given = (query, key, value)
-    if torch.is_grad_enabled() and any(t.requires_grad for t in given):
-        return _Attend.apply(mask, lengths, options, *given)
+    if dropout_p or (torch.is_grad_enabled() and any(t.requires_grad for t in given)):
+        return _Attend.apply(mask, lengths, seed, options, *given)
     return torch.from_numpy(
         functional.scaled_dot_product_attention(
             array(query), array(key), array(value), mask, is_causal, scale, enable_gqa,
@@ -80,24 +84,22 @@ def scaled_dot_product_attention(
     )  # fmt: skip
 
 
-def hindrance(query: Any, key: Any, value: Any, mask: Any, dropout: float) -> str | None:
+def hindrance(query: Any, key: Any, value: Any, mask: Any) -> str | None:
     """Why weft's attention cannot run on the heads of these, or None."""
     given = (query, key, value)
-    reason = unsuited(given, (mask,), dropout)
+    reason = unsuited(given, (mask,))
     if reason is None and max(t.shape[-1] if t.dim() else 0 for t in given) > MOST:
         return f"a head has more than {MOST} floats"
     return reason
 
 
-def unsuited(given: tuple[Any, ...], masks: tuple[Any, ...], dropout: float) -> str | None:
+def unsuited(given: tuple[Any, ...], masks: tuple[Any, ...]) -> str | None:
     """The same, whatever the sizes."""
     reason = obstacle(given)
     if reason is not None:
         return reason
     if any(t.is_nested for t in given):
         return "a tensor is nested"
-    if dropout:
-        return "there is dropout"
     for mask in masks:
         if mask is None:
             continue
@@ -117,12 +119,14 @@ def _plain(*tensors: Any) -> bool:
 
 class _Attend(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, mask: Any, lengths: Any, options: tuple[Any, ...], *given: Any) -> Any:
+    def forward(
+        ctx: Any, mask: Any, lengths: Any, seed: Any, options: tuple[Any, ...], *given: Any
+    ) -> Any:
         query, key, value = given
-        causal, scale, gqa, softcap = options
+        causal, scale, gqa, softcap, p = options
         y, ctx.saved = functional.scaled_dot_product_attention_forward(
             array(query), array(key), array(value), mask, causal, scale, gqa, lengths=lengths,
-            softcap=softcap,
+            softcap=softcap, dropout_p=p, seed=None if seed is None else int(seed),
         )  # fmt: skip
         result = torch.from_numpy(y)
         # PyTorch raises where one of these has been changed in place before the backward pass.
@@ -138,23 +142,25 @@ class _Attend(torch.autograd.Function):
             )
         ctx.saved_tensors  # noqa: B018 - raises, see above
         gradients = functional.scaled_dot_product_attention_backward(ctx.saved, array(dy))
-        wanted = zip("qkv", ctx.needs_input_grad[3:], strict=True)
-        return None, None, None, *(torch.from_numpy(gradients[n]) if w else None for n, w in wanted)
+        wanted = zip("qkv", ctx.needs_input_grad[4:], strict=True)
+        return *[None] * 4, *(torch.from_numpy(gradients[n]) if w else None for n, w in wanted)
 
 
 # What torch.compile and torch.export keep in their graphs.
 
-_OPTIONS = "bool is_causal, float? scale, bool enable_gqa, float? softcap"
-_INPUTS = "Tensor query, Tensor key, Tensor value, Tensor? mask, Tensor? lengths"
+_OPTIONS = "bool is_causal, float? scale, bool enable_gqa, float? softcap, float dropout_p"
+_INPUTS = "Tensor query, Tensor key, Tensor value, Tensor? mask, Tensor? lengths, Tensor? seed"
+_COUNT = _INPUTS.count("Tensor")
 
 
 def _saved(inputs: Any, options: Any, results: tuple[Any, Any] | None = None) -> SavedAttention:
     """Of a forward pass that has been run, if there are ``results``, or that is run now."""
-    query, key, value, mask, lengths = map(array, inputs)
-    causal, scale, gqa, softcap = options
+    query, key, value, mask, lengths, seed = map(array, inputs)
+    causal, scale, gqa, softcap, p = options
+    function = "weft.torch.scaled_dot_product_attention"
+    drop = dropout(function, p, 0 if seed is None else int(seed[0]))
     sizes, arrays, native = attention_call(
-        "weft.torch.scaled_dot_product_attention", query, key, value, mask, causal, scale, gqa,
-        lengths, None, softcap, None,
+        function, query, key, value, mask, causal, scale, gqa, lengths, None, softcap, None, drop,
     )  # fmt: skip
     return SavedAttention((query.shape, key.shape, value.shape), sizes, arrays, native, results)
 
@@ -167,7 +173,7 @@ def _saved(inputs: Any, options: Any, results: tuple[Any, Any] | None = None) ->
 )
 def _attention(*arguments: Any) -> tuple[Any, Any]:
     """y [B, N, S, F] and the log-sum-exp [B, N, S]."""
-    saved = _saved(arguments[:5], arguments[5:])
+    saved = _saved(arguments[:_COUNT], arguments[_COUNT:])
     return torch.from_numpy(saved.y), torch.from_numpy(saved.lse)
 
 
@@ -186,8 +192,8 @@ def _(query: Any, key: Any, value: Any, *_: Any) -> tuple[Any, Any]:
 )
 def _attention_backward(*arguments: Any) -> list[Any]:
     """The gradients of query, key and value."""
-    y, lse, dy = arguments[5:8]
-    saved = _saved(arguments[:5], arguments[8:], (array(y), array(lse.contiguous())))
+    y, lse, dy = arguments[_COUNT : _COUNT + 3]
+    saved = _saved(arguments[:_COUNT], arguments[_COUNT + 3 :], (array(y), array(lse.contiguous())))
     gradients = saved.backward("weft.torch", array(dy))
     return [torch.from_numpy(gradients[name]).contiguous() for name in "qkv"]
 
@@ -198,16 +204,16 @@ def _(query: Any, key: Any, value: Any, *_: Any) -> list[Any]:
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
-    ctx.save_for_backward(*inputs[:5], *output)
-    ctx.options = inputs[5:]
+    ctx.save_for_backward(*inputs[:_COUNT], *output)
+    ctx.options = inputs[_COUNT:]
     ctx.set_materialize_grads(False)
 
 
 def _back(ctx: Any, dy: Any, _: Any) -> tuple[Any, ...]:
     if dy is None:
-        return (None,) * (5 + len(ctx.options))
+        return (None,) * (_COUNT + len(ctx.options))
     gradients = torch.ops.weft.attention_backward(*ctx.saved_tensors, dy, *ctx.options)
-    return *gradients, None, None, *[None] * len(ctx.options)
+    return *gradients, *[None] * (_COUNT - 3 + len(ctx.options))
 
 
 _attention.register_autograd(_back, setup_context=_setup)

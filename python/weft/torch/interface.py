@@ -15,9 +15,8 @@ def register_attention(name: str = "weft") -> None:
 
     ``AutoModel.from_pretrained(directory, attn_implementation="weft")`` then computes every attention
     that has no other parts than PyTorch's own by `weft.torch.scaled_dot_product_attention`, padding,
-    causal and sliding masks included; grouped heads are not repeated in memory. With attention dropout
-    (in training, unless the configuration has ``attention_probs_dropout_prob=0`` or the like), or where
-    weft cannot run, Transformers' "sdpa" runs, and a warning says so once for each reason.
+    causal and sliding masks and attention dropout included; grouped heads are not repeated in memory.
+    Where weft cannot run, Transformers' "sdpa" runs, and a warning says so once for each reason.
 
     name  that of the implementation; must not contain "flash", which means something to Transformers
 
@@ -67,7 +66,7 @@ def attention_forward(
             "weft.torch: the model's attention has sinks (s_aux), which weft does not have; use "
             'attn_implementation="eager"'
         )
-    reason = hindrance(query, key, value, attention_mask, dropout)
+    reason = hindrance(query, key, value, attention_mask)
     if reason is None and position_bias is not None:
         reason = "the attention has a position bias"
     if reason is None and cache is not None:
@@ -94,7 +93,7 @@ def attention_forward(
         key,
         value,
         attention_mask if lengths is None else None,
-        0.0,
+        dropout,
         causal,
         scale=scaling,
         enable_gqa=query.shape[1] != key.shape[1],

@@ -16,8 +16,7 @@ class MultiheadAttention(torch.nn.MultiheadAttention):
 
     Parameters, state_dict, hooks, pickling and copying are PyTorch's own, and so are the projections.
     PyTorch's ``forward`` runs instead, and a warning says so once for each class and reason, with
-    ``need_weights=True`` (PyTorch's default: pass False), with dropout in training, add_bias_kv,
-    add_zero_attn, and for whatever `weft.torch.scaled_dot_product_attention` cannot do.
+    ``need_weights=True`` (PyTorch's default: pass False), with add_bias_kv, add_zero_attn, and for whatever `weft.torch.scaled_dot_product_attention` cannot do.
 
     >>> import torch, weft.torch
     >>> m, x = weft.torch.MultiheadAttention(16, 4, batch_first=True), torch.zeros(2, 5, 16)
@@ -69,7 +68,8 @@ class MultiheadAttention(torch.nn.MultiheadAttention):
         else:
             sizes = q.shape[0], self.num_heads, q.shape[2], k.shape[2]
             mask, causal = _merged(key_padding_mask, attn_mask, sizes), False
-        y = scaled_dot_product_attention(q, k, v, mask, is_causal=causal)
+        dropout = self.dropout if self.training else 0.0
+        y = scaled_dot_product_attention(q, k, v, mask, dropout, causal)
         y = y.transpose(1, 2).flatten(2)
         y = nn.linear(y, self.out_proj.weight, self.out_proj.bias)
         y = y.transpose(0, 1) if turned else y
@@ -89,8 +89,7 @@ class MultiheadAttention(torch.nn.MultiheadAttention):
             return "need_weights is True"
         if self.bias_k is not None or self.add_zero_attn:
             return "add_bias_kv and add_zero_attn are PyTorch's"
-        dropout = self.dropout if self.training else 0.0
-        reason = unsuited((query, key, value, *self.parameters()), masks, dropout)
+        reason = unsuited((query, key, value, *self.parameters()), masks)
         if reason is not None:
             return reason
         if self.head_dim > MOST:
