@@ -42,6 +42,7 @@ Attention::Attention(const KernelTable& table, const AttentionCall& call, int th
   const std::int64_t group = call.kv_heads ? call.N / call.kv_heads : 0;
   const std::int64_t wanted =
       threads == 1 || heads == 0 ? 1 : (kTasksPerThread * threads + heads - 1) / heads;
+  joins_ = wanted == 1;
   std::int64_t partial = 0;
   for (std::int64_t b = 0; b < call.B; ++b) {
     const std::int64_t S = call.queries(b), K = call.keys(b);
@@ -53,11 +54,17 @@ Attention::Attention(const KernelTable& table, const AttentionCall& call, int th
         const std::int64_t first = call.query_offset ? call.query_offset[b] : 0;
         const std::int64_t begin = seen_keys(call, K, first).begin / kChunkKeys;
         const std::int64_t end =
-            (seen_keys(call, K, first + S - 1).end + kChunkKeys - 1) / kChunkKeys;
-        joined_.push_back({b, head, std::max<std::int64_t>(0, end - begin), partial});
+            std::max(begin, (seen_keys(call, K, first + S - 1).end + kChunkKeys - 1) / kChunkKeys);
+        const std::int64_t size = S * group * (call.F + 2);  // of a chunk's results
+        if (joins_) {
+          tasks_.push_back({b, head, begin * kChunkKeys, std::min(K, end * kChunkKeys), 0});
+          most_partial_ = std::max(most_partial_, (end - begin) * size);
+          continue;
+        }
+        joined_.push_back({b, head, end - begin, partial});
         for (std::int64_t i = begin; i < end; ++i) {
           tasks_.push_back({b, head, i * kChunkKeys, std::min(K, (i + 1) * kChunkKeys), partial});
-          partial += S * group * (call.F + 2);
+          partial += size;
         }
       } else {
         most_keys_ = std::max(most_keys_, K);
@@ -80,6 +87,7 @@ void Attention::reserve(Scratch& scratch) const {
   };
   grow(scratch.keys, padded(most_keys_) * call_.E);
   if (packs_values()) grow(scratch.values, most_keys_ * padded(call_.F));
+  grow(scratch.partial, most_partial_);
 }
 
 bool Attention::run(Team::Member& member, Scratch& scratch) {
@@ -88,11 +96,14 @@ bool Attention::run(Team::Member& member, Scratch& scratch) {
     if (tasks_[i].partial < 0) {
       many_queries(tasks_[i], member, scratch);
     } else {
-      chunk(tasks_[i]);
+      few_queries(tasks_[i], member, scratch);
     }
   });
   if (!done || joined_.empty()) return done;
-  return member.share(size(joined_), 0, [&](std::int64_t i) { join(joined_[i]); });
+  return member.share(size(joined_), 0, [&](std::int64_t i) {
+    const Joined& j = joined_[i];
+    join(few_rows(j.b, j.kv_head), j.chunks, partial_.data() + j.partial);
+  });
 }
 
 void Attention::many_queries(const Task& task, Team::Member& member, Scratch& scratch) const {
@@ -135,31 +146,37 @@ void Attention::many_queries(const Task& task, Team::Member& member, Scratch& sc
   }
 }
 
-void Attention::chunk(const Task& task) {
-  const std::int64_t group = call_.N / call_.kv_heads, S = call_.queries(task.b);
-  AttentionRows rows(call_, task.b);
-  for (std::int64_t n = task.kv_head * group; n < (task.kv_head + 1) * group; ++n) {
+// All queries of a group's heads.
+AttentionRows Attention::few_rows(std::int64_t b, std::int64_t kv_head) const {
+  const std::int64_t group = call_.N / call_.kv_heads, S = call_.queries(b);
+  AttentionRows rows(call_, b);
+  for (std::int64_t n = kv_head * group; n < (kv_head + 1) * group; ++n) {
     for (std::int64_t i = 0; i < S; ++i) rows.add(n, i);
   }
+  return rows;
+}
+
+void Attention::few_queries(const Task& task, Team::Member& member, Scratch& scratch) {
+  const AttentionRows rows = few_rows(task.b, task.kv_head);
   AttentionArgs a = rows.args();
   a.k = call_.head(call_.k, task.b, task.kv_head);
   a.v = call_.head(call_.v, task.b, task.kv_head);
   a.k_stride = call_.k.s;
   a.v_stride = call_.v.s;
-  a.first = task.begin;
-  a.last = task.end;
-  a.partial = partial_.data() + task.partial;
-  table_.attention_chunk(a);
+  float* const partial = joins_ ? scratch.partial.data() : partial_.data() + task.partial;
+  std::int64_t chunks = 0;
+  for (std::int64_t key = task.begin; key < task.end; key += kChunkKeys, ++chunks) {
+    a.first = key;
+    a.last = std::min(task.end, key + kChunkKeys);
+    a.partial = partial + chunks * a.rows * (call_.F + 2);
+    table_.attention_chunk(a);
+    if (!member.progress(static_cast<double>(a.rows * kChunkKeys) * (call_.E + call_.F))) return;
+  }
+  if (joins_) join(rows, chunks, partial);
 }
 
-void Attention::join(const Joined& joined) {
-  const std::int64_t group = call_.N / call_.kv_heads, S = call_.queries(joined.b);
-  AttentionRows rows(call_, joined.b);
-  for (std::int64_t n = joined.kv_head * group; n < (joined.kv_head + 1) * group; ++n) {
-    for (std::int64_t i = 0; i < S; ++i) rows.add(n, i);
-  }
-  table_.attention_join({rows.size(), joined.chunks, call_.F, partial_.data() + joined.partial,
-                         rows.out(), rows.lse()});
+void Attention::join(const AttentionRows& rows, std::int64_t chunks, const float* partial) const {
+  table_.attention_join({rows.size(), chunks, call_.F, partial, rows.out(), rows.lse()});
 }
 
 void attend(const KernelTable& table, const AttentionCall& call, Interrupt& interrupt) {

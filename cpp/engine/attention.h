@@ -50,11 +50,13 @@ struct AttentionCall {
   }
 };
 
+class AttentionRows;
+
 class Attention {
  public:
   // Buffers of one thread.
   struct Scratch {
-    Buffer keys, values;
+    Buffer keys, values, partial;
   };
 
   Attention(const KernelTable& table, const AttentionCall& call, int threads);
@@ -72,23 +74,27 @@ class Attention {
   struct Task {
     std::int64_t b, kv_head;
     std::int64_t begin, end;  // queries; or, of a sequence cut by keys, keys
-    std::int64_t partial;     // where a chunk's results go; -1: many queries
+    std::int64_t partial;     // where the results of keys go; -1: many queries
   };
+  // The results of keys that several tasks have worked on.
   struct Joined {
     std::int64_t b, kv_head, chunks, partial;
   };
 
   bool packs_values() const;
   void many_queries(const Task& task, Team::Member& member, Scratch& scratch) const;
-  void chunk(const Task& task);
-  void join(const Joined& joined);
+  void few_queries(const Task& task, Team::Member& member, Scratch& scratch);
+  AttentionRows few_rows(std::int64_t b, std::int64_t kv_head) const;
+  void join(const AttentionRows& rows, std::int64_t chunks, const float* partial) const;
 
   const KernelTable& table_;
   const AttentionCall call_;
   std::vector<Task> tasks_;
   std::vector<Joined> joined_;
+  bool joins_ = false;  // whether a task has all keys of a head, and joins its chunks itself
   Buffer partial_;
-  std::int64_t most_keys_ = 0;  // of a sequence that is packed
+  std::int64_t most_keys_ = 0;     // of a sequence that is packed
+  std::int64_t most_partial_ = 0;  // floats of a task that joins its chunks itself
   double task_work_ = 0;
 };
 

@@ -42,7 +42,7 @@ struct Encoder::Buffers {
   }
   std::int64_t bytes() const {
     std::int64_t floats = projected.size() + attended.size() + summed.size() + forward.size();
-    for (const auto& s : scratch) floats += s.keys.size() + s.values.size();
+    for (const auto& s : scratch) floats += s.keys.size() + s.values.size() + s.partial.size();
     return floats * static_cast<std::int64_t>(sizeof(float));
   }
 };

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from weft.functional.attention import attention_settings, check_range, checked_o
 
 if TYPE_CHECKING:
     from weft._arrays import ArrayLike, Float, Int
+
+_LINE = 16  # floats of a cache line
 
 
 class KVCache:
@@ -321,9 +324,14 @@ class KVCache:
 
 
 def _room(function: str, shape: tuple[int, ...]) -> Float:
-    """Memory that is not touched before it is used."""
+    """Memory that is not touched before it is used, from the beginning of a cache line on.
+
+    Large arrays of NumPy's begin 16 bytes behind one, where every vector lies across two lines.
+    """
     try:
-        return np.empty(shape, np.float32)
+        floats = np.empty(math.prod(shape) + _LINE, np.float32)
+        begin = -floats.ctypes.data // floats.itemsize % _LINE
+        return floats[begin : begin + math.prod(shape)].reshape(shape)
     except (MemoryError, ValueError):
         raise MemoryError(
             f"{function}: the sizes ask for an array {shape} of float32, "
