@@ -37,3 +37,11 @@ def threads(request):
 def source():
     """The root of the source tree the tests belong to."""
     return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def no_warnings_before():
+    """Of weft.torch: the test sees the first warning of its reason."""
+    from weft.torch import fallback
+
+    fallback._WARNED.clear()

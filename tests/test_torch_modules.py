@@ -2,10 +2,7 @@
 
 import copy
 import gc
-import itertools
 import pickle
-import subprocess
-import sys
 import warnings
 import weakref
 
@@ -15,79 +12,16 @@ import torch
 
 import samples
 import weft.torch
-from tolerance import EPS
-from weft.torch import fallback
+from torch_checks import (
+    CELLS,
+    SEQUENCES,
+    assert_same_training,
+    flat,
+    inputs,
+    pair,
+)
 
 pytestmark = pytest.mark.usefixtures("no_warnings_before")
-SEQUENCES = ["RNN", "LSTM", "GRU"]
-CELLS = ["RNNCell", "LSTMCell", "GRUCell"]
-
-
-@pytest.fixture
-def no_warnings_before():
-    """Every test sees the first warning of its reason."""
-    fallback._WARNED.clear()
-
-
-def pair(kind, *args, **options):
-    """(PyTorch's module, weft's with the same parameters)."""
-    torch.manual_seed(0)
-    theirs = getattr(torch.nn, kind)(*args, **options)
-    ours = getattr(weft.torch, kind)(*args, **options)
-    assert str(ours.load_state_dict(theirs.state_dict(), strict=True)) == (
-        "<All keys matched successfully>"
-    )
-    return theirs, ours
-
-
-def flat(result):
-    if isinstance(result, (tuple, list)):
-        return [t for part in result for t in flat(part) if t is not None]
-    return [result]
-
-
-def gradients(module, x, state, run, dtype=torch.float32):
-    """Outputs, and gradients of all parameters and inputs, of a random function of the outputs."""
-    module = copy.deepcopy(module).to(dtype)
-    leaf = lambda t: t.detach().to(dtype).requires_grad_()
-    x = leaf(x)
-    state = None if state is None else tuple(leaf(s) for s in state)
-    hx = state[0] if state is not None and len(state) == 1 else state
-    outputs = flat(run(module, x, hx))
-    generator = torch.Generator().manual_seed(1)
-    seeds = [torch.randn(o.shape, generator=generator, dtype=torch.float32) for o in outputs]
-    sum((o * s.to(dtype)).sum() for o, s in zip(outputs, seeds, strict=True)).backward()
-    found = [
-        *outputs,
-        x.grad,
-        *(s.grad for s in state or ()),
-        *(p.grad for p in module.parameters()),
-    ]
-    return [t.detach().numpy() for t in found]
-
-
-def assert_same_training(
-    theirs, ours, x, state=None, run=lambda m, x, hx: m(x, hx), reference=None
-):
-    """At most twice PyTorch's own float32 error plus 16 eps of the largest number of a kind."""
-    reference = reference or run
-    exact = gradients(theirs, x, state, reference, torch.float64)
-    rounded = gradients(theirs, x, state, reference)
-    actual = gradients(ours, x, state, run)
-    assert len(actual) == len(exact)
-    for mine, truth, other in zip(actual, exact, rounded, strict=True):
-        assert mine.shape == truth.shape
-        bound = 2 * np.abs(other - truth).max() + 16 * EPS * max(1, np.abs(truth).max())
-        assert np.abs(mine - truth).max() <= bound
-
-
-def inputs(kind, module, T=7, B=5):
-    x = torch.from_numpy(samples.normal(0, T, B, module.input_size))
-    L, D = module.num_layers, 1 + module.bidirectional
-    sizes = [module.proj_size or module.hidden_size, module.hidden_size][: 1 + (kind == "LSTM")]
-    state = tuple(torch.from_numpy(samples.normal(i, L * D, B, s)) for i, s in enumerate(sizes))
-    return x, state
-
 
 OPTIONS = {
     "plain": {},
@@ -551,162 +485,3 @@ def test_parametrized_weights():
         module(x)[0].square().sum().backward()
     for a, b in zip(theirs.parameters(), ours.parameters(), strict=True):
         torch.testing.assert_close(b.grad, a.grad, rtol=1e-4, atol=1e-6)
-
-
-def model():
-    class Own(torch.nn.LSTM):
-        def forward(self, x):
-            return super().forward(x)[0]
-
-    torch.manual_seed(0)
-    return torch.nn.ModuleDict(
-        {
-            "a": torch.nn.LSTM(5, 9),
-            "b": torch.nn.Sequential(torch.nn.GRU(5, 9), torch.nn.Linear(9, 2)),
-            "c": torch.nn.RNN(5, 9).double(),
-            "d": Own(5, 9),
-            "e": torch.nn.GRUCell(5, 9),
-        }
-    )
-
-
-def test_accelerate_and_restore():
-    whole = model()
-    before = {name: type(m) for name, m in whole.named_modules()}
-    parameters = dict(whole.named_parameters())
-    x = torch.from_numpy(samples.normal(0, 7, 3, 5))
-    expected = whole["a"](x)[0]
-    report = weft.torch.accelerate(whole)
-    assert report.replaced == {"a": "LSTM", "b.0": "GRU", "e": "GRUCell"}
-    assert set(report.left) == {"c", "d"}
-    assert "float64" in report.left["c"]
-    assert "subclass" in report.left["d"]
-    assert "a: LSTM runs on weft" in str(report)
-    assert type(whole["a"]) is weft.torch.LSTM
-    assert all(p is parameters[name] for name, p in whole.named_parameters())
-    torch.testing.assert_close(whole["a"](x)[0], expected)
-    assert weft.torch.accelerate(whole).replaced == {}
-    weft.torch.restore(whole)
-    assert {name: type(m) for name, m in whole.named_modules()} == before
-    assert torch.equal(whole["a"](x)[0], expected)
-
-
-@pytest.mark.parametrize("wrong", [None, 3, "model", torch.nn.LSTM])
-def test_accelerate_takes_modules(wrong):
-    for function in (weft.torch.accelerate, weft.torch.restore):
-        with pytest.raises(TypeError, match=r"^weft\.torch\.(accelerate|restore): model is "):
-            function(wrong)
-
-
-def test_checkpoints_load_both_ways():
-    for kind, size in itertools.product(SEQUENCES, (1, 2)):
-        theirs = getattr(torch.nn, kind)(5, 9, num_layers=size, bidirectional=True)
-        ours = getattr(weft.torch, kind)(5, 9, num_layers=size, bidirectional=True)
-        ours.load_state_dict(theirs.state_dict(), strict=True)
-        theirs.load_state_dict(ours.state_dict(), strict=True)
-        assert repr(ours) == repr(theirs)
-
-
-PROCESS = """
-import sys
-import torch
-import weft.torch
-
-rank, path, weights, data = int(sys.argv[1]), *sys.argv[2:5]
-torch.distributed.init_process_group("gloo", f"file://{path}", rank=rank, world_size=2)
-model = weft.torch.LSTM(5, 9)
-model.load_state_dict(torch.load(weights))
-parallel = torch.nn.parallel.DistributedDataParallel(model)
-x = torch.load(data)[:, rank * 4 : rank * 4 + 4]
-parallel(x)[0].square().mean().backward()
-if rank == 0:
-    torch.save([p.grad for p in model.parameters()], f"{path}.gradients")
-torch.distributed.barrier()  # neither leaves while the other still talks to it
-torch.distributed.destroy_process_group()
-"""
-
-
-def test_two_processes_have_the_gradients_of_one(tmp_path):
-    """DistributedDataParallel over gloo."""
-    theirs, ours = pair("LSTM", 5, 9)
-    x = torch.from_numpy(samples.normal(0, 7, 8, 5))
-    torch.save(theirs.state_dict(), tmp_path / "weights")
-    torch.save(x, tmp_path / "data")
-    names = [str(tmp_path / name) for name in ("store", "weights", "data")]
-    processes = [
-        subprocess.Popen([sys.executable, "-c", PROCESS, str(rank), *names]) for rank in range(2)
-    ]
-    assert [p.wait(timeout=120) for p in processes] == [0, 0]
-    ours(x)[0].square().mean().backward()
-    together = torch.load(tmp_path / "store.gradients")
-    for gradient, parameter in zip(together, ours.parameters(), strict=True):
-        torch.testing.assert_close(gradient, parameter.grad, rtol=1e-5, atol=1e-7)
-
-
-@pytest.mark.parametrize("kind", SEQUENCES + CELLS)
-def test_from_torch_takes_them(kind):
-    """As it takes PyTorch's own."""
-    theirs, ours = pair(kind, 5, 9)
-    a, b = weft.from_torch(ours), weft.from_torch(theirs)
-    assert type(a) is type(b)
-    for name, array in b.state_dict().items():
-        np.testing.assert_array_equal(a.state_dict()[name], array)
-
-
-COMPILED = {
-    "lstm": ("LSTM", {"num_layers": 2, "bidirectional": True}),
-    "lstm-P": ("LSTM", {"proj_size": 3, "batch_first": True}),
-    "gru": ("GRU", {"batch_first": True}),
-    "gru-no-bias": ("GRU", {"bias": False, "bidirectional": True}),
-    "rnn": ("RNN", {"nonlinearity": "relu"}),
-}
-
-
-@pytest.mark.parametrize("case", COMPILED)
-def test_compile_keeps_one_graph(case):
-    """Without a break, the same bits as eager, forward and backward, with lengths too."""
-    kind, options = COMPILED[case]
-    module = getattr(weft.torch, kind)(5, 9, **options)
-    x = torch.from_numpy(samples.normal(0, 6, 6, 5))
-    lengths = torch.tensor([6, 2, 5, 1, 6, 3])
-
-    def outputs(function, **rows):
-        module.zero_grad()
-        own = x.clone().requires_grad_()
-        result = flat(function(own, **rows))
-        sum((r * r).sum() for r in result).backward()
-        return [*result, own.grad, *(p.grad.clone() for p in module.parameters())]
-
-    torch.compiler.reset()
-    compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
-    for rows in ({}, {"lengths": lengths}):
-        for a, b in zip(outputs(compiled, **rows), outputs(module, **rows), strict=True):
-            assert torch.equal(a, b)
-    with torch.no_grad():
-        assert torch.equal(compiled(x)[0], module(x)[0])
-
-
-def test_export():
-    module = weft.torch.GRU(5, 9)
-    x = torch.from_numpy(samples.normal(0, 6, 3, 5))
-    program = torch.export.export(module, (x,))
-    assert any("weft.recurrent" in str(node.target) for node in program.graph.nodes)
-    assert torch.equal(program.module()(x)[0], module(x)[0])
-
-
-@pytest.mark.parametrize("case", COMPILED)
-def test_operators(case):
-    """PyTorch's own check of schema, autograd and fake tensors."""
-    kind, options = COMPILED[case]
-    options = {k: v for k, v in options.items() if k != "num_layers"}
-    module = getattr(weft.torch, kind)(5, 9, **options)
-    x = torch.from_numpy(samples.normal(0, 6, 3, 5)).requires_grad_()
-    weights = list(module.parameters())
-    layer = (
-        kind.lower(), 9, module.proj_size, module.bias, 1 + module.bidirectional,
-        options.get("nonlinearity", "tanh"), module.batch_first, True,
-    )  # fmt: skip
-    lengths = torch.tensor([3] * (6 if module.batch_first else 3))
-    for rows in (None, lengths):
-        call = (x, None, None, weights, rows, *layer)
-        torch.library.opcheck(torch.ops.weft.recurrent.default, call)

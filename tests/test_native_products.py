@@ -1,0 +1,72 @@
+"""weft._core's products, and functions of whole rows: as safe as what is built upon them."""
+
+import numpy as np
+import pytest
+
+import samples
+import weft
+from native_checks import F32, NO_ACTIVATIONS, NO_MATRICES, NO_NAMES, NO_VECTORS, refused
+
+
+def test_native_linear():
+    """x [3, 5], weight [4, 5], bias [4], residual [3, 4]."""
+    x, weight, bias = samples.normal(0, 3, 5), samples.normal(1, 4, 5), samples.normal(2, 4)
+    other = [weight[:, 1:], weight.T, weight[:, ::-1], weight[::-1]]
+    refused(weft._core.Linear, ["f", weight, bias], {
+        0: NO_NAMES,
+        1: [*NO_MATRICES, *other[:-1], np.broadcast_to(weight[:1], (4, 5)), np.zeros((5, 5), F32)],
+        2: [*NO_VECTORS, bias[1:], np.zeros(8, F32)[::2], np.broadcast_to(bias[:1], 4)],
+    })  # fmt: skip
+    wrong_x = [*NO_MATRICES, x[:, 1:], x.T, x[:, ::-1]]
+    refused(
+        weft._core.linear, [x, weight, bias], {0: wrong_x, 1: other, 2: [*NO_VECTORS, bias[1:]]}
+    )
+    linear = weft._core.Linear("f", weight, None)
+    residual = samples.normal(3, 3, 4)
+    refused(linear.run, ["f", x, ("elu", 1.0, 0.0), residual], {
+        0: NO_NAMES,
+        1: wrong_x,
+        2: NO_ACTIVATIONS,
+        3: [*NO_MATRICES[1:], residual[1:], residual[:, 1:], np.asfortranarray(residual)],
+    })  # fmt: skip
+    huge = np.broadcast_to(x[:1], (2**58, 5))  # its product fits in no address space
+    with pytest.raises((ValueError, MemoryError)):
+        linear.run("f", huge, None, None)
+
+
+def test_native_rows():
+    """layer_norm and softmax: x and residual [3, 5], weight and bias [5]."""
+    x, vector = samples.normal(0, 3, 5), samples.normal(1, 5)
+    wrong_vectors = [*NO_VECTORS, vector[1:], np.broadcast_to(vector[:1], 5)]
+    wrong_x = [*NO_MATRICES, x[:, ::-1], np.asfortranarray(x)]
+    refused(weft._core.layer_norm, ["f", x, vector, vector, 1e-5, x], {
+        0: NO_NAMES,
+        1: [*wrong_x, x[1:]],
+        2: wrong_vectors,
+        3: wrong_vectors,
+        4: [None, "0", x, [1.0]],
+        5: [*NO_MATRICES[1:], x[1:], x[:, 1:], x[::-1], np.asfortranarray(x)],
+    })  # fmt: skip
+    refused(weft._core.softmax, ["f", x], {0: NO_NAMES, 1: wrong_x})
+
+
+def test_native_embedding_sum():
+    tables = [samples.normal(0, 5, 4), samples.normal(1, 3, 4)]
+    ids = [np.array([0, 4]), np.array([2, 0])]
+    no_ids = [
+        0,
+        "i",
+        [0, 1],
+        None,
+        np.zeros((2, 1), int),
+        np.array([0.0, 1.0]),
+        np.zeros(2, np.int32),
+    ]
+    no_ids += [np.array([0, 3]), np.array([-1, 0]), np.array([0, 2**62]), np.array([-(2**63), 0])]
+    no_ids += [np.zeros(3, int), np.zeros(4, int)[::2], np.zeros(2, ">i8"), np.zeros(2, np.uint64)]
+    refused(weft._core.embedding_sum, ["f", tables, ids], {
+        0: NO_NAMES,
+        1: [None, 5, "ab", [], tables[:1], [*tables, tables[0]], [tables[0], tables[1][:, 1:]],
+            *([tables[0], wrong] for wrong in [*NO_MATRICES, tables[1][:, ::-1]])],
+        2: [None, 5, "01", [], ids[:1], [*ids, ids[0]], *([ids[0], wrong] for wrong in no_ids)],
+    })  # fmt: skip
