@@ -4,9 +4,12 @@
 
 set(WEFT_ISAS portable)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
-  list(APPEND WEFT_ISAS avx2 avx512)
+  list(APPEND WEFT_ISAS avx2 avx512 avx512_bf16)
   set(WEFT_FLAGS_avx2 -march=x86-64-v3)
   set(WEFT_FLAGS_avx512 -march=x86-64-v4 -mprefer-vector-width=512)
+  # Zen 4, Cooper Lake, Sapphire Rapids: avx512 with dot products of bfloat16 and int8.
+  set(WEFT_FLAGS_avx512_bf16 ${WEFT_FLAGS_avx512} -mavx512bf16 -mavx512vnni)
+  set(WEFT_ALSO_avx512_bf16 WEFT_ISA_avx512)  # what else the sources are told
 endif()
 
 # Compiles `source` once per level, inside namespace weft::<isa>, and adds the objects to `target`:
@@ -16,7 +19,8 @@ function(weft_add_for_each_isa target name source)
     set(objects ${name}_${isa})
     add_library(${objects} OBJECT ${source})
     target_include_directories(${objects} PRIVATE ${PROJECT_SOURCE_DIR}/cpp)
-    target_compile_definitions(${objects} PRIVATE WEFT_ISA=${isa} WEFT_ISA_${isa})
+    target_compile_definitions(${objects} PRIVATE WEFT_ISA=${isa} WEFT_ISA_${isa}
+      ${WEFT_ALSO_${isa}})
     # No contraction: a rounding happens where the source says so, on every ISA.
     # -fno-math-errno and -fno-trapping-math only drop promises that nobody reads.
     target_compile_options(${objects} PRIVATE ${WEFT_FLAGS_${isa}} -Wall -Wextra

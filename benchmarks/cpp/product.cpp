@@ -31,7 +31,7 @@ void product(benchmark::State& state, const KernelTable& table, std::int64_t M, 
   a.panel_end = packed.panels();
   const FlushToZero guard;
   for (auto _ : state) {
-    table.linear(a);
+    table.of(Dtype::float32).linear(a);
     benchmark::ClobberMemory();
   }
   set_rate(state, "FLOP", 2.0 * M * N * K);

@@ -12,6 +12,7 @@
 #include "bindings/activation.h"
 #include "bindings/arrays.h"
 #include "bindings/construct.h"
+#include "bindings/dtype.h"
 #include "bindings/gil.h"
 #include "engine/attention_gradient.h"
 #include "engine/encoder.h"
@@ -235,7 +236,8 @@ void attention_backward(const std::string& f, const Object& q, const Object& k, 
 // The engine's encoder, and whether its sizes are sane.
 std::unique_ptr<Encoder> make_encoder(const std::string& f, std::int64_t hidden, std::int64_t heads,
                                       std::int64_t feed_forward, const Object& activation,
-                                      bool norm_first, float eps) {
+                                      bool norm_first, float eps,
+                                      const std::string& dtype) {
   for (const auto& [name, size] : {std::pair{"hidden", hidden}, std::pair{"num_heads", heads},
                                    std::pair{"feed_forward", feed_forward}}) {
     if (size < 1 || size > INT32_MAX / 4) {
@@ -249,16 +251,19 @@ std::unique_ptr<Encoder> make_encoder(const std::string& f, std::int64_t hidden,
   }
   return std::make_unique<Encoder>(
       kernels(),
-      EncoderShape{hidden, heads, feed_forward, parse_activation(f, activation), norm_first, eps});
+      EncoderShape{hidden, heads, feed_forward, parse_activation(f, activation), norm_first, eps},
+      parse_dtype(f, dtype));
 }
 
 // An encoder with the name that errors begin with.
 class BoundEncoder {
  public:
   BoundEncoder(const std::string& function, std::int64_t hidden, std::int64_t heads,
-               std::int64_t feed_forward, const Object& activation, bool norm_first, float eps)
+               std::int64_t feed_forward, const Object& activation, bool norm_first, float eps,
+               const std::string& dtype)
       : function_(function),
-        encoder_(make_encoder(function, hidden, heads, feed_forward, activation, norm_first, eps)) {
+        encoder_(make_encoder(function, hidden, heads, feed_forward, activation, norm_first, eps,
+                              dtype)) {
   }
 
   void add_layer(const Object& in_weight, const Object& in_bias, const Object& out_weight,
@@ -354,9 +359,9 @@ void register_attention(py::module_& m) {
         py::arg("dq"), py::arg("dk"), py::arg("dv"));
   py::class_<BoundEncoder>(m, "Encoder", py::is_final(), constructed_by_new())
       .def(py::init<const std::string&, std::int64_t, std::int64_t, std::int64_t, const Object&,
-                    bool, float>(),
+                    bool, float, const std::string&>(),
            py::arg("function"), py::arg("hidden"), py::arg("num_heads"), py::arg("feed_forward"),
-           py::arg("activation"), py::arg("norm_first"), py::arg("eps"))
+           py::arg("activation"), py::arg("norm_first"), py::arg("eps"), py::arg("dtype") = "float32")
       .def("add_layer", &BoundEncoder::add_layer, py::arg("in_proj_weight"),
            py::arg("in_proj_bias"), py::arg("out_proj_weight"), py::arg("out_proj_bias"),
            py::arg("norm1_weight"), py::arg("norm1_bias"), py::arg("linear1_weight"),

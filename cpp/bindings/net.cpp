@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "bindings/activation.h"
+#include "bindings/dtype.h"
 #include "bindings/gil.h"
 #include "runtime/isa.h"
 
@@ -97,13 +98,14 @@ Net make_net(const std::string& function, const std::string& mode_name, std::int
                           " entries, expected " + std::to_string(num_layers * D));
   }
   const CellOptions cell_options = parse_options(function, options);
+  const Dtype dtype = parse_dtype(function, py::cast<std::string>(options["dtype"]));
   const std::int64_t S = shape.state_size();
   std::vector<Cell> cells;
   for (std::int64_t i = 0; i < num_layers * D; ++i) {
     shape.input_size = i < D ? input_size : D * S;
     const CellWeights cw = check_weights(function, shape, weights[i]);
     const WithoutGil native;
-    cells.emplace_back(kernels(), shape, cw, cell_options);
+    cells.emplace_back(kernels(), shape, cw, cell_options, dtype);
   }
   return {function, std::make_shared<const Recurrent>(direction, std::move(cells))};
 }
@@ -112,6 +114,9 @@ std::int64_t Net::saved_size(bool recompute) const {
   if (engine->layers() != 1) {
     throw py::value_error(function + ": num_layers is " + std::to_string(engine->layers()) +
                           ", expected 1 where the backward pass is to follow");
+  }
+  if (engine->cell(0).dtype() != Dtype::float32) {
+    throw py::value_error(function + ": the backward pass needs weights of float32");
   }
   return engine->cell(0).saved_size(recompute);
 }

@@ -9,6 +9,7 @@
 #include "bindings/activation.h"
 #include "bindings/arrays.h"
 #include "bindings/construct.h"
+#include "bindings/dtype.h"
 #include "bindings/gil.h"
 #include "engine/linear.h"
 #include "runtime/isa.h"
@@ -18,7 +19,9 @@ namespace {
 
 using Object = py::object;
 
-Linear make_linear(const std::string& f, const Object& weight, const Object& bias) {
+Linear make_linear(const std::string& f, const Object& weight, const Object& bias,
+                   const std::string& dtype_name) {
+  const Dtype dtype = parse_dtype(f, dtype_name);
   const View<const float> w =
       check_array<float>(f, "weight", weight, {{"N", kAny}, {"K", kAny}}, Layout::contiguous);
   const float* b = optional_array<float>(f, "bias", bias, {{"N", w.shape[0]}});
@@ -27,7 +30,7 @@ Linear make_linear(const std::string& f, const Object& weight, const Object& bia
     throw py::value_error(f + ": weight has more than 2**31 - 1 rows or columns");
   }
   const WithoutGil native;
-  return Linear(kernels(), w.shape[0], w.shape[1], w.data, b);
+  return Linear(kernels(), w.shape[0], w.shape[1], w.data, b, dtype);
 }
 
 py::array_t<float> run_linear(const Linear& linear, const std::string& f, const Object& x,
@@ -149,7 +152,8 @@ py::array_t<float> embedding_sum(const std::string& f, const std::vector<Object>
 
 void register_product(py::module_& m) {
   py::class_<Linear>(m, "Linear", py::is_final(), constructed_by_new())
-      .def(py::init(&make_linear), py::arg("function"), py::arg("weight"), py::arg("bias"))
+      .def(py::init(&make_linear), py::arg("function"), py::arg("weight"), py::arg("bias"),
+           py::arg("dtype") = "float32")
       .def("run", &run_linear, py::arg("function"), py::arg("x"),
            py::arg("activation") = py::none(), py::arg("residual") = py::none())
       .def_property_readonly("weight_bytes", &Linear::weight_bytes);
@@ -157,7 +161,7 @@ void register_product(py::module_& m) {
       "linear",
       [](const Object& x, const Object& weight, const Object& bias) {
         const std::string f = "weft.functional.linear";
-        return run_linear(make_linear(f, weight, bias), f, x, py::none(), py::none());
+        return run_linear(make_linear(f, weight, bias, "float32"), f, x, py::none(), py::none());
       },
       py::arg("x"), py::arg("weight"), py::arg("bias"));
   m.def("layer_norm", &layer_norm, py::arg("function"), py::arg("x"), py::arg("weight"),

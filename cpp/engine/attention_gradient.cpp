@@ -157,10 +157,11 @@ void AttentionGradient::rows(const Block& block, std::int64_t n, std::int64_t i,
   const std::int64_t keys =
       std::min(block.size, (seen.end - block.first + panel - 1) / panel * panel);
 
-  table_.linear(
-      product(count, rows.q(), scores, c.E, keys, block.scratch.keys.data(), table_.lanes, false));
-  table_.linear(
-      product(count, dout, d, c.F, keys, block.scratch.values.data(), table_.lanes, false));
+  table_.of(Dtype::float32)
+      .linear(product(count, rows.q(), scores, c.E, keys, block.scratch.keys.data(), table_.lanes,
+                      false));
+  table_.of(Dtype::float32)
+      .linear(product(count, dout, d, c.F, keys, block.scratch.values.data(), table_.lanes, false));
   AttentionArgs args = rows.args();
   args.first = block.first;
   args.last = block.first + keys;
@@ -172,7 +173,7 @@ void AttentionGradient::rows(const Block& block, std::int64_t n, std::int64_t i,
   if (task.of_queries) {
     LinearArgs a = product(count, d, dq, keys, c.E, block.scratch.rows.data(), table_.lanes, true);
     a.panel_stride = block.size * panel;  // the last keys of the block may be left out
-    table_.linear(a);
+    table_.of(Dtype::float32).linear(a);
   }
 }
 

@@ -90,7 +90,7 @@ bool BackSteps::multiply(Crew crew, const Linear& linear, std::int64_t rows, con
                      [&](std::int64_t begin, std::int64_t end) {
                        a.panel_begin = begin;
                        a.panel_end = end;
-                       cell_.table().linear(a);
+                       cell_.table().of(Dtype::float32).linear(a);
                      });
 }
 

@@ -32,7 +32,7 @@ Buffer pack_peepholes(const float* p, std::int64_t H, int lanes) {
 }  // namespace
 
 Cell::Cell(const KernelTable& table, const CellShape& shape, const CellWeights& w,
-           CellOptions options)
+           CellOptions options, Dtype dtype)
     : table_(&table), shape_(shape), options_(options), zeros_(shape.state_size()) {
   const std::int64_t H = shape.hidden_size;
   const int lanes = table.lanes;
@@ -40,12 +40,12 @@ Cell::Cell(const KernelTable& table, const CellShape& shape, const CellWeights& 
   std::vector<float> bias = bias_sum(w, gate_count(shape.mode) * H);
   switch (shape.mode) {
     case Mode::rnn:
-      main_ = Packed::plain(H, {input, state}, lanes);
+      main_ = Packed::plain(H, {input, state}, lanes, dtype);
       break;
     case Mode::lstm:
-      main_ = Packed::gated(H, {0, 1, 2, 3}, {input, state}, lanes, true);
+      main_ = Packed::gated(H, {0, 1, 2, 3}, {input, state}, lanes, true, dtype);
       if (shape.proj_size) {
-        projection_ = Packed::plain(shape.proj_size, {{w.weight_hr, H}}, lanes);
+        projection_ = Packed::plain(shape.proj_size, {{w.weight_hr, H}}, lanes, dtype);
       }
       if (w.peepholes) {
         peepholes_ = pack_peepholes(w.peepholes, H, lanes);
@@ -55,13 +55,13 @@ Cell::Cell(const KernelTable& table, const CellShape& shape, const CellWeights& 
     case Mode::gru:
       if (shape.reset_after) {
         // The candidate's two biases stay apart: b_hn is inside r (R h + b_hn).
-        main_ = Packed::gated(H, {0, 1, 2}, {input, state}, lanes, true);
+        main_ = Packed::gated(H, {0, 1, 2}, {input, state}, lanes, true, dtype);
         for (std::int64_t u = 2 * H; u < 3 * H; ++u) bias[u] = w.bias_ih ? w.bias_ih[u] : 0.0f;
         bias_hidden_ = Buffer(main_.panels() * lanes);
         if (w.bias_hh) std::copy_n(w.bias_hh + 2 * H, H, bias_hidden_.data());
       } else {
-        main_ = Packed::gated(H, {0, 1}, {input, state}, lanes, false);
-        candidate_ = Packed::gated(H, {2}, {input, state}, lanes, false);
+        main_ = Packed::gated(H, {0, 1}, {input, state}, lanes, false, dtype);
+        candidate_ = Packed::gated(H, {2}, {input, state}, lanes, false, dtype);
         bias_candidate_ = candidate_.pack_vector(bias.data());
       }
       break;
@@ -93,11 +93,23 @@ std::int64_t Cell::first_unit(int index, int count) const {
   return std::min(Part{index, count}.begin(main_.panels()) * width, shape_.hidden_size);
 }
 
-void Cell::input_part(std::int64_t rows, const float* const* x, float* const* sums,
-                      Part part) const {
+void Cell::reserve(StepScratch& scratch, std::int64_t inputs, std::int64_t states) const {
+  scratch.input.reserve(dtype(), inputs, shape_.input_size);
+  scratch.state.reserve(dtype(), states, std::max(shape_.state_size(), shape_.hidden_size));
+}
+
+const Word* const* Cell::encoded(Encoded& room, const float* const* x, std::int64_t rows,
+                                 std::int64_t size) const {
+  if (dtype() == Dtype::float32) return x;
+  room.encode(kernels(), dtype(), x, 0, rows, size);
+  return room.rows();
+}
+
+void Cell::input_part(std::int64_t rows, const float* const* x, float* const* sums, Part part,
+                      StepScratch& scratch) const {
   LinearArgs a{};
   a.rows = rows;
-  a.x = x;
+  a.x = encoded(scratch.input, x, rows, shape_.input_size);
   a.out = sums;
   a.columns = main_.sums();
   a.k = shape_.input_size;
@@ -107,7 +119,7 @@ void Cell::input_part(std::int64_t rows, const float* const* x, float* const* su
   a.vectors = main_.vectors();
   a.panel_begin = part.begin(main_.panels());
   a.panel_end = part.end(main_.panels());
-  table_->linear(a);
+  kernels().linear(a);
   if (!candidate_.panels()) return;
   a.out_offset = main_.sums();  // the candidate's sums follow those of the gates
   a.columns = candidate_.sums();
@@ -117,16 +129,15 @@ void Cell::input_part(std::int64_t rows, const float* const* x, float* const* su
   a.vectors = candidate_.vectors();
   a.panel_begin = part.begin(candidate_.panels());
   a.panel_end = part.end(candidate_.panels());
-  table_->linear(a);
+  kernels().linear(a);
 }
 
-StepArgs Cell::step_args(const StepRows& rows, const Packed& packed, const Buffer& bias,
-                         Part part) const {
+StepArgs Cell::step_args(const StepRows& rows, const Packed& packed, const Buffer& bias, Part part,
+                         StepScratch& scratch) const {
   StepArgs a{};
   a.rows = rows.count;
-  a.x = rows.x;
+  if (!rows.partial) a.x = encoded(scratch.input, rows.x, rows.count, shape_.input_size);
   a.partial = rows.partial;
-  a.h = rows.h;
   a.blend = shape_.mode == Mode::gru ? rows.h : nullptr;
   a.c = rows.c;
   a.out = rows.out;
@@ -145,30 +156,31 @@ StepArgs Cell::step_args(const StepRows& rows, const Packed& packed, const Buffe
   return a;
 }
 
-void Cell::step(int phase, const StepRows& rows, Part part) const {
+void Cell::step(int phase, const StepRows& rows, Part part, StepScratch& scratch) const {
   if (phase == 0) {
-    StepArgs a = step_args(rows, main_, bias_, part);
+    StepArgs a = step_args(rows, main_, bias_, part, scratch);
+    a.h = encoded(scratch.state, rows.h, rows.count, shape_.state_size());
     if (phases() == 2) a.out = rows.between;
     if (candidate_.panels()) a.c = rows.update;
     switch (shape_.mode) {
       case Mode::rnn:
-        return table_->rnn_step(a);
+        return kernels().rnn_step(a);
       case Mode::lstm:
-        return table_->lstm_step(a);
+        return kernels().lstm_step(a);
       case Mode::gru:
-        return candidate_.panels() ? table_->gru_gates(a) : table_->gru_step(a);
+        return candidate_.panels() ? kernels().gru_gates(a) : kernels().gru_step(a);
     }
   }
   if (candidate_.panels()) {
-    StepArgs a = step_args(rows, candidate_, bias_candidate_, part);
-    a.h = rows.between;
+    StepArgs a = step_args(rows, candidate_, bias_candidate_, part, scratch);
+    a.h = encoded(scratch.state, rows.between, rows.count, shape_.hidden_size);
     a.c = rows.update;
     a.partial_offset = main_.sums();
-    return table_->gru_candidate(a);
+    return kernels().gru_candidate(a);
   }
   LinearArgs a{};
   a.rows = rows.count;
-  a.x = rows.between;
+  a.x = encoded(scratch.state, rows.between, rows.count, shape_.hidden_size);
   a.out = rows.out;
   a.columns = shape_.proj_size;
   a.k = shape_.hidden_size;
@@ -177,7 +189,7 @@ void Cell::step(int phase, const StepRows& rows, Part part) const {
   a.vectors = projection_.vectors();
   a.panel_begin = part.begin(projection_.panels());
   a.panel_end = part.end(projection_.panels());
-  table_->linear(a);
+  kernels().linear(a);
 }
 
 }  // namespace weft

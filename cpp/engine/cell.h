@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "engine/encoded.h"
 #include "engine/packed.h"
 #include "kernels/table.h"
 
@@ -39,6 +40,12 @@ struct Part {
   std::int64_t end(std::int64_t panels) const { return panels * (index + 1) / count; }
 };
 
+// A thread's room for what a step's products read, where weights are not float32.
+struct StepScratch {
+  Encoded input, state;
+  std::int64_t floats() const { return input.floats() + state.floats(); }
+};
+
 // The rows of one time step.
 struct StepRows {
   std::int64_t count;
@@ -58,12 +65,13 @@ struct StepRows {
 class Cell {
  public:
   Cell(const KernelTable& table, const CellShape& shape, const CellWeights& weights,
-       CellOptions options);
+       CellOptions options, Dtype dtype = Dtype::float32);
   Cell(Cell&&) = default;
   Cell& operator=(Cell&&) = default;
 
   const CellShape& shape() const { return shape_; }
   const KernelTable& table() const { return *table_; }
+  Dtype dtype() const { return main_.dtype(); }              // of the weights
   const float* zero_state() const { return zeros_.data(); }  // state_size floats
   std::int64_t weight_bytes() const {
     return main_.bytes() + candidate_.bytes() + projection_.bytes();
@@ -80,19 +88,27 @@ class Cell {
 
   // bias + W x for `rows` rows: input_sums() floats each, which a later step continues.
   std::int64_t input_sums() const { return main_.sums() + candidate_.sums(); }
-  void input_part(std::int64_t rows, const float* const* x, float* const* sums, Part part) const;
+  void input_part(std::int64_t rows, const float* const* x, float* const* sums, Part part,
+                  StepScratch& scratch) const;
 
   // A step is one product, or two where the second needs all of the first: every thread of a team
   // must have finished phase 0 before any begins phase 1.
   int phases() const { return projection_.panels() || candidate_.panels() ? 2 : 1; }
-  void step(int phase, const StepRows& rows, Part part) const;
+  void step(int phase, const StepRows& rows, Part part, StepScratch& scratch) const;
+
+  // Makes room for the inputs of so many rows and the states of so many.
+  void reserve(StepScratch& scratch, std::int64_t inputs, std::int64_t states) const;
 
   // The hidden units of a part: [begin, end) in the state c, for whoever prepares it.
   std::int64_t first_unit(int index, int count) const;
 
  private:
-  StepArgs step_args(const StepRows& rows, const Packed& packed, const Buffer& bias,
-                     Part part) const;
+  StepArgs step_args(const StepRows& rows, const Packed& packed, const Buffer& bias, Part part,
+                     StepScratch& scratch) const;
+  const ProductKernels& kernels() const { return table_->of(dtype()); }
+  // Rows of floats as the products read them.
+  const Word* const* encoded(Encoded& room, const float* const* x, std::int64_t rows,
+                             std::int64_t size) const;
 
   const KernelTable* table_;
   CellShape shape_;

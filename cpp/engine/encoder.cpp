@@ -24,12 +24,13 @@ struct Encoder::Buffers {
   std::vector<float*> projected_rows, attended_rows, summed_rows, forward_rows;
   std::vector<float*> x;  // the rows of all groups
   std::vector<Attention::Scratch> scratch;
+  Encoded encoded;  // what a product reads, where weights are not float32
 
   static void list(std::vector<float*>& rows, float* data, std::int64_t count, std::int64_t size) {
     rows.resize(count);
     for (std::int64_t i = 0; i < count; ++i) rows[i] = data + i * size;
   }
-  void reserve(std::int64_t tokens, std::int64_t H, std::int64_t F) {
+  void reserve(std::int64_t tokens, std::int64_t H, std::int64_t F, Dtype dtype) {
     const auto grow = [](Buffer& buffer, std::vector<float*>& rows, std::int64_t count,
                          std::int64_t size) {
       if (buffer.size() < count * size) buffer = Buffer::uninitialized(count * size);
@@ -39,9 +40,12 @@ struct Encoder::Buffers {
     grow(attended, attended_rows, tokens, H);
     grow(summed, summed_rows, tokens, H);
     grow(forward, forward_rows, std::min(tokens, kForwardTokens), F);
+    encoded.reserve(dtype, tokens, H);
+    encoded.reserve(dtype, std::min(tokens, kForwardTokens), F);
   }
   std::int64_t bytes() const {
     std::int64_t floats = projected.size() + attended.size() + summed.size() + forward.size();
+    floats += encoded.floats();
     for (const auto& s : scratch) floats += s.keys.size() + s.values.size() + s.partial.size();
     return floats * static_cast<std::int64_t>(sizeof(float));
   }
@@ -54,8 +58,8 @@ struct Encoder::Group {
   Attention attention;
 };
 
-Encoder::Encoder(const KernelTable& table, const EncoderShape& shape)
-    : table_(&table), shape_(shape) {}
+Encoder::Encoder(const KernelTable& table, const EncoderShape& shape, Dtype dtype)
+    : table_(&table), shape_(shape), dtype_(dtype) {}
 
 Encoder::~Encoder() { delete spare_.load(); }
 
@@ -71,10 +75,10 @@ Encoder::Norm Encoder::make_norm(const float* weight, const float* bias) const {
 
 void Encoder::add_layer(const EncoderWeights& w) {
   const std::int64_t H = shape_.hidden, F = shape_.feed_forward;
-  layers_.push_back({Linear(*table_, 3 * H, H, w.in_weight, w.in_bias),
-                     Linear(*table_, H, H, w.out_weight, w.out_bias),
-                     Linear(*table_, F, H, w.linear1_weight, w.linear1_bias),
-                     Linear(*table_, H, F, w.linear2_weight, w.linear2_bias),
+  layers_.push_back({Linear(*table_, 3 * H, H, w.in_weight, w.in_bias, dtype_),
+                     Linear(*table_, H, H, w.out_weight, w.out_bias, dtype_),
+                     Linear(*table_, F, H, w.linear1_weight, w.linear1_bias, dtype_),
+                     Linear(*table_, H, F, w.linear2_weight, w.linear2_bias, dtype_),
                      make_norm(w.norm1_weight, w.norm1_bias),
                      make_norm(w.norm2_weight, w.norm2_bias)});
 }
@@ -122,11 +126,13 @@ bool Encoder::run_layer(Team::Member& member, const Layer& l, const Linear* next
                *const *summed = b.summed_rows.data();
   const bool first = shape_.norm_first;
   if (first && !norm(member, l.norm1, n, g.x[0], summed[0])) return false;
-  if (!l.in.run(member, {n, first ? summed : g.x, projected, nullptr, nullptr}, &l.out)) {
+  if (!l.in.run(member, {n, first ? summed : g.x, projected, nullptr, nullptr, &b.encoded},
+                &l.out)) {
     return false;
   }
   if (!g.attention.run(member, b.scratch[member.index()])) return false;
-  if (!l.out.run(member, {n, attended, first ? g.x : summed, nullptr, g.x}, &l.linear1)) {
+  if (!l.out.run(member, {n, attended, first ? g.x : summed, nullptr, g.x, &b.encoded},
+                 &l.linear1)) {
     return false;
   }
   if (!norm(member, first ? l.norm2 : l.norm1, n, first ? g.x[0] : summed[0],
@@ -138,10 +144,12 @@ bool Encoder::run_layer(Team::Member& member, const Layer& l, const Linear* next
   for (std::int64_t at = 0; at < n; at += kForwardTokens) {
     const std::int64_t count = std::min(kForwardTokens, n - at);
     float* const* forward = b.forward_rows.data();
-    if (!l.linear1.run(member,
-                       {count, (first ? summed : g.x) + at, forward, &shape_.activation, nullptr},
-                       &l.linear2) ||
-        !l.linear2.run(member, {count, forward, (first ? g.x : summed) + at, nullptr, g.x + at},
+    if (!l.linear1.run(
+            member,
+            {count, (first ? summed : g.x) + at, forward, &shape_.activation, nullptr, &b.encoded},
+            &l.linear2) ||
+        !l.linear2.run(member,
+                       {count, forward, (first ? g.x : summed) + at, nullptr, g.x + at, &b.encoded},
                        at + count < n ? &l.linear1 : next)) {
       return false;
     }
@@ -169,7 +177,7 @@ void Encoder::run(const EncoderCall& call, Interrupt& interrupt) const {
     most = std::max(most, tokens);
     bounds.push_back(first = b + 1);
   }
-  buffers->reserve(most, H, F);
+  buffers->reserve(most, H, F, dtype_);
 
   AttentionCall a{};
   a.N = a.kv_heads = N;

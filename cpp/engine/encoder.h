@@ -49,7 +49,7 @@ struct EncoderCall {
 
 class Encoder {
  public:
-  Encoder(const KernelTable& table, const EncoderShape& shape);
+  Encoder(const KernelTable& table, const EncoderShape& shape, Dtype dtype = Dtype::float32);
   ~Encoder();
 
   void add_layer(const EncoderWeights& weights);
@@ -82,6 +82,7 @@ class Encoder {
 
   const KernelTable* table_;
   EncoderShape shape_;
+  Dtype dtype_;  // of the products' weights
   std::vector<Layer> layers_;
   // Buffers of the last call, as in Recurrent.
   mutable std::atomic<Buffers*> spare_{nullptr};

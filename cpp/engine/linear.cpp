@@ -12,12 +12,13 @@ namespace {
 constexpr std::int64_t kTaskRows = 96;
 // Where there are fewer rows than these, a task takes several panels.
 constexpr std::int64_t kFewRows = 8, kFewPanels = 2;
+constexpr std::int64_t kEncodedRows = 32;  // of a task
 
 }  // namespace
 
 Linear::Linear(const KernelTable& table, std::int64_t N, std::int64_t K, const float* weight,
-               const float* bias)
-    : table_(&table), N_(N), K_(K), packed_(Packed::plain(N, {{weight, K}}, table.lanes)) {
+               const float* bias, Dtype dtype)
+    : table_(&table), N_(N), K_(K), packed_(Packed::plain(N, {{weight, K}}, table.lanes, dtype)) {
   if (bias) bias_ = packed_.pack_vector(bias);
 }
 
@@ -36,6 +37,19 @@ LinearArgs Linear::args() const {
 }
 
 bool Linear::run(Team::Member& member, const ProductRows& rows, const Linear* next) const {
+  const ProductKernels& kernels = table_->of(dtype());
+  const Word* const* x = rows.x;
+  if (dtype() != Dtype::float32) {
+    const std::int64_t tasks = (rows.count + kEncodedRows - 1) / kEncodedRows;
+    if (!member.share(tasks, static_cast<double>(kEncodedRows) * K_, [&](std::int64_t task) {
+          const std::int64_t first = task * kEncodedRows;
+          const std::int64_t count = std::min(kEncodedRows, rows.count - first);
+          rows.encoded->encode(kernels, dtype(), rows.x, first, count, K_);
+        })) {
+      return false;
+    }
+    x = rows.encoded->rows();
+  }
   const std::int64_t blocks = (rows.count + kTaskRows - 1) / kTaskRows;
   const std::int64_t step = rows.count <= kFewRows ? kFewPanels : 1;
   const std::int64_t pieces = (packed_.panels() + step - 1) / step;
@@ -45,7 +59,7 @@ bool Linear::run(Team::Member& member, const ProductRows& rows, const Linear* ne
     const std::int64_t first = rows.count * block / blocks;
     LinearArgs a = args();
     a.rows = rows.count * (block + 1) / blocks - first;
-    a.x = rows.x + first;
+    a.x = x + first;
     a.out = rows.out + first;
     a.f = rows.f;
     a.residual = rows.residual ? rows.residual + first : nullptr;
@@ -56,7 +70,7 @@ bool Linear::run(Team::Member& member, const ProductRows& rows, const Linear* ne
                : next                         ? next->packed_.weights()
                                               : nullptr;
     }
-    table_->linear(a);
+    kernels.linear(a);
   });
 }
 
@@ -67,6 +81,8 @@ void product(const Linear& linear, std::int64_t M, const float* x, std::int64_t 
   constexpr std::int64_t kRows = 4096;  // whose pointers are listed at once
   std::vector<const float*> from(std::min(M, kRows)), add(residual ? from.size() : 0);
   std::vector<float*> to(from.size());
+  Encoded encoded;
+  encoded.reserve(linear.dtype(), std::min(M, kRows), linear.inputs());
   for (std::int64_t first = 0; first < M && !interrupt.stopped(); first += kRows) {
     const std::int64_t count = std::min(kRows, M - first);
     for (std::int64_t r = 0; r < count; ++r) {
@@ -76,7 +92,8 @@ void product(const Linear& linear, std::int64_t M, const float* x, std::int64_t 
     }
     Team team(linear.work(count), interrupt);
     team.run([&](Team::Member& member) {
-      linear.run(member, {count, from.data(), to.data(), f, residual ? add.data() : nullptr});
+      linear.run(member,
+                 {count, from.data(), to.data(), f, residual ? add.data() : nullptr, &encoded});
     });
   }
 }

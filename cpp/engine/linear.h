@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "engine/encoded.h"
 #include "engine/packed.h"
 #include "engine/team.h"
 #include "kernels/table.h"
@@ -16,6 +17,7 @@ struct ProductRows {
   float* const* out;
   const Activation* f;           // or null
   const float* const* residual;  // or null
+  Encoded* encoded;              // room for x, shared by the team, where weights are not float32
 };
 
 class Linear {
@@ -23,21 +25,22 @@ class Linear {
   Linear() = default;
   // weight [N, K], row-major; bias [N] or null.
   Linear(const KernelTable& table, std::int64_t N, std::int64_t K, const float* weight,
-         const float* bias);
+         const float* bias, Dtype dtype = Dtype::float32);
 
-  // Packed already, no bias.
+  // Packed already in float32, no bias.
   Linear(const KernelTable& table, std::int64_t N, Packed packed);
 
   std::int64_t outputs() const { return N_; }
   const Packed& packed() const { return packed_; }
   std::int64_t inputs() const { return K_; }
+  Dtype dtype() const { return packed_.dtype(); }
   std::int64_t weight_bytes() const { return packed_.bytes(); }
   double work(std::int64_t rows) const { return static_cast<double>(rows) * N_ * K_; }
 
   // The arguments of the kernel but for rows and panels.
   LinearArgs args() const;
 
-  // One phase of a team: the threads share out panels times blocks of rows. `next` is the product
+  // A phase of a team, or two where x is encoded first: the threads share out panels times blocks of rows. `next` is the product
   // that comes after this one, or null: its weights are fetched ahead.
   bool run(Team::Member& member, const ProductRows& rows, const Linear* next = nullptr) const;
 

@@ -1,10 +1,58 @@
 #include "engine/packed.h"
 
 #include <algorithm>
-
-#include "kernels/table.h"
+#include <cmath>
+#include <cstring>
 
 namespace weft {
+namespace {
+
+void put(Word* to, std::uint32_t bits) { std::memcpy(to, &bits, sizeof(bits)); }
+
+// The upper half of a float, rounded to the nearest, even in the middle.
+std::uint32_t bfloat16_bits(float x) {
+  std::uint32_t bits;
+  std::memcpy(&bits, &x, sizeof(bits));
+  if (std::isnan(x)) return (bits | 0x00400000u) >> 16;
+  return (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+}
+
+// One output's weights of a block, its words `step` apart.
+void pack_block(Dtype dtype, const float* w, std::int64_t count, Word* to, std::int64_t step) {
+  if (dtype == Dtype::float32) {
+    for (std::int64_t k = 0; k < count; ++k) to[k * step] = w[k];
+    return;
+  }
+  if (dtype == Dtype::bfloat16) {
+    for (std::int64_t k = 0; k < count; k += 2, to += step) {
+      put(to, bfloat16_bits(w[k]) | (k + 1 < count ? bfloat16_bits(w[k + 1]) << 16 : 0));
+    }
+    return;
+  }
+  // Weights that are not finite make every output NaN; scales without a reciprocal are zero.
+  float most = 0, wrong = 0;
+  for (std::int64_t k = 0; k < count; ++k) {
+    most = std::max(most, std::fabs(w[k]));
+    wrong += w[k] - w[k];
+  }
+  float scale = most / 127 + wrong;
+  if (scale < 0x1p-126f) scale = 0;
+  float sum = 0;
+  for (std::int64_t k = 0; k < count; k += 4, to += step) {
+    std::uint32_t word = 0;
+    for (std::int64_t i = 0; i < 4 && k + i < count; ++i) {
+      const float q =
+          scale > 0 ? std::min(127.0f, std::max(-127.0f, std::nearbyint(w[k + i] / scale))) : 0.0f;
+      sum += q;
+      word |= (static_cast<std::uint32_t>(static_cast<std::int32_t>(q)) & 255u) << (8 * i);
+    }
+    put(to, word);
+  }
+  to[0] = scale;
+  to[step] = sum;
+}
+
+}  // namespace
 
 void Packed::shape_plain(std::int64_t outputs, std::initializer_list<Operand> operands, int lanes) {
   outputs_ = outputs;
@@ -16,13 +64,15 @@ void Packed::shape_plain(std::int64_t outputs, std::initializer_list<Operand> op
 }
 
 void Packed::allocate(std::initializer_list<Operand> operands) {
-  for (const Operand& operand : operands) depth_ += operand.k;
+  for (const Operand& operand : operands) depth_ += row_words(dtype_, operand.k);
   panel_stride_ = depth_ * vectors_ * lanes_;
   weights_ = Buffer(total_vectors_ * lanes_ * depth_);
 }
 
-Packed Packed::plain(std::int64_t outputs, std::initializer_list<Operand> operands, int lanes) {
+Packed Packed::plain(std::int64_t outputs, std::initializer_list<Operand> operands, int lanes,
+                     Dtype dtype) {
   Packed p;
+  p.dtype_ = dtype;
   p.shape_plain(outputs, operands, lanes);
   p.pack(operands);
   return p;
@@ -47,8 +97,9 @@ Packed Packed::transposed(std::int64_t outputs, std::initializer_list<Operand> o
 }
 
 Packed Packed::gated(std::int64_t units, std::vector<int> gates,
-                     std::initializer_list<Operand> operands, int lanes, bool share) {
+                     std::initializer_list<Operand> operands, int lanes, bool share, Dtype dtype) {
   Packed p;
+  p.dtype_ = dtype;
   p.outputs_ = units;
   p.lanes_ = lanes;
   p.vectors_ = static_cast<int>(gates.size());
@@ -83,22 +134,23 @@ std::int64_t Packed::output(std::int64_t panel, int vector, int lane) const {
 }
 
 void Packed::pack(std::initializer_list<Operand> operands) {
-  constexpr std::int64_t kBlock = 64;  // steps at a time: what they write stays in L1
   for (std::int64_t panel = 0; panel < panels_; ++panel) {
-    float* block = weights_.data() + panel * panel_stride_;
+    // What a block writes stays in L1; int8 has scales for each of its own.
+    const std::int64_t most = dtype_ == Dtype::int8 ? kSumBlock : 64;
+    Word* block = weights_.data() + panel * panel_stride_;
     const int vectors = vectors_of(panel);
     const std::int64_t step = static_cast<std::int64_t>(vectors) * lanes_;
     for (const Operand& operand : operands) {
-      for (std::int64_t begin = 0; begin < operand.k; begin += kBlock) {
-        const std::int64_t end = std::min(operand.k, begin + kBlock);
+      for (std::int64_t begin = 0; begin < operand.k; begin += most) {
+        const std::int64_t count = std::min(operand.k - begin, most);
         for (int column = 0; column < step; ++column) {
           const std::int64_t from = output(panel, column / lanes_, column % lanes_);
           if (from < 0) continue;
-          const float* row = operand.weights + from * operand.k;
-          for (std::int64_t k = begin; k < end; ++k) block[k * step + column] = row[k];
+          pack_block(dtype_, operand.weights + from * operand.k + begin, count, block + column,
+                     step);
         }
+        block += row_words(dtype_, count) * step;
       }
-      block += operand.k * step;
     }
   }
 }

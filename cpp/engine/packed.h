@@ -5,6 +5,7 @@
 #include <initializer_list>
 #include <vector>
 
+#include "kernels/table.h"
 #include "runtime/buffer.h"
 
 namespace weft {
@@ -20,9 +21,10 @@ class Packed {
   Packed() = default;
 
   // Outputs as they come: panels of `kPlainVectors` vectors.
-  static Packed plain(std::int64_t outputs, std::initializer_list<Operand> operands, int lanes);
+  static Packed plain(std::int64_t outputs, std::initializer_list<Operand> operands, int lanes,
+                      Dtype dtype = Dtype::float32);
 
-  // The same from matrices [k, outputs]: the product with what `plain` multiplies by, transposed.
+  // The same from matrices [k, outputs] in float32: the product with what `plain` multiplies by, transposed.
   static Packed transposed(std::int64_t outputs, std::initializer_list<Operand> operands,
                            int lanes);
 
@@ -30,15 +32,17 @@ class Packed {
   // g of unit u is row g * units + u of every operand. With `share`, up to half a vector of units
   // left over at the end puts several gates into one vector: H = 50 or 100 is not rounded up.
   static Packed gated(std::int64_t units, std::vector<int> gates,
-                      std::initializer_list<Operand> operands, int lanes, bool share);
+                      std::initializer_list<Operand> operands, int lanes, bool share,
+                      Dtype dtype = Dtype::float32);
 
   // A vector with one float per output (a bias), in the layout of the sums.
   Buffer pack_vector(const float* values) const;
 
-  const float* weights() const { return weights_.data(); }
+  Dtype dtype() const { return dtype_; }
+  const Word* weights() const { return weights_.data(); }
   std::int64_t bytes() const { return weights_.size() * static_cast<std::int64_t>(sizeof(float)); }
   std::int64_t panel_stride() const { return panel_stride_; }
-  std::int64_t depth() const { return depth_; }  // floats of all operands' rows
+  std::int64_t depth() const { return depth_; }  // steps of a panel
   std::int64_t panels() const { return panels_; }
   int vectors() const { return vectors_; }
   std::int64_t sums() const { return total_vectors_ * lanes_; }  // floats of one row of sums
@@ -53,6 +57,7 @@ class Packed {
   std::int64_t output(std::int64_t panel, int vector, int lane) const;
   int vectors_of(std::int64_t panel) const;
 
+  Dtype dtype_ = Dtype::float32;
   Buffer weights_;
   std::vector<int> gates_;  // empty: plain
   std::int64_t outputs_ = 0, panels_ = 0, total_vectors_ = 0, depth_ = 0, panel_stride_ = 0;

@@ -16,6 +16,7 @@ void Recompute::Work::reserve(const Cell& cell, std::int64_t rows) {
     floats = Buffer::uninitialized(rows * H);
     for (std::int64_t r = 0; r < rows; ++r) list.push_back(floats.data() + r * H);
   };
+  cell.reserve(scratch, rows, rows);
   x.resize(rows);
   h.resize(rows);
   gates.resize(rows);
@@ -60,7 +61,7 @@ void Recompute::compute(Work& w, std::int64_t first, std::int64_t count) {
                       w.out.data(), w.between.data(), w.update.data(), w.gates.data(), nullptr};
   // A projection comes after the gates.
   const int phases = shape.proj_size ? 1 : cell_.phases();
-  for (int phase = 0; phase < phases; ++phase) cell_.step(phase, rows, Part{0, 1});
+  for (int phase = 0; phase < phases; ++phase) cell_.step(phase, rows, Part{0, 1}, w.scratch);
 }
 
 }  // namespace weft

@@ -30,6 +30,7 @@ class Recompute {
     std::vector<const float*> x, h;
     std::vector<float*> c, out, between, update, gates;
     Buffer c_rows, out_rows, between_rows, update_rows;
+    StepScratch scratch;
 
     void reserve(const Cell& cell, std::int64_t rows);
   };

@@ -91,8 +91,9 @@ class Runner {
       if (hoist) {
         const std::int64_t sums = cell_.input_sums();
         for (std::int64_t i = 0; i < rows; ++i) w_.partial[i] = sums_ + i * sums;
-        in_pieces(static_cast<double>(rows) * I * sums,
-                  [&](Part part) { cell_.input_part(rows, w_.x.data(), w_.partial.data(), part); });
+        in_pieces(static_cast<double>(rows) * I * sums, [&](Part part) {
+          cell_.input_part(rows, w_.x.data(), w_.partial.data(), part, w_.scratch);
+        });
       }
       std::int64_t first = 0;
       for (std::int64_t i = 0; s < end; ++s, ++i) {
@@ -156,7 +157,7 @@ class Runner {
                         p_.saved ? w_.saved_c.data() + first : nullptr};
     const double work = static_cast<double>(active) * cell_.step_work();
     for (int phase = 0; phase < cell_.phases(); ++phase) {
-      if (active) in_pieces(work, [&](Part part) { cell_.step(phase, rows, part); });
+      if (active) in_pieces(work, [&](Part part) { cell_.step(phase, rows, part, w_.scratch); });
       if (!meet()) return false;
     }
     return true;
@@ -282,6 +283,7 @@ void Workspace::reserve(const Pass& pass, int threads, std::int64_t fewest, std:
         hoisting ? std::min(chunk_capacity(cell, rows, true), rows * pass.T) * cell.input_sums()
                  : 0;
     if (t.sums.size() < sums) t.sums = Buffer(sums);
+    cell.reserve(t.scratch, listed, rows);
   }
   if (between_.size() < between) between_ = Buffer(between);
   if (update_.size() < between) update_ = Buffer(between);
@@ -289,7 +291,7 @@ void Workspace::reserve(const Pass& pass, int threads, std::int64_t fewest, std:
 
 std::int64_t Workspace::floats() const {
   std::int64_t sum = between_.size() + update_.size();
-  for (const auto& thread : threads_) sum += thread->sums.size();
+  for (const auto& thread : threads_) sum += thread->sums.size() + thread->scratch.floats();
   return sum;
 }
 

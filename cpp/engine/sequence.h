@@ -52,6 +52,7 @@ class Workspace {
     std::vector<const float*> h;             // of one step: [rows]
     std::vector<float*> c, between, update;  // [rows]
     Buffer sums;                             // [chunk, input_sums]
+    StepScratch scratch;
   };
   // For `threads` threads that each run at least `fewest` and at most `most` rows.
   void reserve(const Pass& pass, int threads, std::int64_t fewest, std::int64_t most);

@@ -103,7 +103,7 @@ __attribute__((noinline)) void scores(const AttentionArgs& a, std::int64_t row,
       for (int r = 0; r < R; ++r) q[r] = a.q[row + r];
       multiply<R, 1, V>(acc, q, a.key_size, keys, 0, Nothing{});
     } else {
-      accumulate<R, 1, V, V, V - 1>(acc, a.q + row, a.key_size, keys, 0);
+      accumulate<Float32, R, 1, V, V, V - 1>(acc, a.q + row, a.key_size, keys, 0);
     }
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {

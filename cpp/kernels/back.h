@@ -48,8 +48,8 @@ struct Back {
       constexpr std::int64_t kColumns = P * V * kLanes;
       Vec acc[R][P * V] = {};
       if (a.next) {
-        accumulate<R, P, V, V, V - 1>(acc, a.next + row, a.depth,
-                                      a.weights + panel * a.panel_stride, a.panel_stride);
+        accumulate<Float32, R, P, V, V, V - 1>(acc, a.next + row, a.depth,
+                                               a.weights + panel * a.panel_stride, a.panel_stride);
       }
       float sums[R][kColumns];
 #pragma GCC unroll 8

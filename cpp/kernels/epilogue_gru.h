@@ -46,7 +46,7 @@ WEFT_INLINE void gru_store(const StepArgs& a, std::int64_t row, std::int64_t pan
   store_up_to(a.out[row] + unit, gru_blend(n, z, h), left);
 }
 
-template <bool Standard>
+template <class Format, bool Standard>
 struct Gru {
   struct Tile {
     template <int R, int P>
@@ -59,10 +59,11 @@ struct Gru {
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r) acc[r][p * 4 + 3] = bias;
       }
-      const float* w = a.weights + panel * a.panel_stride;
-      if (!a.partial) accumulate<R, P, 3, 4, 2>(acc, a.x + row, a.input_size, w, a.panel_stride);
-      accumulate<R, P, 3, 4, 3>(acc, a.h + row, a.state_size, w + a.input_size * 3 * kLanes,
-                                a.panel_stride);
+      const Word* w = a.weights + panel * a.panel_stride;
+      if (!a.partial)
+        accumulate<Format, R, P, 3, 4, 2>(acc, a.x + row, a.input_size, w, a.panel_stride);
+      accumulate<Format, R, P, 3, 4, 3>(acc, a.h + row, a.state_size, w + state_part<Format, 3>(a),
+                                        a.panel_stride);
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 2
@@ -81,9 +82,9 @@ struct Gru {
     static void tile(const StepArgs& a, std::int64_t row, std::int64_t panel) {
       Vec acc[R][P * V];
       start<R, P, V, V, 3>(acc, a, row, panel);
-      const float* w = a.weights + panel * a.panel_stride;
+      const Word* w = a.weights + panel * a.panel_stride;
       if (!a.partial) {
-        accumulate<R, P, V, V, V - 1>(acc, a.x + row, a.input_size, w, a.panel_stride);
+        accumulate<Format, R, P, V, V, V - 1>(acc, a.x + row, a.input_size, w, a.panel_stride);
       }
       const Vec bias = load(a.bias_hidden + panel * kLanes);
       Vec nx[R];
@@ -95,8 +96,8 @@ struct Gru {
         store_partial(gates.columns + 2 * gates.kWidth, bias, gates.kWidth);
         for (int v = 0; v < V; ++v) acc[r][v] = load(gates.columns + v * kLanes);
       }
-      accumulate<R, P, V, V, V - 1>(acc, a.h + row, a.state_size, w + a.input_size * V * kLanes,
-                                    a.panel_stride);
+      accumulate<Format, R, P, V, V, V - 1>(acc, a.h + row, a.state_size,
+                                            w + state_part<Format, V>(a), a.panel_stride);
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
         SharedGates<V> gates;
@@ -107,28 +108,29 @@ struct Gru {
   };
 };
 
+template <class Format>
 void gru_step(const StepArgs& a) {
   if (standard_gru(*a.options)) {
-    for_each_gated_tile<Gru<true>::Tile, Gru<true>::Shared>(a);
+    for_each_gated<Gru<Format, true>>(a);
   } else {
-    for_each_gated_tile<Gru<false>::Tile, Gru<false>::Shared>(a);
+    for_each_gated<Gru<Format, false>>(a);
   }
 }
 
 // Candidate false: vectors r, z; writes r h and z. Candidate true: vector n; writes the blend.
-template <bool Candidate>
+template <class Format, bool Candidate>
 struct GruBeforeTile {
   static constexpr int V = Candidate ? 1 : 2;
   template <int R, int P>
   static void tile(const StepArgs& a, std::int64_t row, std::int64_t panel) {
     Vec acc[R][P * V];
     start<R, P, V, V>(acc, a, row, panel);
-    const float* w = a.weights + panel * a.panel_stride;
+    const Word* w = a.weights + panel * a.panel_stride;
     if (!a.partial) {
-      accumulate<R, P, V, V, V - 1>(acc, a.x + row, a.input_size, w, a.panel_stride);
+      accumulate<Format, R, P, V, V, V - 1>(acc, a.x + row, a.input_size, w, a.panel_stride);
     }
-    accumulate<R, P, V, V, V - 1>(acc, a.h + row, a.state_size, w + a.input_size * V * kLanes,
-                                  a.panel_stride);
+    accumulate<Format, R, P, V, V, V - 1>(acc, a.h + row, a.state_size,
+                                          w + state_part<Format, V>(a), a.panel_stride);
     const CellOptions& o = *a.options;
     for (int r = 0; r < R; ++r) {
       for (int p = 0; p < P; ++p) {
@@ -153,11 +155,13 @@ struct GruBeforeTile {
   }
 };
 
+template <class Format>
 void gru_gates(const StepArgs& a) {
-  for_each_tile<GruBeforeTile<false>>(a, a.panel_begin, a.panel_end);
+  for_each_tile<GruBeforeTile<Format, false>>(a, a.panel_begin, a.panel_end);
 }
+template <class Format>
 void gru_candidate(const StepArgs& a) {
-  for_each_tile<GruBeforeTile<true>>(a, a.panel_begin, a.panel_end);
+  for_each_tile<GruBeforeTile<Format, true>>(a, a.panel_begin, a.panel_end);
 }
 
 }  // namespace

@@ -62,23 +62,25 @@ WEFT_INLINE void lstm_store(const StepArgs& a, std::int64_t row, std::int64_t pa
 }
 
 // The sums of R rows and P panels of V vectors, panels before them having four.
-template <int R, int P, int V>
+template <class Format, int R, int P, int V>
 WEFT_INLINE void lstm_sums(Vec (&acc)[R][P * V], const StepArgs& a, std::int64_t row,
                            std::int64_t panel) {
   start<R, P, V, V, 4>(acc, a, row, panel);
-  const float* w = a.weights + panel * a.panel_stride;
-  if (!a.partial) accumulate<R, P, V, V, V - 1>(acc, a.x + row, a.input_size, w, a.panel_stride);
-  accumulate<R, P, V, V, V - 1>(acc, a.h + row, a.state_size, w + a.input_size * V * kLanes,
-                                a.panel_stride);
+  const Word* w = a.weights + panel * a.panel_stride;
+  if (!a.partial) {
+    accumulate<Format, R, P, V, V, V - 1>(acc, a.x + row, a.input_size, w, a.panel_stride);
+  }
+  accumulate<Format, R, P, V, V, V - 1>(acc, a.h + row, a.state_size, w + state_part<Format, V>(a),
+                                        a.panel_stride);
 }
 
-template <bool Standard>
+template <class Format, bool Standard>
 struct Lstm {
   struct Tile {
     template <int R, int P>
     static void tile(const StepArgs& a, std::int64_t row, std::int64_t panel) {
       Vec acc[R][P * 4];
-      lstm_sums<R, P, 4>(acc, a, row, panel);
+      lstm_sums<Format, R, P, 4>(acc, a, row, panel);
       // Unrolled, so that the gates stay in registers.
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
@@ -96,7 +98,7 @@ struct Lstm {
     template <int R, int P>
     static void tile(const StepArgs& a, std::int64_t row, std::int64_t panel) {
       Vec acc[R][P * V];
-      lstm_sums<R, P, V>(acc, a, row, panel);
+      lstm_sums<Format, R, P, V>(acc, a, row, panel);
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
         SharedGates<V> gates;
@@ -108,11 +110,12 @@ struct Lstm {
   };
 };
 
+template <class Format>
 void lstm_step(const StepArgs& a) {
   if (standard_lstm(*a.options)) {
-    for_each_gated_tile<Lstm<true>::Tile, Lstm<true>::Shared>(a);
+    for_each_gated<Lstm<Format, true>>(a);
   } else {
-    for_each_gated_tile<Lstm<false>::Tile, Lstm<false>::Shared>(a);
+    for_each_gated<Lstm<Format, false>>(a);
   }
 }
 

@@ -1,32 +1,45 @@
 // The one translation unit of an ISA level: compiled once per level by cmake/Isa.cmake.
+#include "kernels/epilogue_gru.h"
+#include "kernels/epilogue_lstm.h"
+#include "kernels/epilogue_rnn.h"
+#include "kernels/linear.h"
+#if !defined(WEFT_ISA_avx512_bf16)
 #include "kernels/attention.h"
 #include "kernels/attention_back.h"
 #include "kernels/attention_chunk.h"
 #include "kernels/back_gru.h"
 #include "kernels/back_lstm.h"
 #include "kernels/back_rnn.h"
-#include "kernels/epilogue_gru.h"
-#include "kernels/epilogue_lstm.h"
-#include "kernels/epilogue_rnn.h"
-#include "kernels/linear.h"
 #include "kernels/machine.h"
 #include "kernels/outer.h"
 #include "kernels/rows.h"
+#endif
 
 #define WEFT_STRING(x) WEFT_STRING_(x)
 #define WEFT_STRING_(x) #x
 
 namespace weft::WEFT_ISA {
 
+template <class Format>
+void fill_products(KernelTable& t) {
+  ProductKernels& p = t.products[static_cast<int>(Format::kDtype)];
+  if constexpr (Format::kDtype != Dtype::float32) p.encode = encode<Format>;
+  p.linear = linear<Format>;
+  p.rnn_step = rnn_step<Format>;
+  p.lstm_step = lstm_step<Format>;
+  p.gru_step = gru_step<Format>;
+  p.gru_gates = gru_gates<Format>;
+  p.gru_candidate = gru_candidate<Format>;
+}
+
 void fill(KernelTable& t) {
   t.isa = WEFT_STRING(WEFT_ISA);
   t.lanes = kLanes;
-  t.linear = linear;
-  t.rnn_step = rnn_step;
-  t.lstm_step = lstm_step;
-  t.gru_step = gru_step;
-  t.gru_gates = gru_gates;
-  t.gru_candidate = gru_candidate;
+  fill_products<BFloat16>(t);
+  fill_products<Int8>(t);
+  t.apply = apply;
+#if !defined(WEFT_ISA_avx512_bf16)  // the level below has all else
+  fill_products<Float32>(t);
   t.rnn_back = rnn_back;
   t.lstm_back = lstm_back;
   t.gru_back = gru_back;
@@ -43,10 +56,10 @@ void fill(KernelTable& t) {
   t.row_dots = row_dots;
   t.layer_norm = layer_norm;
   t.softmax = softmax;
-  t.apply = apply;
   t.fma_loop = fma_loop;
   t.fma_flops = kFmaFlops;
   t.read_loop = read_loop;
+#endif
 }
 
 }  // namespace weft::WEFT_ISA

@@ -11,6 +11,7 @@
 // and of the cache: it takes two panels at once.
 #pragma once
 
+#include "kernels/format.h"
 #include "kernels/table.h"
 #include "simd/simd.h"
 
@@ -33,15 +34,7 @@ struct Number {
   static constexpr int value = N;
 };
 
-// The element type of the weights is a parameter here and in the packing; float32 is the first.
-WEFT_INLINE Vec load_weights(const float* w) { return load(w); }
-
-// The rounding errors of a long sum grow with its partial sums. It is cut into blocks of so many
-// terms, each summed by itself, and the blocks are added up: at K = 1024 half of the error, for half
-// a percent of the time. The blocks depend on k alone, like everything that decides about bits.
-constexpr std::int64_t kSumBlock = 256;
-
-constexpr int kLine = 16;  // floats of a cache line
+constexpr int kLine = 16;  // words of a cache line
 
 // A row that is about to be used; Locality 2: later, into L2.
 template <int Locality = 3>
@@ -51,8 +44,8 @@ WEFT_INLINE void fetch(const float* row, std::int64_t size) {
 
 // What a product needs next, fetched into L2 meanwhile: two lines in every step.
 struct Ahead {
-  const float* at;
-  std::int64_t step;  // floats
+  const Word* at;
+  std::int64_t step;  // words
 
   WEFT_INLINE void fetch() {
     __builtin_prefetch(at, 0, 2);
@@ -64,11 +57,11 @@ struct Nothing {
   WEFT_INLINE void fetch() {}
 };
 
-// sum[r][p * V + v] += x[r][k] * w[p][k][v] for k in [0, K), in registers; `step` weights from one k
-// to the next.
-template <int R, int P, int V, class Weight, class Next>
-WEFT_INLINE void multiply(Vec (&sum)[R][P * V], const float* const (&x)[R], std::int64_t K,
-                          const Weight* w, std::int64_t panel_stride, Next&& next,
+// sum[r][p * V + v] += x[r][k] * w[p][k][v] for the words k in [0, K), in registers; `step` words from
+// one k to the next.
+template <int R, int P, int V, class Format = Float32, class Next>
+WEFT_INLINE void multiply(typename Format::Sum (&sum)[R][P * V], const Word* const (&x)[R],
+                          std::int64_t K, const Word* w, std::int64_t panel_stride, Next&& next,
                           std::int64_t step = V * kLanes) {
   for (std::int64_t k = 0; k < K; ++k) {
     next.fetch();
@@ -76,10 +69,10 @@ WEFT_INLINE void multiply(Vec (&sum)[R][P * V], const float* const (&x)[R], std:
     for (int p = 0; p < P; ++p) {
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v) {
-        const Vec weight = load_weights(w + p * panel_stride + v * kLanes);
+        const Vec weight = load(w + p * panel_stride + v * kLanes);
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r) {
-          sum[r][p * V + v] = fma(broadcast(x[r][k]), weight, sum[r][p * V + v]);
+          sum[r][p * V + v] = Format::step(sum[r][p * V + v], x[r][k], weight);
         }
       }
     }
@@ -92,27 +85,33 @@ WEFT_INLINE void multiply(Vec (&sum)[R][P * V], const float* const (&x)[R], std:
 //
 // No `next` where a panel serves one tile only, as in a step: on Zen 4 a software prefetch takes a
 // fifth of the L3 bandwidth that the hardware's own prefetcher reaches (75 instead of 93 GB/s).
-template <int R, int P, int V, int S, int Last, class Weight, class Next = Nothing>
-WEFT_INLINE void accumulate(Vec (&acc)[R][P * S], const float* const* rows, std::int64_t K,
-                            const Weight* w, std::int64_t panel_stride, Next next = {}) {
-  for (std::int64_t k = 0; k < K; k += kSumBlock) {
-    const float* x[R];
+template <class Format, int R, int P, int V, int S, int Last, class Next = Nothing>
+WEFT_INLINE void accumulate(Vec (&acc)[R][P * S], const Word* const* rows, std::int64_t K,
+                            const Word* w, std::int64_t panel_stride, Next next = {}) {
+  constexpr std::int64_t kBlockWords = words(Format::kDtype, kSumBlock);
+  const std::int64_t all = words(Format::kDtype, K);
+  std::int64_t head = 0;  // of the block, in a row
+  for (std::int64_t k = 0; k < all; k += kBlockWords) {
+    const std::int64_t count = all - k < kBlockWords ? all - k : kBlockWords;
+    const Word* x[R];
 #pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) x[r] = rows[r] + k;
-    Vec sum[R][P * V] = {};
-    multiply<R, P, V>(sum, x, K - k < kSumBlock ? K - k : kSumBlock, w + k * V * kLanes,
-                      panel_stride, next);
+    for (int r = 0; r < R; ++r) x[r] = rows[r] + head + Format::kHead;
+    typename Format::Sum sum[R][P * V] = {};
+    multiply<R, P, V, Format>(sum, x, count, w, panel_stride, next);
+    w += count * V * kLanes;
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 2
       for (int p = 0; p < P; ++p) {
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v) {
-          Vec& total = acc[r][p * S + (v == V - 1 ? Last : v)];
-          total = total + sum[r][p * V + v];
+          Format::add(acc[r][p * S + (v == V - 1 ? Last : v)], sum[r][p * V + v], rows[r] + head,
+                      w + p * panel_stride + v * kLanes, V * kLanes);
         }
       }
     }
+    head += Format::kHead + count;
+    w += Format::kTail * V * kLanes;
   }
 }
 
@@ -182,6 +181,12 @@ void for_each_plain_tile(Args& a, std::int64_t columns, int vectors) {
   if (a.panel_end > full && a.panel_begin < a.panel_end) run(total % vectors, full, full + 1);
 }
 
+// Words of a panel of V vectors before the weights of the state.
+template <class Format, int V>
+WEFT_INLINE std::int64_t state_part(const StepArgs& a) {
+  return row_words(Format::kDtype, a.input_size) * V * kLanes;
+}
+
 // The sums of a tile at the start: the bias, or the input part that was computed before. A panel
 // has V vectors, those before it have Full.
 template <int R, int P, int V, int S, int Full = V>
@@ -199,21 +204,21 @@ WEFT_INLINE void start(Vec (&acc)[R][P * S], const StepArgs& a, std::int64_t row
   }
 }
 
-// The panels of a gated cell: Tile for the full ones, Shared<1> or Shared<2> for a last one whose
+// The panels of a Cell with gates: Tile for the full ones, Shared<1> or Shared<2> for a last one whose
 // gates share vectors. That comes first: its few sums wait for their fma, the others fill the gap.
-template <class Tile, template <int> class Shared>
-WEFT_INLINE void for_each_gated_tile(const StepArgs& a) {
+template <class Cell>
+WEFT_INLINE void for_each_gated(const StepArgs& a) {
   const int shared = shared_vectors(a.hidden_size, kLanes);
   const std::int64_t last = a.hidden_size / kLanes;
   if (shared && a.panel_begin <= last && last < a.panel_end) {
     if (shared == 1) {
-      for_each_tile<Shared<1>>(a, last, last + 1);
+      for_each_tile<typename Cell::template Shared<1>>(a, last, last + 1);
     } else {
-      for_each_tile<Shared<2>>(a, last, last + 1);
+      for_each_tile<typename Cell::template Shared<2>>(a, last, last + 1);
     }
   }
   const std::int64_t end = shared && a.panel_end > last ? last : a.panel_end;
-  if (a.panel_begin < end) for_each_tile<Tile>(a, a.panel_begin, end);
+  if (a.panel_begin < end) for_each_tile<typename Cell::Tile>(a, a.panel_begin, end);
 }
 
 // The gates of a shared panel, one vector each, zeros beyond its units.

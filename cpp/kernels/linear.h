@@ -29,48 +29,54 @@ __attribute__((noinline)) void activate_tile(const LinearArgs& a, std::int64_t r
   });
 }
 
-template <int V>
-struct LinearTile {
-  template <int R, int P>
-  static void tile(const LinearArgs& a, std::int64_t row, std::int64_t panel) {
-    const std::int64_t width = static_cast<std::int64_t>(a.vectors) * kLanes;  // of a full panel
-    Vec acc[R][P * V] = {};
-    if (a.bias) {
+template <class Format>
+struct Linear {
+  template <int V>
+  struct Tile {
+    template <int R, int P>
+    static void tile(const LinearArgs& a, std::int64_t row, std::int64_t panel) {
+      const std::int64_t width = static_cast<std::int64_t>(a.vectors) * kLanes;  // of a full panel
+      Vec acc[R][P * V] = {};
+      if (a.bias) {
 #pragma GCC unroll 8
-      for (int i = 0; i < P * V; ++i) {
-        const Vec bias = load(a.bias + panel * width + i * kLanes);
+        for (int i = 0; i < P * V; ++i) {
+          const Vec bias = load(a.bias + panel * width + i * kLanes);
 #pragma GCC unroll 8
-        for (int r = 0; r < R; ++r) acc[r][i] = bias;
+          for (int r = 0; r < R; ++r) acc[r][i] = bias;
+        }
       }
-    }
-    const float* weights = a.weights + panel * a.panel_stride;
-    const std::int64_t left = a.rows - row;
-    const float* ahead = panel + 1 < a.panel_end ? weights + a.panel_stride : a.next;
-    if (R > 1 && a.rows > kMaxRows && left <= 2 * kMaxRows && ahead) {
-      // The last two tiles of a panel fetch the next one, a half each.
-      const std::int64_t half = a.panel_stride / 2;
-      const Ahead next{ahead + (left > kMaxRows ? 0 : half), V * kLanes / 2};
-      accumulate<R, P, V, V, V - 1>(acc, a.x + row, a.k, weights, a.panel_stride, next);
-    } else {
-      accumulate<R, P, V, V, V - 1>(acc, a.x + row, a.k, weights, a.panel_stride);
-    }
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
-      float* out = a.out[row + r] + a.out_offset;
-#pragma GCC unroll 8
-      for (int i = 0; i < P * V; ++i) {
-        const std::int64_t column = panel * width + i * kLanes, rest = a.columns - column;
-        Vec y = acc[r][i];
-        // A residual with a function before it comes after the function.
-        if (a.residual && !a.f) y = y + load_up_to(a.residual[row + r] + column, rest);
-        store_up_to(out + column, y, rest);
+      const Word* weights = a.weights + panel * a.panel_stride;
+      const std::int64_t left = a.rows - row;
+      const Word* ahead = panel + 1 < a.panel_end ? weights + a.panel_stride : a.next;
+      if (R > 1 && a.rows > kMaxRows && left <= 2 * kMaxRows && ahead) {
+        // The last two tiles of a panel fetch the next one, a half each.
+        const std::int64_t half = a.panel_stride / 2;
+        const Ahead next{ahead + (left > kMaxRows ? 0 : half), V * kLanes / 2};
+        accumulate<Format, R, P, V, V, V - 1>(acc, a.x + row, a.k, weights, a.panel_stride, next);
+      } else {
+        accumulate<Format, R, P, V, V, V - 1>(acc, a.x + row, a.k, weights, a.panel_stride);
       }
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+        float* out = a.out[row + r] + a.out_offset;
+#pragma GCC unroll 8
+        for (int i = 0; i < P * V; ++i) {
+          const std::int64_t column = panel * width + i * kLanes, rest = a.columns - column;
+          Vec y = acc[r][i];
+          // A residual with a function before it comes after the function.
+          if (a.residual && !a.f) y = y + load_up_to(a.residual[row + r] + column, rest);
+          store_up_to(out + column, y, rest);
+        }
+      }
+      if (a.f) activate_tile(a, row, R, panel * width, P * V * kLanes);
     }
-    if (a.f) activate_tile(a, row, R, panel * width, P * V * kLanes);
-  }
+  };
 };
 
-void linear(const LinearArgs& a) { for_each_plain_tile<LinearTile>(a, a.columns, a.vectors); }
+template <class Format>
+void linear(const LinearArgs& a) {
+  for_each_plain_tile<Linear<Format>::template Tile>(a, a.columns, a.vectors);
+}
 
 }  // namespace
 }  // namespace weft::WEFT_ISA

@@ -15,6 +15,19 @@
 // its gates share one or two vectors, gate g in the columns [g * width, (g + 1) * width) of them,
 // width = vectors * lanes / kSharedGates.
 //
+// Formats. The above is float32; in general a step takes a word of 32 bits of every output, that is
+// one float32, two bfloat16 or four int8 that follow each other along k (the first in the low bits),
+// and the rows of x and h are words, too: what `encode` makes of floats. A last word is filled up with
+// zeros. int8 is cut along k in blocks of kSumBlock:
+//
+//     weights   a block is its words, then two steps of float32: the scales, w = scale * integer with
+//               integers -127 to 127, and the sums of the block's integers
+//     rows      a block is a scale and a zero (float32), then its words of integers 0 to 255:
+//               x = scale * (integer - zero); zero is an integer
+//
+// so that sum x w = scale_x scale_w (sum of the integers' products - zero * sum of w's integers), the
+// second sum being the one stored. The parenthesis is exact.
+//
 // Rows are reached through arrays of row pointers, so that strides, batch_first, reversed time and
 // ragged batches cost no copy and no second code path. No kernel reads or writes past the last
 // float of a row. Every output element is accumulated over k upwards by one thread, whatever the
@@ -25,6 +38,28 @@
 #include <cstdint>
 
 namespace weft {
+
+// 32 bits of a row or of weights, as float32 whatever they mean.
+using Word = float;
+enum class Dtype { float32, bfloat16, int8 };
+constexpr int kDtypes = 3;
+
+// The rounding errors of a long sum grow with its partial sums. It is cut into blocks of so many
+// terms, each summed by itself, and the blocks are added up: at K = 1024 half of the error, for half
+// a percent of the time. The blocks depend on k alone, like everything that decides about bits.
+constexpr std::int64_t kSumBlock = 256;
+
+// Numbers of a word.
+constexpr int per_word(Dtype dtype) {
+  return dtype == Dtype::float32 ? 1 : dtype == Dtype::bfloat16 ? 2 : 4;
+}
+constexpr std::int64_t words(Dtype dtype, std::int64_t K) {
+  return (K + per_word(dtype) - 1) / per_word(dtype);
+}
+// Words of a row of K numbers, and steps of a panel for them: int8 has two more in each block.
+constexpr std::int64_t row_words(Dtype dtype, std::int64_t K) {
+  return words(dtype, K) + (dtype == Dtype::int8 ? 2 * ((K + kSumBlock - 1) / kSumBlock) : 0);
+}
 
 constexpr int kSharedGates = 4;  // room for so many in a shared panel; GRU leaves one empty
 
@@ -91,35 +126,35 @@ inline bool standard_gru(const CellOptions& o) {
 // out[m, n] = f(bias[n] + sum_k x[m, k] w[n, k]) + residual[m, n]
 struct LinearArgs {
   std::int64_t rows;
-  const float* const* x;  // [rows] of K floats
-  float* const* out;      // [rows] of `columns` floats, from out_offset on
+  const Word* const* x;  // [rows] of row_words(K)
+  float* const* out;     // [rows] of `columns` floats, from out_offset on
   std::int64_t out_offset;
   std::int64_t columns;  // N; or the padded panels * vectors * lanes, to keep the panel layout
   std::int64_t k;
-  const float* weights;
-  std::int64_t panel_stride;  // floats from one panel to the next
+  const Word* weights;
+  std::int64_t panel_stride;  // words from one panel to the next
   const float* bias;          // [panels][vectors][lanes], or null
   const Activation* f;        // or null
   // [rows] of N floats, or null; without f a row may be the row of `out`. Only with out_offset = 0.
   const float* const* residual;
   int vectors;  // of every panel but perhaps the last
   std::int64_t panel_begin, panel_end;
-  const float* next;  // weights that are needed after these panels, or null
+  const Word* next;  // weights that are needed after these panels, or null
 };
 
 // One time step of a cell: out = cell(x, h, c), over the panels [panel_begin, panel_end).
 struct StepArgs {
   std::int64_t rows;
-  const float* const* x;        // [rows] of I floats; null where `partial` has the input part
+  const Word* const* x;         // [rows] of row_words(I); null where `partial` has the input part
   const float* const* partial;  // [rows] of panels * vectors * lanes: bias + W x, in panel layout,
   std::int64_t partial_offset;  // from here on
-  const float* const* h;        // [rows] of the previous state, P floats
+  const Word* const* h;         // [rows] of the previous state, row_words(P)
   const float* const* blend;    // GRU: [rows] of H floats of the previous state; LSTM: null
   float* const* c;              // [rows] of H floats: LSTM's cell, in place; gru_gates: z out;
                                 // gru_candidate: z in
   float* const* out;            // [rows] of H floats; never overlaps x, h or blend of any row
   std::int64_t input_size, state_size, hidden_size;  // I, P, H
-  const float* weights;
+  const Word* weights;
   std::int64_t panel_stride;
   const float* bias;         // [panels][vectors][lanes]
   const float* bias_hidden;  // gru_step: b_hn [panels][lanes]
@@ -285,15 +320,30 @@ struct RowArgs {
   float eps;
 };
 
-struct KernelTable {
-  const char* isa;
-  int lanes;
+// Rows of floats as words of a format, so many words apart.
+struct EncodeArgs {
+  std::int64_t rows, size;
+  const float* const* x;  // [rows] of `size` floats
+  Word* out;
+  std::int64_t stride;
+};
+
+// The products with weights of one format.
+struct ProductKernels {
+  void (*encode)(const EncodeArgs&);  // float32: null, its words are the floats
   void (*linear)(const LinearArgs&);
   void (*rnn_step)(const StepArgs&);       // out = g(W x + R h + b)
   void (*lstm_step)(const StepArgs&);      // gates i, f, g, o
   void (*gru_step)(const StepArgs&);       // gates r, z, n; n = g(W x + b + r (R h + b_hn))
   void (*gru_gates)(const StepArgs&);      // reset before the product: out = r h, c = z
   void (*gru_candidate)(const StepArgs&);  // n = g(W x + b + R h), h being r h; out = blend(n)
+};
+
+struct KernelTable {
+  const char* isa;
+  int lanes;
+  ProductKernels products[kDtypes];
+  const ProductKernels& of(Dtype dtype) const { return products[static_cast<int>(dtype)]; }
   void (*rnn_back)(const BackArgs&);
   void (*lstm_back)(const BackArgs&);
   void (*gru_back)(const BackArgs&);

@@ -16,6 +16,9 @@ void fill(KernelTable&);
 namespace avx512 {
 void fill(KernelTable&);
 }
+namespace avx512_bf16 {
+void fill(KernelTable&);
+}
 #endif
 
 namespace {
@@ -37,15 +40,21 @@ bool has_avx512() {
          __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
          __builtin_cpu_supports("avx512vl");
 }
+bool has_avx512_bf16() {
+  return has_avx512() && __builtin_cpu_supports("avx512bf16") &&
+         __builtin_cpu_supports("avx512vnni");
+}
 #endif
 
 // Lowest first: a table is built by filling every level up to the one asked for, so that a level
-// only overrides what it improves. A single feature (avx512_bf16, avx512_vnni) is one more line.
+// only overrides what it improves. AMX's tiles (bf16 and int8) are one more level, whose products
+// take the same words: nobody has measured it yet.
 const Level kLevels[] = {
     {"portable", portable::fill, [] { return true; }},
 #if defined(WEFT_HAS_avx2)
     {"avx2", avx2::fill, has_avx2},
     {"avx512", avx512::fill, has_avx512},
+    {"avx512_bf16", avx512_bf16::fill, has_avx512_bf16},
 #endif
 };
 

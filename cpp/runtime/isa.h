@@ -8,7 +8,8 @@
 
 namespace weft {
 
-// Levels that this build has and this CPU can run, lowest first: portable, avx2, avx512.
+// Levels that this build has and this CPU can run, lowest first: portable, avx2, avx512,
+// avx512_bf16.
 std::vector<std::string> available_isas();
 
 // The table that objects packed from now on use: the highest level, or the one WEFT_ISA names.

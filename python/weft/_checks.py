@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+# What weights can be packed as.
+DTYPES = ("float32", "bfloat16", "int8")
 # A dimension fits in 32 bits, so that a product of two of them cannot leave 64.
 MAX_SIZE = 2**31 - 1
 # Far more than anybody stacks; it bounds the list of parameter names a file can ask for.
@@ -95,12 +97,10 @@ def flag(function: str, name: str, value: object) -> bool:
 def dtype(function: str, name: str, value: object) -> str:
     """The element type of the weights, by name or as NumPy's type."""
     given = value if isinstance(value, str) else getattr(value, "__name__", None) or str(value)
-    if given != "float32":
-        raise ValueError(
-            f'{function}: {name} is {shown(value)}, expected "float32" '
-            "(bfloat16 and int8 weights are to come in a later version)"
-        )
-    return "float32"
+    given = given.removeprefix("torch.")
+    if given not in DTYPES:
+        raise ValueError(f"{function}: {name} is {shown(value)}, expected one of {list(DTYPES)}")
+    return given
 
 
 def shape(

@@ -90,7 +90,9 @@ def build_info() -> dict[str, str]: ...
 class Linear:
     """Packed weights of a product and its bias. Immutable, safe to use from several threads."""
 
-    def __init__(self, function: str, weight: _Float, bias: _Float | None) -> None: ...
+    def __init__(
+        self, function: str, weight: _Float, bias: _Float | None, dtype: str = "float32"
+    ) -> None: ...
     def run(
         self,
         function: str,
@@ -114,6 +116,7 @@ class Encoder:
         activation: _Activation,
         norm_first: bool,
         eps: float,
+        dtype: str = "float32",
     ) -> None: ...
     def add_layer(
         self,

@@ -76,6 +76,7 @@ class Encoder(Module):
             parse(self._function, "activation", own["activation"]),
             own["norm_first"],
             own["layer_norm_eps"],
+            own["dtype"],
         )
         for prefix in self._prefixes():
             weights: list[Any] = [parameters.get(prefix + name) for name in _ORDER]

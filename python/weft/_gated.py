@@ -31,6 +31,7 @@ def options(
     clip: float = 0.0,
     input_forget: bool = False,
     reset_after: bool = True,
+    dtype: str = "float32",
 ) -> dict[str, Any]:
     """The native options. ONNX's letters: f of the gates, g of the candidate, h of the output."""
     candidate = parse(function, "activation", activation)
@@ -43,6 +44,7 @@ def options(
         "clip": clip,
         "input_forget": input_forget,
         "reset_after": reset_after,
+        "dtype": dtype,
     }
 
 
@@ -134,5 +136,6 @@ class Gated(Module):
                 activation=own.get("activation", own.get("nonlinearity")),
                 recurrent_activation=own.get("recurrent_activation", "sigmoid"),
                 reset_after=own.get("reset_after", True),
+                dtype=own["dtype"],
             ),
         )

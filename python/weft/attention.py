@@ -116,7 +116,7 @@ class MultiheadAttention(Module):
         return projection_initial(name, shape)
 
     def _pack(self, parameters: Mapping[str, Float]) -> _Products:
-        hidden = self._configuration["embed_dim"]
+        hidden, dtype = (self._configuration[name] for name in ("embed_dim", "dtype"))
         bias = parameters.get("in_proj_bias")
         rows = [slice(i * hidden, (i + 1) * hidden) for i in range(3)]
         if "in_proj_weight" in parameters:
@@ -127,7 +127,7 @@ class MultiheadAttention(Module):
         weights.append(parameters["out_proj.weight"])
         biases.append(parameters.get("out_proj.bias"))
         pairs = zip(weights, biases, strict=True)
-        return _Products(*(_core.Linear(self._function, w, b) for w, b in pairs))
+        return _Products(*(_core.Linear(self._function, w, b, dtype) for w, b in pairs))
 
     def __call__(
         self,

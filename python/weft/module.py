@@ -251,6 +251,22 @@ class Module:
         self._set({**self._packed.parameters, **self._copies(function, given, shapes)})
         return LoadResult(missing, unexpected)
 
+    def to(self, dtype: Any) -> Self:
+        """A new layer with the same parameters, packed as ``dtype``: float32, bfloat16 or int8.
+
+        The products use the packed weights; ``state_dict`` and the attributes keep the float32 ones.
+
+        Raises ValueError for another dtype.
+
+        >>> import weft
+        >>> weft.GRU(3, 4).to("int8")
+        GRU(3, 4, dtype='int8')
+        """
+        name = _checks.dtype(f"{self._function}.to", "dtype", dtype)
+        other = type(self)._restore(_with_dtype(type(self), self._configuration, name))
+        other._set(dict(self._packed.parameters))
+        return other
+
     @staticmethod
     def _copies(function: str, given: Mapping[str, ArrayLike], shapes: Shapes) -> dict[str, Float]:
         """Copies of parameters as they are given, when all of them have the right shape."""
@@ -364,6 +380,19 @@ def _nested(function: str, name: str, value: Any) -> dict[str, Any]:
         return cls._restore(value)._configuration
     except (TypeError, ValueError) as error:
         raise type(error)(f"{function}: {name}: {error}") from error
+
+
+def _with_dtype(
+    cls: type[Module], configuration: Mapping[str, Any], dtype: str
+) -> dict[str, Any]:
+    """A configuration with another dtype of the products, those of nested layers among them."""
+    changed = dict(configuration)
+    if "dtype" in changed and cls is not LAYERS["LayerNorm"]:
+        changed["dtype"] = dtype
+    for entry, name in _NESTED.items():
+        if changed.get(entry) is not None:
+            changed[entry] = _with_dtype(LAYERS[name], changed[entry], dtype)
+    return changed
 
 
 def _some(names: list[Any]) -> str:

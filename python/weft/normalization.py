@@ -51,6 +51,14 @@ class LayerNorm(Module):
             dtype=dtype,
         )
 
+    def _check_configuration(self) -> None:
+        if self._configuration["dtype"] != "float32":
+            raise ValueError(
+                f"{self._function}: dtype is {self._configuration['dtype']!r}, expected 'float32': "
+                "layer norms have no products"
+            )
+        super()._check_configuration()
+
     def _shapes(self) -> Shapes:
         own = self._configuration
         names = ("weight", "bias")[: own["elementwise_affine"] * (1 + own["bias"])]

@@ -17,9 +17,15 @@ TEST_CASE("portable is there on every CPU, and first") {
 TEST_CASE("a chosen level is the one that runs, with a whole table") {
   for_each_isa([](const KernelTable& t) {
     CHECK(kernels().isa == t.isa);
-    CHECK(t.lanes == (t.isa == std::string("avx512") ? 16 : t.isa == std::string("avx2") ? 8 : 4));
-    const bool whole = t.linear && t.rnn_step && t.lstm_step && t.gru_step && t.gru_gates &&
-                       t.gru_candidate && t.pack_keys && t.pack_values && t.attention &&
+    const std::string isa = t.isa;
+    CHECK(t.lanes == (isa.rfind("avx512", 0) == 0 ? 16 : isa == "avx2" ? 8 : 4));
+    for (int dtype = 0; dtype < kDtypes; ++dtype) {
+      const ProductKernels& p = t.products[dtype];
+      const bool all = p.linear && p.rnn_step && p.lstm_step && p.gru_step && p.gru_gates &&
+                       p.gru_candidate && (p.encode || dtype == 0);
+      CHECK(all);
+    }
+    const bool whole = t.pack_keys && t.pack_values && t.attention &&
                        t.attention_chunk && t.attention_join && t.layer_norm && t.softmax &&
                        t.apply && t.fma_loop && t.read_loop;
     REQUIRE(whole);

@@ -1,0 +1,102 @@
+// The formats of a product (layout: table.h): what a word means, and what a multiply-add of words is.
+//
+//     Sum                      what the terms of a block are added to
+//     step(sum, x, w)          one word of a row, broadcast, times a vector of words
+//     kHead                    words before those of a row's block
+//     kTail                    steps behind those of a panel's block
+//     add(total, sum, x, w)    the block's sum to that of all; x: the head, w: this vector of the tail,
+//                              `stride` from one step of it to the next
+//     encode(x, n, out)        floats of a block as its head and words, whole vectors of floats: the
+//                              last ones may be beyond n
+#pragma once
+
+#include "kernels/table.h"
+#include "simd/dot.h"
+#include "simd/simd.h"
+
+namespace weft::WEFT_ISA {
+namespace {
+
+struct Float32 {
+  static constexpr Dtype kDtype = Dtype::float32;
+  static constexpr std::int64_t kHead = 0, kTail = 0;
+  using Sum = Vec;
+  static WEFT_INLINE Vec step(Vec sum, Word x, Vec w) { return fma(broadcast(x), w, sum); }
+  static WEFT_INLINE void add(Vec& total, Vec sum, const Word*, const Word*, std::int64_t) {
+    total = total + sum;
+  }
+};
+
+// Both factors rounded to the nearest, even in the middle; the sums are float32.
+struct BFloat16 {
+  static constexpr Dtype kDtype = Dtype::bfloat16;
+  static constexpr std::int64_t kHead = 0, kTail = 0;
+  using Sum = Vec;
+  static WEFT_INLINE Vec step(Vec sum, Word x, Vec w) {
+    return dot_pairs(sum, as_ints(broadcast(x)), as_ints(w));
+  }
+  static WEFT_INLINE void add(Vec& total, Vec sum, const Word*, const Word*, std::int64_t) {
+    total = total + sum;
+  }
+  static void encode(const float* x, std::int64_t n, Word* out) {
+    for (std::int64_t i = 0; i < n; i += kLanes) {
+      store_pairs(out + i / 2, load_up_to(x + i, n - i), n - i);
+    }
+  }
+};
+
+struct Int8 {
+  static constexpr Dtype kDtype = Dtype::int8;
+  static constexpr std::int64_t kHead = 2, kTail = 2;
+  using Sum = Ints;
+  static WEFT_INLINE Ints step(Ints sum, Word x, Vec w) {
+    return dot_quads(sum, as_ints(broadcast(x)), as_ints(w));
+  }
+  // Integers below 2^23 in magnitude: 256 x 255 x 127. So are the differences.
+  static WEFT_INLINE void add(Vec& total, Ints sum, const Word* x, const Word* w,
+                              std::int64_t stride) {
+    const Vec found = __builtin_convertvector(reinterpret_cast<Signed>(sum), Vec);
+    const Vec exact = fma(broadcast(-x[1]), load(w + stride), found);
+    total = fma(exact * broadcast(x[0]), load(w), total);
+  }
+  // The range of the block, and of 0 with it, becomes 0 ... 255. Where it is not finite, all is NaN.
+  static void encode(const float* x, std::int64_t n, Word* out) {
+    Vec low{}, high{}, wrong{};
+    for (std::int64_t i = 0; i < n; i += kLanes) {
+      const Vec v = load_up_to(x + i, n - i);
+      low = min(low, v);
+      high = max(high, v);
+      wrong = wrong + (v - v);  // NaN for NaN and infinity
+    }
+    const float least = -max_lanes(-low), most = max_lanes(high);
+    // Each by itself: the scale of the largest numbers is finite, too. The smallest are zero.
+    const float scale = most * (1.0f / 255) - least * (1.0f / 255) + sum_lanes(wrong);
+    const float inverse = scale >= kTiny ? 1.0f / scale : 0.0f;
+    const float zero = nearest(broadcast(-least * inverse))[0];
+    out[0] = inverse == 0.0f ? scale - scale : scale;
+    out[1] = inverse == 0.0f ? 0.0f : zero;
+    for (std::int64_t i = 0; i < n; i += kLanes) {
+      const Vec v = load_up_to(x + i, n - i) * broadcast(inverse);
+      const Vec q = min(broadcast(255.0f), max(Vec{}, nearest(v) + broadcast(zero)));
+      store_quads(out + 2 + i / 4, q, n - i);
+    }
+  }
+  // Below it, 1 / scale overflows.
+  static constexpr float kTiny = 0x1p-126f;
+};
+
+template <class Format>
+void encode(const EncodeArgs& a) {
+  for (std::int64_t row = 0; row < a.rows; ++row) {
+    const float* x = a.x[row];
+    Word* out = a.out + row * a.stride;
+    for (std::int64_t k = 0; k < a.size; k += kSumBlock) {
+      const std::int64_t n = a.size - k < kSumBlock ? a.size - k : kSumBlock;
+      Format::encode(x + k, n, out);
+      out += row_words(Format::kDtype, n);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace weft::WEFT_ISA
