@@ -46,6 +46,22 @@ WEFT_INLINE void gru_store(const StepArgs& a, std::int64_t row, std::int64_t pan
   store_up_to(a.out[row] + unit, gru_blend(n, z, h), left);
 }
 
+// The same for rows and panels whose sums lie one after another, four vectors each.
+__attribute__((noinline)) void gru_units(const StepArgs& a, std::int64_t row, int rows,
+                                         std::int64_t panel, int panels, const float* sums) {
+  const bool standard = standard_gru(*a.options);
+  for (int i = 0; i < rows * panels; ++i, sums += 4 * kLanes) {
+    const Vec gates[] = {load(sums), load(sums + kLanes), load(sums + 2 * kLanes),
+                         load(sums + 3 * kLanes)};
+    const std::int64_t r = row + i / panels, p = panel + i % panels;
+    if (standard) {
+      gru_store<true>(a, r, p, gates[0], gates[1], gates[2], gates[3]);
+    } else {
+      gru_store<false>(a, r, p, gates[0], gates[1], gates[2], gates[3]);
+    }
+  }
+}
+
 template <class Format, bool Standard>
 struct Gru {
   struct Tile {
@@ -64,6 +80,10 @@ struct Gru {
         accumulate<Format, R, P, 3, 4, 2>(acc, a.x + row, a.input_size, w, a.panel_stride);
       accumulate<Format, R, P, 3, 4, 3>(acc, a.h + row, a.state_size, w + state_part<Format, 3>(a),
                                         a.panel_stride);
+      if constexpr (!kInlined<Format>) {
+        gru_units(a, row, R, panel, P, TileSums<R, P * 4>(acc).values);
+        return;
+      }
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 2
@@ -102,7 +122,12 @@ struct Gru {
       for (int r = 0; r < R; ++r) {
         SharedGates<V> gates;
         gates.put(acc[r]);
-        gru_store<Standard>(a, row + r, panel, gates.gate(0), gates.gate(1), nx[r], gates.gate(2));
+        const Vec all[1][4] = {{gates.gate(0), gates.gate(1), nx[r], gates.gate(2)}};
+        if constexpr (kInlined<Format>) {
+          gru_store<Standard>(a, row + r, panel, all[0][0], all[0][1], all[0][2], all[0][3]);
+        } else {
+          gru_units(a, row + r, 1, panel, 1, TileSums<1, 4>(all).values);
+        }
       }
     }
   };
@@ -110,11 +135,10 @@ struct Gru {
 
 template <class Format>
 void gru_step(const StepArgs& a) {
-  if (standard_gru(*a.options)) {
-    for_each_gated<Gru<Format, true>>(a);
-  } else {
-    for_each_gated<Gru<Format, false>>(a);
+  if constexpr (kInlined<Format>) {
+    if (standard_gru(*a.options)) return for_each_gated<Gru<Format, true>>(a);
   }
+  for_each_gated<Gru<Format, false>>(a);
 }
 
 // Candidate false: vectors r, z; writes r h and z. Candidate true: vector n; writes the blend.

@@ -61,6 +61,22 @@ WEFT_INLINE void lstm_store(const StepArgs& a, std::int64_t row, std::int64_t pa
   store_up_to(saved + 3 * H, now.o, left);
 }
 
+// The same for rows and panels whose sums lie one after another, four vectors each.
+__attribute__((noinline)) void lstm_units(const StepArgs& a, std::int64_t row, int rows,
+                                          std::int64_t panel, int panels, const float* sums) {
+  const bool standard = standard_lstm(*a.options);
+  for (int i = 0; i < rows * panels; ++i, sums += 4 * kLanes) {
+    const Vec gates[] = {load(sums), load(sums + kLanes), load(sums + 2 * kLanes),
+                         load(sums + 3 * kLanes)};
+    const std::int64_t r = row + i / panels, p = panel + i % panels;
+    if (standard) {
+      lstm_store<true>(a, r, p, gates[0], gates[1], gates[2], gates[3]);
+    } else {
+      lstm_store<false>(a, r, p, gates[0], gates[1], gates[2], gates[3]);
+    }
+  }
+}
+
 // The sums of R rows and P panels of V vectors, panels before them having four.
 template <class Format, int R, int P, int V>
 WEFT_INLINE void lstm_sums(Vec (&acc)[R][P * V], const StepArgs& a, std::int64_t row,
@@ -81,6 +97,10 @@ struct Lstm {
     static void tile(const StepArgs& a, std::int64_t row, std::int64_t panel) {
       Vec acc[R][P * 4];
       lstm_sums<Format, R, P, 4>(acc, a, row, panel);
+      if constexpr (!kInlined<Format>) {
+        lstm_units(a, row, R, panel, P, TileSums<R, P * 4>(acc).values);
+        return;
+      }
       // Unrolled, so that the gates stay in registers.
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
@@ -103,8 +123,12 @@ struct Lstm {
       for (int r = 0; r < R; ++r) {
         SharedGates<V> gates;
         gates.put(acc[r]);
-        lstm_store<Standard>(a, row + r, panel, gates.gate(0), gates.gate(1), gates.gate(2),
-                             gates.gate(3));
+        const Vec all[1][4] = {{gates.gate(0), gates.gate(1), gates.gate(2), gates.gate(3)}};
+        if constexpr (kInlined<Format>) {
+          lstm_store<Standard>(a, row + r, panel, all[0][0], all[0][1], all[0][2], all[0][3]);
+        } else {
+          lstm_units(a, row + r, 1, panel, 1, TileSums<1, 4>(all).values);
+        }
       }
     }
   };
@@ -112,11 +136,10 @@ struct Lstm {
 
 template <class Format>
 void lstm_step(const StepArgs& a) {
-  if (standard_lstm(*a.options)) {
-    for_each_gated<Lstm<Format, true>>(a);
-  } else {
-    for_each_gated<Lstm<Format, false>>(a);
+  if constexpr (kInlined<Format>) {
+    if (standard_lstm(*a.options)) return for_each_gated<Lstm<Format, true>>(a);
   }
+  for_each_gated<Lstm<Format, false>>(a);
 }
 
 }  // namespace

@@ -17,6 +17,33 @@ WEFT_INLINE Vec rnn_activation(const CellOptions& o, Vec x) {
   return activate(o.g, clip(o.clip, x));
 }
 
+// The units of one row whose sums lie in `sums`, `vectors` of them.
+template <RnnKind Kind>
+void rnn_row(const StepArgs& a, std::int64_t row, std::int64_t unit, int vectors,
+             const float* sums) {
+  for (int i = 0; i < vectors; ++i, unit += kLanes) {
+    const std::int64_t left = a.hidden_size - unit;
+    const Vec x = load(sums + i * kLanes);
+    if (Kind == RnnKind::general && a.saved) store_up_to(a.saved[row] + unit, x, left);
+    store_up_to(a.out[row] + unit, rnn_activation<Kind>(*a.options, x), left);
+  }
+}
+
+// The same for rows whose sums lie one after another.
+__attribute__((noinline)) void rnn_units(const StepArgs& a, std::int64_t row, int rows,
+                                         std::int64_t unit, int vectors, const float* sums) {
+  const RnnKind kind = rnn_kind(*a.options);
+  for (int r = 0; r < rows; ++r, sums += vectors * kLanes) {
+    if (kind == RnnKind::tanh) {
+      rnn_row<RnnKind::tanh>(a, row + r, unit, vectors, sums);
+    } else if (kind == RnnKind::relu) {
+      rnn_row<RnnKind::relu>(a, row + r, unit, vectors, sums);
+    } else {
+      rnn_row<RnnKind::general>(a, row + r, unit, vectors, sums);
+    }
+  }
+}
+
 template <class Format, RnnKind Kind>
 struct Rnn {
   template <int V>
@@ -38,6 +65,10 @@ struct Rnn {
       }
       accumulate<Format, R, P, V, V, V - 1>(acc, a.h + row, a.state_size,
                                             w + state_part<Format, V>(a), a.panel_stride);
+      if constexpr (!kInlined<Format>) {
+        rnn_units(a, row, R, panel * kWidth, P * V, TileSums<R, P * V>(acc).values);
+        return;
+      }
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
         float* out = a.out[row + r];
@@ -58,14 +89,12 @@ void rnn_step(const StepArgs& a) {
   const auto run = [&](auto rnn) {
     for_each_plain_tile<decltype(rnn)::template Tile>(a, a.hidden_size, kRnnVectors);
   };
-  switch (rnn_kind(*a.options)) {
-    case RnnKind::tanh:
-      return run(Rnn<Format, RnnKind::tanh>{});
-    case RnnKind::relu:
-      return run(Rnn<Format, RnnKind::relu>{});
-    case RnnKind::general:
-      return run(Rnn<Format, RnnKind::general>{});
+  if constexpr (kInlined<Format>) {
+    const RnnKind kind = rnn_kind(*a.options);
+    if (kind == RnnKind::tanh) return run(Rnn<Format, RnnKind::tanh>{});
+    if (kind == RnnKind::relu) return run(Rnn<Format, RnnKind::relu>{});
   }
+  run(Rnn<Format, RnnKind::general>{});
 }
 
 }  // namespace

@@ -181,6 +181,25 @@ void for_each_plain_tile(Args& a, std::int64_t columns, int vectors) {
   if (a.panel_end > full && a.panel_begin < a.panel_end) run(total % vectors, full, full + 1);
 }
 
+// Whether a step's epilogue is compiled into its tiles, with the sums in registers. Other formats than
+// float32 share one, which reads them from L1: a quarter of the code.
+template <class Format>
+constexpr bool kInlined = Format::kDtype == Dtype::float32;
+
+// The sums of a tile, one row after another.
+template <int R, int N>
+struct TileSums {
+  float values[R * N * kLanes];
+
+  WEFT_INLINE explicit TileSums(const Vec (&acc)[R][N]) {
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+      for (int i = 0; i < N; ++i) store(values + (r * N + i) * kLanes, acc[r][i]);
+    }
+  }
+};
+
 // Words of a panel of V vectors before the weights of the state.
 template <class Format, int V>
 WEFT_INLINE std::int64_t state_part(const StepArgs& a) {

@@ -382,9 +382,7 @@ def _nested(function: str, name: str, value: Any) -> dict[str, Any]:
         raise type(error)(f"{function}: {name}: {error}") from error
 
 
-def _with_dtype(
-    cls: type[Module], configuration: Mapping[str, Any], dtype: str
-) -> dict[str, Any]:
+def _with_dtype(cls: type[Module], configuration: Mapping[str, Any], dtype: str) -> dict[str, Any]:
     """A configuration with another dtype of the products, those of nested layers among them."""
     changed = dict(configuration)
     if "dtype" in changed and cls is not LAYERS["LayerNorm"]:
