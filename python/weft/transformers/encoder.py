@@ -46,7 +46,14 @@ class Tables(NamedTuple):
 class Encoder:
     """Immutable once it is loaded, so that any number of threads may use it."""
 
-    def __init__(self, function: str, config: Config, checkpoint: Checkpoint, more: Shapes) -> None:
+    def __init__(
+        self,
+        function: str,
+        config: Config,
+        checkpoint: Checkpoint,
+        more: Shapes,
+        dtype: str,
+    ) -> None:
         """Check all that is needed, ``more`` included, then read and pack it layer by layer."""
         self.config = config
         self.family = FAMILIES[config.model_type]
@@ -63,6 +70,7 @@ class Encoder:
             (ACTIVATIONS[config.hidden_act], 0.0, 0.0),
             False,
             config.layer_norm_eps,
+            dtype,
         )
         scratch = _Scratch(checkpoint)
         for number in range(config.num_hidden_layers):

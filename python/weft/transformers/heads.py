@@ -54,7 +54,7 @@ class AutoModelForSequenceClassification(PretrainedModel):
         dense = family.sequence_dense.format(prefix=find_prefix(checkpoint, family))
         out, labels = family.sequence_out, _labels(function, self)
         more = linear_shapes(dense, hidden, hidden) | linear_shapes(out, labels, hidden)
-        self._encoder = Encoder(function, self.config, checkpoint, more)
+        self._encoder = Encoder(function, self.config, checkpoint, more, self._dtype)
         self._activation = (family.sequence_activation, 0.0, 0.0)
         self._dense = read_linear(function, checkpoint, dense)
         self._out = read_linear(function, checkpoint, out)
@@ -85,7 +85,7 @@ class AutoModelForTokenClassification(PretrainedModel):
 
     def _load(self, function: str, checkpoint: Checkpoint) -> None:
         more = linear_shapes("classifier", _labels(function, self), self.config.hidden_size)
-        self._encoder = Encoder(function, self.config, checkpoint, more)
+        self._encoder = Encoder(function, self.config, checkpoint, more, self._dtype)
         self._out = read_linear(function, checkpoint, "classifier")
 
     def _finish(self, function: str, result: Result) -> ModelOutput:
@@ -113,7 +113,7 @@ class AutoModelForQuestionAnswering(PretrainedModel):
 
     def _load(self, function: str, checkpoint: Checkpoint) -> None:
         more = linear_shapes("qa_outputs", 2, self.config.hidden_size)
-        self._encoder = Encoder(function, self.config, checkpoint, more)
+        self._encoder = Encoder(function, self.config, checkpoint, more, self._dtype)
         self._out = read_linear(function, checkpoint, "qa_outputs")
 
     def _finish(self, function: str, result: Result) -> ModelOutput:
@@ -156,7 +156,7 @@ class AutoModelForMaskedLM(PretrainedModel):
         own = names.decoder + ".weight"
         if not config.tie_word_embeddings:
             more[own] = (config.vocab_size, hidden)
-        self._encoder = encoder = Encoder(function, config, checkpoint, more)
+        self._encoder = encoder = Encoder(function, config, checkpoint, more, self._dtype)
         self._activation = (names.activation or ACTIVATIONS[config.hidden_act], 0.0, 0.0)
         self._dense = read_linear(function, checkpoint, names.dense)
         self._norm = read_norm(checkpoint, names.norm)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from weft import _checks
 from weft._checks import flag
 from weft.transformers import ragged
 from weft.transformers.checkpoint import Checkpoint
@@ -49,6 +51,7 @@ class PretrainedModel:
     config: Config
     _encoder: Encoder
     _directory: str
+    _dtype: str
 
     def __init__(self) -> None:
         raise TypeError(
@@ -60,12 +63,15 @@ class PretrainedModel:
         return f"weft.transformers.{cls.__name__}"
 
     @classmethod
-    def from_pretrained(cls, directory: Path) -> Self:
+    def from_pretrained(cls, directory: Path, *, dtype: Any = "float32") -> Self:
         """Load a model from a local directory: config.json and model.safetensors, or its shards.
 
         Nothing is downloaded, unpickled or run. Everything is checked before memory is taken, and
         one layer at a time is read and packed: the peak is the packed model and one layer. Weights
         in float16 and bfloat16 become float32, without loss.
+
+        dtype  what the weights of the encoder's products are packed as: float32, bfloat16 or int8
+               (layer norms, softmax, tables and heads stay float32)
 
         Raises FileNotFoundError for missing files, ValueError for a directory that is damaged, of
         another family, or has no such head.
@@ -73,6 +79,7 @@ class PretrainedModel:
         function = f"{cls._name()}.from_pretrained"
         path = resolve(function, directory)
         model = cls.__new__(cls)
+        model._dtype = _checks.dtype(function, "dtype", dtype)
         model.config = read_config(function, path)
         model._directory = path
         with Checkpoint(function, path) as checkpoint:
@@ -205,7 +212,7 @@ class PretrainedModel:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as its directory, so that worker processes can load it."""
-        return type(self).from_pretrained, (self._directory,)
+        return partial(type(self).from_pretrained, dtype=self._dtype), (self._directory,)
 
 
 class AutoModel(PretrainedModel):
@@ -232,7 +239,7 @@ class AutoModel(PretrainedModel):
         more = linear_shapes(name, size, size) if family.pooler else {}
         has_pooler = any(tensor in checkpoint for tensor in more)
         more = more if has_pooler else {}
-        self._encoder = Encoder(function, self.config, checkpoint, more)
+        self._encoder = Encoder(function, self.config, checkpoint, more, self._dtype)
         self._pooler = read_linear(function, checkpoint, name) if has_pooler else None
 
     def _finish(self, function: str, result: Result) -> ModelOutput:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import islice
 from operator import length_hint
 from typing import TYPE_CHECKING, Any
@@ -58,11 +59,11 @@ class SentenceTransformer:
     (True, True)
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, dtype: Any = "float32") -> None:
         path = resolve(_NAME, directory)
         self._directory = path
         steps = read_steps(_NAME, path)
-        self._model = AutoModel.from_pretrained(steps.encoder)
+        self._model = AutoModel.from_pretrained(steps.encoder, dtype=dtype)
         size = self._model.config.hidden_size
         self._pooling, self._following, self._size = read_following(_NAME, steps, size)
         self.tokenizer = AutoTokenizer.from_pretrained(steps.encoder)
@@ -159,7 +160,7 @@ class SentenceTransformer:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as its directory, so that worker processes can load it."""
-        return type(self), (self._directory,)
+        return partial(type(self), dtype=self._model._dtype), (self._directory,)
 
     # One block of sentences.
 
