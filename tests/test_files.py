@@ -168,7 +168,7 @@ def configuration_variants(data):
         "bidirectional": [True, 0, 1, "false", None],
         "bias": [False, 1, "yes", None],
         "batch_first": [0, None, "false"],
-        "dtype": ["float64", "bfloat16", "float16", "", None, 32],
+        "dtype": ["float64", "int4", "float16", "", None, 32],
         "activation": ["exec", "os.system", "", 1, [], ["tanh", 1], ["elu"] * 5, {"elu": 1}],
         "recurrent_activation": [["hard_sigmoid", "0.2"], ["elu", None], [["elu", 1]], True],
     }

@@ -20,7 +20,7 @@ def native_arguments():
     tanh, sigmoid = ("tanh", 0.0, 0.0), ("sigmoid", 0.0, 0.0)
     options = {
         "activations": {"f": sigmoid, "g": tanh, "h": tanh},
-        "clip": 0.0, "input_forget": False, "reset_after": True,
+        "clip": 0.0, "input_forget": False, "reset_after": True, "dtype": "float32",
     }  # fmt: skip
     return ["weft.X", "lstm", INPUT, H, 0, 1, "forward", weights, options]
 

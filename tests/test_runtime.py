@@ -22,6 +22,7 @@ LEVELS = {
     "portable": set(),
     "avx2": {"avx", "avx2", "fma", "bmi1", "bmi2", "f16c", "movbe", "abm"},
     "avx512": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
+    "avx512_bf16": {"avx512_bf16", "avx512_vnni"},
 }
 
 

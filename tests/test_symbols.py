@@ -75,7 +75,7 @@ def test_every_level_was_built():
     levels = set(object_files().values())
     assert {"portable", None} <= levels
     if tool("objdump", "-f", next(iter(object_files()))).find("x86-64") > 0:
-        assert {"avx2", "avx512"} <= levels
+        assert {"avx2", "avx512", "avx512_bf16"} <= levels
 
 
 @has_objects
@@ -105,7 +105,7 @@ def test_the_levels_are_what_they_say():
         if level == "avx2":
             assert any("%ymm" in line for line in lines)
             assert not any("%zmm" in line or "%k" in line for line in lines)
-        if level == "avx512":
+        if level in ("avx512", "avx512_bf16"):
             assert any("%zmm" in line for line in lines)
 
 

@@ -7,7 +7,7 @@ from weft._checks import integer
 
 
 def isa() -> str:
-    """The instruction set in use: "portable", "avx2" or "avx512".
+    """The instruction set in use: "portable", "avx2", "avx512" or "avx512_bf16".
 
     It is the best that the CPU has, unless the environment variable WEFT_ISA names another when
     weft is imported.

@@ -40,6 +40,7 @@ class Layer(NamedTuple):
                 "clip": 0.0,
                 "input_forget": False,
                 "reset_after": True,
+                "dtype": "float32",
             },
         )
 
