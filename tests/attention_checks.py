@@ -19,8 +19,9 @@ def check_attention(arrays, mask=None, *, lengths=None, **options):
     return y
 
 
-def assert_attention(actual, q, k, v, mask=None, **options):
+def assert_attention(actual, q, k, v, mask=None, *, rounding=0.0, **options):
     """`actual` is what reference.attention defines; the arguments are its own, all finite but mask.
+    `rounding` is that of the weights before they are multiplied by the values.
 
     A score is a sum of E products, which may err by 3 eps sum|q||k| (tolerance.py), and passes
     through three roundings of a size it has, or of what is added to it; softcap's tanh adds three
@@ -37,7 +38,7 @@ def assert_attention(actual, q, k, v, mask=None, **options):
     change = w * np.expm1(error) * np.exp(error)
     sums = (keep * w) @ v
     bound = (keep * change) @ v + change.sum(axis=-1, keepdims=True) * sums + 10 * EPS * sums
-    bound += 1e-37
+    bound += rounding * sums + 1e-37
     _assert_within("y", actual, exact, bound)
 
 

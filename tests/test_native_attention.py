@@ -42,17 +42,17 @@ def attention_arguments():
     return [
         "f", heads(2, 4, 3, 5)[0], heads(2, 2, 6, 5)[0], heads(2, 2, 6, 7)[0], None, False, 0.5,
         np.array([3, 1]), np.array([6, 0]), (2, 3), 1.0, samples.normal(0, 4), np.array([0, 3]),
-        (0.25, 3), np.zeros((2, 4, 3, 7), F32), np.zeros((2, 4, 3, 6), F32), np.zeros((2, 4, 3), F32),
+        (0.25, 3), "float32", np.zeros((2, 4, 3, 7), F32), np.zeros((2, 4, 3, 6), F32), np.zeros((2, 4, 3), F32),
     ]  # fmt: skip
 
 
 def attention(*arguments):
     """The options one by one."""
-    return weft._core.attention(*arguments[:4], arguments[4:14], *arguments[14:])
+    return weft._core.attention(*arguments[:4], arguments[4:15], *arguments[15:])
 
 
 def attention_backward(*arguments):
-    return weft._core.attention_backward(*arguments[:4], arguments[4:14], *arguments[14:])
+    return weft._core.attention_backward(*arguments[:4], arguments[4:15], *arguments[15:])
 
 
 def no_lengths(most):
@@ -85,11 +85,12 @@ ATTENTION_WRONG = {
     11: [*NO_VECTORS, np.zeros(5, F32), np.zeros(8, F32)[::2]],
     12: no_lengths(2**40),
     13: [None, 0.5, (0.5,), (-0.1, 0), (1.1, 0), (np.nan, 0), (0.5, -1), (0.5, 2**64), ("1", 2)],
-    14: ["o", *heads(2, 4, 3, 7)[1][2:], frozen(np.zeros((2, 4, 3, 7), F32)),
+    14: [None, 1, "float64", "int8", "bfloat16 "],
+    15: ["o", *heads(2, 4, 3, 7)[1][2:], frozen(np.zeros((2, 4, 3, 7), F32)),
          np.zeros((2, 4, 3, 8), F32), np.zeros((2, 4, 3, 7), F32)[::-1],
          np.lib.stride_tricks.as_strided(np.zeros(200, F32), (2, 4, 3, 7), (0, 84, 28, 4)),
          np.lib.stride_tricks.as_strided(np.zeros(200, F32), (2, 4, 3, 7), (336, 84, 24, 4))],
-    15: ["w", *heads(2, 4, 3, 6)[1][2:], frozen(np.zeros((2, 4, 3, 6), F32)),
+    16: ["w", *heads(2, 4, 3, 6)[1][2:], frozen(np.zeros((2, 4, 3, 6), F32)),
          np.zeros((2, 4, 3, 5), F32), np.zeros((2, 4, 6, 3), F32).swapaxes(2, 3)],
 }  # fmt: skip
 
@@ -97,39 +98,39 @@ ATTENTION_WRONG = {
 NO_LSE = [*NO_VECTORS, np.zeros((2, 4, 4), F32), np.zeros((2, 4, 6), F32)[..., ::2]]
 
 
-@pytest.mark.parametrize("index", [*ATTENTION_WRONG, 16])
+@pytest.mark.parametrize("index", [*ATTENTION_WRONG, 17])
 def test_native_attention(index):
     wrong = ATTENTION_WRONG.get(index, [*NO_LSE, frozen(np.zeros((2, 4, 3), F32))])
     refused(attention, attention_arguments(), {index: wrong})
 
 
-@pytest.mark.parametrize("options", [None, (), (1,) * 10, (None,) * 11, "options", {}], ids=str)
+@pytest.mark.parametrize("options", [None, (), (1,) * 11, (None,) * 12, "options", {}], ids=str)
 def test_native_attention_options(options):
     arguments = attention_arguments()
     with pytest.raises(TypeError):
-        weft._core.attention(*arguments[:4], options, *arguments[14:])
+        weft._core.attention(*arguments[:4], options, *arguments[15:])
 
 
 BACKWARD_SHAPES = [(2, 4, 3), *[(2, 4, 3, 7)] * 2, (2, 4, 3, 5), (2, 2, 6, 5), (2, 2, 6, 7)]
 
 
-@pytest.mark.parametrize("index", range(20))
+@pytest.mark.parametrize("index", range(21))
 def test_native_attention_backward(index):
     shapes = BACKWARD_SHAPES
-    arguments = [*attention_arguments()[:14], *(np.zeros(shape, F32) for shape in shapes)]
+    arguments = [*attention_arguments()[:15], *(np.zeros(shape, F32) for shape in shapes)]
     attention_backward(*arguments)
-    if index < 14:
+    if index < 15:
         wrong = ATTENTION_WRONG[index]
-    elif index == 14:
+    elif index == 15:
         wrong = [None, *NO_LSE]
     else:
-        shape = shapes[index - 14]
+        shape = shapes[index - 15]
         wrong = [
             None,
             *heads(*shape)[1],
             *(np.zeros((2, *rest), F32) for rest in ((4, 3, 6), (3, 6, 5))),
         ]
-        if index > 16:
+        if index > 17:
             wrong += [frozen(np.zeros(shape, F32)), np.zeros((*shape[:2], 1, shape[3]), F32)]
             wrong += [np.broadcast_to(np.zeros(shape[1:], F32), shape)]
     refused(attention_backward, arguments, {index: wrong})
@@ -143,7 +144,7 @@ def test_native_attention_of_nothing(shape):
     given = [
         "f", np.ones((b, n, s, 5), F32), np.ones((b, 2, k, 5), F32), np.ones((b, 2, k, 7), F32),
         np.ones((b, n, s, k), bool), False, 1.0, np.zeros(b, int), np.zeros(b, int), (-1, -1), 0.0,
-        np.zeros(n, F32), np.zeros(b, int), (0.5, 1),
+        np.zeros(n, F32), np.zeros(b, int), (0.5, 1), "float32",
     ]  # fmt: skip
     attention(*given, out, weights, lse)
     assert not out.any()

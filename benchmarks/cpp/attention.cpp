@@ -35,8 +35,8 @@ void many(benchmark::State& state, const KernelTable& table, std::int64_t S, std
   a.k = keys.data();
   a.v = values.data();
   const auto pack_both = [&] {
-    table.pack_keys({k.floats.data(), S, E, E, keys.data(), 0, S});
-    table.pack_values({v.floats.data(), S, E, E, values.data(), 0, S});
+    table.of(weft::Dtype::float32).pack_keys({k.floats.data(), S, E, E, keys.data(), 0, S});
+    table.of(weft::Dtype::float32).pack_values({v.floats.data(), S, E, E, values.data(), 0, S});
   };
   pack_both();
   const FlushToZero guard;
@@ -44,7 +44,7 @@ void many(benchmark::State& state, const KernelTable& table, std::int64_t S, std
     if (pack) {
       pack_both();
     } else {
-      table.attention(a);
+      table.of(weft::Dtype::float32).attention(a);
     }
     benchmark::ClobberMemory();
   }
@@ -69,8 +69,8 @@ void few(benchmark::State& state, const KernelTable& table, std::int64_t rows, s
   a.scale = 1 / std::sqrt(static_cast<float>(E));
   a.key_size = a.value_size = a.k_stride = a.v_stride = E;
   a.keys = K;
-  a.k = k.floats.data();
-  a.v = v.floats.data();
+  a.stored_k = k.floats.data();
+  a.stored_v = v.floats.data();
   const FlushToZero guard;
   for (auto _ : state) {
     for (std::int64_t chunk = 0; chunk < chunks; ++chunk) {

@@ -101,16 +101,59 @@ struct CheckedCall {
 };
 
 // What the forward and the backward pass have in common. Options: a tuple (mask, causal, scale,
-// query_lengths, key_lengths, window, softcap, alibi_slopes, query_offset, (dropout's p, its seed)).
+// query_lengths, key_lengths, window, softcap, alibi_slopes, query_offset, (dropout's p, its seed),
+// dtype of the products).
 using Options =
     std::tuple<Object, bool, float, Object, Object, std::pair<std::int64_t, std::int64_t>, float,
-               Object, Object, std::pair<double, std::uint64_t>>;
+               Object, Object, std::pair<double, std::uint64_t>, std::string>;
+
+// Keys or values [B, Nk, K, E]: float32, bfloat16 as uint16, or int8 with its scales [B, Nk, K].
+struct CheckedRows {
+  Dtype dtype;
+  std::int64_t shape[4];
+  HeadView<const float> floats{};
+  HeadView<const std::uint8_t> stored{};
+  HeadView<const float> scale{};
+};
+
+CheckedRows check_rows(const std::string& f, const char* name, const Object& value,
+                       std::initializer_list<Axis> axes) {
+  CheckedRows rows{};
+  const auto shaped = [&](const auto& v) { std::copy_n(v.shape, 4, rows.shape); };
+  const auto bytes = [&](const auto& v) {
+    shaped(v);
+    const std::int64_t size = sizeof(*v.data);
+    rows.stored = {reinterpret_cast<const std::uint8_t*>(v.data), v.strides[0] * size,
+                   v.strides[1] * size, v.strides[2] * size};
+  };
+  if (py::isinstance<py::tuple>(value)) {
+    const py::tuple pair = value;
+    if (pair.size() != 2) throw py::type_error(f + ": " + name + " is no pair of int8 and scales");
+    rows.dtype = Dtype::int8;
+    bytes(check_array<std::int8_t>(f, name, pair[0], axes, Layout::last_contiguous));
+    const std::string scale = std::string(name) + "'s scales";
+    const auto v = check_array<float>(
+        f, scale.c_str(), pair[1],
+        {{"B", rows.shape[0]}, {"Nk", rows.shape[1]}, {"K", rows.shape[2]}},
+        Layout::last_contiguous);
+    rows.scale = {v.data, v.strides[0], v.strides[1], 1};
+  } else if (py::isinstance<py::array_t<std::uint16_t>>(value)) {
+    rows.dtype = Dtype::bfloat16;
+    bytes(check_array<std::uint16_t>(f, name, value, axes, Layout::last_contiguous));
+  } else {
+    rows.dtype = Dtype::float32;
+    const auto v = check_array<float>(f, name, value, axes, Layout::last_contiguous);
+    shaped(v);
+    rows.floats = head_view(v);
+  }
+  return rows;
+}
 
 void check_call(CheckedCall& checked, const std::string& f, const Object& q, const Object& k,
                 const Object& v, const Options& options) {
   constexpr std::int64_t kFar = std::int64_t{1} << 40;  // positions: sums of a few stay in 64 bits
   const auto& [mask, causal, scale, query_lengths, key_lengths, window, softcap, alibi_slopes,
-               query_offset, dropout] = options;
+               query_offset, dropout, dtype] = options;
   const Axis any_b{"B", kAny}, any_n{"N", kAny};
   const auto in_q = check_array<float>(f, "q", q, {any_b, any_n, {"S", kAny}, {"E", kAny}},
                                        Layout::last_contiguous);
@@ -120,13 +163,12 @@ void check_call(CheckedCall& checked, const std::string& f, const Object& q, con
   c.S = in_q.shape[2];
   c.E = in_q.shape[3];
   const Axis B{"B", c.B}, N{"N", c.N}, S{"S", c.S};
-  const auto in_k = check_array<float>(f, "k", k, {B, {"Nk", kAny}, {"K", kAny}, {"E", c.E}},
-                                       Layout::last_contiguous);
+  const auto in_k = check_rows(f, "k", k, {B, {"Nk", kAny}, {"K", kAny}, {"E", c.E}});
   c.kv_heads = in_k.shape[1];
   c.K = in_k.shape[2];
   const Axis K{"K", c.K};
-  const auto in_v = check_array<float>(f, "v", v, {B, {"Nk", c.kv_heads}, K, {"F", kAny}},
-                                       Layout::last_contiguous);
+  const auto in_v = check_rows(f, "v", v, {B, {"Nk", c.kv_heads}, K, {"F", kAny}});
+  if (in_k.dtype != in_v.dtype) throw py::type_error(f + ": k and v differ in their dtype");
   c.F = in_v.shape[3];
   for (const auto& [letter, size] : {std::pair{"E", c.E}, std::pair{"F", c.F}}) {
     if (size < 1 || size > kMostHeadSize) {
@@ -148,8 +190,9 @@ void check_call(CheckedCall& checked, const std::string& f, const Object& q, con
                           number(window.second) + "), expected sizes >= 0, or -1 for no limit");
   }
   c.q = head_view(in_q);
-  c.k = head_view(in_k);
-  c.v = head_view(in_v);
+  c.k = in_k.floats;
+  c.v = in_v.floats;
+  c.stored = {in_k.dtype, in_k.stored, in_v.stored, in_k.scale, in_v.scale};
   c.mask = m.view;
   c.mask_adds = m.adds;
   c.query_lengths = query_lengths.is_none() ? nullptr : checked.query_lengths.data();
@@ -168,6 +211,13 @@ void check_call(CheckedCall& checked, const std::string& f, const Object& q, con
   c.dropout = {dropout.second,
                static_cast<std::uint32_t>(std::min(dropout.first * 0x1p32, 0x1p32 - 1)),
                dropout.first < 1 ? static_cast<float>(1 / (1 - dropout.first)) : 0.0f};
+  c.dtype = parse_dtype(f, dtype);
+  if (c.dtype == Dtype::int8) {
+    throw py::value_error(f + ": dtype is 'int8', expected float32 or bfloat16");
+  }
+  if (c.dtype != Dtype::float32 && c.dropout.threshold) {
+    throw py::value_error(f + ": dtype is '" + dtype + "' with dropout, expected float32");
+  }
   c.slopes = optional_array<float>(f, "alibi_slopes", alibi_slopes, {N});
   checked_product(f, {c.B, c.N, c.S, c.F});
   checked_product(f, {c.B, c.N, c.K + 64, c.E + 64});
@@ -208,6 +258,9 @@ void attention_backward(const std::string& f, const Object& q, const Object& k, 
   AttentionCall& c = checked.call;
   const Axis B{"B", c.B}, N{"N", c.N}, Nk{"Nk", c.kv_heads}, S{"S", c.S}, K{"K", c.K};
   const Axis E{"E", c.E}, F{"F", c.F};
+  if (c.dtype != Dtype::float32 || c.stored.dtype != Dtype::float32) {
+    throw py::value_error(f + ": the backward pass needs float32");
+  }
   AttentionBackCall back{};
   const auto input = [&](const char* name, const Object& value) {
     return head_view(check_array<float>(f, name, value, {B, N, S, F}, Layout::last_contiguous));

@@ -26,7 +26,9 @@ constexpr std::int64_t kTasksPerThread = 4;
 }  // namespace
 
 // Rows without anything between them are what the kernel wants already.
-bool Attention::packs_values() const { return call_.v.s != call_.F || call_.F % table_.lanes != 0; }
+bool Attention::packs_values() const {
+  return stored() || call_.dtype != Dtype::float32 || call_.v.s != call_.F || call_.F % table_.lanes != 0;
+}
 
 double Attention::work(const AttentionCall& c) {
   double pairs = 0;
@@ -67,6 +69,7 @@ Attention::Attention(const KernelTable& table, const AttentionCall& call, int th
           partial += size;
         }
       } else {
+        many_ = true;
         most_keys_ = std::max(most_keys_, K);
         const std::int64_t parts = std::max<std::int64_t>(1, std::min(wanted, S / kPartQueries));
         for (std::int64_t i = 0; i < parts; ++i) {
@@ -85,9 +88,11 @@ void Attention::reserve(Scratch& scratch) const {
   const auto grow = [](Buffer& buffer, std::int64_t floats) {
     if (buffer.size() < floats) buffer = Buffer::uninitialized(floats);
   };
-  grow(scratch.keys, padded(most_keys_) * call_.E);
-  if (packs_values()) grow(scratch.values, most_keys_ * padded(call_.F));
+  grow(scratch.keys, padded(most_keys_) * words(call_.dtype, call_.E));
+  if (packs_values()) grow(scratch.values, words(call_.dtype, most_keys_) * padded(call_.F));
+  if (many_) scratch.queries.reserve(call_.dtype, kRows, call_.E);
   grow(scratch.partial, most_partial_);
+  if (stored()) grow(scratch.decoded, most_keys_ * (call_.E + call_.F));
 }
 
 bool Attention::run(Team::Member& member, Scratch& scratch) {
@@ -106,22 +111,42 @@ bool Attention::run(Team::Member& member, Scratch& scratch) {
   });
 }
 
+Attention::Rows Attention::rows(const HeadView<const float>& view,
+                                const HeadView<const std::uint8_t>& stored,
+                                const HeadView<const float>& scale, const Task& task) const {
+  if (!this->stored()) return {call_.head(view, task.b, task.kv_head), view.s, nullptr};
+  const bool int8 = call_.stored.dtype == Dtype::int8;
+  return {call_.head(stored, task.b, task.kv_head), stored.s / (int8 ? 1 : 2),
+          int8 ? call_.head(scale, task.b, task.kv_head) : nullptr};
+}
+
 void Attention::many_queries(const Task& task, Team::Member& member, Scratch& scratch) const {
   const std::int64_t K = call_.keys(task.b), group = call_.N / call_.kv_heads;
-  PackArgs k{
-      call_.head(call_.k, task.b, task.kv_head), K, call_.E, call_.k.s, scratch.keys.data(), 0, 0};
-  PackArgs v{call_.head(call_.v, task.b, task.kv_head),
-             K,
-             call_.F,
-             call_.v.s,
-             scratch.values.data(),
-             0,
-             0};
+  const ProductKernels& kernels = table_.of(call_.dtype);
+  const auto pack_args = [&](const Rows& rows, std::int64_t size, float* decoded, Word* to) {
+    if (stored()) return PackArgs{decoded, K, size, size, to, 0, 0};
+    return PackArgs{static_cast<const float*>(rows.data), K, size, rows.stride, to, 0, 0};
+  };
+  float* const decoded = scratch.decoded.data();
+  PackArgs k = pack_args(keys(task), call_.E, decoded, scratch.keys.data());
+  PackArgs v = pack_args(values(task), call_.F, decoded + (stored() ? K * call_.E : 0),
+                         scratch.values.data());
+  const auto decode = [&](const Rows& rows, const PackArgs& a, float* to) {
+    const std::int64_t size = call_.stored.dtype == Dtype::int8 ? 1 : 2;
+    table_.of(call_.stored.dtype)
+        .decode({static_cast<const std::uint8_t*>(rows.data) + a.begin * rows.stride * size,
+                 a.end - a.begin, a.size, rows.stride, rows.scale ? rows.scale + a.begin : nullptr,
+                 to + a.begin * a.size});
+  };
   while (k.end < K) {
     k.begin = v.begin = k.end;
     k.end = v.end = std::min(K, k.begin + kPackRows);
-    table_.pack_keys(k);
-    if (packs_values()) table_.pack_values(v);
+    if (stored()) {
+      decode(keys(task), k, decoded);
+      decode(values(task), v, decoded + K * call_.E);
+    }
+    kernels.pack_keys(k);
+    if (packs_values()) kernels.pack_values(v);
     if (!member.progress(static_cast<double>(k.end - k.begin) * (call_.E + call_.F))) return;
   }
   const double row_work = static_cast<double>(K + 1) * (call_.E + call_.F);  // a row is work, too
@@ -137,10 +162,14 @@ void Attention::many_queries(const Task& task, Team::Member& member, Scratch& sc
       if (++i == task.end) ++n, i = task.begin;
     }
     AttentionArgs a = rows.args();
+    if (call_.dtype != Dtype::float32) {
+      scratch.queries.encode(kernels, call_.dtype, rows.q(), 0, a.rows, call_.E);
+      a.q = scratch.queries.rows();
+    }
     a.k = k.to;
     a.v = packs_values() ? v.to : v.from;
     a.v_stride = packs_values() ? 0 : v.stride;
-    table_.attention(a);
+    kernels.attention(a);
     // Reported by the team as well, after the task: the clock is looked at more often, no more.
     if (!member.progress(a.rows * row_work)) return;
   }
@@ -159,17 +188,20 @@ AttentionRows Attention::few_rows(std::int64_t b, std::int64_t kv_head) const {
 void Attention::few_queries(const Task& task, Team::Member& member, Scratch& scratch) {
   const AttentionRows rows = few_rows(task.b, task.kv_head);
   AttentionArgs a = rows.args();
-  a.k = call_.head(call_.k, task.b, task.kv_head);
-  a.v = call_.head(call_.v, task.b, task.kv_head);
-  a.k_stride = call_.k.s;
-  a.v_stride = call_.v.s;
+  const Rows k = keys(task), v = values(task);
+  a.stored_k = k.data;
+  a.stored_v = v.data;
+  a.k_stride = k.stride;
+  a.v_stride = v.stride;
+  a.k_scale = k.scale;
+  a.v_scale = v.scale;
   float* const partial = joins_ ? scratch.partial.data() : partial_.data() + task.partial;
   std::int64_t chunks = 0;
   for (std::int64_t key = task.begin; key < task.end; key += kChunkKeys, ++chunks) {
     a.first = key;
     a.last = std::min(task.end, key + kChunkKeys);
     a.partial = partial + chunks * a.rows * (call_.F + 2);
-    table_.attention_chunk(a);
+    table_.of(call_.stored.dtype).attention_chunk(a);
     if (!member.progress(static_cast<double>(a.rows * kChunkKeys) * (call_.E + call_.F))) return;
   }
   if (joins_) join(rows, chunks, partial);

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "engine/encoded.h"
 #include "engine/team.h"
 #include "kernels/table.h"
 #include "runtime/buffer.h"
@@ -21,9 +22,19 @@ struct HeadView {
   std::int64_t b, n, s;
 };
 
+// Keys and values that are kept in another dtype than float32; strides in bytes.
+struct StoredHeads {
+  Dtype dtype;  // float32: none are
+  HeadView<const std::uint8_t> k, v;
+  HeadView<const float> k_scale, v_scale;  // [B, N, K] of int8
+};
+
 struct AttentionCall {
+  // Of the products with many queries: float32 or bfloat16. A few read keys and values as they are.
+  Dtype dtype;
   std::int64_t B, N, kv_heads, S, K, E, F;
-  HeadView<const float> q, k, v;
+  HeadView<const float> q, k, v;  // k and v unless they are stored
+  StoredHeads stored;
   HeadView<float> out;
   const std::int64_t*
       starts;  // [B] rows before each sequence's first, instead of strides b; or null
@@ -56,7 +67,8 @@ class Attention {
  public:
   // Buffers of one thread.
   struct Scratch {
-    Buffer keys, values, partial;
+    Buffer keys, values, partial, decoded;
+    Encoded queries;
   };
 
   Attention(const KernelTable& table, const AttentionCall& call, int threads);
@@ -82,6 +94,21 @@ class Attention {
   };
 
   bool packs_values() const;
+  bool stored() const { return call_.stored.dtype != Dtype::float32; }
+  // A head's keys or values as they lie in memory; the stride in numbers.
+  struct Rows {
+    const void* data;
+    std::int64_t stride;
+    const float* scale;
+  };
+  Rows rows(const HeadView<const float>& view, const HeadView<const std::uint8_t>& stored,
+            const HeadView<const float>& scale, const Task& task) const;
+  Rows keys(const Task& task) const {
+    return rows(call_.k, call_.stored.k, call_.stored.k_scale, task);
+  }
+  Rows values(const Task& task) const {
+    return rows(call_.v, call_.stored.v, call_.stored.v_scale, task);
+  }
   void many_queries(const Task& task, Team::Member& member, Scratch& scratch) const;
   void few_queries(const Task& task, Team::Member& member, Scratch& scratch);
   AttentionRows few_rows(std::int64_t b, std::int64_t kv_head) const;
@@ -93,7 +120,8 @@ class Attention {
   std::vector<Joined> joined_;
   bool joins_ = false;  // whether a task has all keys of a head, and joins its chunks itself
   Buffer partial_;
-  std::int64_t most_keys_ = 0;     // of a sequence that is packed
+  bool many_ = false;              // whether some sequence is packed
+  std::int64_t most_keys_ = 0;     // of one
   std::int64_t most_partial_ = 0;  // floats of a task that joins its chunks itself
   double task_work_ = 0;
 };

@@ -116,9 +116,9 @@ void AttentionGradient::task(const Task& task, Team::Member& member, Scratch& sc
                           Buffer& to) {
       kernel({from + key * stride, block.size, size, stride, to.data(), 0, block.size});
     };
-    pack(table_.pack_keys, k, c.E, c.k.s, scratch.keys);
-    pack(table_.pack_keys, v, c.F, c.v.s, scratch.values);
-    if (task.of_queries) pack(table_.pack_values, k, c.E, c.k.s, scratch.rows);
+    pack(table_.of(Dtype::float32).pack_keys, k, c.E, c.k.s, scratch.keys);
+    pack(table_.of(Dtype::float32).pack_keys, v, c.F, c.v.s, scratch.values);
+    if (task.of_queries) pack(table_.of(Dtype::float32).pack_values, k, c.E, c.k.s, scratch.rows);
     for (std::int64_t n = task.kv_head * group; n < (task.kv_head + 1) * group; ++n) {
       for (std::int64_t i = task.query_begin; i < task.query_end; i += kBackRows) {
         const std::int64_t count = std::min(task.query_end - i, kBackRows);

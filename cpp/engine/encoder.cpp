@@ -46,7 +46,9 @@ struct Encoder::Buffers {
   std::int64_t bytes() const {
     std::int64_t floats = projected.size() + attended.size() + summed.size() + forward.size();
     floats += encoded.floats();
-    for (const auto& s : scratch) floats += s.keys.size() + s.values.size() + s.partial.size();
+    for (const auto& s : scratch) {
+      floats += s.keys.size() + s.values.size() + s.partial.size() + s.queries.floats();
+    }
     return floats * static_cast<std::int64_t>(sizeof(float));
   }
 };
@@ -180,6 +182,8 @@ void Encoder::run(const EncoderCall& call, Interrupt& interrupt) const {
   buffers->reserve(most, H, F, dtype_);
 
   AttentionCall a{};
+  // int8 is no format of attention's weights; bfloat16 is at hand where it is.
+  a.dtype = dtype_ == Dtype::float32 ? Dtype::float32 : Dtype::bfloat16;
   a.N = a.kv_heads = N;
   a.S = a.K = call.S;
   a.E = a.F = E;

@@ -25,11 +25,14 @@ constexpr std::int64_t kPanelKeys = kAttentionVectors * kLanes;
 
 WEFT_INLINE std::int64_t up_to_lanes(std::int64_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
 
+template <class Format>
 void pack_keys(const PackArgs& a) {
+  constexpr int kEach = per_word(Format::kDtype);
+  const std::int64_t size = words(Format::kDtype, a.size);
   for (std::int64_t first = a.begin; first < a.end; first += kPanelKeys) {
     const std::int64_t keys = a.rows - first < kPanelKeys ? a.rows - first : kPanelKeys;
     const std::int64_t width = up_to_lanes(keys);
-    float* panel = a.to + first * a.size;
+    Word* panel = a.to + first * size;
     for (std::int64_t v = 0; v < width; v += kLanes) {
       const float* from = a.from + (first + v) * a.stride;
       const std::int64_t left = keys - v;
@@ -37,15 +40,16 @@ void pack_keys(const PackArgs& a) {
       for (std::int64_t i = kLanes; i < 2 * kLanes && v + i < keys; ++i) {
         fetch(from + i * a.stride, a.size);
       }
-      for (std::int64_t k = 0; k < a.size; k += kLanes) {
+      for (std::int64_t k = 0; k < size; k += kLanes) {
         Vec rows[kLanes];
 #pragma GCC unroll 16
         for (int i = 0; i < kLanes; ++i) {
-          rows[i] = i < left ? load_up_to(from + i * a.stride + k, a.size - k) : Vec{};
+          rows[i] = i < left ? Format::read(from + i * a.stride + k * kEach, a.size - k * kEach)
+                             : Vec{};
         }
         transpose(rows);
-        const std::int64_t steps = a.size - k < kLanes ? a.size - k : kLanes;
-        float* to = panel + k * width + v;
+        const std::int64_t steps = size - k < kLanes ? size - k : kLanes;
+        Word* to = panel + k * width + v;
         if (steps == kLanes) {
 #pragma GCC unroll 16
           for (int i = 0; i < kLanes; ++i) store(to + i * width, rows[i]);
@@ -57,16 +61,25 @@ void pack_keys(const PackArgs& a) {
   }
 }
 
+template <class Format>
 void pack_values(const PackArgs& a) {
+  constexpr int kEach = per_word(Format::kDtype);
   for (std::int64_t first = 0; first < a.size; first += kPanelKeys) {
     const std::int64_t left = a.size - first;
     const std::int64_t width = left < kPanelKeys ? up_to_lanes(left) : kPanelKeys;
-    float* to = a.to + first * a.rows + a.begin * width;
-    for (std::int64_t row = a.begin; row < a.end; ++row, to += width) {
+    Word* to = a.to + first * words(Format::kDtype, a.rows) + a.begin / kEach * width;
+    for (std::int64_t row = a.begin; row < a.end; row += kEach, to += width) {
       const float* from = a.from + row * a.stride + first;
       if (row + 4 < a.end) fetch(from + 4 * a.stride, left < kPanelKeys ? left : kPanelKeys);
-      for (std::int64_t i = 0; i < width; i += kLanes)
-        store(to + i, load_up_to(from + i, left - i));
+      for (std::int64_t i = 0; i < width; i += kLanes) {
+        const Vec own = load_up_to(from + i, left - i);
+        if constexpr (kEach == 1) {
+          store(to + i, Format::below(own));
+        } else {
+          const Vec next = row + 1 < a.end ? load_up_to(from + a.stride + i, left - i) : Vec{};
+          store(to + i, Format::below(own, next));
+        }
+      }
     }
   }
 }
@@ -89,22 +102,19 @@ struct QueryBlock {
 
 // Scores of R queries and the keys [begin, end) of a block, both multiples of a vector but for the
 // last panel of all: begin at a panel, end at a vector.
-template <int R>
+template <class Format, int R>
 __attribute__((noinline)) void scores(const AttentionArgs& a, std::int64_t row,
                                       std::int64_t first_key, std::int64_t begin, std::int64_t end,
                                       float (*to)[kKeyBlock]) {
   const auto panel = [&](auto vectors, std::int64_t at) {
     constexpr int V = decltype(vectors)::value;
     Vec acc[R][V] = {};
-    const float* keys = a.k + (first_key + at) * a.key_size;
-    if (a.key_size <= kSumBlock) {  // one block: the sums need not leave their registers
-      const float* q[R];
+    const std::int64_t size = words(Format::kDtype, a.key_size);
+    const Word* q[R];
 #pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) q[r] = a.q[row + r];
-      multiply<R, 1, V>(acc, q, a.key_size, keys, 0, Nothing{});
-    } else {
-      accumulate<Float32, R, 1, V, V, V - 1>(acc, a.q + row, a.key_size, keys, 0);
-    }
+    for (int r = 0; r < R; ++r) q[r] = a.q[row + r];
+    // One block of kSumBlock: the sums need not leave their registers.
+    multiply<R, 1, V, Format>(acc, q, size, a.k + (first_key + at) * size, 0, Nothing{});
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
@@ -146,22 +156,25 @@ void finish(const QueryBlock& b, std::int64_t local) {
 // sums[r] = sums[r] * factor[r] + weights[r] V over the keys [begin, end) of a block and V vectors of
 // the columns from `column` on, in pieces that begin at multiples of kValueBlock, whichever keys the
 // other queries see. The product with the factor is rounded by itself, so that a piece of zero weights
-// changes nothing. The first block has no sums before it, the last one gives the output.
-template <int R, int V>
+// changes nothing. The first block has no sums before it, the last one gives the output. begin and end
+// are multiples of a word's keys, unless the keys end.
+template <class Format, int R, int V>
 __attribute__((noinline)) void add_values(QueryBlock& b, std::int64_t local, std::int64_t column,
-                                          const float (*weights)[kKeyBlock], const float* factor,
+                                          const Word (*weights)[kKeyBlock], const float* factor,
                                           std::int64_t begin, std::int64_t end,
-                                          const float* values) {
+                                          const Word* values) {
+  constexpr int kEach = per_word(Format::kDtype);
   const std::int64_t step = b.a.v_stride ? b.a.v_stride : V * kLanes;
   float* sums = b.sums + local * b.width + column;
   for (std::int64_t i = begin; i < end;) {
     const std::int64_t next = i - i % kValueBlock + kValueBlock;
     const std::int64_t stop = next < end ? next : end;
-    const float* rows[R];
+    const Word* rows[R];
 #pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) rows[r] = weights[r] + i;
+    for (int r = 0; r < R; ++r) rows[r] = weights[r] + i / kEach;
     Vec sum[R][V] = {};
-    multiply<R, 1, V>(sum, rows, stop - i, values + (b.first_key + i) * step, 0, Nothing{}, step);
+    multiply<R, 1, V, Format>(sum, rows, words(Format::kDtype, stop - i),
+                              values + (b.first_key + i) / kEach * step, 0, Nothing{}, step);
     if (!b.first || i > begin) {
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
@@ -196,7 +209,7 @@ __attribute__((noinline)) void add_values(QueryBlock& b, std::int64_t local, std
 }
 
 // The scores of a tile's rows, ready for the softmax, in the columns [begin, end) that they need.
-template <int R>
+template <class Format, int R>
 struct TileScores {
   float s[R][kKeyBlock];
   std::int64_t low[R], high[R];                  // the keys that a row sees, as columns
@@ -218,7 +231,7 @@ struct TileScores {
     if (lowest >= highest) return false;
     begin = lowest - lowest % kPanelKeys;
     end = up_to_lanes(highest);
-    scores<R>(a, row, b.first_key, begin, end, s);
+    scores<Format, R>(a, row, b.first_key, begin, end, s);
     begin = lowest - lowest % kLanes;
     for (int r = 0; r < R; ++r) {
       if (changed) change(a, row + r, s[r], b.first_key, begin, end);
@@ -228,13 +241,14 @@ struct TileScores {
   }
 };
 
+template <class Format>
 struct AttentionTile {
   template <int R, int P>
   static void tile(QueryBlock& b, std::int64_t local, std::int64_t) {
     const AttentionArgs& a = b.a;
     const bool changed = changes(a);
     const float scale = exponent_scale(a, changed);
-    TileScores<R> t;
+    TileScores<Format, R> t;
     if (!t.fill(b, b.first_row + local, changed)) {
       for (int r = 0; r < R; ++r) {
         float* sums = b.sums + (local + r) * b.width;
@@ -248,31 +262,40 @@ struct AttentionTile {
     for (int r = 0; a.dropout && r < R; ++r) {
       drop(a, b.first_row + local + r, t.s[r], b.first_key, t.begin, t.end);
     }
-    const float* values = a.v;
+    constexpr int kEach = per_word(Format::kDtype);
+    for (int r = 0; kEach > 1 && r < R; ++r) {  // in place: words lie before what they are made of
+      for (std::int64_t i = t.begin; i < t.end; i += kLanes) {
+        Format::store_words(t.s[r] + i / kEach, load(t.s[r] + i));
+      }
+    }
+    const std::int64_t begin = t.lowest - t.lowest % kEach;
+    const std::int64_t padded = t.highest + kEach - 1, end = padded - padded % kEach;
+    const Word* values = a.v;
     std::int64_t column = 0;
     for (; column + kPanelKeys <= b.width; column += kPanelKeys) {
-      add_values<R, 4>(b, local, column, t.s, factor, t.lowest, t.highest, values);
-      values += a.v_stride ? kPanelKeys : a.keys * kPanelKeys;
+      add_values<Format, R, 4>(b, local, column, t.s, factor, begin, end, values);
+      values += a.v_stride ? kPanelKeys : words(Format::kDtype, a.keys) * kPanelKeys;
     }
     switch ((b.width - column) / kLanes) {
       case 1:
-        return add_values<R, 1>(b, local, column, t.s, factor, t.lowest, t.highest, values);
+        return add_values<Format, R, 1>(b, local, column, t.s, factor, begin, end, values);
       case 2:
-        return add_values<R, 2>(b, local, column, t.s, factor, t.lowest, t.highest, values);
+        return add_values<Format, R, 2>(b, local, column, t.s, factor, begin, end, values);
       case 3:
-        return add_values<R, 3>(b, local, column, t.s, factor, t.lowest, t.highest, values);
+        return add_values<Format, R, 3>(b, local, column, t.s, factor, begin, end, values);
     }
   }
 };
 
 // The softmax itself, for who asks to see it: the scores once more, with the last maxima.
+template <class Format>
 struct WeightsTile {
   template <int R, int P>
   static void tile(QueryBlock& b, std::int64_t local, std::int64_t) {
     const AttentionArgs& a = b.a;
     const bool changed = changes(a);
     const float scale = exponent_scale(a, changed);
-    TileScores<R> t;
+    TileScores<Format, R> t;
     if (!t.fill(b, b.first_row + local, changed)) return;
     for (int r = 0; r < R; ++r) {
       const float maximum = b.maximum[local + r];
@@ -301,6 +324,7 @@ WEFT_INLINE void for_each_key_block(QueryBlock& b, std::int64_t begin, std::int6
   } while (key < end);
 }
 
+template <class Format>
 void attention(const AttentionArgs& a) {
   QueryBlock b(a);
   for (; b.first_row < a.rows; b.first_row += b.rows) {
@@ -315,8 +339,8 @@ void attention(const AttentionArgs& a) {
       b.maximum[r] = kLowest;
     }
     for (std::int64_t i = 0; i < b.rows * kLanes; i += kLanes) store(b.total + i, Vec{});
-    for_each_key_block<AttentionTile>(b, begin, end);
-    if (a.weights) for_each_key_block<WeightsTile>(b, begin, end);
+    for_each_key_block<AttentionTile<Format>>(b, begin, end);
+    if (a.weights) for_each_key_block<WeightsTile<Format>>(b, begin, end);
     const float scale = changes(a) ? 1.0f : a.scale;  // of the maximum
     for (std::int64_t r = 0; a.lse && r < b.rows; ++r) {
       *a.lse[b.first_row + r] =

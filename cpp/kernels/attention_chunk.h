@@ -1,11 +1,12 @@
 // Attention of a few queries over many keys (decoding): every key and value is read once, as it
-// lies, so that the speed is that of the memory. The keys are taken in chunks, each with its own
-// maximum; the chunks are joined in their order, whoever computed them.
+// lies, so that the speed is that of the memory. Rows of bfloat16 or int8 are widened in registers:
+// half or a quarter of the bytes. The keys are taken in chunks, each with its own maximum; the chunks
+// are joined in their order, whoever computed them.
 //
 // Within a chunk, a block of keys stays in L1 while all queries use it. Of the queries that share
 // the keys (grouped heads), up to four go together: they load each key once. Keys and values are
 // touched in the order of their addresses, line by line: any other order halves what the hardware's
-// prefetcher gives (on Zen 4, 12 instead of 28 GB/s).
+// prefetcher gives (on Zen 4).
 //
 // Register budget: as many sums as a vector has lanes (16, 8, 4), or two rows of 8 values; a key or
 // value, a broadcast.
@@ -21,33 +22,40 @@ constexpr std::int64_t kChunkBlock = 32;  // keys: 32 x 256 floats are 32 KiB
 
 // How a row's lines are asked for, measured on Zen 4:
 // kTouch, up to three queries: each line just before its load. The loads wait for their fma and
-// reach memory out of order; prefetches never wait, so that the hardware's prefetcher sees a stream
-// (29.3 GB/s where a plain read has 30.3, instead of 26.4).
+// reach memory out of order; prefetches never wait, so that the hardware's prefetcher sees a stream.
 // kPlain, the same where vectors lie across lines, as in arrays of NumPy's: a load waits for two lines
-// and asks for them by itself (27.4 of 27.8 GB/s; touching takes it to 25.6).
+// and asks for them by itself; touching them, too, is slower.
 // kAhead, more queries: a row takes so long that the hardware's prefetcher falls asleep. The row
-// kAheadKeys on is fetched into L2 (22 instead of 16 GB/s).
+// kAheadKeys on is fetched into L2.
 enum class Fetch { kTouch, kPlain, kAhead };
 constexpr std::int64_t kFewQueries = 3, kAheadKeys = 64;
 
-template <Fetch F>
-WEFT_INLINE void fetch_row(const AttentionArgs& a, const float* row, std::int64_t key,
+template <class T>
+constexpr std::int64_t kPerLine = kLine * sizeof(float) / sizeof(T);
+
+template <Fetch F, class T>
+WEFT_INLINE void fetch_row(const AttentionArgs& a, const T* row, std::int64_t key,
                            std::int64_t stride, std::int64_t size) {
-  if (F == Fetch::kAhead && key + kAheadKeys < a.keys) fetch<2>(row + kAheadKeys * stride, size);
+  if (F != Fetch::kAhead || key + kAheadKeys >= a.keys) return;
+  row += kAheadKeys * stride;
+  for (std::int64_t i = 0; i < size; i += kPerLine<T>) __builtin_prefetch(row + i, 0, 2);
 }
 
-template <Fetch F>
-WEFT_INLINE void fetch_line(const float* p) {
-  if (F == Fetch::kTouch) __builtin_prefetch(p, 0, 2);
+// The line that begins at row[i], if one does.
+template <Fetch F, class T>
+WEFT_INLINE void fetch_line(const T* row, std::int64_t i) {
+  if (F == Fetch::kTouch && (kLanes >= kPerLine<T> || i % kPerLine<T> == 0)) {
+    __builtin_prefetch(row + i, 0, 2);
+  }
 }
 
-// f(Number<Fetch>) for so many queries and rows at `p`, `stride` floats apart.
-template <class F>
-WEFT_INLINE void with_fetch(std::int64_t queries, const float* p, std::int64_t stride, F&& f) {
+// f(Number<Fetch>) for so many queries and rows at `p`, `stride` numbers apart.
+template <class T, class F>
+WEFT_INLINE void with_fetch(std::int64_t queries, const T* p, std::int64_t stride, F&& f) {
   const auto address = reinterpret_cast<std::uintptr_t>(p);
   if (queries > kFewQueries) {
     f(Number<static_cast<int>(Fetch::kAhead)>{});
-  } else if (address % (kLine * sizeof(float)) == 0 && stride % kLine == 0) {
+  } else if (address % (kPerLine<T> * sizeof(T)) == 0 && stride % kPerLine<T> == 0) {
     f(Number<static_cast<int>(Fetch::kTouch)>{});
   } else {
     f(Number<static_cast<int>(Fetch::kPlain)>{});
@@ -55,20 +63,21 @@ WEFT_INLINE void with_fetch(std::int64_t queries, const float* p, std::int64_t s
 }
 
 // s[r][j] = q[r] . k[j] for R queries and J keys; Whole: of whole vectors.
-template <int R, int J, bool Whole, Fetch F>
+template <class T, int R, int J, bool Whole, Fetch F>
 WEFT_INLINE void dots(const AttentionArgs& a, std::int64_t row, std::int64_t key, float* s) {
-  const float *k = a.k + key * a.k_stride, *q[R];
+  const T* k = static_cast<const T*>(a.stored_k) + key * a.k_stride;
+  const float* q[R];
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) q[r] = a.q[row + r];
-  const auto read = [&](const float* p, std::int64_t i) {
-    return Whole ? load(p + i) : load_up_to(p + i, a.key_size - i);
+  const auto read = [&](const auto* p, std::int64_t i) {
+    return Whole ? widen(p + i) : widen_up_to(p + i, a.key_size - i);
   };
   Vec sum[R * J] = {};
 #pragma GCC unroll 4
   for (int j = 0; j < J; ++j, k += a.k_stride) {
     fetch_row<F>(a, k, key + j, a.k_stride, a.key_size);
     for (std::int64_t i = 0; i < a.key_size; i += kLanes) {
-      fetch_line<F>(k + i);
+      fetch_line<F>(k, i);
       const Vec x = read(k, i);
 #pragma GCC unroll 4
       for (int r = 0; r < R; ++r) sum[r * J + j] = fma(read(q[r], i), x, sum[r * J + j]);
@@ -81,28 +90,28 @@ WEFT_INLINE void dots(const AttentionArgs& a, std::int64_t row, std::int64_t key
 }
 
 // The scores of R queries and the keys [begin, end) of a chunk.
-template <int R, bool Whole, Fetch F>
+template <class T, int R, bool Whole, Fetch F>
 __attribute__((noinline)) void chunk_scores(const AttentionArgs& a, std::int64_t row,
                                             std::int64_t begin, std::int64_t end, float* s) {
   constexpr int J = kLanes / R < 4 ? kLanes / R : 4;
   std::int64_t j = begin;
-  for (; j + J <= end; j += J) dots<R, J, Whole, F>(a, row, a.first + j, s + j);
+  for (; j + J <= end; j += J) dots<T, R, J, Whole, F>(a, row, a.first + j, s + j);
   for (; j < end; ++j) {
     for (int r = 0; r < R; ++r) {
-      dots<1, 1, Whole, F>(a, row + r, a.first + j, s + r * kChunkKeys + j);
+      dots<T, 1, 1, Whole, F>(a, row + r, a.first + j, s + r * kChunkKeys + j);
     }
   }
 }
 
 // sums[r][0, V vectors) += sum_j weights[r][j] v[j] for R queries and the keys first + [0, keys).
-template <int R, int V, Fetch F>
+template <class T, int R, int V, Fetch F>
 WEFT_INLINE void add_values(const AttentionArgs& a, const float* weights, std::int64_t first,
                             std::int64_t keys, std::int64_t column, float* sums) {
   const std::int64_t stride = a.v_stride, left = a.value_size - column;
   const std::int64_t size = left < V * kLanes ? left : V * kLanes, row = a.value_size + 2;
-  const float* v = a.v + first * stride + column;
-  const auto read = [&](const float* p, int i) {
-    return V > 1 ? load(p + i * kLanes) : load_up_to(p, size);
+  const T* v = static_cast<const T*>(a.stored_v) + first * stride + column;
+  const auto read = [&](const auto* p, int i) {
+    return V > 1 ? widen(p + i * kLanes) : widen_up_to(p, size);
   };
   Vec acc[R][V];
 #pragma GCC unroll 2
@@ -114,7 +123,7 @@ WEFT_INLINE void add_values(const AttentionArgs& a, const float* weights, std::i
     fetch_row<F>(a, v, first + j, stride, size);
 #pragma GCC unroll 8
     for (int i = 0; i < V; ++i) {
-      fetch_line<F>(v + i * kLanes);
+      fetch_line<F>(v, i * kLanes);
       const Vec value = read(v, i);
 #pragma GCC unroll 2
       for (int r = 0; r < R; ++r)
@@ -130,20 +139,20 @@ WEFT_INLINE void add_values(const AttentionArgs& a, const float* weights, std::i
 }
 
 // The same for all columns, in as few passes over the rows as registers allow.
-template <int R, Fetch F>
+template <class T, int R, Fetch F>
 __attribute__((noinline)) void chunk_values(const AttentionArgs& a, const float* weights,
                                             std::int64_t first, std::int64_t keys, float* sums) {
   std::int64_t i = 0;
   const auto add = [&](auto vectors) {
     constexpr int V = decltype(vectors)::value;
     for (; i + V * kLanes <= a.value_size; i += V * kLanes) {
-      add_values<R, V, F>(a, weights, first, keys, i, sums + i);
+      add_values<T, R, V, F>(a, weights, first, keys, i, sums + i);
     }
   };
   if constexpr (kLanes == 16 || R == 1) add(Number<8>{});
   add(Number<4>{});
   add(Number<2>{});
-  for (; i < a.value_size; i += kLanes) add_values<R, 1, F>(a, weights, first, keys, i, sums + i);
+  for (; i < a.value_size; i += kLanes) add_values<T, R, 1, F>(a, weights, first, keys, i, sums + i);
 }
 
 // Calls f(R, row) with R = 4, 2 or 1 rows that belong together, at most Most, for all rows.
@@ -164,6 +173,15 @@ WEFT_INLINE void for_each_rows(std::int64_t rows, Together&& together, F&& f) {
   }
 }
 
+// x[0, n) *= scale[0, n), of int8; null: nothing.
+WEFT_INLINE void rescale(float* x, const float* scale, std::int64_t n) {
+  for (std::int64_t i = 0; scale && i < n; i += kLanes) {
+    store_up_to(x + i, load_up_to(x + i, n - i) * load_up_to(scale + i, n - i), n - i);
+  }
+}
+
+// T: what the rows of keys and values are stored as (widen in dot.h).
+template <class T>
 void attention_chunk(const AttentionArgs& a) {
   float s[kChunkQueries][kChunkKeys];
   const std::int64_t keys = a.last - a.first, F = a.value_size;
@@ -173,10 +191,10 @@ void attention_chunk(const AttentionArgs& a) {
         a.rows, [](std::int64_t, std::int64_t) { return true; },
         [&](auto rows, std::int64_t row) {
           constexpr int R = decltype(rows)::value;
-          with_fetch(R, a.k, a.k_stride, [&](auto fetch) {
+          with_fetch(R, static_cast<const T*>(a.stored_k), a.k_stride, [&](auto fetch) {
             constexpr Fetch F = static_cast<Fetch>(decltype(fetch)::value);
             const auto scores =
-                a.key_size % kLanes ? chunk_scores<R, false, F> : chunk_scores<R, true, F>;
+                a.key_size % kLanes ? chunk_scores<T, R, false, F> : chunk_scores<T, R, true, F>;
             scores(a, row, at, end, &s[0][0] + row * kChunkKeys);
           });
         });
@@ -191,10 +209,12 @@ void attention_chunk(const AttentionArgs& a) {
     for (std::int64_t j = keys; j < padded; ++j) s[row][j] = 0;
     float maximum = kLowest, total[kLanes] = {};
     if (low < high) {
+      rescale(s[row], a.k_scale ? a.k_scale + a.first : nullptr, keys);
       change(a, row, s[row], a.first, 0, padded);
       hide(s[row], 0, padded, low, high);
       float factor;
       soften<1>(s + row, 0, padded, kLog2e, &maximum, total, &factor);
+      rescale(s[row] + low, a.v_scale ? a.v_scale + a.first + low : nullptr, high - low);
     }
     partial[F] = sum_lanes(load(total));
     partial[F + 1] = maximum;
@@ -212,12 +232,25 @@ void attention_chunk(const AttentionArgs& a) {
           const std::int64_t from = low > at ? low : at, to = high < end ? high : end;
           if (from >= to) return;
           constexpr int R = decltype(rows)::value;
-          with_fetch(a.rows, a.v, a.v_stride, [&](auto fetch) {
-            chunk_values<R, static_cast<Fetch>(decltype(fetch)::value)>(
+          with_fetch(a.rows, static_cast<const T*>(a.stored_v), a.v_stride, [&](auto fetch) {
+            chunk_values<T, R, static_cast<Fetch>(decltype(fetch)::value)>(
                 a, &s[0][0] + row * kChunkKeys + from, a.first + from, to - from,
                 a.partial + row * (F + 2));
           });
         });
+  }
+}
+
+// Rows as floats, one behind the other.
+template <class T>
+void decode(const DecodeArgs& a) {
+  for (std::int64_t row = 0; row < a.rows; ++row) {
+    const T* from = static_cast<const T*>(a.from) + row * a.stride;
+    const Vec scale = broadcast(a.scale ? a.scale[row] : 1.0f);
+    float* to = a.to + row * a.size;
+    for (std::int64_t i = 0; i < a.size; i += kLanes) {
+      store_up_to(to + i, widen_up_to(from + i, a.size - i) * scale, a.size - i);
+    }
   }
 }
 

@@ -1,10 +1,10 @@
 // The one translation unit of an ISA level: compiled once per level by cmake/Isa.cmake.
+#include "kernels/attention.h"
 #include "kernels/epilogue_gru.h"
 #include "kernels/epilogue_lstm.h"
 #include "kernels/epilogue_rnn.h"
 #include "kernels/linear.h"
 #if !defined(WEFT_ISA_avx512_bf16)
-#include "kernels/attention.h"
 #include "kernels/attention_back.h"
 #include "kernels/attention_chunk.h"
 #include "kernels/back_gru.h"
@@ -30,7 +30,21 @@ void fill_products(KernelTable& t) {
   p.gru_step = gru_step<Format>;
   p.gru_gates = gru_gates<Format>;
   p.gru_candidate = gru_candidate<Format>;
+  if constexpr (Format::kDtype != Dtype::int8) {
+    p.attention = attention<Format>;
+    p.pack_keys = pack_keys<Format>;
+    p.pack_values = pack_values<Format>;
+  }
 }
+
+#if !defined(WEFT_ISA_avx512_bf16)
+template <class T>
+void fill_stored(KernelTable& t, Dtype dtype) {
+  ProductKernels& p = t.products[static_cast<int>(dtype)];
+  p.attention_chunk = attention_chunk<T>;
+  p.decode = decode<T>;
+}
+#endif
 
 void fill(KernelTable& t) {
   t.isa = WEFT_STRING(WEFT_ISA);
@@ -47,10 +61,9 @@ void fill(KernelTable& t) {
   t.gru_back_reset = gru_back_reset;
   t.outer = outer;
   t.sum_rows = sum_rows;
-  t.pack_keys = pack_keys;
-  t.pack_values = pack_values;
-  t.attention = attention;
-  t.attention_chunk = attention_chunk;
+  fill_stored<float>(t, Dtype::float32);
+  fill_stored<std::uint16_t>(t, Dtype::bfloat16);
+  fill_stored<std::int8_t>(t, Dtype::int8);
   t.attention_join = attention_join;
   t.attention_back = attention_back;
   t.row_dots = row_dots;

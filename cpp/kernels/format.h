@@ -8,6 +8,12 @@
 //                              `stride` from one step of it to the next
 //     encode(x, n, out)        floats of a block as its head and words, whole vectors of floats: the
 //                              last ones may be beyond n
+//
+// and, where rows that are not packed are multiplied by each other (attention: not int8),
+//
+//     read(x, n)               the words of up to n floats
+//     below(v, ...)            the words of as many rows as a word has numbers, one below the other
+//     store_words(p, v)        whole vectors of floats as words
 #pragma once
 
 #include "kernels/table.h"
@@ -25,6 +31,9 @@ struct Float32 {
   static WEFT_INLINE void add(Vec& total, Vec sum, const Word*, const Word*, std::int64_t) {
     total = total + sum;
   }
+  static WEFT_INLINE Vec read(const float* x, std::int64_t n) { return load_up_to(x, n); }
+  static WEFT_INLINE Vec below(Vec row) { return row; }
+  static WEFT_INLINE void store_words(Word* p, Vec v) { store(p, v); }
 };
 
 // Both factors rounded to the nearest, even in the middle; the sums are float32.
@@ -43,6 +52,13 @@ struct BFloat16 {
       store_pairs(out + i / 2, load_up_to(x + i, n - i), n - i);
     }
   }
+  static WEFT_INLINE Vec read(const float* x, std::int64_t n) {
+    return pairs(load_up_to(x, n), n > kLanes ? load_up_to(x + kLanes, n - kLanes) : Vec{});
+  }
+  static WEFT_INLINE Vec below(Vec row, Vec next) {
+    return as_floats(halves(row) | halves(next) << 16);
+  }
+  static WEFT_INLINE void store_words(Word* p, Vec v) { store_pairs(p, v, kLanes); }
 };
 
 struct Int8 {

@@ -7,8 +7,6 @@
 namespace weft::WEFT_ISA {
 namespace {
 
-constexpr float kLog2e = 0x1.715476p0f;
-
 // y = (x - mean) / sqrt(variance + eps) * weight + bias (Ba, Kiros and Hinton, arXiv:1607.06450).
 // The variance is that of the differences, in a second pass: no cancellation.
 void layer_norm(const RowArgs& a) {

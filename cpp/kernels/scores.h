@@ -7,7 +7,6 @@
 // the weight of the maximum exactly 1.
 #pragma once
 
-#include "kernels/rows.h"
 #include "kernels/table.h"
 #include "simd/math.h"
 

@@ -222,19 +222,20 @@ struct SumArgs {
 };
 
 // Rows of a matrix, `stride` floats apart, laid out as the weights of a product (above) with
-// `vectors` = kAttentionVectors. pack_keys: the rows are its columns, k counts along a row.
-// pack_values: the rows are k, their floats the columns. A call takes the rows [begin, end); begin
-// is a multiple of kPackRows.
+// `vectors` = kAttentionVectors, in its format. pack_keys: the rows are its columns, k counts along a
+// row. pack_values: the rows are k, their floats the columns. A call takes the rows [begin, end);
+// begin is a multiple of kPackRows.
 constexpr int kAttentionVectors = 4;
 constexpr std::int64_t kPackRows = 1024;
 struct PackArgs {
   const float* from;
   std::int64_t rows, size, stride;
-  float* to;
+  Word* to;
   std::int64_t begin, end;
 };
 
 constexpr std::int64_t kMostHeadSize = 256;  // E, F
+static_assert(kMostHeadSize <= kSumBlock);   // scores are one block
 // The most that attention_chunk takes at once.
 constexpr std::int64_t kChunkQueries = 16, kChunkKeys = 256;
 
@@ -253,7 +254,7 @@ struct Dropout {
 // A row that sees no key, or only keys at -infinity, is zero.
 struct AttentionArgs {
   std::int64_t rows;                        // queries
-  const float* const* q;                    // [rows] of E floats
+  const Word* const* q;                     // [rows] of row_words(E)
   float* const* out;                        // [rows] of F floats
   const std::int64_t* begin;                // [rows]
   const std::int64_t* end;                  // [rows]
@@ -263,9 +264,11 @@ struct AttentionArgs {
   bool mask_adds;                           // floats to be added; else bytes, where 0 hides the key
   float scale, softcap;                     // softcap 0: none
   std::int64_t key_size, value_size, keys;  // E, F, K
-  const float *k, *v;                       // attention: packed; attention_chunk: rows as they are,
-  std::int64_t k_stride, v_stride;          // so many floats apart. attention takes rows of v, too,
-                                            // if F is whole vectors; v_stride 0: packed
+  const Word *k, *v;                        // packed; attention in float32 takes rows of v, too, if F
+                                            // is whole vectors; v_stride 0: packed
+  const void *stored_k, *stored_v;          // attention_chunk: rows as they are stored
+  std::int64_t k_stride, v_stride;          // numbers from one row to the next
+  const float *k_scale, *v_scale;           // attention_chunk: [keys], of rows in int8; else null
   const Dropout* dropout;                   // of the weights that values are multiplied by, or null
   const std::int64_t* number;  // [rows] that dropout goes by; not attention_chunk, which has none
   std::int64_t first, last;    // attention_chunk: only these keys,
@@ -274,6 +277,14 @@ struct AttentionArgs {
   float* const*
       lse;  // attention: [rows] of one float, log(sum of e^score), or null; -infinity where
             // no key is seen
+};
+
+// Rows of stored numbers, `stride` apart, as floats.
+struct DecodeArgs {
+  const void* from;
+  std::int64_t rows, size, stride;
+  const float* scale;  // [rows] of int8, or null
+  float* to;           // [rows, size]
 };
 
 // attention_join: the results of `chunks` calls of attention_chunk as one, in their order.
@@ -337,6 +348,13 @@ struct ProductKernels {
   void (*gru_step)(const StepArgs&);       // gates r, z, n; n = g(W x + b + r (R h + b_hn))
   void (*gru_gates)(const StepArgs&);      // reset before the product: out = r h, c = z
   void (*gru_candidate)(const StepArgs&);  // n = g(W x + b + R h), h being r h; out = blend(n)
+  // Many queries; not in int8, whose rounding attention's weights do not bear.
+  void (*attention)(const AttentionArgs&);
+  void (*pack_keys)(const PackArgs&);
+  void (*pack_values)(const PackArgs&);
+  // Of keys and values stored so: float32, bfloat16, or int8 with a scale for each row.
+  void (*attention_chunk)(const AttentionArgs&);  // a few queries, a chunk of the keys
+  void (*decode)(const DecodeArgs&);
 };
 
 struct KernelTable {
@@ -351,10 +369,6 @@ struct KernelTable {
   void (*gru_back_reset)(const BackArgs&);
   void (*outer)(const OuterArgs&);
   void (*sum_rows)(const SumArgs&);
-  void (*pack_keys)(const PackArgs&);
-  void (*pack_values)(const PackArgs&);
-  void (*attention)(const AttentionArgs&);        // many queries
-  void (*attention_chunk)(const AttentionArgs&);  // a few queries, a chunk of the keys
   void (*attention_join)(const JoinArgs&);
   void (*attention_back)(const AttentionBackArgs&);
   void (*row_dots)(const DotArgs&);

@@ -3,9 +3,15 @@
 //   dot_pairs(sum, x, w)    sum + x0 w0 + x1 w1 of bfloat16, in float32; the order and the roundings are
 //                           the CPU's where it has the instruction, which takes denormals for zero
 //   dot_quads(sum, x, w)    sum + x0 w0 + x1 w1 + x2 w2 + x3 w3, x unsigned and w signed: exact
-//   store_pairs(p, v, n)    up to n floats as bfloat16, to the nearest, even in the middle; NaN stays;
-//                           the last word is filled up with zero
+//   halves(v)               floats as bfloat16, to the nearest, even in the middle, NaN staying one,
+//                           each in the low half of its lane
+//   pairs(low, high)        the floats of two vectors as one of bfloat16, in their order
+//   store_pairs(p, v, n)    up to n floats as bfloat16; the last word is filled up with zero
 //   store_quads(p, v, n)    up to n floats, integers 0 to 255, as bytes; likewise
+//   widen(p)                kLanes floats, bfloat16 (of 16 bits) or int8 at p, as floats
+//   widen_up_to(p, n)       the same of up to n, zeros above; never reads past p + n
+//
+// The CPU's instruction, where there is one, takes denormals for zero here, too.
 #pragma once
 
 #include "simd/simd.h"
@@ -39,10 +45,10 @@ WEFT_INLINE Vec dot_pairs(Vec sum, Ints x, Ints w) {
 
 // Bytes 0 and 2, and 1 and 3, as 16 bits each: two multiply-adds of pairs.
 WEFT_INLINE Ints dot_quads(Ints sum, Ints x, Ints w) {
-  typedef std::int16_t Halves __attribute__((vector_size(kLanes * sizeof(float))));
+  typedef std::int16_t Shorts __attribute__((vector_size(kLanes * sizeof(float))));
   const Ints low = Ints{} + 0x00ff00ffu;
-  const auto halves = [](Ints v) { return reinterpret_cast<Halves>(v); };
-  const auto pairs = [](Halves a, Halves b) {
+  const auto shorts = [](Ints v) { return reinterpret_cast<Shorts>(v); };
+  const auto sums = [](Shorts a, Shorts b) {
 #if defined(WEFT_ISA_avx512)
     return reinterpret_cast<Ints>(
         _mm512_madd_epi16(reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b)));
@@ -53,29 +59,44 @@ WEFT_INLINE Ints dot_quads(Ints sum, Ints x, Ints w) {
     return reinterpret_cast<Ints>(
         _mm_madd_epi16(reinterpret_cast<__m128i>(a), reinterpret_cast<__m128i>(b)));
 #else
-    const auto lower = [](Halves v) { return (reinterpret_cast<Signed>(v) << 16) >> 16; };
-    const auto upper = [](Halves v) { return reinterpret_cast<Signed>(v) >> 16; };
+    const auto lower = [](Shorts v) { return (reinterpret_cast<Signed>(v) << 16) >> 16; };
+    const auto upper = [](Shorts v) { return reinterpret_cast<Signed>(v) >> 16; };
     return reinterpret_cast<Ints>(lower(a) * lower(b) + upper(a) * upper(b));
 #endif
   };
-  const Halves even = halves(w << 8) >> 8, odd = halves(w) >> 8;
-  return sum + pairs(halves(x & low), even) + pairs(halves((x >> 8) & low), odd);
+  const Shorts even = shorts(w << 8) >> 8, odd = shorts(w) >> 8;
+  return sum + sums(shorts(x & low), even) + sums(shorts((x >> 8) & low), odd);
 }
 
 #endif
 
-// The upper halves of floats after rounding, each in the low half of a lane.
-WEFT_INLINE Ints rounded_halves(Vec v) {
+typedef std::uint16_t Halves __attribute__((vector_size(kLanes * 2)));
+
+#if defined(WEFT_ISA_avx512_bf16)
+WEFT_INLINE Halves narrow(Vec v) { return reinterpret_cast<Halves>(_mm512_cvtneps_pbh(v)); }
+WEFT_INLINE Ints halves(Vec v) { return __builtin_convertvector(narrow(v), Ints); }
+WEFT_INLINE Vec pairs(Vec low, Vec high) {
+  return reinterpret_cast<Vec>(_mm512_cvtne2ps_pbh(high, low));
+}
+#else
+WEFT_INLINE Ints halves(Vec v) {
   const Ints bits = as_ints(v);
   const Ints even = bits + 0x7fffu + ((bits >> 16) & 1u);
   return ((v == v) ? even : (bits | 0x00400000u)) >> 16;
 }
+WEFT_INLINE Halves narrow(Vec v) { return __builtin_convertvector(halves(v), Halves); }
+WEFT_INLINE Vec pairs(Vec low, Vec high) {
+  const Halves both[2] = {narrow(low), narrow(high)};
+  Vec words;
+  std::memcpy(&words, both, sizeof(words));
+  return words;
+}
+#endif
 
 WEFT_INLINE void store_pairs(Word* p, Vec v, std::int64_t n) {
-  typedef std::uint16_t Narrow __attribute__((vector_size(kLanes * 2)));
-  const Narrow narrow = __builtin_convertvector(rounded_halves(v), Narrow);
+  const Halves words = narrow(v);
   const std::int64_t count = n < kLanes ? (n + 1) / 2 : kLanes / 2;
-  std::memcpy(p, &narrow, static_cast<std::size_t>(count) * sizeof(Word));
+  std::memcpy(p, &words, static_cast<std::size_t>(count) * sizeof(Word));
 }
 
 WEFT_INLINE void store_quads(Word* p, Vec v, std::int64_t n) {
@@ -85,6 +106,27 @@ WEFT_INLINE void store_quads(Word* p, Vec v, std::int64_t n) {
   const std::int64_t count = n < kLanes ? (n + 3) / 4 : kLanes / 4;
   std::memcpy(p, &narrow, static_cast<std::size_t>(count) * sizeof(Word));
 }
+
+WEFT_INLINE Vec widen(const float* p) { return load(p); }
+WEFT_INLINE Vec widen(const std::uint16_t* p) {
+  Halves narrow;
+  std::memcpy(&narrow, p, sizeof(narrow));
+  return as_floats(__builtin_convertvector(narrow, Ints) << 16);
+}
+WEFT_INLINE Vec widen(const std::int8_t* p) {
+  typedef std::int8_t Bytes __attribute__((vector_size(kLanes)));
+  Bytes bytes;
+  std::memcpy(&bytes, p, sizeof(bytes));
+  return __builtin_convertvector(__builtin_convertvector(bytes, Signed), Vec);
+}
+template <class T>
+WEFT_INLINE Vec widen_up_to(const T* p, std::int64_t n) {
+  if (n >= kLanes) return widen(p);
+  T some[kLanes] = {};
+  for (std::int64_t i = 0; i < n; ++i) some[i] = p[i];
+  return widen(some);
+}
+WEFT_INLINE Vec widen_up_to(const float* p, std::int64_t n) { return load_up_to(p, n); }
 
 }  // namespace
 }  // namespace weft::WEFT_ISA

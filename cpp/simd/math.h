@@ -46,6 +46,8 @@ WEFT_INLINE Vec exp(Vec x) {
   return x < broadcast(-87.33654f) ? Vec{} : y;
 }
 
+constexpr float kLog2e = 0x1.715476p0f;
+
 // 2^x for x <= 0 or hardly above, as softmax needs it. Below -126 the result is smaller than the
 // smallest normal number: zero, under the runtime's guard.
 WEFT_INLINE Vec exp2_falling(Vec x) {

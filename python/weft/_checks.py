@@ -94,12 +94,12 @@ def flag(function: str, name: str, value: object) -> bool:
     return value
 
 
-def dtype(function: str, name: str, value: object) -> str:
-    """The element type of the weights, by name or as NumPy's type."""
+def dtype(function: str, name: str, value: object, among: tuple[str, ...] = DTYPES) -> str:
+    """The element type of products, by name or as NumPy's type."""
     given = value if isinstance(value, str) else getattr(value, "__name__", None) or str(value)
     given = given.removeprefix("torch.")
-    if given not in DTYPES:
-        raise ValueError(f"{function}: {name} is {shown(value)}, expected one of {list(DTYPES)}")
+    if given not in among:
+        raise ValueError(f"{function}: {name} is {shown(value)}, expected one of {list(among)}")
     return given
 
 

@@ -33,7 +33,7 @@ class _Products(NamedTuple):
 
 @layer
 class MultiheadAttention(Module):
-    """``torch.nn.MultiheadAttention``: N heads attend side by side; inference in float32.
+    """``torch.nn.MultiheadAttention``: N heads attend side by side; inference.
 
     With E = H / N columns of each projection for a head, and ``mask`` 0 or -inf when bool::
 
@@ -198,6 +198,7 @@ class MultiheadAttention(Module):
         weights = np.empty((batch, heads, queries, keys), np.float32) if need_weights else None
         mask = None if mask is None else np.broadcast_to(mask, (batch, heads, queries, keys))
         options = (mask, causal, size**-0.5, None, lengths, (-1, -1), 0.0, None, None, (0.0, 0))
+        options = (*options, attention_dtype(own["dtype"]))
         target = joined.transpose(1, 2, 0, 3) if turned else joined.transpose(0, 2, 1, 3)
         _core.attention(function, q, k, v, options, target, weights, None)
         flat = joined.reshape(batch * queries, heads * size)
@@ -329,6 +330,13 @@ def check_heads(function: str, name: str, hidden: int, heads: int) -> None:
             f"{function}: {name} is {hidden} with {heads} heads, expected heads of at most "
             f"{MAX_HEAD_SIZE}, not {hidden // heads}"
         )
+
+
+def attention_dtype(dtype: str) -> str:
+    """Of the products of attention where those of the weights are ``dtype``: int8 is too coarse for
+    the weights of keys, many of which are small.
+    """
+    return "float32" if dtype == "float32" else "bfloat16"
 
 
 def _mean(weights: Float) -> Float:

@@ -24,9 +24,13 @@ TEST_CASE("a chosen level is the one that runs, with a whole table") {
       const bool all = p.linear && p.rnn_step && p.lstm_step && p.gru_step && p.gru_gates &&
                        p.gru_candidate && (p.encode || dtype == 0);
       CHECK(all);
+      const bool attends = p.attention && p.pack_keys && p.pack_values;
+      CHECK(attends == (dtype != static_cast<int>(Dtype::int8)));
+      const bool reads = p.attention_chunk && p.decode;
+      CHECK(reads);
     }
-    const bool whole = t.pack_keys && t.pack_values && t.attention &&
-                       t.attention_chunk && t.attention_join && t.layer_norm && t.softmax &&
+    const bool whole =
+                       t.attention_join && t.layer_norm && t.softmax &&
                        t.apply && t.fma_loop && t.read_loop;
     REQUIRE(whole);
     CHECK(t.fma_flops > 0);

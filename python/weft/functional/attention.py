@@ -34,6 +34,7 @@ def scaled_dot_product_attention(
     window: int | tuple[int | None, int | None] | None = None,
     softcap: float | None = None,
     alibi_slopes: ArrayLike | None = None,
+    dtype: Any = "float32",
     out: Float | None = None,
 ) -> Float:
     """softmax(scale q k^T + mask) v, ``torch.nn.functional.scaled_dot_product_attention``.
@@ -63,6 +64,9 @@ def scaled_dot_product_attention(
                   limit; one number stands for both
     softcap       number > 0 (Gemma 2)
     alibi_slopes  float32 [N] (Press, Smith and Lewis, arXiv:2108.12409)
+    dtype         of the two products: "float32", or "bfloat16", to which q, k, v and the weights are
+                  rounded, with sums, mask and softmax in float32. Up to four queries against keys
+                  that lie in memory as float32 are bound by reading them and always multiply so
     out           float32 [..., S, F] that takes the result; last axis contiguous, in memory of its
                   own
 
@@ -85,9 +89,10 @@ def scaled_dot_product_attention(
     computed in tiles with a running maximum: Dao et al., arXiv:2205.14135.
     """
     function = "weft.functional.scaled_dot_product_attention"
+    dtype = _checks.dtype(function, "dtype", dtype, ("float32", "bfloat16"))
     sizes, (query, key, value), options = attention_call(
         function, q, k, v, attn_mask, is_causal, scale, enable_gqa, lengths, window, softcap,
-        alibi_slopes,
+        alibi_slopes, dtype=dtype,
     )  # fmt: skip
     inputs = {"q": query, "k": key, "v": value}
     target = None if out is None else _target(function, sizes, out, inputs)
@@ -111,10 +116,11 @@ def attention_call(
     softcap: float | None,
     alibi_slopes: ArrayLike | None,
     dropout: tuple[float, int] = (0.0, 0),
+    dtype: str = "float32",
 ) -> tuple[Sizes, tuple[Float, Float, Float], tuple[Any, ...]]:
     """The arguments checked: (sizes, (q, k, v) as [B, N, rows, columns], the native options).
 
-    ``dropout`` is its probability and its seed.
+    ``dropout`` is its probability and its seed, ``dtype`` that of the products, checked.
     """
     _checks.flag(function, "is_causal", is_causal)
     _checks.flag(function, "enable_gqa", enable_gqa)
@@ -144,6 +150,7 @@ def attention_call(
         settings.slopes,
         None,
         dropout,
+        dtype,
     )
     arrays = (
         four(query, sizes.leading, sizes.query_heads),
