@@ -98,7 +98,7 @@ OBJECTS = {
     "masked": np.ma.masked_array([1.0, 2.0], [True, False]),
     "torch meta": torch.zeros(2, 2, device="meta"),
     "torch double": torch.zeros(2, 2, dtype=torch.float64),
-    "torch bfloat16": torch.zeros(2, 2, dtype=torch.bfloat16),
+    "torch half": torch.zeros(2, 2, dtype=torch.float16),
     "torch sparse": torch.zeros(2, 2).to_sparse(),
     "torch module": torch.nn.Linear(2, 2),
     "weft module": weft.GRU(2, 2),

@@ -29,14 +29,9 @@ def test_help(capsys):
 @pytest.mark.parametrize(("module", "rows"), ROWS, ids=lambda value: repr(value)[:20])
 def test_info(tmp_path, capsys, module, rows):
     """A row for each layer, with its parameters, bytes and FLOPs, and their sum."""
-    path = tmp_path / "m.safetensors"
-    weft.save(module, path)
-    assert main(["info", str(path)]) == 0
-    about, _, table = capsys.readouterr().out.partition(f"\n{module!r}\n")
+    about, table, _ = info(tmp_path, capsys, module)
     assert f"weft     {weft.__version__}\n" in about
-    _, *lines, packed = table.splitlines()
-    assert packed.startswith("packed weights: ")
-    found = {name: [int(n.replace(",", "")) for n in rest] for name, *rest in map(str.split, lines)}
+    found = {name: row[:3] for name, row in table.items()}
     assert list(found) == [*rows, "all"]
     total = found.pop("all")
     assert total[:2] == [module.num_parameters, 4 * module.num_parameters]
@@ -44,6 +39,35 @@ def test_info(tmp_path, capsys, module, rows):
     assert total[2] == 2 * sum(value.size for value in matrices)
     if rows:
         assert total == [sum(column) for column in zip(*found.values(), strict=True)]
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("float32", 4), ("bfloat16", 2), ("int8", 1)])
+def test_info_says_what_multiplies(tmp_path, capsys, isa, dtype, size):
+    """The dtype of the matrices and the level of their products; those of float32 are avx512's."""
+    module = weft.TransformerEncoder(LAYER, 2, weft.LayerNorm(8)).to(dtype)
+    _, table, packed = info(tmp_path, capsys, module)
+    level = "avx512" if (isa, dtype) == ("avx512_bf16", "float32") else isa
+    assert [table["layers.0"][3:], table["layers.1"][3:]] == [[dtype, level]] * 2
+    assert table["norm"][3:] == ["float32", "-"]
+    scales = (3 * 8 + 8 + 12 + 8) if dtype == "int8" else 0  # one for each output
+    vectors = 3 * 8 + 8 + 12 + 8 + 4 * 8
+    matrices = 4 * 8 * 8 + 2 * 8 * 12
+    assert table["layers.0"][1] == size * matrices + 4 * (scales + vectors)
+    assert packed == module._packed.native.weight_bytes
+
+
+def info(folder, capsys, module):
+    """What is said in general, the rows of the table with numbers as such, and the packed bytes."""
+    path = folder / "m.safetensors"
+    weft.save(module, path)
+    assert main(["info", str(path)]) == 0
+    about, _, table = capsys.readouterr().out.partition(f"\n{module!r}\n")
+    _, *lines, packed = table.splitlines()
+    number = lambda text: int(text.replace(",", ""))
+    rows = {name: [*map(number, rest[:3]), *rest[3:]] for name, *rest in map(str.split, lines)}
+    what, _, size = packed.partition(": ")
+    assert what == "packed weights"
+    return about, rows, number(size.removesuffix(" bytes"))
 
 
 def test_errors(tmp_path, capsys):

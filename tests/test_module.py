@@ -128,7 +128,7 @@ def wrong_state_dicts(module):
         "text": (good | {last: "weights"}, last),
         "ragged": (good | {last: [[1.0], [1.0, 2.0]]}, last),
         "torch double": (good | {last: torch.from_numpy(good[last]).double()}, last),
-        "torch half": (good | {last: torch.from_numpy(good[last]).bfloat16()}, last),
+        "torch half": (good | {last: torch.from_numpy(good[last]).half()}, last),
         "torch meta": (good | {last: torch.from_numpy(good[last]).to("meta")}, last),
     }
 

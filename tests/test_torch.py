@@ -213,9 +213,18 @@ def test_something_else(module):
 
 
 @pytest.mark.parametrize(
-    "change", [lambda m: m.double(), lambda m: m.bfloat16(), lambda m: m.to("meta")],
-    ids=["float64", "bfloat16", "meta"],
+    "change", [lambda m: m.double(), lambda m: m.half(), lambda m: m.to("meta")],
+    ids=["float64", "float16", "meta"],
 )  # fmt: skip
 def test_other_dtypes_and_devices(change):
     with pytest.raises(TypeError, match=r"^weft\.from_torch: weight_ih_l0 "):
         weft.from_torch(change(torch.nn.LSTM(3, 4)))
+
+
+def test_bfloat16():
+    """The weights of a module in bfloat16, exactly."""
+    theirs = torch.nn.LSTM(3, 4).bfloat16()
+    ours = weft.from_torch(theirs)
+    assert repr(ours) == "LSTM(3, 4)"
+    for name, value in theirs.state_dict().items():
+        assert_same_bits(getattr(ours, name), value.float().numpy())

@@ -45,15 +45,18 @@ def test_half_precision(tmp_path, dtype):
     assert_same_bits(from_half, hidden(path))
 
 
-def test_widening_is_exact():
-    """Every float16 and bfloat16 there is, NaN's payload aside."""
-    from weft.transformers.checkpoint import _widen
+def test_widening_is_exact(tmp_path):
+    """Every float16 and bfloat16 there is, NaN's payload aside, more than are widened at once."""
+    from weft.transformers.checkpoint import Checkpoint
 
-    every = np.arange(2**16, dtype=np.uint16)
-    for dtype, name in ((torch.float16, "F16"), (torch.bfloat16, "BF16")):
-        out = np.empty(2**16, np.float32)
-        _widen(every, name, out)
-        expected = torch.from_numpy(every.view(np.int16)).view(dtype).float().numpy()
+    every = torch.arange(2**18, dtype=torch.int32).to(torch.int16)
+    for dtype in (torch.float16, torch.bfloat16):
+        values = every.view(dtype)
+        write(tmp_path, {"all": values})
+        with Checkpoint("f", str(tmp_path)) as checkpoint:
+            checkpoint.check({"all": (2**18,)}, "it")
+            out = checkpoint.read("all")
+        expected = values.float().numpy()
         np.testing.assert_array_equal(out, expected)
         assert np.array_equal(np.signbit(out), np.signbit(expected))
 

@@ -99,15 +99,19 @@ View<const T> check_array(const std::string& function, const char* name, const p
   return view<const T>(a, a.data());
 }
 
-#define WEFT_CHECK_ARRAY(T)                                                     \
-  template View<const T> check_array<T>(const std::string&, const char*, const py::handle&, \
-                                        std::initializer_list<Axis>, Layout)
-WEFT_CHECK_ARRAY(float);
-WEFT_CHECK_ARRAY(std::int64_t);
-WEFT_CHECK_ARRAY(bool);
-WEFT_CHECK_ARRAY(std::uint16_t);
-WEFT_CHECK_ARRAY(std::int8_t);
-#undef WEFT_CHECK_ARRAY
+template View<const float> check_array<float>(const std::string&, const char*, const py::handle&,
+                                              std::initializer_list<Axis>, Layout);
+template View<const std::int64_t> check_array<std::int64_t>(const std::string&, const char*,
+                                                            const py::handle&,
+                                                            std::initializer_list<Axis>, Layout);
+template View<const std::uint16_t> check_array<std::uint16_t>(const std::string&, const char*,
+                                                              const py::handle&,
+                                                              std::initializer_list<Axis>, Layout);
+template View<const std::int8_t> check_array<std::int8_t>(const std::string&, const char*,
+                                                          const py::handle&,
+                                                          std::initializer_list<Axis>, Layout);
+template View<const bool> check_array<bool>(const std::string&, const char*, const py::handle&,
+                                            std::initializer_list<Axis>, Layout);
 
 View<float> check_output(const std::string& function, const char* name, const py::handle& value,
                          std::initializer_list<Axis> axes, Layout layout) {

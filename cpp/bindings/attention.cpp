@@ -289,8 +289,7 @@ void attention_backward(const std::string& f, const Object& q, const Object& k, 
 // The engine's encoder, and whether its sizes are sane.
 std::unique_ptr<Encoder> make_encoder(const std::string& f, std::int64_t hidden, std::int64_t heads,
                                       std::int64_t feed_forward, const Object& activation,
-                                      bool norm_first, float eps,
-                                      const std::string& dtype) {
+                                      bool norm_first, float eps, const std::string& dtype) {
   for (const auto& [name, size] : {std::pair{"hidden", hidden}, std::pair{"num_heads", heads},
                                    std::pair{"feed_forward", feed_forward}}) {
     if (size < 1 || size > INT32_MAX / 4) {
@@ -316,8 +315,7 @@ class BoundEncoder {
                const std::string& dtype)
       : function_(function),
         encoder_(make_encoder(function, hidden, heads, feed_forward, activation, norm_first, eps,
-                              dtype)) {
-  }
+                              dtype)) {}
 
   void add_layer(const Object& in_weight, const Object& in_bias, const Object& out_weight,
                  const Object& out_bias, const Object& norm1_weight, const Object& norm1_bias,
@@ -328,7 +326,7 @@ class BoundEncoder {
     const EncoderShape& s = encoder_->shape();
     const Axis H{"H", s.hidden}, H3{"3*H", 3 * s.hidden}, F{"F", s.feed_forward};
     const auto matrix = [&](const char* name, const Object& value, Axis rows, Axis columns) {
-      return check_array<float>(function_, name, value, {rows, columns}, Layout::contiguous).data;
+      return check_weight(function_, name, value, encoder_->dtype(), rows, columns).matrix;
     };
     const auto vector = [&](const char* name, const Object& value, Axis size) {
       return optional_array<float>(function_, name, value, {size});
@@ -395,6 +393,7 @@ class BoundEncoder {
 
   std::int64_t layers() const { return encoder_->layers(); }
   std::int64_t weight_bytes() const { return encoder_->weight_bytes(); }
+  const char* isa() const { return encoder_->isa(); }
 
  private:
   const std::string function_;
@@ -414,7 +413,8 @@ void register_attention(py::module_& m) {
       .def(py::init<const std::string&, std::int64_t, std::int64_t, std::int64_t, const Object&,
                     bool, float, const std::string&>(),
            py::arg("function"), py::arg("hidden"), py::arg("num_heads"), py::arg("feed_forward"),
-           py::arg("activation"), py::arg("norm_first"), py::arg("eps"), py::arg("dtype") = "float32")
+           py::arg("activation"), py::arg("norm_first"), py::arg("eps"),
+           py::arg("dtype") = "float32")
       .def("add_layer", &BoundEncoder::add_layer, py::arg("in_proj_weight"),
            py::arg("in_proj_bias"), py::arg("out_proj_weight"), py::arg("out_proj_bias"),
            py::arg("norm1_weight"), py::arg("norm1_bias"), py::arg("linear1_weight"),
@@ -424,7 +424,8 @@ void register_attention(py::module_& m) {
            py::arg("mask"), py::arg("causal"), py::arg("first"), py::arg("last"),
            py::arg("weights") = py::none())
       .def_property_readonly("num_layers", &BoundEncoder::layers)
-      .def_property_readonly("weight_bytes", &BoundEncoder::weight_bytes);
+      .def_property_readonly("weight_bytes", &BoundEncoder::weight_bytes)
+      .def_property_readonly("isa", &BoundEncoder::isa);
 }
 
 }  // namespace weft

@@ -136,7 +136,7 @@ py::tuple weight_gradients(const std::string& function, const CellShape& shape,
   const std::int64_t G = gate_count(shape.mode) * H;
   const Object ih = zeros(function, true, {G, I}), hh = zeros(function, true, {G, S});
   const Object bias_ih = zeros(function, w.bias_ih, {G}), bias_hh = zeros(function, w.bias_hh, {G});
-  const Object hr = zeros(function, w.weight_hr, {S, H});
+  const Object hr = zeros(function, static_cast<bool>(w.weight_hr), {S, H});
   const Object peepholes = zeros(function, w.peepholes, {3 * H});
   pass.weight_ih = data(ih);
   pass.weight_hh = data(hh);

@@ -1,20 +1,28 @@
-// Names of the formats that weights are packed in.
+// Weights as a module keeps them, and the names of their forms.
 #pragma once
 
 #include <pybind11/pybind11.h>
 
 #include <string>
 
-#include "kernels/table.h"
+#include "bindings/arrays.h"
+#include "engine/packed.h"
 
 namespace weft {
 
-inline Dtype parse_dtype(const std::string& function, const std::string& name) {
-  if (name == "float32") return Dtype::float32;
-  if (name == "bfloat16") return Dtype::bfloat16;
-  if (name == "int8") return Dtype::int8;
-  throw pybind11::value_error(function + ": dtype is '" + name +
-                              "', expected float32, bfloat16 or int8");
-}
+// ValueError for a name that is none.
+Dtype parse_dtype(const std::string& function, const std::string& name);
+
+struct Weight {
+  Matrix matrix;
+  std::int64_t rows = 0, columns = 0;
+};
+
+// A matrix in the form that its dtype is stored in: an array of float32 [N, K]; of uint16 [N, K], the
+// bits of bfloat16; or a tuple of int8 [N, K] and its scales, float32 [N, ceil(K / 256)]: zero,
+// positive normal numbers, or NaN for a block whose outputs are NaN. TypeError or ValueError for
+// anything else.
+Weight check_weight(const std::string& function, const char* name, const py::handle& value,
+                    Dtype dtype, Axis rows, Axis columns);
 
 }  // namespace weft

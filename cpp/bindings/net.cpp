@@ -42,8 +42,8 @@ Direction parse_direction(const std::string& function, const std::string& direct
 
 }  // namespace
 
-// The arrays of one layer and direction: weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, peepholes.
-CellWeights check_weights(const std::string& function, const CellShape& shape, const py::tuple& w) {
+CellWeights check_weights(const std::string& function, const CellShape& shape, const py::tuple& w,
+                          Dtype dtype) {
   if (w.size() != 6) {
     throw py::value_error(function + ": weights has an entry of " + std::to_string(w.size()) +
                           " arrays, expected 6");
@@ -51,19 +51,14 @@ CellWeights check_weights(const std::string& function, const CellShape& shape, c
   const std::int64_t S = shape.state_size(), H = shape.hidden_size;
   const Axis gates{"G*H", gate_count(shape.mode) * H};
   CellWeights cw{};
-  cw.weight_ih = check_array<float>(function, "weight_ih", w[0], {gates, {"I", shape.input_size}},
-                                    Layout::contiguous)
-                     .data;
-  cw.weight_hh = check_array<float>(function, "weight_hh", w[1],
-                                    {gates, {shape.proj_size ? "P" : "H", S}}, Layout::contiguous)
-                     .data;
+  const auto matrix = [&](const char* name, int index, Axis rows, Axis columns) {
+    return check_weight(function, name, w[index], dtype, rows, columns).matrix;
+  };
+  cw.weight_ih = matrix("weight_ih", 0, gates, {"I", shape.input_size});
+  cw.weight_hh = matrix("weight_hh", 1, gates, {shape.proj_size ? "P" : "H", S});
   cw.bias_ih = optional_array<float>(function, "bias_ih", w[2], {gates});
   cw.bias_hh = optional_array<float>(function, "bias_hh", w[3], {gates});
-  if (shape.proj_size) {
-    cw.weight_hr =
-        check_array<float>(function, "weight_hr", w[4], {{"P", S}, {"H", H}}, Layout::contiguous)
-            .data;
-  }
+  if (shape.proj_size) cw.weight_hr = matrix("weight_hr", 4, {"P", S}, {"H", H});
   if (shape.mode == Mode::lstm) {
     cw.peepholes = optional_array<float>(function, "peepholes", w[5], {{"3*H", 3 * H}});
   }
@@ -103,9 +98,9 @@ Net make_net(const std::string& function, const std::string& mode_name, std::int
   std::vector<Cell> cells;
   for (std::int64_t i = 0; i < num_layers * D; ++i) {
     shape.input_size = i < D ? input_size : D * S;
-    const CellWeights cw = check_weights(function, shape, weights[i]);
+    const CellWeights cw = check_weights(function, shape, weights[i], dtype);
     const WithoutGil native;
-    cells.emplace_back(kernels(), shape, cw, cell_options, dtype);
+    cells.emplace_back(kernels(), shape, cw, cell_options);
   }
   return {function, std::make_shared<const Recurrent>(direction, std::move(cells))};
 }

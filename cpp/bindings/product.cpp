@@ -22,15 +22,14 @@ using Object = py::object;
 Linear make_linear(const std::string& f, const Object& weight, const Object& bias,
                    const std::string& dtype_name) {
   const Dtype dtype = parse_dtype(f, dtype_name);
-  const View<const float> w =
-      check_array<float>(f, "weight", weight, {{"N", kAny}, {"K", kAny}}, Layout::contiguous);
-  const float* b = optional_array<float>(f, "bias", bias, {{"N", w.shape[0]}});
+  const Weight w = check_weight(f, "weight", weight, dtype, {"N", kAny}, {"K", kAny});
+  const float* b = optional_array<float>(f, "bias", bias, {{"N", w.rows}});
   // Sizes below 2^31, as in every layer: products of two stay within 64 bits.
-  if (w.shape[0] > INT32_MAX || w.shape[1] > INT32_MAX) {
+  if (w.rows > INT32_MAX || w.columns > INT32_MAX) {
     throw py::value_error(f + ": weight has more than 2**31 - 1 rows or columns");
   }
   const WithoutGil native;
-  return Linear(kernels(), w.shape[0], w.shape[1], w.data, b, dtype);
+  return Linear(kernels(), w.rows, w.columns, w.matrix, b);
 }
 
 py::array_t<float> run_linear(const Linear& linear, const std::string& f, const Object& x,
@@ -156,7 +155,8 @@ void register_product(py::module_& m) {
            py::arg("dtype") = "float32")
       .def("run", &run_linear, py::arg("function"), py::arg("x"),
            py::arg("activation") = py::none(), py::arg("residual") = py::none())
-      .def_property_readonly("weight_bytes", &Linear::weight_bytes);
+      .def_property_readonly("weight_bytes", &Linear::weight_bytes)
+      .def_property_readonly("isa", &Linear::isa);
   m.def(
       "linear",
       [](const Object& x, const Object& weight, const Object& bias) {
@@ -164,6 +164,13 @@ void register_product(py::module_& m) {
         return run_linear(make_linear(f, weight, bias, "float32"), f, x, py::none(), py::none());
       },
       py::arg("x"), py::arg("weight"), py::arg("bias"));
+  m.def(
+      "check_weight",
+      [](const std::string& f, const std::string& name, const Object& value,
+         const std::string& dtype) {
+        check_weight(f, name.c_str(), value, parse_dtype(f, dtype), {"N", kAny}, {"K", kAny});
+      },
+      py::arg("function"), py::arg("name"), py::arg("value"), py::arg("dtype"));
   m.def("layer_norm", &layer_norm, py::arg("function"), py::arg("x"), py::arg("weight"),
         py::arg("bias"), py::arg("eps"), py::arg("residual") = py::none());
   m.def("softmax", &softmax, py::arg("function"), py::arg("x"));

@@ -85,7 +85,8 @@ void register_recurrent(py::module_& m) {
            py::arg("mask"), py::arg("resets"), py::arg("reset_h"), py::arg("reset_c"),
            py::arg("batch_first"), py::arg("save") = false, py::arg("recompute") = false)
       .def_property_readonly("weight_bytes",
-                             [](const Net& net) { return net.engine->weight_bytes(); });
+                             [](const Net& net) { return net.engine->weight_bytes(); })
+      .def_property_readonly("isa", [](const Net& net) { return net.engine->cell(0).isa(); });
   register_backward(recurrent);
   register_stream(m, recurrent);
 }

@@ -22,9 +22,9 @@ BackWeights::BackWeights(const Cell& cell, const CellWeights& w) {
       // n, r, z, and the state part of n where it has its own gradient.
       width = (shape.reset_after ? 4 : 3) * H;
       state_offset = H;
-      input = transposed(I, {{w.weight_ih + 2 * H * I, H}, {w.weight_ih, 2 * H}});
+      input = transposed(I, {{w.weight_ih.floats() + 2 * H * I, H}, {w.weight_ih, 2 * H}});
       state = transposed(S, {{w.weight_hh, width - H}});
-      if (!shape.reset_after) reset = transposed(H, {{w.weight_hh + 2 * H * S, H}});
+      if (!shape.reset_after) reset = transposed(H, {{w.weight_hh.floats() + 2 * H * S, H}});
       break;
   }
 }

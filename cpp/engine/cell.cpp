@@ -32,7 +32,7 @@ Buffer pack_peepholes(const float* p, std::int64_t H, int lanes) {
 }  // namespace
 
 Cell::Cell(const KernelTable& table, const CellShape& shape, const CellWeights& w,
-           CellOptions options, Dtype dtype)
+           CellOptions options)
     : table_(&table), shape_(shape), options_(options), zeros_(shape.state_size()) {
   const std::int64_t H = shape.hidden_size;
   const int lanes = table.lanes;
@@ -40,12 +40,12 @@ Cell::Cell(const KernelTable& table, const CellShape& shape, const CellWeights& 
   std::vector<float> bias = bias_sum(w, gate_count(shape.mode) * H);
   switch (shape.mode) {
     case Mode::rnn:
-      main_ = Packed::plain(H, {input, state}, lanes, dtype);
+      main_ = Packed::plain(H, {input, state}, lanes);
       break;
     case Mode::lstm:
-      main_ = Packed::gated(H, {0, 1, 2, 3}, {input, state}, lanes, true, dtype);
+      main_ = Packed::gated(H, {0, 1, 2, 3}, {input, state}, lanes, true);
       if (shape.proj_size) {
-        projection_ = Packed::plain(shape.proj_size, {{w.weight_hr, H}}, lanes, dtype);
+        projection_ = Packed::plain(shape.proj_size, {{w.weight_hr, H}}, lanes);
       }
       if (w.peepholes) {
         peepholes_ = pack_peepholes(w.peepholes, H, lanes);
@@ -55,13 +55,13 @@ Cell::Cell(const KernelTable& table, const CellShape& shape, const CellWeights& 
     case Mode::gru:
       if (shape.reset_after) {
         // The candidate's two biases stay apart: b_hn is inside r (R h + b_hn).
-        main_ = Packed::gated(H, {0, 1, 2}, {input, state}, lanes, true, dtype);
+        main_ = Packed::gated(H, {0, 1, 2}, {input, state}, lanes, true);
         for (std::int64_t u = 2 * H; u < 3 * H; ++u) bias[u] = w.bias_ih ? w.bias_ih[u] : 0.0f;
         bias_hidden_ = Buffer(main_.panels() * lanes);
         if (w.bias_hh) std::copy_n(w.bias_hh + 2 * H, H, bias_hidden_.data());
       } else {
-        main_ = Packed::gated(H, {0, 1}, {input, state}, lanes, false, dtype);
-        candidate_ = Packed::gated(H, {2}, {input, state}, lanes, false, dtype);
+        main_ = Packed::gated(H, {0, 1}, {input, state}, lanes, false);
+        candidate_ = Packed::gated(H, {2}, {input, state}, lanes, false);
         bias_candidate_ = candidate_.pack_vector(bias.data());
       }
       break;

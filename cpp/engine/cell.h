@@ -23,13 +23,14 @@ struct CellShape {
   std::int64_t state_size() const { return proj_size ? proj_size : hidden_size; }
 };
 
-// PyTorch's layouts and gate orders (i, f, g, o and r, z, n). Null where absent.
+// PyTorch's layouts and gate orders (i, f, g, o and r, z, n). Null where absent. The matrices have the
+// same dtype.
 struct CellWeights {
-  const float* weight_ih;  // [G*H, I]
-  const float* weight_hh;  // [G*H, state_size]
+  Matrix weight_ih;        // [G*H, I]
+  Matrix weight_hh;        // [G*H, state_size]
   const float* bias_ih;    // [G*H]
   const float* bias_hh;    // [G*H]
-  const float* weight_hr;  // [P, H]
+  Matrix weight_hr;        // [P, H]
   const float* peepholes;  // [3*H], order i, o, f as in ONNX
 };
 
@@ -65,13 +66,14 @@ struct StepRows {
 class Cell {
  public:
   Cell(const KernelTable& table, const CellShape& shape, const CellWeights& weights,
-       CellOptions options, Dtype dtype = Dtype::float32);
+       CellOptions options);
   Cell(Cell&&) = default;
   Cell& operator=(Cell&&) = default;
 
   const CellShape& shape() const { return shape_; }
   const KernelTable& table() const { return *table_; }
   Dtype dtype() const { return main_.dtype(); }              // of the weights
+  const char* isa() const { return kernels().isa; }          // the level of the products
   const float* zero_state() const { return zeros_.data(); }  // state_size floats
   std::int64_t weight_bytes() const {
     return main_.bytes() + candidate_.bytes() + projection_.bytes();

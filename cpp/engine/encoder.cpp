@@ -77,10 +77,10 @@ Encoder::Norm Encoder::make_norm(const float* weight, const float* bias) const {
 
 void Encoder::add_layer(const EncoderWeights& w) {
   const std::int64_t H = shape_.hidden, F = shape_.feed_forward;
-  layers_.push_back({Linear(*table_, 3 * H, H, w.in_weight, w.in_bias, dtype_),
-                     Linear(*table_, H, H, w.out_weight, w.out_bias, dtype_),
-                     Linear(*table_, F, H, w.linear1_weight, w.linear1_bias, dtype_),
-                     Linear(*table_, H, F, w.linear2_weight, w.linear2_bias, dtype_),
+  layers_.push_back({Linear(*table_, 3 * H, H, w.in_weight, w.in_bias),
+                     Linear(*table_, H, H, w.out_weight, w.out_bias),
+                     Linear(*table_, F, H, w.linear1_weight, w.linear1_bias),
+                     Linear(*table_, H, F, w.linear2_weight, w.linear2_bias),
                      make_norm(w.norm1_weight, w.norm1_bias),
                      make_norm(w.norm2_weight, w.norm2_bias)});
 }

@@ -26,13 +26,18 @@ struct EncoderShape {
   float eps;
 };
 
-// Row-major, as in PyTorch; biases and the arrays of a norm may be null.
+// Row-major, as in PyTorch; biases and the arrays of a norm may be null. The matrices have the
+// encoder's dtype.
 struct EncoderWeights {
-  const float *in_weight, *in_bias;    // [3 * H, H]: q, k, v
-  const float *out_weight, *out_bias;  // [H, H]
+  Matrix in_weight;  // [3 * H, H]: q, k, v
+  const float* in_bias;
+  Matrix out_weight;  // [H, H]
+  const float* out_bias;
   const float *norm1_weight, *norm1_bias;
-  const float *linear1_weight, *linear1_bias;  // [F, H]
-  const float *linear2_weight, *linear2_bias;  // [H, F]
+  Matrix linear1_weight;  // [F, H]
+  const float* linear1_bias;
+  Matrix linear2_weight;  // [H, F]
+  const float* linear2_bias;
   const float *norm2_weight, *norm2_bias;
 };
 
@@ -55,6 +60,8 @@ class Encoder {
   void add_layer(const EncoderWeights& weights);
 
   const EncoderShape& shape() const { return shape_; }
+  Dtype dtype() const { return dtype_; }
+  const char* isa() const { return table_->of(dtype_).isa; }  // the level of the products
   std::int64_t layers() const { return static_cast<std::int64_t>(layers_.size()); }
   std::int64_t weight_bytes() const;
 

@@ -16,9 +16,9 @@ constexpr std::int64_t kEncodedRows = 32;  // of a task
 
 }  // namespace
 
-Linear::Linear(const KernelTable& table, std::int64_t N, std::int64_t K, const float* weight,
-               const float* bias, Dtype dtype)
-    : table_(&table), N_(N), K_(K), packed_(Packed::plain(N, {{weight, K}}, table.lanes, dtype)) {
+Linear::Linear(const KernelTable& table, std::int64_t N, std::int64_t K, const Matrix& weight,
+               const float* bias)
+    : table_(&table), N_(N), K_(K), packed_(Packed::plain(N, {{weight, K}}, table.lanes)) {
   if (bias) bias_ = packed_.pack_vector(bias);
 }
 

@@ -23,9 +23,9 @@ struct ProductRows {
 class Linear {
  public:
   Linear() = default;
-  // weight [N, K], row-major; bias [N] or null.
-  Linear(const KernelTable& table, std::int64_t N, std::int64_t K, const float* weight,
-         const float* bias, Dtype dtype = Dtype::float32);
+  // weight [N, K]; bias [N] or null.
+  Linear(const KernelTable& table, std::int64_t N, std::int64_t K, const Matrix& weight,
+         const float* bias);
 
   // Packed already in float32, no bias.
   Linear(const KernelTable& table, std::int64_t N, Packed packed);
@@ -34,6 +34,7 @@ class Linear {
   const Packed& packed() const { return packed_; }
   std::int64_t inputs() const { return K_; }
   Dtype dtype() const { return packed_.dtype(); }
+  const char* isa() const { return table_->of(dtype()).isa; }  // the level of the product
   std::int64_t weight_bytes() const { return packed_.bytes(); }
   double work(std::int64_t rows) const { return static_cast<double>(rows) * N_ * K_; }
 

@@ -1,55 +1,45 @@
 #include "engine/packed.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
+#include <numeric>
 
 namespace weft {
 namespace {
 
-void put(Word* to, std::uint32_t bits) { std::memcpy(to, &bits, sizeof(bits)); }
-
-// The upper half of a float, rounded to the nearest, even in the middle.
-std::uint32_t bfloat16_bits(float x) {
-  std::uint32_t bits;
-  std::memcpy(&bits, &x, sizeof(bits));
-  if (std::isnan(x)) return (bits | 0x00400000u) >> 16;
-  return (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+// `count` numbers as words, `step` apart; the last word is filled up with zeros.
+template <class T>
+void pack_words(const T* w, std::int64_t count, Word* to, std::int64_t step) {
+  constexpr std::int64_t kPerWord = sizeof(Word) / sizeof(T);
+  const std::int64_t whole = count / kPerWord, rest = count % kPerWord;
+  for (std::int64_t i = 0; i < whole; ++i)
+    std::memcpy(to + i * step, w + i * kPerWord, sizeof(Word));
+  if (!rest) return;
+  to[whole * step] = 0;
+  std::memcpy(to + whole * step, w + whole * kPerWord, static_cast<std::size_t>(rest) * sizeof(T));
 }
 
 // One output's weights of a block, its words `step` apart.
-void pack_block(Dtype dtype, const float* w, std::int64_t count, Word* to, std::int64_t step) {
-  if (dtype == Dtype::float32) {
-    for (std::int64_t k = 0; k < count; ++k) to[k * step] = w[k];
-    return;
-  }
-  if (dtype == Dtype::bfloat16) {
-    for (std::int64_t k = 0; k < count; k += 2, to += step) {
-      put(to, bfloat16_bits(w[k]) | (k + 1 < count ? bfloat16_bits(w[k + 1]) << 16 : 0));
+void pack_block(const Operand& operand, std::int64_t output, std::int64_t begin, std::int64_t count,
+                Word* to, std::int64_t step) {
+  const std::int64_t at = output * operand.k + begin;
+  const Matrix& m = operand.weights;
+  switch (m.dtype) {
+    case Dtype::float32: {
+      const float* w = m.floats() + at;
+      for (std::int64_t k = 0; k < count; ++k) to[k * step] = w[k];
+      return;
     }
-    return;
+    case Dtype::bfloat16:
+      return pack_words(static_cast<const std::uint16_t*>(m.data) + at, count, to, step);
+    case Dtype::int8:
+      break;
   }
-  // Weights that are not finite make every output NaN; scales without a reciprocal are zero.
-  float most = 0, wrong = 0;
-  for (std::int64_t k = 0; k < count; ++k) {
-    most = std::max(most, std::fabs(w[k]));
-    wrong += w[k] - w[k];
-  }
-  float scale = most / 127 + wrong;
-  if (scale < 0x1p-126f) scale = 0;
-  float sum = 0;
-  for (std::int64_t k = 0; k < count; k += 4, to += step) {
-    std::uint32_t word = 0;
-    for (std::int64_t i = 0; i < 4 && k + i < count; ++i) {
-      const float q =
-          scale > 0 ? std::min(127.0f, std::max(-127.0f, std::nearbyint(w[k + i] / scale))) : 0.0f;
-      sum += q;
-      word |= (static_cast<std::uint32_t>(static_cast<std::int32_t>(q)) & 255u) << (8 * i);
-    }
-    put(to, word);
-  }
-  to[0] = scale;
-  to[step] = sum;
+  const std::int8_t* w = static_cast<const std::int8_t*>(m.data) + at;
+  pack_words(w, count, to, step);
+  to += words(Dtype::int8, count) * step;
+  to[0] = m.scales[output * sum_blocks(operand.k) + begin / kSumBlock];
+  to[step] = static_cast<float>(std::accumulate(w, w + count, 0));  // at most 256 x 128: exact
 }
 
 }  // namespace
@@ -64,15 +54,14 @@ void Packed::shape_plain(std::int64_t outputs, std::initializer_list<Operand> op
 }
 
 void Packed::allocate(std::initializer_list<Operand> operands) {
+  dtype_ = operands.begin()->weights.dtype;
   for (const Operand& operand : operands) depth_ += row_words(dtype_, operand.k);
   panel_stride_ = depth_ * vectors_ * lanes_;
   weights_ = Buffer(total_vectors_ * lanes_ * depth_);
 }
 
-Packed Packed::plain(std::int64_t outputs, std::initializer_list<Operand> operands, int lanes,
-                     Dtype dtype) {
+Packed Packed::plain(std::int64_t outputs, std::initializer_list<Operand> operands, int lanes) {
   Packed p;
-  p.dtype_ = dtype;
   p.shape_plain(outputs, operands, lanes);
   p.pack(operands);
   return p;
@@ -89,7 +78,7 @@ Packed Packed::transposed(std::int64_t outputs, std::initializer_list<Operand> o
     const std::int64_t columns = std::min(step, outputs - first);
     for (const Operand& operand : operands) {
       for (std::int64_t k = 0; k < operand.k; ++k, to += step) {
-        std::copy_n(operand.weights + k * outputs + first, columns, to);
+        std::copy_n(operand.weights.floats() + k * outputs + first, columns, to);
       }
     }
   }
@@ -97,9 +86,8 @@ Packed Packed::transposed(std::int64_t outputs, std::initializer_list<Operand> o
 }
 
 Packed Packed::gated(std::int64_t units, std::vector<int> gates,
-                     std::initializer_list<Operand> operands, int lanes, bool share, Dtype dtype) {
+                     std::initializer_list<Operand> operands, int lanes, bool share) {
   Packed p;
-  p.dtype_ = dtype;
   p.outputs_ = units;
   p.lanes_ = lanes;
   p.vectors_ = static_cast<int>(gates.size());
@@ -146,8 +134,7 @@ void Packed::pack(std::initializer_list<Operand> operands) {
         for (int column = 0; column < step; ++column) {
           const std::int64_t from = output(panel, column / lanes_, column % lanes_);
           if (from < 0) continue;
-          pack_block(dtype_, operand.weights + from * operand.k + begin, count, block + column,
-                     step);
+          pack_block(operand, from, begin, count, block + column, step);
         }
         block += row_words(dtype_, count) * step;
       }

@@ -10,9 +10,25 @@
 
 namespace weft {
 
-// One factor of a product: rows of `k` floats, one row per output.
+// A matrix [outputs, k] of weights, row-major, in the form in which it is stored (python/weft/_formats.py
+// says how numbers become it). Packing changes the order of the numbers and nothing else.
+struct Matrix {
+  Dtype dtype = Dtype::float32;
+  const void* data = nullptr;     // float; the bits of a bfloat16; or int8
+  const float* scales = nullptr;  // int8: [outputs, blocks of kSumBlock of k]
+
+  Matrix() = default;
+  Matrix(const float* from) : data(from) {}  // NOLINT: the usual case
+  Matrix(Dtype type, const void* from, const float* by) : dtype(type), data(from), scales(by) {}
+
+  explicit operator bool() const { return data != nullptr; }
+  // Of a matrix of float32, as all are that gradients are computed with.
+  const float* floats() const { return static_cast<const float*>(data); }
+};
+
+// One factor of a product. All of a product have the same dtype.
 struct Operand {
-  const float* weights;  // [outputs, k], row-major
+  Matrix weights;
   std::int64_t k;
 };
 
@@ -21,10 +37,10 @@ class Packed {
   Packed() = default;
 
   // Outputs as they come: panels of `kPlainVectors` vectors.
-  static Packed plain(std::int64_t outputs, std::initializer_list<Operand> operands, int lanes,
-                      Dtype dtype = Dtype::float32);
+  static Packed plain(std::int64_t outputs, std::initializer_list<Operand> operands, int lanes);
 
-  // The same from matrices [k, outputs] in float32: the product with what `plain` multiplies by, transposed.
+  // The same from matrices [k, outputs] of float32: the product with what `plain` multiplies by,
+  // transposed.
   static Packed transposed(std::int64_t outputs, std::initializer_list<Operand> operands,
                            int lanes);
 
@@ -32,8 +48,7 @@ class Packed {
   // g of unit u is row g * units + u of every operand. With `share`, up to half a vector of units
   // left over at the end puts several gates into one vector: H = 50 or 100 is not rounded up.
   static Packed gated(std::int64_t units, std::vector<int> gates,
-                      std::initializer_list<Operand> operands, int lanes, bool share,
-                      Dtype dtype = Dtype::float32);
+                      std::initializer_list<Operand> operands, int lanes, bool share);
 
   // A vector with one float per output (a bias), in the layout of the sums.
   Buffer pack_vector(const float* values) const;

@@ -23,6 +23,7 @@ namespace weft::WEFT_ISA {
 template <class Format>
 void fill_products(KernelTable& t) {
   ProductKernels& p = t.products[static_cast<int>(Format::kDtype)];
+  p.isa = WEFT_STRING(WEFT_ISA);
   if constexpr (Format::kDtype != Dtype::float32) p.encode = encode<Format>;
   p.linear = linear<Format>;
   p.rnn_step = rnn_step<Format>;

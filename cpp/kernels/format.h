@@ -68,7 +68,7 @@ struct Int8 {
   static WEFT_INLINE Ints step(Ints sum, Word x, Vec w) {
     return dot_quads(sum, as_ints(broadcast(x)), as_ints(w));
   }
-  // Integers below 2^23 in magnitude: 256 x 255 x 127. So are the differences.
+  // Integers below 2^23 in magnitude: 256 x 255 x 128. So are the differences.
   static WEFT_INLINE void add(Vec& total, Ints sum, const Word* x, const Word* w,
                               std::int64_t stride) {
     const Vec found = __builtin_convertvector(reinterpret_cast<Signed>(sum), Vec);

@@ -21,7 +21,7 @@
 // zeros. int8 is cut along k in blocks of kSumBlock:
 //
 //     weights   a block is its words, then two steps of float32: the scales, w = scale * integer with
-//               integers -127 to 127, and the sums of the block's integers
+//               integers -128 to 127, and the sums of the block's integers
 //     rows      a block is a scale and a zero (float32), then its words of integers 0 to 255:
 //               x = scale * (integer - zero); zero is an integer
 //
@@ -56,9 +56,10 @@ constexpr int per_word(Dtype dtype) {
 constexpr std::int64_t words(Dtype dtype, std::int64_t K) {
   return (K + per_word(dtype) - 1) / per_word(dtype);
 }
+constexpr std::int64_t sum_blocks(std::int64_t K) { return (K + kSumBlock - 1) / kSumBlock; }
 // Words of a row of K numbers, and steps of a panel for them: int8 has two more in each block.
 constexpr std::int64_t row_words(Dtype dtype, std::int64_t K) {
-  return words(dtype, K) + (dtype == Dtype::int8 ? 2 * ((K + kSumBlock - 1) / kSumBlock) : 0);
+  return words(dtype, K) + (dtype == Dtype::int8 ? 2 * sum_blocks(K) : 0);
 }
 
 constexpr int kSharedGates = 4;  // room for so many in a shared panel; GRU leaves one empty
@@ -341,6 +342,7 @@ struct EncodeArgs {
 
 // The products with weights of one format.
 struct ProductKernels {
+  const char* isa;                    // the level that they come from
   void (*encode)(const EncodeArgs&);  // float32: null, its words are the floats
   void (*linear)(const LinearArgs&);
   void (*rnn_step)(const StepArgs&);       // out = g(W x + R h + b)

@@ -4,20 +4,27 @@ Accepted are NumPy arrays, objects with the buffer protocol (``array.array``, ``
 DLPack on the CPU (PyTorch, JAX) or with ``__array__``, and nested lists of Python numbers. A value
 is never rounded behind the caller's back: an array of another dtype raises TypeError and says how
 to cast it. Lists of Python numbers have no dtype and are converted.
+
+Where float32 is expected, bfloat16 does too, since each of its numbers is one of float32: arrays of
+ml_dtypes, PyTorch's and JAX's tensors, and arrays of uint16, which are taken as the bits of bfloat16.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from weft import _formats
 from weft._checks import MAX_RANK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import numpy.typing as npt
+
+    from weft._formats import Bits
 
     Float: TypeAlias = npt.NDArray[np.float32]
     Bool: TypeAlias = npt.NDArray[np.bool_]
@@ -28,6 +35,8 @@ if TYPE_CHECKING:
 ArrayLike: TypeAlias = Any
 
 _FLOAT32 = np.dtype(np.float32)
+# The bits of a tensor that NumPy has no dtype for: no integers, for a caller who expects those.
+_BFLOAT16 = np.dtype([("bfloat16", np.uint16)])
 # DLPack's numbers for memory that the CPU reads: CPU, and page-locked host memory of CUDA and ROCm.
 _HOST_MEMORY = (1, 3, 11)
 # What reading a foreign object as an array may raise; its own code runs, so the list is wide.
@@ -37,7 +46,8 @@ _UNREADABLE = (TypeError, ValueError, RuntimeError, BufferError, AttributeError,
 def to_float32(function: str, name: str, value: ArrayLike) -> Float:
     """``value`` as a float32 array: native byte order, aligned, last axis contiguous.
 
-    No copy when it is all that already; strides of the leading axes may be anything.
+    No copy when it is all that already; strides of the leading axes may be anything. bfloat16 is
+    widened.
     """
     if type(value) is np.ndarray and value.dtype is _FLOAT32:  # the usual case, and a fast one
         flags = value.flags
@@ -46,8 +56,11 @@ def to_float32(function: str, name: str, value: ArrayLike) -> Float:
     if isinstance(value, list | tuple):
         return _float32_from_list(function, name, value)
     array = _as_array(function, name, value)
+    bits = _bits(array)
+    if bits is not None:
+        return _formats.widen(bits)
     if array.dtype.kind != "f" or array.dtype.itemsize != 4:
-        raise _wrong_dtype(function, name, value, array, "float32")
+        raise _wrong_dtype(function, name, value, array, "float32", "float32 or bfloat16")
     spread = array.ndim > 0 and array.shape[-1] > 1 and array.strides[-1] != 4
     if spread or not array.flags.aligned or not array.dtype.isnative:
         array = np.array(array, dtype=_FLOAT32, order="C")
@@ -58,6 +71,15 @@ def to_dense(function: str, name: str, value: ArrayLike) -> Float:
     """The same with all axes contiguous, for the arrays that are small beside x and y."""
     array = to_float32(function, name, value)
     return array if array.flags.c_contiguous else array.copy()
+
+
+def to_weight(function: str, name: str, value: ArrayLike) -> AnyArray:
+    """``value`` as float32, or as uint16 with the bits of bfloat16 where that is what it is."""
+    if not isinstance(value, list | tuple):
+        bits = _bits(_as_array(function, name, value))
+        if bits is not None:
+            return bits
+    return to_float32(function, name, value)
 
 
 def to_int64(function: str, name: str, value: ArrayLike) -> Int:
@@ -99,8 +121,8 @@ def to_mask(function: str, name: str, value: ArrayLike) -> AnyArray:
     if array.dtype.kind == "b":
         spread = array.ndim > 0 and array.shape[-1] > 1 and array.strides[-1] != 1
         return array.copy() if spread else array
-    if array.dtype.kind == "f" and array.dtype.itemsize == 4:
-        return to_float32(function, name, array)
+    if (array.dtype.kind == "f" and array.dtype.itemsize == 4) or _is_bfloat16(array):
+        return to_float32(function, name, array)  # uint16, integers to most, is no mask
     raise _wrong_dtype(function, name, value, array, "float32", "bool or float32")
 
 
@@ -150,6 +172,8 @@ def _from_dlpack(function: str, name: str, value: ArrayLike) -> AnyArray:
     if getattr(value, "requires_grad", False):
         value = value.detach()
     try:
+        if str(getattr(value, "dtype", None)) == "torch.bfloat16":
+            return np.from_dlpack(value.view(import_module("torch").int16)).view(_BFLOAT16)
         return np.from_dlpack(value)
     except _UNREADABLE:
         # A dtype that this NumPy does not know in DLPack, or a read-only array where the protocol
@@ -158,6 +182,21 @@ def _from_dlpack(function: str, name: str, value: ArrayLike) -> AnyArray:
             return np.asarray(value)
         except _UNREADABLE as error:
             raise _unreadable(function, name, value, error) from error
+
+
+def _is_bfloat16(array: AnyArray) -> bool:
+    """Whether it is ml_dtypes' bfloat16, which need not be installed, or what stands for PyTorch's."""
+    dtype = array.dtype
+    return dtype.itemsize == 2 and (dtype.name == "bfloat16" or dtype == _BFLOAT16)
+
+
+def _bits(array: AnyArray) -> Bits | None:
+    """The bits of bfloat16, if that is what an array holds."""
+    if _is_bfloat16(array):
+        return array.view(np.uint16)
+    if array.dtype.kind == "u" and array.dtype.itemsize == 2:
+        return array.astype(np.uint16, copy=False)
+    return None
 
 
 def _float32_from_list(function: str, name: str, value: ArrayLike) -> Float:
@@ -234,12 +273,13 @@ def _wrong_dtype(
     expected = expected or cast_to
     if array.dtype.kind in "OUSMmV" and not hasattr(value, "dtype"):  # not an array to begin with
         return TypeError(f"{function}: {name} is {_kind(value)}, expected an array of {expected}")
+    found = "bfloat16" if _is_bfloat16(array) else array.dtype
     if type(value).__module__.partition(".")[0] == "torch":
         cast = f"{name}.to(torch.{cast_to})"
     else:
         cast = f"{name}.astype({'bool' if cast_to == 'bool' else 'np.' + cast_to})"
     return TypeError(
-        f"{function}: {name} has dtype {array.dtype}, expected {expected}: cast it with {cast}"
+        f"{function}: {name} has dtype {found}, expected {expected}: cast it with {cast}"
     )
 
 

@@ -5,6 +5,8 @@ import numpy as np
 import numpy.typing as npt
 
 _Float: TypeAlias = npt.NDArray[np.float32]
+# A matrix in the form of a dtype (_formats.py): float32, the bits of bfloat16, or int8 with scales.
+_Weight: TypeAlias = _Float | npt.NDArray[np.uint16] | tuple[npt.NDArray[np.int8], _Float]
 _Rows: TypeAlias = npt.NDArray[np.int64] | npt.NDArray[np.bool_]
 _Activation: TypeAlias = tuple[str, float, float]
 
@@ -21,7 +23,7 @@ class Recurrent:
         proj_size: int,
         num_layers: int,
         direction: str,
-        weights: list[tuple[_Float | None, ...]],
+        weights: list[tuple[_Weight | None, ...]],
         options: dict[str, Any],
     ) -> None: ...
     def run(
@@ -60,6 +62,8 @@ class Recurrent:
     def stream(self, batch_size: int) -> Stream: ...
     @property
     def weight_bytes(self) -> int: ...
+    @property
+    def isa(self) -> str: ...
 
 @final
 class Stream:
@@ -74,6 +78,7 @@ class Stream:
     def set_state(self, h: _Float, c: _Float | None) -> None: ...
 
 def same_bits(a: list[_Float], b: list[_Float]) -> bool: ...
+def check_weight(function: str, name: str, value: object, dtype: str) -> None: ...
 def linear(x: _Float, weight: _Float, bias: _Float | None) -> _Float: ...
 def isa() -> str: ...
 def available_isas() -> list[str]: ...
@@ -91,7 +96,7 @@ class Linear:
     """Packed weights of a product and its bias. Immutable, safe to use from several threads."""
 
     def __init__(
-        self, function: str, weight: _Float, bias: _Float | None, dtype: str = "float32"
+        self, function: str, weight: _Weight, bias: _Float | None, dtype: str = "float32"
     ) -> None: ...
     def run(
         self,
@@ -102,6 +107,8 @@ class Linear:
     ) -> _Float: ...
     @property
     def weight_bytes(self) -> int: ...
+    @property
+    def isa(self) -> str: ...
 
 @final
 class Encoder:
@@ -120,15 +127,15 @@ class Encoder:
     ) -> None: ...
     def add_layer(
         self,
-        in_proj_weight: _Float,
+        in_proj_weight: _Weight,
         in_proj_bias: _Float | None,
-        out_proj_weight: _Float,
+        out_proj_weight: _Weight,
         out_proj_bias: _Float | None,
         norm1_weight: _Float | None,
         norm1_bias: _Float | None,
-        linear1_weight: _Float,
+        linear1_weight: _Weight,
         linear1_bias: _Float | None,
-        linear2_weight: _Float,
+        linear2_weight: _Weight,
         linear2_bias: _Float | None,
         norm2_weight: _Float | None,
         norm2_bias: _Float | None,
@@ -148,6 +155,8 @@ class Encoder:
     def num_layers(self) -> int: ...
     @property
     def weight_bytes(self) -> int: ...
+    @property
+    def isa(self) -> str: ...
 
 # mask, causal, scale, query_lengths, key_lengths, window, softcap, alibi_slopes, query_offset
 _Attention: TypeAlias = tuple[

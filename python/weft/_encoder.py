@@ -50,6 +50,11 @@ class Encoder(Module):
         """What the names of each layer's parameters begin with."""
         raise NotImplementedError
 
+    @property
+    def _dtype(self) -> str:
+        dtype: str = self._layer()["dtype"]
+        return dtype
+
     def _layer_shapes(self) -> Shapes:
         own = self._layer()
         hidden, forward, bias = own["d_model"], own["dim_feedforward"], own["bias"]
@@ -66,7 +71,7 @@ class Encoder(Module):
                 shapes[f"{name}.bias"] = size[:1]
         return shapes
 
-    def _pack(self, parameters: Mapping[str, Float]) -> _core.Encoder:
+    def _pack(self, parameters: Mapping[str, Any]) -> _core.Encoder:
         own = self._layer()
         encoder = _core.Encoder(
             self._function,

@@ -13,7 +13,6 @@ from weft.module import Module
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from weft._arrays import Float
     from weft.module import Shapes
 
 # G: PyTorch's order of the rows of a weight is (i, f, g, o) for LSTM and (r, z, n) for GRU.
@@ -116,7 +115,7 @@ class Gated(Module):
     def _initial(self, name: str, shape: tuple[int, ...]) -> tuple[float, float]:
         return 0.0, self._configuration["hidden_size"] ** -0.5  # as in PyTorch
 
-    def _pack(self, parameters: Mapping[str, Float]) -> _core.Recurrent:
+    def _pack(self, parameters: Mapping[str, Any]) -> _core.Recurrent:
         own = self._configuration
         weights = [
             (*(parameters.get(name + suffix) for name in WEIGHTS), None)

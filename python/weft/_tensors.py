@@ -15,20 +15,34 @@ from __future__ import annotations
 
 import json
 import struct
+from io import BytesIO
 from math import prod
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias
 
 import numpy as np
 
+from weft._formats import widen
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from io import BufferedIOBase
 
-    from weft._arrays import Float
+    from weft._arrays import AnyArray, Float
+
+    # Names of tensors with NumPy's dtypes and shapes, as `weft._formats.layout` gives them.
+    Layout: TypeAlias = Mapping[str, tuple[str, tuple[int, ...]]]
 
 # Longer than any header of ours by far, and short enough to parse without care.
 _MAX_HEADER = 2**24
 _MAX_RANK = 8
+# Elements widened at a time, so that they stay in the cache.
+_CHUNK = 2**17
+# The dtypes that are read: how they lie in a file, bfloat16 as its bits.
+_DISK = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "I8": "i1"}
+# Those that are written, by NumPy's names.
+_NAMES = {"float32": "F32", "uint16": "BF16", "int8": "I8"}
+# What a weight of somebody else's may be: all of it is exact in float32.
+FLOATS = ("F32", "F16", "BF16")
 
 
 class Entry(NamedTuple):
@@ -47,11 +61,42 @@ class Header(NamedTuple):
     """Offset of the first tensor in the file."""
 
 
-def serialize(arrays: Mapping[str, Float], form: str, about: Mapping[str, Any]) -> bytes:
+def serialize(arrays: Mapping[str, AnyArray], form: str, about: Mapping[str, Any]) -> bytes:
     """Arrays, and what `read_about` reads, as the bytes of a safetensors file."""
-    from safetensors.numpy import save
+    file = BytesIO()
+    layout = {name: (array.dtype.name, array.shape) for name, array in arrays.items()}
+    write(file, layout, form, about, arrays.items())
+    return file.getvalue()
 
-    return save(dict(arrays), metadata={"weft": json.dumps({"format": form, **about})})
+
+def write(
+    file: BinaryIO,
+    layout: Layout,
+    form: str,
+    about: Mapping[str, Any],
+    arrays: Iterable[tuple[str, AnyArray]],
+) -> None:
+    """Write a safetensors file to an empty one, an array at a time, in any order.
+
+    In the file, larger elements come before smaller ones: each is aligned where the file is mapped.
+    """
+    entries: dict[str, Any] = {}
+    end = 0
+    disk = {name: np.dtype(_DISK[_NAMES[dtype]]) for name, (dtype, _) in layout.items()}
+    for name in sorted(layout, key=lambda name: (-disk[name].itemsize, name)):
+        dtype, shape = layout[name]
+        begin, end = end, end + disk[name].itemsize * prod(shape)
+        entries[name] = {"dtype": _NAMES[dtype], "shape": shape, "data_offsets": [begin, end]}
+    metadata = {"weft": json.dumps({"format": form, **about})}
+    text = json.dumps({"__metadata__": metadata, **entries}, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    file.write(struct.pack("<Q", len(text)) + text)
+    missing = set(layout)
+    for name, array in arrays:
+        missing.remove(name)
+        file.seek(8 + len(text) + entries[name]["data_offsets"][0])
+        file.write(np.ascontiguousarray(array, disk[name]).reshape(-1).view(np.uint8).data)
+    assert not missing, missing
 
 
 def read_header(file: BufferedIOBase, size: int, where: str) -> Header:
@@ -98,45 +143,69 @@ def read_about(header: Header, form: str, expected: Iterable[str]) -> dict[str, 
     return about
 
 
-def check_shapes(header: Header, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Compare all tensors with the expected names and shapes, all float32."""
-    missing = [name for name in shapes if name not in header.tensors]
-    unexpected = [name for name in header.tensors if name not in shapes]
+def check_tensors(header: Header, layout: Layout) -> None:
+    """Compare all tensors with the expected names, dtypes and shapes."""
+    check_names(header, header.tensors, layout)
+    for name, (dtype, shape) in layout.items():
+        check_tensor(header, name, shape, (_NAMES[dtype],))
+
+
+def check_names(header: Header, found: Collection[str], expected: Collection[str]) -> None:
+    """Compare the names of tensors."""
+    missing = [name for name in expected if name not in found]
+    unexpected = [name for name in found if name not in expected]
     if missing or unexpected:
         raise ValueError(
             f"{header.where} lacks the tensors {_short(missing)} and has unexpected "
-            f"{_short(unexpected)}, expected exactly {len(shapes)} tensors"
+            f"{_short(unexpected)}, expected exactly {len(expected)} tensors"
         )
-    for name, shape in shapes.items():
-        entry = header.tensors[name]
-        check_float32(header, name)
-        if entry.shape != tuple(shape):
-            raise ValueError(
-                f"{header.where}: tensor {name} has shape {entry.shape}, expected {tuple(shape)}"
-            )
 
 
-def check_float32(header: Header, name: str) -> None:
-    """Check that a tensor is float32."""
-    dtype = header.tensors[name].dtype
-    if dtype != "F32":
+def check_tensor(
+    header: Header, name: str, shape: tuple[int, ...], dtypes: tuple[str, ...] = FLOATS
+) -> None:
+    """Compare a tensor, which is there, with what it must be."""
+    entry = header.tensors[name]
+    if entry.dtype not in dtypes:
         raise ValueError(
-            f"{header.where}: tensor {_short(name)} has dtype {_short(dtype)}, expected 'F32'; "
-            "cast it to float32 before it is saved"
+            f"{header.where}: tensor {_short(name)} has dtype {_short(entry.dtype)}, expected "
+            f"{' or '.join(map(repr, dtypes))}; cast it before it is saved"
+        )
+    if entry.shape != tuple(shape):
+        raise ValueError(
+            f"{header.where}: tensor {_short(name)} has shape {entry.shape}, expected {tuple(shape)}"
         )
 
 
-def read_tensors(file: BufferedIOBase, header: Header, names: Iterable[str]) -> dict[str, Float]:
-    """Read some of the tensors, which have been checked to be float32."""
-    arrays = {}
-    for name in names:
-        entry = header.tensors[name]
-        array = np.empty(entry.shape, dtype="<f4")
-        file.seek(header.payload + entry.begin)
-        if file.readinto(array.reshape(-1).view(np.uint8).data) != array.nbytes:
-            raise ValueError(f"{header.where}: the file was cut short while it was read")
-        arrays[name] = array.astype(np.float32, copy=False)
-    return arrays
+def read(file: BufferedIOBase, header: Header, name: str, out: Float | None = None) -> AnyArray:
+    """A tensor of a dtype that has been checked: float32, uint16 with the bits of bfloat16, or int8.
+
+    Into ``out``, where it is given, as float32. float16 is always widened to float32, as nothing
+    stores it; both are exact.
+    """
+    entry = header.tensors[name]
+    disk = np.dtype(_DISK[entry.dtype])
+    file.seek(header.payload + entry.begin)
+    if entry.dtype == "F32" or (out is None and entry.dtype != "F16"):
+        array: AnyArray = np.empty(entry.shape, disk.newbyteorder("=")) if out is None else out
+        _fill(file, header, array.reshape(-1))
+        return array if disk.isnative else array.byteswap(inplace=True)
+    wide = np.empty(entry.shape, np.float32) if out is None else out
+    flat = wide.reshape(-1)
+    raw = np.empty(min(_CHUNK, flat.size), disk)
+    for start in range(0, flat.size, _CHUNK):
+        part, target = raw[: flat.size - start], flat[start : start + _CHUNK]
+        _fill(file, header, part)
+        if entry.dtype == "F16":
+            target[:] = part
+        else:
+            widen(part, target)
+    return wide
+
+
+def _fill(file: BufferedIOBase, header: Header, array: AnyArray) -> None:
+    if file.readinto(array.view(np.uint8).data) != array.nbytes:
+        raise ValueError(f"{header.where}: the file was cut short while it was read")
 
 
 def parse_json(text: bytes, where: str) -> dict[str, Any]:
@@ -185,9 +254,11 @@ def _entry(where: str, entry: object) -> Entry:
     if not _are_sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise ValueError(f"{where} has data_offsets {_short(offsets)}, expected [begin, end]")
     begin, end = offsets
-    if dtype == "F32" and prod(shape) * 4 != end - begin:
+    item = np.dtype(_DISK[dtype]).itemsize if dtype in _DISK else None
+    if item is not None and prod(shape) * item != end - begin:
         raise ValueError(
-            f"{where} has {_short(end - begin)} bytes, expected 4 for each element of {_short(shape)}"
+            f"{where} has {_short(end - begin)} bytes, expected {item} for each element of "
+            f"{_short(shape)}"
         )
     return Entry(dtype, tuple(shape), begin, end)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from weft import _checks, _core, _masks
+from weft import _checks, _core, _formats, _masks
 from weft._arrays import to_float32
 from weft.module import Module, layer
 
@@ -115,12 +115,12 @@ class MultiheadAttention(Module):
     def _initial(self, name: str, shape: tuple[int, ...]) -> tuple[float, float]:
         return projection_initial(name, shape)
 
-    def _pack(self, parameters: Mapping[str, Float]) -> _Products:
+    def _pack(self, parameters: Mapping[str, Any]) -> _Products:
         hidden, dtype = (self._configuration[name] for name in ("embed_dim", "dtype"))
         bias = parameters.get("in_proj_bias")
         rows = [slice(i * hidden, (i + 1) * hidden) for i in range(3)]
         if "in_proj_weight" in parameters:
-            weights = [parameters["in_proj_weight"][own] for own in rows]
+            weights = [_formats.rows(parameters["in_proj_weight"], own) for own in rows]
         else:
             weights = [parameters[f"{letter}_proj_weight"] for letter in "qkv"]
         biases = [None if bias is None else bias[own] for own in rows]

@@ -8,6 +8,9 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from weft._checks import DTYPES
+from weft._formats import arrays
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -64,9 +67,17 @@ def _parser() -> argparse.ArgumentParser:
     info = commands.add_parser("info", help="the build, the machine, and what is in a model file")
     info.add_argument("file", nargs="?", help="a model that weft.save wrote")
 
-    convert = commands.add_parser("convert", help="make a recurrent model of a PyTorch state dict")
-    convert.add_argument("source", help="a state dict saved as safetensors (not a pickle)")
+    convert = commands.add_parser(
+        "convert",
+        help="make a model of a recurrent PyTorch state dict, or one in another dtype",
+    )
+    convert.add_argument(
+        "source", help="a state dict saved as safetensors (not a pickle), or what weft.save wrote"
+    )
     convert.add_argument("target", help="the model file to write")
+    convert.add_argument(
+        "--dtype", choices=DTYPES, help="of the matrices (default: the model's, or float32)"
+    )
     convert.add_argument("--mode", choices=("lstm", "gru", "rnn"), help="default: by the shapes")
     convert.add_argument(
         "--prefix", help='of the names, such as "encoder.lstm." (default: find it)'
@@ -119,24 +130,30 @@ def _info(options: argparse.Namespace) -> int:
 
 
 def describe(module: Module) -> None:
-    """Print a table of the layers: parameters, their bytes, and FLOPs per time step (or token) and
-    row, to which attention adds the products of queries with keys and values.
+    """Print a table of the layers: parameters, their bytes, FLOPs per time step (or token) and row,
+    to which attention adds the products of queries with keys and values, and, where there are
+    matrices, their dtype and the ISA level whose products multiply by them.
     """
+    native = module._packed.native  # one object, several, or none
+    parts = native if isinstance(native, tuple) else () if native is None else (native,)
     rows: dict[str, list[int]] = {}
     total = [0, 0, 0]
     for name, value in module._packed.parameters.items():
+        matrix = len(value.shape) == 2 and bool(parts)
         for row in (rows.setdefault(_layer_of(name), [0, 0, 0]), total):
             row[0] += value.size
-            row[1] += value.nbytes
+            row[1] += sum(array.nbytes for array in arrays(name, value).values())
             # Each weight is multiplied and added once; gates and biases are small beside that.
-            row[2] += 2 * value.size if value.ndim == 2 else 0
+            row[2] += 2 * value.size if matrix else 0
     rows["all"] = total
     print(module)
-    print(f"{'layer':<12}{'parameters':>14}{'bytes':>14}{'FLOPs per step':>18}")
+    print(
+        f"{'layer':<12}{'parameters':>14}{'bytes':>14}{'FLOPs per step':>18}  "
+        f"{'dtype':<10}{'kernel'}"
+    )
     for label, (size, nbytes, flops) in rows.items():
-        print(f"{label:<12}{size:>14,}{nbytes:>14,}{flops:>18,}")
-    packed = module._packed.native  # one object, several, or none
-    parts = packed if isinstance(packed, tuple) else () if packed is None else (packed,)
+        of = f"{module._dtype:<10}{parts[0].isa}" if flops else f"{'float32':<10}-"
+        print(f"{label:<12}{size:>14,}{nbytes:>14,}{flops:>18,}  {of}")
     print(f"packed weights: {sum(part.weight_bytes for part in parts):,} bytes")
 
 
@@ -152,19 +169,24 @@ def _layer_of(name: str) -> str:
 
 
 def _convert(options: argparse.Namespace) -> int:
-    import weft
-    from weft.convert import from_state_dict_file
+    from weft.convert import convert_file
 
     if os.path.exists(options.target) and os.path.samefile(options.source, options.target):
         raise ValueError("weft convert: target is the source, expected another file")
-    configuration = {}
+    configuration: dict[str, object] = {}
     if options.batch_first:
         configuration["batch_first"] = True
     if options.nonlinearity:
         configuration["nonlinearity"] = options.nonlinearity
-    module = from_state_dict_file(options.source, options.mode, options.prefix, **configuration)
-    weft.save(module, options.target)
-    print(f"{options.target}: {module!r}, {module.num_parameters:,} parameters")
+    module = convert_file(
+        options.source,
+        options.target,
+        dtype=options.dtype,
+        mode=options.mode,
+        prefix=options.prefix,
+        **configuration,
+    )
+    print(f"{options.target}: {module!r}, {module._count()[1]:,} parameters")
     return 0
 
 

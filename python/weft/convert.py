@@ -1,4 +1,7 @@
-"""A recurrent layer out of a PyTorch state dict: what it is follows from names and shapes."""
+"""A model file out of another, or out of a PyTorch state dict.
+
+What a recurrent layer's state dict is follows from names and shapes.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from weft import _tensors
 from weft._gated import GATES
-from weft.files import opened
+from weft.files import described, opened, read_parameters, write
 from weft.module import LAYERS, Module
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from weft._formats import Stored
+    from weft._tensors import Header
     from weft.files import Path
 
 _CLASSES = {"rnn": "RNN", "lstm": "LSTM", "gru": "GRU"}
@@ -21,35 +28,66 @@ _PARAMETER = re.compile(
 Shapes = dict[str, tuple[int, ...]]
 
 
-def from_state_dict_file(
-    path: Path, mode: str | None = None, prefix: str | None = None, **configuration: Any
+def convert_file(
+    source: Path,
+    target: Path,
+    *,
+    dtype: str | None = None,
+    mode: str | None = None,
+    prefix: str | None = None,
+    **configuration: Any,
 ) -> Module:
-    """The layer (or cell) in a safetensors file that holds the state dict of a PyTorch module.
+    """Write the model of one file to another, a parameter at a time: there is never all of it in memory.
 
-    The weights of a layer that is part of a larger module have a prefix, such as "encoder.lstm.";
-    it is needed only when the file holds several layers. ``mode`` is needed never, and checked
-    when given. What no weight tells comes in ``configuration``: batch_first, nonlinearity.
+    The source is what weft.save wrote, or the state dict of a PyTorch layer or cell (RNN, LSTM, GRU)
+    as safetensors, in float32, float16 or bfloat16. The target has ``dtype``; without one that of
+    weft's file, or float32. What the matrices have in that dtype already keeps its bits.
 
-    Raises ValueError for a file that is damaged, is a pickle, or holds no such layer.
+    Of a state dict, the weights of a layer that is part of a larger module have a prefix, such as
+    "encoder.lstm."; it is needed only when the file holds several layers. ``mode`` is needed never,
+    and checked when given. What no weight tells comes in ``configuration``: batch_first, nonlinearity.
+
+    Returns the module without its parameters. Raises ValueError for a file that is damaged, is a
+    pickle, or holds no such layer, and for options beside a file that says it all.
     """
     function = "weft convert"
-    with opened(function, path) as (file, header):
-        shapes = {name: entry.shape for name, entry in header.tensors.items()}
-        if prefix is None:
-            prefix = _find_prefix(header.where, shapes)
-        own = {
-            name.removeprefix(prefix): s for name, s in shapes.items() if name.startswith(prefix)
-        }
-        own = {name: shape for name, shape in own.items() if _PARAMETER.fullmatch(name)}
-        name, deduced = _deduce(header.where, prefix, own, mode)
-        try:
-            module = LAYERS[name]._restore({**deduced, **configuration})
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{header.where}: {error}") from error
-        header = header._replace(tensors={k: header.tensors[prefix + k] for k in own})
-        _tensors.check_shapes(header, module._shapes())
-        module._set(_tensors.read_tensors(file, header, module._shapes()))
+    parameters: Iterator[tuple[str, Stored]]
+    with opened(function, source) as (file, header):
+        if "weft" in header.metadata:
+            if mode is not None or prefix is not None or configuration:
+                raise ValueError(
+                    f"{header.where} was written by weft.save, expected no options but the dtype"
+                )
+            original = described(header)
+            module = original if dtype is None else original._with(dtype)
+            parameters = read_parameters(file, header, original)
+        else:
+            configuration["dtype"] = dtype or "float32"
+            module, prefix = _of_state_dict(header, mode, prefix, configuration)
+            names = list(module._shapes())
+            parameters = ((name, _tensors.read(file, header, prefix + name)) for name in names)
+        write(target, function, module, ((name, module._own(value)) for name, value in parameters))
     return module
+
+
+def _of_state_dict(
+    header: Header, mode: str | None, prefix: str | None, configuration: dict[str, Any]
+) -> tuple[Module, str]:
+    """The module without its parameters, and the prefix of its tensors, which fit."""
+    shapes = {name: entry.shape for name, entry in header.tensors.items()}
+    if prefix is None:
+        prefix = _find_prefix(header.where, shapes)
+    own = {name.removeprefix(prefix): s for name, s in shapes.items() if name.startswith(prefix)}
+    own = {name: shape for name, shape in own.items() if _PARAMETER.fullmatch(name)}
+    name, deduced = _deduce(header.where, prefix, own, mode)
+    try:
+        module = LAYERS[name]._restore({**deduced, **configuration})
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{header.where}: {error}") from error
+    _tensors.check_names(header, own, module._shapes())
+    for name, shape in module._shapes().items():
+        _tensors.check_tensor(header, prefix + name, shape)
+    return module, prefix
 
 
 def _find_prefix(where: str, shapes: Shapes) -> str:

@@ -98,7 +98,7 @@ class Reader:
         file = io.BytesIO(data)
         header = _tensors.read_header(file, len(data), "weft.demo: langid.safetensors")
         about = _tensors.read_about(header, FORMAT, ABOUT)
-        tensors = _tensors.read_tensors(file, header, header.tensors)
+        tensors = {name: _tensors.read(file, header, name) for name in header.tensors}
         self.alphabet: str = about["alphabet"]
         self.languages: list[str] = about["languages"]
         self.accuracy: dict[str, float] = about["accuracy"]

@@ -5,19 +5,23 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeAlias
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
+from weft import _formats
 from weft.module import LAYERS, Module
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from io import BufferedIOBase
 
+    from weft._formats import Stored
     from weft._tensors import Header
 
     Path: TypeAlias = str | os.PathLike[str]
 
-_FORMAT = "weft/1"
+FORMAT = "weft/1"
+ABOUT = ("module", "configuration")
 
 
 def save(module: Module, path: Path) -> None:
@@ -25,7 +29,9 @@ def save(module: Module, path: Path) -> None:
 
     The file is written beside its place, flushed to the disk and then renamed: whatever happens,
     ``path`` holds either what it held before or the whole module. Any reader of safetensors can
-    read the tensors, which have PyTorch's names; the configuration is in the metadata.
+    read the tensors, which have PyTorch's names; the configuration is in the metadata. The matrices
+    of a layer in bfloat16 are BF16, those of one in int8 are I8 with their scales in NAME.scale
+    [N, ceil(K / 256)], F32: w[n, k] = scale[n, k // 256] * integer[n, k]. All else is F32.
 
     Raises TypeError when ``module`` is not a weft module, OSError when the file cannot be written.
 
@@ -40,15 +46,20 @@ def save(module: Module, path: Path) -> None:
         raise TypeError(
             f"weft.save: module is of type {type(module).__name__}, expected a weft module"
         )
+    write(path, "weft.save", module, module._packed.parameters.items())
+
+
+def write(
+    path: Path, function: str, module: Module, parameters: Iterable[tuple[str, Stored]]
+) -> None:
+    """Write a module's file from its parameters one after the other; it need not have them itself."""
     from weft import _tensors
 
-    target = _path("weft.save", path)
-    data = _tensors.serialize(
-        module._packed.parameters,
-        _FORMAT,
-        {"module": module._name, "configuration": module._configuration},
-    )
-    replace_file(target, data)
+    layout = {k: v for arrays in module._layout().values() for k, v in arrays.items()}
+    about = {"module": module._name, "configuration": module._configuration}
+    arrays = (item for p in parameters for item in _formats.arrays(*p).items())
+    with replaced(_path(function, path)) as file:
+        _tensors.write(file, layout, FORMAT, about, arrays)
 
 
 def load(path: Path) -> Module:
@@ -61,13 +72,26 @@ def load(path: Path) -> Module:
     Raises ValueError for a file that is damaged or something else, TypeError when ``path`` is not a
     path, OSError when the file cannot be read.
     """
-    from weft import _tensors
 
     with opened("weft.load", path) as (file, header):
-        about = _tensors.read_about(header, _FORMAT, ("module", "configuration"))
-        module = _expected(header, about["module"], about["configuration"])
-        module._set(_tensors.read_tensors(file, header, module._shapes()))
+        module = described(header)
+        module._set(dict(read_parameters(file, header, module)))
     return module
+
+
+def read_parameters(
+    file: BufferedIOBase, header: Header, module: Module
+) -> Iterator[tuple[str, Stored]]:
+    """The parameters of a module that the header has been compared with. ValueError for scales that
+    are none.
+    """
+    from weft import _core, _tensors
+
+    for name, arrays in module._layout().items():
+        value = _formats.joined([_tensors.read(file, header, part) for part in arrays])
+        if isinstance(value, _formats.Int8):
+            _core.check_weight(header.where, name, value, "int8")
+        yield name, value
 
 
 @contextmanager
@@ -88,11 +112,12 @@ def check_regular(function: str, path: str) -> None:
         raise ValueError(f"{function}: {path} is not a regular file, expected one")
 
 
-def _expected(header: Header, name: object, configuration: Any) -> Module:
-    """The module that a configuration describes, without parameters yet, when the header fits."""
+def described(header: Header) -> Module:
+    """The module that a file of ours describes, without parameters yet, when its tensors fit."""
     from weft import _tensors
 
-    where = header.where
+    about = _tensors.read_about(header, FORMAT, ABOUT)
+    where, name, configuration = header.where, about["module"], about["configuration"]
     cls = LAYERS.get(name) if isinstance(name, str) else None
     if cls is None:
         raise ValueError(f"{where}: module is {name!r:.100}, expected one of {', '.join(LAYERS)}")
@@ -100,12 +125,14 @@ def _expected(header: Header, name: object, configuration: Any) -> Module:
         module = cls._restore(configuration)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where}: {error}") from error
-    arrays = module._count()[0]
-    if arrays != len(header.tensors):  # before the names are listed: num_layers may be absurd
+    count = module._count()[0]
+    # Before the names are listed: num_layers may be absurd. Scales may come on top.
+    if not count <= len(header.tensors) <= 2 * count:
         raise ValueError(
-            f"{where} has {len(header.tensors)} tensors, expected {arrays} for {module!r}"
+            f"{where} has {len(header.tensors)} tensors, expected {count} for {module!r}"
         )
-    _tensors.check_shapes(header, module._shapes())
+    layout = {k: v for arrays in module._layout().values() for k, v in arrays.items()}
+    _tensors.check_tensors(header, layout)
     return module
 
 
@@ -115,11 +142,14 @@ def _path(function: str, path: Any) -> str:
     return os.fsdecode(path)
 
 
-def replace_file(path: str, data: bytes | memoryview) -> None:
-    """Put a file in the place of another in one step."""
+@contextmanager
+def replaced(path: str) -> Iterator[BinaryIO]:
+    """A file to be written, which then takes the place of another in one step."""
     if os.path.exists(path) and not os.path.isfile(path):  # /dev/null, a pipe: to be written to
-        with open(path, "wb") as file:
-            file.write(data)
+        with open(path, "wb") as target:
+            buffer = BytesIO()
+            yield buffer
+            target.write(buffer.getbuffer())
         return
     path = os.path.realpath(path)  # of a link, replace what it points to
     folder = os.path.dirname(path)
@@ -127,7 +157,7 @@ def replace_file(path: str, data: bytes | memoryview) -> None:
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         with open(descriptor, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(descriptor)
             if os.path.exists(path):

@@ -1,8 +1,9 @@
 """What all layers share: a configuration, named parameters, and their packed form.
 
-A module is its configuration (what the constructor was called with) and its parameters (float32
-arrays under PyTorch's names). Both decide everything else: the packed weights are made from them
-once, and saving, pickling and copying store nothing more.
+A module is its configuration (what the constructor was called with) and its parameters (arrays under
+PyTorch's names, the matrices in the dtype of the configuration, as `weft._formats` stores them). Both
+decide everything else: the packed weights are made from them once, and saving, pickling and copying
+store nothing more.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 
-from weft import _checks, activation
-from weft._arrays import to_dense, to_float32
+from weft import _checks, _formats, activation
+from weft._arrays import to_weight
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from weft._arrays import ArrayLike, Float
+    from weft._formats import Stored
 
     Shapes = dict[str, tuple[int, ...]]
 
@@ -97,8 +99,8 @@ class Packed:
 
     __slots__ = ("_fingerprint", "native", "parameters")
 
-    def __init__(self, parameters: dict[str, Float], native: Any) -> None:
-        self.parameters = parameters
+    def __init__(self, parameters: dict[str, Stored], native: Any) -> None:
+        self.parameters: dict[str, Any] = parameters
         self.native = native
         self._fingerprint: str | None = None
 
@@ -110,15 +112,17 @@ class Packed:
             meaning = {k: v for k, v in configuration.items() if k != "batch_first"}
             digest = hashlib.sha256(repr(sorted(meaning.items())).encode())
             for name, value in self.parameters.items():
-                digest.update(name.encode())
-                digest.update(value.data)
+                for part, array in _formats.arrays(name, value).items():
+                    digest.update(part.encode())
+                    digest.update(array.data)
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
 
 
 class Module:
     """Base of all layers. Its entries and parameters read as attributes: ``m.hidden_size``,
-    ``m.weight_ih_l0``; the arrays are read-only, since the packed weights would not follow.
+    ``m.weight_ih_l0``; the arrays are float32 and read-only, since the packed weights would not
+    follow.
     """
 
     _name: ClassVar[str]
@@ -140,13 +144,26 @@ class Module:
         """The name and shape of every parameter, in PyTorch's order."""
         raise NotImplementedError
 
-    def _pack(self, parameters: Mapping[str, Float]) -> Any:
+    def _pack(self, parameters: Mapping[str, Any]) -> Any:
         """The packed form of checked parameters."""
         raise NotImplementedError
 
     def _initial(self, name: str, shape: tuple[int, ...]) -> tuple[float, float]:
         """How a parameter is drawn: (a, b) means uniformly from a - b to a + b."""
         raise NotImplementedError
+
+    def _layout(self) -> dict[str, dict[str, tuple[str, tuple[int, ...]]]]:
+        """For every parameter the arrays that it is stored as: their names, dtypes and shapes."""
+        return {
+            name: _formats.layout(name, shape, _formats.stored_as(shape, self._dtype))
+            for name, shape in self._shapes().items()
+        }
+
+    @property
+    def _dtype(self) -> str:
+        """What the matrices are stored as."""
+        dtype: str = self._configuration["dtype"]
+        return dtype
 
     # -- construction -----------------------------------------------------------------------------
 
@@ -186,11 +203,11 @@ class Module:
                 "expected less than 2**61 (float32, 64-bit addresses)"
             )
 
-    def _set(self, parameters: dict[str, Float]) -> None:
+    def _set(self, parameters: dict[str, Stored]) -> None:
         """Take over parameters that have been checked; the arrays become ours."""
         native = self._pack(parameters)
         for value in parameters.values():
-            value.flags.writeable = False
+            _formats.freeze(value)
         self.__dict__["_packed"] = Packed(parameters, native)
 
     @classmethod
@@ -208,19 +225,23 @@ class Module:
         return sum(value.size for value in self._packed.parameters.values())
 
     def state_dict(self) -> dict[str, Float]:
-        """Copies of all parameters, under PyTorch's names.
+        """Copies of all parameters, under PyTorch's names: float32, whatever they are stored as.
+
+        The numbers are those that the layer computes with: rounded, where it is bfloat16 or int8.
 
         >>> import weft
         >>> {name: value.shape for name, value in weft.GRU(3, 4).state_dict().items()}
         {'weight_ih_l0': (12, 3), 'weight_hh_l0': (12, 4), 'bias_ih_l0': (12,), 'bias_hh_l0': (12,)}
         """
-        return {name: value.copy() for name, value in self._packed.parameters.items()}
+        parameters = self._packed.parameters
+        return {name: _formats.decode(value) for name, value in parameters.items()}
 
     def load_state_dict(self, mapping: Mapping[str, ArrayLike], strict: bool = True) -> LoadResult:
-        """Replace the parameters by those in ``mapping`` and pack them.
+        """Replace the parameters by those in ``mapping``, rounded to the layer's dtype, and pack them.
 
         Everything is checked before anything changes. The values may be NumPy arrays or PyTorch
-        tensors, as ``torch.nn.LSTM(...).state_dict()`` gives them; they are copied. With
+        tensors, as ``torch.nn.LSTM(...).state_dict()`` gives them, in float32 or bfloat16 (an array
+        of uint16 is taken as the bits of bfloat16); they are copied, one after the other. With
         ``strict=False`` missing names keep their values, and unknown ones are passed over; the
         result lists both. A stream made before keeps the weights it was made with.
 
@@ -247,14 +268,16 @@ class Module:
                 f"{function}: mapping lacks {_some(missing)} and has unexpected "
                 f"{_some(unexpected)}, expected exactly the {len(shapes)} names of {self!r}"
             )
-        given = {name: mapping[name] for name in shapes if name in mapping}
-        self._set({**self._packed.parameters, **self._copies(function, given, shapes)})
+        given = (name for name in shapes if name in mapping)
+        new = {name: self._stored(function, name, mapping[name], shapes[name]) for name in given}
+        self._set({**self._packed.parameters, **new})
         return LoadResult(missing, unexpected)
 
     def to(self, dtype: Any) -> Self:
-        """A new layer with the same parameters, packed as ``dtype``: float32, bfloat16 or int8.
+        """A new layer with the same parameters, its matrices in ``dtype``: float32, bfloat16 or int8.
 
-        The products use the packed weights; ``state_dict`` and the attributes keep the float32 ones.
+        They are rounded from the dtype that this layer has: what one rounding has lost, ``to`` does
+        not bring back.
 
         Raises ValueError for another dtype.
 
@@ -263,17 +286,24 @@ class Module:
         GRU(3, 4, dtype='int8')
         """
         name = _checks.dtype(f"{self._function}.to", "dtype", dtype)
-        other = type(self)._restore(_with_dtype(type(self), self._configuration, name))
-        other._set(dict(self._packed.parameters))
+        other = self._with(name)
+        other._set({key: other._own(value) for key, value in self._packed.parameters.items()})
         return other
 
-    @staticmethod
-    def _copies(function: str, given: Mapping[str, ArrayLike], shapes: Shapes) -> dict[str, Float]:
-        """Copies of parameters as they are given, when all of them have the right shape."""
-        arrays = {name: to_float32(function, name, value) for name, value in given.items()}
-        for name, array in arrays.items():
-            _checks.shape(function, name, array, shapes[name])
-        return {name: np.array(array, order="C") for name, array in arrays.items()}
+    def _with(self, dtype: str) -> Self:
+        """An instance with this configuration but for the dtype, and no parameters yet."""
+        return type(self)._restore(_with_dtype(type(self), self._configuration, dtype))
+
+    def _own(self, value: Stored) -> Stored:
+        """A parameter in the form of this layer; itself, if it has that already."""
+        dtype = _formats.stored_as(value.shape, self._dtype)
+        return value if _formats.dtype_of(value) == dtype else _formats.encode(value, dtype)
+
+    def _stored(self, function: str, name: str, value: ArrayLike, shape: tuple[int, ...]) -> Stored:
+        """A copy of a parameter that somebody gives, as it is stored, when it has the right shape."""
+        array = to_weight(function, name, value)
+        _checks.shape(function, name, array, shape)
+        return _formats.encode(array, _formats.stored_as(shape, self._dtype))
 
     # -- copies, files, looks ---------------------------------------------------------------------
 
@@ -281,7 +311,10 @@ class Module:
         own = {k: v for k, v in self.__dict__.items() if k not in ("_configuration", "_packed")}
         return {
             "configuration": dict(self._configuration),
-            "parameters": dict(self._packed.parameters),
+            "parameters": {
+                name: tuple(value) if isinstance(value, tuple) else value
+                for name, value in self._packed.parameters.items()
+            },
             "attributes": own,  # what a subclass or a user added
         }
 
@@ -293,16 +326,25 @@ class Module:
                 f"{function}: a copy has the parameters {_some(list(given))}, "
                 f"expected {_some(list(shapes))}"
             )
-        parameters = {name: to_dense(function, name, given[name]) for name in shapes}
-        for name, array in parameters.items():
-            _checks.shape(function, name, array, shapes[name])
-        self._set(parameters)
+        self._set(
+            {
+                name: _formats.checked(
+                    function, name, given[name], shape, _formats.stored_as(shape, self._dtype)
+                )
+                for name, shape in shapes.items()
+            }
+        )
         self.__dict__.update(state["attributes"])
 
     def __getattr__(self, name: str) -> Any:
         own = self.__dict__
         if "_packed" in own and name in own["_packed"].parameters:
-            return own["_packed"].parameters[name]
+            value = own["_packed"].parameters[name]
+            if _formats.dtype_of(value) == "float32":
+                return value
+            decoded = _formats.decode(value)
+            decoded.flags.writeable = False
+            return decoded
         if name in own.get("_configuration", ()):
             return own["_configuration"][name]
         raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
@@ -327,31 +369,35 @@ class Module:
         return _written(type(self), self._configuration)
 
 
-def _draw(module: Module, seed: Any) -> dict[str, Float]:
-    """Uniform random parameters, views of one array: sizes beyond memory fail in one place."""
-    function, elements = module._function, module._count()[1]
+def _draw(module: Module, seed: Any) -> dict[str, Stored]:
+    """Uniform random parameters, each drawn in float32 and stored."""
+    function = module._function
     try:
         generator = np.random.default_rng(seed)
     except (TypeError, ValueError) as error:
         raise type(error)(
             f"{function}: seed is {_checks.shown(seed)}, expected None or an integer >= 0"
         ) from error
+    forms = {
+        name: (shape, _formats.stored_as(shape, module._dtype))
+        for name, shape in module._shapes().items()
+    }
+    size = sum(_formats.nbytes(*form) for form in forms.values())
+    parameters: dict[str, Stored] = {}
     try:
-        values = generator.random(elements, dtype=np.float32)
+        # Sizes beyond memory fail here, at once, and not when most of it is taken.
+        np.empty(size, np.uint8)
+        for name, (shape, dtype) in forms.items():
+            values = generator.random(shape, dtype=np.float32)
+            middle, reach = map(np.float32, module._initial(name, shape))
+            values *= 2 * reach
+            values -= reach - middle
+            parameters[name] = values if dtype == "float32" else _formats.encode(values, dtype)
     except MemoryError:
         raise MemoryError(
-            f"{function}: the sizes ask for {4 * elements} bytes of parameters, "
+            f"{function}: the sizes ask for {size} bytes of parameters, "
             "expected sizes that fit in memory"
         ) from None
-    parameters, begin = {}, 0
-    for name, shape in module._shapes().items():
-        end = begin + prod(shape)
-        own = values[begin:end]
-        middle, reach = map(np.float32, module._initial(name, shape))
-        own *= 2 * reach
-        own -= reach - middle
-        parameters[name] = own.reshape(shape)
-        begin = end
     return parameters
 
 

@@ -155,10 +155,14 @@ class Stream:
                 f"weights, expected a state of {self._module!r} with the weights of this stream"
             )
         h, c = self._native.get_state()
-        shapes = {"h": h.shape} if c is None else {"h": h.shape, "c": c.shape}
-        _tensors.check_shapes(header, shapes)
-        arrays = _tensors.read_tensors(file, header, list(shapes))
-        self._native.set_state(arrays["h"], arrays.get("c"))
+        layout = {"h": ("float32", h.shape)}
+        if c is not None:
+            layout["c"] = ("float32", c.shape)
+        _tensors.check_tensors(header, layout)
+        self._native.set_state(
+            _tensors.read(file, header, "h"),
+            None if c is None else _tensors.read(file, header, "c"),
+        )
 
     def _fingerprint(self) -> str:
         return self._packed.fingerprint(self._module._configuration)

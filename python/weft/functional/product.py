@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from weft import _checks, _core
+from weft import _checks, _core, _formats
 from weft._arrays import to_dense, to_float32
 from weft.activation import parse
 
@@ -23,14 +23,17 @@ def linear(
     *,
     activation: Activation = None,
     residual: ArrayLike | None = None,
+    dtype: Any = "float32",
 ) -> Float:
     """act(x weight^T + bias) + residual: [..., N] from x [..., K], all float32.
 
     weight [N, K], bias [N], residual [..., N]; ``activation`` is any of `weft.activation`. Bias,
-    activation and residual are applied to the tile of the product before it is stored.
+    activation and residual are applied to the tile of the product before it is stored. ``dtype``
+    is that of the product: in bfloat16 and int8 the weight is rounded in every call, x as it is read,
+    and the rest stays float32.
 
-    Raises ValueError for a shape that does not fit or an unknown activation, TypeError for another
-    dtype.
+    Raises ValueError for a shape that does not fit, an unknown activation or dtype, TypeError for
+    arrays of another dtype.
 
     >>> import weft
     >>> weft.functional.linear([[1.0, 2.0]], [[3.0, 4.0]], [0.5])
@@ -39,6 +42,7 @@ def linear(
     array([[2.]], dtype=float32)
     """
     function = "weft.functional.linear"
+    dtype = _checks.dtype(function, "dtype", dtype)
     x, weight = to_float32(function, "x", x), to_dense(function, "weight", weight)
     _checks.shape(function, "weight", weight, (None, None), "NK")
     outputs, inputs = weight.shape
@@ -51,7 +55,7 @@ def linear(
         residual = to_float32(function, "residual", residual)
         _checks.shape(function, "residual", residual, shape)
         residual = residual.reshape(rows, outputs)
-    packed = _core.Linear(function, weight, bias)
+    packed = _packed(function, weight, bias, dtype)
     y = packed.run(function, x.reshape(rows, inputs), _native(function, activation), residual)
     return y.reshape(shape)
 
@@ -66,6 +70,7 @@ def conv1d(
     groups: int = 1,
     *,
     activation: Activation = None,
+    dtype: Any = "float32",
 ) -> Float:
     """Cross-correlation over time, ``torch.nn.functional.conv1d``, then an activation.
 
@@ -75,14 +80,16 @@ def conv1d(
 
     c' being the c-th channel of the group of d. x [B, C, T] or [C, T], weight [D, C/g, J],
     bias [D], y [B, D, (T + 2 padding - dilation (J - 1) - 1) // stride + 1]. ``padding`` may be
-    "valid" (0) or "same" (as many steps out as in; stride 1), as in PyTorch.
+    "valid" (0) or "same" (as many steps out as in; stride 1), as in PyTorch. ``dtype`` is that of the
+    products, as in `linear`.
 
     With channels last, a window of J steps is one contiguous row and the next window overlaps it:
     the convolution is a product over rows that lie ``stride * C`` apart, and no window is copied
     (with dilation or groups the windows are). Each group is a product of its own, so that a
     convolution with very many groups is slow.
 
-    Raises ValueError for sizes that do not fit, TypeError for another dtype than float32.
+    Raises ValueError for sizes that do not fit or an unknown dtype, TypeError for arrays of another
+    dtype than float32 and bfloat16.
 
     >>> import numpy as np, weft
     >>> x = np.arange(5, dtype=np.float32).reshape(1, 1, 5)
@@ -90,6 +97,7 @@ def conv1d(
     array([[[-1., -2., -2., -2.,  3.]]], dtype=float32)
     """
     function = "weft.functional.conv1d"
+    dtype = _checks.dtype(function, "dtype", dtype)
     x, weight = to_float32(function, "x", x), to_dense(function, "weight", weight)
     stride = _checks.integer(function, "stride", stride)
     dilation = _checks.integer(function, "dilation", dilation)
@@ -121,7 +129,7 @@ def conv1d(
     for group in range(groups):
         own = slice(group * width, (group + 1) * width)
         rows = np.ascontiguousarray(weight[own].transpose(0, 2, 1)).reshape(width, taps * per_group)
-        packed = _core.Linear(function, rows, None if bias is None else bias[own])
+        packed = _packed(function, rows, None if bias is None else bias[own], dtype)
         channels = sequences[:, group * per_group : (group + 1) * per_group]
         for source, target in zip(channels, y[:, own], strict=True):
             padded = np.zeros((time, per_group), np.float32)
@@ -161,6 +169,11 @@ def _padding(function: str, padding: int | str, stride: int, extent: int) -> tup
     if stride != 1:
         raise ValueError(f'{function}: padding is "same" with stride {stride}, expected stride 1')
     return extent // 2, extent - extent // 2  # PyTorch: the odd one goes to the end
+
+
+def _packed(function: str, weight: Float, bias: Float | None, dtype: str) -> _core.Linear:
+    stored = weight if dtype == "float32" else _formats.encode(weight, dtype)
+    return _core.Linear(function, stored, bias, dtype)
 
 
 def _bias(function: str, bias: ArrayLike | None, outputs: int, letter: str) -> Float | None:

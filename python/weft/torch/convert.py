@@ -32,7 +32,7 @@ def from_torch(module: Any) -> Module:
 
     Takes ``torch.nn.LSTM``, ``GRU``, ``RNN``, ``LSTMCell``, ``GRUCell``, ``RNNCell``,
     ``MultiheadAttention``, ``TransformerEncoderLayer``, ``TransformerEncoder`` and ``LayerNorm`` on
-    the CPU in float32. The weights are copied as they are now; dropout does nothing, since weft
+    the CPU in float32 or bfloat16. The weights are copied to float32 as they are now; dropout does nothing, since weft
     runs inference. Reparametrized weights (such as weight_norm) are taken at their present value.
 
     Raises ImportError without PyTorch; TypeError for another class of module, a subclass with its
@@ -54,8 +54,12 @@ def from_torch(module: Any) -> Module:
     cls = _class(torch, "module", module, _CLASSES)
     result = cls._restore(_configuration(torch, cls, "module", module))
     shapes = result._shapes()
-    weights = {name: _part(module, name) for name in shapes}
-    result._set(cls._copies("weft.from_torch", weights, shapes))
+    result._set(
+        {
+            name: result._stored("weft.from_torch", name, _part(module, name), shape)
+            for name, shape in shapes.items()
+        }
+    )
     return result
 
 

@@ -3,18 +3,19 @@
 The files are not trusted. Every header is checked against the size of its file when a checkpoint is
 opened, and `check` compares names, shapes and dtypes with what the configuration asks for; only
 then is memory allocated, a tensor at a time. Weights in float16 and bfloat16 are widened to
-float32, which is exact. Pickles (pytorch_model.bin) are refused.
+float32, which is exact, but for a matrix that is to be bfloat16 and is: that keeps its bits. Pickles
+(pytorch_model.bin) are refused.
 """
 
 from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from math import prod
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from weft import _formats, _tensors
 from weft.files import opened
 from weft.transformers.directory import exists, plain, read_json, wrong
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from weft._arrays import AnyArray, Float
+    from weft._arrays import Float
     from weft._tensors import Entry, Header
 
 SINGLE = "model.safetensors"
@@ -33,9 +34,6 @@ INDEX = "model.safetensors.index.json"
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 # Each is an open file; the largest models in use have fewer than 200.
 _MAX_SHARDS = 512
-# Elements widened at a time, so that they stay in the cache.
-_CHUNK = 2**17
-_ITEM_SIZES = {"F32": 4, "F16": 2, "BF16": 2}
 
 
 class _Place(NamedTuple):
@@ -86,40 +84,21 @@ class Checkpoint:
         """Compare tensors with the shapes that they must have."""
         for name, shape in shapes.items():
             self.require(name, what)
-            header, entry = self._places[name].header, self._places[name].entry
-            item = _ITEM_SIZES.get(entry.dtype)
-            if item is None:
-                raise ValueError(
-                    f"{header.where}: tensor {name} has dtype {entry.dtype!r:.100}, expected one "
-                    f"of {', '.join(_ITEM_SIZES)}; cast it before it is saved"
-                )
-            if entry.shape != shape:
-                raise ValueError(
-                    f"{header.where}: tensor {name} has shape {entry.shape}, expected {shape}"
-                )
-            if prod(shape) * item != entry.end - entry.begin:
-                raise ValueError(
-                    f"{header.where}: tensor {name} has {entry.end - entry.begin} bytes, "
-                    f"expected {prod(shape) * item}"
-                )
+            _tensors.check_tensor(self._places[name].header, name, shape)
 
-    def read(self, name: str, out: Float | None = None) -> Float:
-        """A tensor that `check` has seen, as float32, into ``out`` where it is given."""
-        file, header, entry = self._places[name]
-        array = np.empty(entry.shape, np.float32) if out is None else out
-        flat = array.reshape(-1)
-        file.seek(header.payload + entry.begin)
-        if entry.dtype == "F32":
-            _fill(file, header, flat)
-            if not np.dtype("<f4").isnative:
-                flat.byteswap(inplace=True)
-            return array
-        raw = np.empty(min(_CHUNK, flat.size), "<u2")
-        for start in range(0, flat.size, _CHUNK):
-            part = raw[: flat.size - start]
-            _fill(file, header, part)
-            _widen(part, entry.dtype, flat[start : start + _CHUNK])
+    def read(self, name: str) -> Float:
+        """A tensor that `check` has seen, as float32."""
+        array = np.empty(self._places[name].entry.shape, np.float32)
+        self.read_into(name, array)
         return array
+
+    def read_into(self, name: str, out: Any) -> None:
+        """The same into room for a parameter, in the form that it has."""
+        file, header, _ = self._places[name]
+        if _formats.dtype_of(out) == "float32":
+            _tensors.read(file, header, name, out)
+        else:
+            _formats.encode(_tensors.read(file, header, name), _formats.dtype_of(out), out)
 
     def _open(self) -> Iterator[tuple[str, _Place]]:
         if exists(self._directory, SINGLE):
@@ -167,18 +146,3 @@ class Checkpoint:
             "you trust it, convert it with Transformers: AutoModel.from_pretrained(directory)"
             ".save_pretrained(directory)"
         )
-
-
-def _fill(file: BufferedIOBase, header: Header, array: AnyArray) -> None:
-    if file.readinto(array.view(np.uint8).data) != array.nbytes:
-        raise ValueError(f"{header.where}: the file was cut short while it was read")
-
-
-def _widen(raw: AnyArray, dtype: str, out: Float) -> None:
-    """float16 or bfloat16, as their bits, to float32; every value of both is one of float32."""
-    if dtype == "F16":
-        out[:] = raw.view("<f2")
-    else:  # the upper half of a float32
-        bits = out.view(np.uint32)
-        bits[:] = raw
-        np.left_shift(bits, 16, out=bits)

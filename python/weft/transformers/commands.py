@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from weft._checks import integer
-from weft.files import replace_file
+from weft.files import replaced
 from weft.transformers.sentence import SentenceTransformer
 
 if TYPE_CHECKING:
@@ -31,9 +30,8 @@ def embed(directory: str, source: str, target: str, *, batch_size: int, normaliz
     model = SentenceTransformer(directory)
     lines = _lines("weft embed", source)
     vectors = model.encode_document(lines, batch_size=batch_size, normalize_embeddings=normalize)
-    buffer = io.BytesIO()
-    np.save(buffer, vectors)
-    replace_file(target, buffer.getbuffer())
+    with replaced(target) as file:
+        np.save(file, vectors)
     return vectors
 
 

@@ -8,16 +8,17 @@ x is [M, H], the tokens of all sequences one after the other.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from weft import _core
+from weft import _core, _formats
 from weft._arrays import starts
 from weft.transformers.families import ACTIVATIONS, FAMILIES, Family
 
 if TYPE_CHECKING:
     from weft._arrays import Float, Int
+    from weft._formats import Stored
     from weft.transformers.checkpoint import Checkpoint
     from weft.transformers.config import Config
 
@@ -72,7 +73,7 @@ class Encoder:
             config.layer_norm_eps,
             dtype,
         )
-        scratch = _Scratch(checkpoint)
+        scratch = _Scratch(checkpoint, dtype)
         for number in range(config.num_hidden_layers):
             self._add_layer(scratch, number)
 
@@ -184,23 +185,28 @@ class Encoder:
 class _Scratch:
     """Room for the tensors of one layer, used again for the next: packing copies them."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint, dtype: str) -> None:
         self.checkpoint = checkpoint
-        self._arrays: list[Float] = []
+        self._dtype = dtype
+        self._values: list[Stored] = []
         self._next = 0
 
     def rewind(self) -> None:
         self._next = 0
 
-    def read(self, names: list[str], shape: tuple[int, ...]) -> Float:
-        """Tensors one above the other; the same shapes are asked for in each layer."""
-        if self._next == len(self._arrays):
-            self._arrays.append(np.empty(shape, np.float32))
-        array = self._arrays[self._next]
+    def read(self, names: list[str], shape: tuple[int, ...]) -> Any:
+        """Tensors one above the other, as the native encoder takes them; the same shapes are asked
+        for in each layer.
+        """
+        if self._next == len(self._values):
+            dtype = _formats.stored_as(shape, self._dtype)
+            self._values.append(_formats.empty(shape, dtype))
+        value = self._values[self._next]
         self._next += 1
-        for name, part in zip(names, np.split(array, len(names)), strict=True):
-            self.checkpoint.read(name, part)
-        return array
+        size = shape[0] // len(names)
+        for i, name in enumerate(names):
+            self.checkpoint.read_into(name, _formats.rows(value, slice(i * size, (i + 1) * size)))
+        return value
 
 
 def linear_shapes(name: str, rows: int, columns: int) -> Shapes:
