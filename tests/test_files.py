@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import tempfile
 import tracemalloc
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import weft
 from checks import CELLS, MODULES
 from tolerance import assert_same_bits
 
+DTYPES = ("float32", "bfloat16", "int8")
 ROUND_TRIPS = [
     weft.RNN(3, 4, seed=0),
     weft.RNN(3, 4, 2, "relu", False, True, True, seed=0),
@@ -29,6 +31,7 @@ ROUND_TRIPS = [
     weft.LSTMCell(3, 4, activation="softsign", seed=0),
     weft.GRUCell(3, 4, False, reset_after=False, seed=0),
 ]
+ROUND_TRIPS += [m.to(dtype) for m in ROUND_TRIPS[2:6] for dtype in ("bfloat16", "int8")]
 
 
 @pytest.mark.parametrize("module", ROUND_TRIPS, ids=repr)
@@ -74,6 +77,43 @@ def test_others_can_read_it(tmp_path):
     tensors = safetensors.numpy.load_file(tmp_path / "m")
     assert tensors.keys() == module.state_dict().keys()
     assert_same_bits(tensors["weight_ih_l0"], module.state_dict()["weight_ih_l0"])
+
+
+@pytest.mark.parametrize(("dtype", "kind"), [("bfloat16", "BF16"), ("int8", "I8")])
+def test_others_can_read_what_is_not_float32(tmp_path, dtype, kind):
+    """The tensors that the documentation of `weft.save` names, aligned, and the numbers in them."""
+    module = weft.LSTM(300, 8, proj_size=3, seed=0, dtype=dtype)
+    weft.save(module, tmp_path / "m")
+    assert os.path.getsize(tmp_path / "m") < module.num_parameters * {"BF16": 2.2, "I8": 1.3}[kind]
+    header, _ = hostile.split((tmp_path / "m").read_bytes())
+    with safetensors.safe_open(tmp_path / "m", "torch") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    for name, value in module.state_dict().items():
+        assert header[name]["dtype"] == (kind if value.ndim == 2 else "F32")
+        found = tensors[name].float().numpy()
+        if value.ndim == 2 and kind == "I8":
+            scales = tensors[name + ".scale"].numpy()
+            found = found * np.repeat(scales, 256, axis=1)[:, : value.shape[1]]
+        assert_same_bits(found, value)
+    sizes = {"F32": 4, "BF16": 2, "I8": 1}
+    for name, entry in header.items():
+        assert name == "__metadata__" or entry["data_offsets"][0] % sizes[entry["dtype"]] == 0
+
+
+@pytest.mark.parametrize("dtype", DTYPES[1:])
+def test_no_float32_copy(tmp_path, dtype):
+    """What loading and saving take beside the arrays that stay."""
+    module = weft.GRU(512, 512, 4, dtype=dtype)
+    stored = module.num_parameters * {"bfloat16": 2, "int8": 1.02}[dtype]
+    tracemalloc.start()
+    try:
+        weft.save(module, tmp_path / "m")
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+        loaded = weft.load(tmp_path / "m")
+        assert tracemalloc.get_traced_memory()[1] < stored + 2**20
+    finally:
+        tracemalloc.stop()
+    assert_same_bits(list(loaded.state_dict().values()), list(module.state_dict().values()))
 
 
 def test_loaded_weights_are_the_modules_own(tmp_path):
@@ -146,17 +186,53 @@ def test_not_regular_files(tmp_path):
 # Hostile files.
 
 
-def good_module():
-    return weft.LSTM(3, 5, num_layers=2, proj_size=2, seed=0)
+def good_module(dtype="float32"):
+    return weft.LSTM(3, 5, num_layers=2, proj_size=2, seed=0, dtype=dtype)
 
 
-def good_file(folder):
+def good_file(folder, dtype="float32"):
     path = folder / "good"
-    weft.save(good_module(), path)
+    weft.save(good_module(dtype), path)
     return path.read_bytes()
 
 
-def configuration_variants(data):
+def format_variants(data, dtype):
+    """What concerns matrices that are not float32."""
+    header, payload = hostile.split(data)
+    first, last = "weight_ih_l0", "weight_hr_l1"
+
+    def with_entry(name, **changes):
+        return hostile.edited(data, lambda h: h[name].update(changes))
+
+    result = {
+        f"{name} is {kind}": with_entry(name, dtype=kind)
+        for name in (first, last)
+        for kind in ("F32", "F16", "BF16", "I8", "U8", "I32", "F64", "F8_E4M3", "int8")
+        if kind != header[name]["dtype"]
+    }
+    if dtype != "int8":
+        # A scale too many, which takes the place of a bias.
+        renamed = lambda h: h.update({first + ".scale": h.pop("bias_ih_l0")})
+        return result | {"a scale too many": hostile.edited(data, renamed)}
+    scale = first + ".scale"
+    begin = header[scale]["data_offsets"][0]
+    rows, columns = header[scale]["shape"]
+    for value in (-1.0, np.inf, -np.inf, 1e-39, -0.5):
+        wrong = bytearray(payload)
+        wrong[begin + 8 : begin + 12] = np.float32(value).tobytes()
+        result[f"scale of {value}"] = hostile.join(header, bytes(wrong))
+    shapes = [[columns, rows], [rows], [rows * columns, 1, 1], [rows - 1, columns], [rows, 0], []]
+    result |= {f"scales {shape}": with_entry(scale, shape=shape) for shape in shapes}
+    half = [2 * rows, columns]
+    result["scales are BF16"] = with_entry(scale, shape=half, dtype="BF16")
+    result["scales are I8"] = with_entry(scale, shape=[4 * rows, columns], dtype="I8")
+    result["no scales"] = hostile.edited(data, lambda h: h.update(more=h.pop(scale)))
+    both = lambda h: h.update({first: h[last], last: h[first]})
+    result["matrices exchanged"] = hostile.edited(data, both)
+    return result
+
+
+def configuration_variants(data, dtype):
     def configured(**changes):
         return hostile.about_edited(data, lambda a: a["configuration"].update(changes))
 
@@ -168,7 +244,7 @@ def configuration_variants(data):
         "bidirectional": [True, 0, 1, "false", None],
         "bias": [False, 1, "yes", None],
         "batch_first": [0, None, "false"],
-        "dtype": ["float64", "int4", "float16", "", None, 32],
+        "dtype": ["float64", "int4", "float16", "", None, 32, *{*DTYPES} - {dtype}],
         "activation": ["exec", "os.system", "", 1, [], ["tanh", 1], ["elu"] * 5, {"elu": 1}],
         "recurrent_activation": [["hard_sigmoid", "0.2"], ["elu", None], [["elu", 1]], True],
     }
@@ -195,20 +271,25 @@ def configuration_variants(data):
     return result
 
 
+def hostile_variants(folder):
+    """Those of all dtypes; some, such as an empty file, are the same."""
+    names = {}
+    for dtype in DTYPES:
+        data = good_file(folder, dtype)
+        variants = hostile.variants(data) | configuration_variants(data, dtype)
+        variants |= format_variants(data, dtype)
+        names |= {variant: f"{dtype}: {name}" for name, variant in variants.items()}
+    return {name: variant for variant, name in names.items()}
+
+
 @pytest.fixture(scope="module")
 def hostile_files(tmp_path_factory):
-    data = good_file(tmp_path_factory.mktemp("good"))
-    return hostile.variants(data) | configuration_variants(data)
+    return hostile_variants(tmp_path_factory.mktemp("good"))
 
 
 def names_of_hostile_files():
-    """The names only; the files themselves hang on a file that the package wrote."""
-    module, arrays = good_module(), {}
-    for name, value in module.state_dict().items():
-        arrays[name] = value
-    about = {"format": "weft/1", "module": "LSTM", "configuration": module._configuration}
-    data = safetensors.numpy.save(arrays, {"weft": json.dumps(about)})
-    return list(hostile.variants(data) | configuration_variants(data))
+    with tempfile.TemporaryDirectory() as folder:
+        return sorted(hostile_variants(Path(folder)))
 
 
 @pytest.mark.parametrize("name", names_of_hostile_files())
@@ -276,10 +357,11 @@ def test_big_sparse_files(tmp_path):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**15  # KiB
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("seed", range(4))
-def test_flipped_bits(tmp_path, seed):
+def test_flipped_bits(tmp_path, seed, dtype):
     """A file with a few random bytes changed loads as a module or is a ValueError."""
-    good, path = good_file(tmp_path), tmp_path / "flipped"
+    good, path = good_file(tmp_path, dtype), tmp_path / "flipped"
     rng = np.random.default_rng(seed)
     header_end = len(good) - len(hostile.split(good)[1])
     messages = []

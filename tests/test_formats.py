@@ -1,8 +1,12 @@
-"""Weights in bfloat16 and int8: products against their definition, layers against float32."""
+"""Weights in bfloat16 and int8: how they are stored, products against their definition, layers
+against float32.
+"""
 
 import copy
 import pickle
+import tracemalloc
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -119,7 +123,228 @@ def test_a_row_alone(isa, dtype, threads):
     )
 
 
+def test_the_least_integer_is_exact(isa):
+    """-128, which no weight is rounded to, in the largest sums that there are: below 2^23."""
+    x = np.zeros((3, reference.BLOCK), np.float32)
+    x[0], x[1], x[2, ::2], x[2, 1::2] = 255, -255, 200, -55
+    integers = np.full((20, reference.BLOCK), -128, np.int8)
+    integers[3:6, ::3] = 127
+    scales = np.ones((20, 1), np.float32)
+    y = weft._core.Linear("f", (integers, scales), None, "int8").run("f", x)
+    q, zero, scale = reference.quantized_rows(x)
+    exact = (q - zero[:, None]) @ integers.T.astype(int)
+    assert np.abs(exact).max() == 256 * 255 * 128
+    assert_same_bits(y, exact.astype(np.float32) * scale[:, None])
+
+
+# How a matrix is stored.
+
+
+@settings(max_examples=200)
+@given(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=60))
+def test_bfloat16_of_any_bits(bits):
+    numbers = np.array([bits], np.uint32).view(np.float32)
+    stored = _formats.encode(numbers, "bfloat16")
+    with np.errstate(all="ignore"):
+        expected = numbers.astype(ml_dtypes.bfloat16).astype(np.float32)
+    assert stored.dtype == np.uint16
+    np.testing.assert_array_equal(_formats.decode(stored), expected)
+    np.testing.assert_array_equal(_formats.decode(stored), reference.bfloat16(numbers))
+    np.testing.assert_array_equal(_formats.encode(_formats.decode(stored), "bfloat16"), stored)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.integers(0, 9),
+    st.one_of(st.integers(0, 600), st.sampled_from([2**16 - 1, 2**16 + 1, 2**17 + 300])),
+    st.integers(-44, 38),
+    st.integers(0, 99),
+)
+def test_int8_of_any_matrix(N, K, exponent, seed):
+    """Integers and scales are those of NumPy's definition, block by block; some of them are denormal."""
+    with np.errstate(over="ignore", under="ignore"):
+        w = np.clip(samples.normal(seed, N, K) * 10.0**exponent, -3e38, 3e38).astype(np.float32)
+    w[:1, : K // 2] = 0
+    integers, scales = _formats.encode(w, "int8")
+    assert (integers.dtype, integers.shape, scales.dtype) == (np.int8, (N, K), np.float32)
+    assert scales.shape == (N, -(-K // reference.BLOCK))
+    for block, k in enumerate(range(0, K, reference.BLOCK)):
+        own = slice(k, k + reference.BLOCK)
+        expected, scale = reference.quantized_weights(w[:, own])
+        np.testing.assert_array_equal(integers[:, own], expected)
+        np.testing.assert_array_equal(scales[:, block], scale)
+        numbers = _formats.decode(_formats.Int8(integers, scales))[:, own]
+        np.testing.assert_array_equal(numbers, expected.astype(np.float32) * scale[:, None])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_int8_of_what_is_not_finite(value):
+    """The block is NaN, and no other."""
+    w = samples.normal(0, 3, 700)
+    w[1, 300] = value
+    stored = _formats.encode(w, "int8")
+    assert np.isnan(stored.scales).tolist() == [[False] * 3, [False, True, False], [False] * 3]
+    missing = np.zeros(w.shape, bool)
+    missing[1, 256:512] = True
+    np.testing.assert_array_equal(np.isnan(_formats.decode(stored)), missing)
+
+
+def test_int8_of_denormals():
+    """Scales without a reciprocal are zero, and so is the block."""
+    w = np.full((2, 256), 2.0**-126 * 127, np.float32)
+    w[1] = np.nextafter(w[1], np.float32(0))
+    integers, scales = _formats.encode(w, "int8")
+    assert scales.tolist() == [[2.0**-126], [0.0]]
+    assert np.unique(integers[0]).tolist() == [127]
+    assert not integers[1].any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_no_second_matrix(dtype):
+    """Neither encoding nor decoding, whatever the shape, takes room for more than a few pieces."""
+    for shape in ((2000, 1100), (3, 2**19 + 5)):
+        w = samples.normal(0, *shape)
+        for step in (lambda v: _formats.encode(v, dtype), _formats.decode):
+            tracemalloc.start()
+            try:
+                w = step(w)
+                peak = tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+            kept = sum(array.nbytes for array in _formats.arrays("", w).values())
+            assert peak < kept + 4_000_000
+
+
+BAD_SCALES = [-1.0, -(0.5**130), 2.0**-127, 1e-45, np.inf, -np.inf]
+
+
+@pytest.mark.parametrize("scale", BAD_SCALES)
+def test_scales_that_are_none(scale):
+    integers, scales = np.ones((4, 300), np.int8), np.ones((4, 2), np.float32)
+    scales[3, 1] = scale
+    with pytest.raises(ValueError, match=r"^f: weight\.scale holds .*expected 0, positive"):
+        weft._core.Linear("f", (integers, scales), None, "int8")
+
+
+def test_scales_of_zero_and_nan(isa):
+    x, integers = samples.normal(0, 2, 300), np.ones((4, 300), np.int8)
+    scales = np.array([[1, 1], [0, 0], [np.nan, 1], [-0.0, np.nan]], np.float32)
+    y = weft._core.Linear("f", (integers, scales), None, "int8").run("f", x)
+    assert np.isnan(y).tolist() == [[False, False, True, True]] * 2
+    assert not y[:, 1].any()
+
+
 # Layers.
+
+
+def parameters(module):
+    return list(module.state_dict().values())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_module_has_what_it_computes_with(dtype):
+    """state_dict and attributes are the rounded matrices; vectors stay as they are."""
+    m = weft.LSTM(20, 300, proj_size=270, seed=1)
+    low = m.to(dtype)
+    for name, value in m.state_dict().items():
+        stored = _formats.encode(value, dtype) if value.ndim == 2 else value
+        assert _formats.dtype_of(low._packed.parameters[name]) == (
+            dtype if value.ndim == 2 else "float32"
+        )
+        for found in (low.state_dict()[name], getattr(low, name)):
+            assert_same_bits(found, _formats.decode(stored))
+            assert found.dtype == np.float32
+        assert low.state_dict()[name].flags.writeable
+        assert not getattr(low, name).flags.writeable
+    assert low.num_parameters == m.num_parameters
+    assert_same_bits(
+        parameters(weft.LSTM(20, 300, proj_size=270, seed=1, dtype=dtype)), parameters(low)
+    )
+    other = weft.LSTM(20, 300, proj_size=270, dtype=dtype)
+    other.load_state_dict(m.state_dict())
+    assert_same_bits(parameters(other), parameters(low))
+    other.load_state_dict(low.state_dict())  # rounding again changes nothing
+    assert_same_bits(parameters(other), parameters(low))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_to_rounds_what_there_is(dtype):
+    m = weft.TransformerEncoder(weft.TransformerEncoderLayer(24, 2, 300, seed=3), 2)
+    low = m.to(dtype)
+    assert low.to(dtype)._packed.parameters.keys() == low._packed.parameters.keys()
+    for name, value in low.to(dtype)._packed.parameters.items():
+        assert value is low._packed.parameters[name]  # read-only, and shared
+    back = low.to("float32")
+    assert_same_bits(parameters(back), parameters(low))
+    other = DTYPES[1 - DTYPES.index(dtype)]
+    assert_same_bits(parameters(low.to(other)), parameters(back.to(other)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_no_second_model(dtype):
+    """Constructing, loading and changing the dtype need the stored model and a matrix or two."""
+    given = weft.GRU(512, 512, 6, seed=0).state_dict()
+    whole = 4 * sum(value.size for value in given.values())
+    stored = {"bfloat16": whole / 2, "int8": whole / 4 * (1 + 4 / 256)}[dtype]
+    matrix = 4 * 3 * 512 * 512
+    tracemalloc.start()
+    try:
+        m = weft.GRU(512, 512, 6, dtype=dtype)
+        assert tracemalloc.get_traced_memory()[1] < stored + 1.5 * matrix
+        tracemalloc.reset_peak()
+        m.load_state_dict(given)
+        assert tracemalloc.get_traced_memory()[1] < 2 * stored + 1.5 * matrix
+        tracemalloc.reset_peak()
+        other = m.to(DTYPES[1 - DTYPES.index(dtype)])
+        assert tracemalloc.get_traced_memory()[1] < 0.8 * whole + 1.5 * matrix
+        assert other.num_parameters == m.num_parameters
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_fingerprints(dtype):
+    """A state goes to the same weights, and to no others."""
+    m = weft.GRU(5, 9, seed=1, dtype=dtype)
+    state = m.stream().export_state()
+    copy.deepcopy(m).stream().import_state(state)
+    weights = m.state_dict()
+    weights["weight_hh_l0"][0, 0] += 1
+    other = weft.GRU(5, 9, dtype=dtype)
+    other.load_state_dict(weights)
+    for wrong in (other, m.to("float32")):
+        with pytest.raises(ValueError, match="weights"):
+            wrong.stream().import_state(state)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_wrong_pickle(dtype):
+    """As in test_pickle.py, of what is stored otherwise."""
+    m = weft.LSTM(3, 4, dtype=dtype, seed=0)
+    name = "weight_hh_l0"
+    right = m.__getstate__()["parameters"][name]
+    wrong = [
+        m.state_dict()[name],
+        None,
+        (),
+        5,
+        (right, right),
+        weft.LSTM(3, 5, dtype=dtype).weight_hh_l0,
+    ]
+    if dtype == "int8":
+        integers, scales = right
+        wrong += [integers, (integers,), (integers, scales, scales), (scales, integers)]
+        wrong += [(integers[1:], scales), (integers, scales[1:]), (integers, scales.astype(float))]
+        wrong += [(integers, -scales), (integers.view(np.uint8), scales), [integers, scales]]
+    else:
+        wrong += [right[1:], right.view(np.int16), right.astype(">u2"), (right,)]
+    for value in wrong:
+        state = m.__getstate__()
+        state["parameters"][name] = value
+        other = weft.LSTM.__new__(weft.LSTM)
+        with pytest.raises((ValueError, TypeError), match=r"^weft\.LSTM: weight_hh"):
+            other.__setstate__(state)
+
 
 RECURRENT = {
     "rnn": lambda: weft.RNN(20, 37, num_layers=2, nonlinearity="relu", seed=1),

@@ -388,17 +388,22 @@ def _draw(module: Module, seed: Any) -> dict[str, Stored]:
         # Sizes beyond memory fail here, at once, and not when most of it is taken.
         np.empty(size, np.uint8)
         for name, (shape, dtype) in forms.items():
-            values = generator.random(shape, dtype=np.float32)
-            middle, reach = map(np.float32, module._initial(name, shape))
-            values *= 2 * reach
-            values -= reach - middle
-            parameters[name] = values if dtype == "float32" else _formats.encode(values, dtype)
+            parameters[name] = _uniform(generator, shape, dtype, *module._initial(name, shape))
     except MemoryError:
         raise MemoryError(
             f"{function}: the sizes ask for {size} bytes of parameters, "
             "expected sizes that fit in memory"
         ) from None
     return parameters
+
+
+def _uniform(
+    generator: np.random.Generator, shape: tuple[int, ...], dtype: str, middle: float, reach: float
+) -> Stored:
+    values = generator.random(shape, dtype=np.float32)
+    values *= 2 * np.float32(reach)
+    values -= np.float32(reach) - np.float32(middle)
+    return values if dtype == "float32" else _formats.encode(values, dtype)
 
 
 def _written(cls: type[Module], configuration: Mapping[str, Any]) -> str:
