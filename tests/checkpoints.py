@@ -99,9 +99,9 @@ def minilm_copied(tmp_path):
     return path
 
 
-def load(path, head=""):
+def load(path, head="", **options):
     """The model in a directory, by weft."""
-    return getattr(ours, _class(head)).from_pretrained(path)
+    return getattr(ours, _class(head)).from_pretrained(path, **options)
 
 
 def loaded(family, head=""):

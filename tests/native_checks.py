@@ -46,3 +46,26 @@ NO_MATRICES += [misaligned(3, 5)]
 NO_VECTORS = ["b", 1.0, np.zeros((), F32), np.zeros((1, 4), F32), np.zeros(4), misaligned(4)]
 NO_NAMES = [None, 5, ["weft"]]
 NO_ACTIVATIONS = ["relu", ("nosuch", 0.0, 0.0), ("relu",), ("relu", "0", 0.0), (1, 0.0, 0.0), 5]
+
+
+def wrong_weights(dtype, rows, columns):
+    """What is no matrix [rows, columns] in the form of a dtype (python/weft/_formats.py)."""
+    kind = {"bfloat16": np.uint16, "int8": np.int8}[dtype]
+    right = np.zeros((rows, columns), kind)
+    arrays = [a for a in NO_MATRICES if not isinstance(a, np.ndarray) or a.dtype != kind]
+    arrays += [right.astype(F32), right.astype(np.int64), right.view(f"V{right.itemsize}")]
+    arrays += [right[1:], right[:, 1:], right[None], right[::-1], np.asfortranarray(right)]
+    arrays += [right.view({"bfloat16": np.int16, "int8": np.uint8}[dtype])]
+    if dtype == "bfloat16":
+        return [*arrays, (right,), (right, None)]
+    scales = np.ones((rows, -(-columns // 256)), F32)
+    wrong = [scales[1:], scales[:, :0], np.ones((rows, 9), F32), scales[0], scales[None], -scales]
+    wrong += [scales * np.inf, scales * F32(1e-45), scales.astype(float), scales.astype(">f4")]
+    wrong += [None, "s", 1.0, [[1.0]], misaligned(*scales.shape)]
+    pairs = [(a, scales) for a in arrays] + [(right, s) for s in wrong]
+    return [*pairs, *arrays, right, (right,), (right, scales, scales), [right, scales], ()]
+
+
+def right_weight(dtype, rows, columns):
+    integers = np.ones((rows, columns), {"bfloat16": np.uint16, "int8": np.int8}[dtype])
+    return integers if dtype == "bfloat16" else (integers, np.ones((rows, -(-columns // 256)), F32))

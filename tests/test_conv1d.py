@@ -100,7 +100,29 @@ def test_activation(isa):
     assert_same_bits(conv1d(x, weight, activation="gelu"), weft.functional.gelu(plain))
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_dtypes(isa, dtype):
+    """The product of windows with the taps, group by group, in that dtype."""
+    x, weight, bias = (
+        samples.normal(0, 2, 260, 9),
+        samples.normal(1, 6, 130, 3),
+        samples.normal(2, 6),
+    )
+    y = conv1d(x, weight, bias, groups=2, activation="relu", dtype=dtype)
+    assert not np.array_equal(y, conv1d(x, weight, bias, groups=2, activation="relu"))
+    windows = np.lib.stride_tricks.sliding_window_view(x, 3, axis=2).transpose(0, 2, 3, 1)
+    for group in range(2):
+        own = slice(3 * group, 3 * group + 3)
+        rows = np.ascontiguousarray(windows[..., 130 * group : 130 * group + 130])
+        taps = np.ascontiguousarray(weight[own].transpose(0, 2, 1)).reshape(3, -1)
+        expected = weft.functional.linear(
+            rows.reshape(2, 7, -1), taps, bias[own], activation="relu", dtype=dtype
+        )
+        assert_same_bits(np.ascontiguousarray(y[:, own].transpose(0, 2, 1)), expected)
+
+
 WRONG = {
+    "dtype": ["int4", None, 8, np.float64],
     "stride": [0, -1, 1.0, None, "1", True, 2**40],
     "dilation": [0, -1, 1.0, None, "1", True, 2**40],
     "groups": [0, -1, 1.0, None, True, 5],

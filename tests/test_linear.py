@@ -115,5 +115,8 @@ def test_wrong_epilogue():
             weft.functional.linear(x, weight, bias, residual=np.float32(residual))
     with pytest.raises(TypeError, match=r"^weft\.functional\.linear: residual .*float64"):
         weft.functional.linear(x, weight, bias, residual=np.zeros((3, 4)))
+    for dtype in ("float64", None, 8):
+        with pytest.raises(ValueError, match=r"^weft\.functional\.linear: dtype "):
+            weft.functional.linear(x, weight, bias, dtype=dtype)
     with pytest.raises(ValueError, match=r"^weft\.functional\.linear: activation "):
         weft.functional.linear(x, weight, bias, activation="nosuch")

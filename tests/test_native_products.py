@@ -5,7 +5,16 @@ import pytest
 
 import samples
 import weft
-from native_checks import F32, NO_ACTIVATIONS, NO_MATRICES, NO_NAMES, NO_VECTORS, refused
+from native_checks import (
+    F32,
+    NO_ACTIVATIONS,
+    NO_MATRICES,
+    NO_NAMES,
+    NO_VECTORS,
+    refused,
+    right_weight,
+    wrong_weights,
+)
 
 
 def test_native_linear():
@@ -70,3 +79,34 @@ def test_native_embedding_sum():
             *([tables[0], wrong] for wrong in [*NO_MATRICES, tables[1][:, ::-1]])],
         2: [None, 5, "01", [], ids[:1], [*ids, ids[0]], *([ids[0], wrong] for wrong in no_ids)],
     })  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_native_weights(dtype):
+    """Every matrix of every native object, in the form of its dtype. Errors name it."""
+    right = ["f", right_weight(dtype, 4, 300), np.zeros(4, F32), dtype]
+    wrong = {1: wrong_weights(dtype, 4, 300), 3: ["int4", "", None, 8, "float32"]}
+    refused(weft._core.Linear, right, wrong)
+    with pytest.raises((TypeError, ValueError), match=r"^f: weight"):
+        weft._core.Linear("f", np.zeros((4, 300)), None, dtype)
+    tanh, sigmoid = ("tanh", 0.0, 0.0), ("sigmoid", 0.0, 0.0)
+    options = {
+        "activations": {"f": sigmoid, "g": tanh, "h": tanh}, "clip": 0.0, "input_forget": False,
+        "reset_after": True, "dtype": dtype,
+    }  # fmt: skip
+    shapes = {0: (28, 5), 1: (28, 2), 4: (2, 7)}
+    row = [None] * 6
+    for index, shape in shapes.items():
+        row[index] = right_weight(dtype, *shape)
+    build = lambda row: weft._core.Recurrent("f", "lstm", 5, 7, 2, 1, "forward", [row], options)
+    build(tuple(row))
+    for index, shape in shapes.items():
+        for value in wrong_weights(dtype, *shape):
+            with pytest.raises((TypeError, ValueError), match=r"^f: weight_"):
+                build((*row[:index], value, *row[index + 1 :]))
+    shapes = {0: (18, 6), 2: (6, 6), 6: (5, 6), 8: (6, 5)}
+    layer = [None] * 12
+    for index, shape in shapes.items():
+        layer[index] = right_weight(dtype, *shape)
+    encoder = weft._core.Encoder("f", 6, 2, 5, ("relu", 0.0, 0.0), False, 1e-5, dtype)
+    refused(encoder.add_layer, layer, {i: wrong_weights(dtype, *s) for i, s in shapes.items()})

@@ -12,6 +12,7 @@ import checkpoints
 import child
 from checkpoints import assert_close, batch, load, weights, write
 from tolerance import assert_same_bits
+from weft import _formats
 
 
 def hidden(path):
@@ -141,15 +142,41 @@ import resource, sys, weft
 from weft.transformers import AutoModel
 AutoModel.from_pretrained(sys.argv[2])  # whatever is imported on the way
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-model = AutoModel.from_pretrained(sys.argv[1])
+model = AutoModel.from_pretrained(sys.argv[1], dtype=sys.argv[3])
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 """
 
 
-def test_memory_of_loading():
-    """At most 2.2 times the file."""
-    grown = int(child.succeed(MEMORY, checkpoints.MINILM, checkpoints.saved("bert")))
-    assert grown < 2.2 * (checkpoints.MINILM / "model.safetensors").stat().st_size
+@pytest.mark.parametrize(("dtype", "size"), [("float32", 4), ("bfloat16", 2), ("int8", 1.04)])
+def test_memory_of_loading(dtype, size):
+    """The tables, which are float32, what the layers have in their dtype, and a layer of it more."""
+    elements = {name: value.numel() for name, value in weights(checkpoints.MINILM).items()}
+    tables = sum(n for name, n in elements.items() if name.startswith("embeddings."))
+    layers = sum(n for name, n in elements.items() if name.startswith("encoder."))
+    grown = int(child.succeed(MEMORY, checkpoints.MINILM, checkpoints.saved("bert"), dtype))
+    assert grown < 4 * tables + size * layers * 1.3 + 2**24
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+@pytest.mark.parametrize("given", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_dtypes(tmp_path, given, dtype):
+    """Matrices are rounded from what they are; those of a checkpoint in bfloat16 keep their bits."""
+    path = checkpoints.copied(tmp_path)
+    write(path, {k: v.to(given) for k, v in weights(path).items()})
+    found = load(path, dtype=dtype)(**batch("bert")).last_hidden_state
+    rounded = {}
+    for name, value in weights(path).items():
+        numbers = value.float().numpy()
+        if name.startswith("encoder.") and value.ndim == 2:
+            numbers = _formats.decode(_formats.encode(numbers, dtype))
+            if dtype == "bfloat16" and given == torch.bfloat16:
+                assert_same_bits(numbers, value.float().numpy())
+        rounded[name] = torch.from_numpy(numbers)
+    write(path, rounded)
+    assert_same_bits(found, load(path, dtype=dtype)(**batch("bert")).last_hidden_state)
+    full = load(path)(**batch("bert")).last_hidden_state
+    kept = batch("bert")["attention_mask"] > 0
+    assert 0 < np.abs(full - found)[kept].max() < {"bfloat16": 0.15, "int8": 0.5}[dtype]
 
 
 def test_time_of_loading():
