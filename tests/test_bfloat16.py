@@ -1,4 +1,4 @@
-"""Arrays in bfloat16 wherever float32 is expected: widened exactly, and nothing else is taken for it."""
+"""Arrays in bfloat16 wherever float32 is expected: widened exactly; nothing else passes for it."""
 
 import ml_dtypes
 import numpy as np

@@ -69,7 +69,7 @@ def test_bfloat16_keeps_its_bits(tmp_path):
 @pytest.mark.parametrize("dtype", [None, *DTYPES])
 @pytest.mark.parametrize("given", DTYPES)
 def test_models(tmp_path, given, dtype):
-    """What weft.save wrote, layers without a state dict of their own among them: as `to` does it."""
+    """What weft.save wrote, of any class: as `to` does it."""
     layer = weft.TransformerEncoderLayer(24, 2, 300, seed=3)
     for module in (
         weft.TransformerEncoder(layer, 2, weft.LayerNorm(24)).to(given),

@@ -161,7 +161,7 @@ def test_bfloat16_of_any_bits(bits):
     st.integers(0, 99),
 )
 def test_int8_of_any_matrix(N, K, exponent, seed):
-    """Integers and scales are those of NumPy's definition, block by block; some of them are denormal."""
+    """Integers and scales are those of NumPy's definition, block by block, denormal ones too."""
     with np.errstate(over="ignore", under="ignore"):
         w = np.clip(samples.normal(seed, N, K) * 10.0**exponent, -3e38, 3e38).astype(np.float32)
     w[:1, : K // 2] = 0

@@ -37,12 +37,12 @@ def test_modules_of_the_package():
     """Those that every user needs; files' inner parts, the command line and guests come later."""
     expected = {
         "weft", "weft._arrays", "weft._checks", "weft._core", "weft._encoder", "weft._formats",
-        "weft._gated", "weft._masks", "weft._sequence", "weft._version", "weft.activation", "weft.attention",
-        "weft.cells", "weft.files", "weft.functional", "weft.functional.attention",
-        "weft.functional.attention_backward", "weft.functional.backward",
-        "weft.functional.pointwise", "weft.functional.product", "weft.functional.recurrent",
-        "weft.kv_cache", "weft.module", "weft.normalization", "weft.recurrent", "weft.runtime",
-        "weft.stream", "weft.transformer",
+        "weft._gated", "weft._masks", "weft._sequence", "weft._version", "weft.activation",
+        "weft.attention", "weft.cells", "weft.files", "weft.functional",
+        "weft.functional.attention", "weft.functional.attention_backward",
+        "weft.functional.backward", "weft.functional.pointwise", "weft.functional.product",
+        "weft.functional.recurrent", "weft.kv_cache", "weft.module", "weft.normalization",
+        "weft.recurrent", "weft.runtime", "weft.stream", "weft.transformer",
     }  # fmt: skip
     assert {name for name in imported() if name.partition(".")[0] == "weft"} == expected
 

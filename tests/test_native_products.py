@@ -87,6 +87,9 @@ def test_native_weights(dtype):
     right = ["f", right_weight(dtype, 4, 300), np.zeros(4, F32), dtype]
     wrong = {1: wrong_weights(dtype, 4, 300), 3: ["int4", "", None, 8, "float32"]}
     refused(weft._core.Linear, right, wrong)
+    # It takes any size, which makes wrong ones of bfloat16 right.
+    wrong = {0: NO_NAMES, 1: NO_NAMES, 3: wrong[3]} | ({2: wrong[1]} if dtype == "int8" else {})
+    refused(weft._core.check_weight, ["f", "w", right[1], dtype], wrong)
     with pytest.raises((TypeError, ValueError), match=r"^f: weight"):
         weft._core.Linear("f", np.zeros((4, 300)), None, dtype)
     tanh, sigmoid = ("tanh", 0.0, 0.0), ("sigmoid", 0.0, 0.0)

@@ -149,7 +149,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 
 @pytest.mark.parametrize(("dtype", "size"), [("float32", 4), ("bfloat16", 2), ("int8", 1.04)])
 def test_memory_of_loading(dtype, size):
-    """The tables, which are float32, what the layers have in their dtype, and a layer of it more."""
+    """The tables in float32, what the layers have in their dtype, and a layer of it more."""
     elements = {name: value.numel() for name, value in weights(checkpoints.MINILM).items()}
     tables = sum(n for name, n in elements.items() if name.startswith("embeddings."))
     layers = sum(n for name, n in elements.items() if name.startswith("encoder."))
@@ -160,7 +160,7 @@ def test_memory_of_loading(dtype, size):
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
 @pytest.mark.parametrize("given", [torch.float32, torch.float16, torch.bfloat16], ids=str)
 def test_dtypes(tmp_path, given, dtype):
-    """Matrices are rounded from what they are; those of a checkpoint in bfloat16 keep their bits."""
+    """Matrices are rounded from what they are; those of bfloat16 that stay it keep their bits."""
     path = checkpoints.copied(tmp_path)
     write(path, {k: v.to(given) for k, v in weights(path).items()})
     found = load(path, dtype=dtype)(**batch("bert")).last_hidden_state

@@ -30,7 +30,7 @@ Dtype parse_dtype(const std::string& function, const std::string& name) {
 Weight check_weight(const std::string& function, const char* name, const py::handle& value,
                     Dtype dtype, Axis rows, Axis columns) {
   const auto checked = [&](const auto& view, const float* scales) {
-    return Weight{Matrix(dtype, view.data, scales), view.shape[0], view.shape[1]};
+    return Weight{StoredMatrix(dtype, view.data, scales), view.shape[0], view.shape[1]};
   };
   constexpr Layout kDense = Layout::contiguous;
   switch (dtype) {

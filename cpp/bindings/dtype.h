@@ -14,12 +14,12 @@ namespace weft {
 Dtype parse_dtype(const std::string& function, const std::string& name);
 
 struct Weight {
-  Matrix matrix;
+  StoredMatrix matrix;
   std::int64_t rows = 0, columns = 0;
 };
 
-// A matrix in the form that its dtype is stored in: an array of float32 [N, K]; of uint16 [N, K], the
-// bits of bfloat16; or a tuple of int8 [N, K] and its scales, float32 [N, ceil(K / 256)]: zero,
+// A matrix in the form that its dtype is stored in: an array of float32 [N, K]; of uint16 [N, K],
+// the bits of bfloat16; or a tuple of int8 [N, K] and its scales, float32 [N, ceil(K / 256)]: zero,
 // positive normal numbers, or NaN for a block whose outputs are NaN. TypeError or ValueError for
 // anything else.
 Weight check_weight(const std::string& function, const char* name, const py::handle& value,

@@ -29,8 +29,8 @@ Net make_net(const std::string& function, const std::string& mode_name, std::int
              const std::string& direction_name, const std::vector<py::tuple>& weights,
              const py::dict& options);
 
-// The arrays of one layer and direction: weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, peepholes;
-// the matrices in the form of `dtype`.
+// The arrays of one layer and direction: weight_ih, weight_hh, bias_ih, bias_hh, weight_hr,
+// peepholes; the matrices in the form of `dtype`.
 CellWeights check_weights(const std::string& function, const CellShape& shape, const py::tuple& w,
                           Dtype dtype = Dtype::float32);
 

@@ -23,14 +23,14 @@ struct CellShape {
   std::int64_t state_size() const { return proj_size ? proj_size : hidden_size; }
 };
 
-// PyTorch's layouts and gate orders (i, f, g, o and r, z, n). Null where absent. The matrices have the
-// same dtype.
+// PyTorch's layouts and gate orders (i, f, g, o and r, z, n). Null where absent. The matrices have
+// the same dtype.
 struct CellWeights {
-  Matrix weight_ih;        // [G*H, I]
-  Matrix weight_hh;        // [G*H, state_size]
+  StoredMatrix weight_ih;  // [G*H, I]
+  StoredMatrix weight_hh;  // [G*H, state_size]
   const float* bias_ih;    // [G*H]
   const float* bias_hh;    // [G*H]
-  Matrix weight_hr;        // [P, H]
+  StoredMatrix weight_hr;  // [P, H]
   const float* peepholes;  // [3*H], order i, o, f as in ONNX
 };
 

@@ -29,14 +29,14 @@ struct EncoderShape {
 // Row-major, as in PyTorch; biases and the arrays of a norm may be null. The matrices have the
 // encoder's dtype.
 struct EncoderWeights {
-  Matrix in_weight;  // [3 * H, H]: q, k, v
+  StoredMatrix in_weight;  // [3 * H, H]: q, k, v
   const float* in_bias;
-  Matrix out_weight;  // [H, H]
+  StoredMatrix out_weight;  // [H, H]
   const float* out_bias;
   const float *norm1_weight, *norm1_bias;
-  Matrix linear1_weight;  // [F, H]
+  StoredMatrix linear1_weight;  // [F, H]
   const float* linear1_bias;
-  Matrix linear2_weight;  // [H, F]
+  StoredMatrix linear2_weight;  // [H, F]
   const float* linear2_bias;
   const float *norm2_weight, *norm2_bias;
 };

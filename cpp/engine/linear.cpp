@@ -16,7 +16,7 @@ constexpr std::int64_t kEncodedRows = 32;  // of a task
 
 }  // namespace
 
-Linear::Linear(const KernelTable& table, std::int64_t N, std::int64_t K, const Matrix& weight,
+Linear::Linear(const KernelTable& table, std::int64_t N, std::int64_t K, const StoredMatrix& weight,
                const float* bias)
     : table_(&table), N_(N), K_(K), packed_(Packed::plain(N, {{weight, K}}, table.lanes)) {
   if (bias) bias_ = packed_.pack_vector(bias);

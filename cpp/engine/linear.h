@@ -24,7 +24,7 @@ class Linear {
  public:
   Linear() = default;
   // weight [N, K]; bias [N] or null.
-  Linear(const KernelTable& table, std::int64_t N, std::int64_t K, const Matrix& weight,
+  Linear(const KernelTable& table, std::int64_t N, std::int64_t K, const StoredMatrix& weight,
          const float* bias);
 
   // Packed already in float32, no bias.

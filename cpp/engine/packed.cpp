@@ -23,7 +23,7 @@ void pack_words(const T* w, std::int64_t count, Word* to, std::int64_t step) {
 void pack_block(const Operand& operand, std::int64_t output, std::int64_t begin, std::int64_t count,
                 Word* to, std::int64_t step) {
   const std::int64_t at = output * operand.k + begin;
-  const Matrix& m = operand.weights;
+  const StoredMatrix& m = operand.weights;
   switch (m.dtype) {
     case Dtype::float32: {
       const float* w = m.floats() + at;

@@ -10,16 +10,17 @@
 
 namespace weft {
 
-// A matrix [outputs, k] of weights, row-major, in the form in which it is stored (python/weft/_formats.py
-// says how numbers become it). Packing changes the order of the numbers and nothing else.
-struct Matrix {
+// A matrix [outputs, k] of weights, row-major, in the form in which it is stored, which
+// python/weft/_formats.py defines. Packing changes the order of the numbers and nothing else.
+struct StoredMatrix {
   Dtype dtype = Dtype::float32;
   const void* data = nullptr;     // float; the bits of a bfloat16; or int8
   const float* scales = nullptr;  // int8: [outputs, blocks of kSumBlock of k]
 
-  Matrix() = default;
-  Matrix(const float* from) : data(from) {}  // NOLINT: the usual case
-  Matrix(Dtype type, const void* from, const float* by) : dtype(type), data(from), scales(by) {}
+  StoredMatrix() = default;
+  StoredMatrix(const float* from) : data(from) {}  // NOLINT: the usual case
+  StoredMatrix(Dtype type, const void* from, const float* by)
+      : dtype(type), data(from), scales(by) {}
 
   explicit operator bool() const { return data != nullptr; }
   // Of a matrix of float32, as all are that gradients are computed with.
@@ -28,7 +29,7 @@ struct Matrix {
 
 // One factor of a product. All of a product have the same dtype.
 struct Operand {
-  Matrix weights;
+  StoredMatrix weights;
   std::int64_t k;
 };
 

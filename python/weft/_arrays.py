@@ -6,7 +6,8 @@ is never rounded behind the caller's back: an array of another dtype raises Type
 to cast it. Lists of Python numbers have no dtype and are converted.
 
 Where float32 is expected, bfloat16 does too, since each of its numbers is one of float32: arrays of
-ml_dtypes, PyTorch's and JAX's tensors, and arrays of uint16, which are taken as the bits of bfloat16.
+ml_dtypes, PyTorch's and JAX's tensors, and arrays of uint16, which are taken as the bits of
+bfloat16.
 """
 
 from __future__ import annotations
@@ -185,7 +186,7 @@ def _from_dlpack(function: str, name: str, value: ArrayLike) -> AnyArray:
 
 
 def _is_bfloat16(array: AnyArray) -> bool:
-    """Whether it is ml_dtypes' bfloat16, which need not be installed, or what stands for PyTorch's."""
+    """Whether it is ml_dtypes' bfloat16 (which need not be installed), or stands for PyTorch's."""
     dtype = array.dtype
     return dtype.itemsize == 2 and (dtype.name == "bfloat16" or dtype == _BFLOAT16)
 

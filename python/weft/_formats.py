@@ -4,9 +4,9 @@
     bfloat16  uint16 [N, K]: the upper half of a float32, rounded to nearest, even in the middle
     int8      int8 [N, K] and their scales, float32 [N, ceil(K / 256)]: w = scale * integer
 
-An int8 scale is that of 256 numbers along K of one output, max |w| / 127; the integers are w / scale,
-rounded likewise, -127 to 127. Scales below 2^-126 are zero, for they have no reciprocal. Where a
-number of the 256 is not finite, the scale is NaN, and so is every output that uses it.
+An int8 scale is that of 256 numbers along K of one output, max |w| / 127; the integers are
+w / scale, rounded likewise, -127 to 127. Scales below 2^-126 are zero, for they have no reciprocal.
+Where a number of the 256 is not finite, the scale is NaN, and so is every output that uses it.
 
 One rule says what is stored so: the parameters of two axes. They are the matrices of products;
 biases, norms, peepholes and learned keys have another number of axes, embeddings are no parameters

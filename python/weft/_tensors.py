@@ -173,12 +173,13 @@ def check_tensor(
         )
     if entry.shape != tuple(shape):
         raise ValueError(
-            f"{header.where}: tensor {_short(name)} has shape {entry.shape}, expected {tuple(shape)}"
+            f"{header.where}: tensor {_short(name)} has shape {entry.shape}, "
+            f"expected {tuple(shape)}"
         )
 
 
 def read(file: BufferedIOBase, header: Header, name: str, out: Float | None = None) -> AnyArray:
-    """A tensor of a dtype that has been checked: float32, uint16 with the bits of bfloat16, or int8.
+    """A tensor whose dtype has been checked: float32, uint16 with the bits of bfloat16, or int8.
 
     Into ``out``, where it is given, as float32. float16 is always widened to float32, as nothing
     stores it; both are exact.

@@ -37,15 +37,16 @@ def convert_file(
     prefix: str | None = None,
     **configuration: Any,
 ) -> Module:
-    """Write the model of one file to another, a parameter at a time: there is never all of it in memory.
+    """Write the model of one file to another, a parameter at a time: never is all of it in memory.
 
-    The source is what weft.save wrote, or the state dict of a PyTorch layer or cell (RNN, LSTM, GRU)
-    as safetensors, in float32, float16 or bfloat16. The target has ``dtype``; without one that of
-    weft's file, or float32. What the matrices have in that dtype already keeps its bits.
+    The source is what weft.save wrote, or the state dict of a PyTorch layer or cell (RNN, LSTM,
+    GRU) as safetensors, in float32, float16 or bfloat16. The target has ``dtype``; without one that
+    of weft's file, or float32. What the matrices have in that dtype already keeps its bits.
 
     Of a state dict, the weights of a layer that is part of a larger module have a prefix, such as
     "encoder.lstm."; it is needed only when the file holds several layers. ``mode`` is needed never,
-    and checked when given. What no weight tells comes in ``configuration``: batch_first, nonlinearity.
+    and checked when given. What no weight tells comes in ``configuration``: batch_first,
+    nonlinearity.
 
     Returns the module without its parameters. Raises ValueError for a file that is damaged, is a
     pickle, or holds no such layer, and for options beside a file that says it all.

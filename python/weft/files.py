@@ -52,7 +52,7 @@ def save(module: Module, path: Path) -> None:
 def write(
     path: Path, function: str, module: Module, parameters: Iterable[tuple[str, Stored]]
 ) -> None:
-    """Write a module's file from its parameters one after the other; it need not have them itself."""
+    """Write a module's file from its parameters, one after the other; it need not have them."""
     from weft import _tensors
 
     layout = {k: v for arrays in module._layout().values() for k, v in arrays.items()}
@@ -72,7 +72,6 @@ def load(path: Path) -> Module:
     Raises ValueError for a file that is damaged or something else, TypeError when ``path`` is not a
     path, OSError when the file cannot be read.
     """
-
     with opened("weft.load", path) as (file, header):
         module = described(header)
         module._set(dict(read_parameters(file, header, module)))

@@ -1,9 +1,9 @@
 """What all layers share: a configuration, named parameters, and their packed form.
 
-A module is its configuration (what the constructor was called with) and its parameters (arrays under
-PyTorch's names, the matrices in the dtype of the configuration, as `weft._formats` stores them). Both
-decide everything else: the packed weights are made from them once, and saving, pickling and copying
-store nothing more.
+A module is its configuration (what the constructor was called with) and its parameters (arrays
+under PyTorch's names, the matrices in the dtype of the configuration, as `weft._formats` stores
+them). Both decide everything else: the packed weights are made from them once, and saving, pickling
+and copying store nothing more.
 """
 
 from __future__ import annotations
@@ -237,7 +237,7 @@ class Module:
         return {name: _formats.decode(value) for name, value in parameters.items()}
 
     def load_state_dict(self, mapping: Mapping[str, ArrayLike], strict: bool = True) -> LoadResult:
-        """Replace the parameters by those in ``mapping``, rounded to the layer's dtype, and pack them.
+        """Replace the parameters by those in ``mapping``, in the layer's dtype, and pack them.
 
         Everything is checked before anything changes. The values may be NumPy arrays or PyTorch
         tensors, as ``torch.nn.LSTM(...).state_dict()`` gives them, in float32 or bfloat16 (an array
@@ -274,7 +274,7 @@ class Module:
         return LoadResult(missing, unexpected)
 
     def to(self, dtype: Any) -> Self:
-        """A new layer with the same parameters, its matrices in ``dtype``: float32, bfloat16 or int8.
+        """A new layer with the same parameters, its matrices in float32, bfloat16 or int8.
 
         They are rounded from the dtype that this layer has: what one rounding has lost, ``to`` does
         not bring back.
@@ -300,7 +300,7 @@ class Module:
         return value if _formats.dtype_of(value) == dtype else _formats.encode(value, dtype)
 
     def _stored(self, function: str, name: str, value: ArrayLike, shape: tuple[int, ...]) -> Stored:
-        """A copy of a parameter that somebody gives, as it is stored, when it has the right shape."""
+        """A copy of a parameter that somebody gives, as it is stored, if it has the right shape."""
         array = to_weight(function, name, value)
         _checks.shape(function, name, array, shape)
         return _formats.encode(array, _formats.stored_as(shape, self._dtype))

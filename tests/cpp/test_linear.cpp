@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <cstring>
 
 #include "engine/linear.h"
 #include "guarded.h"
@@ -14,7 +15,7 @@ namespace {
 
 // Packs and multiplies.
 void run(const KernelTable& table, std::int64_t M, std::int64_t N, std::int64_t K, const float* x,
-         std::int64_t x_m, const float* w, const float* bias, float* out) {
+         std::int64_t x_m, const StoredMatrix& w, const float* bias, float* out) {
   Interrupt interrupt(nullptr);
   product(Linear(table, N, K, w, bias), M, x, x_m, nullptr, nullptr, out, interrupt);
 }
@@ -47,6 +48,57 @@ TEST_CASE("a product is within its rounding errors, on exact-size arrays") {
           // One rounding of 2^-24 for each addition, and one for each product where there is no
           // fma.
           CHECK(worst <= std::max<double>(1, K));
+        }
+      }
+    }
+  });
+}
+
+// Small integers, exact in every format: the float whose upper half a bfloat16 is, too.
+std::int64_t integer(std::int64_t i) { return i * 7919 % 256 - 128; }
+
+TEST_CASE("matrices in bfloat16 and int8, on exact-size arrays") {
+  for_each_isa([](const KernelTable& table) {
+    const std::int64_t lanes = table.lanes;
+    for (const std::int64_t M : {1, 7}) {
+      for (const std::int64_t N : {std::int64_t{1}, lanes + 1, 5 * lanes - 1}) {
+        for (const std::int64_t K : {1, 2, 3, 5, 255, 256, 257, 514}) {
+          CAPTURE(M);
+          CAPTURE(N);
+          CAPTURE(K);
+          const std::int64_t parts = sum_blocks(K);
+          Guarded<float> x(M * K), out(M * N), scales(N * parts);
+          Guarded<std::uint16_t> halves(N * K);
+          Guarded<std::int8_t> bytes(N * K);
+          // Rows whose scale is one, whatever the block.
+          for (std::int64_t i = 0; i < M * K; ++i) x[i] = i % K % 3 == 0 ? 255.0f : 0.0f;
+          for (std::int64_t i = 0; i < N * parts; ++i) scales[i] = 0.5f * (i % 4);
+          for (std::int64_t i = 0; i < N * K; ++i) {
+            bytes[i] = static_cast<std::int8_t>(integer(i));
+            const float w = bytes[i];
+            std::uint32_t bits;
+            std::memcpy(&bits, &w, sizeof(bits));
+            halves[i] = static_cast<std::uint16_t>(bits >> 16);
+          }
+          for (const StoredMatrix& matrix :
+               {StoredMatrix(Dtype::bfloat16, halves.data(), nullptr),
+                StoredMatrix(Dtype::int8, bytes.data(), scales.data())}) {
+            run(table, M, N, K, x.data(), K, matrix, nullptr, out.data());
+            double worst = 0;
+            for (std::int64_t m = 0; m < M; ++m) {
+              for (std::int64_t n = 0; n < N; ++n) {
+                double sum = 0, magnitude = 1;
+                for (std::int64_t k = 0; k < K; ++k) {
+                  const double by = matrix.scales ? scales[n * parts + k / kSumBlock] : 1.0f;
+                  const double term = x[m * K + k] * by * integer(n * K + k);
+                  sum += term;
+                  magnitude += std::fabs(term);
+                }
+                worst = std::max(worst, std::fabs(out[m * N + n] - sum) / magnitude);
+              }
+            }
+            CHECK(worst < 1e-6);
+          }
         }
       }
     }

@@ -29,8 +29,8 @@ def linear(
 
     weight [N, K], bias [N], residual [..., N]; ``activation`` is any of `weft.activation`. Bias,
     activation and residual are applied to the tile of the product before it is stored. ``dtype``
-    is that of the product: in bfloat16 and int8 the weight is rounded in every call, x as it is read,
-    and the rest stays float32.
+    is that of the product: in bfloat16 and int8 the weight is rounded in every call, x as it is
+    read, and the rest stays float32.
 
     Raises ValueError for a shape that does not fit, an unknown activation or dtype, TypeError for
     arrays of another dtype.
@@ -80,8 +80,8 @@ def conv1d(
 
     c' being the c-th channel of the group of d. x [B, C, T] or [C, T], weight [D, C/g, J],
     bias [D], y [B, D, (T + 2 padding - dilation (J - 1) - 1) // stride + 1]. ``padding`` may be
-    "valid" (0) or "same" (as many steps out as in; stride 1), as in PyTorch. ``dtype`` is that of the
-    products, as in `linear`.
+    "valid" (0) or "same" (as many steps out as in; stride 1), as in PyTorch. ``dtype`` is that of
+    the products, as in `linear`.
 
     With channels last, a window of J steps is one contiguous row and the next window overlaps it:
     the convolution is a product over rows that lie ``stride * C`` apart, and no window is copied

@@ -32,8 +32,9 @@ def from_torch(module: Any) -> Module:
 
     Takes ``torch.nn.LSTM``, ``GRU``, ``RNN``, ``LSTMCell``, ``GRUCell``, ``RNNCell``,
     ``MultiheadAttention``, ``TransformerEncoderLayer``, ``TransformerEncoder`` and ``LayerNorm`` on
-    the CPU in float32 or bfloat16. The weights are copied to float32 as they are now; dropout does nothing, since weft
-    runs inference. Reparametrized weights (such as weight_norm) are taken at their present value.
+    the CPU in float32 or bfloat16. The weights are copied to float32 as they are now; dropout does
+    nothing, since weft runs inference. Reparametrized weights (such as weight_norm) are taken at
+    their present value.
 
     Raises ImportError without PyTorch; TypeError for another class of module, a subclass with its
     own ``forward``, an activation that weft does not have, layers of one encoder that differ,

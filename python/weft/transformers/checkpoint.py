@@ -3,8 +3,8 @@
 The files are not trusted. Every header is checked against the size of its file when a checkpoint is
 opened, and `check` compares names, shapes and dtypes with what the configuration asks for; only
 then is memory allocated, a tensor at a time. Weights in float16 and bfloat16 are widened to
-float32, which is exact, but for a matrix that is to be bfloat16 and is: that keeps its bits. Pickles
-(pytorch_model.bin) are refused.
+float32, which is exact, but for a matrix that is to be bfloat16 and is: that keeps its bits.
+Pickles (pytorch_model.bin) are refused.
 """
 
 from __future__ import annotations

@@ -68,8 +68,8 @@ class PretrainedModel:
 
         Nothing is downloaded, unpickled or run. Everything is checked before memory is taken, and
         one layer at a time is read and packed: the peak is the packed model and one layer. Weights
-        in float16 and bfloat16 become float32, without loss, and then ``dtype``, a matrix at a time;
-        what is bfloat16 already keeps its bits in it.
+        in float16 and bfloat16 become float32, without loss, and then ``dtype``, a matrix at a
+        time; what is bfloat16 already keeps its bits in it.
 
         dtype  what the weights of the encoder's products are packed as: float32, bfloat16 or int8
                (layer norms, softmax, tables and heads stay float32)
