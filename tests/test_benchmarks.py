@@ -134,7 +134,7 @@ def test_levels_and_capacity():
 
 def test_meter_adds_up_threads():
     class Core:
-        def fma_peak(self, seconds):
+        def multiply_peak(self, seconds, dtype):
             return 7.0
 
         def read_bandwidth(self, nbytes, seconds):

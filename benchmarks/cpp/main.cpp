@@ -1,7 +1,7 @@
 // Micro-benchmarks of the kernels, one thread, every ISA level of this CPU. No pool, no Python, no
 // allocation inside the measured loops; `weft bench` measures what a user gets.
 //
-// First the limits that the rest is to be compared with: limit/<isa>/fma and limit/<isa>/read.
+// First the limits that the rest is to be compared with: limit/<isa>/multiply and limit/<isa>/read.
 #include <benchmark/benchmark.h>
 
 #include "register.h"
@@ -12,11 +12,16 @@ namespace weft {
 namespace {
 
 void register_limits(const KernelTable& table) {
-  benchmark::RegisterBenchmark(name("limit", table, "fma").c_str(), [&](benchmark::State& state) {
-    constexpr std::int64_t kRounds = 10000;
-    for (auto _ : state) benchmark::DoNotOptimize(table.fma_loop(kRounds));
-    set_rate(state, "FLOP", static_cast<double>(kRounds) * table.fma_flops);
-  });
+  const char* const kNames[kDtypes] = {"float32", "bfloat16", "int8"};
+  for (int dtype = 0; dtype < kDtypes; ++dtype) {
+    const ProductKernels& products = table.products[dtype];
+    const std::string what = std::string("multiply/") + kNames[dtype];
+    benchmark::RegisterBenchmark(name("limit", table, what).c_str(), [&products](auto& state) {
+      constexpr std::int64_t kRounds = 10000;
+      for (auto _ : state) benchmark::DoNotOptimize(products.multiply_loop(kRounds));
+      set_rate(state, "FLOP", static_cast<double>(kRounds) * products.round_flops);
+    });
+  }
   // Within L1, L2 and L3 of most CPUs, and beyond.
   for (const std::int64_t kib : {16, 256, 4096, 131072}) {
     const std::string sizes = "read/KiB:" + std::to_string(kib);

@@ -8,6 +8,7 @@
 
 #include "bindings/activation.h"
 #include "bindings/arrays.h"
+#include "bindings/dtype.h"
 #include "bindings/gil.h"
 #include "runtime/buffer.h"
 #include "runtime/flush_to_zero.h"
@@ -38,11 +39,11 @@ double best_rate(double seconds, double work, Once once) {
   return best;
 }
 
-double fma_peak(double seconds) {
-  const KernelTable& table = kernels();
+double multiply_peak(double seconds, const std::string& dtype) {
+  const ProductKernels& products = kernels().of(parse_dtype("weft._core.multiply_peak", dtype));
   constexpr std::int64_t kRounds = 100000;
-  return best_rate(seconds, static_cast<double>(kRounds) * table.fma_flops,
-                   [&] { return table.fma_loop(kRounds); });
+  return best_rate(seconds, static_cast<double>(kRounds) * products.round_flops,
+                   [&] { return products.multiply_loop(kRounds); });
 }
 
 double read_bandwidth(std::int64_t bytes, double seconds) {
@@ -105,7 +106,7 @@ void register_runtime(py::module_& m) {
   m.def("apply", &apply, py::arg("name"), py::arg("x"), py::arg("alpha") = 0.0f,
         py::arg("beta") = 0.0f);
   m.def("control_word", &control_word);
-  m.def("fma_peak", &fma_peak, py::arg("seconds") = 0.05);
+  m.def("multiply_peak", &multiply_peak, py::arg("seconds") = 0.05, py::arg("dtype") = "float32");
   m.def("read_bandwidth", &read_bandwidth, py::arg("bytes"), py::arg("seconds") = 0.05);
   m.def("build_info", &build_info);
 }

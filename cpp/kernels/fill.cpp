@@ -4,13 +4,13 @@
 #include "kernels/epilogue_lstm.h"
 #include "kernels/epilogue_rnn.h"
 #include "kernels/linear.h"
+#include "kernels/machine.h"
 #if !defined(WEFT_ISA_avx512_bf16)
 #include "kernels/attention_back.h"
 #include "kernels/attention_chunk.h"
 #include "kernels/back_gru.h"
 #include "kernels/back_lstm.h"
 #include "kernels/back_rnn.h"
-#include "kernels/machine.h"
 #include "kernels/outer.h"
 #include "kernels/rows.h"
 #endif
@@ -36,6 +36,8 @@ void fill_products(KernelTable& t) {
     p.pack_keys = pack_keys<Format>;
     p.pack_values = pack_values<Format>;
   }
+  p.multiply_loop = multiply_loop<Format>;
+  p.round_flops = kRoundFlops<Format>;
 }
 
 #if !defined(WEFT_ISA_avx512_bf16)
@@ -53,6 +55,7 @@ void fill(KernelTable& t) {
   fill_products<BFloat16>(t);
   fill_products<Int8>(t);
   t.apply = apply;
+  t.read_loop = read_loop;
 #if !defined(WEFT_ISA_avx512_bf16)  // the level below has all else
   fill_products<Float32>(t);
   t.rnn_back = rnn_back;
@@ -70,9 +73,6 @@ void fill(KernelTable& t) {
   t.row_dots = row_dots;
   t.layer_norm = layer_norm;
   t.softmax = softmax;
-  t.fma_loop = fma_loop;
-  t.fma_flops = kFmaFlops;
-  t.read_loop = read_loop;
 #endif
 }
 

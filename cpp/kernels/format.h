@@ -1,5 +1,6 @@
 // The formats of a product (layout: table.h): what a word means, and what a multiply-add of words is.
 //
+//     kBits                    of a number
 //     Sum                      what the terms of a block are added to
 //     step(sum, x, w)          one word of a row, broadcast, times a vector of words
 //     kHead                    words before those of a row's block
@@ -25,6 +26,7 @@ namespace {
 
 struct Float32 {
   static constexpr Dtype kDtype = Dtype::float32;
+  static constexpr int kBits = 32;
   static constexpr std::int64_t kHead = 0, kTail = 0;
   using Sum = Vec;
   static WEFT_INLINE Vec step(Vec sum, Word x, Vec w) { return fma(broadcast(x), w, sum); }
@@ -39,6 +41,7 @@ struct Float32 {
 // Both factors rounded to the nearest, even in the middle; the sums are float32.
 struct BFloat16 {
   static constexpr Dtype kDtype = Dtype::bfloat16;
+  static constexpr int kBits = 16;
   static constexpr std::int64_t kHead = 0, kTail = 0;
   using Sum = Vec;
   static WEFT_INLINE Vec step(Vec sum, Word x, Vec w) {
@@ -63,6 +66,7 @@ struct BFloat16 {
 
 struct Int8 {
   static constexpr Dtype kDtype = Dtype::int8;
+  static constexpr int kBits = 8;
   static constexpr std::int64_t kHead = 2, kTail = 2;
   using Sum = Ints;
   static WEFT_INLINE Ints step(Ints sum, Word x, Vec w) {

@@ -1,30 +1,39 @@
 // What the machine can do at best: the denominators of every "percent of limit".
 #pragma once
 
+#include "kernels/format.h"
 #include "kernels/table.h"
 #include "simd/simd.h"
 
 namespace weft::WEFT_ISA {
 namespace {
 
-// Independent sums, enough to hide the latency of fma on every CPU so far (up to 5 cycles, 2 a
-// cycle).
-constexpr int kFmaChains = 12;
-constexpr int kFmaFlops = 2 * kFmaChains * kLanes;
+// Independent sums, enough to hide the latency of a multiply-add on every CPU so far (up to 6 cycles,
+// 2 a cycle).
+constexpr int kChains = 12;
 
-float fma_loop(std::int64_t rounds) {
-  Vec sum[kFmaChains];
-#pragma GCC unroll 12
-  for (int i = 0; i < kFmaChains; ++i) sum[i] = broadcast(static_cast<float>(i));
-  Vec a = broadcast(0.999f), b = broadcast(0.001f);
+// Operations of a round: a multiplication and an addition for each number of each lane.
+template <class Format>
+constexpr int kRoundFlops = 2 * kChains * kLanes * (32 / Format::kBits);
+
+// The multiply-adds of a format, as its products do them, on registers. The weights come from L1, a
+// vector a round, so that nothing but the sums can be computed once for all rounds.
+template <class Format>
+float multiply_loop(std::int64_t rounds) {
+  constexpr std::int64_t kVectors = 8;
+  const std::uint32_t bits = Format::kBits == 8 ? 0x01020304u : 0x3f003f00u;  // 1 ... 4, or 0.5
+  Word words[kVectors * kLanes];
+  for (Word& word : words) std::memcpy(&word, &bits, sizeof word);
+  typename Format::Sum sum[kChains]{};
   for (std::int64_t n = 0; n < rounds; ++n) {
+    const Vec w = load(words + n % kVectors * kLanes);
 #pragma GCC unroll 12
-    for (int i = 0; i < kFmaChains; ++i) sum[i] = fma(sum[i], a, b);
+    for (int i = 0; i < kChains; ++i) sum[i] = Format::step(sum[i], words[0], w);
   }
-  Vec total{};
+  typename Format::Sum total{};
 #pragma GCC unroll 12
-  for (int i = 0; i < kFmaChains; ++i) total = total + sum[i];
-  return total[0];
+  for (int i = 0; i < kChains; ++i) total = total + sum[i];
+  return static_cast<float>(total[0]);
 }
 
 float read_loop(const float* p, std::int64_t floats) {

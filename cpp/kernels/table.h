@@ -357,6 +357,9 @@ struct ProductKernels {
   // Of keys and values stored so: float32, bfloat16, or int8 with a scale for each row.
   void (*attention_chunk)(const AttentionArgs&);  // a few queries, a chunk of the keys
   void (*decode)(const DecodeArgs&);
+  // The machine's limit of multiply-adds: round_flops a round. The number keeps the work alive.
+  float (*multiply_loop)(std::int64_t rounds);
+  int round_flops;
 };
 
 struct KernelTable {
@@ -378,9 +381,7 @@ struct KernelTable {
   void (*softmax)(const RowArgs&);
   // y[i] = f(x[i]); y may be x.
   void (*apply)(Activation f, const float* x, float* y, std::int64_t n);
-  // The machine's limits. Both return a number that keeps the work alive.
-  float (*fma_loop)(std::int64_t rounds);  // fma_flops FLOPs per round
-  int fma_flops;
+  // The machine's limit of reading; the number keeps the work alive.
   float (*read_loop)(const float* p, std::int64_t floats);  // floats: a multiple of 1024
 };
 
