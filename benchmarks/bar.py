@@ -12,6 +12,7 @@ import weft
 
 from . import kinds, machine
 from .backends import OURS
+from .dtypes import FLOAT32, suffix
 from .measure import Effort, take_turns
 from .summary import geometric_mean
 
@@ -28,6 +29,7 @@ class Result:
     value: float
     wanted: float
     kind: str = "recurrent"
+    dtype: str = FLOAT32
 
 
 def ours(case: Any) -> Callable[[], Any]:
@@ -69,21 +71,28 @@ def two_threads(kind: str, cases: list[Any], wanted: float) -> Iterator[Result]:
         weft.set_num_threads(before)
 
 
-def never_slower(group: str, cases: list[dict[str, Any]], kind: str) -> Iterator[Result]:
+def never_slower(
+    group: str, cases: list[dict[str, Any]], kind: str, dtype: str = FLOAT32
+) -> Iterator[Result]:
     """No case lost; nothing in a run without peers."""
     compared = [case for case in cases if "speedup" in case]
     if compared:
         least = min(compared, key=lambda case: case["speedup"])
         value = least["speedup"]
         text = f"{value:.2f}x at least ({least['name']}), bar 1x"
-        yield Result(f"never slower than a peer, {group}", text, value >= 1, value, 1.0, kind)
+        name = f"never slower than a peer, {group}"
+        yield Result(name, text, value >= 1, value, 1.0, kind, dtype)
 
 
-def against_peers(kind: str, cases: list[dict[str, Any]], wanted: float) -> Iterator[Result]:
+def against_peers(
+    kind: str, cases: list[dict[str, Any]], wanted: float, dtype: str = FLOAT32
+) -> Iterator[Result]:
     """No case lost, and the geometric mean; nothing in a run without peers."""
-    yield from never_slower(kind, cases, kind)
+    group = kind + suffix(dtype)
+    yield from never_slower(group, cases, kind, dtype)
     compared = [case for case in cases if "speedup" in case]
     if compared:
         value = geometric_mean(compared)
         text = f"{value:.2f}x over {len(compared)} cases, bar {wanted}x"
-        yield Result(f"geometric mean, {kind}", text, value >= wanted, value, wanted, kind)
+        name = f"geometric mean, {group}"
+        yield Result(name, text, value >= wanted, value, wanted, kind, dtype)

@@ -23,9 +23,10 @@ import numpy as np
 
 import weft
 
-from . import machine
+from . import machine, narrow
 from .bar import EFFORT, Result, gain_of_two, ours, resident
 from .cases import grid
+from .dtypes import DTYPES, FLOAT32
 from .kinds import KINDS
 from .measure import take_turns
 from .progress import Progress
@@ -68,11 +69,16 @@ PARALLEL = (
 )
 
 
-def run(progress: Progress, result: dict[str, Any], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Every bar of these kinds, as dictionaries for the JSON; `result`: what was run before."""
+def run(
+    progress: Progress, result: dict[str, Any], names: Sequence[str], dtypes: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Every bar of these kinds in these dtypes, as dictionaries for the JSON; `result`: what was run
+    before.
+    """
     found = []
-    for name in names:
-        for entry in _of_kind(name, result):
+    for name, dtype in itertools.product(names, dtypes):
+        bars = _of_kind(name, result) if dtype == FLOAT32 else narrow.run(name, dtype, result)
+        for entry in bars:
             found.append(dataclasses.asdict(entry))
             progress.show(entry.name)
     progress.clear()
@@ -168,7 +174,7 @@ def memory_growth() -> Iterator[Result]:
 def main() -> int:
     """Print every bar; 1 when one is missed."""
     missed = 0
-    for entry in run(Progress(sys.stderr), {"cases": []}, KINDS):
+    for entry in run(Progress(sys.stderr), {"cases": []}, KINDS, DTYPES):
         missed += not entry["passed"]
         print(f"{'ok' if entry['passed'] else 'MISSED':>6}  {entry['name']}: {entry['text']}")
     return int(missed > 0)

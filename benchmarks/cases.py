@@ -12,6 +12,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
+from .dtypes import FLOAT32, suffix
+
 GATES = {"rnn": 1, "lstm": 4, "gru": 3}
 GROUPS = (
     "step",
@@ -43,12 +45,13 @@ class Case:
     lengths: tuple[int, ...] = field(default=(), repr=False)
     label: str = ""
     quick: bool = False
+    dtype: str = FLOAT32
 
     kind = "recurrent"
 
     @property
     def name(self) -> str:
-        """``lstm/step/1x1x128x128``: cell, group, T x B x I x H, then what is not the default."""
+        """``lstm/step/1x1x128x128/int8``: cell, group, T x B x I x H, then what is not the default."""
         text = f"{self.cell}/{self.group}/{self.T}x{self.B}x{self.I}x{self.H}"
         if self.L > 1:
             text += f"-{self.L}layers"
@@ -58,7 +61,7 @@ class Case:
             text += f"-proj{self.P}"
         if self.nonlinearity != "tanh":
             text += f"-{self.nonlinearity}"
-        return text + (f"-{self.label}" if self.label else "")
+        return text + (f"-{self.label}" if self.label else "") + suffix(self.dtype)
 
     @property
     def carried(self) -> bool:
@@ -78,6 +81,17 @@ class Case:
     def input_size(self, layer: int) -> int:
         """Size of what `layer` reads."""
         return self.I if layer == 0 else self.D * self.output_size
+
+
+# What is also timed in bfloat16 and int8: steps, bound by the bytes of the weights, and batches, bound by
+# the multiply-adds.
+NARROW = (
+    *(f"{cell}/step/1x1x{h}x{h}" for cell in ("lstm", "gru") for h in (128, 256, 512, 1024)),
+    *(f"{cell}/batch/50x32x256x256" for cell in ("lstm", "gru")),
+    "lstm/batch/25x64x512x512",
+    "gru/batch/25x64x512x512",
+    "lstm/batch/16x32x240x1024",
+)
 
 
 def uniform_lengths(batch: int, longest: int) -> tuple[int, ...]:
@@ -308,3 +322,8 @@ def grid() -> list[Case]:
         *_ragged(),
         *_deepbench(),
     ]
+
+
+def narrow() -> list[Case]:
+    """The cases that are also timed in bfloat16 and int8, in float32."""
+    return [case for case in grid() if case.name in NARROW]

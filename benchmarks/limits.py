@@ -9,6 +9,9 @@ The bandwidth is that of the level of the memory hierarchy that holds the weight
 in the same run, on a buffer of the size of what is read again and again, i.e. the recurrent weights
 of a layer and direction in a sequence, all weights in a step that is repeated. With several threads
 each reads its share, at the same time.
+
+In bfloat16 and int8 a weight has two bytes and one, scales not counted, and the peak is that of the
+format's multiply-adds: FMA stands for them, too.
 """
 
 from __future__ import annotations
@@ -20,15 +23,18 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from .cases import Case
+from .dtypes import BYTES, FLOAT32
 from .machine import Cache
 
-FLOAT = 4
 SMALLEST_BUFFER = 16 * 1024
 
 STEP_FACTOR = 1.3
 STEP_ALLOWANCE = 1.5e-6  # one call from Python
 SEQUENCE_SHARE = 0.8
 BATCH_SHARE = 0.9
+# In bfloat16 and int8: of the peak, for B >= 32 and H >= 256, quantisation included; and one step.
+NARROW_SHARE = {"bfloat16": 0.85, "int8": 0.7}
+INT8_STEP = 3e-6  # seconds, LSTM, H = 128
 
 
 class Product(NamedTuple):
@@ -50,6 +56,7 @@ def products(case: Case) -> list[Product]:
     else:
         steps = ((case.B, case.T),)
     rows = sum(count * times for count, times in steps)
+    width = BYTES[case.dtype]
     found = []
     for layer in range(case.L):
         fed, back = outer * case.input_size(layer), outer * case.output_size
@@ -59,7 +66,7 @@ def products(case: Case) -> list[Product]:
         else:
             sizes = [(fed, ((rows, 1),)), (back + projection, steps)]
         for size, passes in sizes:
-            found += [Product(size * FLOAT, size * FLOAT, 2 * size, passes)] * case.D
+            found += [Product(size * width, size * width, 2 * size, passes)] * case.D
     if case.carried:
         total = sum(p.nbytes for p in found)
         found = [p._replace(resident=total) for p in found]
@@ -119,6 +126,8 @@ def bar(
     case: Case, limit: float, peak: float, bandwidth: Callable[[int], float] | None = None
 ) -> Bar | None:
     """The project's bar for this case, None where it has none but to beat the peers."""
+    if case.dtype != FLOAT32:
+        return _narrow_bar(case, peak)
     if case.lengths:
         return None  # held against its own padded time, in bars.py
     if case.B == 1 and case.T > 1:
@@ -131,6 +140,16 @@ def bar(
     return None
 
 
+def _narrow_bar(case: Case, peak: float) -> Bar | None:
+    """Steps are held against float32, in narrow.py, and one also against the clock."""
+    if case.B >= 32 and case.H >= 256:
+        share = NARROW_SHARE[case.dtype]
+        return Bar(f"{share:.0%} of peak", flops(case) / (share * peak))
+    if case.dtype == "int8" and case.carried and (case.cell, case.H) == ("lstm", 128):
+        return Bar(f"{INT8_STEP * 1e6:g} us", INT8_STEP)
+    return None
+
+
 class Meter:
     """Measures the machine with `threads` threads at the same time, through weft._core."""
 
@@ -138,9 +157,9 @@ class Meter:
         self._core = core
         self.threads = threads
 
-    def peak(self, seconds: float = 0.05) -> float:
-        """FLOP/s, float32 FMA, of all threads together."""
-        return self._together(lambda: self._core.fma_peak(seconds))
+    def peak(self, seconds: float = 0.05, dtype: str = FLOAT32) -> float:
+        """FLOP/s of a format's multiply-adds, of all threads together."""
+        return self._together(lambda: self._core.multiply_peak(seconds, dtype))
 
     def bandwidth(self, nbytes: int, seconds: float = 0.05) -> float:
         """Bytes/s of all threads together, each reading its share of a buffer of `nbytes`."""

@@ -10,13 +10,22 @@ import numpy as np
 
 from .backends import Prepared
 from .cases import GROUPS as NAMES
-from .cases import Case, grid
+from .cases import Case, grid, narrow
 from .data import Array, Outputs, Weights, make_input, make_weights
 from .limits import bar, buffer_sizes, bytes_read, flops, limit_seconds, tightest
 from .reference import CARRIED_STEPS, Expected, worst_error
 from .reference import expected as _expected
 
-__all__ = ["bar", "buffer_sizes", "bytes_read", "flops", "grid", "limit_seconds", "tightest"]
+__all__ = [
+    "bar",
+    "buffer_sizes",
+    "bytes_read",
+    "flops",
+    "grid",
+    "limit_seconds",
+    "narrow",
+    "tightest",
+]
 
 PEERS = ("torch", "onnxruntime", "openvino", "jax")
 TITLES = (

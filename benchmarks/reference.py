@@ -1,30 +1,20 @@
 """The answer every backend is held to: the formulas in NumPy, and how far off one may be.
 
 The tolerance is derived, not chosen. A recurrence amplifies rounding by an amount that depends on
-the weights and on T, so no fixed number is right. `expected` runs the formulas in float64, and once
-more in float32 with the two errors that every float32 implementation may have put in:
-
-- an activation is off by up to `ACTIVATION_ULPS` units in the last place of 1 (tanh and sigmoid are
-  approximated; good approximations are within that);
-- a sum of K terms added one after another is off by about eps/2 sqrt(K/2) of its size: each of the
-  K partial sums is rounded, and they grow like sqrt(k). (NumPy's own product keeps many partial
-  sums and is more exact than the obvious loop.)
-
-A backend may be twice as far from float64 as this plain float32 implementation is, plus 4 eps.
+the weights and on T, so no fixed number is right: `expected` runs the formulas in float64, and once
+more with the errors put in that every implementation in the case's dtype may have (errors.py).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from .cases import Case
 from .data import Array, Outputs, Weights
+from .errors import Exact, errors_of, tolerance
 
-EPS = float(np.finfo(np.float32).eps)
-ACTIVATION_ULPS = 4
 CARRIED_STEPS = 4  # steps taken from the zero state to check a case that carries its state
 BUDGET = 2e8  # multiply-adds of the reference; a larger case is checked in part
 
@@ -32,43 +22,6 @@ BUDGET = 2e8  # multiply-adds of the reference; a larger case is checked in part
 def sigmoid(a: Array) -> Array:
     """1 / (1 + exp(-a)), in the form that cannot overflow."""
     return 0.5 * np.tanh(0.5 * a) + 0.5
-
-
-class Exact:
-    """Puts no error in."""
-
-    dtype: Any = np.float64
-
-    def activation(self, a: Array) -> Array:
-        """The value of an activation function."""
-        return a
-
-    def total(self, a: Array, terms: int, begun: Array | None = None) -> Array:
-        """A sum of that many terms that began at `begun`."""
-        return a
-
-
-class Plain(Exact):
-    """float32 with the two errors every implementation may have."""
-
-    dtype: Any = np.float32
-
-    def __init__(self) -> None:
-        self._rng = np.random.default_rng(3)
-
-    def activation(self, a: Array) -> Array:
-        """Off by up to `ACTIVATION_ULPS` of 1."""
-        return self._off(a, ACTIVATION_ULPS * EPS)
-
-    def total(self, a: Array, terms: int, begun: Array | None = None) -> Array:
-        """Off by the rounding of the partial sums."""
-        whole = a if begun is None else a + begun
-        size = float(np.sqrt(np.mean(whole * whole)))
-        return self._off(a, EPS / 2 * (terms / 2) ** 0.5 * size)
-
-    def _off(self, a: Array, size: float) -> Array:
-        noise = self._rng.random(a.shape, dtype=np.float32) * 2 - 1
-        return a + noise * np.float32(size)
 
 
 def run(
@@ -93,16 +46,18 @@ def run(
 def _direction(
     case: Case, w: Weights, x: Array, lengths: Array | None, reverse: bool, error: Exact
 ) -> tuple[Array, Array, Array]:
-    w = Weights(*(None if part is None else part.astype(error.dtype) for part in w))  # type: ignore[arg-type]
+    ih, hh, b_ih, b_hh = (part.astype(error.dtype) for part in w[:4])
+    ih, hh = error.weights(ih), error.weights(hh)
+    hr = None if w.hr is None else error.weights(w.hr.astype(error.dtype))
     steps, batch, _ = x.shape
-    begun = x @ w.ih.T + w.b_ih
+    begun = error.kept(error.inputs(x) @ ih.T + b_ih)
     h = np.zeros((batch, case.output_size), error.dtype)
     c = np.zeros((batch, case.H), error.dtype)
     y = np.zeros((steps, batch, case.output_size), error.dtype)
-    terms = w.ih.shape[1] + w.hh.shape[1]
+    terms = ih.shape[1] + hh.shape[1]
     for t in reversed(range(steps)) if reverse else range(steps):
-        back = error.total(h @ w.hh.T, terms, begun[t]) + w.b_hh
-        new_h, new_c = _cell(case, w, begun[t], back, h, c, error)
+        back = error.total(error.inputs(h) @ hh.T, terms, begun[t]) + b_hh
+        new_h, new_c = _cell(case, hr, begun[t], back, h, c, error)
         if lengths is None:
             h, c = new_h, new_c
             y[t] = h
@@ -114,7 +69,7 @@ def _direction(
 
 
 def _cell(
-    case: Case, w: Weights, begun: Array, back: Array, h: Array, c: Array, error: Exact
+    case: Case, hr: Array | None, begun: Array, back: Array, h: Array, c: Array, error: Exact
 ) -> tuple[Array, Array]:
     off = error.activation
     if case.cell == "rnn":
@@ -122,13 +77,13 @@ def _cell(
         return off(np.maximum(a, 0) if case.nonlinearity == "relu" else np.tanh(a)), c
     if case.cell == "lstm":
         i, f, g, o = np.split(begun + back, 4, axis=-1)
-        c = off(sigmoid(f)) * c + off(sigmoid(i)) * off(np.tanh(g))
-        h = off(sigmoid(o)) * off(np.tanh(c))
-        return (h if w.hr is None else error.total(h @ w.hr.T, case.H)), c
+        c = error.kept(off(sigmoid(f)) * c + off(sigmoid(i)) * off(np.tanh(g)))
+        h = error.kept(off(sigmoid(o)) * off(np.tanh(c)))
+        return (h if hr is None else error.total(error.inputs(h) @ hr.T, case.H)), c
     (fr, fz, fn), (br, bz, bn) = (np.split(a, 3, axis=-1) for a in (begun, back))
     z = off(sigmoid(fz + bz))
     n = off(np.tanh(fn + off(sigmoid(fr + br)) * bn))
-    return (1 - z) * n + z * h, c
+    return error.kept((1 - z) * n + z * h), c
 
 
 @dataclass(frozen=True)
@@ -163,14 +118,15 @@ def expected(case: Case, weights: list[Weights], x: Array) -> Expected:
     part = np.ascontiguousarray(x[:steps, picked])
     lengths = np.minimum(np.array(case.lengths)[picked], steps) if case.lengths else None
     exact = run(case, weights, part, lengths, Exact())
-    plain = run(case, weights, part, lengths, Plain())
+    errors = errors_of(case.dtype)
+    plain = run(case, weights, part, lengths, errors)
     error = float(np.abs(plain.y - exact.y).max())
     for mine, right in ((plain.h, exact.h), (plain.c, exact.c)):
         if mine is not None and right is not None:
             error = max(error, float(np.abs(mine - right).max()))
-    scale = max(1.0, float(np.abs(exact.y).max()))
+    allowed = tolerance(error, float(np.abs(exact.y).max()), errors)
     whole = case.carried or steps == case.T
-    return Expected(exact, 2 * error + 4 * EPS * scale, steps, picked, whole, lengths)
+    return Expected(exact, allowed, steps, picked, whole, lengths)
 
 
 def worst_error(want: Expected, got: Outputs, beyond_lengths: bool = True) -> float:

@@ -1,9 +1,9 @@
-"""The result of a run as Markdown tables and a picture for each kind of cases.
+"""The result of a run as Markdown tables and a picture for each kind of cases and dtype.
 
     python -m weft.benchmarks.report benchmarks/results/bench.json README.md
 
-The tables of a kind replace what stands between its two markers of the Markdown file and leave the
-other kinds' alone; the picture goes beside the JSON, when matplotlib is installed (`pip install
+The tables of one replace what stands between its two markers of the Markdown file and leave the
+others' alone; the picture goes beside the JSON, when matplotlib is installed (`pip install
 weft[plot]`).
 """
 
@@ -19,24 +19,26 @@ from typing import Any
 
 from . import kinds
 from .backends import OURS
-from .summary import kind_of, summary
-from .tables import microseconds, milliseconds
+from .summary import kind_of, section_of, summary
+from .tables import microseconds, milliseconds, peaks
 
 MARKER = "bench"
 
 
-def markers(kind: str) -> tuple[str, str]:
-    """The lines between which the block of a kind stands: a block of its own for each."""
-    name = MARKER if kind == "recurrent" else f"{MARKER}-{kind}"
+def markers(section: str) -> tuple[str, str]:
+    """The lines between which the block of a section stands: of a kind, in bfloat16 or int8 a block of
+    its own.
+    """
+    name = MARKER if section == "recurrent" else f"{MARKER}-{section}"
     return f"<!-- {name}:start -->", f"<!-- {name}:end -->"
 
 
 def write(result: dict[str, Any], markdown_file: Path, folder: Path) -> None:
-    """Update the block of each kind in `markdown_file` and put the pictures into `folder`."""
-    for kind in dict.fromkeys(map(kind_of, result["cases"])):
-        part = only(result, kind)
+    """Update the block of each section in `markdown_file` and put the pictures into `folder`."""
+    for section in dict.fromkeys(map(section_of, result["cases"])):
+        part = only(result, section)
         text = markdown(part)
-        picture = folder / f"{MARKER if kind == 'recurrent' else kind}.png"
+        picture = folder / f"{MARKER if section == 'recurrent' else section}.png"
         try:
             from . import picture as drawing
 
@@ -48,23 +50,25 @@ def write(result: dict[str, Any], markdown_file: Path, folder: Path) -> None:
             link = Path(os.path.relpath(picture, markdown_file.parent)).as_posix()
             caption = "Every case: peers relative to weft, and weft against the limit"
             text = f"![{caption}]({link})\n\n{text}"
-        replace_between_markers(markdown_file, text, kind)
+        replace_between_markers(markdown_file, text, section)
     print(f"wrote {markdown_file}")
 
 
-def only(result: dict[str, Any], kind: str) -> dict[str, Any]:
-    """The part of a result that is about one kind, its peers and its bars."""
+def only(result: dict[str, Any], section: str) -> dict[str, Any]:
+    """The part of a result that is about one section, its peers and its bars."""
     part = dict(result)
-    part["cases"] = [case for case in result["cases"] if kind_of(case) == kind]
-    useful = (OURS, *kinds.load(kind).PEERS)
+    part["cases"] = cases = [c for c in result["cases"] if section_of(c) == section]
+    useful = [OURS, *kinds.load(kind_of(cases[0])).PEERS]
+    if section != kind_of(cases[0]):  # few peers have a narrow dtype
+        useful = [n for n in useful if any(n in {**c["results"], **c["wrong"]} for c in cases)]
     part["versions"] = {n: v for n, v in result["versions"].items() if n in useful}
-    part["bars"] = [b for b in result.get("bars", []) if kind_of(b) == kind]
+    part["bars"] = [b for b in result.get("bars", []) if section_of(b) == section]
     return part
 
 
-def replace_between_markers(path: Path, text: str, kind: str = "recurrent") -> None:
-    """Put `text` between the kind's markers; a file that does not exist is made."""
-    first, last = markers(kind)
+def replace_between_markers(path: Path, text: str, section: str = "recurrent") -> None:
+    """Put `text` between the section's markers; a file that does not exist is made."""
+    first, last = markers(section)
     block = f"{first}\n{text.rstrip()}\n{last}"
     if not path.exists():
         path.write_text(block + "\n", encoding="utf-8")
@@ -119,8 +123,8 @@ def _where(result: dict[str, Any]) -> str:
             f"{level['name']} {level['gb_s']:.0f}" for level in result["limits"]["levels"]
         )
         lines.append(
-            f"The machine's limits in the same run: {result['limits']['peak_gflops']:.0f} GFLOP/s "
-            f"float32, read bandwidth in GB/s: {levels}."
+            f"The machine's limits in the same run: {peaks(result['limits'])}, "
+            f"read bandwidth in GB/s: {levels}."
         )
     return "\n".join(lines)
 

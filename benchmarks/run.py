@@ -19,11 +19,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from . import backends, kinds, limits, machine
+from . import backends, dtypes, kinds, limits, machine
 from .backends import OURS, PEERS
 from .measure import FULL, QUICK
 from .progress import Progress
-from .summary import by_kind
+from .summary import by_section
 from .tables import NAME_WIDTH, case_line, heading, summary_lines
 from .timing import Session, time_case
 
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(given)
     chosen = [
         case
-        for case in kinds.grid(_kinds(options))
+        for case in kinds.grid(_kinds(options), dtypes.parse(options.dtype))
         if (case.quick or not options.quick) and re.search(options.filter, case.name)
     ]
     if options.list:
@@ -44,7 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{case.name:<{NAME_WIDTH}} {case.reason}")
         return 0
     if not chosen:
-        raise ValueError(f"weft bench: --filter {options.filter!r} matches no case")
+        raise ValueError(
+            f"weft bench: --filter {options.filter!r} matches no case of {options.kind} "
+            f"in {options.dtype}"
+        )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"(torch|jax|openvino|onnx)")
         result = run(chosen, options, _command(given, options))
@@ -76,6 +79,13 @@ def parser() -> argparse.ArgumentParser:
         default=",".join(kinds.KINDS),
         metavar="LIST",
         help="only these kinds of cases (default: " + ",".join(kinds.KINDS) + ")",
+    )
+    made.add_argument(
+        "--dtype",
+        default=dtypes.FLOAT32,
+        metavar="LIST",
+        help="weights in these formats, of " + ",".join(dtypes.DTYPES) + " (default: "
+        "float32); recurrent nets and encoders have all, attention and training only float32",
     )
     made.add_argument("--json", default="", metavar="PATH", help="write everything measured")
     made.add_argument("--threads", type=int, default=1, help="threads and CPUs, for all (1)")
@@ -121,10 +131,12 @@ def run(chosen: list[Any], options: argparse.Namespace, command: str) -> dict[st
             "date": time.strftime("%Y-%m-%d", time.gmtime(started)),
             "machine": machine.describe(),
             "versions": session.versions,
-            "missing": session.missing | skipped,
+            "missing": session.missing
+            | skipped
+            | kinds.only_float32(_kinds(options), dtypes.parse(options.dtype)),
             "threads": options.threads,
             "pinned_to": cpus,
-            "limits": _machine_limits(session),
+            "limits": _machine_limits(session, {case.dtype for case in chosen}),
             "cases": [],
         }
         for name in names:
@@ -143,11 +155,12 @@ def run(chosen: list[Any], options: argparse.Namespace, command: str) -> dict[st
     finally:
         machine.restore(before)
     result["missing"] |= session.missing
-    result["summary"] = by_kind(result["cases"])
+    result["summary"] = by_section(result["cases"])
     if options.bars:
         from . import bars
 
-        result["bars"] = bars.run(session.progress, result, _kinds(options))
+        formats = dtypes.parse(options.dtype)
+        result["bars"] = bars.run(session.progress, result, _kinds(options), formats)
     result["seconds"] = round(time.time() - started, 1)
     print("\n".join(summary_lines(result)))
     return result
@@ -189,13 +202,18 @@ def _session(options: argparse.Namespace, useful: tuple[str, ...]) -> Session:
     return Session(loaded, versions, missing, meter, options.threads, effort, progress)
 
 
-def _machine_limits(session: Session) -> dict[str, Any]:
+def _machine_limits(session: Session, formats: set[str]) -> dict[str, Any]:
     if session.meter is None:
         return {}
     session.progress.show("measuring the machine")
     caches = machine.caches()
     measured = {
         "peak_gflops": session.meter.peak() / 1e9,
+        "narrow_gflops": {
+            dtype: session.meter.peak(dtype=dtype) / 1e9
+            for dtype in dtypes.DTYPES
+            if dtype in formats and dtype != dtypes.FLOAT32
+        },
         "levels": [
             {"name": name, "bytes": size, "gb_s": session.meter.bandwidth(size) / 1e9}
             for name, size in limits.levels(caches, session.threads)

@@ -5,10 +5,18 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from .dtypes import FLOAT32
+
 
 def kind_of(case: dict[str, Any]) -> str:
     """The kind of a case in a result; the first results had one kind only."""
     return str(case.get("kind", "recurrent"))
+
+
+def section_of(entry: dict[str, Any]) -> str:
+    """Of a case or a bar: its kind, and its dtype unless that is float32."""
+    dtype = entry.get("dtype", FLOAT32)
+    return kind_of(entry) if dtype == FLOAT32 else f"{kind_of(entry)}-{dtype}"
 
 
 def geometric_mean(cases: list[dict[str, Any]]) -> float:
@@ -41,7 +49,7 @@ def summary(cases: list[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def by_kind(cases: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The same for each kind that was run."""
-    names = dict.fromkeys(map(kind_of, cases))
-    return {name: summary([case for case in cases if kind_of(case) == name]) for name in names}
+def by_section(cases: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The same for each kind and dtype that was run."""
+    names = dict.fromkeys(map(section_of, cases))
+    return {name: summary([c for c in cases if section_of(c) == name]) for name in names}

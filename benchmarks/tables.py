@@ -20,7 +20,7 @@ def heading(result: dict[str, Any]) -> str:
         levels = "  ".join(
             f"{level['name']} {level['gb_s']:.0f}" for level in result["limits"]["levels"]
         )
-        lines.append(f"FMA peak {result['limits']['peak_gflops']:.1f} GFLOP/s float32")
+        lines.append(f"peak {peaks(result['limits'])}")
         lines.append(f"read bandwidth, GB/s: {levels}")
     peers = [name for name in result["versions"] if name != OURS]
     columns = [f"{'case':<{NAME_WIDTH}}", f"{'us':>10}", f"{'quartiles':>19}", f"{'rate':>14}"]
@@ -29,6 +29,12 @@ def heading(result: dict[str, Any]) -> str:
     if peers:
         columns.append(f"{'best peer':>10}")
     return "\n".join([*lines, "", " ".join(columns)])
+
+
+def peaks(found: dict[str, Any]) -> str:
+    """Multiply-adds, of float32 and of what else was run."""
+    both = {"float32": found["peak_gflops"], **found.get("narrow_gflops", {})}
+    return ", ".join(f"{value:.0f} GFLOP/s {dtype}" for dtype, value in both.items())
 
 
 def microseconds(value: float) -> str:

@@ -61,7 +61,7 @@ def time_case(case: Any, session: Session) -> dict[str, Any]:
     def measure_machine(turn: int) -> None:
         if session.meter is None or turn >= RATE_ROUNDS:
             return
-        peaks.append(session.meter.peak(session.effort.sample))
+        peaks.append(session.meter.peak(session.effort.sample, case.dtype))
         for size in sizes:
             rates[size].append(session.meter.bandwidth(size, session.effort.sample))
 

@@ -8,10 +8,11 @@ import pytest
 from weft.benchmarks import backends, limits, machine, measure, report
 from weft.benchmarks.cases import GROUPS, Case, grid
 from weft.benchmarks.data import Outputs, make_input, make_weights
+from weft.benchmarks.errors import Exact
 from weft.benchmarks.recurrent import answer
-from weft.benchmarks.reference import Exact, expected, run, worst_error
+from weft.benchmarks.reference import expected, run, worst_error
 from weft.benchmarks.run import main
-from weft.benchmarks.summary import by_kind, summary
+from weft.benchmarks.summary import by_section, summary
 
 CASES = grid()
 START, END = report.markers("recurrent")
@@ -252,7 +253,7 @@ def result():
         "versions": {"weft": "0", "torch": "1", "jax": "2"},
         "limits": {"peak_gflops": 100.0, "levels": [{"name": "L1", "bytes": 1, "gb_s": 200.0}]},
         "cases": cases,
-        "summary": by_kind(cases),
+        "summary": by_section(cases),
     }
 
 

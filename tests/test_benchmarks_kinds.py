@@ -13,7 +13,7 @@ from weft.benchmarks.bar import Result, against_peers
 from weft.benchmarks.encoder import limits as encoder_limits
 from weft.benchmarks.encoder.cases import EncoderCase, around
 from weft.benchmarks.run import main
-from weft.benchmarks.summary import by_kind
+from weft.benchmarks.summary import by_section
 
 ATTENTION, ENCODER = attention.grid(), encoder.grid()
 needs_model = pytest.mark.skipif(bool(encoder.missing()), reason=encoder.missing() or "-")
@@ -284,7 +284,7 @@ def result():
         "versions": versions,
         "limits": {"peak_gflops": 100.0, "levels": [{"name": "L1", "bytes": 1, "gb_s": 200.0}]},
         "cases": cases,
-        "summary": by_kind(cases),
+        "summary": by_section(cases),
         "bars": entries,
     }
 

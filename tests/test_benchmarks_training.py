@@ -10,7 +10,7 @@ from weft.benchmarks import backends, kinds, limits, report, training
 from weft.benchmarks.backends.training import autograd
 from weft.benchmarks.cases import Case
 from weft.benchmarks.data import state_dict
-from weft.benchmarks.reference import Exact
+from weft.benchmarks.errors import Exact
 from weft.benchmarks.run import main
 from weft.benchmarks.training import attention, bars, memory, overhead, recurrent
 from weft.benchmarks.training.cases import AttentionTrainingCase, TrainingCase

@@ -51,6 +51,11 @@ def missing() -> str:
     return ""
 
 
+def narrow() -> list[Any]:
+    """Only float32."""
+    return []
+
+
 def describe() -> dict[str, Any]:
     """Nothing that the cases do not say."""
     return {}

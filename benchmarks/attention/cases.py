@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ..dtypes import FLOAT32
+
 # Half of 8 x 512 tokens are padding; the longest row is full.
 HALF = (512, 32, 416, 96, 384, 128, 320, 160)
 
@@ -29,6 +31,7 @@ class AttentionCase:
     quick: bool = False
 
     kind = "attention"
+    dtype = FLOAT32
 
     @property
     def name(self) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..limits import FLOAT, Bar
+from ..dtypes import BYTES, FLOAT32
+from ..limits import Bar
 from .cases import AttentionCase
 
 FEW_QUERIES = 16  # up to so many (times the heads that share a key), reading may be the limit
@@ -25,7 +26,7 @@ def flops(case: AttentionCase) -> int:
 
 def bytes_read(case: AttentionCase) -> int:
     """Of the keys and values that take part."""
-    return 2 * FLOAT * case.E * case.kv_heads * sum(case.key_lengths)
+    return 2 * BYTES[FLOAT32] * case.E * case.kv_heads * sum(case.key_lengths)
 
 
 def buffer_sizes(case: AttentionCase) -> list[int]:

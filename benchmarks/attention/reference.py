@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..data import Array
-from ..reference import EPS, Exact, Plain
+from ..errors import EPS, Exact, Plain
 from .cases import AttentionCase
 
 PAIRS = 4  # (row of the batch, head) that are checked

@@ -4,17 +4,26 @@ Input, states and outputs are bound to fixed memory (IOBinding), which beats `se
 a carried state goes back and forth between two bindings. The variant with spinning threads exists
 only for more than one thread: with one there is no pool. It stops spinning after each run, or the
 pool would take the processor from the peer that is timed next.
+
+int8 is quantize_dynamic, which knows the LSTM (DynamicQuantizeLSTM) and no GRU; variants are its scales,
+for a matrix or for each of its channels. Weights have seven bits where the CPU has no VNNI, whose
+forerunner saturates. There is no bfloat16 on the CPU.
 """
 
 from __future__ import annotations
 
 import itertools
+import logging
+import platform
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from ..cases import Case
 from ..data import Array, Outputs, Weights
@@ -22,6 +31,7 @@ from . import Prepared, Unsupported
 
 # Rows of PyTorch's gates in ONNX's order: i, o, f, c and z, r, h.
 ORDER = {"rnn": (0,), "lstm": (0, 3, 1, 2), "gru": (1, 0, 2)}
+PER_CHANNEL = ", per channel"
 
 
 def configure(threads: int) -> None:
@@ -46,14 +56,52 @@ def settings(threads: int, spinning: bool = False) -> onnxruntime.SessionOptions
 
 
 def variants(case: Case, threads: int) -> tuple[str, ...]:
-    """With and without spinning, where there is a pool."""
-    return ("operator",) if threads == 1 else ("spinning", "blocking")
+    """With and without spinning, where there is a pool; and two ways to quantise."""
+    found = ("operator",) if threads == 1 else ("spinning", "blocking")
+    if case.dtype == "int8":
+        return tuple(f"{name}{ending}" for name in found for ending in ("", PER_CHANNEL))
+    return found
+
+
+def saturates() -> bool:
+    """Whether the CPU multiplies bytes by an x86 instruction that may overflow."""
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    return x86 and "vnni" not in Path("/proc/cpuinfo").read_text(encoding="utf-8")
+
+
+def quantized(model: bytes, per_channel: bool, operators: tuple[str, ...]) -> bytes:
+    """The model with the weights of these operators in int8, the activations quantised as they come."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "int8.onnx"
+        level = logging.root.level
+        logging.root.setLevel(
+            logging.ERROR
+        )  # it recommends to pre-process; nothing is left to fuse
+        try:
+            quantize_dynamic(
+                onnx.load_from_string(model),
+                path,
+                op_types_to_quantize=list(operators),
+                per_channel=per_channel,
+                reduce_range=saturates(),
+                weight_type=QuantType.QInt8,
+                extra_options={"DefaultTensorType": TensorProto.FLOAT},
+            )
+        finally:
+            logging.root.setLevel(level)
+        return path.read_bytes()
 
 
 def reorder(case: Case, rows: Array) -> Array:
     """[G*H, ...] from PyTorch's gate order to ONNX's."""
     gates = rows.reshape(case.gates, case.H, *rows.shape[1:])
     return gates[list(ORDER[case.cell])].reshape(rows.shape)
+
+
+def check_dtype(case: Any) -> None:
+    """Raises Unsupported for bfloat16, which no operator of the CPU has."""
+    if case.dtype == "bfloat16":
+        raise Unsupported("ONNX Runtime has no bfloat16 on the CPU")
 
 
 def model(case: Case, weights: list[Weights]) -> bytes:
@@ -126,10 +174,14 @@ def release() -> None:
 
 def prepare(case: Case, weights: list[Weights], x: Array, threads: int, variant: str) -> Prepared:
     """A session with bound memory."""
-    options = settings(threads, spinning=variant == "spinning")
-    session = onnxruntime.InferenceSession(
-        model(case, weights), options, providers=["CPUExecutionProvider"]
-    )
+    check_dtype(case)
+    made = model(case, weights)
+    if case.dtype == "int8":
+        if case.cell != "lstm":
+            raise Unsupported(f"ONNX Runtime quantises no {case.cell.upper()}")
+        made = quantized(made, variant.endswith(PER_CHANNEL), ("LSTM",))
+    options = settings(threads, spinning=variant.startswith("spinning"))
+    session = onnxruntime.InferenceSession(made, options, providers=["CPUExecutionProvider"])
     names = [entry.name for entry in session.get_inputs() if entry.name != "x"]
 
     def zeros() -> dict[str, Array]:

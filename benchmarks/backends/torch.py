@@ -6,11 +6,14 @@ sequence in Python; `no-onednn` keeps an nn.LSTM off oneDNN, which reorders the 
 call. Ragged batches: `packed` is pack_padded_sequence, run and pad_packed_sequence; `padded` runs
 every row to the end and leaves what follows a length as it is, which is wrong for a user who does
 not mask, and impossible for the reverse direction, but quick.
+bfloat16 is the same with weights and x in it. int8 is quantize_dynamic, with each of its engines for this
+processor; `cell` then is its LSTMCell or GRUCell.
 torch.compile does not take recurrent modules, and a compiled cell was twice as slow (2.13).
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -38,6 +41,12 @@ def version() -> str:
 
 def variants(case: Case, threads: int) -> tuple[str, ...]:
     """Ways that give the right answer and might be fastest."""
+    if case.dtype == "int8":
+        return tuple(
+            f"{way}, {engine}"
+            for way in (("cell", "module") if case.carried else ("module",))
+            for engine in engines()
+        )
     if case.lengths:
         return ("packed", "padded") if case.D == 1 else ("packed",)
     found = ["module"]
@@ -56,20 +65,61 @@ def release() -> None:
 
 def prepare(case: Case, weights: list[Weights], x: Array, threads: int, variant: str) -> Prepared:
     """One of `variants`."""
-    if variant in ("cell", "loop"):
-        return _cells(case, weights, torch.from_numpy(x))
-    return _module(case, weights, torch.from_numpy(x), variant)
+    way, _, engine = variant.partition(", ")
+    rows = torch.from_numpy(x).to(kept_in(case))
+    if way in ("cell", "loop"):
+        return _cells(case, weights, rows, engine)
+    return _module(case, weights, rows, way, engine)
 
 
-def _cells(case: Case, weights: list[Weights], x: torch.Tensor) -> Prepared:
+def kept_in(case: Any) -> torch.dtype:
+    """What x, the states and the answer are kept in; int8 is quantised where it is multiplied."""
+    return torch.bfloat16 if case.dtype == "bfloat16" else torch.float32
+
+
+def engines() -> tuple[str, ...]:
+    """What quantised products can run on; "none" is not asked for, QNNPACK is for phones."""
+    found = [name for name in torch.backends.quantized.supported_engines if name != "none"]
+    return tuple(name for name in found if name != "qnnpack") or tuple(found)
+
+
+def quantized(module: Any, engine: str) -> Any:
+    """The module with its nn.LSTM, GRU, their cells and Linear in int8, activations as they come."""
+    before = torch.backends.quantized.engine
+    torch.backends.quantized.engine = (
+        engine  # where the weights are packed, later calls follow them
+    )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it is to move to another package
+            return torch.ao.quantization.quantize_dynamic(module.eval())
+    finally:
+        torch.backends.quantized.engine = before
+
+
+def _quantized_cell(case: Case, w: Weights, engine: str) -> Any:
+    kind = {"lstm": torch.nn.LSTMCell, "gru": torch.nn.GRUCell}[case.cell]
+    cell = kind(w.ih.shape[1], case.H)
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    cell.load_state_dict(dict(zip(names, map(torch.from_numpy, w[:4]), strict=True)))
+    return quantized(torch.nn.Sequential(cell), engine)[0]
+
+
+def _cells(case: Case, weights: list[Weights], x: torch.Tensor, engine: str) -> Prepared:
     lstm = case.cell == "lstm"
     step: Any = {
         "lstm": torch.lstm_cell,
         "gru": torch.gru_cell,
         "rnn": torch.rnn_relu_cell if case.nonlinearity == "relu" else torch.rnn_tanh_cell,
     }[case.cell]
-    layers = [tuple(torch.from_numpy(part) for part in w[:4]) for w in weights]
-    zero = torch.zeros(case.B, case.H)
+    layers = [tuple(torch.from_numpy(part).to(x.dtype) for part in w[:4]) for w in weights]
+    if engine:
+        layers = [(_quantized_cell(case, w, engine),) for w in weights]
+
+        def step(value: Any, state: Any, cell: Any) -> Any:
+            return cell(value, state)
+
+    zero = torch.zeros(case.B, case.H, dtype=x.dtype)
     start: Any = (zero, zero) if lstm else zero
     if not case.carried:
         (params,) = layers
@@ -95,7 +145,7 @@ def _cells(case: Case, weights: list[Weights], x: torch.Tensor) -> Prepared:
             value = state[0] if lstm else state
         return value
 
-    return Prepared(carried, lambda y: Outputs(y.numpy()[None].copy()))
+    return Prepared(carried, lambda y: Outputs(y.float().numpy()[None].copy()))
 
 
 def module_of(case: Case, weights: list[Weights], library: Any = torch.nn) -> Any:
@@ -111,8 +161,14 @@ def module_of(case: Case, weights: list[Weights], library: Any = torch.nn) -> An
     return module
 
 
-def _module(case: Case, weights: list[Weights], x: torch.Tensor, variant: str) -> Prepared:
-    module = module_of(case, weights).eval()
+def _module(
+    case: Case, weights: list[Weights], x: torch.Tensor, variant: str, engine: str
+) -> Prepared:
+    module = module_of(case, weights).eval().to(x.dtype)
+    if engine:
+        module = quantized(torch.nn.Sequential(module), engine)[0]
+    else:
+        module.flatten_parameters()
     call: Callable[..., Any] = module
     if variant == "no-onednn":
         flags = torch.backends.mkldnn.flags
@@ -124,15 +180,16 @@ def _module(case: Case, weights: list[Weights], x: torch.Tensor, variant: str) -
         call = without
 
     if case.carried:
-        h = torch.zeros(case.L, case.B, case.output_size)
-        state: Any = (h, torch.zeros(case.L, case.B, case.H)) if case.cell == "lstm" else h
+        h = torch.zeros(case.L, case.B, case.output_size, dtype=x.dtype)
+        c = torch.zeros(case.L, case.B, case.H, dtype=x.dtype)
+        state: Any = (h, c) if case.cell == "lstm" else h
 
         def carried() -> Any:
             nonlocal state
             y, state = call(x, state)
             return y
 
-        return Prepared(carried, lambda y: Outputs(y.numpy().copy()))
+        return Prepared(carried, lambda y: Outputs(y.float().numpy().copy()))
     if variant == "packed":
         lengths = torch.tensor(case.lengths)
         pack = torch.nn.utils.rnn.pack_padded_sequence
@@ -145,7 +202,9 @@ def _module(case: Case, weights: list[Weights], x: torch.Tensor, variant: str) -
         return Prepared(packed, lambda r: _outputs(case, *r))
     if variant == "padded":
         # The final states are those of the padded end; only y within the lengths is right.
-        return Prepared(lambda: call(x), lambda r: Outputs(r[0].numpy()), beyond_lengths=False)
+        return Prepared(
+            lambda: call(x), lambda r: Outputs(r[0].float().numpy()), beyond_lengths=False
+        )
     return Prepared(lambda: call(x), lambda r: _outputs(case, *r))
 
 
@@ -154,6 +213,5 @@ def _with_layer(state: Any) -> Any:
 
 
 def _outputs(case: Case, y: torch.Tensor, state: Any) -> Outputs:
-    if case.cell == "lstm":
-        return Outputs(y.numpy(), state[0].numpy(), state[1].numpy())
-    return Outputs(y.numpy(), state.numpy())
+    states = state if case.cell == "lstm" else (state,)
+    return Outputs(y.float().numpy(), *(part.float().numpy() for part in states))

@@ -37,6 +37,7 @@ def module_of(case: Case, weights: list[Weights]) -> Any:
         more = {"nonlinearity": case.nonlinearity}
     else:
         more = {}
+    more["dtype"] = case.dtype
     kind = {"rnn": weft.RNN, "lstm": weft.LSTM, "gru": weft.GRU}[case.cell]
     made = kind(case.I, case.H, num_layers=case.L, bidirectional=case.D == 2, **more)
     made.load_state_dict(state_dict(case, weights))

@@ -11,7 +11,7 @@ import numpy as np
 from ..backends import Prepared
 from ..data import Array
 from . import reference, text
-from .cases import QUERIES, EncoderCase, grid
+from .cases import QUERIES, EncoderCase, grid, narrow
 from .checkpoint import Model, load, missing
 from .limits import bar, buffer_sizes, bytes_read, flops, limit_seconds, tightest
 
@@ -23,12 +23,13 @@ __all__ = [
     "grid",
     "limit_seconds",
     "missing",
+    "narrow",
     "tightest",
 ]
 
 PEERS = ("torch", "onnxruntime", "openvino", "ctranslate2", "sentence_transformers")
 GROUPS = {
-    "encoder": "MiniLM-L6, float32, batch x tokens",
+    "encoder": "MiniLM-L6, batch x tokens",
     "encode": "From sentences to embeddings, tokenisation included",
 }
 NOTE = (
@@ -61,7 +62,7 @@ def expected(case: EncoderCase, given: tuple[Model, Any]) -> reference.Expected:
     model, inputs = given
     if case.sentences:
         return reference.expected_embeddings(model, inputs[:PROBE])
-    return reference.expected_states(model, inputs, case.rows)
+    return reference.expected_states(model, inputs, case.rows, case.dtype)
 
 
 def answer(case: EncoderCase, prepared: Prepared) -> Array:

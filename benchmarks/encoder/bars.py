@@ -14,6 +14,7 @@ from typing import Any
 
 from ..backends import OURS, PEERS
 from ..bar import Result, against_peers, never_slower, two_threads
+from ..summary import section_of
 from .cases import QUERIES, grid
 from .checkpoint import directory, missing
 
@@ -52,7 +53,7 @@ def run(result: dict[str, Any]) -> Iterator[Result]:
     """Every bar; `result` is the run that has just been made. None where there is no model."""
     if missing():
         return
-    cases = [case for case in result["cases"] if case.get("kind") == "encoder"]
+    cases = [case for case in result["cases"] if section_of(case) == "encoder"]
     named = {case["name"]: case for case in cases if "speedup" in case}
     batches = [case for case in cases if case["group"] == "encoder"]
     yield from against_peers("encoder", batches, GEOMETRIC_MEAN)

@@ -9,8 +9,11 @@ import random
 from dataclasses import dataclass, field
 
 from ..cases import log_normal_lengths
+from ..dtypes import FLOAT32, suffix
 
 QUERIES = 10_000  # sentences of the speed goal
+# What is also timed in bfloat16 and int8.
+NARROW = ("1x8", "1x32", "1x128", "32x32", "32x128", "32x128-lognormal")
 
 
 @dataclass(frozen=True)
@@ -26,15 +29,17 @@ class EncoderCase:
     one_call: bool = False  # peers get the batch as a whole, too, and may not go row by row
     bandwidth_bar: bool = False
     quick: bool = False
+    dtype: str = FLOAT32
 
     kind = "encoder"
 
     @property
     def name(self) -> str:
-        """``encoder/minilm/32x128-lognormal`` or ``encode/minilm/10000``."""
+        """``encoder/minilm/32x128-lognormal/int8`` or ``encode/minilm/10000``."""
         if self.sentences:
-            return f"encode/minilm/{self.B}"
-        return f"encoder/minilm/{self.B}x{self.S}" + (f"-{self.label}" if self.label else "")
+            return f"encode/minilm/{self.B}" + suffix(self.dtype)
+        label = f"-{self.label}" if self.label else ""
+        return f"encoder/minilm/{self.B}x{self.S}{label}{suffix(self.dtype)}"
 
     @property
     def sentences(self) -> bool:
@@ -93,3 +98,9 @@ def grid() -> list[EncoderCase]:
         EncoderCase("encode", 500, 0, "text to embeddings, a small job", quick=True),
         EncoderCase("encode", QUERIES, 0, goal + ": text to embeddings, tokenisation included"),
     ]
+
+
+def narrow() -> list[EncoderCase]:
+    """The cases that are also timed in bfloat16 and int8, in float32."""
+    names = {f"encoder/minilm/{shape}" for shape in NARROW}
+    return [case for case in grid() if case.name in names]

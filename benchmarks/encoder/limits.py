@@ -2,19 +2,23 @@
 
 Each matrix is read once per call and multiplied with every token: the larger of (bytes / bandwidth of
 what holds all the weights) and (FLOPs / FMA peak), matrix by matrix. Attention adds 4 S S H FLOPs per
-layer and row. Padding costs nothing, nor do tokenisation, embeddings, norms and GELU.
+layer and row. Padding costs nothing, nor do tokenisation, embeddings, norms and GELU. In bfloat16 and
+int8 a weight has two bytes and one, and everything is multiplied at the peak of the dtype, attention
+too, whatever it is computed in.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..limits import FLOAT, Bar
+from ..dtypes import BYTES
+from ..limits import Bar
 from .cases import EncoderCase
 from .checkpoint import load
 from .text import token_lengths
 
 BANDWIDTH_FACTOR = 1.3
+INT8_QUERY = 0.8e-3  # seconds
 
 
 def rows(case: EncoderCase) -> tuple[int, ...]:
@@ -22,9 +26,14 @@ def rows(case: EncoderCase) -> tuple[int, ...]:
     return token_lengths(case.B) if case.sentences else case.rows
 
 
-def weight_bytes() -> int:
-    """Of all matrices but the embeddings."""
-    return sum(m.size * FLOAT for layer in load().layers for m in layer.matrices())
+def weights() -> int:
+    """How many are in the matrices, without the embeddings."""
+    return sum(m.size for layer in load().layers for m in layer.matrices())
+
+
+def weight_bytes(case: EncoderCase) -> int:
+    """Of these matrices."""
+    return weights() * BYTES[case.dtype]
 
 
 def _attention_flops(case: EncoderCase) -> int:
@@ -34,37 +43,42 @@ def _attention_flops(case: EncoderCase) -> int:
 
 def flops(case: EncoderCase) -> int:
     """Of all products."""
-    return 2 * weight_bytes() // FLOAT * sum(rows(case)) + _attention_flops(case)
+    return 2 * weights() * sum(rows(case)) + _attention_flops(case)
 
 
 def bytes_read(case: EncoderCase) -> int:
     """Of weights, once."""
-    return weight_bytes()
+    return weight_bytes(case)
 
 
 def buffer_sizes(case: EncoderCase) -> list[int]:
     """All the weights, which are read again and again."""
-    return [weight_bytes()]
+    return [weight_bytes(case)]
 
 
 def limit_seconds(case: EncoderCase, peak: float, bandwidth: Callable[[int], float]) -> float:
     """The limit; `peak` in FLOP/s, `bandwidth(bytes)` in bytes/s."""
-    multiplying = 2 * sum(rows(case)) / FLOAT / peak  # per byte of weights
-    reading = 1 / bandwidth(weight_bytes())
-    return weight_bytes() * max(reading, multiplying) + _attention_flops(case) / peak
+    multiplying = 2 * weights() * sum(rows(case)) / peak
+    return max(_reading(case, bandwidth), multiplying) + _attention_flops(case) / peak
 
 
 def tightest(case: EncoderCase, peak: float, bandwidth: Callable[[int], float]) -> int | None:
     """The weights if reading them is most of the limit, None for FMA."""
-    reading = weight_bytes() / bandwidth(weight_bytes())
-    return weight_bytes() if reading > flops(case) / peak else None
+    reading = _reading(case, bandwidth)
+    return weight_bytes(case) if reading > flops(case) / peak else None
+
+
+def _reading(case: EncoderCase, bandwidth: Callable[[int], float]) -> float:
+    return weight_bytes(case) / bandwidth(weight_bytes(case))
 
 
 def bar(
     case: EncoderCase, limit: float, peak: float, bandwidth: Callable[[int], float]
 ) -> Bar | None:
-    """A query is held against the time that reading the weights takes."""
-    if not case.bandwidth_bar:
+    """A query is held against the time that reading the weights takes, in int8 against the clock."""
+    if not case.bandwidth_bar or case.dtype == "bfloat16":
         return None
-    reading = weight_bytes() / bandwidth(weight_bytes())
+    if case.dtype == "int8":
+        return Bar(f"{INT8_QUERY * 1e3:g} ms", INT8_QUERY)
+    reading = _reading(case, bandwidth)
     return Bar(f"{BANDWIDTH_FACTOR:g} x reading the weights", BANDWIDTH_FACTOR * reading)

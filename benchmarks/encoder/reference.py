@@ -1,7 +1,7 @@
 """The answer every backend is held to: BERT in NumPy, float64, and the tolerance.
 
-As for the recurrent nets (../reference.py) the tolerance comes from a second run in float32 with the
-errors put in that any implementation may have.
+As for the recurrent nets the tolerance comes from a second run with the errors put in that any
+implementation in the dtype may have (../errors.py).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..data import Array
-from ..reference import EPS, Exact, Plain
+from ..errors import Exact, Plain, errors_of, tolerance
 from .checkpoint import Layer, Model
 from .text import tokenizer
 
@@ -35,29 +35,29 @@ def hidden(model: Model, ids: Array, e: Exact) -> Array:
     x = model.words[ids].astype(e.dtype) + model.positions[: len(ids)].astype(e.dtype)
     x = _norm(x, model.norm, model.eps, e)
     for layer in model.layers:
-        x = _norm(x + _attention(model, layer, x, e), layer.norm1, model.eps, e)
+        x = _norm(e.kept(x + _attention(model, layer, x, e)), layer.norm1, model.eps, e)
         up = _linear(x, layer.up, e)
-        gelu = up * e.dtype(0.5) * (1 + e.activation(_erf(up / 2**0.5).astype(e.dtype)))
-        x = _norm(x + _linear(gelu, layer.down, e), layer.norm2, model.eps, e)
+        gelu = e.kept(up * e.dtype(0.5) * (1 + e.activation(_erf(up / 2**0.5).astype(e.dtype))))
+        x = _norm(e.kept(x + _linear(gelu, layer.down, e)), layer.norm2, model.eps, e)
     return x
 
 
 def _linear(x: Array, weights: tuple[Array, Array], e: Exact) -> Array:
     weight, bias = (part.astype(e.dtype) for part in weights)
-    return e.total(x @ weight.T, weight.shape[1]) + bias
+    return e.total(e.inputs(x) @ e.weights(weight).T, weight.shape[1]) + bias
 
 
 def _norm(x: Array, weights: tuple[Array, Array], eps: float, e: Exact) -> Array:
     weight, bias = (part.astype(e.dtype) for part in weights)
     centred = x - x.mean(-1, keepdims=True)
     scale = np.sqrt((centred * centred).mean(-1, keepdims=True) + e.dtype(eps))
-    return e.activation(centred / scale) * weight + bias
+    return e.kept(e.activation(centred / scale) * weight + bias)
 
 
 def _attention(model: Model, layer: Layer, x: Array, e: Exact) -> Array:
     size = model.hidden // model.heads
     q, k, v = (
-        _linear(x, weights, e).reshape(len(x), model.heads, size).swapaxes(0, 1)
+        e.kept(_linear(x, weights, e)).reshape(len(x), model.heads, size).swapaxes(0, 1)
         for weights in (layer.q, layer.k, layer.v)
     )
     scores = e.total(q @ k.swapaxes(1, 2), size) * e.dtype(size**-0.5)
@@ -73,21 +73,25 @@ def pooled(states: Array) -> Array:
     return mean / np.sqrt((mean * mean).sum())
 
 
-def _both(model: Model, all_ids: list[Array], rows: tuple[int, ...], pool: bool) -> Expected:
+def _both(
+    model: Model, all_ids: list[Array], rows: tuple[int, ...], pool: bool, off: Plain
+) -> Expected:
     exact = [hidden(model, ids, Exact()) for ids in all_ids]
-    off = Plain()
     plain = [hidden(model, ids, off) for ids in all_ids]
     if pool:
         exact, plain = ([pooled(states) for states in found] for found in (exact, plain))
     error = max(float(np.abs(a - b).max()) for a, b in zip(exact, plain, strict=True))
-    scale = max(1.0, *(float(np.abs(a).max()) for a in exact))
-    return Expected(rows, tuple(exact), 2 * error + 4 * EPS * scale)
+    scale = max(float(np.abs(a).max()) for a in exact)
+    return Expected(rows, tuple(exact), tolerance(error, scale, off))
 
 
-def expected_states(model: Model, ids: Array, lengths: tuple[int, ...]) -> Expected:
+def expected_states(
+    model: Model, ids: Array, lengths: tuple[int, ...], dtype: str = "float32"
+) -> Expected:
     """The last hidden states of some rows of ids [B, S]."""
     rows = tuple(int(r) for r in np.unique(np.linspace(0, len(ids) - 1, ROWS).round()))
-    return _both(model, [ids[row, : lengths[row]] for row in rows], rows, pool=False)
+    cut = [ids[row, : lengths[row]] for row in rows]
+    return _both(model, cut, rows, pool=False, off=errors_of(dtype))
 
 
 def expected_embeddings(model: Model, sentences: list[str]) -> Expected:
@@ -95,7 +99,7 @@ def expected_embeddings(model: Model, sentences: list[str]) -> Expected:
     count = min(SENTENCES, len(sentences))
     rows = tuple(int(r) for r in np.unique(np.linspace(0, len(sentences) - 1, count).round()))
     ids = [np.array(tokenizer().encode(sentences[row]).ids) for row in rows]
-    return _both(model, ids, rows, pool=True)
+    return _both(model, ids, rows, pool=True, off=errors_of("float32"))
 
 
 def worst_error(want: Expected, got: Array) -> float:

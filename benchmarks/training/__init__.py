@@ -42,6 +42,11 @@ def missing() -> str:
     return "" if importlib.util.find_spec("torch") else "no torch: pip install weft[torch]"
 
 
+def narrow() -> list[Any]:
+    """Only float32."""
+    return []
+
+
 def describe() -> dict[str, Any]:
     """Nothing that the cases do not say."""
     return {}

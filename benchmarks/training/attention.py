@@ -8,7 +8,7 @@ import numpy as np
 
 from ..attention.reference import EXP_ULPS, make_inputs
 from ..data import Array
-from ..reference import EPS, Exact, Plain
+from ..errors import EPS, Exact, Plain
 from .cases import AttentionTrainingCase
 from .reference import Gradients
 

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..data import Array, Weights, make_input, make_weights, state_dict
-from ..reference import Exact, sigmoid
+from ..errors import Exact
+from ..reference import sigmoid
 from .cases import TrainingCase
 from .reference import Gradients
 

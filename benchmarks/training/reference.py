@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..data import Array
-from ..reference import EPS, Exact, Plain
+from ..errors import EPS, Exact, Plain
 
 # What the call was given by name -> its gradient, in the same shape.
 Gradients = dict[str, Array]

@@ -16,19 +16,22 @@ constexpr int kChains = 12;
 template <class Format>
 constexpr int kRoundFlops = 2 * kChains * kLanes * (32 / Format::kBits);
 
-// The multiply-adds of a format, as its products do them, on registers. The weights come from L1, a
-// vector a round, so that nothing but the sums can be computed once for all rounds.
+// The multiply-adds of a format, as its products do them, on registers. The factors come from L1 and
+// differ by a bit that the compiler does not know, so that no two sums or products are the same.
 template <class Format>
 float multiply_loop(std::int64_t rounds) {
   constexpr std::int64_t kVectors = 8;
   const std::uint32_t bits = Format::kBits == 8 ? 0x01020304u : 0x3f003f00u;  // 1 ... 4, or 0.5
   Word words[kVectors * kLanes];
-  for (Word& word : words) std::memcpy(&word, &bits, sizeof word);
+  for (std::int64_t i = 0; i < kVectors * kLanes; ++i) {
+    const std::uint32_t word = bits ^ static_cast<std::uint32_t>(rounds >> i % 16 & 1);
+    std::memcpy(words + i, &word, sizeof word);
+  }
   typename Format::Sum sum[kChains]{};
   for (std::int64_t n = 0; n < rounds; ++n) {
     const Vec w = load(words + n % kVectors * kLanes);
 #pragma GCC unroll 12
-    for (int i = 0; i < kChains; ++i) sum[i] = Format::step(sum[i], words[0], w);
+    for (int i = 0; i < kChains; ++i) sum[i] = Format::step(sum[i], words[i], w);
   }
   typename Format::Sum total{};
 #pragma GCC unroll 12

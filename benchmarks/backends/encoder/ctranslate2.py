@@ -1,4 +1,4 @@
-"""CTranslate2: an Encoder on the model that its own converter makes, float32, once per run.
+"""CTranslate2: an Encoder on the model that its own converter makes, once per run and dtype.
 
 It leaves padding out of every product but those of attention. The converter needs Transformers.
 CT2_USE_MKL and CT2_FORCE_CPU_ISA changed nothing beyond the noise on an AMD EPYC (4.8).
@@ -17,7 +17,7 @@ import numpy as np
 from ...data import Array
 from ...encoder.cases import EncoderCase
 from ...encoder.checkpoint import Model
-from .. import Prepared
+from .. import Prepared, Unsupported
 from . import ROWS, by_rows, pipeline, with_rows
 
 
@@ -31,7 +31,7 @@ def release() -> None:
 
 
 @cache
-def _encoder(path: str, threads: int) -> Any:
+def _encoder(path: str, threads: int, dtype: str) -> Any:
     import transformers
     from ctranslate2.converters import TransformersConverter
 
@@ -39,7 +39,7 @@ def _encoder(path: str, threads: int) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         TransformersConverter(path).convert(folder, force=True)
         return ctranslate2.Encoder(
-            folder, device="cpu", inter_threads=1, intra_threads=threads, compute_type="float32"
+            folder, device="cpu", inter_threads=1, intra_threads=threads, compute_type=dtype
         )
 
 
@@ -54,9 +54,11 @@ def _call(encoder: Any) -> Callable[[Array, Array], Any]:
 
 def prepare(case: EncoderCase, model: Model, inputs: Any, threads: int, variant: str) -> Prepared:
     """A call of forward_batch."""
+    if case.dtype not in ctranslate2.get_supported_compute_types("cpu"):
+        raise Unsupported(f"CTranslate2 has no {case.dtype} on this CPU")
     if variant == ROWS:
         return by_rows(prepare, case, model, inputs, threads, "encoder")
-    call = _call(_encoder(str(model.path), threads))
+    call = _call(_encoder(str(model.path), threads, case.dtype))
     if case.sentences:
 
         def run(ids: Array, lengths: Array) -> Array:

@@ -1,7 +1,10 @@
-"""OpenVINO: BERT built from operators of opset 13, which the CPU plugin fuses, float32 asked for.
+"""OpenVINO: BERT built from operators of opset 13, which the CPU plugin fuses.
 
 Embeddings, products, MVN (layer norm), ScaledDotProductAttention, exact GELU. Shapes are fixed for a
-batch of ids and dynamic for sentences. No mask is given where nothing is padded.
+batch of ids and dynamic for sentences. No mask is given where nothing is padded. The precision is
+asked for. In int8 the weights are compressed, with a scale per output, and the plugin quantises the
+activations as they come, in groups along k; variants are the size of the groups and what everything
+else is computed in. (Its compression framework, nncf, calibrates fixed scales instead: not tried.)
 """
 
 from __future__ import annotations
@@ -17,14 +20,24 @@ from ...data import Array
 from ...encoder.cases import EncoderCase
 from ...encoder.checkpoint import Layer, Model
 from .. import Prepared
-from ..openvino import settings
+from ..openvino import PRECISION, settings
 from . import ROWS, by_rows, pipeline, with_rows
 
 
 def variants(case: EncoderCase, threads: int) -> tuple[str, ...]:
-    """One way, or row by row."""
-    return with_rows(case, "operators")
+    """One way, in int8 a few, or row by row."""
+    return with_rows(case, *(INT8 if case.dtype == "int8" else ("operators",)))
 
+
+# variant: what compile_model gets beside the settings
+INT8 = {
+    f"groups of {size}, {precision} elsewhere": {
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": str(size),
+        "INFERENCE_PRECISION_HINT": precision,
+    }
+    for precision in ("f32", "bf16")
+    for size in (32, 128)
+}
 
 _compiled: dict[tuple[Any, ...], Any] = {}
 
@@ -34,8 +47,11 @@ def release() -> None:
     _compiled.clear()
 
 
-def graph(model: Model, batch: int, tokens: int, masked: bool) -> openvino.Model:
+def graph(
+    model: Model, batch: int, tokens: int, masked: bool, compressed: bool = False
+) -> openvino.Model:
     """Inputs ids [B, S], positions [1, S] and, if masked, mask [B, 1, 1, S]; -1 is any size."""
+    linear = _compressed if compressed else _linear
     ids = operators.parameter([batch, tokens], np.int32)
     positions = operators.parameter([1, tokens], np.int32)
     parameters = [ids, positions]
@@ -49,10 +65,10 @@ def graph(model: Model, batch: int, tokens: int, masked: bool) -> openvino.Model
     )
     x = _norm(x, model.norm, model.eps)
     for layer in model.layers:
-        y = _linear(_attention(model, layer, x, mask), layer.out)
+        y = linear(_attention(model, layer, x, mask, linear), layer.out)
         x = _norm(operators.add(x, y), layer.norm1, model.eps)
-        up = operators.gelu(_linear(x, layer.up), "ERF")
-        x = _norm(operators.add(x, _linear(up, layer.down)), layer.norm2, model.eps)
+        up = operators.gelu(linear(x, layer.up), "ERF")
+        x = _norm(operators.add(x, linear(up, layer.down)), layer.norm2, model.eps)
     return openvino.Model([x], parameters, "bert")
 
 
@@ -60,16 +76,25 @@ def _linear(x: Any, weights: tuple[Array, Array]) -> Any:
     return operators.add(operators.matmul(x, weights[0], False, True), weights[1])
 
 
+def _compressed(x: Any, weights: tuple[Array, Array]) -> Any:
+    """The same with int8 weights, which the plugin does not widen."""
+    scale = (np.abs(weights[0]).max(axis=1, keepdims=True) / 127).astype(np.float32)
+    integers = np.rint(weights[0] / scale).astype(np.int8)
+    wide = operators.convert(operators.constant(integers), np.float32)
+    product = operators.matmul(x, operators.multiply(wide, scale), False, True)
+    return operators.add(product, weights[1])
+
+
 def _norm(x: Any, weights: tuple[Array, Array], eps: float) -> Any:
     normal = operators.mvn(x, np.array([-1]), True, eps, "INSIDE_SQRT")
     return operators.add(operators.multiply(normal, weights[0]), weights[1])
 
 
-def _attention(model: Model, layer: Layer, x: Any, mask: Any) -> Any:
+def _attention(model: Model, layer: Layer, x: Any, mask: Any, linear: Callable[..., Any]) -> Any:
     apart = np.array([0, 0, model.heads, model.hidden // model.heads])
     heads = [
         operators.transpose(
-            operators.reshape(_linear(x, weights), apart, special_zero=True),
+            operators.reshape(linear(x, weights), apart, special_zero=True),
             np.array([0, 2, 1, 3]),
         )
         for weights in (layer.q, layer.k, layer.v)
@@ -79,11 +104,16 @@ def _attention(model: Model, layer: Layer, x: Any, mask: Any) -> Any:
     return operators.reshape(back, np.array([0, 0, model.hidden]), special_zero=True)
 
 
-def _compile(model: Model, shape: tuple[int, int], masked: bool, threads: int) -> Any:
-    key = (shape, masked, threads)
+def _compile(
+    model: Model, shape: tuple[int, int], masked: bool, threads: int, dtype: str, variant: str
+) -> Any:
+    key = (shape, masked, threads, dtype, variant)
     if key not in _compiled:
-        made = graph(model, *shape, masked)
-        _compiled[key] = openvino.Core().compile_model(made, "CPU", settings(threads))
+        compressed = dtype == "int8"
+        options = settings(threads, PRECISION.get(dtype, "f32"))
+        options |= INT8[variant] if compressed else {}
+        made = graph(model, *shape, masked, compressed)
+        _compiled[key] = openvino.Core().compile_model(made, "CPU", options)
     return _compiled[key]
 
 
@@ -98,14 +128,18 @@ def _inputs(ids: Array, lengths: Array | None) -> list[Array]:
 def prepare(case: EncoderCase, model: Model, inputs: Any, threads: int, variant: str) -> Prepared:
     """An infer request on fixed tensors; for sentences, one that takes any shape."""
     if case.sentences:
-        request = _compile(model, (-1, -1), True, threads).create_infer_request()
+        compiled = _compile(model, (-1, -1), True, threads, case.dtype, variant)
+        request = compiled.create_infer_request()
         return pipeline.prepared(_any_shape(request), inputs)
     if variant == ROWS:
         # A model of fixed shape takes a second to compile and a copy of the weights.
         single = "any shape" if case.lengths else "operators"
+        if case.dtype == "int8":
+            single = next(iter(INT8))
         return by_rows(prepare, case, model, inputs, threads, single)
     shape = (-1, -1) if variant == "any shape" else (case.B, case.S)
-    compiled = _compile(model, shape, bool(case.lengths), threads)
+    masked = bool(case.lengths)
+    compiled = _compile(model, shape, masked, threads, case.dtype, variant)
     made = compiled.create_infer_request()
     given = _inputs(inputs, np.array(case.lengths) if case.lengths else None)
     for index, value in enumerate(given):

@@ -34,7 +34,7 @@ def release() -> None:
 
 def prepare(case: EncoderCase, model: Model, inputs: Any, threads: int, variant: str) -> Prepared:
     """A call of encode."""
-    if not case.sentences:
+    if not case.sentences or case.dtype != "float32":
         raise Unsupported("as torch")
     more: dict[str, Any] = {}
     if variant == "onnx":

@@ -28,12 +28,13 @@ def prepare(case: EncoderCase, model: Model, inputs: Any, threads: int, variant:
     """A call of the model with NumPy arrays, or of encode."""
     if case.sentences:
         encode = functools.partial(
-            SentenceTransformer(str(model.path)).encode,
+            SentenceTransformer(str(model.path), dtype=case.dtype).encode,
             normalize_embeddings=True,
             show_progress_bar=False,
         )
         return Prepared(lambda: encode(inputs), np.asarray, probe=lambda: encode(inputs[:PROBE]))
-    call = functools.partial(AutoModel.from_pretrained(str(model.path)), input_ids=inputs)
+    made = AutoModel.from_pretrained(str(model.path), dtype=case.dtype)
+    call = functools.partial(made, input_ids=inputs)
     if case.lengths:
         mask = np.arange(case.S) < np.array(case.lengths)[:, None]
         call = functools.partial(call, attention_mask=mask.astype(np.int64))
