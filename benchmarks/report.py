@@ -35,6 +35,13 @@ def markers(section: str) -> tuple[str, str]:
 
 def write(result: dict[str, Any], markdown_file: Path, folder: Path) -> None:
     """Update the block of each section in `markdown_file` and put the pictures into `folder`."""
+    if "accuracy" in result:
+        from .accuracy import report as accuracy
+
+        text = f"{_where(result)}\n\n{accuracy.markdown(result)}"
+        replace_between_markers(markdown_file, text, accuracy.SECTION)
+        print(f"wrote {markdown_file}")
+        return
     for section in dict.fromkeys(map(section_of, result["cases"])):
         part = only(result, section)
         text = markdown(part)
@@ -113,12 +120,14 @@ def _where(result: dict[str, Any]) -> str:
     about = result["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     threads = "one thread" if result["threads"] == 1 else f"{result['threads']} threads"
+    if "pinned_to" in result:
+        threads += " pinned"
     lines = [f"Measured on {result['date']} with", "", f"    {result['command']}", ""]
     lines.append(
-        f"on {about['cpu']}, {threads} pinned, Python {about['python']}, "
+        f"on {about['cpu']}, {threads}, Python {about['python']}, "
         f"NumPy {about['numpy']}; {versions}."
     )
-    if result["limits"]:
+    if result.get("limits"):
         levels = ", ".join(
             f"{level['name']} {level['gb_s']:.0f}" for level in result["limits"]["levels"]
         )

@@ -34,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; 1 when weft's own answer to a case is wrong."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = parser().parse_args(given)
+    if options.accuracy:
+        return _accuracy(options, _command(given, options))
     chosen = [
         case
         for case in kinds.grid(_kinds(options), dtypes.parse(options.dtype))
@@ -51,6 +53,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"(torch|jax|openvino|onnx)")
         result = run(chosen, options, _command(given, options))
+    _write(result, options)
+    return 1 if any(OURS in case["wrong"] for case in result["cases"]) else 0
+
+
+def _accuracy(options: argparse.Namespace, command: str) -> int:
+    """What the dtypes lose, instead of what they take."""
+    from . import accuracy
+    from .accuracy.report import lines
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        session = _session(options, kinds.peers(("recurrent", "encoder")))
+        result = about(session, command, options.threads, time.time())
+        result["accuracy"] = accuracy.run(session.loaded, session.progress, options.quick)
+    print("\n".join(lines(result["accuracy"])))
+    _write(result, options)
+    return 0
+
+
+def _write(result: dict[str, Any], options: argparse.Namespace) -> None:
+    """The JSON and the report, where they are asked for."""
     if options.json:
         path = Path(options.json)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +83,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from . import report
 
         report.write(result, Path(options.report), Path(options.json or options.report).parent)
-    return 1 if any(OURS in case["wrong"] for case in result["cases"]) else 0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -92,6 +114,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--filter", default="", metavar="REGEX", help="only cases it is found in")
     made.add_argument("--quick", action="store_true", help="fewer cases, shorter samples")
     made.add_argument("--list", action="store_true", help="print the cases and their reasons")
+    made.add_argument(
+        "--accuracy", action="store_true", help="what bfloat16 and int8 lose; nothing is timed"
+    )
     made.add_argument("--bars", action="store_true", help="also two threads, ragged, import, ...")
     made.add_argument(
         "--report", default="", metavar="PATH", help="write the tables into this Markdown file"
@@ -125,16 +150,11 @@ def run(chosen: list[Any], options: argparse.Namespace, command: str) -> dict[st
         chosen, skipped = _possible(chosen)
         names = tuple(dict.fromkeys(case.kind for case in chosen))
         session = _session(options, kinds.peers(names))
-        result: dict[str, Any] = {
-            "format": 1,
-            "command": command,
-            "date": time.strftime("%Y-%m-%d", time.gmtime(started)),
-            "machine": machine.describe(),
-            "versions": session.versions,
-            "missing": session.missing
-            | skipped
-            | kinds.only_float32(_kinds(options), dtypes.parse(options.dtype)),
-            "threads": options.threads,
+        result = about(session, command, options.threads, started)
+        result["missing"] |= skipped | kinds.only_float32(
+            _kinds(options), dtypes.parse(options.dtype)
+        )
+        result |= {
             "pinned_to": cpus,
             "limits": _machine_limits(session, {case.dtype for case in chosen}),
             "cases": [],
@@ -164,6 +184,19 @@ def run(chosen: list[Any], options: argparse.Namespace, command: str) -> dict[st
     result["seconds"] = round(time.time() - started, 1)
     print("\n".join(summary_lines(result)))
     return result
+
+
+def about(session: Session, command: str, threads: int, started: float) -> dict[str, Any]:
+    """Where and when a result was measured, and with what."""
+    return {
+        "format": 1,
+        "command": command,
+        "date": time.strftime("%Y-%m-%d", time.gmtime(started)),
+        "machine": machine.describe(),
+        "versions": session.versions,
+        "missing": dict(session.missing),
+        "threads": threads,
+    }
 
 
 def _possible(cases: list[Any]) -> tuple[list[Any], dict[str, str]]:

@@ -93,7 +93,7 @@ class Reader:
     'German'
     """
 
-    def __init__(self) -> None:
+    def __init__(self, dtype: str = "float32") -> None:
         data = (files("weft") / "data" / "langid.safetensors").read_bytes()
         file = io.BytesIO(data)
         header = _tensors.read_header(file, len(data), "weft.demo: langid.safetensors")
@@ -108,17 +108,22 @@ class Reader:
         prefix = "lstm."
         weights = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
         hidden, embedding = weights["weight_ih_l0"].shape[0] // 4, self._rows[0].shape[1]
-        lstm = LSTM(embedding, hidden)
+        lstm = LSTM(embedding, hidden, dtype=dtype)
         lstm.load_state_dict(weights)
         self._stream = lstm.stream()
         self.hidden = np.zeros((1, hidden), np.float32)
         for _ in range(WARM_UP):
             self._stream.step(self._rows[0], out=self.hidden)
+        self.nanoseconds: deque[int] = deque(maxlen=RECENT)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets what it has read."""
         self._stream.reset()
         self.hidden[:] = 0
         self.characters = 0
         self.known = 0  # of these, letters of the alphabet
-        self.nanoseconds: deque[int] = deque(maxlen=RECENT)
+        self.nanoseconds.clear()
 
     def read(self, text: str) -> None:
         """Takes one step of the network per character."""

@@ -1,0 +1,77 @@
+"""What the accuracy is held to. A bar about a peer is there where the peer was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ..backends import OURS
+from ..bar import Result
+from ..dtypes import FLOAT32
+
+TIMES_TORCH = 3.0  # of each seed; on average weft is to be nearer
+COSINE_MIN = {"bfloat16": 0.9995, "int8": 0.99}
+COSINE_MEAN = {"bfloat16": 0.9995, "int8": 0.995}
+SPEARMAN = {"bfloat16": 0.999, "int8": 0.995}
+NEARER_THAN = ("ctranslate2", "onnxruntime")  # in int8, the largest error of a hidden state
+POINTS = 0.3  # of accuracy that the demo may lose
+
+
+def run(found: dict[str, Any]) -> Iterator[Result]:
+    """Every bar of what was measured."""
+    yield from _recurrent(found["recurrent"])
+    yield from _encoder(found.get("encoder", []))
+    yield from _demo(found["demo"])
+
+
+def _recurrent(rows: list[dict[str, Any]]) -> Iterator[Result]:
+    named = {(row["cell"], row["dtype"], row["backend"]): row for row in rows}
+    for (cell, dtype, name), ours in named.items():
+        if name != OURS:
+            continue
+        if dtype == "bfloat16" and (theirs := named.get((cell, dtype, "torch"))):
+            worst = max(a / b for a, b in zip(ours["errors"], theirs["errors"], strict=True))
+            yield _at_most(f"{cell}, {dtype}, error of a seed over torch's", worst, TIMES_TORCH)
+            ratio = ours["mean"] / theirs["mean"]
+            yield _at_most(f"{cell}, {dtype}, mean error over torch's", ratio, 1.0)
+        if dtype == "int8":
+            for peer in ("onnxruntime", "torch"):
+                if theirs := named.get((cell, dtype, peer)):
+                    worst = max(
+                        a / b for a, b in zip(ours["errors"], theirs["errors"], strict=True)
+                    )
+                    yield _at_most(f"{cell}, {dtype}, error of a seed over {peer}'s", worst, 1.0)
+
+
+def _encoder(rows: list[dict[str, Any]]) -> Iterator[Result]:
+    for row in rows:
+        dtype = row["dtype"]
+        if row["backend"] != OURS:
+            continue
+        start = f"MiniLM, {dtype}"
+        yield _at_least(f"{start}, cosine, mean", row["cosine_mean"], COSINE_MEAN[dtype])
+        yield _at_least(f"{start}, cosine, least", row["cosine_min"], COSINE_MIN[dtype])
+        yield _at_least(f"{start}, Spearman", row["spearman"], SPEARMAN[dtype])
+        for other in rows:
+            if other["backend"] in NEARER_THAN and (other["dtype"], dtype) == ("int8", "int8"):
+                ratio = row["hidden"] / other["hidden"]
+                yield _at_most(f"{start}, hidden error over {other['backend']}'s", ratio, 1.0)
+
+
+def _demo(rows: list[dict[str, Any]]) -> Iterator[Result]:
+    exact = {row["words"]: row for row in rows if row["dtype"] == FLOAT32}
+    for row in rows:
+        if row["dtype"] != FLOAT32:
+            lost = 100 * (exact[row["words"]]["right"] - row["right"]) / row["texts"]
+            name = f"demo, {row['dtype']}, texts of {row['words']}, points lost"
+            yield _at_most(name, lost, POINTS)
+
+
+def _at_most(name: str, value: float, wanted: float) -> Result:
+    text = f"{value:.3g}, bar at most {wanted:g}"
+    return Result(name, text, value <= wanted, value, wanted, "accuracy")
+
+
+def _at_least(name: str, value: float, wanted: float) -> Result:
+    text = f"{value:.6f}, bar at least {wanted:g}"
+    return Result(name, text, value >= wanted, value, wanted, "accuracy")
