@@ -9,58 +9,10 @@ from importlib.resources import files
 
 import numpy as np
 import pytest
+from weft.benchmarks.accuracy.demo import held_out
 
 from weft import demo
 from weft._panel import Screen, columns, percent
-
-# Thirty held-out words of each language, drawn as examples/train_langid.py draws them (short words
-# more often), in the order of Reader.languages.
-HELD_OUT = """
-loafer muddle lover wet overspreads mural entourages moans jerkiest outage unfeigned discord \
-farts gusto earsplitting fretfully unsurpassed graft sewage ardors exponentially ransom \
-instincts threats iffiest papacy nickel oceanographic pitfall lovelies
-jalon mettras jongleriez éjointeriez opérables millerandage démurés maquas horripilée oestral \
-verduniserai débarrasse désoperculerez fixât dégalonnait enquiquineur violée exégète rongerons \
-américanisée déracinerais quintuplèrent gémir tombas gondèrent ovine musclées noie pissenlit \
-joggera
-kreditierendes missenden kröpfe zunahmen pablo mitgelesen estnisches markes kalenderbuch \
-organisierenden wiederaufgebaute einzäunt fischbein gras ergötze gegrabenen wintersporte \
-gewappneten tierpark aktivste fechtende schwenkarmen imposanten vierräderiger hinterfragenden \
-peugeots nachgesagter nina reitender krämern
-herniada laringoscopio hocicona viripotente mazmorra lebruna contratar judicante ganta marro \
-trasfojar chola cuatrero enojadiza coleóptero dietar trincha empopar pómulo ahuate costear parca \
-frasquete súpita fatuo menonita lumia mancera músico hipostática
-mezza palesa misurarlo vantavi prefigge parer dive origineremmo lecite potabile trapanano \
-deformò emergo guazza dilazionerai fondandosi trastullati giudiziari separeresti aggruppò duomo \
-ripieghi l'auto svernasti insulto procaccio pernici poderose raschiata misi
-feridades iglu firais valado lamuriavam imitardes cultives guiaram espinharei julgarei tasco \
-coira deportação elidido contraíras desnudássemos teso divinizações procedentes afrouxamento \
-defecara optaria escamoteassem secadouro entabua levitarás inimizada invalidou melodiássemos \
-financiaste
-luistermoeheid naleveren maaltjes woningvoorraad ophalen natronloog geldverliezen moutere \
-kruissteekjes opblaasbootje vraagtekens fietstaxi gewarmd introns gebruikersmodus herlaadt \
-waarbij inbeslagname spiegel afzond geschubd remenergie koeterwalen verjagen klantcontract \
-ordedebat omgerold ontfermde plaswekker maalde
-odkopane pisarki odrealnionych zwitnikom posnuje piżmom melodyków pasatami niezałażący \
-poprzestrzegajmyż zapuściłem kultywowani męczeńskie nienaśmiewająca lęborskie nieazowskiej \
-zauroczą niekompleksującemu słabowałoby białkował monotematycznymi rozruszamy niewiązowaci \
-wyróżnianemu niestolcowemu powynajmowałam podparliby pokuglujemy przełamywanemu odraź
-kråkans läxans kurdens yrkets noders löpnings förklädde luftigare kläderna navigerade vaggande \
-flöjterna gask höfeberns färdens halvledare vanärats hydror slottens askat förtalats reaktorn \
-kasten tvinnas jukeboxarna nöja missdådares mänskliga ovärderligt kuppens
-kønshormon mirabelle larme vrangen omverden modellerings flugtskydning medgår kognitiv \
-oksekødssupperne udyds etnologers forspire hormonets fims genoptagelses undermund hash slæbte \
-anførslens forfjamskelsens rubberterne kertes tornekronen julekaktussen optagevognes mærkaten \
-normere polyvinyl langskægget
-lånta nedkjør løyværet vinløva perlefisker nettosummene gullkrage muskuløse kyster \
-pasningssikrest utleiebil fuskeren helgetrafikk kapitaldel grade ifjor uttalt jodle snøårets \
-avsette hamnede sauser kulturarrangør trytte korningene playbackene omarbeida ouzoer rapsete \
-løvskaubeltet
-нарваному обшахраюємо настрочися шокова пересердю огудницею заговілися облицюємося моржуватиму \
-перемножило флером дорисували занижуваній кминні жарівши златоуст фізосіб капусточки розмажуть \
-безшабашнім закодуймо примітну маркшейдерії тяжившись лон платність оселене парі поляпали \
-наставляв
-""".strip().splitlines()
 
 
 def told(text):
@@ -114,8 +66,8 @@ def test_stored_accuracy_of_sentences(source):
 def test_stored_accuracy_of_held_out_words(count):
     reader = demo.Reader()
     right = []
-    for language, line in zip(reader.languages, HELD_OUT, strict=True):
-        words = line.split()
+    assert list(held_out()) == reader.languages
+    for language, words in held_out().items():
         assert all(zlib.crc32(word.encode()) % 20 == 0 for word in words)
         texts = [" ".join(words[i : i + count]) for i in range(0, len(words), count)]
         right += [told(text) == language for text in texts]
