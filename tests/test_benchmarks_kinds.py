@@ -31,7 +31,7 @@ TINY = [
 def test_every_kind_answers_every_question():
     names = ["GROUPS", "NOTE", "PEERS", "UNIT", "answer", "arguments", "backend", "bar"]
     names += ["buffer_sizes", "bytes_read", "describe", "error", "expected", "flops", "grid"]
-    names += ["limit_seconds", "missing", "tightest"]
+    names += ["limit_seconds", "missing", "narrow", "tightest"]
     for name in kinds.KINDS:
         kind = kinds.load(name)
         assert [n for n in names if not hasattr(kind, n)] == []
@@ -136,7 +136,7 @@ def test_bars_of_attention():
 def test_limit_of_the_encoder():
     weights = 6 * (4 * 384 * 384 + 2 * 384 * 1536)
     case = EncoderCase("encoder", 2, 5, "by hand", lengths=(5, 3), bandwidth_bar=True)
-    assert encoder_limits.weight_bytes() == 4 * weights
+    assert encoder_limits.weight_bytes(case) == 4 * weights
     assert encoder.flops(case) == 2 * weights * 8 + 4 * 384 * 6 * (25 + 9)
     extra = 4 * 384 * 6 * 34 / 1e9
     reading = encoder.limit_seconds(case, 1e9, lambda _: 4 * weights)
@@ -146,6 +146,12 @@ def test_limit_of_the_encoder():
     bar = encoder.bar(case, 0, 1e9, lambda _: 4 * weights)
     assert bar.allowed == pytest.approx(1.3)
     assert encoder.bar(dataclasses.replace(case, bandwidth_bar=False), 0, 1, float) is None
+    low = dataclasses.replace(case, dtype="int8")
+    assert encoder.buffer_sizes(low) == [weights]
+    assert encoder.flops(low) == encoder.flops(case)
+    assert encoder.limit_seconds(low, 1e9, lambda _: 4 * weights) == pytest.approx(0.25 + extra)
+    assert encoder.bar(low, 0, 1e9, lambda _: 4 * weights).allowed == 0.8e-3
+    assert encoder.bar(dataclasses.replace(case, dtype="bfloat16"), 0, 1, float) is None
 
 
 def test_mask():
