@@ -66,7 +66,11 @@ def _accuracy(options: argparse.Namespace, command: str) -> int:
         warnings.simplefilter("ignore")
         session = _session(options, kinds.peers(("recurrent", "encoder")))
         result = about(session, command, options.threads, time.time())
-        result["accuracy"] = accuracy.run(session.loaded, session.progress, options.quick)
+        found = accuracy.run(session.loaded, session.progress, options.quick)
+    rows = [*found["recurrent"], *found.get("encoder", [])]
+    used = {row["backend"] for row in rows}  # sentence-transformers has nothing of its own here
+    result["versions"] = {n: v for n, v in result["versions"].items() if n in used}
+    result["accuracy"] = found
     print("\n".join(lines(result["accuracy"])))
     _write(result, options)
     return 0

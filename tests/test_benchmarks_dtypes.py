@@ -15,6 +15,8 @@ from weft.benchmarks.errors import BFloat16, Int8, Plain, errors_of, tolerance
 from weft.benchmarks.run import main
 from weft.benchmarks.summary import section_of
 
+import weft
+
 NARROW = ("bfloat16", "int8")
 needs_model = pytest.mark.skipif(bool(encoder.missing()), reason=encoder.missing() or "-")
 TINY = [
@@ -141,7 +143,10 @@ def test_peers_agree_with_the_reference(case, peer, dtype):
 @pytest.mark.parametrize("peer", [*PEERS, "ctranslate2"])
 @pytest.mark.parametrize(
     "case",
-    [EncoderCase("encoder", 1, 5, "tiny"), EncoderCase("encoder", 2, 7, "tiny", lengths=(7, 3))],
+    [
+        EncoderCase("encoder", 1, 5, "tiny"),
+        EncoderCase("encoder", 2, 7, "tiny", lengths=(7, 3), one_call=True),
+    ],
     ids=lambda case: case.name,
 )
 def test_encoders_agree_with_the_reference(case, peer, dtype):
@@ -193,8 +198,11 @@ def check(case, peer):
         got = kind.answer(case, prepared)
         error = kind.error(want, got, prepared)
         assert error <= want.tolerance, variant
-        plain = kind.expected(dataclasses.replace(case, dtype="float32"), given)
-        assert error > plain.tolerance, variant
+        if (
+            peer != "openvino" or weft.isa() == "avx512_bf16"
+        ):  # it takes float32 where that is faster
+            plain = kind.expected(dataclasses.replace(case, dtype="float32"), given)
+            assert error > plain.tolerance, variant
     module.release()
 
 
