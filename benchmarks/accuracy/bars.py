@@ -29,18 +29,19 @@ def _recurrent(rows: list[dict[str, Any]]) -> Iterator[Result]:
     for (cell, dtype, name), ours in named.items():
         if name != OURS:
             continue
-        if dtype == "bfloat16" and (theirs := named.get((cell, dtype, "torch"))):
-            worst = max(a / b for a, b in zip(ours["errors"], theirs["errors"], strict=True))
-            yield _at_most(f"{cell}, {dtype}, error of a seed over torch's", worst, TIMES_TORCH)
-            ratio = ours["mean"] / theirs["mean"]
-            yield _at_most(f"{cell}, {dtype}, mean error over torch's", ratio, 1.0)
-        if dtype == "int8":
-            for peer in ("onnxruntime", "torch"):
-                if theirs := named.get((cell, dtype, peer)):
-                    worst = max(
-                        a / b for a, b in zip(ours["errors"], theirs["errors"], strict=True)
-                    )
-                    yield _at_most(f"{cell}, {dtype}, error of a seed over {peer}'s", worst, 1.0)
+        peers = {"bfloat16": ("torch",), "int8": ("onnxruntime", "torch")}[dtype]
+        for peer in peers:
+            theirs = named.get((cell, dtype, peer))
+            if theirs is None:
+                continue
+            start = f"{cell}, {dtype}"
+            pairs = zip(ours["errors"], theirs["errors"], strict=True)
+            worst = max(mine / other for mine, other in pairs)
+            wanted = TIMES_TORCH if dtype == "bfloat16" else 1.0
+            yield _at_most(f"{start}, error of a seed over {peer}'s", worst, wanted)
+            if dtype == "bfloat16":
+                ratio = ours["mean"] / theirs["mean"]
+                yield _at_most(f"{start}, mean error over {peer}'s", ratio, 1.0)
 
 
 def _encoder(rows: list[dict[str, Any]]) -> Iterator[Result]:
@@ -53,7 +54,7 @@ def _encoder(rows: list[dict[str, Any]]) -> Iterator[Result]:
         yield _at_least(f"{start}, cosine, least", row["cosine_min"], COSINE_MIN[dtype])
         yield _at_least(f"{start}, Spearman", row["spearman"], SPEARMAN[dtype])
         for other in rows:
-            if other["backend"] in NEARER_THAN and (other["dtype"], dtype) == ("int8", "int8"):
+            if dtype == other["dtype"] == "int8" and other["backend"] in NEARER_THAN:
                 ratio = row["hidden"] / other["hidden"]
                 yield _at_most(f"{start}, hidden error over {other['backend']}'s", ratio, 1.0)
 
