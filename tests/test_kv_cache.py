@@ -1,5 +1,7 @@
 """KVCache: decoding in any steps is attention over the whole sequence."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,8 @@ import reference_attention as reference
 import samples
 import weft
 from attention_checks import assert_attention
-from tolerance import assert_same_bits
+from reference_formats import bfloat16, quantized_weights
+from tolerance import EPS, assert_same_bits
 
 attend = weft.functional.scaled_dot_product_attention
 B, N, SHARED, T, E = 3, 6, 2, 23, 16
@@ -179,7 +182,7 @@ def test_reorder_without_memory():
         def __getitem__(self, _):
             raise MemoryError
 
-    cache._values = cache._values.view(Full)
+    cache._values = (cache._values[0].view(Full),)
     with pytest.raises(MemoryError):
         cache.reorder([1, 1, 0])
     assert_same_bits(cache.keys, keys)
@@ -242,3 +245,117 @@ def test_reference_offsets():
     whole = reference.attention(q, k, v, is_causal=True)
     last = reference.attention(q[:, :, 4:], k, v, is_causal=True, query_offset=[4] * B)
     np.testing.assert_allclose(last, whole[:, :, 4:])
+
+
+# -- other dtypes -----------------------------------------------------------------------------------
+
+
+def rounded(x, dtype):
+    """What a cache keeps of vectors [B, N, S, E], as float32."""
+    if dtype == "bfloat16":
+        return bfloat16(x)
+    integers, scale = quantized_weights(x.reshape(-1, x.shape[-1]))
+    return (integers * scale[:, None]).astype(np.float32).reshape(x.shape)
+
+
+low_dtypes = pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+
+
+@low_dtypes
+@pytest.mark.parametrize("e", [1, 5, 64, 130, 256], ids=lambda e: f"E{e}")
+def test_decoding_multiplies_what_is_kept_in_float32(isa, threads, dtype, e):
+    q, k, v = sequence(700, b=2, n=4, shared=2, e=e, f=24)
+    k, v = rounded(k, dtype), rounded(v, dtype)
+    cache = weft.KVCache(2, 2, e, 16, value_size=24, dtype=dtype)
+    cache.append(k[:, :, :697], v[:, :, :697])  # kept as they are, being rounded
+    y = decode(cache, [x[:, :, 697:] for x in (q, k, v)], [1, 2])
+    # The scale of a vector is a factor of its own: three roundings more of all that is summed.
+    assert_attention(
+        y, q[:, :, 697:], k, v, is_causal=True, query_offset=[697, 697], rounding=8 * EPS
+    )
+    np.testing.assert_allclose(cache.keys, k, rtol=2 * EPS)
+    np.testing.assert_allclose(cache.values, v, rtol=2 * EPS)
+
+
+def test_bfloat16_gives_the_bits_of_float32(isa):
+    """Of the same numbers: widening is exact, and the sums go in the same order."""
+    q, *rest = sequence(300)
+    k, v = map(bfloat16, rest)
+    results = []
+    for dtype in ("float32", "bfloat16"):
+        cache = weft.KVCache(B, SHARED, E, dtype=dtype)
+        cache.append(k[:, :, :-1], v[:, :, :-1])
+        results.append(cache.step(q[:, :, -1:], k[:, :, -1:], v[:, :, -1:]))
+    assert_same_bits(*results)
+
+
+@low_dtypes
+def test_prompts(isa, threads, dtype):
+    """More than four queries multiply in bfloat16."""
+    q, k, v = sequence(70)
+    cache = weft.KVCache(B, SHARED, E, dtype=dtype)
+    y = cache.step(q, k, v)
+    kept = [rounded(x, dtype) for x in (k, v)]
+    near = [bfloat16(x) for x in (q, *kept)]
+    assert_attention(y, *near, is_causal=True, rounding=2.0**-8)
+    assert_same_bits(y, attend(q, *kept, is_causal=True, enable_gqa=True, dtype="bfloat16"))
+
+
+@low_dtypes
+def test_what_is_done_to_a_cache_keeps_its_numbers(dtype):
+    """Growing, rows at their own speed, beams, truncation."""
+    q, k, v = sequence()
+    cache, plain = (weft.KVCache(B, SHARED, E, 2, dtype=d) for d in (dtype, "float32"))
+    for each, (key, value) in (
+        (cache, (k, v)),
+        (plain, (rounded(k, dtype), rounded(v, dtype))),
+    ):
+        each.append(key[:, :, :7], value[:, :, :7], lengths=[7, 3, 5])
+        each.append(key[:, :, 7:], value[:, :, 7:], lengths=[2, 9, 16])
+        each.reorder([2, 0, 2])
+        each.truncate([20, 9, 18])
+        each.reset([1])
+        each.append(key[:, :, :3], value[:, :, :3])
+    assert cache.lengths.tolist() == [23, 3, 21]
+    for row, length in enumerate(cache.lengths):
+        for ours, theirs in ((cache.keys, plain.keys), (cache.values, plain.values)):
+            np.testing.assert_allclose(
+                ours[row, :, :length], theirs[row, :, :length], rtol=2 * EPS, atol=0
+            )
+    ours, theirs = (c.attend(q[:, :, :2]) for c in (cache, plain))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    assert repr(cache).endswith(f"dtype={dtype!r})")
+
+
+def test_memory_falls_with_the_dtype():
+    sizes = []
+    for dtype in ("float32", "bfloat16", "int8"):
+        tracemalloc.start()
+        cache = weft.KVCache(2, 4, 128, 1024, dtype=dtype)
+        sizes.append(tracemalloc.get_traced_memory()[0])
+        tracemalloc.stop()
+        assert cache.capacity == 1024
+    assert sizes[1] < 0.51 * sizes[0]
+    assert sizes[2] < 0.29 * sizes[0]
+
+
+@low_dtypes
+def test_vectors_that_are_not_finite(isa, dtype):
+    """The others of a row are as they were; int8 has one scale for all of a vector."""
+    q, k, v = sequence(40, b=1, n=2, shared=2)
+    v[0, 0, 7, 3] = np.nan
+    k[0, 1, 11, 2] = np.inf
+    cache = weft.KVCache(1, 2, E, dtype=dtype)
+    cache.append(k, v)
+    y = cache.attend(q[:, :, -1:])
+    assert np.isnan(y[0, 0, 0, 3])
+    assert np.isnan(y[0, 0]).sum() == (1 if dtype == "bfloat16" else E)
+    assert np.isnan(cache.keys[0, 1, 11]).any() or np.isinf(cache.keys[0, 1, 11]).any()
+    window = cache.attend(q[:, :, -1:], window=(20, 0))
+    assert np.isfinite(window).all()
+
+
+@pytest.mark.parametrize("dtype", ["float16", None, 8, "INT8"], ids=str)
+def test_dtypes_that_no_cache_has(dtype):
+    with pytest.raises(ValueError, match=r"weft.KVCache: dtype is .*, expected one of"):
+        weft.KVCache(1, 1, 4, dtype=dtype)

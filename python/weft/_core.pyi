@@ -158,7 +158,10 @@ class Encoder:
     @property
     def isa(self) -> str: ...
 
-# mask, causal, scale, query_lengths, key_lengths, window, softcap, alibi_slopes, query_offset
+# float32, bfloat16 as uint16, or int8 and its scales.
+_Heads: TypeAlias = _Float | npt.NDArray[np.uint16] | tuple[npt.NDArray[np.int8], _Float]
+# mask, causal, scale, query_lengths, key_lengths, window, softcap, alibi_slopes, query_offset,
+# dropout, dtype
 _Attention: TypeAlias = tuple[
     _Float | npt.NDArray[np.bool_] | None,
     bool,
@@ -170,13 +173,14 @@ _Attention: TypeAlias = tuple[
     _Float | None,
     npt.NDArray[np.int64] | None,
     tuple[float, int],
+    str,
 ]
 
 def attention(
     function: str,
     q: _Float,
-    k: _Float,
-    v: _Float,
+    k: _Heads,
+    v: _Heads,
     options: _Attention,
     out: _Float | None,
     weights: _Float | None,

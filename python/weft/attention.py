@@ -197,8 +197,20 @@ class MultiheadAttention(Module):
         joined = np.empty((*order, heads, size), np.float32)
         weights = np.empty((batch, heads, queries, keys), np.float32) if need_weights else None
         mask = None if mask is None else np.broadcast_to(mask, (batch, heads, queries, keys))
-        options = (mask, causal, size**-0.5, None, lengths, (-1, -1), 0.0, None, None, (0.0, 0))
-        options = (*options, attention_dtype(own["dtype"]))
+        dtype = attention_dtype(own["dtype"])
+        options = (
+            mask,
+            causal,
+            size**-0.5,
+            None,
+            lengths,
+            (-1, -1),
+            0.0,
+            None,
+            None,
+            (0.0, 0),
+            dtype,
+        )
         target = joined.transpose(1, 2, 0, 3) if turned else joined.transpose(0, 2, 1, 3)
         _core.attention(function, q, k, v, options, target, weights, None)
         flat = joined.reshape(batch * queries, heads * size)

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from weft import _checks, _core
+from weft import _checks, _core, _formats
 from weft._arrays import to_float32, to_int64
-from weft.attention import MAX_HEAD_SIZE
+from weft.attention import MAX_HEAD_SIZE, attention_dtype
 from weft.functional.attention import attention_settings, check_range, checked_out
 
 if TYPE_CHECKING:
-    from weft._arrays import ArrayLike, Float, Int
+    from typing import Any
 
-_LINE = 16  # floats of a cache line
+    from weft._arrays import AnyArray, ArrayLike, Float, Int
+
+    # Keys or values: their numbers, and the scales of int8 [B, N, K].
+    _Rows: TypeAlias = tuple[AnyArray, ...]
+
+_LINE = 64  # bytes of a cache line
 
 
 class KVCache:
-    """Keys [B, N, K, E] and values [B, N, K, F] that grow while a sequence is decoded; float32.
+    """Keys [B, N, K, E] and values [B, N, K, F] that grow while a sequence is decoded.
 
     Each of the B rows has a length of its own. `append` puts the keys and values of new tokens
     behind those of each row, `attend` lets queries that belong to the newest tokens attend to all
@@ -34,9 +39,14 @@ class KVCache:
     capacity    the number of tokens there is room for at first. The cache grows by doubling; with
                 enough room from the beginning, nothing is ever copied
     value_size  F, in 1..256; E when None
+    dtype       what keys and values are kept as: "float32", "bfloat16" (rounded to the nearest) or
+                "int8" (a vector's 256 values at most share a scale, max |x| / 127). What up to four
+                queries see of them is multiplied in float32; for more, in bfloat16 unless the
+                cache is of float32
 
-    A cache may not be used by two threads at a time. It takes 4 B N (E + F) bytes for each token of
-    its capacity.
+    A cache may not be used by two threads at a time. It takes B N (E + F) numbers for each token of
+    its capacity, of 4, 2 or 1 bytes, and 8 B N bytes for the scales of int8. Decoding reads all of
+    them for every token, so that the time of a step falls with them.
 
     Raises ValueError or TypeError for wrong arguments; a call that raises changes nothing.
 
@@ -62,6 +72,7 @@ class KVCache:
         capacity: int = 256,
         *,
         value_size: int | None = None,
+        dtype: Any = "float32",
     ) -> None:
         name = "weft.KVCache"
         batch_size = _checks.integer(name, "batch_size", batch_size)
@@ -71,9 +82,10 @@ class KVCache:
         if value_size is None:
             value_size = head_size
         value_size = _checks.integer(name, "value_size", value_size, most=MAX_HEAD_SIZE)
+        self._dtype = _checks.dtype(name, "dtype", dtype)
         self._lengths = np.zeros(batch_size, np.int64)
-        self._keys = _room(name, (batch_size, num_heads, capacity, head_size))
-        self._values = _room(name, (batch_size, num_heads, capacity, value_size))
+        self._keys = self._room(name, (batch_size, num_heads, capacity, head_size))
+        self._values = self._room(name, (batch_size, num_heads, capacity, value_size))
 
     @property
     def lengths(self) -> Int:
@@ -83,13 +95,14 @@ class KVCache:
     @property
     def capacity(self) -> int:
         """How many tokens of a row there is room for before the cache has to grow."""
-        capacity: int = self._keys.shape[2]
+        capacity: int = self._keys[0].shape[2]
         return capacity
 
     @property
     def keys(self) -> Float:
-        """[B, N, K, E] with K the longest row's length: a read-only view, until the cache grows.
-        What lies beyond the length of a row is of no meaning.
+        """[B, N, K, E] with K the longest row's length: a read-only view, until the cache grows;
+        float32 copies of what they were rounded to where the cache has another dtype. What lies
+        beyond the length of a row is of no meaning.
         """
         return self._seen(self._keys)
 
@@ -191,39 +204,62 @@ class KVCache:
         chosen = self._rows(function, rows)
         _checks.shape(function, "rows", chosen, self._lengths.shape, "B")
         longest = int(self._lengths.max())
-        arrays = (self._keys, self._values)
+        arrays = (*self._keys, *self._values)
         moved = [array[chosen, :, :longest] for array in arrays]  # all of them, or none
         for array, rows_of_it in zip(arrays, moved, strict=True):
             array[:, :, :longest] = rows_of_it
         self._lengths = self._lengths[chosen]
 
     def __repr__(self) -> str:
-        batch, heads, capacity, size = self._keys.shape
-        value = self._values.shape[3]
+        batch, heads, capacity, size = self._keys[0].shape
+        value = self._values[0].shape[3]
         more = "" if value == size else f", value_size={value}"
+        more += "" if self._dtype == "float32" else f", dtype={self._dtype!r}"
         lengths = repr(self._lengths.tolist()) if batch <= 8 else f"0..{self._lengths.max()}"
         return f"KVCache({batch}, {heads}, {size}, lengths={lengths}, capacity={capacity}{more})"
 
     # -- inside -----------------------------------------------------------------------------------
 
-    def _seen(self, array: Float) -> Float:
-        view = array[:, :, : int(self._lengths.max())]
-        view.flags.writeable = False
-        return view
+    def _seen(self, arrays: _Rows) -> Float:
+        longest = int(self._lengths.max())
+        numbers, *scales = (array[:, :, :longest] for array in arrays)
+        if self._dtype == "float32":
+            seen = numbers
+        elif scales:
+            seen = numbers * scales[0][..., None]
+        else:
+            seen = _formats.widen(numbers)
+        seen.flags.writeable = False
+        return seen
+
+    def _room(self, function: str, shape: tuple[int, ...]) -> _Rows:
+        """Memory for rows of keys or values, and for their scales."""
+        if self._dtype == "int8":
+            return _room(function, shape, np.int8), _room(function, shape[:3], np.float32)
+        return (_room(function, shape, np.uint16 if self._dtype == "bfloat16" else np.float32),)
+
+    def _stored(self, rows: Float) -> _Rows:
+        """New rows as they are kept."""
+        if self._dtype == "float32":
+            return (rows,)
+        stored = _formats.encode(rows.reshape(-1, rows.shape[3]), self._dtype)
+        if isinstance(stored, _formats.Int8):
+            return stored.integers.reshape(rows.shape), stored.scales.reshape(rows.shape[:3])
+        return (stored.reshape(rows.shape),)
 
     def _checked(self, function: str, k: ArrayLike, v: ArrayLike) -> tuple[Float, Float]:
         """New keys and values whose shapes fit."""
         key, value = to_float32(function, "k", k), to_float32(function, "v", v)
-        batch, heads, _, size = self._keys.shape
+        batch, heads, _, size = self._keys[0].shape
         _checks.shape(function, "k", key, (batch, heads, None, size), "BNSE")
         steps = key.shape[2]
-        expected = (batch, heads, steps, self._values.shape[3])
+        expected = (batch, heads, steps, self._values[0].shape[3])
         _checks.shape(function, "v", value, expected, "BNSF")
         return key, value
 
     def _query(self, function: str, q: ArrayLike) -> Float:
         query = to_float32(function, "q", q)
-        batch, heads, _, size = self._keys.shape
+        batch, heads, _, size = self._keys[0].shape
         _checks.shape(function, "q", query, (batch, None, None, size), "BNSE")
         if query.shape[1] == 0 or query.shape[1] % heads:
             raise ValueError(
@@ -250,9 +286,11 @@ class KVCache:
             rows: list[tuple[int | slice, tuple[int, int]]] = [(slice(None), places[0])]
         else:
             rows = list(enumerate(places))
-        for target, source in ((self._keys, k), (self._values, v)):
+        targets, sources = (*self._keys, *self._values), (*self._stored(k), *self._stored(v))
+        for target, source in zip(targets, sources, strict=True):
             for row, (begin, end) in rows:
-                target[row, ..., begin:end, :] = source[row, ..., : end - begin, :]
+                own = row if isinstance(row, slice) else slice(row, row + 1)
+                target[own, :, begin:end] = source[own, :, : end - begin]
         self._lengths = after
         return count
 
@@ -279,8 +317,12 @@ class KVCache:
             function, query.shape[3], query.shape[1], scale, window, softcap, alibi_slopes
         )
         if out is not None:
-            shape = (*query.shape[:3], self._values.shape[3])
-            inputs = {"q": query, "the cached keys": self._keys, "the cached values": self._values}
+            shape = (*query.shape[:3], self._values[0].shape[3])
+            inputs = {
+                "q": query,
+                "the cached keys": self._keys[0],
+                "the cached values": self._values[0],
+            }
             checked_out(function, out, shape, inputs)
         longest = max(tokens)
         options = (
@@ -294,8 +336,9 @@ class KVCache:
             settings.slopes,
             lengths - count,
             (0.0, 0),
+            attention_dtype(self._dtype),
         )
-        keys, values = self._keys[:, :, :longest], self._values[:, :, :longest]
+        keys, values = (_native(rows, longest) for rows in (self._keys, self._values))
         return _core.attention(function, query, keys, values, options, out, None, None)
 
     def _grow(self, function: str, tokens: int) -> None:
@@ -303,12 +346,13 @@ class KVCache:
         if tokens <= self.capacity:
             return
         capacity = max(tokens, 2 * self.capacity)
-        batch, heads, _, _ = self._keys.shape
         longest = int(self._lengths.max())
         grown = []
-        for array in (self._keys, self._values):
-            larger = _room(function, (batch, heads, capacity, array.shape[3]))
-            larger[:, :, :longest] = array[:, :, :longest]
+        for arrays in (self._keys, self._values):
+            batch, heads, _, size = arrays[0].shape
+            larger = self._room(function, (batch, heads, capacity, size))
+            for target, source in zip(larger, arrays, strict=True):
+                target[:, :, :longest] = source[:, :, :longest]
             grown.append(larger)
         self._keys, self._values = grown
 
@@ -323,17 +367,24 @@ class KVCache:
         return chosen
 
 
-def _room(function: str, shape: tuple[int, ...]) -> Float:
+def _native(rows: _Rows, longest: int) -> Any:
+    """The rows up to the longest, as the native function takes them."""
+    seen = tuple(array[:, :, :longest] for array in rows)
+    return seen if len(seen) == 2 else seen[0]
+
+
+def _room(function: str, shape: tuple[int, ...], dtype: type[np.generic]) -> AnyArray:
     """Memory that is not touched before it is used, from the beginning of a cache line on.
 
     Large arrays of NumPy's begin 16 bytes behind one, where every vector lies across two lines.
     """
     try:
-        floats = np.empty(math.prod(shape) + _LINE, np.float32)
-        begin = -floats.ctypes.data // floats.itemsize % _LINE
-        return floats[begin : begin + math.prod(shape)].reshape(shape)
+        items = _LINE // np.dtype(dtype).itemsize
+        numbers = np.empty(math.prod(shape) + items, dtype)
+        begin = -numbers.ctypes.data // numbers.itemsize % items
+        return numbers[begin : begin + math.prod(shape)].reshape(shape)
     except (MemoryError, ValueError):
         raise MemoryError(
-            f"{function}: the sizes ask for an array {shape} of float32, "
+            f"{function}: the sizes ask for an array {shape} of {np.dtype(dtype)}, "
             "expected sizes that fit in memory"
         ) from None
