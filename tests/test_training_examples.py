@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
+from weft.benchmarks.accuracy.demo import held_out
 
 import weft
-from test_demo import HELD_OUT
 from weft import demo
 
 
@@ -44,8 +44,9 @@ def lists(langid, folder, tmp_path_factory):
     """Small word lists in the place of Debian's."""
     directory = tmp_path_factory.mktemp("dict")
     common = langid.read_table(folder / "langid_words.txt")
-    for (code, (_, name, encoding)), unseen in zip(langid.LANGUAGES.items(), HELD_OUT, strict=True):
-        words = "\n".join([*common[code].split(), *unseen.split(), ""])
+    unseen = held_out()
+    for code, (language, name, encoding) in langid.LANGUAGES.items():
+        words = "\n".join([*common[code].split(), *unseen[language], ""])
         (directory / name).write_text(words, encoding=encoding)
     return directory
 

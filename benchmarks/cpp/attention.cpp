@@ -35,8 +35,8 @@ void many(benchmark::State& state, const KernelTable& table, std::int64_t S, std
   a.k = keys.data();
   a.v = values.data();
   const auto pack_both = [&] {
-    table.of(weft::Dtype::float32).pack_keys({k.floats.data(), S, E, E, keys.data(), 0, S});
-    table.of(weft::Dtype::float32).pack_values({v.floats.data(), S, E, E, values.data(), 0, S});
+    table.of(Dtype::float32).pack_keys({k.floats.data(), S, E, E, keys.data(), 0, S});
+    table.of(Dtype::float32).pack_values({v.floats.data(), S, E, E, values.data(), 0, S});
   };
   pack_both();
   const FlushToZero guard;
@@ -44,7 +44,7 @@ void many(benchmark::State& state, const KernelTable& table, std::int64_t S, std
     if (pack) {
       pack_both();
     } else {
-      table.of(weft::Dtype::float32).attention(a);
+      table.of(Dtype::float32).attention(a);
     }
     benchmark::ClobberMemory();
   }
@@ -77,7 +77,7 @@ void few(benchmark::State& state, const KernelTable& table, std::int64_t rows, s
       a.first = chunk * kChunkKeys;
       a.last = std::min(K, a.first + kChunkKeys);
       a.partial = partials.data() + chunk * partial;
-      table.attention_chunk(a);
+      table.of(Dtype::float32).attention_chunk(a);
     }
     table.attention_join({rows, chunks, E, partials.data(), out.out()});
     benchmark::ClobberMemory();

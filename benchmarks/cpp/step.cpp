@@ -39,8 +39,10 @@ void step(benchmark::State& state, const KernelTable& table, const CellCase& c, 
   const StepRows rows{B,           x.in(),    nullptr,       h.in(),
                       cells.out(), out.out(), between.out(), update.out()};
   const FlushToZero guard;
+  StepScratch scratch;
+  cell.reserve(scratch, B, B);
   for (auto _ : state) {
-    for (int phase = 0; phase < cell.phases(); ++phase) cell.step(phase, rows, Part{0, 1});
+    for (int phase = 0; phase < cell.phases(); ++phase) cell.step(phase, rows, Part{0, 1}, scratch);
     benchmark::ClobberMemory();
   }
   set_rate(state, "FLOP", 2.0 * B * static_cast<double>(cell.step_work()));

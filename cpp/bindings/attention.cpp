@@ -132,10 +132,10 @@ CheckedRows check_rows(const std::string& f, const char* name, const Object& val
     rows.dtype = Dtype::int8;
     bytes(check_array<std::int8_t>(f, name, pair[0], axes, Layout::last_contiguous));
     const std::string scale = std::string(name) + "'s scales";
-    const auto v = check_array<float>(
-        f, scale.c_str(), pair[1],
-        {{"B", rows.shape[0]}, {"Nk", rows.shape[1]}, {"K", rows.shape[2]}},
-        Layout::last_contiguous);
+    const auto v =
+        check_array<float>(f, scale.c_str(), pair[1],
+                           {{"B", rows.shape[0]}, {"Nk", rows.shape[1]}, {"K", rows.shape[2]}},
+                           Layout::last_contiguous);
     rows.scale = {v.data, v.strides[0], v.strides[1], 1};
   } else if (py::isinstance<py::array_t<std::uint16_t>>(value)) {
     rows.dtype = Dtype::bfloat16;

@@ -27,7 +27,8 @@ constexpr std::int64_t kTasksPerThread = 4;
 
 // Rows without anything between them are what the kernel wants already.
 bool Attention::packs_values() const {
-  return stored() || call_.dtype != Dtype::float32 || call_.v.s != call_.F || call_.F % table_.lanes != 0;
+  return stored() || call_.dtype != Dtype::float32 || call_.v.s != call_.F ||
+         call_.F % table_.lanes != 0;
 }
 
 double Attention::work(const AttentionCall& c) {

@@ -28,8 +28,9 @@ bool input_gradient(Team::Member& member, const Linear& weight, const float* con
                     const std::vector<float*>& dx, bool add) {
   const auto total = static_cast<std::int64_t>(dx.size());
   for (std::int64_t first = 0; first < total; first += kDxRows) {
-    const ProductRows rows{std::min(kDxRows, total - first), da + first, dx.data() + first, nullptr,
-                           add ? dx.data() + first : nullptr, nullptr};
+    const ProductRows rows{
+        std::min(kDxRows, total - first),  da + first, dx.data() + first, nullptr,
+        add ? dx.data() + first : nullptr, nullptr};
     if (!weight.run(member, rows)) return false;
   }
   return true;

@@ -44,8 +44,8 @@ void pack_keys(const PackArgs& a) {
         Vec rows[kLanes];
 #pragma GCC unroll 16
         for (int i = 0; i < kLanes; ++i) {
-          rows[i] = i < left ? Format::read(from + i * a.stride + k * kEach, a.size - k * kEach)
-                             : Vec{};
+          rows[i] =
+              i < left ? Format::read(from + i * a.stride + k * kEach, a.size - k * kEach) : Vec{};
         }
         transpose(rows);
         const std::int64_t steps = size - k < kLanes ? size - k : kLanes;

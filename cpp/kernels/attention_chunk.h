@@ -152,7 +152,8 @@ __attribute__((noinline)) void chunk_values(const AttentionArgs& a, const float*
   if constexpr (kLanes == 16 || R == 1) add(Number<8>{});
   add(Number<4>{});
   add(Number<2>{});
-  for (; i < a.value_size; i += kLanes) add_values<T, R, 1, F>(a, weights, first, keys, i, sums + i);
+  for (; i < a.value_size; i += kLanes)
+    add_values<T, R, 1, F>(a, weights, first, keys, i, sums + i);
 }
 
 // Calls f(R, row) with R = 4, 2 or 1 rows that belong together, at most Most, for all rows.

@@ -265,12 +265,12 @@ struct AttentionArgs {
   bool mask_adds;                           // floats to be added; else bytes, where 0 hides the key
   float scale, softcap;                     // softcap 0: none
   std::int64_t key_size, value_size, keys;  // E, F, K
-  const Word *k, *v;                        // packed; attention in float32 takes rows of v, too, if F
-                                            // is whole vectors; v_stride 0: packed
-  const void *stored_k, *stored_v;          // attention_chunk: rows as they are stored
-  std::int64_t k_stride, v_stride;          // numbers from one row to the next
-  const float *k_scale, *v_scale;           // attention_chunk: [keys], of rows in int8; else null
-  const Dropout* dropout;                   // of the weights that values are multiplied by, or null
+  const Word *k, *v;                // packed; attention in float32 takes rows of v, too, if F
+                                    // is whole vectors; v_stride 0: packed
+  const void *stored_k, *stored_v;  // attention_chunk: rows as they are stored
+  std::int64_t k_stride, v_stride;  // numbers from one row to the next
+  const float *k_scale, *v_scale;   // attention_chunk: [keys], of rows in int8; else null
+  const Dropout* dropout;           // of the weights that values are multiplied by, or null
   const std::int64_t* number;  // [rows] that dropout goes by; not attention_chunk, which has none
   std::int64_t first, last;    // attention_chunk: only these keys,
   float* partial;         // [rows][F + 2]: sums of w v, of w, and the maximum they are relative to

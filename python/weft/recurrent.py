@@ -69,7 +69,8 @@ class _OneState(Recurrent):
 class RNN(_OneState):
     """Elman's recurrent network, L layers, one or both directions.
 
-    Inference in float32; `weft.torch` trains.
+    ``dtype`` is the format of the matrices and of what they are multiplied by: "float32", "bfloat16" or
+    "int8"; states, sums and activations are float32. Inference; `weft.torch` trains.
 
     For each time step t, layer and direction::
 
@@ -132,7 +133,8 @@ class RNN(_OneState):
 class LSTM(Recurrent):
     """Long short-term memory, L layers, one or both directions.
 
-    Inference in float32; `weft.torch` trains.
+    ``dtype`` is the format of the matrices and of what they are multiplied by: "float32", "bfloat16" or
+    "int8"; states, sums and activations are float32. Inference; `weft.torch` trains.
 
     For each time step t, layer and direction, with ``*`` elementwise::
 
@@ -254,7 +256,8 @@ class LSTM(Recurrent):
 class GRU(_OneState):
     """Gated recurrent unit, L layers, one or both directions.
 
-    Inference in float32; `weft.torch` trains.
+    ``dtype`` is the format of the matrices and of what they are multiplied by: "float32", "bfloat16" or
+    "int8"; states, sums and activations are float32. Inference; `weft.torch` trains.
 
     For each time step t, layer and direction, with ``*`` elementwise::
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @layer
 class TransformerEncoderLayer(Encoder):
-    """``torch.nn.TransformerEncoderLayer``: attention, then two products; inference in float32.
+    """``torch.nn.TransformerEncoderLayer``: attention, then two products; inference.
 
     With ``attn`` as in `weft.MultiheadAttention` and ``norm`` as in `weft.LayerNorm`::
 
@@ -141,7 +141,7 @@ class TransformerEncoderLayer(Encoder):
 
 @layer
 class TransformerEncoder(Encoder):
-    """``torch.nn.TransformerEncoder``: L layers, one after the other; inference in float32.
+    """``torch.nn.TransformerEncoder``: L layers, one after the other; inference.
 
     encoder_layer  a `weft.TransformerEncoderLayer`; each layer begins as a copy of it
     num_layers     L
