@@ -114,10 +114,19 @@ WEFT_INLINE Vec widen(const std::uint16_t* p) {
   return as_floats(__builtin_convertvector(narrow, Ints) << 16);
 }
 WEFT_INLINE Vec widen(const std::int8_t* p) {
-  typedef std::int8_t Bytes __attribute__((vector_size(kLanes)));
-  Bytes bytes;
-  std::memcpy(&bytes, p, sizeof(bytes));
-  return __builtin_convertvector(__builtin_convertvector(bytes, Signed), Vec);
+#if defined(WEFT_ISA_avx512)
+  const __m512i wide = _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  return reinterpret_cast<Vec>(_mm512_cvtepi32_ps(wide));
+#elif defined(WEFT_ISA_avx2)
+  const __m256i wide = _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+  return reinterpret_cast<Vec>(_mm256_cvtepi32_ps(wide));
+#else
+  // Each byte to the top of its lane, and back with its sign.
+  std::uint32_t bits;
+  std::memcpy(&bits, p, sizeof(bits));
+  const Ints shifts = {24, 16, 8, 0};
+  return __builtin_convertvector(reinterpret_cast<Signed>((Ints{} + bits) << shifts) >> 24, Vec);
+#endif
 }
 template <class T>
 WEFT_INLINE Vec widen_up_to(const T* p, std::int64_t n) {
