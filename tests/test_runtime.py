@@ -286,7 +286,7 @@ def back_torch(T, H):
 
 def back_attention(x):
     q = np.zeros((1, 1, len(x), 8), "f4")
-    options = None, False, 1.0, None, None, (-1, -1), 0.0, None, None, (0.0, 0)
+    options = None, False, 1.0, None, None, (-1, -1), 0.0, None, None, (0.0, 0), "float32"
     gradients = [np.zeros_like(q) for _ in range(3)]
     weft._core.attention_backward("f", q, q, q, options, q[..., 0].copy(), q, q, *gradients)
 
