@@ -35,11 +35,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = parser().parse_args(given)
     if options.accuracy:
+        _only_accuracy(options)
         return _accuracy(options, _command(given, options))
+    try:
+        pattern = re.compile(options.filter)
+    except re.error as error:
+        raise ValueError(
+            f"weft bench: --filter {options.filter!r} is no regular expression: {error}"
+        ) from None
     chosen = [
         case
         for case in kinds.grid(_kinds(options), dtypes.parse(options.dtype))
-        if (case.quick or not options.quick) and re.search(options.filter, case.name)
+        if (case.quick or not options.quick) and pattern.search(case.name)
     ]
     if options.list:
         for case in chosen:
@@ -55,6 +62,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = run(chosen, options, _command(given, options))
     _write(result, options)
     return 1 if any(OURS in case["wrong"] for case in result["cases"]) else 0
+
+
+def _only_accuracy(options: argparse.Namespace) -> None:
+    """Refuse what --accuracy has no use for."""
+    unused = parser().parse_args([])
+    for name in ("kind", "dtype", "filter", "list", "bars"):
+        if getattr(options, name) != getattr(unused, name):
+            raise ValueError(f"weft bench: --{name} is given with --accuracy, expected without it")
 
 
 def _accuracy(options: argparse.Namespace, command: str) -> int:

@@ -212,6 +212,10 @@ def test_run_writes_json_and_report(tmp_path, capsys):
     "arguments",
     [
         ["--filter", "no such case"],
+        ["--filter", "("],
+        ["--accuracy", "--dtype", "int8"],
+        ["--accuracy", "--filter", "lstm"],
+        ["--accuracy", "--list"],
         ["--peers", "abacus"],
         ["--threads", "0"],
         ["--kind", "convolution"],

@@ -215,7 +215,7 @@ def test_no_second_matrix(dtype):
             assert peak < kept + 4_000_000
 
 
-BAD_SCALES = [-1.0, -(0.5**130), 2.0**-127, 1e-45, np.inf, -np.inf]
+BAD_SCALES = [3e38, -1.0, -(0.5**130), 2.0**-127, 1e-45, np.inf, -np.inf]
 
 
 @pytest.mark.parametrize("scale", BAD_SCALES)
@@ -421,3 +421,27 @@ def test_refused(dtype):
 def test_norms_stay_float32():
     with pytest.raises(ValueError, match="no products"):
         weft.LayerNorm(4, dtype="int8")
+
+
+def test_large_numbers_times_small_weights(isa):
+    """What the product of the scales makes of them, not their sum, decides about overflow."""
+    x, w = np.full((3, 300), 1e36, np.float32), np.full((5, 300), 1e-3, np.float32)
+    y = weft.functional.linear(x, w, dtype="int8")
+    np.testing.assert_allclose(y, 3e35, rtol=0.02)
+
+
+class Named:
+    __name__ = 5
+
+
+@pytest.mark.parametrize("dtype", [Named(), 5, None, "", b"int8"], ids=repr)
+def test_no_dtype(dtype):
+    with pytest.raises(ValueError, match=r"weft.GRU.to: dtype is .*, expected one of"):
+        weft.GRU(2, 3).to(dtype)
+
+
+def test_a_norm_of_one_s_own_stays_float32():
+    class Own(weft.LayerNorm):
+        pass
+
+    assert Own(4).to("int8").dtype == "float32"

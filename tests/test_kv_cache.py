@@ -1,5 +1,6 @@
 """KVCache: decoding in any steps is attention over the whole sequence."""
 
+import copy
 import tracemalloc
 
 import numpy as np
@@ -359,3 +360,27 @@ def test_vectors_that_are_not_finite(isa, dtype):
 def test_dtypes_that_no_cache_has(dtype):
     with pytest.raises(ValueError, match=r"weft.KVCache: dtype is .*, expected one of"):
         weft.KVCache(1, 1, 4, dtype=dtype)
+
+
+@low_dtypes
+def test_rows_beyond_their_length_are_not_looked_at(dtype):
+    """Whatever lies there: reading the keys warns of nothing."""
+    cache = weft.KVCache(2, 1, 8, 64, dtype=dtype)
+    k = samples.normal(5, 2, 1, 20, 8)
+    cache.append(k, k, lengths=[20, 1])
+    for array in (*cache._keys, *cache._values):
+        array[1, :, 1:].view(np.uint8)[...] = 0x7F
+    with np.errstate(all="raise"):
+        assert cache.keys.shape == cache.values.shape == (2, 1, 20, 8)
+        assert np.isfinite(cache.attend(k[:, :, :1])).all()
+
+
+def test_a_copy_has_memory_of_its_own():
+    k, v = sequence()[1:]
+    cache = weft.KVCache(B, SHARED, E, 64)
+    cache.append(k, v)
+    other = copy.copy(cache)
+    for each, sign in ((cache, 1), (other, -1)):
+        each.append(sign * k[:, :, :2], sign * v[:, :, :2])
+    assert_same_bits(cache.keys[:, :, T:], k[:, :, :2])
+    assert_same_bits(other.keys[:, :, T:], -k[:, :, :2])

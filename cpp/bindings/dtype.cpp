@@ -6,12 +6,13 @@
 namespace weft {
 namespace {
 
-// A scale without a reciprocal would be flushed to zero in some places and not in others.
+// A scale without a reciprocal would be flushed to zero in some places and not in others; beyond the
+// last, the largest weight is infinite.
 void check_scales(const std::string& function, const std::string& name,
                   const View<const float>& scales) {
   for (std::int64_t i = 0; i < scales.shape[0] * scales.shape[1]; ++i) {
     const float scale = scales.data[i];
-    if (scale == 0 || (scale >= FLT_MIN && scale <= FLT_MAX) || std::isnan(scale)) continue;
+    if (scale == 0 || (scale >= FLT_MIN && scale <= FLT_MAX / 127) || std::isnan(scale)) continue;
     throw py::value_error(function + ": " + name + " holds " +
                           py::cast<std::string>(py::str(py::float_(scale))) +
                           ", expected 0, positive normal numbers, or NaN");

@@ -51,7 +51,8 @@ Attention::Attention(const KernelTable& table, const AttentionCall& call, int th
     const std::int64_t S = call.queries(b), K = call.keys(b);
     if (S == 0) continue;
     for (std::int64_t head = 0; head < call.kv_heads; ++head) {
-      if (S <= kFewQueries && S * group <= kChunkQueries && !call.weights &&
+      const bool as_they_are = stored() || call.dtype == Dtype::float32;  // rows of keys
+      if (as_they_are && S <= kFewQueries && S * group <= kChunkQueries && !call.weights &&
           call.dropout.threshold == 0) {
         // Chunks of keys that some query sees; which they are decides about no bit.
         const std::int64_t first = call.query_offset ? call.query_offset[b] : 0;

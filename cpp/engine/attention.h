@@ -30,7 +30,8 @@ struct StoredHeads {
 };
 
 struct AttentionCall {
-  // Of the products with many queries: float32 or bfloat16. A few read keys and values as they are.
+  // Of the products: float32 or bfloat16. A few queries read keys and values as they lie, where these
+  // are stored or float32, and multiply in float32.
   Dtype dtype;
   std::int64_t B, N, kv_heads, S, K, E, F;
   HeadView<const float> q, k, v;  // k and v unless they are stored

@@ -77,7 +77,7 @@ struct Int8 {
                               std::int64_t stride) {
     const Vec found = __builtin_convertvector(reinterpret_cast<Signed>(sum), Vec);
     const Vec exact = fma(broadcast(-x[1]), load(w + stride), found);
-    total = fma(exact * broadcast(x[0]), load(w), total);
+    total = fma(exact, broadcast(x[0]) * load(w), total);  // no overflow before the weights' scale
   }
   // The range of the block, and of 0 with it, becomes 0 ... 255. Where it is not finite, all is NaN.
   static void encode(const float* x, std::int64_t n, Word* out) {

@@ -96,7 +96,8 @@ def flag(function: str, name: str, value: object) -> bool:
 
 def dtype(function: str, name: str, value: object, among: tuple[str, ...] = DTYPES) -> str:
     """The element type of products, by name or as NumPy's type."""
-    given = value if isinstance(value, str) else getattr(value, "__name__", None) or str(value)
+    name_of = value if isinstance(value, str) else getattr(value, "__name__", None)
+    given = name_of if isinstance(name_of, str) else str(value)
     given = given.removeprefix("torch.")
     if given not in among:
         raise ValueError(f"{function}: {name} is {shown(value)}, expected one of {list(among)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import operator
 from typing import TYPE_CHECKING, TypeAlias
@@ -40,9 +41,9 @@ class KVCache:
                 enough room from the beginning, nothing is ever copied
     value_size  F, in 1..256; E when None
     dtype       what keys and values are kept as: "float32", "bfloat16" (rounded to the nearest) or
-                "int8" (a vector's 256 values at most share a scale, max |x| / 127). What up to four
-                queries see of them is multiplied in float32; for more, in bfloat16 unless the
-                cache is of float32
+                "int8" (a vector's 256 values at most share a scale, max |x| / 127). What a few
+                queries see of them (S at most 4, and 16 with all heads that share keys) is
+                multiplied in float32; for more, in bfloat16 unless the cache is of float32
 
     A cache may not be used by two threads at a time. It takes B N (E + F) numbers for each token of
     its capacity, of 4, 2 or 1 bytes, and 8 B N bytes for the scales of int8. Decoding reads all of
@@ -210,6 +211,10 @@ class KVCache:
             array[:, :, :longest] = rows_of_it
         self._lengths = self._lengths[chosen]
 
+    def __copy__(self) -> KVCache:
+        # What is appended to one of two caches would overwrite what the other one holds.
+        return copy.deepcopy(self)
+
     def __repr__(self) -> str:
         batch, heads, capacity, size = self._keys[0].shape
         value = self._values[0].shape[3]
@@ -226,7 +231,8 @@ class KVCache:
         if self._dtype == "float32":
             seen = numbers
         elif scales:
-            seen = numbers * scales[0][..., None]
+            with np.errstate(all="ignore"):  # beyond the length of a row there may be anything
+                seen = numbers * scales[0][..., None]
         else:
             seen = _formats.widen(numbers)
         seen.flags.writeable = False

@@ -436,7 +436,7 @@ def _nested(function: str, name: str, value: Any) -> dict[str, Any]:
 def _with_dtype(cls: type[Module], configuration: Mapping[str, Any], dtype: str) -> dict[str, Any]:
     """A configuration with another dtype of the products, those of nested layers among them."""
     changed = dict(configuration)
-    if "dtype" in changed and cls is not LAYERS["LayerNorm"]:
+    if "dtype" in changed and not issubclass(cls, LAYERS["LayerNorm"]):
         changed["dtype"] = dtype
     for entry, name in _NESTED.items():
         if changed.get(entry) is not None:

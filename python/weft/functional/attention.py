@@ -65,8 +65,7 @@ def scaled_dot_product_attention(
     softcap       number > 0 (Gemma 2)
     alibi_slopes  float32 [N] (Press, Smith and Lewis, arXiv:2108.12409)
     dtype         of the two products: "float32", or "bfloat16", to which q, k, v and the weights are
-                  rounded, with sums, mask and softmax in float32. Up to four queries against keys
-                  that lie in memory as float32 are bound by reading them and always multiply so
+                  rounded, with sums, mask and softmax in float32
     out           float32 [..., S, F] that takes the result; last axis contiguous, in memory of its
                   own
 
