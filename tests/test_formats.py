@@ -271,6 +271,9 @@ def test_a_module_has_what_it_computes_with(dtype):
 def test_to_rounds_what_there_is(dtype):
     m = weft.TransformerEncoder(weft.TransformerEncoderLayer(24, 2, 300, seed=3), 2)
     low = m.to(dtype)
+    assert (m.dtype, low.dtype) == ("float32", dtype)
+    with pytest.raises(AttributeError, match="dtype"):
+        low.dtype = "float32"
     assert low.to(dtype)._packed.parameters.keys() == low._packed.parameters.keys()
     for name, value in low.to(dtype)._packed.parameters.items():
         assert value is low._packed.parameters[name]  # read-only, and shared

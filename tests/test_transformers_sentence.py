@@ -385,6 +385,13 @@ def test_wrong_arguments(name):
         MODEL.encode(sentences, **options)
 
 
+def test_no_dtype():
+    with pytest.raises(
+        ValueError, match=r"^weft\.transformers\.SentenceTransformer: dtype is 'int4'"
+    ):
+        SentenceTransformer(MINILM, dtype="int4")
+
+
 @pytest.mark.parametrize(
     ("a", "b"),
     [

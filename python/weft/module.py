@@ -122,7 +122,7 @@ class Packed:
 class Module:
     """Base of all layers. Its entries and parameters read as attributes: ``m.hidden_size``,
     ``m.weight_ih_l0``; the arrays are float32 and read-only, since the packed weights would not
-    follow.
+    follow. Those of a layer in bfloat16 or int8 are decoded, anew each time.
     """
 
     _name: ClassVar[str]

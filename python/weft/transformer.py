@@ -199,6 +199,11 @@ class TransformerEncoder(Encoder):
             parameters |= {f"norm.{n}": v for n, v in norm._packed.parameters.items()}
         self._set(parameters)
 
+    @property
+    def dtype(self) -> str:
+        """That of the layers: float32, bfloat16 or int8."""
+        return self._dtype
+
     def _check_configuration(self) -> None:
         own = self._configuration
         norm, hidden = own["norm"], own["encoder_layer"]["d_model"]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from weft._arrays import starts
+from weft._checks import dtype as check_dtype
 from weft._checks import flag, integer, shown
 from weft.transformers import similarity, tokenizer_files
 from weft.transformers.directory import exists, read_json, resolve
@@ -60,10 +61,11 @@ class SentenceTransformer:
     """
 
     def __init__(self, directory: Path, *, dtype: Any = "float32") -> None:
+        name = check_dtype(_NAME, "dtype", dtype)
         path = resolve(_NAME, directory)
         self._directory = path
         steps = read_steps(_NAME, path)
-        self._model = AutoModel.from_pretrained(steps.encoder, dtype=dtype)
+        self._model = AutoModel.from_pretrained(steps.encoder, dtype=name)
         size = self._model.config.hidden_size
         self._pooling, self._following, self._size = read_following(_NAME, steps, size)
         self.tokenizer = AutoTokenizer.from_pretrained(steps.encoder)
