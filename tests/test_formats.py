@@ -3,6 +3,7 @@ against float32.
 """
 
 import copy
+import math
 import pickle
 import tracemalloc
 
@@ -448,3 +449,64 @@ def test_a_norm_of_one_s_own_stays_float32():
         pass
 
     assert Own(4).to("int8").dtype == "float32"
+
+
+def sigmoid(x):
+    return 0.5 * (1 + np.tanh(x / 2))
+
+
+EXACT = {
+    weft.RNNCell: lambda a, h: [np.tanh(a[0])],
+    weft.LSTMCell: lambda a, h: [
+        sigmoid(a[3]) * np.tanh(c := sigmoid(a[1]) * h + sigmoid(a[0]) * np.tanh(a[2])),
+        c,
+    ],
+    weft.GRUCell: lambda a, h: [
+        (1 - (z := sigmoid(a[1]))) * np.tanh(a[2] + sigmoid(a[0]) * a[3]) + z * h
+    ],
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cls", EXACT)
+def test_functions_of_cells(isa, cls, dtype):
+    """Weights are zero: what enters the gates is their biases, from 1e-3 to 1e4, and not rounded."""
+    H = 4099
+    m = cls(1, H)
+    gates = m.bias_ih.size // H
+    a = np.zeros((4, H), np.float32)
+    for i in range(4):
+        a[i] = np.random.default_rng(i).permutation(np.sinh(np.linspace(-10, 10, H)))
+    if cls is weft.GRUCell:
+        a[3] = np.clip(a[3], -1, 1)  # multiplies the error of r
+    biases = np.zeros((2, gates, H), np.float32)
+    biases[0] = a[:gates]
+    biases[1, 2:3] = a[3] if cls is weft.GRUCell else 0
+    zeros = {"weight_ih": np.zeros((gates * H, 1)), "weight_hh": np.zeros((gates * H, H))}
+    state = {name: value.astype(np.float32) for name, value in zeros.items()}
+    m.load_state_dict(state | {"bias_ih": biases[0].ravel(), "bias_hh": biases[1].ravel()})
+    h = np.random.default_rng(9).uniform(-2, 2, (1, H)).astype(np.float32)
+    x = np.zeros((1, 1), np.float32)
+    found = m.to(dtype)(x, (h, h) if cls is weft.LSTMCell else h)
+    found = found if cls is weft.LSTMCell else [found]
+    for got, want in zip(
+        found, EXACT[cls](a.astype(np.float64), h[0].astype(np.float64)), strict=True
+    ):
+        assert np.abs(got[0] - want).max() < 2.0**-20
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gelu(isa, dtype):
+    """Of the bias, behind a product of zeros."""
+    x = np.sinh(np.linspace(-10, 10, 40001)).astype(np.float32)
+    x[:3] = np.inf, -np.inf, np.nan
+    y = weft.functional.linear(
+        np.zeros((1, 1), np.float32),
+        np.zeros((x.size, 1), np.float32),
+        x,
+        activation="gelu",
+        dtype=dtype,
+    )[0]
+    want = [max(v, 0) - abs(v) * math.erfc(abs(v) / math.sqrt(2)) / 2 for v in x[3:].tolist()]
+    assert np.abs(y[3:] - want).max() < 2.0**-20
+    assert_same_bits(np.abs(y[:3]), np.array([np.inf, 0, np.nan], np.float32))

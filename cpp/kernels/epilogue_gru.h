@@ -8,6 +8,7 @@
 
 #include "kernels/activation.h"
 #include "kernels/gemm.h"
+#include "kernels/narrow.h"
 
 namespace weft::WEFT_ISA {
 namespace {
@@ -46,7 +47,8 @@ WEFT_INLINE void gru_store(const StepArgs& a, std::int64_t row, std::int64_t pan
   store_up_to(a.out[row] + unit, gru_blend(n, z, h), left);
 }
 
-// The same for rows and panels whose sums lie one after another, four vectors each.
+// The same for rows and panels whose sums lie one after another, four vectors each: of a narrow
+// format, for which nothing is saved.
 __attribute__((noinline)) void gru_units(const StepArgs& a, std::int64_t row, int rows,
                                          std::int64_t panel, int panels, const float* sums) {
   const bool standard = standard_gru(*a.options);
@@ -54,11 +56,13 @@ __attribute__((noinline)) void gru_units(const StepArgs& a, std::int64_t row, in
     const Vec gates[] = {load(sums), load(sums + kLanes), load(sums + 2 * kLanes),
                          load(sums + 3 * kLanes)};
     const std::int64_t r = row + i / panels, p = panel + i % panels;
-    if (standard) {
-      gru_store<true>(a, r, p, gates[0], gates[1], gates[2], gates[3]);
-    } else {
+    if (!standard) {
       gru_store<false>(a, r, p, gates[0], gates[1], gates[2], gates[3]);
+      continue;
     }
+    const std::int64_t unit = p * kLanes, left = a.hidden_size - unit;
+    const Vec h = load_up_to(a.blend[r] + unit, left);
+    store_up_to(a.out[r] + unit, narrow_gru(gates[0], gates[1], gates[2], gates[3], h), left);
   }
 }
 

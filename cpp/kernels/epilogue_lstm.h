@@ -7,6 +7,7 @@
 
 #include "kernels/activation.h"
 #include "kernels/gemm.h"
+#include "kernels/narrow.h"
 
 namespace weft::WEFT_ISA {
 namespace {
@@ -61,7 +62,8 @@ WEFT_INLINE void lstm_store(const StepArgs& a, std::int64_t row, std::int64_t pa
   store_up_to(saved + 3 * H, now.o, left);
 }
 
-// The same for rows and panels whose sums lie one after another, four vectors each.
+// The same for rows and panels whose sums lie one after another, four vectors each: of a narrow
+// format, for which nothing is saved.
 __attribute__((noinline)) void lstm_units(const StepArgs& a, std::int64_t row, int rows,
                                           std::int64_t panel, int panels, const float* sums) {
   const bool standard = standard_lstm(*a.options);
@@ -69,11 +71,15 @@ __attribute__((noinline)) void lstm_units(const StepArgs& a, std::int64_t row, i
     const Vec gates[] = {load(sums), load(sums + kLanes), load(sums + 2 * kLanes),
                          load(sums + 3 * kLanes)};
     const std::int64_t r = row + i / panels, p = panel + i % panels;
-    if (standard) {
-      lstm_store<true>(a, r, p, gates[0], gates[1], gates[2], gates[3]);
-    } else {
+    if (!standard) {
       lstm_store<false>(a, r, p, gates[0], gates[1], gates[2], gates[3]);
+      continue;
     }
+    const std::int64_t unit = p * kLanes, left = a.hidden_size - unit;
+    float* c = a.c[r] + unit;
+    const NarrowLstm now = narrow_lstm(gates[0], gates[1], gates[2], gates[3], load_up_to(c, left));
+    store_up_to(c, now.c, left);
+    store_up_to(a.out[r] + unit, now.h, left);
   }
 }
 

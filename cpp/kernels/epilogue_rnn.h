@@ -4,6 +4,7 @@
 
 #include "kernels/activation.h"
 #include "kernels/gemm.h"
+#include "kernels/narrow.h"
 
 namespace weft::WEFT_ISA {
 namespace {
@@ -17,15 +18,15 @@ WEFT_INLINE Vec rnn_activation(const CellOptions& o, Vec x) {
   return activate(o.g, clip(o.clip, x));
 }
 
-// The units of one row whose sums lie in `sums`, `vectors` of them.
+// The units of one row of a narrow format whose sums lie in `sums`, `vectors` of them. Nothing is saved.
 template <RnnKind Kind>
 void rnn_row(const StepArgs& a, std::int64_t row, std::int64_t unit, int vectors,
              const float* sums) {
   for (int i = 0; i < vectors; ++i, unit += kLanes) {
     const std::int64_t left = a.hidden_size - unit;
     const Vec x = load(sums + i * kLanes);
-    if (Kind == RnnKind::general && a.saved) store_up_to(a.saved[row] + unit, x, left);
-    store_up_to(a.out[row] + unit, rnn_activation<Kind>(*a.options, x), left);
+    const Vec y = Kind == RnnKind::tanh ? narrow_tanh(x) : rnn_activation<Kind>(*a.options, x);
+    store_up_to(a.out[row] + unit, y, left);
   }
 }
 

@@ -51,9 +51,11 @@ struct BFloat16 {
     total = total + sum;
   }
   static void encode(const float* x, std::int64_t n, Word* out) {
-    for (std::int64_t i = 0; i < n; i += kLanes) {
-      store_pairs(out + i / 2, load_up_to(x + i, n - i), n - i);
+    std::int64_t i = 0;
+    for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
+      store(out + i / 2, pairs(load(x + i), load(x + i + kLanes)));
     }
+    for (; i < n; i += kLanes) store_pairs(out + i / 2, load_up_to(x + i, n - i), n - i);
   }
   static WEFT_INLINE Vec read(const float* x, std::int64_t n) {
     return pairs(load_up_to(x, n), n > kLanes ? load_up_to(x + kLanes, n - kLanes) : Vec{});

@@ -7,16 +7,18 @@
 
 #include "kernels/activation.h"
 #include "kernels/gemm.h"
+#include "kernels/narrow.h"
 
 namespace weft::WEFT_ISA {
 namespace {
 
 // out = f(out) + residual over a tile that was just stored, and is in L1: the constants of f would
 // not fit into registers beside the sums.
+template <class Format>
 __attribute__((noinline)) void activate_tile(const LinearArgs& a, std::int64_t row, int rows,
                                              std::int64_t column, std::int64_t columns) {
   const std::int64_t left = a.columns - column, n = columns < left ? columns : left;
-  with_function(*a.f, [&](auto f) {
+  const auto run = [&](auto f) {
     for (int r = 0; r < rows; ++r) {
       float* out = a.out[row + r] + a.out_offset + column;
       const float* residual = a.residual ? a.residual[row + r] + column : nullptr;
@@ -26,7 +28,11 @@ __attribute__((noinline)) void activate_tile(const LinearArgs& a, std::int64_t r
         store_up_to(out + i, y, n - i);
       }
     }
-  });
+  };
+  if constexpr (Format::kDtype != Dtype::float32) {
+    if (a.f->function == Function::gelu) return run([](Vec x) { return narrow_gelu(x); });
+  }
+  with_function(*a.f, run);
 }
 
 template <class Format>
@@ -68,7 +74,7 @@ struct Linear {
           store_up_to(out + column, y, rest);
         }
       }
-      if (a.f) activate_tile(a, row, R, panel * width, P * V * kLanes);
+      if (a.f) activate_tile<Format>(a, row, R, panel * width, P * V * kLanes);
     }
   };
 };

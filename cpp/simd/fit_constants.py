@@ -74,6 +74,10 @@ def gelu_tail(t):  # Phi(-t) = 2^(-1 - t tail(t))
     return (-mp.log(mp.ncdf(-t), 2) - 1) / t
 
 
+def gelu_narrow_weight(t):  # the absolute error of t Phi(-t)
+    return t * t * mp.log(2) * mp.ncdf(-t)
+
+
 def gelu_weight(t):  # errors matter beside x Phi(x), x > 0; a little also beside x Phi(x), x < 0
     return t * mp.log(2) * (mp.ncdf(-t) / mp.ncdf(t) + 1e-4)
 
@@ -89,3 +93,4 @@ show(
 )
 show("erf, |x| >= 0.92", *lawson(erf_large, lambda t: t * mp.erfc(t) / mp.erf(t), 0.91, 4.0, 7))
 show("gelu", *lawson(gelu_tail, gelu_weight, 0.0, 5.5, 9))
+show("gelu, narrow", *lawson(gelu_tail, gelu_narrow_weight, 1e-3, 8.0, 4))

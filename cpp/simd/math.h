@@ -48,10 +48,9 @@ WEFT_INLINE Vec exp(Vec x) {
 
 constexpr float kLog2e = 0x1.715476p0f;
 
-// 2^x for x <= 0 or hardly above, as softmax needs it. Below -126 the result is smaller than the
-// smallest normal number: zero, under the runtime's guard.
-WEFT_INLINE Vec exp2_falling(Vec x) {
-  x = max(broadcast(-127.0f), x);
+// 2^x for x in [-127, 127]. Below -126 the result is smaller than the smallest normal number: zero,
+// under the runtime's guard.
+WEFT_INLINE Vec exp2_between(Vec x) {
   const Vec n = nearest(x), r = x - n;
   Vec p = broadcast(0x1.5bba14p-10f);
   p = fma(p, r, broadcast(0x1.3cea88p-7f));
@@ -60,6 +59,8 @@ WEFT_INLINE Vec exp2_falling(Vec x) {
   p = fma(p, r, broadcast(0x1.62e42ap-1f));
   return times_power_of_2(fma(p, r, broadcast(1.0f)), n);
 }
+// 2^x for x <= 0 or hardly above, as softmax needs it.
+WEFT_INLINE Vec exp2_falling(Vec x) { return exp2_between(max(broadcast(-127.0f), x)); }
 
 // e^x - 1.
 WEFT_INLINE Vec expm1(Vec x) {
