@@ -160,8 +160,8 @@ bool BackSteps::step(Crew crew, Block& k, std::int64_t s, std::int64_t n, bool p
   a.dy = p_.dy ? k.dys.data() : nullptr;
   a.carry = carried ? k.carries.data() : nullptr;
   a.saved = k.saved.data();
-  a.old = k.old.data();
-  a.c = k.c.data();
+  a.old = shape_.mode == Mode::rnn ? nullptr : k.old.data();
+  a.c = dc_.size() ? k.c.data() : nullptr;
   a.dc = k.dcs.data();
   a.keep = k.keeps.data();
   a.hidden = hidden_.size() ? k.hidden.data() : nullptr;

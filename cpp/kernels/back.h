@@ -23,7 +23,8 @@ struct BackUnits {
   }
 };
 
-// Epilogue::units(units, d) for all units of a tile.
+// Epilogue::units(units, d) for all units of a tile. Epilogue::kParts: of H floats each in a row of
+// `saved` and of `out`.
 template <class Epilogue>
 __attribute__((noinline)) void back_units(const BackArgs& a, std::int64_t row, int rows,
                                           std::int64_t unit, const float* sums,
@@ -41,6 +42,25 @@ __attribute__((noinline)) void back_units(const BackArgs& a, std::int64_t row, i
 
 template <class Epilogue>
 struct Back {
+  // What R rows of so many vectors will read and write that was not touched since the step forward.
+  template <int R, int Vectors>
+  static WEFT_INLINE auto epilogue_lines(const BackArgs& a, std::int64_t row, std::int64_t panel) {
+    constexpr int kParts = Epilogue::kParts;
+    const std::int64_t unit = panel * kBackVectors * kLanes;
+    const float* const* const whole[] = {a.dy, a.old, a.c};
+    Lines<Vectors * kLanes, R * (2 * kParts + 3)> lines;
+    for (std::int64_t r = row; r < row + R; ++r) {
+      for (const float* const* rows : whole) {
+        if (rows) lines.add(rows[r] + unit);
+      }
+      for (int part = 0; part < kParts; ++part) {
+        lines.add(a.saved[r] + part * a.hidden_size + unit);
+        lines.add(a.out[r] + part * a.hidden_size + unit);
+      }
+    }
+    return lines;
+  }
+
   template <int V>
   struct Tile {
     template <int R, int P>
@@ -49,7 +69,8 @@ struct Back {
       Vec acc[R][P * V] = {};
       if (a.next) {
         accumulate<Float32, R, P, V, V, V - 1>(acc, a.next + row, a.depth,
-                                               a.weights + panel * a.panel_stride, a.panel_stride);
+                                               a.weights + panel * a.panel_stride, a.panel_stride,
+                                               epilogue_lines<R, P * V>(a, row, panel));
       }
       float sums[R][kColumns];
 #pragma GCC unroll 8

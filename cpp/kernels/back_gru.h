@@ -15,6 +15,7 @@ namespace {
 
 template <bool Standard>
 struct GruBack {
+  static constexpr int kParts = 4;
   static WEFT_INLINE void units(const BackUnits& u, Vec d) {
     const BackArgs& a = u.a;
     const CellOptions& options = *a.options;
@@ -54,6 +55,7 @@ void gru_back(const BackArgs& a) {
 
 // Reset before: n and z.
 struct GruBackGates {
+  static constexpr int kParts = 3;
   static void units(const BackUnits& u, Vec d) {
     const BackArgs& a = u.a;
     const CellOptions& o = *a.options;
@@ -67,6 +69,7 @@ struct GruBackGates {
 
 // Then r, d being the gradient of r h.
 struct GruBackReset {
+  static constexpr int kParts = 3;
   static void units(const BackUnits& u, Vec d) {
     const BackArgs& a = u.a;
     const CellOptions& o = *a.options;

@@ -14,6 +14,7 @@ namespace weft::WEFT_ISA {
 namespace {
 
 struct LstmBack {
+  static constexpr int kParts = 4;
   static WEFT_INLINE void units(const BackUnits& u, Vec d) {
     const BackArgs& a = u.a;
     const Vec one = broadcast(1.0f), i = u.read(a.saved), f = u.read(a.saved, 1),
@@ -29,6 +30,7 @@ struct LstmBack {
 };
 
 struct LstmBackGeneral {
+  static constexpr int kParts = 4;
   static void units(const BackUnits& u, Vec d) {
     const BackArgs& a = u.a;
     const CellOptions& options = *a.options;

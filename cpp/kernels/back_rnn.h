@@ -9,6 +9,7 @@ namespace {
 
 template <RnnKind Kind>
 struct RnnBack {
+  static constexpr int kParts = 1;
   static WEFT_INLINE void units(const BackUnits& u, Vec d) {
     const Vec s = u.read(u.a.saved), one = broadcast(1.0f);
     if (Kind == RnnKind::tanh) d = d * (one - s * s);

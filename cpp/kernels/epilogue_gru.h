@@ -72,6 +72,7 @@ struct Gru {
     template <int R, int P>
     static void tile(const StepArgs& a, std::int64_t row, std::int64_t panel) {
       Vec acc[R][P * 4];
+      fetch_saved<4, R, P>(a, row, panel);
       start<R, P, 3, 4>(acc, a, row, panel);
 #pragma GCC unroll 2
       for (int p = 0; p < P; ++p) {

@@ -102,6 +102,7 @@ struct Lstm {
     template <int R, int P>
     static void tile(const StepArgs& a, std::int64_t row, std::int64_t panel) {
       Vec acc[R][P * 4];
+      fetch_saved<4, R, P>(a, row, panel);
       lstm_sums<Format, R, P, 4>(acc, a, row, panel);
       if constexpr (!kInlined<Format>) {
         lstm_units(a, row, R, panel, P, TileSums<R, P * 4>(acc).values);

@@ -56,6 +56,23 @@ struct Ahead {
 struct Nothing {
   WEFT_INLINE void fetch() {}
 };
+// What the epilogue reads and writes, up to Runs times `Floats` in a row, fetched into L2 meanwhile: a
+// line in every step. All at once would fill the queues that the product's own loads need.
+template <int Floats, int Runs>
+struct Lines {
+  const float* runs[Runs];
+  int count = 0, run = 0, offset = 0;
+
+  WEFT_INLINE void add(const float* first) { runs[count++] = first; }
+  WEFT_INLINE void fetch() {
+    if (run == count) return;
+    __builtin_prefetch(runs[run] + offset, 1, 2);
+    offset += kLine;
+    if (offset < Floats) return;
+    offset = 0;
+    ++run;
+  }
+};
 
 // sum[r][p * V + v] += x[r][k] * w[p][k][v] for the words k in [0, K), in registers; `step` words from
 // one k to the next.
@@ -87,7 +104,7 @@ WEFT_INLINE void multiply(typename Format::Sum (&sum)[R][P * V], const Word* con
 // fifth of the L3 bandwidth that the hardware's own prefetcher reaches (75 instead of 93 GB/s).
 template <class Format, int R, int P, int V, int S, int Last, class Next = Nothing>
 WEFT_INLINE void accumulate(Vec (&acc)[R][P * S], const Word* const* rows, std::int64_t K,
-                            const Word* w, std::int64_t panel_stride, Next next = {}) {
+                            const Word* w, std::int64_t panel_stride, Next&& next = Next()) {
   constexpr std::int64_t kBlockWords = words(Format::kDtype, kSumBlock);
   const std::int64_t all = words(Format::kDtype, K);
   std::int64_t head = 0;  // of the block, in a row
@@ -219,6 +236,23 @@ WEFT_INLINE void start(Vec (&acc)[R][P * S], const StepArgs& a, std::int64_t row
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v)
         acc[r][p * S + v] = load(from + ((panel + p) * Full + v) * kLanes);
+    }
+  }
+}
+
+// Where a tile saves its gates, asked for before the product: the rows are written for the first time.
+template <int Gates, int R, int P>
+WEFT_INLINE void fetch_saved(const StepArgs& a, std::int64_t row, std::int64_t panel) {
+  if (!a.saved) return;
+  const std::int64_t unit = panel * kLanes;
+  for (int r = 0; r < R; ++r) {
+    for (int p = 0; p < P; ++p) {
+      float* const saved = a.saved[row + r] + unit + p * kLanes;
+      for (int gate = 0; gate < Gates; ++gate) {
+        __builtin_prefetch(saved + gate * a.hidden_size, 1, 2);
+      }
+      if (a.saved_c) __builtin_prefetch(a.saved_c[row + r] + unit + p * kLanes, 1, 2);
+      __builtin_prefetch(a.out[row + r] + unit + p * kLanes, 1, 2);
     }
   }
 }

@@ -57,7 +57,7 @@ struct Linear {
       if (R > 1 && a.rows > kMaxRows && left <= 2 * kMaxRows && ahead) {
         // The last two tiles of a panel fetch the next one, a half each.
         const std::int64_t half = a.panel_stride / 2;
-        const Ahead next{ahead + (left > kMaxRows ? 0 : half), V * kLanes / 2};
+        Ahead next{ahead + (left > kMaxRows ? 0 : half), V * kLanes / 2};
         accumulate<Format, R, P, V, V, V - 1>(acc, a.x + row, a.k, weights, a.panel_stride, next);
       } else {
         accumulate<Format, R, P, V, V, V - 1>(acc, a.x + row, a.k, weights, a.panel_stride);

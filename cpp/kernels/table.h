@@ -183,8 +183,8 @@ struct BackArgs {
   const float* const* carry;  // [rows] of H floats, or null
   // [rows] as in StepArgs, rnn_back unless general: the output. May be the row of `out`.
   const float* const* saved;
-  const float* const* old;  // [rows] of H floats: LSTM's c, GRU's h before the step
-  const float* const* c;    // LSTM: [rows] of H floats, c after the step
+  const float* const* old;  // [rows] of H floats: LSTM's c, GRU's h before the step; RNN: null
+  const float* const* c;    // LSTM: [rows] of H floats, c after the step; else null
   float* const* dc;         // LSTM: [rows] of H floats, gradient of c, in place
   float* const* keep;       // GRU: [rows] of H floats, what the step before gets beside a product;
                             // may be the row of `carry`
