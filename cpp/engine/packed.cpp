@@ -7,6 +7,10 @@
 namespace weft {
 namespace {
 
+constexpr int kMostLanes = 16;
+constexpr std::int64_t kPackBlock = 64;  // along k: what a block reads and writes stays in L1
+constexpr float kZeros[kPackBlock] = {};
+
 // `count` numbers as words, `step` apart; the last word is filled up with zeros.
 template <class T>
 void pack_words(const T* w, std::int64_t count, Word* to, std::int64_t step) {
@@ -19,21 +23,13 @@ void pack_words(const T* w, std::int64_t count, Word* to, std::int64_t step) {
   std::memcpy(to + whole * step, w + whole * kPerWord, static_cast<std::size_t>(rest) * sizeof(T));
 }
 
-// One output's weights of a block, its words `step` apart.
+// One output's weights of a block in a narrow format, its words `step` apart.
 void pack_block(const Operand& operand, std::int64_t output, std::int64_t begin, std::int64_t count,
                 Word* to, std::int64_t step) {
   const std::int64_t at = output * operand.k + begin;
   const StoredMatrix& m = operand.weights;
-  switch (m.dtype) {
-    case Dtype::float32: {
-      const float* w = m.floats() + at;
-      for (std::int64_t k = 0; k < count; ++k) to[k * step] = w[k];
-      return;
-    }
-    case Dtype::bfloat16:
-      return pack_words(static_cast<const std::uint16_t*>(m.data) + at, count, to, step);
-    case Dtype::int8:
-      break;
+  if (m.dtype == Dtype::bfloat16) {
+    return pack_words(static_cast<const std::uint16_t*>(m.data) + at, count, to, step);
   }
   const std::int8_t* w = static_cast<const std::int8_t*>(m.data) + at;
   pack_words(w, count, to, step);
@@ -57,7 +53,9 @@ void Packed::allocate(std::initializer_list<Operand> operands) {
   dtype_ = operands.begin()->weights.dtype;
   for (const Operand& operand : operands) depth_ += row_words(dtype_, operand.k);
   panel_stride_ = depth_ * vectors_ * lanes_;
-  weights_ = Buffer(total_vectors_ * lanes_ * depth_);
+  const std::int64_t size = total_vectors_ * lanes_ * depth_;
+  // Of floats, packing writes the zeros beyond the outputs, too.
+  weights_ = dtype_ == Dtype::float32 ? Buffer::uninitialized(size) : Buffer(size);
 }
 
 Packed Packed::plain(std::int64_t outputs, std::initializer_list<Operand> operands, int lanes) {
@@ -79,6 +77,7 @@ Packed Packed::transposed(std::int64_t outputs, std::initializer_list<Operand> o
     for (const Operand& operand : operands) {
       for (std::int64_t k = 0; k < operand.k; ++k, to += step) {
         std::copy_n(operand.weights.floats() + k * outputs + first, columns, to);
+        std::fill(to + columns, to + step, 0.0f);
       }
     }
   }
@@ -122,23 +121,49 @@ std::int64_t Packed::output(std::int64_t panel, int vector, int lane) const {
 }
 
 void Packed::pack(std::initializer_list<Operand> operands) {
+  // int8 has scales for each block of its own.
+  const std::int64_t most = dtype_ == Dtype::int8 ? kSumBlock : kPackBlock;
   for (std::int64_t panel = 0; panel < panels_; ++panel) {
-    // What a block writes stays in L1; int8 has scales for each of its own.
-    const std::int64_t most = dtype_ == Dtype::int8 ? kSumBlock : 64;
     Word* block = weights_.data() + panel * panel_stride_;
-    const int vectors = vectors_of(panel);
-    const std::int64_t step = static_cast<std::int64_t>(vectors) * lanes_;
     for (const Operand& operand : operands) {
       for (std::int64_t begin = 0; begin < operand.k; begin += most) {
         const std::int64_t count = std::min(operand.k - begin, most);
-        for (int column = 0; column < step; ++column) {
-          const std::int64_t from = output(panel, column / lanes_, column % lanes_);
-          if (from < 0) continue;
-          pack_block(operand, from, begin, count, block + column, step);
+        if (dtype_ == Dtype::float32) {
+          pack_floats(operand, panel, begin, count, block);
+        } else {
+          pack_narrow(operand, panel, begin, count, block);
         }
-        block += row_words(dtype_, count) * step;
+        block += row_words(dtype_, count) * vectors_of(panel) * lanes_;
       }
     }
+  }
+}
+
+// The rows of a vector are read side by side: one after another, each of their numbers would be written
+// to another line.
+void Packed::pack_floats(const Operand& operand, std::int64_t panel, std::int64_t begin,
+                         std::int64_t count, float* block) const {
+  const int vectors = vectors_of(panel);
+  for (int vector = 0; vector < vectors; ++vector) {
+    const float* rows[kMostLanes];
+    for (int lane = 0; lane < lanes_; ++lane) {
+      const std::int64_t from = output(panel, vector, lane);
+      rows[lane] = from < 0 ? kZeros : operand.weights.floats() + from * operand.k + begin;
+    }
+    float* to = block + vector * lanes_;
+    for (std::int64_t k = 0; k < count; ++k, to += vectors * lanes_) {
+      for (int lane = 0; lane < lanes_; ++lane) to[lane] = rows[lane][k];
+    }
+  }
+}
+
+void Packed::pack_narrow(const Operand& operand, std::int64_t panel, std::int64_t begin,
+                         std::int64_t count, Word* block) const {
+  const std::int64_t step = static_cast<std::int64_t>(vectors_of(panel)) * lanes_;
+  for (std::int64_t column = 0; column < step; ++column) {
+    const auto vector = static_cast<int>(column / lanes_), lane = static_cast<int>(column % lanes_);
+    const std::int64_t from = output(panel, vector, lane);
+    if (from >= 0) pack_block(operand, from, begin, count, block + column, step);
   }
 }
 

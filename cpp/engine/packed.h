@@ -69,6 +69,11 @@ class Packed {
   void shape_plain(std::int64_t outputs, std::initializer_list<Operand> operands, int lanes);
   void allocate(std::initializer_list<Operand> operands);
   void pack(std::initializer_list<Operand> operands);
+  // Of a panel, so many numbers of an operand along k.
+  void pack_floats(const Operand& operand, std::int64_t panel, std::int64_t begin,
+                   std::int64_t count, float* block) const;
+  void pack_narrow(const Operand& operand, std::int64_t panel, std::int64_t begin,
+                   std::int64_t count, Word* block) const;
   // The output that a lane of a vector of a panel computes, or -1 for padding.
   std::int64_t output(std::int64_t panel, int vector, int lane) const;
   int vectors_of(std::int64_t panel) const;
