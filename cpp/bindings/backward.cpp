@@ -182,7 +182,8 @@ py::tuple backward(const Net& net, const std::vector<py::tuple>& weights, const 
     states.give(pass, shape, d);
     gradients.append(weight_gradients(f, shape, w, pass));
     interruptible([&](Interrupt& interrupt) {
-      if (pass.dx && !pass.add) {
+      const bool every_step = !pass.lengths && !pass.mask;  // then all of it is written
+      if (pass.dx && !pass.add && !every_step) {
         std::memset(pass.dx, 0, static_cast<std::size_t>(T * B * I) * sizeof(float));
       }
       Gradient(net.engine->cell(d), w).run(pass, interrupt);

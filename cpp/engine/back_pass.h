@@ -29,7 +29,8 @@ struct BackPass {
   std::int64_t dy_t, dy_b;
   const float *dh_n, *dc_n;  // [B, state_size], [B, H]
 
-  // All zeroed by the caller; dx, null where not wanted, is added to where `add` says so.
+  // All zeroed by the caller, but for dx: null where not wanted, written where a step ran, or added to
+  // where `add` says so.
   float* dx;  // [T, B, I] with these strides
   std::int64_t dx_t, dx_b;
   bool add;
