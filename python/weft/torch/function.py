@@ -71,13 +71,16 @@ class Weights:
     def __init__(self, layer: Layer, tensors: tuple[Any, ...], before: Weights | None) -> None:
         self.entries = entries(layer.directions, tensors)
         self.arrays = present(self.entries)
+        self.pack: Pack = Pack(layer, self.entries) if before is None else before.pack
+        self.update(layer)
         self._places: list[Any] = [
             None if t is None else (weakref.ref(t), t.data_ptr(), t.shape) for t in tensors
         ]
-        known = None if before is None else before.pack
-        if known is None or not known.is_of(layer, self.arrays):
-            known = Pack(layer, self.entries)
-        self.pack: Pack = known
+
+    def update(self, layer: Layer) -> None:
+        """Packs the values anew where they have changed."""
+        if not self.pack.is_of(layer, self.arrays):
+            self.pack = Pack(layer, self.entries)
 
     def lie_in(self, tensors: Sequence[Any]) -> bool:
         """Whether the memory of the arrays is that of these tensors: else it may be gone.
@@ -116,13 +119,10 @@ class Packed:
         known = self._layers.get(index)
         return known if known is not None and known.lie_in(tensors) else None
 
-    def get(
-        self, index: int, layer: Layer, tensors: tuple[Any, ...], found: Weights | None
-    ) -> Weights:
-        """A layer's weights, packed as they are now; ``found`` is what `find` says of them."""
-        if found is None or not found.pack.is_of(layer, found.arrays):
-            found = self._layers[index] = Weights(layer, tensors, self._layers.get(index))
-        return found
+    def place(self, index: int, layer: Layer, tensors: tuple[Any, ...]) -> Weights:
+        """A layer's weights where `find` finds none."""
+        placed = self._layers[index] = Weights(layer, tensors, self._layers.get(index))
+        return placed
 
 
 _PACKED: weakref.WeakKeyDictionary[Any, Packed] = weakref.WeakKeyDictionary()
@@ -210,7 +210,7 @@ class _Run(torch.autograd.Function):
         *tensors: Any,
     ) -> Any:
         *results, kept = forward(weights.pack.native, x, h, c, lengths, batch_first, True)
-        ctx.weights, ctx.kept = weights, array(kept)
+        ctx.weights, ctx.pack, ctx.kept = weights, weights.pack, array(kept)
         ctx.lengths, ctx.batch_first = lengths, batch_first
         # PyTorch raises where one of these has been changed in place before the backward pass.
         ctx.save_for_backward(x, h, c, results[0], *tensors)
@@ -228,10 +228,10 @@ class _Run(torch.autograd.Function):
         weights = ctx.weights
         own = weights.entries
         if not weights.lie_in(tensors):
-            own = entries(weights.pack.layer.directions, tuple(tensors))
+            own = entries(ctx.pack.layer.directions, tuple(tensors))
         dy, dh_n, dc_n = (None if d is None else array(d.contiguous()) for d in (dy, dh_n, dc_n))
         gradients = backward(
-            weights.pack.native,
+            ctx.pack.native,
             own,
             array(x),
             array(y),
@@ -268,13 +268,18 @@ def step(
 
     ``found`` is what ``packed(module).find`` says of the layer's tensors.
     """
-    weights = packed(module).get(index, layer, tensors, found)
+    if found is None:
+        weights = packed(module).place(index, layer, tensors)
+    else:
+        weights = found
+        weights.update(layer)
     x = x if x.stride(-1) == 1 else x.contiguous()
     h = None if h is None else h.contiguous()
     c = None if c is None else c.contiguous()
     if torch.is_grad_enabled():
         given = (x, h, c, *tensors)
-        if any(t is not None and t.requires_grad for t in given):
-            return _Run.apply(weights, lengths, batch_first, *given)
+        for tensor in given:
+            if tensor is not None and tensor.requires_grad:
+                return _Run.apply(weights, lengths, batch_first, *given)
     y, h_n, c_n, _ = forward(weights.pack.native, x, h, c, lengths, batch_first, False)
     return y, h_n, c_n

@@ -50,6 +50,7 @@ class _Sequence(torch.nn.RNNBase):
 
     theirs: Any
     """PyTorch's class, for its ``forward``."""
+    _name: str
 
     def forward(self: Any, input: Any, hx: Any = None, *, lengths: Any = None) -> Any:
         """As the class of torch.nn of the same name: (y, h_n), for an LSTM (y, (h_n, c_n)).
@@ -87,11 +88,11 @@ class _Sequence(torch.nn.RNNBase):
             return self.theirs.forward(self, input, hx)
         if packed_input:
             return self._packed(input, states, layers)
-        return self._padded(input, states, layers, lengths, self.batch_first)
+        return self._padded(input, states, layers, lengths, self.batch_first, compiling)
 
-    @property
-    def _name(self: Any) -> str:
-        return f"weft.torch.{type(self).__name__}"
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls._name = f"weft.torch.{cls.__name__}"
 
     def _layers(self: Any, compiling: bool) -> list[_OfLayer]:
         """The tensors of each layer, direction by direction, as they are now."""
@@ -148,7 +149,7 @@ class _Sequence(torch.nn.RNNBase):
         """Rows in the caller's order go through as a padded batch, and back."""
         self.check_input(input.data, input.batch_sizes)
         x, lengths = pad_packed_sequence(input)
-        y, state = self._padded(x, states, layers, lengths, False)
+        y, state = self._padded(x, states, layers, lengths, False, False)
         if input.sorted_indices is not None:
             y = y.index_select(1, input.sorted_indices)
             lengths = lengths[input.sorted_indices]
@@ -164,6 +165,7 @@ class _Sequence(torch.nn.RNNBase):
         layers: list[_OfLayer],
         lengths: Any,
         batch_first: bool,
+        compiling: bool,
     ) -> Any:
         name, D, H, P = self._name, 1 + self.bidirectional, self.hidden_size, self.proj_size
         shape = x.shape
@@ -183,7 +185,6 @@ class _Sequence(torch.nn.RNNBase):
                 raise RuntimeError(
                     f"{name}: hx has shape {tuple(state.shape)}, expected {expected}"
                 )
-        compiling = torch.compiler.is_compiling()
         if lengths is not None:
             lengths = torch.as_tensor(lengths) if compiling else to_int64(name, "lengths", lengths)
         mode, activation = _MODES[self.mode]
