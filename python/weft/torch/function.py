@@ -159,7 +159,7 @@ def present(weights: list[tuple[Any, ...]]) -> list[Any]:
 def forward(
     native: _core.Recurrent, x: Any, h: Any, c: Any, lengths: Any, batch_first: bool, save: bool
 ) -> list[Any]:
-    """Tensors: y, h_n, c_n and what is saved, None for what is absent."""
+    """The tensors y, h_n, c_n and the array that is saved, None for what is absent."""
     rows = (lengths, None, None, None, None, batch_first)
     y, h_n, c_n, *kept = native.run(array(x), array(h), array(c), *rows, save)
     tensor = torch.from_numpy
@@ -167,7 +167,7 @@ def forward(
         tensor(y),
         tensor(h_n),
         None if c_n is None else tensor(c_n),
-        tensor(kept[0]) if save else None,
+        kept[0] if save else None,
     ]
 
 
@@ -210,7 +210,7 @@ class _Run(torch.autograd.Function):
         *tensors: Any,
     ) -> Any:
         *results, kept = forward(weights.pack.native, x, h, c, lengths, batch_first, True)
-        ctx.weights, ctx.pack, ctx.kept = weights, weights.pack, array(kept)
+        ctx.weights, ctx.pack, ctx.kept = weights, weights.pack, kept
         ctx.lengths, ctx.batch_first = lengths, batch_first
         # PyTorch raises where one of these has been changed in place before the backward pass.
         ctx.save_for_backward(x, h, c, results[0], *tensors)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 
 from weft.torch.function import Layer, Pack, array, backward, entries, forward, present
@@ -64,12 +65,12 @@ def recurrent(
     *own, batch_first, save = layer
     native, _ = _native(x, weights, tuple(own))
     x, h, c = (None if tensor is None else tensor.contiguous() for tensor in (x, h, c))
-    results = forward(native, x, h, c, _dense(lengths), batch_first, save)
+    *results, kept = forward(native, x, h, c, _dense(lengths), batch_first, save)
+    results.append(None if kept is None else torch.from_numpy(kept))
     if save and lengths is not None:  # an operator's results are the same in every run
-        kept = results[3]
-        kept[:, torch.arange(kept.shape[1])[:, None] >= lengths] = 0
-    y, h_n, c_n, kept = (x.new_empty(0) if tensor is None else tensor for tensor in results)
-    return y, h_n, c_n, kept
+        kept[:, np.arange(kept.shape[1])[:, None] >= lengths.numpy()] = 0
+    y, h_n, c_n, saved = (x.new_empty(0) if tensor is None else tensor for tensor in results)
+    return y, h_n, c_n, saved
 
 
 @recurrent.register_fake
