@@ -48,6 +48,21 @@ struct OuterRows : OuterArgs {
   std::int64_t rows;
 };
 
+// The columns behind the full panels: fewer vectors, Whole or the last of them cut.
+template <bool Whole>
+void outer_rest(const OuterRows& a, std::int64_t vectors) {
+  switch (vectors) {
+    case 1:
+      return for_each_tile<OuterTile<1, Whole>>(a, 0, 1);
+    case 2:
+      return for_each_tile<OuterTile<2, Whole>>(a, 0, 1);
+    case 3:
+      return for_each_tile<OuterTile<3, Whole>>(a, 0, 1);
+    case 4:
+      return for_each_tile<OuterTile<4, Whole>>(a, 0, 1);
+  }
+}
+
 void outer(const OuterArgs& a) {
   constexpr int kVectors = 4;
   OuterRows block{a, a.row_end - a.row_begin};
@@ -60,19 +75,10 @@ void outer(const OuterArgs& a) {
     block.column_begin = a.column_begin;
     for_each_tile<OuterTile<kVectors, true>>(block, 0, panels);
     block.column_begin += panels * kVectors * kLanes;
-    switch ((rest + kLanes - 1) / kLanes) {
-      case 1:
-        for_each_tile<OuterTile<1, false>>(block, 0, 1);
-        break;
-      case 2:
-        for_each_tile<OuterTile<2, false>>(block, 0, 1);
-        break;
-      case 3:
-        for_each_tile<OuterTile<3, false>>(block, 0, 1);
-        break;
-      case 4:
-        for_each_tile<OuterTile<4, false>>(block, 0, 1);
-        break;
+    if (rest % kLanes) {
+      outer_rest<false>(block, (rest + kLanes - 1) / kLanes);
+    } else {
+      outer_rest<true>(block, rest / kLanes);
     }
   }
 }
