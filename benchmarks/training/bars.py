@@ -87,8 +87,10 @@ def ragged(case: TrainingCase) -> Iterator[Result]:
 def overhead() -> Iterator[Result]:
     """The time around a call of weft.torch."""
     for name, spent in seconds().items():
-        value = spent * 1e6
+        value, empty = spent.more * 1e6, spent.autograd * 1e6
         text = f"{value:.1f} us more than with NumPy arrays, bar {OVERHEAD_US:g} us"
+        if empty:
+            text += f" (an empty autograd.Function: {empty:.1f} us)"
         passed = value < OVERHEAD_US
         yield Result(f"overhead, {name}", text, passed, value, OVERHEAD_US, "training")
 

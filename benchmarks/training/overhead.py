@@ -4,13 +4,14 @@ The net is so small that its kernels take next to nothing. Without gradients `we
 against `weft.LSTM`, with frozen weights: to enter `torch.no_grad()` takes 2 us of PyTorch's own. With
 them its forward and its backward pass stand against `functional.lstm_forward` and `lstm_backward`, and
 all of them pack the weights anew. A backward pass cannot be called twice: its time is that of both
-passes less that of the first. These are differences of small numbers, so each is the least over its
+passes less that of the first. What PyTorch's autograd takes of it is told by a Function that takes and
+returns as many tensors and does nothing. These are differences of small numbers, so each is the least over its
 turns: the same instructions run every time, and a disturbance can only add to them.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,8 +23,15 @@ TINY = TrainingCase("lstm", "overhead", 1, 1, 16, 16, "next to no work")
 EFFORT = Effort(sample=0.005, total=1.0, least=25, most=100)
 
 
-def seconds() -> dict[str, float]:
-    """Call -> how much longer it takes through PyTorch."""
+class Spent(NamedTuple):
+    """Seconds: through PyTorch more than with arrays, and in an empty autograd.Function."""
+
+    more: float
+    autograd: float
+
+
+def seconds() -> dict[str, Spent]:
+    """Call -> what it takes through PyTorch."""
     import torch
 
     import weft.torch
@@ -66,7 +74,25 @@ def seconds() -> dict[str, float]:
                 tensor.grad = None
             y.backward(d_y)
 
+        class Empty(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx: Any, *tensors: Any) -> Any:
+                ctx.save_for_backward(*tensors)
+                ctx.set_materialize_grads(False)
+                return tuple(torch.empty_like(leaf) for _ in range(3))  # y, h_n, c_n
+
+            @staticmethod
+            def backward(ctx: Any, *grads: Any) -> Any:
+                return tuple(torch.empty_like(tensor) for tensor in ctx.saved_tensors)
+
+        def empty_both() -> None:
+            for tensor in leaves:
+                tensor.grad = None
+            Empty.apply(*leaves)[0].backward(d_y)
+
         runs = {
+            "empty forward": lambda: Empty.apply(*leaves),
+            "empty both": empty_both,
             "numpy without": lambda: arrays(x),
             "numpy forward": lambda: weft.functional.lstm_forward(x, *named),
             "numpy both": numpy_both,
@@ -79,8 +105,9 @@ def seconds() -> dict[str, float]:
         part: times[f"torch {part}"] - times[f"numpy {part}"]
         for part in ("without", "forward", "both")
     }
+    empty = times["empty forward"]
     return {
-        "a call without gradients": more["without"],
-        "forward": more["forward"],
-        "backward": more["both"] - more["forward"],
+        "a call without gradients": Spent(more["without"], 0.0),
+        "forward": Spent(more["forward"], empty),
+        "backward": Spent(more["both"] - more["forward"], times["empty both"] - empty),
     }
