@@ -7,7 +7,6 @@
 namespace weft {
 namespace {
 
-constexpr int kMostLanes = 16;
 constexpr std::int64_t kPackBlock = 64;  // along k: what a block reads and writes stays in L1
 constexpr float kZeros[kPackBlock] = {};
 

@@ -145,6 +145,7 @@ class Runner {
       }
       w_.state[at] = w_.last[at] = w_.out[first + i];
     }
+    const bool saves_c = p_.saved && cell_.shape().mode == Mode::lstm;
     const StepRows rows{active,
                         hoisted ? nullptr : w_.x.data() + first,
                         hoisted ? w_.partial.data() + first : nullptr,
@@ -154,7 +155,7 @@ class Runner {
                         w_.between.data(),
                         w_.update.data(),
                         p_.saved && saved_gates_ ? w_.saved.data() + first : nullptr,
-                        p_.saved ? w_.saved_c.data() + first : nullptr};
+                        saves_c ? w_.saved_c.data() + first : nullptr};
     const double work = static_cast<double>(active) * cell_.step_work();
     for (int phase = 0; phase < cell_.phases(); ++phase) {
       if (active) in_pieces(work, [&](Part part) { cell_.step(phase, rows, part, w_.scratch); });

@@ -51,6 +51,7 @@ void fill_stored(KernelTable& t, Dtype dtype) {
 
 void fill(KernelTable& t) {
   t.isa = WEFT_STRING(WEFT_ISA);
+  static_assert(kLanes <= kMostLanes);
   t.lanes = kLanes;
   fill_products<BFloat16>(t);
   fill_products<Int8>(t);

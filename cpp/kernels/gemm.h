@@ -66,7 +66,7 @@ struct Lines {
   WEFT_INLINE void add(const float* first) { runs[count++] = first; }
   WEFT_INLINE void fetch() {
     if (run == count) return;
-    __builtin_prefetch(runs[run] + offset, 1, 2);
+    __builtin_prefetch(runs[run] + offset, 0, 2);
     offset += kLine;
     if (offset < Floats) return;
     offset = 0;
@@ -100,7 +100,7 @@ WEFT_INLINE void multiply(typename Format::Sum (&sum)[R][P * V], const Word* con
 // acc[r][p * S + slot(v)] += x[r][k] * w[p][k][v] for all k < K. Slot v is v, but Last for the last
 // vector: GRU keeps the candidate's input part (slot 2) and state part (slot 3) apart.
 //
-// No `next` where a panel serves one tile only, as in a step: on Zen 4 a software prefetch takes a
+// No weights are fetched ahead where a panel serves one tile only, as in a step: on Zen 4 a software prefetch takes a
 // fifth of the L3 bandwidth that the hardware's own prefetcher reaches (75 instead of 93 GB/s).
 template <class Format, int R, int P, int V, int S, int Last, class Next = Nothing>
 WEFT_INLINE void accumulate(Vec (&acc)[R][P * S], const Word* const* rows, std::int64_t K,
@@ -249,10 +249,10 @@ WEFT_INLINE void fetch_saved(const StepArgs& a, std::int64_t row, std::int64_t p
     for (int p = 0; p < P; ++p) {
       float* const saved = a.saved[row + r] + unit + p * kLanes;
       for (int gate = 0; gate < Gates; ++gate) {
-        __builtin_prefetch(saved + gate * a.hidden_size, 1, 2);
+        __builtin_prefetch(saved + gate * a.hidden_size, 0, 2);
       }
-      if (a.saved_c) __builtin_prefetch(a.saved_c[row + r] + unit + p * kLanes, 1, 2);
-      __builtin_prefetch(a.out[row + r] + unit + p * kLanes, 1, 2);
+      if (a.saved_c) __builtin_prefetch(a.saved_c[row + r] + unit + p * kLanes, 0, 2);
+      __builtin_prefetch(a.out[row + r] + unit + p * kLanes, 0, 2);
     }
   }
 }

@@ -49,6 +49,8 @@ constexpr int kDtypes = 3;
 // a percent of the time. The blocks depend on k alone, like everything that decides about bits.
 constexpr std::int64_t kSumBlock = 256;
 
+constexpr int kMostLanes = 16;  // of any ISA
+
 // Numbers of a word.
 constexpr int per_word(Dtype dtype) {
   return dtype == Dtype::float32 ? 1 : dtype == Dtype::bfloat16 ? 2 : 4;

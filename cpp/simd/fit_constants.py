@@ -1,7 +1,7 @@
-"""Fits the polynomials of cpp/simd/math.h and prints their coefficients, lowest degree first.
+"""Fits the polynomials of simd/math.h and kernels/narrow.h and prints their coefficients, lowest degree first.
 
 Lawson's algorithm (iteratively reweighted least squares, C. L. Lawson, 1961) on Chebyshev nodes gives
-the polynomial of smallest maximum *relative* error; the coefficients are then rounded to float32.
+the polynomial of smallest maximum *weighted* error, mostly the relative one; the coefficients are then rounded to float32.
 
     python cpp/simd/fit_constants.py      # needs NumPy and mpmath
 """
@@ -33,7 +33,7 @@ def lawson(function, weight, low, high, degree, *, nodes=2000, rounds=400):
 
 def show(name, coefficients, error):
     rounded = [np.float32(c) for c in coefficients]
-    print(f"{name}: max relative error {error:.2e} before rounding")
+    print(f"{name}: max weighted error {error:.2e} before rounding")
     for c in rounded:
         print(f"    {float(c).hex()}  // {c:.9g}")
 

@@ -55,8 +55,9 @@ class Pack:
     __slots__ = ("_values", "layer", "native")
 
     def __init__(self, layer: Layer, weights: list[tuple[Any, ...]]) -> None:
-        self.layer, self.native = layer, layer.pack(weights)
+        # In this order: packing lets other threads run, and what one of them writes is found later.
         self._values = [a.copy() for a in present(weights)]
+        self.layer, self.native = layer, layer.pack(weights)
 
     def is_of(self, layer: Layer, arrays: list[Any]) -> bool:
         """``arrays`` are those that are `present`."""
@@ -209,8 +210,9 @@ class _Run(torch.autograd.Function):
         c: Any,
         *tensors: Any,
     ) -> Any:
-        *results, kept = forward(weights.pack.native, x, h, c, lengths, batch_first, True)
-        ctx.weights, ctx.pack, ctx.kept = weights, weights.pack, kept
+        pack = weights.pack
+        *results, kept = forward(pack.native, x, h, c, lengths, batch_first, True)
+        ctx.weights, ctx.pack, ctx.kept = weights, pack, kept
         ctx.lengths, ctx.batch_first = lengths, batch_first
         # PyTorch raises where one of these has been changed in place before the backward pass.
         ctx.save_for_backward(x, h, c, results[0], *tensors)

@@ -65,10 +65,11 @@ def recurrent(
     *own, batch_first, save = layer
     native, _ = _native(x, weights, tuple(own))
     x, h, c = (None if tensor is None else tensor.contiguous() for tensor in (x, h, c))
-    *results, kept = forward(native, x, h, c, _dense(lengths), batch_first, save)
+    ends = _dense(lengths)
+    *results, kept = forward(native, x, h, c, ends, batch_first, save)
     results.append(None if kept is None else torch.from_numpy(kept))
-    if save and lengths is not None:  # an operator's results are the same in every run
-        kept[:, np.arange(kept.shape[1])[:, None] >= lengths.numpy()] = 0
+    if save and ends is not None:  # an operator's results are the same in every run
+        kept[:, np.arange(kept.shape[1])[:, None] >= ends] = 0
     y, h_n, c_n, saved = (x.new_empty(0) if tensor is None else tensor for tensor in results)
     return y, h_n, c_n, saved
 
