@@ -5,8 +5,8 @@ against `weft.LSTM`, with frozen weights: to enter `torch.no_grad()` takes 2 us 
 them its forward and its backward pass stand against `functional.lstm_forward` and `lstm_backward`, and
 all of them pack the weights anew. A backward pass cannot be called twice: its time is that of both
 passes less that of the first. What PyTorch's autograd takes of it is told by a Function that takes and
-returns as many tensors and does nothing. These are differences of small numbers, so each is the least over its
-turns: the same instructions run every time, and a disturbance can only add to them.
+returns as many tensors and does nothing. These are differences of small numbers, so each is the least
+over its turns: the same instructions run every time, and a disturbance can only add to them.
 """
 
 from __future__ import annotations

@@ -100,8 +100,9 @@ WEFT_INLINE void multiply(typename Format::Sum (&sum)[R][P * V], const Word* con
 // acc[r][p * S + slot(v)] += x[r][k] * w[p][k][v] for all k < K. Slot v is v, but Last for the last
 // vector: GRU keeps the candidate's input part (slot 2) and state part (slot 3) apart.
 //
-// No weights are fetched ahead where a panel serves one tile only, as in a step: on Zen 4 a software prefetch takes a
-// fifth of the L3 bandwidth that the hardware's own prefetcher reaches (75 instead of 93 GB/s).
+// No weights are fetched ahead where a panel serves one tile only, as in a step: on Zen 4 a software
+// prefetch takes a fifth of the L3 bandwidth that the hardware's own prefetcher reaches (75 instead of
+// 93 GB/s).
 template <class Format, int R, int P, int V, int S, int Last, class Next = Nothing>
 WEFT_INLINE void accumulate(Vec (&acc)[R][P * S], const Word* const* rows, std::int64_t K,
                             const Word* w, std::int64_t panel_stride, Next&& next = Next()) {

@@ -1,7 +1,7 @@
 // Functions behind products in bfloat16 and int8. Beside the rounding of those (2^-9 and more) an
-// absolute error of 2^-20 is nothing (of a result; a gate is never below 2^-60, so |c|, |R h + b_hn| < 2^40
-// and |h| < 2^67, which no net reaches), and the functions of simd/math.h would take an eighth of the
-// time of a step of 32 rows: a shorter exponential, and one division for a product of two functions.
+// absolute error of 2^-20 of a result is nothing, and the functions of simd/math.h would take an
+// eighth of the time of a step of 32 rows: a shorter exponential, and one division for a product of
+// two functions. A gate is never below 2^-60: right for |c|, |R h + b_hn| < 2^40 and |h| < 2^67.
 //
 //     sigmoid(x) = 1 / (1 + E),  tanh(x) = (1 - E^2) / (1 + E^2)  with E = e^-x
 //     gelu(x) = max(x, 0) - t Phi(-t),  Phi(-t) = 2^(-1 - t P(t))  with t = |x|
