@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import weft
+import treadle
 
 from . import kinds, machine
 from .backends import OURS
@@ -33,7 +33,7 @@ class Result:
 
 
 def ours(case: Any) -> Callable[[], Any]:
-    """The call of weft for a case."""
+    """The call of treadle for a case."""
     kind = kinds.of(case)
     module = kind.backend(OURS)
     variant = module.variants(case, 1)[-1]  # the leanest comes last
@@ -51,7 +51,7 @@ def gain_of_two(case: Any) -> tuple[float, float]:
     """Seconds with one thread and with two, taking turns."""
     call = ours(case)
     runs = {"1": call, "2": call}
-    timed = take_turns(runs, EFFORT, each_turn=lambda name: weft.set_num_threads(int(name)))
+    timed = take_turns(runs, EFFORT, each_turn=lambda name: treadle.set_num_threads(int(name)))
     return timed["1"].median, timed["2"].median
 
 
@@ -59,7 +59,7 @@ def two_threads(kind: str, cases: list[Any], wanted: float) -> Iterator[Result]:
     """Two threads against one. Nothing on a machine with one CPU."""
     if len(machine.allowed()) < 2:
         return
-    before = weft.get_num_threads()
+    before = treadle.get_num_threads()
     try:
         for case in cases:
             one, two = gain_of_two(case)
@@ -68,7 +68,7 @@ def two_threads(kind: str, cases: list[Any], wanted: float) -> Iterator[Result]:
             text += f"bar {wanted}x"
             yield Result(f"two threads, {case.name}", text, gain >= wanted, gain, wanted, kind)
     finally:
-        weft.set_num_threads(before)
+        treadle.set_num_threads(before)
 
 
 def never_slower(

@@ -1,6 +1,6 @@
 """The bars that are not a comparison of one case with the machine or with a peer.
 
-    python -m weft.benchmarks.bars      # or: weft bench --bars
+    python -m treadle.benchmarks.bars      # or: treadle bench --bars
 
 For the recurrent nets: two threads against one, ragged against padded, memory over many steps, and
 of the package: import time, installed size. Those of another kind are in its `bars.py`; what compares
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-import weft
+import treadle
 
 from . import machine, narrow
 from .bar import EFFORT, Result, gain_of_two, ours, resident
@@ -99,7 +99,7 @@ def two_threads() -> Iterator[Result]:
     if len(machine.allowed()) < 2:
         return
     named = {case.name: case for case in grid()}
-    before = weft.get_num_threads()
+    before = treadle.get_num_threads()
     try:
         for name in PARALLEL:
             case = named[name]
@@ -111,12 +111,12 @@ def two_threads() -> Iterator[Result]:
             text = f"{one:.1f} us with one, {two:.1f} us with two: {gain:.2f}x, bar {wanted}x"
             yield Result(f"two threads, {name}", text, gain >= wanted, gain, wanted)
     finally:
-        weft.set_num_threads(before)
+        treadle.set_num_threads(before)
 
 
 def ragged() -> Iterator[Result]:
     """Ragged time against the share of the padded time that its work is, on one thread."""
-    weft.set_num_threads(1)
+    treadle.set_num_threads(1)
     for case in grid():
         if not case.lengths:
             continue
@@ -130,9 +130,9 @@ def ragged() -> Iterator[Result]:
 
 
 def import_time(tries: int = 11) -> Iterator[Result]:
-    """`import weft` in a new process that has imported NumPy."""
+    """`import treadle` in a new process that has imported NumPy."""
     code = (
-        "import time, numpy; start = time.perf_counter(); import weft; "
+        "import time, numpy; start = time.perf_counter(); import treadle; "
         "print(time.perf_counter() - start)"
     )
     times = [
@@ -141,12 +141,12 @@ def import_time(tries: int = 11) -> Iterator[Result]:
     ]
     value = statistics.median(times) * 1e3
     text = f"{value:.1f} ms beyond NumPy, bar {IMPORT_MS:g} ms"
-    yield Result("import weft", text, value < IMPORT_MS, value, IMPORT_MS)
+    yield Result("import treadle", text, value < IMPORT_MS, value, IMPORT_MS)
 
 
 def installed_size() -> Iterator[Result]:
     """Every file of the installed package."""
-    folder = Path(weft.__file__).parent
+    folder = Path(treadle.__file__).parent
     value = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) / 1e6
     text = f"{value:.2f} MB, bar {INSTALLED_MB:g} MB"
     yield Result("installed size", text, value < INSTALLED_MB, value, INSTALLED_MB)
@@ -154,7 +154,7 @@ def installed_size() -> Iterator[Result]:
 
 def memory_growth() -> Iterator[Result]:
     """Resident memory over a million steps of a stream, with and without `out`."""
-    stream = weft.LSTM(32, 32).stream()
+    stream = treadle.LSTM(32, 32).stream()
     x = np.zeros((1, 32), np.float32)
     out = np.zeros((1, 32), np.float32)
 

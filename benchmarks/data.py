@@ -58,7 +58,7 @@ def make_input(case: Case, seed: int = 2) -> Array:
 
 
 def state_dict(case: Case, weights: list[Weights]) -> dict[str, Array]:
-    """The weights under PyTorch's names, which are weft's."""
+    """The weights under PyTorch's names, which are treadle's."""
     named: dict[str, Array] = {}
     for index, w in enumerate(weights):
         layer, direction = divmod(index, case.D)

@@ -11,7 +11,7 @@ def parse(text: str) -> tuple[str, ...]:
     """A list separated by commas, each format once."""
     names = tuple(dict.fromkeys(filter(None, text.split(","))))
     if not names or set(names) - set(DTYPES):
-        raise ValueError(f"weft bench: --dtype {text}: expected some of {', '.join(DTYPES)}")
+        raise ValueError(f"treadle bench: --dtype {text}: expected some of {', '.join(DTYPES)}")
     return names
 
 

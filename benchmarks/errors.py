@@ -12,7 +12,7 @@ A reference runs its formulas twice, in float64 (`Exact`) and in float32 with th
 - `Int8`. Also, both factors of a product with weights are rounded to integers with one scale for the
   whole matrix, weights to -127 ... 127, activations to 0 ... 127 as they come (a CPU without VNNI has
   no room for the eighth bit). This is the coarsest of the ways in use (PyTorch's); scales for a row or
-  a channel are better, and how much is what `weft bench --accuracy` is for.
+  a channel are better, and how much is what `treadle bench --accuracy` is for.
 
 A backend may be twice as far from float64 as the second run is, plus 4 eps of the dtype.
 """

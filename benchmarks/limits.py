@@ -1,4 +1,4 @@
-"""How fast the machine could do a case, and the bars weft is held to.
+"""How fast the machine could do a case, and the bars treadle is held to.
 
 Weights have to be read and multiplied, and neither can be avoided: a product takes at least the
 larger of (bytes of its weights / read bandwidth) and (FLOPs / FMA peak), once per pass over the
@@ -151,7 +151,7 @@ def _narrow_bar(case: Case, peak: float) -> Bar | None:
 
 
 class Meter:
-    """Measures the machine with `threads` threads at the same time, through weft._core."""
+    """Measures the machine with `threads` threads at the same time, through treadle._core."""
 
     def __init__(self, core: Any, threads: int) -> None:
         self._core = core

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ENVIRONMENT = ("OMP_", "KMP_", "GOMP_", "MKL_", "ONEDNN_", "OPENBLAS_", "XLA_", "JAX_", "WEFT_")
+ENVIRONMENT = ("OMP_", "KMP_", "GOMP_", "MKL_", "ONEDNN_", "OPENBLAS_", "XLA_", "JAX_", "TREADLE_")
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def pin(threads: int) -> list[int]:
     available = sorted(allowed())
     if not 1 <= threads <= len(available):
         raise ValueError(
-            f"weft bench: --threads {threads}: expected 1 to {len(available)}, "
+            f"treadle bench: --threads {threads}: expected 1 to {len(available)}, "
             "the CPUs this process may use"
         )
     chosen = available[-threads:]

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-import weft
+import treadle
 
 from .bar import EFFORT, Result, against_peers, ours
 from .cases import narrow
@@ -35,8 +35,8 @@ def run(kind: str, dtype: str, result: dict[str, Any]) -> Iterator[Result]:
 
 def steps(dtype: str) -> Iterator[Result]:
     """The share of the float32 time that a step takes, on one thread."""
-    before = weft.get_num_threads()
-    weft.set_num_threads(1)
+    before = treadle.get_num_threads()
+    treadle.set_num_threads(1)
     try:
         for case in narrow():
             if not case.carried or case.H < 256:
@@ -50,4 +50,4 @@ def steps(dtype: str) -> Iterator[Result]:
             name = f"time of {low.name}"
             yield Result(name, text, value <= wanted, value, wanted, "recurrent", dtype)
     finally:
-        weft.set_num_threads(before)
+        treadle.set_num_threads(before)

@@ -77,7 +77,7 @@ def _title(result: dict[str, Any]) -> str:
     text = f"{len(result['cases'])} cases, {threads}, {result['machine']['cpu']}"
     mean = summary(result["cases"]).get("geometric_mean")
     if mean:
-        text += f": the fastest peer takes {mean:.1f} times as long as weft (geometric mean)"
+        text += f": the fastest peer takes {mean:.1f} times as long as treadle (geometric mean)"
     return text
 
 
@@ -118,8 +118,8 @@ def _peers(axis: Axes, cases: list[dict[str, Any]], places: list[float]) -> None
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
     axis.axhspan(low, 1, color="#FBE3E0", zorder=0)
     axis.axhline(1, color=INK, linewidth=1.2, zorder=2)
-    axis.annotate("weft", (1.005, 1), xycoords=("axes fraction", "data"), va="center")
-    axis.set_ylabel("time relative to weft")
+    axis.annotate("treadle", (1.005, 1), xycoords=("axes fraction", "data"), va="center")
+    axis.set_ylabel("time relative to treadle")
     _legend(axis, "peers, one dot per case", markerscale=1.4, handletextpad=0.1)
 
 

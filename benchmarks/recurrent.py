@@ -47,7 +47,7 @@ UNIT = "us"
 
 
 def missing() -> str:
-    """Nothing is needed but weft."""
+    """Nothing is needed but treadle."""
     return ""
 
 

@@ -1,10 +1,10 @@
 """The result of a run as Markdown tables and a picture for each kind of cases and dtype.
 
-    python -m weft.benchmarks.report benchmarks/results/bench.json README.md
+    python -m treadle.benchmarks.report benchmarks/results/bench.json README.md
 
 The tables of one replace what stands between its two markers of the Markdown file and leave the
 others' alone; the picture goes beside the JSON, when matplotlib is installed (`pip install
-weft[plot]`).
+treadle[plot]`).
 """
 
 from __future__ import annotations
@@ -51,11 +51,13 @@ def write(result: dict[str, Any], markdown_file: Path, folder: Path) -> None:
 
             drawing.draw(part, picture)
         except ImportError as error:
-            print(f"weft bench: no picture ({error}): pip install weft[plot]", file=sys.stderr)
+            print(
+                f"treadle bench: no picture ({error}): pip install treadle[plot]", file=sys.stderr
+            )
         else:
             print(f"wrote {picture}")
             link = Path(os.path.relpath(picture, markdown_file.parent)).as_posix()
-            caption = "Every case: peers relative to weft, and weft against the limit"
+            caption = "Every case: peers relative to treadle, and treadle against the limit"
             text = f"![{caption}]({link})\n\n{text}"
         replace_between_markers(markdown_file, text, section)
     print(f"wrote {markdown_file}")
@@ -84,7 +86,7 @@ def replace_between_markers(path: Path, text: str, section: str = "recurrent") -
     before, start, rest = old.partition(first)
     _, end, after = rest.partition(last)
     if not (start and end):
-        raise ValueError(f"weft bench: {path} has no lines {first} and {last}")
+        raise ValueError(f"treadle bench: {path} has no lines {first} and {last}")
     path.write_text(before + block + after, encoding="utf-8")
 
 
@@ -105,8 +107,8 @@ def markdown(result: dict[str, Any]) -> str:
     if result.get("bars"):
         parts.append(_bars(result["bars"]))
     parts.append(
-        f"Times are medians in {unit}, {kind.NOTE}, *reached* the share of it that weft "
-        "reaches, and the peers are followed by how many times faster weft is than the fastest."
+        f"Times are medians in {unit}, {kind.NOTE}, *reached* the share of it that treadle "
+        "reaches, and the peers are followed by how many times faster treadle is than the fastest."
     )
     for group, title in kind.GROUPS.items():
         found = [case for case in cases if case["group"] == group]
@@ -159,7 +161,7 @@ def _summary(result: dict[str, Any]) -> str:
 def _table(cases: list[dict[str, Any]], result: dict[str, Any]) -> str:
     peers = [name for name in result["versions"] if name != OURS]
     against = ["faster by"] if peers else []
-    titles = ["case", "weft", "limit", "reached", "bound by", "bar", *peers, *against]
+    titles = ["case", "treadle", "limit", "reached", "bound by", "bar", *peers, *against]
     rows = [titles, ["---", *["---:"] * (len(titles) - 1)]]
     rows += [_row(case, peers) for case in cases]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
@@ -200,9 +202,9 @@ def _bars(entries: list[dict[str, Any]]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make the report again from a JSON."""
     parser = argparse.ArgumentParser(
-        prog="python -m weft.benchmarks.report", description=(__doc__ or "").split("\n")[0]
+        prog="python -m treadle.benchmarks.report", description=(__doc__ or "").split("\n")[0]
     )
-    parser.add_argument("json", type=Path, help="what weft bench --json wrote")
+    parser.add_argument("json", type=Path, help="what treadle bench --json wrote")
     parser.add_argument("markdown", type=Path, help="the file with the markers")
     options = parser.parse_args(arguments)
     result = json.loads(options.json.read_text(encoding="utf-8"))

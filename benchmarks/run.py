@@ -1,7 +1,7 @@
-"""Check, then time: weft against the machine's limit and, with --peers, against others.
+"""Check, then time: treadle against the machine's limit and, with --peers, against others.
 
-python -m weft.benchmarks.run            # or: weft bench
-weft bench --kind recurrent --peers --json benchmarks/results/bench.json --report README.md
+python -m treadle.benchmarks.run            # or: treadle bench
+treadle bench --kind recurrent --peers --json benchmarks/results/bench.json --report README.md
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ BUSY = 0.7  # load average at the start from which the numbers are doubtful
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark; 1 when weft's own answer to a case is wrong."""
+    """Run the benchmark; 1 when treadle's own answer to a case is wrong."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = parser().parse_args(given)
     if options.accuracy:
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         pattern = re.compile(options.filter)
     except re.error as error:
         raise ValueError(
-            f"weft bench: --filter {options.filter!r} is no regular expression: {error}"
+            f"treadle bench: --filter {options.filter!r} is no regular expression: {error}"
         ) from None
     chosen = [
         case
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if not chosen:
         raise ValueError(
-            f"weft bench: --filter {options.filter!r} matches no case of {options.kind} "
+            f"treadle bench: --filter {options.filter!r} matches no case of {options.kind} "
             f"in {options.dtype}"
         )
     with warnings.catch_warnings():
@@ -69,7 +69,9 @@ def _only_accuracy(options: argparse.Namespace) -> None:
     unused = parser().parse_args([])
     for name in ("kind", "dtype", "filter", "list", "bars"):
         if getattr(options, name) != getattr(unused, name):
-            raise ValueError(f"weft bench: --{name} is given with --accuracy, expected without it")
+            raise ValueError(
+                f"treadle bench: --{name} is given with --accuracy, expected without it"
+            )
 
 
 def _accuracy(options: argparse.Namespace, command: str) -> int:
@@ -106,7 +108,7 @@ def _write(result: dict[str, Any], options: argparse.Namespace) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    made = argparse.ArgumentParser(prog="weft bench", description=(__doc__ or "").split("\n")[0])
+    made = argparse.ArgumentParser(prog="treadle bench", description=(__doc__ or "").split("\n")[0])
     made.add_argument(
         "--peers",
         nargs="?",
@@ -147,7 +149,7 @@ def _kinds(options: argparse.Namespace) -> tuple[str, ...]:
     names = tuple(filter(None, options.kind.split(",")))
     if not names or set(names) - set(kinds.KINDS):
         raise ValueError(
-            f"weft bench: --kind {options.kind}: expected some of {', '.join(kinds.KINDS)}"
+            f"treadle bench: --kind {options.kind}: expected some of {', '.join(kinds.KINDS)}"
         )
     return names
 
@@ -157,7 +159,7 @@ def _command(given: list[str], options: argparse.Namespace) -> str:
     folder = Path(options.report).parent if options.report else Path()
     for path in filter(None, (options.json, options.report)):
         given = [part.replace(path, os.path.relpath(path, folder)) for part in given]
-    return shlex.join(["weft", "bench", *given])
+    return shlex.join(["treadle", "bench", *given])
 
 
 def run(chosen: list[Any], options: argparse.Namespace, command: str) -> dict[str, Any]:
@@ -231,7 +233,7 @@ def _session(options: argparse.Namespace, useful: tuple[str, ...]) -> Session:
     unknown = set(names) - {OURS, *PEERS}
     if unknown:
         raise ValueError(
-            f"weft bench: --peers {options.peers}: expected some of {', '.join(PEERS)}"
+            f"treadle bench: --peers {options.peers}: expected some of {', '.join(PEERS)}"
         )
     progress = Progress(sys.stderr)
     loaded: dict[str, ModuleType] = {}
@@ -246,7 +248,7 @@ def _session(options: argparse.Namespace, useful: tuple[str, ...]) -> Session:
     progress.clear()
     meter = None
     if OURS in loaded:
-        from weft import _core
+        from treadle import _core
 
         meter = limits.Meter(_core, options.threads)
     peers = len(loaded) > 1

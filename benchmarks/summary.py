@@ -20,7 +20,7 @@ def section_of(entry: dict[str, Any]) -> str:
 
 
 def geometric_mean(cases: list[dict[str, Any]]) -> float:
-    """Of how many times faster weft is than the fastest peer."""
+    """Of how many times faster treadle is than the fastest peer."""
     return math.exp(math.fsum(math.log(case["speedup"]) for case in cases) / len(cases))
 
 

@@ -65,7 +65,7 @@ def bar_text(case: dict[str, Any]) -> str:
 
 
 def case_line(case: dict[str, Any], result: dict[str, Any]) -> str:
-    """One case; peers as microseconds, then how many times faster weft is than the best."""
+    """One case; peers as microseconds, then how many times faster treadle is than the best."""
     ours = case["results"].get(OURS)
     columns = [f"{case['name']:<{NAME_WIDTH}}"]
     if ours is None:

@@ -92,7 +92,7 @@ def time_case(case: Any, session: Session) -> dict[str, Any]:
     }
     if peaks:
         # Nothing but a disturbance makes the peak smaller; what the caches and the memory give also
-        # depends on neighbours, for weft as well.
+        # depends on neighbours, for treadle as well.
         peak = max(peaks)
         bandwidth = {size: float(np.median(rates[size])) for size in sizes}
         found |= _against_limit(case, found["results"].get(OURS), peak, bandwidth, session.threads)
@@ -106,7 +106,7 @@ def time_case(case: Any, session: Session) -> dict[str, Any]:
 
 
 def _backends(kind: ModuleType, session: Session) -> dict[str, ModuleType]:
-    """Those of the loaded peers that can run the kind, weft first."""
+    """Those of the loaded peers that can run the kind, treadle first."""
     names = [name for name in session.loaded if name == OURS or name in kind.PEERS]
     found = {}
     for name in names:

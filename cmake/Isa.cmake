@@ -2,28 +2,28 @@
 # This file is the only place with -m flags; the rest of the project is compiled for the
 # baseline of the architecture, so that it may run before the CPU has been looked at.
 
-set(WEFT_ISAS portable)
+set(TREADLE_ISAS portable)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
-  list(APPEND WEFT_ISAS avx2 avx512 avx512_bf16)
-  set(WEFT_FLAGS_avx2 -march=x86-64-v3)
-  set(WEFT_FLAGS_avx512 -march=x86-64-v4 -mprefer-vector-width=512)
+  list(APPEND TREADLE_ISAS avx2 avx512 avx512_bf16)
+  set(TREADLE_FLAGS_avx2 -march=x86-64-v3)
+  set(TREADLE_FLAGS_avx512 -march=x86-64-v4 -mprefer-vector-width=512)
   # Zen 4, Cooper Lake, Sapphire Rapids: avx512 with dot products of bfloat16 and int8.
-  set(WEFT_FLAGS_avx512_bf16 ${WEFT_FLAGS_avx512} -mavx512bf16 -mavx512vnni)
-  set(WEFT_ALSO_avx512_bf16 WEFT_ISA_avx512)  # what else the sources are told
+  set(TREADLE_FLAGS_avx512_bf16 ${TREADLE_FLAGS_avx512} -mavx512bf16 -mavx512vnni)
+  set(TREADLE_ALSO_avx512_bf16 TREADLE_ISA_avx512)  # what else the sources are told
 endif()
 
-# Compiles `source` once per level, inside namespace weft::<isa>, and adds the objects to `target`:
-# object libraries <name>_<isa>, and WEFT_HAS_<isa> for whoever calls them.
-function(weft_add_for_each_isa target name source)
-  foreach(isa IN LISTS WEFT_ISAS)
+# Compiles `source` once per level, inside namespace treadle::<isa>, and adds the objects to `target`:
+# object libraries <name>_<isa>, and TREADLE_HAS_<isa> for whoever calls them.
+function(treadle_add_for_each_isa target name source)
+  foreach(isa IN LISTS TREADLE_ISAS)
     set(objects ${name}_${isa})
     add_library(${objects} OBJECT ${source})
     target_include_directories(${objects} PRIVATE ${PROJECT_SOURCE_DIR}/cpp)
-    target_compile_definitions(${objects} PRIVATE WEFT_ISA=${isa} WEFT_ISA_${isa}
-      ${WEFT_ALSO_${isa}})
+    target_compile_definitions(${objects} PRIVATE TREADLE_ISA=${isa} TREADLE_ISA_${isa}
+      ${TREADLE_ALSO_${isa}})
     # No contraction: a rounding happens where the source says so, on every ISA.
     # -fno-math-errno and -fno-trapping-math only drop promises that nobody reads.
-    target_compile_options(${objects} PRIVATE ${WEFT_FLAGS_${isa}} -Wall -Wextra
+    target_compile_options(${objects} PRIVATE ${TREADLE_FLAGS_${isa}} -Wall -Wextra
       -fvisibility=hidden -ffp-contract=off -fno-math-errno -fno-trapping-math
       # GCC 12 warns about the undefined pass-through operand inside its own AVX-512 header.
       -Wno-uninitialized -Wno-maybe-uninitialized)
@@ -33,6 +33,6 @@ function(weft_add_for_each_isa target name source)
       target_compile_options(${objects} PRIVATE -O3)
     endif()
     target_sources(${target} PRIVATE $<TARGET_OBJECTS:${objects}>)
-    target_compile_definitions(${target} PRIVATE WEFT_HAS_${isa})
+    target_compile_definitions(${target} PRIVATE TREADLE_HAS_${isa})
   endforeach()
 endfunction()

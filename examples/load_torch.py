@@ -1,6 +1,6 @@
-"""A PyTorch LSTM in weft: same weights, same answer, less time.
+"""A PyTorch LSTM in treadle: same weights, same answer, less time.
 
-python examples/load_torch.py        needs: pip install weft[torch]
+python examples/load_torch.py        needs: pip install treadle[torch]
 """
 
 import time
@@ -9,11 +9,13 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-import weft
+import treadle
 
 torch.manual_seed(0)
 theirs = torch.nn.LSTM(64, 128, num_layers=2)
-ours = weft.from_torch(theirs)  # packs the weights once; or: weft.LSTM(...).load_state_dict(...)
+ours = treadle.from_torch(
+    theirs
+)  # packs the weights once; or: treadle.LSTM(...).load_state_dict(...)
 
 x = np.random.default_rng(0).standard_normal((100, 1, 64)).astype(np.float32)  # [T, B, I]
 x_torch = torch.from_numpy(x)
@@ -30,14 +32,16 @@ def best(call: Callable[[], object]) -> float:
 
 
 torch.set_num_threads(1)
-weft.set_num_threads(1)
+treadle.set_num_threads(1)
 with torch.inference_mode():
     expected = theirs(x_torch)[0].numpy()
     y, (h_n, c_n) = ours(x)
-    torch_time, weft_time = best(lambda: theirs(x_torch)), best(lambda: ours(x))
+    torch_time, treadle_time = best(lambda: theirs(x_torch)), best(lambda: ours(x))
 
 print(ours)
 print(f"x {x.shape} -> y {y.shape}; largest difference from torch: {abs(y - expected).max():.1e}")
-for name, micro in (("torch", torch_time), ("weft", weft_time)):
-    print(f"{name:>6} {'█' * round(50 * micro / max(torch_time, weft_time))} {micro:.0f} µs")
-print(f"weft ({weft.isa()}, one thread) takes {weft_time / torch_time:.0%} of torch's time.")
+for name, micro in (("torch", torch_time), ("treadle", treadle_time)):
+    print(f"{name:>6} {'█' * round(50 * micro / max(torch_time, treadle_time))} {micro:.0f} µs")
+print(
+    f"treadle ({treadle.isa()}, one thread) takes {treadle_time / torch_time:.0%} of torch's time."
+)

@@ -11,11 +11,11 @@ import time
 
 import numpy as np
 
-import weft
+import treadle
 
 T, B, I, H = 70, 16, 32, 128
 rng = np.random.default_rng(3)
-policy = weft.LSTM(I, H, seed=0)
+policy = treadle.LSTM(I, H, seed=0)
 weights = policy.state_dict()
 weights["bias_ih_l0"][H : 2 * H] += 4  # forget slowly, as trained policies do
 policy.load_state_dict(weights)

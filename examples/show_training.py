@@ -55,7 +55,7 @@ def picture(text: str) -> Path:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise argparse.ArgumentTypeError(
-            f"matplotlib cannot be imported ({error}): pip install weft[plot]"
+            f"matplotlib cannot be imported ({error}): pip install treadle[plot]"
         ) from error
     kinds = Figure().canvas.get_supported_filetypes()
     if path.suffix[1:].lower() not in kinds:

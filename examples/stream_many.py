@@ -11,11 +11,11 @@ import time
 
 import numpy as np
 
-import weft
+import treadle
 
 LINES, TICKS, FRAME = 12, 72, 40
 rng = np.random.default_rng(7)
-gru = weft.GRU(FRAME, 96, seed=1)
+gru = treadle.GRU(FRAME, 96, seed=1)
 board = gru.stream(batch_size=LINES)
 
 calls: list[tuple[list[np.ndarray], list[np.ndarray]]] = []  # frames and answers of each caller

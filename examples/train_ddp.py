@@ -3,7 +3,7 @@
     pip install ".[torch]" scikit-learn tqdm
     torchrun --standalone --nproc-per-node 2 examples/train_ddp.py
 
-DistributedDataParallel averages the gradients over gloo; weft's modules are to it what PyTorch's are.
+DistributedDataParallel averages the gradients over gloo; treadle's modules are to it what PyTorch's are.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import time
 import torch
 import train_digits
 
-import weft
-import weft.torch
+import treadle
+import treadle.torch
 
 EPOCHS = 40
 
@@ -24,10 +24,10 @@ def main() -> None:
     rank, processes = torch.distributed.get_rank(), torch.distributed.get_world_size()
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    weft.set_num_threads(1)
+    treadle.set_num_threads(1)
     x, labels, held_x, held_labels = train_digits.load()
     model = train_digits.Reader()
-    weft.torch.accelerate(model)
+    treadle.torch.accelerate(model)
     parallel = torch.nn.parallel.DistributedDataParallel(model)
     start = time.perf_counter()
     train_digits.train(parallel, x, labels, EPOCHS, slice(rank, None, processes))

@@ -1,4 +1,4 @@
-"""Read handwritten digits row by row: a GRU trained on weft's kernels, in seconds.
+"""Read handwritten digits row by row: a GRU trained on treadle's kernels, in seconds.
 
     pip install ".[torch,plot]" scikit-learn tqdm
     python examples/train_digits.py            # --torch: the same on PyTorch's own module
@@ -19,8 +19,8 @@ import torch
 from show_training import Live, draw, picture
 from sklearn.datasets import load_digits
 
-import weft
-import weft.torch
+import treadle
+import treadle.torch
 
 
 def load() -> tuple[torch.Tensor, ...]:
@@ -84,18 +84,18 @@ def main() -> None:
     options = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    weft.set_num_threads(1)
+    treadle.set_num_threads(1)
     x, labels, held_x, held_labels = load()
     model = Reader()
     if not options.torch:
-        print(weft.torch.accelerate(model))
+        print(treadle.torch.accelerate(model))
     start = time.perf_counter()
     losses = train(model, x, labels, options.epochs)
     seconds = time.perf_counter() - start
     found = accuracy(model, held_x, held_labels)
     print(f"loss {losses[-1]:.5f}, {found:.1%} of {len(held_x)} digits held out, {seconds:.1f} s")
     if options.plot:
-        curves = {"torch" if options.torch else "weft": losses}
+        curves = {"torch" if options.torch else "treadle": losses}
         draw(options.plot, "Handwritten digits", "epoch", curves)
 
 

@@ -1,12 +1,12 @@
-"""Train the network of `weft demo`: a character-level LSTM that tells the language of a text.
+"""Train the network of `treadle demo`: a character-level LSTM that tells the language of a text.
 
-It trains on weft's kernels through PyTorch's autograd and optimiser. It needs PyTorch (`pip install
+It trains on treadle's kernels through PyTorch's autograd and optimiser. It needs PyTorch (`pip install
 ".[torch,plot]" tqdm`; without the last two there is no picture and no live line) and Debian's word
 lists, which it reads from /usr/share/dict:
 
     apt-get install wamerican wfrench wngerman wspanish witalian wportuguese wdutch wpolish \\
         wswedish wdanish wnorwegian wukrainian
-    python examples/train_langid.py --out python/weft/data/langid.safetensors --plot loss.png
+    python examples/train_langid.py --out python/treadle/data/langid.safetensors --plot loss.png
 
 One core needs about fifteen minutes. Seeds are fixed: the same machine and the same versions give
 the same file; another CPU, or the other module, rounds differently and gives another network, as good
@@ -43,9 +43,9 @@ import torch
 from safetensors.torch import save_file
 from show_training import Live, draw, picture
 
-import weft
-import weft.torch
-from weft.demo import FORMAT, encode
+import treadle
+import treadle.torch
+from treadle.demo import FORMAT, encode
 
 LANGUAGES = {  # code of langid_words.txt: name, file in /usr/share/dict, its encoding
     "en": ("English", "american-english", "utf-8"),
@@ -74,7 +74,7 @@ STEPS, TEXTS = 24_000, 2000  # of training; texts of each language and length to
 QUICK_STEPS, QUICK_TEXTS = 200, 50
 LINES, RECENT = 24, 100  # lines of the log; steps whose mean loss is shown
 
-LSTMS = {"weft": weft.torch.LSTM, "torch": torch.nn.LSTM}
+LSTMS = {"treadle": treadle.torch.LSTM, "torch": torch.nn.LSTM}
 
 
 def held_out(word: str) -> bool:
@@ -219,7 +219,7 @@ def compare(ours: Training, theirs: Training) -> str:
     return (
         f"the losses differ by at most {apart[:first].max():.1e} in the first {first} steps, "
         f"by {apart.max():.1e} in all {len(apart)}\n"
-        f"weft {ours.seconds:.1f} s, torch {theirs.seconds:.1f} s: {ratio:.2f} times"
+        f"treadle {ours.seconds:.1f} s, torch {theirs.seconds:.1f} s: {ratio:.2f} times"
     )
 
 
@@ -300,11 +300,11 @@ def evaluate(net: LanguageNet, unseen: list[Words], texts_each: int) -> dict[str
 
 
 def save(net: LanguageNet, path: Path, **about: object) -> None:
-    """The file that `weft demo` reads."""
+    """The file that `treadle demo` reads."""
     about |= {"format": FORMAT, "alphabet": ALPHABET}
     about["languages"] = [name for name, *_ in LANGUAGES.values()]
     tensors = {name: tensor.contiguous() for name, tensor in net.state_dict().items()}
-    save_file(tensors, path, {"weft": json.dumps(about)})
+    save_file(tensors, path, {"treadle": json.dumps(about)})
     path.chmod(0o644)  # safetensors makes it private, a wheel would keep that
     print(f"\nwrote {path}, {path.stat().st_size} bytes")
 
@@ -317,7 +317,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--plot", type=picture, help="a file for the picture of the loss")
     module = parser.add_mutually_exclusive_group()
     module.add_argument("--torch", action="store_true", help="train on PyTorch's own LSTM")
-    module.add_argument("--compare", action="store_true", help="train on both, keep weft's")
+    module.add_argument("--compare", action="store_true", help="train on both, keep treadle's")
     parser.add_argument("--dict", type=Path, default=Path("/usr/share/dict"), help="word lists")
     parser.add_argument("--steps", type=int, help=f"default {STEPS}")
     parser.add_argument("--threads", type=int, default=1, help="default 1")
@@ -341,15 +341,15 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     options = arguments()
     torch.set_num_threads(options.threads)
-    weft.set_num_threads(options.threads)
+    treadle.set_num_threads(options.threads)
     torch.use_deterministic_algorithms(True)
     seen, common, unseen = read_words(options.dict, options.seed)
 
-    chosen = LSTMS if options.compare else ["torch" if options.torch else "weft"]
+    chosen = LSTMS if options.compare else ["torch" if options.torch else "treadle"]
     trainings = {name: Training(LSTMS[name], options.steps, options.seed) for name in chosen}
     train(trainings, Texts(seen, common, options.seed), options.steps)
     if options.compare:
-        print(compare(trainings["weft"], trainings["torch"]))
+        print(compare(trainings["treadle"], trainings["torch"]))
 
     net = next(iter(trainings.values())).net
     accuracy = evaluate(net, unseen, QUICK_TEXTS if options.quick else TEXTS)

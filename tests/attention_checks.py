@@ -3,18 +3,18 @@
 import numpy as np
 
 import reference_attention as reference
-import weft
+import treadle
 from tolerance import EPS, assert_same_bits
 
 
 def check_attention(arrays, mask=None, *, lengths=None, **options):
-    """Run weft on (q, k, v) and compare; lengths as a pair (of queries, of keys)."""
+    """Run treadle on (q, k, v) and compare; lengths as a pair (of queries, of keys)."""
     ours = dict(options)
     if lengths is not None:
         ours["lengths"] = lengths
         options |= dict(zip(("query_lengths", "key_lengths"), lengths, strict=True))
     grouped = arrays[0].shape[1] != arrays[1].shape[1]
-    y = weft.functional.scaled_dot_product_attention(*arrays, mask, enable_gqa=grouped, **ours)
+    y = treadle.functional.scaled_dot_product_attention(*arrays, mask, enable_gqa=grouped, **ours)
     assert_attention(y, *arrays, mask, **options)
     return y
 
@@ -112,12 +112,12 @@ def assert_gradients(actual, q, k, v, dy, mask=None, **options):
 
 def assert_threads_change_nothing(call):
     """The same bits with one thread, two and three."""
-    before, results = weft.get_num_threads(), []
+    before, results = treadle.get_num_threads(), []
     try:
         for n in (1, 2, 3):
-            weft.set_num_threads(n)
+            treadle.set_num_threads(n)
             results.append(call())
     finally:
-        weft.set_num_threads(before)
+        treadle.set_num_threads(before)
     for other in results[1:]:
         assert_same_bits(other, results[0])

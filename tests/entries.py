@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 
 import samples
-import weft
+import treadle
 from checks import CELLS, MODULES
 from tolerance import flatten
 
@@ -22,37 +22,40 @@ def entries():
         first = dict(zip(["h_0", "c_0"], flatten(state), strict=False))
         one = dict(zip(["h", "c"], flatten(state), strict=False))
         extra = {"weight_hr": samples.normal(0, 2, H)} if mode == "lstm" else {}
-        function = getattr(weft.functional, mode)
-        result[f"weft.functional.{mode}"] = (function, {"x": x, **named, **first})
+        function = getattr(treadle.functional, mode)
+        result[f"treadle.functional.{mode}"] = (function, {"x": x, **named, **first})
         if mode == "lstm":
             own = named | {"weight_hh": samples.normal(0, 4 * H, 2)}
             peepholes = {"peepholes": samples.normal(0, 3 * H)}
-            result["weft.functional.lstm with a projection"] = (
+            result["treadle.functional.lstm with a projection"] = (
                 function, {"x": x, **own, **extra, **peepholes},
             )  # fmt: skip
-        forward = getattr(weft.functional, mode + "_forward")
-        result[f"weft.functional.{mode}_forward"] = (forward, {"x": x, **named, **first})
+        forward = getattr(treadle.functional, mode + "_forward")
+        result[f"treadle.functional.{mode}_forward"] = (forward, {"x": x, **named, **first})
         *results, saved = forward(x, **named, **first)
         seeds = dict(zip(["dy", "dh_n", "dc_n"], flatten(results), strict=False))
-        backward = partial(getattr(weft.functional, mode + "_backward"), saved)
-        result[f"weft.functional.{mode}_backward"] = (backward, seeds)
-        cell = getattr(weft.functional, mode + "_cell")
-        result[f"weft.functional.{mode}_cell"] = (cell, {"x": x_t, **named, **one})
+        backward = partial(getattr(treadle.functional, mode + "_backward"), saved)
+        result[f"treadle.functional.{mode}_backward"] = (backward, seeds)
+        cell = getattr(treadle.functional, mode + "_cell")
+        result[f"treadle.functional.{mode}_cell"] = (cell, {"x": x_t, **named, **one})
         module, cell = MODULES[mode](INPUT, H, seed=0), CELLS[mode](INPUT, H, seed=0)
-        result[f"weft.{MODULES[mode].__name__}"] = (module, {"x": x})
-        result[f"weft.{CELLS[mode].__name__}"] = (cell, {"x": x_t})
+        result[f"treadle.{MODULES[mode].__name__}"] = (module, {"x": x})
+        result[f"treadle.{CELLS[mode].__name__}"] = (cell, {"x": x_t})
         with_axis = tuple(part[None] for part in flatten(state))
         if mode == "lstm":
             call = lambda x, h, c, m=module: m(x, (h, c))
-            result["weft.LSTM with a state"] = (
+            result["treadle.LSTM with a state"] = (
                 call,
                 {"x": x, **dict(zip("hc", with_axis, strict=True))},
             )
         else:
-            result[f"weft.{mode.upper()} with a state"] = (module, {"x": x, "state": with_axis[0]})
+            result[f"treadle.{mode.upper()} with a state"] = (
+                module,
+                {"x": x, "state": with_axis[0]},
+            )
     weight = samples.normal(0, H, INPUT)
-    result["weft.functional.linear"] = (
-        weft.functional.linear, {"x": x_t, "weight": weight, "bias": samples.normal(0, H)},
+    result["treadle.functional.linear"] = (
+        treadle.functional.linear, {"x": x_t, "weight": weight, "bias": samples.normal(0, H)},
     )  # fmt: skip
     return result
 

@@ -30,11 +30,11 @@ def edited(data, edit):
 
 
 def about_edited(data, edit):
-    """`data` after `edit(about)` on what weft wrote into the metadata."""
+    """`data` after `edit(about)` on what treadle wrote into the metadata."""
 
     def change(header):
-        about = json.loads(header["__metadata__"]["weft"])
-        header["__metadata__"]["weft"] = json.dumps(edit(about) or about)
+        about = json.loads(header["__metadata__"]["treadle"])
+        header["__metadata__"]["treadle"] = json.dumps(edit(about) or about)
 
     return edited(data, change)
 
@@ -45,7 +45,7 @@ def variants(data):
 
 
 def foreign_variants(data):
-    """The same without those that concern what weft itself writes into the metadata."""
+    """The same without those that concern what treadle itself writes into the metadata."""
     return _cut(data) | _lengths(data) | _headers(data) | _entries(data)
 
 
@@ -210,15 +210,15 @@ def _metadata(data):
         "metadata null": with_metadata(None),
         "metadata list": with_metadata([]),
         "metadata of a stranger": with_metadata({"format": "pt"}),
-        "about is an object": with_metadata({"weft": {}}),
-        "about is null": with_metadata({"weft": None}),
-        "about is no JSON": with_metadata({"weft": "LSTM(8, 16)"}),
-        "about is empty": with_metadata({"weft": ""}),
-        "about is a list": with_metadata({"weft": "[]"}),
-        "about is nothing": with_metadata({"weft": "{}"}),
-        "about is deep": with_metadata({"weft": "[" * 100_000}),
-        "about is a surrogate": with_metadata({"weft": "\ud800"}),
-        "format of the future": about_edited(data, lambda a: a.update(format="weft/999")),
+        "about is an object": with_metadata({"treadle": {}}),
+        "about is null": with_metadata({"treadle": None}),
+        "about is no JSON": with_metadata({"treadle": "LSTM(8, 16)"}),
+        "about is empty": with_metadata({"treadle": ""}),
+        "about is a list": with_metadata({"treadle": "[]"}),
+        "about is nothing": with_metadata({"treadle": "{}"}),
+        "about is deep": with_metadata({"treadle": "[" * 100_000}),
+        "about is a surrogate": with_metadata({"treadle": "\ud800"}),
+        "format of the future": about_edited(data, lambda a: a.update(format="treadle/999")),
         "format is a number": about_edited(data, lambda a: a.update(format=1)),
         "format missing": about_edited(data, lambda a: a.pop("format") and None),
         "entry too many": about_edited(data, lambda a: a.update(__class__="os.system")),

@@ -1,4 +1,4 @@
-"""What no argument of weft._core may be, and that it is refused."""
+"""What no argument of treadle._core may be, and that it is refused."""
 
 import math
 
@@ -44,12 +44,12 @@ NO_MATRICES = [
 NO_MATRICES += [np.zeros((3, 5), dtype) for dtype in (*WRONG_DTYPES, ">f4")]
 NO_MATRICES += [misaligned(3, 5)]
 NO_VECTORS = ["b", 1.0, np.zeros((), F32), np.zeros((1, 4), F32), np.zeros(4), misaligned(4)]
-NO_NAMES = [None, 5, ["weft"]]
+NO_NAMES = [None, 5, ["treadle"]]
 NO_ACTIVATIONS = ["relu", ("nosuch", 0.0, 0.0), ("relu",), ("relu", "0", 0.0), (1, 0.0, 0.0), 5]
 
 
 def wrong_weights(dtype, rows, columns):
-    """What is no matrix [rows, columns] in the form of a dtype (python/weft/_formats.py)."""
+    """What is no matrix [rows, columns] in the form of a dtype (python/treadle/_formats.py)."""
     kind = {"bfloat16": np.uint16, "int8": np.int8}[dtype]
     right = np.zeros((rows, columns), kind)
     arrays = [a for a in NO_MATRICES if not isinstance(a, np.ndarray) or a.dtype != kind]

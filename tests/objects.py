@@ -10,7 +10,7 @@ import math
 import numpy as np
 import torch
 
-import weft
+import treadle
 
 F32 = np.float32
 
@@ -101,5 +101,5 @@ OBJECTS = {
     "torch half": torch.zeros(2, 2, dtype=torch.float16),
     "torch sparse": torch.zeros(2, 2).to_sparse(),
     "torch module": torch.nn.Linear(2, 2),
-    "weft module": weft.GRU(2, 2),
+    "treadle module": treadle.GRU(2, 2),
 }

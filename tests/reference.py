@@ -1,4 +1,4 @@
-"""NumPy definitions of weft's recurrent layers: the readable specification.
+"""NumPy definitions of treadle's recurrent layers: the readable specification.
 
 Plain loops over time, one formula per line, no cleverness. The default `dtype` is float64: that is
 the truth the tests compare with. The same functions run in float32 (`dtype=np.float32`) give the
@@ -167,7 +167,7 @@ def module(
     mode, parameters, x, state=None, *, num_layers=1, bidirectional=False, reset_state=None,
     **options,
 ):  # fmt: skip
-    """A stack of layers under torch's parameter names: what weft.RNN, weft.LSTM, weft.GRU compute.
+    """A stack of layers under torch's parameter names: what treadle.RNN, treadle.LSTM, treadle.GRU compute.
 
     x [T, B, I] -> y [T, B, D*H], h_n [D*L, B, H] (LSTM: (h_n, c_n)). `state` and `reset_state` are
     shaped like the final state. Every layer sees the same lengths, mask and resets.

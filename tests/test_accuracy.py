@@ -1,14 +1,14 @@
-"""What bfloat16 and int8 lose, held to the bars of `weft bench --accuracy`, against installed peers."""
+"""What bfloat16 and int8 lose, held to the bars of `treadle bench --accuracy`, against installed peers."""
 
 import json
 
 import numpy as np
 import pytest
-from weft.benchmarks import kinds
-from weft.benchmarks.accuracy import bars, demo, encoder, recurrent, report
-from weft.benchmarks.accuracy.sentences import sentences
-from weft.benchmarks.encoder.checkpoint import missing
-from weft.benchmarks.run import main
+from treadle.benchmarks import kinds
+from treadle.benchmarks.accuracy import bars, demo, encoder, recurrent, report
+from treadle.benchmarks.accuracy.sentences import sentences
+from treadle.benchmarks.encoder.checkpoint import missing
+from treadle.benchmarks.run import main
 
 needs_model = pytest.mark.skipif(bool(missing()), reason=missing() or "-")
 from_peers = pytest.mark.filterwarnings("ignore")  # they announce what they are going to drop
@@ -16,7 +16,7 @@ SEEDS = range(2)
 
 
 def backends(kind, *names):
-    return {name: kinds.load(kind).backend(name) for name in ("weft", *names)}
+    return {name: kinds.load(kind).backend(name) for name in ("treadle", *names)}
 
 
 def held(found):
@@ -37,7 +37,7 @@ def test_recurrent_nets_against_torch():
         (cell, dtype, name)
         for cell in ("lstm", "gru")
         for dtype in ("bfloat16", "int8")
-        for name in ("weft", "torch")
+        for name in ("treadle", "torch")
     }
     for row in found:
         assert all(2**-12 < error < 2**-4 for error in row["errors"])
@@ -98,7 +98,7 @@ def rows(ours, theirs, dtype, peer):
             "variant": "-",
         }
 
-    return [row("weft", ours), row(peer, theirs)]
+    return [row("treadle", ours), row(peer, theirs)]
 
 
 def verdicts(found):
@@ -113,7 +113,7 @@ def test_bars_can_be_missed():
     assert measure([0.4, 0.5], [0.3, 0.5], "bfloat16", "torch") == [True, False]
     assert measure([0.4, 0.5], [0.3, 0.9], "int8", "onnxruntime") == [False]
     good = {"cosine_mean": 0.996, "cosine_min": 0.992, "hidden": 0.1, "spearman": 0.996}
-    ours = {"dtype": "int8", "backend": "weft"} | good
+    ours = {"dtype": "int8", "backend": "treadle"} | good
     theirs = {"dtype": "int8", "backend": "ctranslate2"} | good | {"hidden": 0.09}
     assert verdicts({"encoder": [ours, theirs]}) == [True, True, True, False]
     assert verdicts({"encoder": [ours | {"dtype": "bfloat16"}]}) == [False, False, False]
@@ -129,10 +129,10 @@ def test_command(tmp_path, monkeypatch, capsys):
     path, readme = tmp_path / "accuracy.json", tmp_path / "README.md"
     assert main(["--accuracy", "--quick", "--json", str(path), "--report", str(readme)]) == 0
     found = json.loads(path.read_text())["accuracy"]
-    assert {row["backend"] for row in found["recurrent"]} == {"weft"}
+    assert {row["backend"] for row in found["recurrent"]} == {"treadle"}
     assert "demo, int8" in capsys.readouterr().out
     text = readme.read_text()
     assert text.startswith("<!-- bench-accuracy:start -->")
-    assert "| lstm | int8 | weft |" in text
+    assert "| lstm | int8 | treadle |" in text
     assert "| 5 | 720 |" in text
     assert report.SECTION == "accuracy"

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import reference
-import weft
+import treadle
 from sizes import around_powers
 from tolerance import TINY, ulp
 
@@ -83,7 +83,7 @@ CASES = {
 
 def apply(case, x):
     name, alpha, beta = CASES[case]
-    return weft._core.apply(name, x, float(alpha), float(beta))
+    return treadle._core.apply(name, x, float(alpha), float(beta))
 
 
 def exact(case, x):
@@ -133,7 +133,7 @@ def scale(case, x, expected):
     size = np.abs(expected)
     if name in ("gelu", "gelu_tanh", "silu"):
         size = np.abs(x)
-    if name in ("affine", "hard_sigmoid") and weft.isa() == "portable":
+    if name in ("affine", "hard_sigmoid") and treadle.isa() == "portable":
         size = np.maximum(size, np.maximum(np.abs(np.float64(alpha) * x), np.float64(beta)))
     return ulp(size)
 
@@ -216,14 +216,14 @@ def test_every_tail(isa, case):
 def test_every_case_has_a_measured_bound():
     """On every ISA level: one that is new has to be measured first."""
     assert set(MAX_ULP) == set(CASES)
-    assert set(weft.available_isas()) <= {"portable", "avx2", "avx512", "avx512_bf16"}
+    assert set(treadle.available_isas()) <= {"portable", "avx2", "avx512", "avx512_bf16"}
 
 
 def test_unknown_name_and_wrong_arrays():
     x = np.zeros(3, np.float32)
     with pytest.raises(ValueError, match="nosuch"):
-        weft._core.apply("nosuch", x)
+        treadle._core.apply("nosuch", x)
     with pytest.raises((TypeError, ValueError), match="x"):
-        weft._core.apply("tanh", x.astype(np.float64))
+        treadle._core.apply("tanh", x.astype(np.float64))
     with pytest.raises((TypeError, ValueError), match="x"):
-        weft._core.apply("tanh", x[None])
+        treadle._core.apply("tanh", x[None])

@@ -15,7 +15,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import samples
-import weft
+import treadle
 from checks import MODULES
 from entries import ENTRIES, INPUT, WRONG_DTYPES, B, H, T
 from objects import OBJECTS
@@ -61,7 +61,7 @@ def test_wrong_dtype(case, dtype):
 
 
 def test_wrong_dtype_says_how_to_cast():
-    module = weft.GRU(INPUT, H)
+    module = treadle.GRU(INPUT, H)
     with pytest.raises(TypeError, match=r"float64.*float32.*x\.astype\(np\.float32\)"):
         module(np.zeros((T, B, INPUT)))
     with pytest.raises(TypeError, match=r"float64.*float32.*x\.to\(torch\.float32\)"):
@@ -75,7 +75,7 @@ def test_wrong_rank(case, rank):
     value = arguments[culprit]
     right = {value.ndim, value.ndim - 1} if culprit in ("x", *OPTIONAL) else {value.ndim}
     assume(rank not in right)
-    assume(name != "weft.functional.linear" or culprit != "x" or rank == 0)  # any [..., K]
+    assume(name != "treadle.functional.linear" or culprit != "x" or rank == 0)  # any [..., K]
     arguments[culprit] = np.ones((2,) * rank, F32)
     assert_refused(name, arguments, culprit)
 
@@ -114,10 +114,10 @@ def test_none_where_an_array_is_needed(name):
 
 
 def test_half_a_state():
-    module, x = weft.LSTM(INPUT, H), samples.normal(0, T, B, INPUT)
+    module, x = treadle.LSTM(INPUT, H), samples.normal(0, T, B, INPUT)
     h = np.zeros((1, B, H), F32)
     for state in ((h,), (h, h, h), [], h, "hc", 5, {"h": h, "c": h}):
-        with pytest.raises((ValueError, TypeError), match=r"^weft\.LSTM: (state|h_0|c_0)\b"):
+        with pytest.raises((ValueError, TypeError), match=r"^treadle\.LSTM: (state|h_0|c_0)\b"):
             module(x, state)
 
 
@@ -133,12 +133,12 @@ LISTS = [
 @pytest.mark.parametrize("x", LISTS, ids=["floats", "tuples", "integers", "rows", "nan"])
 def test_lists_of_numbers_are_arrays(x):
     """Python's numbers have no dtype to respect."""
-    module = weft.GRU(INPUT, H, seed=0)
+    module = treadle.GRU(INPUT, H, seed=0)
     assert_same_bits(module(x), module(np.array(x, F32)))
 
 
 def test_objects_with_a_buffer():
-    module, values = weft.GRU(INPUT, H, seed=0), samples.normal(0, T, INPUT)
+    module, values = treadle.GRU(INPUT, H, seed=0), samples.normal(0, T, INPUT)
     buffer = memoryview(array.array("f", values.ravel().tolist())).cast("B").cast("f", [T, INPUT])
     assert_same_bits(module(buffer), module(values))
 
@@ -184,4 +184,4 @@ def test_huge_linear():
     x, weight = np.zeros((1, 1), F32), np.zeros((2**16, 1), F32)
     for rows in (2**42, 2**58):
         with pytest.raises((MemoryError, ValueError)):
-            weft.functional.linear(np.broadcast_to(x, (rows, 1)), weight)
+            treadle.functional.linear(np.broadcast_to(x, (rows, 1)), weight)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import samples
-import weft
+import treadle
 from attention_checks import (
     assert_attention,
     assert_threads_change_nothing,
@@ -15,7 +15,7 @@ from attention_checks import (
 )
 from tolerance import assert_same_bits
 
-attend = weft.functional.scaled_dot_product_attention
+attend = treadle.functional.scaled_dot_product_attention
 
 
 def qkv(b, n, s, k, e, f=None, *, shared=None, seed=0):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import samples
-import weft
+import treadle
 from entries import WRONG_DTYPES
 from objects import OBJECTS
 
@@ -18,13 +18,13 @@ B, N, S, K, E, H = 2, 4, 3, 5, 8, 16
 
 HEADS = {"q": (B, N, S, E), "k": (B, N, K, E), "v": (B, N, K, E)}
 TOKENS = {"query": (B, S, H), "key": (B, K, H), "value": (B, K, H)}
-MHA = weft.MultiheadAttention(H, N, batch_first=True, seed=0)
-LAYER = weft.TransformerEncoderLayer(H, N, 32, batch_first=True, seed=0)
-ENCODER = weft.TransformerEncoder(LAYER, 2, norm=weft.LayerNorm(H))
+MHA = treadle.MultiheadAttention(H, N, batch_first=True, seed=0)
+LAYER = treadle.TransformerEncoderLayer(H, N, 32, batch_first=True, seed=0)
+ENCODER = treadle.TransformerEncoder(LAYER, 2, norm=treadle.LayerNorm(H))
 
 
 def cache():
-    result = weft.KVCache(B, N, E, 8)
+    result = treadle.KVCache(B, N, E, 8)
     zeros = np.zeros((B, N, S, E), F32)
     result.append(zeros, zeros)
     return result
@@ -32,61 +32,61 @@ def cache():
 
 # Entry point -> (function, shapes of the float arrays, optional masks, lengths).
 ENTRIES = {
-    "weft.functional.scaled_dot_product_attention": (
-        weft.functional.scaled_dot_product_attention,
+    "treadle.functional.scaled_dot_product_attention": (
+        treadle.functional.scaled_dot_product_attention,
         HEADS,
         {"attn_mask": (S, K), "alibi_slopes": (N,)},
         {"lengths": B},
     ),
-    "weft.MultiheadAttention": (
+    "treadle.MultiheadAttention": (
         MHA,
         TOKENS,
         {"attn_mask": (S, K), "key_padding_mask": (B, K)},
         {},
     ),
-    "weft.TransformerEncoderLayer": (
+    "treadle.TransformerEncoderLayer": (
         LAYER,
         {"src": (B, S, H)},
         {"src_mask": (S, S), "src_key_padding_mask": (B, S)},
         {},
     ),
-    "weft.TransformerEncoder": (
+    "treadle.TransformerEncoder": (
         ENCODER,
         {"src": (B, S, H)},
         {"mask": (S, S), "src_key_padding_mask": (B, S)},
         {},
     ),
-    "weft.LayerNorm": (weft.LayerNorm(H), {"x": (B, H)}, {}, {}),
-    "weft.KVCache.append": (
+    "treadle.LayerNorm": (treadle.LayerNorm(H), {"x": (B, H)}, {}, {}),
+    "treadle.KVCache.append": (
         lambda **a: cache().append(**a),
         {"k": (B, N, S, E), "v": (B, N, S, E)},
         {},
         {"lengths": B},
     ),
-    "weft.KVCache.attend": (
+    "treadle.KVCache.attend": (
         lambda **a: cache().attend(**a),
         {"q": (B, N, S, E)},
         {"alibi_slopes": (N,)},
         {"lengths": B},
     ),
-    "weft.KVCache.step": (
+    "treadle.KVCache.step": (
         lambda **a: cache().step(**a),
         dict.fromkeys("qkv", (B, N, S, E)),
         {"alibi_slopes": (N,)},
         {"lengths": B},
     ),
-    "weft.functional.layer_norm": (
-        lambda **a: weft.functional.layer_norm(normalized_shape=H, **a),
+    "treadle.functional.layer_norm": (
+        lambda **a: treadle.functional.layer_norm(normalized_shape=H, **a),
         {"x": (B, H)},
         {"weight": (H,), "bias": (H,), "residual": (B, H)},
         {},
     ),
-    "weft.functional.softmax": (weft.functional.softmax, {"x": (B, H)}, {}, {}),
-    "weft.functional.gelu": (weft.functional.gelu, {"x": (B, H)}, {}, {}),
-    "weft.functional.silu": (weft.functional.silu, {"x": (B, H)}, {}, {}),
-    "weft.functional.relu": (weft.functional.relu, {"x": (B, H)}, {}, {}),
-    "weft.functional.conv1d": (
-        weft.functional.conv1d,
+    "treadle.functional.softmax": (treadle.functional.softmax, {"x": (B, H)}, {}, {}),
+    "treadle.functional.gelu": (treadle.functional.gelu, {"x": (B, H)}, {}, {}),
+    "treadle.functional.silu": (treadle.functional.silu, {"x": (B, H)}, {}, {}),
+    "treadle.functional.relu": (treadle.functional.relu, {"x": (B, H)}, {}, {}),
+    "treadle.functional.conv1d": (
+        treadle.functional.conv1d,
         {"x": (B, 3, 9), "weight": (4, 3, 2)},
         {"bias": (4,)},
         {},
@@ -177,27 +177,27 @@ def test_wrong_shapes(case):
 @pytest.mark.parametrize("value", [0, 1, None, "yes", 1.0, np.ones(2)], ids=repr)
 def test_wrong_flags(value):
     for name, flags in (
-        ("weft.functional.scaled_dot_product_attention", ["is_causal", "enable_gqa"]),
-        ("weft.MultiheadAttention", ["need_weights", "average_attn_weights", "is_causal"]),
-        ("weft.TransformerEncoderLayer", ["is_causal"]),
+        ("treadle.functional.scaled_dot_product_attention", ["is_causal", "enable_gqa"]),
+        ("treadle.MultiheadAttention", ["need_weights", "average_attn_weights", "is_causal"]),
+        ("treadle.TransformerEncoderLayer", ["is_causal"]),
     ):
         for flag in flags:
             refused(name, {flag: value})
     if value is not None:
-        refused("weft.TransformerEncoder", {"is_causal": value})
+        refused("treadle.TransformerEncoder", {"is_causal": value})
 
 
-ATTEND = "weft.functional.scaled_dot_product_attention"
+ATTEND = "treadle.functional.scaled_dot_product_attention"
 NO_NUMBERS = [math.nan, math.inf, -math.inf, "1", True, [1.0], object(), 10**400, 1e39, np.ones(2)]
 
 
 @pytest.mark.parametrize("value", NO_NUMBERS, ids=lambda v: repr(v)[:20])
 def test_wrong_numbers(value):
-    for name in (ATTEND, "weft.KVCache.attend", "weft.KVCache.step"):
+    for name in (ATTEND, "treadle.KVCache.attend", "treadle.KVCache.step"):
         refused(name, {"scale": value})
         refused(name, {"softcap": value})
-    with pytest.raises((ValueError, TypeError), match=r"^weft\.functional\.layer_norm: eps "):
-        weft.functional.layer_norm(np.ones((2, 3), F32), 3, eps=value)
+    with pytest.raises((ValueError, TypeError), match=r"^treadle\.functional\.layer_norm: eps "):
+        treadle.functional.layer_norm(np.ones((2, 3), F32), 3, eps=value)
 
 
 @pytest.mark.parametrize("softcap", [0, -1.0, 0.0, 1e-39, 1e-50])
@@ -211,12 +211,12 @@ def test_wrong_softcaps(softcap):
 )  # fmt: skip
 def test_wrong_windows(window):
     refused(ATTEND, {"window": window})
-    refused("weft.KVCache.step", {"window": window})
+    refused("treadle.KVCache.step", {"window": window})
 
 
 @pytest.mark.parametrize("dim", [-3, 2, 1.0, None, "0", True, 2**70])
 def test_wrong_axes(dim):
-    refused("weft.functional.softmax", {"dim": dim})
+    refused("treadle.functional.softmax", {"dim": dim})
 
 
 WRONG_LENGTHS = [
@@ -238,11 +238,11 @@ def test_causal_with_a_mask():
 def test_heads_that_do_not_fit():
     for n, shared in ((4, 3), (4, 2), (3, 4), (0, 2), (2, 0)):
         with pytest.raises(ValueError, match=rf"^{ATTEND}: [qk] "):
-            weft.functional.scaled_dot_product_attention(
+            treadle.functional.scaled_dot_product_attention(
                 np.zeros((1, n, 2, 4), F32), *np.zeros((2, 1, shared, 2, 4), F32)
             )
     with pytest.raises(ValueError, match=rf"^{ATTEND}: q has 4 heads"):
-        weft.functional.scaled_dot_product_attention(
+        treadle.functional.scaled_dot_product_attention(
             np.zeros((1, 4, 2, 4), F32), *np.zeros((2, 1, 3, 2, 4), F32), enable_gqa=True
         )
 
@@ -251,9 +251,9 @@ def test_heads_that_do_not_fit():
 def test_head_sizes_beyond_the_registers(e):
     q = np.zeros((1, 1, 2, e), F32)
     with pytest.raises(ValueError, match=rf"^{ATTEND}: .*\bE\b"):
-        weft.functional.scaled_dot_product_attention(q, q, np.zeros((1, 1, 2, 4), F32))
+        treadle.functional.scaled_dot_product_attention(q, q, np.zeros((1, 1, 2, 4), F32))
     with pytest.raises(ValueError, match=rf"^{ATTEND}: .*\bF\b"):
-        weft.functional.scaled_dot_product_attention(*np.zeros((2, 1, 1, 2, 4), F32), q)
+        treadle.functional.scaled_dot_product_attention(*np.zeros((2, 1, 1, 2, 4), F32), q)
 
 
 def test_wrong_out():
@@ -279,15 +279,15 @@ def test_keys_with_more_or_fewer_axes(shape):
     """Their first axes may happen to be those of q."""
     q, k, v = (np.zeros(s, F32) for s in ((2, K, S, E), shape, (2, K, 7, E)))
     with pytest.raises(ValueError, match=rf"^{ATTEND}: "):
-        weft.functional.scaled_dot_product_attention(q, k, v)
+        treadle.functional.scaled_dot_product_attention(q, k, v)
     with pytest.raises(ValueError, match=rf"^{ATTEND}: "):
-        weft.functional.scaled_dot_product_attention(q, v, k)
+        treadle.functional.scaled_dot_product_attention(q, v, k)
 
 
 @pytest.mark.parametrize("shape", [(0, 4, 3, 8), (2, 0, 3, 8), (2, 4, 0, 8)], ids=str)
 def test_out_without_elements(shape):
     q, out = np.zeros(shape, F32), np.empty(shape, F32)
-    assert weft.functional.scaled_dot_product_attention(q, q, q, out=out) is out
+    assert treadle.functional.scaled_dot_product_attention(q, q, q, out=out) is out
 
 
 def test_sizes_that_no_machine_has():
@@ -296,21 +296,24 @@ def test_sizes_that_no_machine_has():
     for shape in ((2**40, 1, 1, 1), (2**30, 2**30, 1, 1), (1, 1, 2**50, 1), (2**58, 1, 1, 1)):
         q = np.broadcast_to(one, shape)
         with pytest.raises((MemoryError, ValueError)):
-            weft.functional.scaled_dot_product_attention(q, q, q)
+            treadle.functional.scaled_dot_product_attention(q, q, q)
     x = np.broadcast_to(one[0], (2**58, 1, 1))
     with pytest.raises((MemoryError, ValueError)):
-        weft.MultiheadAttention(1, 1)(x, x, x)
+        treadle.MultiheadAttention(1, 1)(x, x, x)
     with pytest.raises((MemoryError, ValueError)):
-        weft.TransformerEncoderLayer(1, 1, 1)(x)
+        treadle.TransformerEncoderLayer(1, 1, 1)(x)
 
 
 # Constructors.
 
 CLASSES = {
-    "weft.MultiheadAttention": (weft.MultiheadAttention, {"embed_dim": 8, "num_heads": 2}),
-    "weft.TransformerEncoderLayer": (weft.TransformerEncoderLayer, {"d_model": 8, "nhead": 2}),
-    "weft.LayerNorm": (weft.LayerNorm, {"normalized_shape": 8}),
-    "weft.KVCache": (weft.KVCache, {"batch_size": 2, "num_heads": 2, "head_size": 8}),
+    "treadle.MultiheadAttention": (treadle.MultiheadAttention, {"embed_dim": 8, "num_heads": 2}),
+    "treadle.TransformerEncoderLayer": (
+        treadle.TransformerEncoderLayer,
+        {"d_model": 8, "nhead": 2},
+    ),
+    "treadle.LayerNorm": (treadle.LayerNorm, {"normalized_shape": 8}),
+    "treadle.KVCache": (treadle.KVCache, {"batch_size": 2, "num_heads": 2, "head_size": 8}),
 }
 NO_SIZES = [0, -1, 2**31, 2**70, 1.0, "3", True, 3j, math.nan, object()]
 
@@ -320,18 +323,18 @@ NO_SIZES = [0, -1, 2**31, 2**70, 1.0, "3", True, 3j, math.nan, object()]
 def test_wrong_sizes(name, value):
     cls, right = CLASSES[name]
     sizes = [*right]
-    sizes += {"weft.TransformerEncoderLayer": ["dim_feedforward"], "weft.KVCache": ["capacity", "value_size"],
-              "weft.MultiheadAttention": ["kdim", "vdim"]}.get(name, [])  # fmt: skip
+    sizes += {"treadle.TransformerEncoderLayer": ["dim_feedforward"], "treadle.KVCache": ["capacity", "value_size"],
+              "treadle.MultiheadAttention": ["kdim", "vdim"]}.get(name, [])  # fmt: skip
     for size in sizes:
         with pytest.raises((ValueError, TypeError), match=rf"^{name}: {size} "):
             cls(**right | {size: value})
 
 
-@pytest.mark.parametrize("name", ["weft.MultiheadAttention", "weft.TransformerEncoderLayer"])
+@pytest.mark.parametrize("name", ["treadle.MultiheadAttention", "treadle.TransformerEncoderLayer"])
 def test_wrong_options(name):
     cls, right = CLASSES[name]
-    flags = {"weft.MultiheadAttention": ["bias", "add_bias_kv", "add_zero_attn", "batch_first"],
-             "weft.TransformerEncoderLayer": ["bias", "norm_first", "batch_first"]}[name]  # fmt: skip
+    flags = {"treadle.MultiheadAttention": ["bias", "add_bias_kv", "add_zero_attn", "batch_first"],
+             "treadle.TransformerEncoderLayer": ["bias", "norm_first", "batch_first"]}[name]  # fmt: skip
     for flag in flags:
         for value in (0, None, "yes"):
             with pytest.raises(TypeError, match=rf"^{name}: {flag} "):
@@ -352,23 +355,23 @@ def test_wrong_options(name):
 
 
 def test_wrong_layers():
-    name = r"^weft\.TransformerEncoder: "
-    for layer in (None, 5, weft.LSTM(3, 4), weft.TransformerEncoderLayer, {"d_model": 8}):
+    name = r"^treadle\.TransformerEncoder: "
+    for layer in (None, 5, treadle.LSTM(3, 4), treadle.TransformerEncoderLayer, {"d_model": 8}):
         with pytest.raises(TypeError, match=name + "encoder_layer "):
-            weft.TransformerEncoder(layer, 2)
-    one = weft.TransformerEncoderLayer(8, 2, 16)
+            treadle.TransformerEncoder(layer, 2)
+    one = treadle.TransformerEncoderLayer(8, 2, 16)
     for layers in (0, -1, 2**20, 1.0, None):
         with pytest.raises((ValueError, TypeError), match=name + "num_layers "):
-            weft.TransformerEncoder(one, layers)
-    for norm in (5, weft.LSTM(3, 4), True, {}):
+            treadle.TransformerEncoder(one, layers)
+    for norm in (5, treadle.LSTM(3, 4), True, {}):
         with pytest.raises(TypeError, match=name + "norm "):
-            weft.TransformerEncoder(one, 2, norm)
-    for norm in (weft.LayerNorm(7), weft.LayerNorm((1, 8))):
+            treadle.TransformerEncoder(one, 2, norm)
+    for norm in (treadle.LayerNorm(7), treadle.LayerNorm((1, 8))):
         with pytest.raises(ValueError, match=name + "norm "):
-            weft.TransformerEncoder(one, 2, norm)
+            treadle.TransformerEncoder(one, 2, norm)
     for eps in (-1e-5, math.nan, "0", None):
         with pytest.raises((ValueError, TypeError), match=r"layer_norm_eps "):
-            weft.TransformerEncoderLayer(8, 2, layer_norm_eps=eps)
+            treadle.TransformerEncoderLayer(8, 2, layer_norm_eps=eps)
     for activation in ("nosuch", 5, np.tanh):
         with pytest.raises((ValueError, TypeError), match=r"activation "):
-            weft.TransformerEncoderLayer(8, 2, activation=activation)
+            treadle.TransformerEncoderLayer(8, 2, activation=activation)

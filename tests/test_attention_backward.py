@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 import reference_attention as reference
 import samples
-import weft
+import treadle
 from attention_checks import assert_attention, assert_gradients, assert_threads_change_nothing
 from tolerance import assert_same_bits
 
-F = weft.functional
+F = treadle.functional
 forward = F.scaled_dot_product_attention_forward
 backward = F.scaled_dot_product_attention_backward
 
@@ -308,7 +308,7 @@ def test_refused():
     with pytest.raises(ValueError, match="is_causal"):
         forward(q, k, v, np.ones((5, 6), bool), is_causal=True)
     assert repr(saved) == (
-        "<saved by weft.functional.scaled_dot_product_attention_forward: 40 bytes>"
+        "<saved by treadle.functional.scaled_dot_product_attention_forward: 40 bytes>"
     )
 
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 import samples
-import weft
+import treadle
 from attention_checks import assert_attention, assert_threads_change_nothing
 from reference_formats import bfloat16
 from tolerance import assert_same_bits
 
-attend = weft.functional.scaled_dot_product_attention
+attend = treadle.functional.scaled_dot_product_attention
 ROUNDING = 2.0**-8  # of a number with 8 bits, to the nearest
 
 
@@ -77,7 +77,7 @@ def test_a_few_queries(isa, queries):
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
 def test_asking_for_weights_changes_nothing(isa, dtype):
-    module = weft.MultiheadAttention(32, 4, batch_first=True, seed=3, dtype=dtype)
+    module = treadle.MultiheadAttention(32, 4, batch_first=True, seed=3, dtype=dtype)
     x = samples.normal(8, 2, 3, 32)
     assert_same_bits(module(x, x, x)[0], module(x, x, x, need_weights=False)[0])
 
@@ -119,7 +119,7 @@ def test_other_dtypes(dtype):
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
 def test_modules_attend_in_bfloat16(isa, dtype):
     """Their error is that of the projections and of bfloat16 attention, and the weights sum to 1."""
-    module = weft.MultiheadAttention(32, 4, batch_first=True, seed=3)
+    module = treadle.MultiheadAttention(32, 4, batch_first=True, seed=3)
     x = samples.normal(7, 2, 20, 32)
     exact, weights = module(x, x, x)
     y, found = module.to(dtype)(x, x, x)

@@ -11,28 +11,28 @@ import torch
 
 import hostile
 import samples
-import weft
+import treadle
 from tolerance import assert_same_bits
-from weft.cli import main
+from treadle.cli import main
 
-LAYER = weft.TransformerEncoderLayer(8, 2, 12, seed=0)
+LAYER = treadle.TransformerEncoderLayer(8, 2, 12, seed=0)
 MODULES = [
-    weft.MultiheadAttention(8, 2, seed=0),
-    weft.MultiheadAttention(8, 4, 0.25, False, True, True, 8, 8, True, seed=0),
-    weft.MultiheadAttention(8, 2, kdim=8, vdim=8, add_bias_kv=True, seed=0),
+    treadle.MultiheadAttention(8, 2, seed=0),
+    treadle.MultiheadAttention(8, 4, 0.25, False, True, True, 8, 8, True, seed=0),
+    treadle.MultiheadAttention(8, 2, kdim=8, vdim=8, add_bias_kv=True, seed=0),
     LAYER,
-    weft.TransformerEncoderLayer(8, 1, 12, 0.0, ("elu", 0.5), 1e-6, True, True, False, seed=0),
-    weft.TransformerEncoder(LAYER, 2),
-    weft.TransformerEncoder(LAYER, 3, weft.LayerNorm(8, eps=1e-12, bias=False), False, False),
-    weft.LayerNorm((8,), seed=0),
-    weft.LayerNorm([5, 8], 0.1, False),
+    treadle.TransformerEncoderLayer(8, 1, 12, 0.0, ("elu", 0.5), 1e-6, True, True, False, seed=0),
+    treadle.TransformerEncoder(LAYER, 2),
+    treadle.TransformerEncoder(LAYER, 3, treadle.LayerNorm(8, eps=1e-12, bias=False), False, False),
+    treadle.LayerNorm((8,), seed=0),
+    treadle.LayerNorm([5, 8], 0.1, False),
 ]
 every_module = pytest.mark.parametrize("module", MODULES, ids=repr)
 
 
 def call(module):
     x = samples.normal(0, 4, 5, 8)
-    return module(x, x, x) if isinstance(module, weft.MultiheadAttention) else module(x)
+    return module(x, x, x) if isinstance(module, treadle.MultiheadAttention) else module(x)
 
 
 def assert_equal(other, module):
@@ -46,7 +46,7 @@ def assert_equal(other, module):
 
 def test_reprs_make_the_modules_again():
     for module in MODULES:
-        assert repr(eval(repr(module), vars(weft))) == repr(module)
+        assert repr(eval(repr(module), vars(treadle))) == repr(module)
     assert repr(MODULES[1]) == (
         "MultiheadAttention(8, 4, dropout=0.25, bias=False, add_bias_kv=True, add_zero_attn=True, "
         "kdim=8, vdim=8, batch_first=True)"
@@ -70,8 +70,8 @@ def test_copies(module, way):
 @every_module
 def test_files(tmp_path, module):
     path = tmp_path / "model.safetensors"
-    weft.save(module, path)
-    assert_equal(weft.load(path), module)
+    treadle.save(module, path)
+    assert_equal(treadle.load(path), module)
 
 
 @every_module
@@ -97,7 +97,7 @@ def test_state_dicts(module):
         state | {last: state[last][1:]}, state | {last: state[last].astype(np.float64)},
         state | {last: None},
     ):  # fmt: skip
-        with pytest.raises((ValueError, TypeError), match=r"^weft\.\w+\.load_state_dict: "):
+        with pytest.raises((ValueError, TypeError), match=r"^treadle\.\w+\.load_state_dict: "):
             other.load_state_dict(wrong)
         assert_same_bits(call(other), before)
 
@@ -105,7 +105,7 @@ def test_state_dicts(module):
 def test_names_are_torchs():
     for ours, theirs in (
         (MODULES[1], torch.nn.MultiheadAttention(8, 4, 0.25, False, True, True)),
-        (weft.MultiheadAttention(8, 2, kdim=3), torch.nn.MultiheadAttention(8, 2, kdim=3)),
+        (treadle.MultiheadAttention(8, 2, kdim=3), torch.nn.MultiheadAttention(8, 2, kdim=3)),
         (LAYER, torch.nn.TransformerEncoderLayer(8, 2, 12)),
     ):
         shapes = {k: tuple(v.shape) for k, v in theirs.state_dict().items()}
@@ -116,7 +116,7 @@ def test_names_are_torchs():
 def test_initialisation():
     """PyTorch's spread of each weight, zero biases, neutral norms; repeatable by a seed."""
     theirs = torch.nn.TransformerEncoderLayer(64, 4, 100).state_dict()
-    ours = weft.TransformerEncoderLayer(64, 4, 100, seed=1).state_dict()
+    ours = treadle.TransformerEncoderLayer(64, 4, 100, seed=1).state_dict()
     for name, value in ours.items():
         expected = theirs[name].numpy()
         if name.startswith(("norm", "self_attn")) and value.ndim == 1:
@@ -125,9 +125,9 @@ def test_initialisation():
         size = np.abs(expected).max()
         assert 0.9 * size <= np.abs(value).max() <= 1.1 * size
         np.testing.assert_allclose(value.std(), expected.std(), rtol=0.25)
-    again = weft.TransformerEncoderLayer(64, 4, 100, seed=1).state_dict()
+    again = treadle.TransformerEncoderLayer(64, 4, 100, seed=1).state_dict()
     assert_same_bits(list(again.values()), list(ours.values()))
-    bias = weft.MultiheadAttention(64, 4, add_bias_kv=True, seed=1).state_dict()["bias_k"]
+    bias = treadle.MultiheadAttention(64, 4, add_bias_kv=True, seed=1).state_dict()["bias_k"]
     assert bias.std() > 0
 
 
@@ -135,11 +135,11 @@ def test_initialisation():
 def test_hostile_files(tmp_path, module):
     """ValueError, whatever is in the file."""
     path = tmp_path / "m"
-    weft.save(module, path)
+    treadle.save(module, path)
     for name, data in hostile.variants(path.read_bytes()).items():
         path.write_bytes(data)
-        with pytest.raises(ValueError, match=r"^weft\.load: "):
-            print(name, weft.load(path))
+        with pytest.raises(ValueError, match=r"^treadle\.load: "):
+            print(name, treadle.load(path))
 
 
 CONFIGURATIONS = {
@@ -169,16 +169,16 @@ CONFIGURATIONS = {
 @pytest.mark.parametrize("case", CONFIGURATIONS)
 def test_hostile_configurations(tmp_path, case):
     path = tmp_path / "m"
-    weft.save(MODULES[6], path)
+    treadle.save(MODULES[6], path)
 
     def edit(header):
-        about = json.loads(header["__metadata__"]["weft"])
+        about = json.loads(header["__metadata__"]["treadle"])
         CONFIGURATIONS[case](about["configuration"])
-        header["__metadata__"]["weft"] = json.dumps(about)
+        header["__metadata__"]["treadle"] = json.dumps(about)
 
     path.write_bytes(hostile.edited(path.read_bytes(), edit))
-    with pytest.raises(ValueError, match=r"^weft\.load: "):
-        weft.load(path)
+    with pytest.raises(ValueError, match=r"^treadle\.load: "):
+        treadle.load(path)
 
 
 @pytest.mark.parametrize("edit", ["configuration", "missing", "shape", "dtype"])
@@ -199,7 +199,7 @@ def test_a_wrong_pickle_is_an_error_and_not_a_crash(module, edit):
     else:
         state["parameters"][first] = np.zeros(state["parameters"][first].shape)
     other = type(module).__new__(type(module))
-    with pytest.raises((ValueError, TypeError), match=r"weft\."):
+    with pytest.raises((ValueError, TypeError), match=r"treadle\."):
         other.__setstate__(state)
 
 
@@ -246,8 +246,8 @@ WRONG = {
 
 @pytest.mark.parametrize("case", WRONG)
 def test_what_from_torch_refuses(case):
-    with pytest.raises(TypeError, match=r"^weft\.(from_torch|TransformerEncoder): "):
-        weft.from_torch(WRONG[case])
+    with pytest.raises(TypeError, match=r"^treadle\.(from_torch|TransformerEncoder): "):
+        treadle.from_torch(WRONG[case])
 
 
 ACTIVATIONS = {
@@ -265,27 +265,27 @@ ACTIVATIONS = {
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_activations_of_torch(name):
     theirs = torch.nn.TransformerEncoderLayer(8, 2, 12, activation=ACTIVATIONS[name]).eval()
-    ours, x = weft.from_torch(theirs), samples.normal(0, 4, 5, 8)
+    ours, x = treadle.from_torch(theirs), samples.normal(0, 4, 5, 8)
     assert ours.activation == name
     np.testing.assert_allclose(ours(x), theirs(torch.from_numpy(x)).detach(), atol=1e-5)
 
 
 def test_configurations_of_torch():
-    assert repr(weft.from_torch(torch.nn.MultiheadAttention(8, 2, 0.5, kdim=3))) == (
+    assert repr(treadle.from_torch(torch.nn.MultiheadAttention(8, 2, 0.5, kdim=3))) == (
         "MultiheadAttention(8, 2, dropout=0.5, kdim=3)"
     )
     theirs = encoder(layer(), layer(), norm=torch.nn.LayerNorm(8))
-    assert repr(weft.from_torch(theirs)) == (
+    assert repr(treadle.from_torch(theirs)) == (
         "TransformerEncoder(TransformerEncoderLayer(8, 2, dim_feedforward=12), 2, "
         "norm=LayerNorm((8,)), enable_nested_tensor=False)"
     )
-    assert math.isclose(weft.from_torch(theirs).encoder_layer["dropout"], 0.1)
+    assert math.isclose(treadle.from_torch(theirs).encoder_layer["dropout"], 0.1)
 
 
 @every_module
 def test_info(module, tmp_path, capsys):
-    """`weft info` describes what has no packed weights, one or several."""
+    """`treadle info` describes what has no packed weights, one or several."""
     path = tmp_path / "m.safetensors"
-    weft.save(module, path)
+    treadle.save(module, path)
     assert main(["info", str(path)]) == 0
     assert f"{module!r}\n" in capsys.readouterr().out

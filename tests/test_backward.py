@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 import reference
 import reference_torch
 import samples
-import weft
+import treadle
 from tolerance import EPS, assert_same_bits, flatten
 
-F = weft.functional
+F = treadle.functional
 NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
@@ -254,11 +254,11 @@ def test_same_bits_for_any_number_of_threads(isa, case):
         own = Case(**OPTIONS[case] | size, rows=("lengths", "resets"))
         results = []
         for n in (1, 2, 3):
-            weft.set_num_threads(n)
+            treadle.set_num_threads(n)
             try:
                 results.append(own.ours())
             finally:
-                weft.set_num_threads(1)
+                treadle.set_num_threads(1)
         for other in results[1:]:
             for name, gradient in results[0].items():
                 assert_same_bits(other[name], gradient)
@@ -395,13 +395,15 @@ def test_wrong_arguments(mode, wrong):
     _, saved = own.forward()
     error, arguments = WRONG[wrong]
     backward = getattr(F, f"{mode}_backward")
-    with pytest.raises(error, match=rf"^weft\.functional\.{mode}_backward: (dy|dh_n|saved) "):
+    with pytest.raises(error, match=rf"^treadle\.functional\.{mode}_backward: (dy|dh_n|saved) "):
         backward(*arguments(saved, *own.seeds[:2]))
 
 
 def test_saved_of_another_mode():
     _, saved = Case("gru").forward()
-    with pytest.raises(ValueError, match=r"^weft\.functional\.lstm_backward: saved comes from gru"):
+    with pytest.raises(
+        ValueError, match=r"^treadle\.functional\.lstm_backward: saved comes from gru"
+    ):
         F.lstm_backward(saved)
 
 
@@ -409,14 +411,14 @@ def test_saved_of_another_mode():
 @pytest.mark.parametrize("option", ["activaton", "name", "mode", "function", "bias", "hidden_size"])
 def test_unknown_option(mode, option):
     arrays = [Case(mode).arrays[k] for k in ("x", "weight_ih", "weight_hh")]
-    with pytest.raises(TypeError, match=rf"^weft\.functional\.{mode}_forward: got '{option}'"):
+    with pytest.raises(TypeError, match=rf"^treadle\.functional\.{mode}_forward: got '{option}'"):
         getattr(F, f"{mode}_forward")(*arrays, **{option: 1})
 
 
 @pytest.mark.parametrize("wrong", [None, 1, "yes"])
 @pytest.mark.parametrize("mode", samples.MODES)
 def test_recompute_that_is_no_flag(mode, wrong):
-    with pytest.raises(TypeError, match=rf"^weft\.functional\.{mode}_forward: recompute is"):
+    with pytest.raises(TypeError, match=rf"^treadle\.functional\.{mode}_forward: recompute is"):
         Case(mode).forward(recompute=wrong)
 
 
@@ -479,11 +481,11 @@ def test_backward_takes_the_kernels_of_the_forward_pass():
     own = Case("lstm", H=40, peepholes=True)
     expected = own.ours()
     _, saved = own.forward()
-    before = weft.isa()
+    before = treadle.isa()
     try:
-        for name in weft.available_isas():
-            weft._core.set_isa(name)
+        for name in treadle.available_isas():
+            treadle._core.set_isa(name)
             for key, gradient in F.lstm_backward(saved, *own.seeds).items():
                 assert_same_bits(gradient, expected[key])
     finally:
-        weft._core.set_isa(before)
+        treadle._core.set_isa(before)

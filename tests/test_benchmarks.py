@@ -5,14 +5,14 @@ import json
 
 import numpy as np
 import pytest
-from weft.benchmarks import backends, limits, machine, measure, report
-from weft.benchmarks.cases import GROUPS, Case, grid
-from weft.benchmarks.data import Outputs, make_input, make_weights
-from weft.benchmarks.errors import Exact
-from weft.benchmarks.recurrent import answer
-from weft.benchmarks.reference import expected, run, worst_error
-from weft.benchmarks.run import main
-from weft.benchmarks.summary import by_section, summary
+from treadle.benchmarks import backends, limits, machine, measure, report
+from treadle.benchmarks.cases import GROUPS, Case, grid
+from treadle.benchmarks.data import Outputs, make_input, make_weights
+from treadle.benchmarks.errors import Exact
+from treadle.benchmarks.recurrent import answer
+from treadle.benchmarks.reference import expected, run, worst_error
+from treadle.benchmarks.run import main
+from treadle.benchmarks.summary import by_section, summary
 
 CASES = grid()
 START, END = report.markers("recurrent")
@@ -147,8 +147,8 @@ def test_meter_adds_up_threads():
 
 
 @pytest.mark.parametrize("case", TINY, ids=lambda case: case.name)
-def test_weft_agrees_with_the_reference(case):
-    module, _ = backends.load("weft", 1)
+def test_treadle_agrees_with_the_reference(case):
+    module, _ = backends.load("treadle", 1)
     weights, x = make_weights(case), make_input(case)
     (variant,) = module.variants(case, 1)
     got = answer(case, module.prepare(case, weights, x, 1, variant))
@@ -195,7 +195,7 @@ def test_run_writes_json_and_report(tmp_path, capsys):
         "gru/sequence/100x1x64x128",
     ]
     for case in result["cases"]:
-        timed = case["results"]["weft"]
+        timed = case["results"]["treadle"]
         assert 0 < timed["min_us"] <= timed["q1_us"] <= timed["median_us"] <= timed["q3_us"]
         assert case["limit_us"] > 0
         assert not case["wrong"]
@@ -223,23 +223,25 @@ def test_run_writes_json_and_report(tmp_path, capsys):
     ],
 )
 def test_wrong_options(arguments):
-    with pytest.raises(ValueError, match="weft bench"):
+    with pytest.raises(ValueError, match="treadle bench"):
         main(arguments)
 
 
-def fake(name, group, weft, peers, passed=True):
+def fake(name, group, treadle, peers, passed=True):
     case = dataclasses.asdict(Case("lstm", group, 1, 1, 4, 4, "fake")) | {"name": name}
-    results = {"weft": {"median_us": weft}} | {n: {"median_us": us} for n, us in peers.items()}
+    results = {"treadle": {"median_us": treadle}} | {
+        n: {"median_us": us} for n, us in peers.items()
+    }
     fastest = min(peers, key=peers.get)
     return case | {
         "results": results,
         "wrong": {},
         "limit_us": 1.0,
-        "of_limit": 1 / weft,
+        "of_limit": 1 / treadle,
         "bound_by": "L1",
         "bar": {"name": "a bar", "allowed_us": 2.0, "passed": passed},
         "fastest_peer": fastest,
-        "speedup": peers[fastest] / weft,
+        "speedup": peers[fastest] / treadle,
     }
 
 
@@ -250,11 +252,11 @@ def result():
         fake("lstm/batch/lost", "batch", 4.0, {"torch": 1.0}, passed=False),
     ]
     return {
-        "command": "weft bench --fake",
+        "command": "treadle bench --fake",
         "date": "2026-01-01",
         "threads": 1,
         "machine": {"cpu": "a CPU", "python": "3", "numpy": "2"},
-        "versions": {"weft": "0", "torch": "1", "jax": "2"},
+        "versions": {"treadle": "0", "torch": "1", "jax": "2"},
         "limits": {"peak_gflops": 100.0, "levels": [{"name": "L1", "bytes": 1, "gb_s": 200.0}]},
         "cases": cases,
         "summary": by_section(cases),
@@ -273,7 +275,7 @@ def test_summary(result):
 
 def test_report_lists_losses_first(result):
     text = report.markdown(result)
-    assert "weft bench --fake" in text
+    assert "treadle bench --fake" in text
     assert text.index("Cases lost to a peer: 1") < text.index("lstm/batch/lost`", 600)
     assert text.index("| `lstm/batch/lost`") < text.index("| `lstm/step/won`")
     assert "| `lstm/step/won` | 1.00 | 1.00 | 100% | L1 | 2.00 | 8.00 | **4.00** | 4.00x |" in text
@@ -293,7 +295,7 @@ def test_report_makes_a_new_file_and_refuses_one_without_markers(tmp_path):
 
 def test_picture(result, tmp_path):
     pytest.importorskip("matplotlib")
-    from weft.benchmarks import picture
+    from treadle.benchmarks import picture
 
     picture.draw(result, tmp_path / "bench.png")
     assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")

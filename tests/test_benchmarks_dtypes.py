@@ -7,15 +7,25 @@ from contextlib import nullcontext
 
 import numpy as np
 import pytest
-from weft.benchmarks import attention, bars, encoder, kinds, limits, narrow, recurrent, report, run
-from weft.benchmarks.cases import Case
-from weft.benchmarks.dtypes import BYTES, DTYPES, parse
-from weft.benchmarks.encoder.cases import EncoderCase
-from weft.benchmarks.errors import BFloat16, Int8, Plain, errors_of, tolerance
-from weft.benchmarks.run import main
-from weft.benchmarks.summary import section_of
+from treadle.benchmarks import (
+    attention,
+    bars,
+    encoder,
+    kinds,
+    limits,
+    narrow,
+    recurrent,
+    report,
+    run,
+)
+from treadle.benchmarks.cases import Case
+from treadle.benchmarks.dtypes import BYTES, DTYPES, parse
+from treadle.benchmarks.encoder.cases import EncoderCase
+from treadle.benchmarks.errors import BFloat16, Int8, Plain, errors_of, tolerance
+from treadle.benchmarks.run import main
+from treadle.benchmarks.summary import section_of
 
-import weft
+import treadle
 
 NARROW = ("bfloat16", "int8")
 needs_model = pytest.mark.skipif(bool(encoder.missing()), reason=encoder.missing() or "-")
@@ -114,7 +124,7 @@ def test_tolerance_tells_a_wrong_answer(case):
     """A net without its recurrent weights is further off than any dtype may be."""
     given = recurrent.arguments(case)
     wrong = [w._replace(hh=np.zeros_like(w.hh)) for w in given[0]]
-    module = recurrent.backend("weft")
+    module = recurrent.backend("treadle")
     (variant,) = module.variants(case, 1)
     prepared = module.prepare(case, wrong, given[1], 1, variant)
     got = recurrent.answer(case, prepared)
@@ -123,7 +133,7 @@ def test_tolerance_tells_a_wrong_answer(case):
         assert recurrent.error(want, got, prepared) > want.tolerance
 
 
-PEERS = {"weft": "weft", "torch": "torch", "onnxruntime": "onnx", "openvino": "openvino"}
+PEERS = {"treadle": "treadle", "torch": "torch", "onnxruntime": "onnx", "openvino": "openvino"}
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -163,7 +173,7 @@ def test_tolerance_tells_other_sentences(dtype):
     case = EncoderCase("encoder", 4, 12, "tiny", dtype=dtype)
     given = encoder.arguments(case)
     want = encoder.expected(case, given)
-    prepared = encoder.backend("weft").prepare(case, *given, 1, "AutoModel")
+    prepared = encoder.backend("treadle").prepare(case, *given, 1, "AutoModel")
     got = encoder.answer(case, prepared)
     assert encoder.error(want, got, prepared) < want.tolerance / 4
     assert encoder.error(want, got[::-1], prepared) > want.tolerance
@@ -199,7 +209,7 @@ def check(case, peer):
         error = kind.error(want, got, prepared)
         assert error <= want.tolerance, variant
         if (
-            peer != "openvino" or weft.isa() == "avx512_bf16"
+            peer != "openvino" or treadle.isa() == "avx512_bf16"
         ):  # it takes float32 where that is faster
             plain = kind.expected(dataclasses.replace(case, dtype="float32"), given)
             assert error > plain.tolerance, variant
@@ -211,7 +221,7 @@ def fake(case, ours, peers):
     return kinds.about(case) | {
         "name": case.name,
         "kind": case.kind,
-        "results": {n: {"median_us": us} for n, us in {"weft": ours, **peers}.items()},
+        "results": {n: {"median_us": us} for n, us in {"treadle": ours, **peers}.items()},
         "wrong": {},
         "limit_us": ours / 2,
         "of_limit": 0.5,
@@ -229,12 +239,12 @@ def result():
         if not case.sentences
     ]
     return {
-        "command": "weft bench --fake",
+        "command": "treadle bench --fake",
         "date": "2026-01-01",
         "threads": 1,
         "pinned_to": [1],
         "machine": {"cpu": "a CPU", "python": "3", "numpy": "2"},
-        "versions": {"weft": "0", "torch": "1", "openvino": "2", "ctranslate2": "3"},
+        "versions": {"treadle": "0", "torch": "1", "openvino": "2", "ctranslate2": "3"},
         "limits": {"peak_gflops": 100.0, "narrow_gflops": {"int8": 400.0}, "levels": []},
         "cases": cases,
     }

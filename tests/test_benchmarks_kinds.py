@@ -5,15 +5,15 @@ import json
 
 import numpy as np
 import pytest
-from weft.benchmarks import attention, backends, bars, encoder, kinds, measure, report
-from weft.benchmarks.attention import limits as attention_limits
-from weft.benchmarks.attention.cases import AttentionCase
-from weft.benchmarks.attention.reference import mask
-from weft.benchmarks.bar import Result, against_peers
-from weft.benchmarks.encoder import limits as encoder_limits
-from weft.benchmarks.encoder.cases import EncoderCase, around
-from weft.benchmarks.run import main
-from weft.benchmarks.summary import by_section
+from treadle.benchmarks import attention, backends, bars, encoder, kinds, measure, report
+from treadle.benchmarks.attention import limits as attention_limits
+from treadle.benchmarks.attention.cases import AttentionCase
+from treadle.benchmarks.attention.reference import mask
+from treadle.benchmarks.bar import Result, against_peers
+from treadle.benchmarks.encoder import limits as encoder_limits
+from treadle.benchmarks.encoder.cases import EncoderCase, around
+from treadle.benchmarks.run import main
+from treadle.benchmarks.summary import by_section
 
 ATTENTION, ENCODER = attention.grid(), encoder.grid()
 needs_model = pytest.mark.skipif(bool(encoder.missing()), reason=encoder.missing() or "-")
@@ -177,7 +177,7 @@ def check(case, name):
 
 @pytest.mark.parametrize("case", TINY, ids=lambda case: case.name)
 def test_attention_agrees_with_the_reference(case):
-    want, got, prepared = check(case, "weft")
+    want, got, prepared = check(case, "treadle")
     assert want.tolerance < 1e-4
     off = got + 2 * want.tolerance
     assert attention.error(want, off, prepared) > want.tolerance
@@ -198,7 +198,7 @@ def test_attention_agrees_with_the_reference(case):
     ids=lambda case: case.name,
 )
 def test_encoder_agrees_with_the_reference(case):
-    want, got, prepared = check(case, "weft")
+    want, got, prepared = check(case, "treadle")
     assert want.tolerance < 1e-3
     assert encoder.error(want, got + 2 * want.tolerance, prepared) > want.tolerance
     assert encoder.error(want, got[:0], prepared) == np.inf
@@ -246,9 +246,11 @@ def test_run_of_several_kinds(tmp_path, capsys):
     assert "lstm/" not in listed
 
 
-def fake(name, kind, weft, peers):
+def fake(name, kind, treadle, peers):
     case = next(case for case in kinds.load(kind).grid() if case.name == name)
-    results = {"weft": {"median_us": weft}} | {n: {"median_us": us} for n, us in peers.items()}
+    results = {"treadle": {"median_us": treadle}} | {
+        n: {"median_us": us} for n, us in peers.items()
+    }
     fastest = min(peers, key=peers.get)
     return kinds.about(case) | {
         "name": name,
@@ -256,10 +258,10 @@ def fake(name, kind, weft, peers):
         "results": results,
         "wrong": {},
         "limit_us": 1000.0,
-        "of_limit": 1000 / weft,
+        "of_limit": 1000 / treadle,
         "bound_by": "FMA",
         "fastest_peer": fastest,
-        "speedup": peers[fastest] / weft,
+        "speedup": peers[fastest] / treadle,
     }
 
 
@@ -281,9 +283,9 @@ def result():
         dataclasses.asdict(Result("a bar", "text of attention", True, 1.0, 1.0, "attention")),
         dataclasses.asdict(Result("a bar", "text of encoder", False, 0.0, 1.0, "encoder")),
     ]
-    versions = {"weft": "0", "torch": "1", "ctranslate2": "2", "sentence_transformers": "3"}
+    versions = {"treadle": "0", "torch": "1", "ctranslate2": "2", "sentence_transformers": "3"}
     return {
-        "command": "weft bench --fake",
+        "command": "treadle bench --fake",
         "date": "2026-01-01",
         "threads": 1,
         "machine": {"cpu": "a CPU", "python": "3", "numpy": "2"},
@@ -328,8 +330,8 @@ def test_bars_against_peers(result, monkeypatch):
     assert (never.value, never.passed) == (0.5, False)
     assert (mean.value, mean.passed) == (pytest.approx(1.0), False)
     assert list(against_peers("attention", [], 1.25)) == []
-    from weft.benchmarks.attention import bars as attention_bars
-    from weft.benchmarks.encoder import bars as encoder_bars
+    from treadle.benchmarks.attention import bars as attention_bars
+    from treadle.benchmarks.encoder import bars as encoder_bars
 
     for module in (attention_bars, encoder_bars):
         monkeypatch.setattr(module, "two_threads", lambda *_: iter(()))
@@ -347,8 +349,8 @@ def test_bars_against_peers(result, monkeypatch):
 
 
 def test_bars_name_cases_that_exist():
-    from weft.benchmarks.attention import bars as attention_bars
-    from weft.benchmarks.encoder import bars as encoder_bars
+    from treadle.benchmarks.attention import bars as attention_bars
+    from treadle.benchmarks.encoder import bars as encoder_bars
 
     names = {case.name for case in kinds.grid()}
     wanted = {*attention_bars.CAUSAL_PAIR, *attention_bars.PARALLEL, *encoder_bars.TIMES_FASTER}
@@ -359,7 +361,7 @@ def test_bars_name_cases_that_exist():
 
 @needs_model
 def test_loading_bar():
-    from weft.benchmarks.encoder.bars import loading
+    from treadle.benchmarks.encoder.bars import loading
 
     seconds, memory = loading(tries=1)
     assert seconds.value > 0

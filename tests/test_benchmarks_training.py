@@ -6,17 +6,17 @@ import json
 import numpy as np
 import pytest
 import torch
-from weft.benchmarks import backends, kinds, limits, report, training
-from weft.benchmarks.backends.training import autograd
-from weft.benchmarks.cases import Case
-from weft.benchmarks.data import state_dict
-from weft.benchmarks.errors import Exact
-from weft.benchmarks.run import main
-from weft.benchmarks.training import attention, bars, memory, overhead, recurrent
-from weft.benchmarks.training.cases import AttentionTrainingCase, TrainingCase
-from weft.benchmarks.training.reference import worst_error
+from treadle.benchmarks import backends, kinds, limits, report, training
+from treadle.benchmarks.backends.training import autograd
+from treadle.benchmarks.cases import Case
+from treadle.benchmarks.data import state_dict
+from treadle.benchmarks.errors import Exact
+from treadle.benchmarks.run import main
+from treadle.benchmarks.training import attention, bars, memory, overhead, recurrent
+from treadle.benchmarks.training.cases import AttentionTrainingCase, TrainingCase
+from treadle.benchmarks.training.reference import worst_error
 
-import weft.torch.function
+import treadle.torch.function
 
 CASES = training.grid()
 NETS = [case for case in CASES if isinstance(case, TrainingCase)]
@@ -38,7 +38,7 @@ ATTENTION = [
 ]
 WAYS = [
     (name, case, variant)
-    for name in ("weft", "torch")
+    for name in ("treadle", "torch")
     for case in (*TINY, *ATTENTION)
     for variant in kinds.load("training").backend(name).variants(case, 1)
 ]
@@ -190,17 +190,19 @@ def test_packed_variants_are_tried_where_they_are_right():
     assert set(peer.variants(dataclasses.replace(ragged, D=2), 1)) == set(peer.PACKED)
 
 
-def test_weft_packs_the_weights_in_every_call(monkeypatch):
+def test_treadle_packs_the_weights_in_every_call(monkeypatch):
     packed = []
-    pack = weft.torch.function.Layer.pack
+    pack = treadle.torch.function.Layer.pack
 
     def counted(self, weights):
         packed.append(self.input_size)
         return pack(self, weights)
 
-    monkeypatch.setattr(weft.torch.function.Layer, "pack", counted)
+    monkeypatch.setattr(treadle.torch.function.Layer, "pack", counted)
     case = tiny("gru", L=2)
-    prepared = training.backend("weft").prepare(case, *training.arguments(case), 1, "weft.torch")
+    prepared = training.backend("treadle").prepare(
+        case, *training.arguments(case), 1, "treadle.torch"
+    )
     for _ in range(3):
         prepared.run()
     assert packed == [5, 7] * 3
@@ -222,7 +224,7 @@ def test_step_moves_weights_back_and_forth():
 def test_missing_says_what_to_install(monkeypatch):
     assert training.missing() == ""
     monkeypatch.setattr(training.importlib.util, "find_spec", lambda name: None)
-    assert training.missing() == "no torch: pip install weft[torch]"
+    assert training.missing() == "no torch: pip install treadle[torch]"
     assert list(bars.run({"cases": []})) == []
 
 
@@ -255,7 +257,7 @@ def test_overhead(no_inference_mode):
 def test_memory_that_is_kept():
     case = Case("lstm", "memory", 64, 32, 16, 128, "")
     y = case.T * case.B * case.H * 4
-    kept = memory.measured(case, "weft.torch")
+    kept = memory.measured(case, "treadle.torch")
     assert kept == pytest.approx(6 * y, rel=0.1)  # y, four gates and c
     assert memory.measured(case, "torch.nn") >= 0.9 * y
 
@@ -285,7 +287,7 @@ def test_run(tmp_path, capsys):
     (case,) = json.loads(path.read_text())["cases"]
     assert case["kind"] == "training"
     assert not case["wrong"]
-    assert case["results"]["weft"]["variant"] == "weft.torch"
+    assert case["results"]["treadle"]["variant"] == "treadle.torch"
     assert 0 < case["of_peak"] < 1.1
     text = readme.read_text()
     assert text.startswith("before\n")

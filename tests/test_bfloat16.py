@@ -7,10 +7,10 @@ import torch
 
 import child
 import samples
-import weft
+import treadle
 from entries import ENTRIES
 from tolerance import assert_same_bits
-from weft._arrays import to_bool, to_dense, to_float32, to_int64, to_mask, to_weight
+from treadle._arrays import to_bool, to_dense, to_float32, to_int64, to_mask, to_weight
 
 KINDS = {
     "ml_dtypes": lambda bits: bits.view(ml_dtypes.bfloat16),
@@ -83,7 +83,7 @@ def arrays(result):
 def test_streams_and_attention(kind):
     bits, numbers = rounded(samples.normal(0, 5, 2, 8))
     value = KINDS[kind](bits)
-    m = weft.LSTM(8, 8, seed=0)
+    m = treadle.LSTM(8, 8, seed=0)
     streams = m.stream(2), m.stream(2)
     for own in (np.s_[0], np.s_[1]):
         assert_same_bits(streams[0].step(value[own]), streams[1].step(numbers[own]))
@@ -92,7 +92,7 @@ def test_streams_and_attention(kind):
         stream.state = given[:1], given[1:2]
     assert_same_bits(streams[0].state, streams[1].state)
     q = numbers[None]
-    attend = weft.functional.scaled_dot_product_attention
+    attend = treadle.functional.scaled_dot_product_attention
     assert_same_bits(attend(value[None], q, value[None]), attend(q, q, q))
     mask = np.where(np.eye(2, dtype=bool), 0, -1e4).astype(np.float32)
     if kind not in ("uint16", "big-endian uint16"):
@@ -105,9 +105,9 @@ def test_streams_and_attention(kind):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
 def test_state_dicts(kind, dtype):
     """What is stored as bfloat16 keeps its bits."""
-    m = weft.GRU(3, 4, seed=0)
+    m = treadle.GRU(3, 4, seed=0)
     pairs = {name: rounded(value) for name, value in m.state_dict().items()}
-    found, expected = weft.GRU(3, 4, dtype=dtype), weft.GRU(3, 4, dtype=dtype)
+    found, expected = treadle.GRU(3, 4, dtype=dtype), treadle.GRU(3, 4, dtype=dtype)
     found.load_state_dict({name: KINDS[kind](bits) for name, (bits, _) in pairs.items()})
     expected.load_state_dict({name: numbers for name, (_, numbers) in pairs.items()})
     assert_same_bits(list(found.state_dict().values()), list(expected.state_dict().values()))
@@ -126,7 +126,7 @@ def test_it_is_no_integer_and_no_bool(kind):
         with pytest.raises(TypeError, match=r"^f: ids has dtype bfloat16, expected int64"):
             to_int64("f", "ids", KINDS[kind](bits))
         with pytest.raises(TypeError, match=r"lengths"):
-            weft.GRU(2, 2)(np.zeros((6, 1, 2), np.float32), lengths=KINDS[kind](bits[:1]))
+            treadle.GRU(2, 2)(np.zeros((6, 1, 2), np.float32), lengths=KINDS[kind](bits[:1]))
     with pytest.raises(TypeError, match=r"^f: m "):
         to_bool("f", "m", KINDS[kind](bits))
 
@@ -140,8 +140,8 @@ def test_masks_of_uint16_are_refused():
 WITHOUT = """
 import sys
 sys.modules["ml_dtypes"] = None
-import numpy as np, weft
-m = weft.RNN(2, 2, dtype="bfloat16", seed=0)
+import numpy as np, treadle
+m = treadle.RNN(2, 2, dtype="bfloat16", seed=0)
 y = m(np.full((1, 1, 2), 0x3F80, np.uint16))[0]
 print(np.array_equal(y, m(np.ones((1, 1, 2), np.float32))[0]))
 """

@@ -5,7 +5,7 @@ import pytest
 
 import reference
 import samples
-import weft
+import treadle
 from checks import CELLS
 from sizes import around_powers
 from tolerance import assert_same_bits, assert_sequence, flatten
@@ -51,7 +51,7 @@ def test_batches(isa, mode):
 def test_functional_is_the_cell(isa, mode):
     cell, weights = make_cell(mode, 6, 20)
     x, state = samples.normal(3, 4, 6), samples.states(mode, [], 4, 20)
-    step = getattr(weft.functional, mode + "_cell")
+    step = getattr(treadle.functional, mode + "_cell")
     assert_same_bits(step(x, *weights, *flatten(state)), cell(x, state))
     assert_same_bits(step(x, *weights), cell(x))
 
@@ -110,7 +110,7 @@ def test_functional_options(isa, case):
     proj_size = len(options.get("weight_hr", []))
     weights, _ = samples.layer(mode, 6, 20, proj_size=proj_size)
     x, state = samples.normal(3, 4, 6), samples.states(mode, [], 4, 20, proj_size=proj_size)
-    step = getattr(weft.functional, mode + "_cell")
+    step = getattr(treadle.functional, mode + "_cell")
     arguments = [x, *flatten(state), *weights]
     result = step(x, *weights, *flatten(state), **options)
     assert_sequence(result, getattr(reference, mode + "_cell"), *arguments, **options)
@@ -121,5 +121,5 @@ def test_a_cell_is_a_step_of_the_layer(isa, mode):
     """The same bits as T = 1 of the whole layer."""
     cell, weights = make_cell(mode, 6, 20)
     x, state = samples.normal(3, 4, 6), samples.states(mode, [], 4, 20)
-    _, final = getattr(weft.functional, mode)(x[None], *weights, *flatten(state))
+    _, final = getattr(treadle.functional, mode)(x[None], *weights, *flatten(state))
     assert_same_bits(cell(x, state), final)

@@ -2,18 +2,18 @@
 
 import pytest
 
-import weft
-from weft.cli import main
+import treadle
+from treadle.cli import main
 
-LAYER = weft.TransformerEncoderLayer(8, 2, 12)
+LAYER = treadle.TransformerEncoderLayer(8, 2, 12)
 ROWS = [
-    (weft.LSTM(8, 8, 2, bidirectional=True), ["l0", "l0_reverse", "l1", "l1_reverse"]),
-    (weft.GRUCell(3, 4), ["itself"]),
-    (weft.MultiheadAttention(8, 2, kdim=3, add_bias_kv=True), ["itself", "out_proj"]),
+    (treadle.LSTM(8, 8, 2, bidirectional=True), ["l0", "l0_reverse", "l1", "l1_reverse"]),
+    (treadle.GRUCell(3, 4), ["itself"]),
+    (treadle.MultiheadAttention(8, 2, kdim=3, add_bias_kv=True), ["itself", "out_proj"]),
     (LAYER, ["self_attn", "linear1", "linear2", "norm1", "norm2"]),
-    (weft.TransformerEncoder(LAYER, 2, weft.LayerNorm(8)), ["layers.0", "layers.1", "norm"]),
-    (weft.LayerNorm(8), ["itself"]),
-    (weft.LayerNorm(8, elementwise_affine=False), []),
+    (treadle.TransformerEncoder(LAYER, 2, treadle.LayerNorm(8)), ["layers.0", "layers.1", "norm"]),
+    (treadle.LayerNorm(8), ["itself"]),
+    (treadle.LayerNorm(8, elementwise_affine=False), []),
 ]
 
 
@@ -30,7 +30,7 @@ def test_help(capsys):
 def test_info(tmp_path, capsys, module, rows):
     """A row for each layer, with its parameters, bytes and FLOPs, and their sum."""
     about, table, _ = info(tmp_path, capsys, module)
-    assert f"weft     {weft.__version__}\n" in about
+    assert f"treadle     {treadle.__version__}\n" in about
     found = {name: row[:3] for name, row in table.items()}
     assert list(found) == [*rows, "all"]
     total = found.pop("all")
@@ -44,7 +44,7 @@ def test_info(tmp_path, capsys, module, rows):
 @pytest.mark.parametrize(("dtype", "size"), [("float32", 4), ("bfloat16", 2), ("int8", 1)])
 def test_info_says_what_multiplies(tmp_path, capsys, isa, dtype, size):
     """The dtype of the matrices and the level of their products; those of float32 are avx512's."""
-    module = weft.TransformerEncoder(LAYER, 2, weft.LayerNorm(8)).to(dtype)
+    module = treadle.TransformerEncoder(LAYER, 2, treadle.LayerNorm(8)).to(dtype)
     _, table, packed = info(tmp_path, capsys, module)
     level = "avx512" if (isa, dtype) == ("avx512_bf16", "float32") else isa
     assert [table["layers.0"][3:], table["layers.1"][3:]] == [[dtype, level]] * 2
@@ -59,7 +59,7 @@ def test_info_says_what_multiplies(tmp_path, capsys, isa, dtype, size):
 def info(folder, capsys, module):
     """What is said in general, the rows of the table with numbers as such, and the packed bytes."""
     path = folder / "m.safetensors"
-    weft.save(module, path)
+    treadle.save(module, path)
     assert main(["info", str(path)]) == 0
     about, _, table = capsys.readouterr().out.partition(f"\n{module!r}\n")
     _, *lines, packed = table.splitlines()
@@ -76,5 +76,5 @@ def test_errors(tmp_path, capsys):
     for name in ("nosuch", "text", ""):
         assert main(["info", str(tmp_path / name)]) == 1
         captured = capsys.readouterr()
-        assert captured.err.startswith("weft")
+        assert captured.err.startswith("treadle")
         assert len(captured.err.splitlines()) == 1

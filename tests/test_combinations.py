@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import samples
-import weft
+import treadle
 from checks import check_functional, check_module
 
 SIZES = st.one_of(st.integers(1, 40), st.sampled_from([47, 48, 49, 63, 64, 65, 96, 127, 128, 129]))
@@ -21,7 +21,7 @@ GATES = st.sampled_from(["sigmoid", "hard_sigmoid", ("hard_sigmoid", 0.2, 0.5)])
 
 @st.composite
 def machine(draw):
-    return draw(st.sampled_from(weft.available_isas())), draw(st.integers(1, 3))
+    return draw(st.sampled_from(treadle.available_isas())), draw(st.integers(1, 3))
 
 
 @st.composite
@@ -57,14 +57,14 @@ def calls(draw, mode, time, batch, leading, hidden, proj_size):
 
 def on(where, work):
     """Run `work` with an ISA level and a number of threads."""
-    isa, threads = weft.isa(), weft.get_num_threads()
-    weft._core.set_isa(where[0])
-    weft.set_num_threads(where[1])
+    isa, threads = treadle.isa(), treadle.get_num_threads()
+    treadle._core.set_isa(where[0])
+    treadle.set_num_threads(where[1])
     try:
         work()
     finally:
-        weft._core.set_isa(isa)
-        weft.set_num_threads(threads)
+        treadle._core.set_isa(isa)
+        treadle.set_num_threads(threads)
 
 
 @settings(max_examples=250)

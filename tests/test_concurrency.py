@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import samples
-import weft
+import treadle
 from checks import make_module
 from tolerance import assert_same_bits, flatten
 
@@ -134,26 +134,26 @@ def test_loading_while_others_run(mode):
 
 def test_number_of_threads_changes_while_others_run():
     module, _ = make_module("lstm", 20, 256)
-    x, before = samples.normal(3, 12, 9, 20), weft.get_num_threads()
+    x, before = samples.normal(3, 12, 9, 20), treadle.get_num_threads()
     expected = module(x)
 
     def work(index):
         if index == 0:
             for n in (1, 2, 3, 1, 4, 2) * 5:
-                weft.set_num_threads(n)
+                treadle.set_num_threads(n)
             return []
         return [module(x) for _ in range(20)]
 
     for results in together(work, 3):
         for result in results:
             assert_same_bits(result, expected)
-    weft.set_num_threads(before)
+    treadle.set_num_threads(before)
 
 
 CALLS = {
     "module": lambda m, x: m(x),
     "stream": lambda m, x: m.stream(x.shape[1]).run(x),
-    "linear": lambda m, x: weft.functional.linear(
+    "linear": lambda m, x: treadle.functional.linear(
         np.broadcast_to(x[0, 0], (40_000, x.shape[2])), samples.normal(0, 2000, x.shape[2])
     ),
 }

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 import samples
-import weft
+import treadle
 from checks import CELLS, MODULES
 from entries import ENTRIES, INPUT, H
 
 F32 = np.float32
 
-CLASSES = {f"weft.{c.__name__}": c for c in (*MODULES.values(), *CELLS.values())}
+CLASSES = {f"treadle.{c.__name__}": c for c in (*MODULES.values(), *CELLS.values())}
 every_class = pytest.mark.parametrize("name", CLASSES)
 SIZES = [0, -1, -(2**31), 2**31, 2**62, 2**63, 2**64, 10**30]
 NO_INTEGERS = [
@@ -47,7 +47,7 @@ def test_wrong_sizes(name, size):
 
 
 def test_sizes_of_numpy_are_integers():
-    module = weft.LSTM(np.int64(3), np.uint8(4), np.int32(2), proj_size=np.int16(2))
+    module = treadle.LSTM(np.int64(3), np.uint8(4), np.int32(2), proj_size=np.int16(2))
     assert repr(module) == "LSTM(3, 4, num_layers=2, proj_size=2)"
 
 
@@ -64,8 +64,8 @@ def test_sizes_beyond_memory(name, inputs, hidden):
 
 @pytest.mark.parametrize("proj_size", [4, 5, -1, 2**40, 1.0, "1", None, True])
 def test_wrong_projection(proj_size):
-    with pytest.raises((ValueError, TypeError), match=r"^weft\.LSTM: proj_size "):
-        weft.LSTM(3, 4, proj_size=proj_size)
+    with pytest.raises((ValueError, TypeError), match=r"^treadle\.LSTM: proj_size "):
+        treadle.LSTM(3, 4, proj_size=proj_size)
 
 
 @pytest.mark.parametrize("value", [0, 1, None, "yes", 1.0, [], np.ones(2)], ids=repr)
@@ -107,7 +107,7 @@ def test_other_dtypes(name, value):
 
 @pytest.mark.parametrize("value", ["float32", np.float32, np.dtype("float32")], ids=repr)
 def test_float32_by_any_name(value):
-    assert repr(weft.GRU(3, 4, dtype=value)) == "GRU(3, 4)"
+    assert repr(treadle.GRU(3, 4, dtype=value)) == "GRU(3, 4)"
 
 
 @pytest.mark.parametrize("seed", [-1, 1.5, "x", object(), math.nan], ids=repr)
@@ -132,7 +132,7 @@ def test_unknown_and_missing_arguments(name):
 
 # Options of the functional forms.
 
-FUNCTIONS = {f"weft.functional.{m}{c}": (m, c) for m in samples.MODES for c in ("", "_cell")}
+FUNCTIONS = {f"treadle.functional.{m}{c}": (m, c) for m in samples.MODES for c in ("", "_cell")}
 WRONG_OPTIONS = {
     "clip": [0, 0.0, -1.0, math.nan, math.inf, 1e39, "1", True, [1.0], object(), 10**400],
     "reverse": [0, 1, None, "yes"],

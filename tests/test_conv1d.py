@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import samples
-import weft
+import treadle
 from tolerance import assert_product, assert_same_bits
 
-conv1d = weft.functional.conv1d
+conv1d = treadle.functional.conv1d
 
 
 def check(x, weight, bias, stride=1, padding=0, dilation=1, groups=1):
@@ -97,7 +97,7 @@ def test_activation(isa):
     x, weight = samples.normal(0, 2, 3, 9), samples.normal(1, 4, 3, 2)
     plain = conv1d(x, weight)
     assert_same_bits(conv1d(x, weight, activation="relu"), np.maximum(plain, 0))
-    assert_same_bits(conv1d(x, weight, activation="gelu"), weft.functional.gelu(plain))
+    assert_same_bits(conv1d(x, weight, activation="gelu"), treadle.functional.gelu(plain))
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
@@ -115,7 +115,7 @@ def test_dtypes(isa, dtype):
         own = slice(3 * group, 3 * group + 3)
         rows = np.ascontiguousarray(windows[..., 130 * group : 130 * group + 130])
         taps = np.ascontiguousarray(weight[own].transpose(0, 2, 1)).reshape(3, -1)
-        expected = weft.functional.linear(
+        expected = treadle.functional.linear(
             rows.reshape(2, 7, -1), taps, bias[own], activation="relu", dtype=dtype
         )
         assert_same_bits(np.ascontiguousarray(y[:, own].transpose(0, 2, 1)), expected)
@@ -136,7 +136,7 @@ def test_wrong_options(name):
     x, weight = samples.normal(0, 2, 3, 9), samples.normal(1, 4, 3, 2)
     for value in WRONG[name]:
         with pytest.raises(
-            (ValueError, TypeError), match=rf"^weft\.functional\.conv1d: .*{name}|the span"
+            (ValueError, TypeError), match=rf"^treadle\.functional\.conv1d: .*{name}|the span"
         ):
             conv1d(x, weight, **{name: value})
 
@@ -144,14 +144,14 @@ def test_wrong_options(name):
 def test_wrong_sizes():
     x, weight = samples.normal(0, 2, 3, 9), samples.normal(1, 4, 3, 2)
     for wrong in (x[:, :2], x[0, 0], x[None], x[:, :, :1]):
-        with pytest.raises(ValueError, match=r"^weft\.functional\.conv1d: x has shape"):
+        with pytest.raises(ValueError, match=r"^treadle\.functional\.conv1d: x has shape"):
             conv1d(wrong, weight)
     for wrong in (weight[0], weight[:, :, :0], weight[:, :0]):
-        with pytest.raises(ValueError, match=r"^weft\.functional\.conv1d: (weight|x) has shape"):
+        with pytest.raises(ValueError, match=r"^treadle\.functional\.conv1d: (weight|x) has shape"):
             conv1d(x, wrong)
-    with pytest.raises(ValueError, match=r"^weft\.functional\.conv1d: padding "):
+    with pytest.raises(ValueError, match=r"^treadle\.functional\.conv1d: padding "):
         conv1d(x, weight, padding="same", stride=2)
-    with pytest.raises(ValueError, match=r"^weft\.functional\.conv1d: weight .*groups = 3"):
+    with pytest.raises(ValueError, match=r"^treadle\.functional\.conv1d: weight .*groups = 3"):
         conv1d(x, weight[:, :1], groups=3)
     with pytest.raises((ValueError, MemoryError)):
         conv1d(x, weight, padding=2**31 - 1)

@@ -1,4 +1,4 @@
-"""weft convert: state dicts and models into model files, whatever their dtypes."""
+"""treadle convert: state dicts and models into model files, whatever their dtypes."""
 
 import json
 
@@ -10,10 +10,10 @@ import torch
 import child
 import hostile
 import samples
-import weft
+import treadle
 from tolerance import assert_same_bits
-from weft import _formats
-from weft.cli import main
+from treadle import _formats
+from treadle.cli import main
 
 DTYPES = ("float32", "bfloat16", "int8")
 SOURCES = {
@@ -46,8 +46,8 @@ def test_state_dicts(tmp_path, capsys, kind, given, dtype):
     source = written(tmp_path / "source", theirs, "encoder.")
     options = [] if dtype is None else ["--dtype", dtype]
     assert convert(source, tmp_path / "target", *options) == 0
-    found = weft.load(tmp_path / "target")
-    expected = weft.from_torch(theirs.float()).to(dtype or "float32")
+    found = treadle.load(tmp_path / "target")
+    expected = treadle.from_torch(theirs.float()).to(dtype or "float32")
     assert repr(found) == repr(expected)
     assert_same_bits(values(found), values(expected))
     count = sum(p.numel() for p in theirs.parameters())
@@ -62,25 +62,25 @@ def test_bfloat16_keeps_its_bits(tmp_path):
     theirs.weight_ih_l0.data = torch.from_numpy(bits.view(np.int16)).view(torch.bfloat16)
     written(tmp_path / "source", theirs)
     assert convert(tmp_path / "source", tmp_path / "target", "--dtype", "bfloat16") == 0
-    stored = weft.load(tmp_path / "target")._packed.parameters["weight_ih_l0"]
+    stored = treadle.load(tmp_path / "target")._packed.parameters["weight_ih_l0"]
     np.testing.assert_array_equal(stored, bits)
 
 
 @pytest.mark.parametrize("dtype", [None, *DTYPES])
 @pytest.mark.parametrize("given", DTYPES)
 def test_models(tmp_path, given, dtype):
-    """What weft.save wrote, of any class: as `to` does it."""
-    layer = weft.TransformerEncoderLayer(24, 2, 300, seed=3)
+    """What treadle.save wrote, of any class: as `to` does it."""
+    layer = treadle.TransformerEncoderLayer(24, 2, 300, seed=3)
     for module in (
-        weft.TransformerEncoder(layer, 2, weft.LayerNorm(24)).to(given),
-        weft.MultiheadAttention(24, 2, kdim=5, add_bias_kv=True, seed=1, dtype=given),
-        weft.GRU(5, 9, batch_first=True, reset_after=False, seed=2, dtype=given),
-        weft.LayerNorm((3, 4)),
+        treadle.TransformerEncoder(layer, 2, treadle.LayerNorm(24)).to(given),
+        treadle.MultiheadAttention(24, 2, kdim=5, add_bias_kv=True, seed=1, dtype=given),
+        treadle.GRU(5, 9, batch_first=True, reset_after=False, seed=2, dtype=given),
+        treadle.LayerNorm((3, 4)),
     ):
-        weft.save(module, tmp_path / "source")
+        treadle.save(module, tmp_path / "source")
         options = [] if dtype is None else ["--dtype", dtype]
         assert convert(tmp_path / "source", tmp_path / "target", *options) == 0
-        found, expected = weft.load(tmp_path / "target"), module.to(dtype or given)
+        found, expected = treadle.load(tmp_path / "target"), module.to(dtype or given)
         assert repr(found) == repr(expected)
         assert_same_bits(values(found), values(expected))
         for name, value in expected._packed.parameters.items():
@@ -92,13 +92,14 @@ def test_options(tmp_path):
     options = ["--batch-first", "--nonlinearity", "relu", "--mode", "rnn", "--prefix", ""]
     assert convert(tmp_path / "source", tmp_path / "target", *options) == 0
     assert (
-        repr(weft.load(tmp_path / "target")) == "RNN(3, 4, nonlinearity='relu', batch_first=True)"
+        repr(treadle.load(tmp_path / "target"))
+        == "RNN(3, 4, nonlinearity='relu', batch_first=True)"
     )
 
 
 PEAK = """
 import sys, tracemalloc
-from weft.cli import main
+from treadle.cli import main
 tracemalloc.start()
 assert main(["convert", *sys.argv[1:]]) == 0
 print(tracemalloc.get_traced_memory()[1])
@@ -112,7 +113,7 @@ def test_memory(tmp_path, dtype, ours):
     theirs = torch.nn.LSTM(384, 384, 12)
     source = tmp_path / "source"
     if ours:
-        weft.save(weft.from_torch(theirs), source)
+        treadle.save(treadle.from_torch(theirs), source)
     else:
         written(source, theirs)
     output = child.succeed(PEAK, source, tmp_path / "target", "--dtype", dtype)
@@ -123,7 +124,7 @@ def test_memory(tmp_path, dtype, ours):
 def refused(capsys, source, target, *options):
     assert convert(source, target, *options) == 1
     message = capsys.readouterr().err
-    assert message.startswith("weft convert: ")
+    assert message.startswith("treadle convert: ")
     assert len(message.splitlines()) == 1
     assert not target.exists()
     return message
@@ -160,7 +161,7 @@ def test_what_is_no_layer(tmp_path, capsys):
 def test_damaged_models(tmp_path, capsys):
     """The files of test_files.py in short: they stay what they are, and nothing is written."""
     source, target = tmp_path / "source", tmp_path / "target"
-    weft.save(weft.GRU(3, 4, dtype="int8"), source)
+    treadle.save(treadle.GRU(3, 4, dtype="int8"), source)
     good = source.read_bytes()
     assert "no options" in refused(capsys, source, target, "--batch-first")
     assert "no options" in refused(capsys, source, target, "--mode", "gru")
@@ -170,9 +171,9 @@ def test_damaged_models(tmp_path, capsys):
     wrong = bytearray(payload)
     wrong[begin : begin + 4] = np.float32(-1).tobytes()
     variants["a negative scale"] = hostile.join(header, bytes(wrong))
-    metadata = json.loads(header["__metadata__"]["weft"])
+    metadata = json.loads(header["__metadata__"]["treadle"])
     metadata["configuration"]["dtype"] = "bfloat16"
-    header["__metadata__"]["weft"] = json.dumps(metadata)
+    header["__metadata__"]["treadle"] = json.dumps(metadata)
     variants["another dtype"] = hostile.join(header, payload)
     for name, data in variants.items():
         if name.startswith(("metadata", "no metadata")) or "spaces" in name:
@@ -197,4 +198,4 @@ def test_results_follow(tmp_path):
     expected = theirs(torch.from_numpy(x))[0].detach().numpy()
     for dtype, most in (("float32", 1e-5), ("bfloat16", 2.0**-6), ("int8", 2.0**-5)):
         assert convert(tmp_path / "source", tmp_path / "target", "--dtype", dtype) == 0
-        assert np.abs(weft.load(tmp_path / "target")(x)[0] - expected).max() < most
+        assert np.abs(treadle.load(tmp_path / "target")(x)[0] - expected).max() < most

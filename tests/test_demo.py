@@ -9,10 +9,10 @@ from importlib.resources import files
 
 import numpy as np
 import pytest
-from weft.benchmarks.accuracy.demo import held_out
+from treadle.benchmarks.accuracy.demo import held_out
 
-from weft import demo
-from weft._panel import Screen, columns, percent
+from treadle import demo
+from treadle._panel import Screen, columns, percent
 
 
 def told(text):
@@ -77,7 +77,7 @@ def test_stored_accuracy_of_held_out_words(count):
 
 
 def test_weights_are_small():
-    weights = files("weft") / "data" / "langid.safetensors"
+    weights = files("treadle") / "data" / "langid.safetensors"
     assert len(weights.read_bytes()) < 300_000
 
 
@@ -116,7 +116,7 @@ def test_a_text_in_pieces_is_the_same_text():
 )
 def test_any_text_in_any_encoding(text, encoding):
     drawn = page(text, encoding)
-    assert "weft demo" in drawn
+    assert "treadle demo" in drawn
     assert "\x1b" not in drawn
     assert "\x07" not in drawn
     assert ("Nothing to read" in drawn) == (not text.strip())
@@ -168,7 +168,7 @@ def test_long_texts_are_summarised():
 
 def test_wrong_kinds_are_refused():
     for wrong in (None, 3, b"bytes"):
-        with pytest.raises(TypeError, match=r"weft\.demo\.run: text is of type"):
+        with pytest.raises(TypeError, match=r"treadle\.demo\.run: text is of type"):
             demo.run(wrong, stream=io.StringIO())
 
 
@@ -186,13 +186,13 @@ def test_any_file(content, tmp_path, capsys):
     path = tmp_path / "text"
     path.write_bytes(content)
     demo.main(None, str(path))
-    assert "weft demo" in capsys.readouterr().out
+    assert "treadle demo" in capsys.readouterr().out
     with pytest.raises(OSError, match="missing"):
         demo.main(None, str(tmp_path / "missing"))
 
 
 def test_standard_input_and_a_reader_that_leaves():
-    command = [sys.executable, "-m", "weft", "demo"]
+    command = [sys.executable, "-m", "treadle", "demo"]
     done = subprocess.run(command, input="où est la".encode(), capture_output=True, check=True)
     assert "French" in done.stdout.decode()
     with subprocess.Popen(

@@ -7,15 +7,15 @@ import re
 
 import pytest
 
-import weft
-import weft.torch
-import weft.transformers
+import treadle
+import treadle.torch
+import treadle.transformers
 
 
 def module_names():
-    found = pkgutil.walk_packages(weft.__path__, "weft.", onerror=lambda name: None)
-    names = [info.name for info in found if not info.name.startswith("weft.benchmarks")]
-    return ["weft", *(n for n in names if n not in ("weft._core", "weft.__main__"))]
+    found = pkgutil.walk_packages(treadle.__path__, "treadle.", onerror=lambda name: None)
+    names = [info.name for info in found if not info.name.startswith("treadle.benchmarks")]
+    return ["treadle", *(n for n in names if n not in ("treadle._core", "treadle.__main__"))]
 
 
 @pytest.mark.parametrize("name", module_names())
@@ -25,12 +25,15 @@ def test_doctests(name, tmp_path, monkeypatch):
     assert results.failed == 0
 
 
-OWNERS = {owner.__name__: owner for owner in (weft, weft.functional, weft.torch, weft.transformers)}
+OWNERS = {
+    owner.__name__: owner
+    for owner in (treadle, treadle.functional, treadle.torch, treadle.transformers)
+}
 
 
 def _is_ours(value):
-    """And not PyTorch's, of which weft.torch's modules are."""
-    return getattr(value, "__module__", "weft").startswith("weft")
+    """And not PyTorch's, of which treadle.torch's modules are."""
+    return getattr(value, "__module__", "treadle").startswith("treadle")
 
 
 def public_objects():
@@ -59,7 +62,7 @@ def test_public_names_are_documented(name):
     assert text
     assert len(text.splitlines()[0]) > 10
     if name.rpartition(".")[0] in OWNERS:
-        assert ">>>" in text or name == "weft.load"  # shown by save's
+        assert ">>>" in text or name == "treadle.load"  # shown by save's
 
 
 def readme_blocks(source):

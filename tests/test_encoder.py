@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import reference_attention as reference
 import samples
-import weft
+import treadle
 from attention_checks import assert_threads_change_nothing
 from tolerance import assert_same_bits, assert_sequence
 
@@ -31,7 +31,7 @@ def make(hidden=H, heads=N, forward=FORWARD, *, layers=2, norm=False, seed=0, **
     for name, parameter in theirs.eval().named_parameters():
         low = 0.5 if "norm" in name and "weight" in name else -0.5
         torch.nn.init.uniform_(parameter, low, low + 1)
-    return weft.from_torch(theirs), theirs
+    return treadle.from_torch(theirs), theirs
 
 
 def call_torch(module, x, mask=None, padding=None, *, fast=False, **options):
@@ -178,7 +178,7 @@ def test_sizes(isa, hidden, heads, forward):
 
 @pytest.mark.parametrize("activation", ["tanh", "silu", "gelu_tanh", ("leaky_relu", 0.2), None])
 def test_other_activations(isa, activation):
-    layer = weft.TransformerEncoderLayer(
+    layer = treadle.TransformerEncoderLayer(
         H, N, FORWARD, activation=activation, batch_first=True, seed=0
     )
     x = samples.normal(0, B, S, H)
@@ -253,7 +253,7 @@ def test_layouts_of_the_batch():
     first, theirs = make()
     for layer in theirs.layers:
         layer.self_attn.batch_first = False
-    second, x = weft.from_torch(theirs), samples.normal(0, B, S, H)
+    second, x = treadle.from_torch(theirs), samples.normal(0, B, S, H)
     for padding in PADDING.values():
         y = first(x, None, padding)
         turned = np.ascontiguousarray(x.swapaxes(0, 1))
@@ -281,10 +281,10 @@ def test_special_values(isa):
 
 
 def test_an_encoder_begins_with_copies_of_its_layer():
-    layer = weft.TransformerEncoderLayer(H, N, FORWARD, batch_first=True, seed=0)
-    norm = weft.LayerNorm(H)
+    layer = treadle.TransformerEncoderLayer(H, N, FORWARD, batch_first=True, seed=0)
+    norm = treadle.LayerNorm(H)
     norm.load_state_dict({"weight": samples.normal(0, H), "bias": samples.normal(1, H)})
-    ours, x = weft.TransformerEncoder(layer, 3, norm), samples.normal(0, B, S, H)
+    ours, x = treadle.TransformerEncoder(layer, 3, norm), samples.normal(0, B, S, H)
     assert_same_bits(ours(x), norm(layer(layer(layer(x)))))
     state = ours.state_dict()
     for i in range(3):

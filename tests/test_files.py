@@ -14,22 +14,22 @@ import safetensors.numpy
 import child
 import hostile
 import samples
-import weft
+import treadle
 from checks import CELLS, MODULES
 from tolerance import assert_same_bits
 
 DTYPES = ("float32", "bfloat16", "int8")
 ROUND_TRIPS = [
-    weft.RNN(3, 4, seed=0),
-    weft.RNN(3, 4, 2, "relu", False, True, True, seed=0),
-    weft.LSTM(3, 4, seed=0),
-    weft.LSTM(3, 8, num_layers=2, bidirectional=True, proj_size=3, seed=0),
-    weft.LSTM(3, 4, bias=False, activation=("elu", 0.25), recurrent_activation=None, seed=0),
-    weft.GRU(3, 4, num_layers=3, batch_first=True, reset_after=False, seed=0),
-    weft.GRU(3, 4, recurrent_activation=("hard_sigmoid", 0.2, 0.5), seed=0),
-    weft.RNNCell(3, 4, nonlinearity="relu", seed=0),
-    weft.LSTMCell(3, 4, activation="softsign", seed=0),
-    weft.GRUCell(3, 4, False, reset_after=False, seed=0),
+    treadle.RNN(3, 4, seed=0),
+    treadle.RNN(3, 4, 2, "relu", False, True, True, seed=0),
+    treadle.LSTM(3, 4, seed=0),
+    treadle.LSTM(3, 8, num_layers=2, bidirectional=True, proj_size=3, seed=0),
+    treadle.LSTM(3, 4, bias=False, activation=("elu", 0.25), recurrent_activation=None, seed=0),
+    treadle.GRU(3, 4, num_layers=3, batch_first=True, reset_after=False, seed=0),
+    treadle.GRU(3, 4, recurrent_activation=("hard_sigmoid", 0.2, 0.5), seed=0),
+    treadle.RNNCell(3, 4, nonlinearity="relu", seed=0),
+    treadle.LSTMCell(3, 4, activation="softsign", seed=0),
+    treadle.GRUCell(3, 4, False, reset_after=False, seed=0),
 ]
 ROUND_TRIPS += [m.to(dtype) for m in ROUND_TRIPS[2:6] for dtype in ("bfloat16", "int8")]
 
@@ -38,8 +38,8 @@ ROUND_TRIPS += [m.to(dtype) for m in ROUND_TRIPS[2:6] for dtype in ("bfloat16", 
 def test_round_trip(tmp_path, module):
     """The same class, configuration and bits."""
     path = tmp_path / "model.safetensors"
-    weft.save(module, path)
-    loaded = weft.load(path)
+    treadle.save(module, path)
+    loaded = treadle.load(path)
     assert type(loaded) is type(module)
     assert repr(loaded) == repr(module)
     assert loaded.state_dict().keys() == module.state_dict().keys()
@@ -50,13 +50,13 @@ def test_round_trip(tmp_path, module):
 
 def test_extreme_weights(tmp_path):
     """NaN, infinity, -0.0 and denormals keep their bits."""
-    module = weft.GRU(3, 4)
+    module = treadle.GRU(3, 4)
     weights = module.state_dict()
     weights["weight_ih_l0"][:5, 0] = [np.nan, np.inf, -np.inf, -0.0, 1e-42]
     module.load_state_dict(weights)
-    weft.save(module, tmp_path / "m")
+    treadle.save(module, tmp_path / "m")
     assert_same_bits(
-        weft.load(tmp_path / "m").state_dict()["weight_ih_l0"], weights["weight_ih_l0"]
+        treadle.load(tmp_path / "m").state_dict()["weight_ih_l0"], weights["weight_ih_l0"]
     )
 
 
@@ -68,12 +68,12 @@ def test_headers_of_every_length(tmp_path, padding):
     text += b" " * (-len(text) % 256 + padding)
     path = tmp_path / "padded"
     path.write_bytes(hostile.join(text, payload))
-    assert repr(weft.load(path)) == repr(good_module())
+    assert repr(treadle.load(path)) == repr(good_module())
 
 
 def test_others_can_read_it(tmp_path):
-    module = weft.LSTM(3, 4, seed=0)
-    weft.save(module, tmp_path / "m")
+    module = treadle.LSTM(3, 4, seed=0)
+    treadle.save(module, tmp_path / "m")
     tensors = safetensors.numpy.load_file(tmp_path / "m")
     assert tensors.keys() == module.state_dict().keys()
     assert_same_bits(tensors["weight_ih_l0"], module.state_dict()["weight_ih_l0"])
@@ -81,9 +81,9 @@ def test_others_can_read_it(tmp_path):
 
 @pytest.mark.parametrize(("dtype", "kind"), [("bfloat16", "BF16"), ("int8", "I8")])
 def test_others_can_read_what_is_not_float32(tmp_path, dtype, kind):
-    """The tensors that the documentation of `weft.save` names, aligned, and the numbers in them."""
-    module = weft.LSTM(300, 8, proj_size=3, seed=0, dtype=dtype)
-    weft.save(module, tmp_path / "m")
+    """The tensors that the documentation of `treadle.save` names, aligned, and the numbers in them."""
+    module = treadle.LSTM(300, 8, proj_size=3, seed=0, dtype=dtype)
+    treadle.save(module, tmp_path / "m")
     assert os.path.getsize(tmp_path / "m") < module.num_parameters * {"BF16": 2.2, "I8": 1.3}[kind]
     header, _ = hostile.split((tmp_path / "m").read_bytes())
     with safetensors.safe_open(tmp_path / "m", "torch") as file:
@@ -103,13 +103,13 @@ def test_others_can_read_what_is_not_float32(tmp_path, dtype, kind):
 @pytest.mark.parametrize("dtype", DTYPES[1:])
 def test_no_float32_copy(tmp_path, dtype):
     """What loading and saving take beside the arrays that stay."""
-    module = weft.GRU(512, 512, 4, dtype=dtype)
+    module = treadle.GRU(512, 512, 4, dtype=dtype)
     stored = module.num_parameters * {"bfloat16": 2, "int8": 1.02}[dtype]
     tracemalloc.start()
     try:
-        weft.save(module, tmp_path / "m")
+        treadle.save(module, tmp_path / "m")
         assert tracemalloc.get_traced_memory()[1] < 2**20
-        loaded = weft.load(tmp_path / "m")
+        loaded = treadle.load(tmp_path / "m")
         assert tracemalloc.get_traced_memory()[1] < stored + 2**20
     finally:
         tracemalloc.stop()
@@ -119,8 +119,8 @@ def test_no_float32_copy(tmp_path, dtype):
 def test_loaded_weights_are_the_modules_own(tmp_path):
     """The file may change or vanish afterwards: nothing is mapped."""
     path = tmp_path / "m"
-    weft.save(weft.LSTM(3, 4, seed=0), path)
-    loaded, x = weft.load(path), samples.normal(0, 5, 2, 3)
+    treadle.save(treadle.LSTM(3, 4, seed=0), path)
+    loaded, x = treadle.load(path), samples.normal(0, 5, 2, 3)
     before = loaded(x)
     path.write_bytes(bytes(path.stat().st_size))
     path.unlink()
@@ -133,8 +133,8 @@ def test_loaded_weights_are_the_modules_own(tmp_path):
 )
 def test_kinds_of_paths(tmp_path, kind):
     path = kind(tmp_path / "with space and ünïcode")
-    weft.save(weft.GRU(3, 4), path)
-    assert repr(weft.load(path)) == "GRU(3, 4)"
+    treadle.save(treadle.GRU(3, 4), path)
+    assert repr(treadle.load(path)) == "GRU(3, 4)"
 
 
 class PathLike:
@@ -147,52 +147,52 @@ class PathLike:
 
 @pytest.mark.parametrize("path", [None, 0, 1.5, object(), [], {}], ids=repr)
 def test_wrong_paths(path):
-    with pytest.raises(TypeError, match=r"^weft\.load: path "):
-        weft.load(path)
-    with pytest.raises(TypeError, match=r"^weft\.save: path "):
-        weft.save(weft.GRU(3, 4), path)
+    with pytest.raises(TypeError, match=r"^treadle\.load: path "):
+        treadle.load(path)
+    with pytest.raises(TypeError, match=r"^treadle\.save: path "):
+        treadle.save(treadle.GRU(3, 4), path)
 
 
 def test_nul_in_a_path(tmp_path):
     with pytest.raises(ValueError, match="null"):
-        weft.load(str(tmp_path / "a\0b"))
+        treadle.load(str(tmp_path / "a\0b"))
     with pytest.raises(ValueError, match="null"):
-        weft.save(weft.GRU(3, 4), str(tmp_path / "a\0b"))
+        treadle.save(treadle.GRU(3, 4), str(tmp_path / "a\0b"))
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("module", [None, {}, object(), weft.GRU, "GRU"], ids=repr)
+@pytest.mark.parametrize("module", [None, {}, object(), treadle.GRU, "GRU"], ids=repr)
 def test_save_of_something_else(tmp_path, module):
-    with pytest.raises(TypeError, match=r"^weft\.save: module "):
-        weft.save(module, tmp_path / "m")
+    with pytest.raises(TypeError, match=r"^treadle\.save: module "):
+        treadle.save(module, tmp_path / "m")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_missing_files(tmp_path):
     with pytest.raises(FileNotFoundError):
-        weft.load(tmp_path / "nothing")
+        treadle.load(tmp_path / "nothing")
     with pytest.raises(FileNotFoundError):
-        weft.save(weft.GRU(3, 4), tmp_path / "no folder" / "m")
+        treadle.save(treadle.GRU(3, 4), tmp_path / "no folder" / "m")
 
 
 def test_not_regular_files(tmp_path):
     """A folder, a pipe that nobody writes and an endless device: refused, not waited for."""
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path, tmp_path / "pipe", "/dev/zero"):
-        with pytest.raises(ValueError, match=r"^weft\.load: .*regular file"):
-            weft.load(path)
+        with pytest.raises(ValueError, match=r"^treadle\.load: .*regular file"):
+            treadle.load(path)
 
 
 # Hostile files.
 
 
 def good_module(dtype="float32"):
-    return weft.LSTM(3, 5, num_layers=2, proj_size=2, seed=0, dtype=dtype)
+    return treadle.LSTM(3, 5, num_layers=2, proj_size=2, seed=0, dtype=dtype)
 
 
 def good_file(folder, dtype="float32"):
     path = folder / "good"
-    weft.save(good_module(dtype), path)
+    treadle.save(good_module(dtype), path)
     return path.read_bytes()
 
 
@@ -299,8 +299,8 @@ def test_hostile_file(tmp_path, hostile_files, name):
     path.write_bytes(data)
     tracemalloc.start()
     try:
-        with pytest.raises(ValueError, match=r"^weft\.load: .*hostile"):
-            weft.load(path)
+        with pytest.raises(ValueError, match=r"^treadle\.load: .*hostile"):
+            treadle.load(path)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -316,22 +316,22 @@ def test_there_are_enough_hostile_files(hostile_files):
 
 
 LOAD_ALL = """
-import gc, resource, sys, weft
+import gc, resource, sys, treadle
 from pathlib import Path
 folder = Path(sys.argv[1])
-weft.load(folder / "good")
+treadle.load(folder / "good")
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 2**28,) * 2)
 files = sorted(path for path in folder.iterdir() if path.name != "good")
 for path in files:
     try:
-        weft.load(path)
+        treadle.load(path)
     except ValueError:
         continue
     raise SystemExit(f"{path} was loaded")
 gc.collect()
-left = [o for o in gc.get_objects() if isinstance(o, weft.LSTM)]
-print(len(files), len(left), repr(weft.load(folder / "good")))
+left = [o for o in gc.get_objects() if isinstance(o, treadle.LSTM)]
+print(len(files), len(left), repr(treadle.load(folder / "good")))
 """
 
 
@@ -352,8 +352,8 @@ def test_big_sparse_files(tmp_path):
         path = tmp_path / f"sparse {name}"
         path.write_bytes(data)
         os.truncate(path, 2**40)
-        with pytest.raises(ValueError, match=r"^weft\.load: .*sparse"):
-            weft.load(path)
+        with pytest.raises(ValueError, match=r"^treadle\.load: .*sparse"):
+            treadle.load(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**15  # KiB
 
 
@@ -372,7 +372,7 @@ def test_flipped_bits(tmp_path, seed, dtype):
         path.write_bytes(data)
         message, module = outcome(path)
         if module is None:
-            assert message.startswith("weft.load: ")
+            assert message.startswith("treadle.load: ")
             messages.append(message)
         else:
             assert module.num_parameters == good_module().num_parameters
@@ -382,7 +382,7 @@ def test_flipped_bits(tmp_path, seed, dtype):
 def outcome(path):
     """The message of the ValueError, or the module."""
     try:
-        return None, weft.load(path)
+        return None, treadle.load(path)
     except ValueError as error:
         return str(error), None
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 import reference_formats as reference
 import samples
-import weft
+import treadle
 from tolerance import EPS, assert_product, assert_same_bits
-from weft import _formats
+from treadle import _formats
 
 DTYPES = ("bfloat16", "int8")
 SHAPES = [
@@ -32,11 +32,11 @@ SHAPES = [
 
 
 def linear(x, w, bias, dtype):
-    return weft.functional.linear(x, w, bias, dtype=dtype)
+    return treadle.functional.linear(x, w, bias, dtype=dtype)
 
 
 def packed(w, dtype):
-    return weft._core.Linear("f", _formats.encode(w, dtype), None, dtype)
+    return treadle._core.Linear("f", _formats.encode(w, dtype), None, dtype)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -131,7 +131,7 @@ def test_the_least_integer_is_exact(isa):
     integers = np.full((20, reference.BLOCK), -128, np.int8)
     integers[3:6, ::3] = 127
     scales = np.ones((20, 1), np.float32)
-    y = weft._core.Linear("f", (integers, scales), None, "int8").run("f", x)
+    y = treadle._core.Linear("f", (integers, scales), None, "int8").run("f", x)
     q, zero, scale = reference.quantized_rows(x)
     exact = (q - zero[:, None]) @ integers.T.astype(int)
     assert np.abs(exact).max() == 256 * 255 * 128
@@ -224,13 +224,13 @@ def test_scales_that_are_none(scale):
     integers, scales = np.ones((4, 300), np.int8), np.ones((4, 2), np.float32)
     scales[3, 1] = scale
     with pytest.raises(ValueError, match=r"^f: weight\.scale holds .*expected 0, positive"):
-        weft._core.Linear("f", (integers, scales), None, "int8")
+        treadle._core.Linear("f", (integers, scales), None, "int8")
 
 
 def test_scales_of_zero_and_nan(isa):
     x, integers = samples.normal(0, 2, 300), np.ones((4, 300), np.int8)
     scales = np.array([[1, 1], [0, 0], [np.nan, 1], [-0.0, np.nan]], np.float32)
-    y = weft._core.Linear("f", (integers, scales), None, "int8").run("f", x)
+    y = treadle._core.Linear("f", (integers, scales), None, "int8").run("f", x)
     assert np.isnan(y).tolist() == [[False, False, True, True]] * 2
     assert not y[:, 1].any()
 
@@ -245,7 +245,7 @@ def parameters(module):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_module_has_what_it_computes_with(dtype):
     """state_dict and attributes are the rounded matrices; vectors stay as they are."""
-    m = weft.LSTM(20, 300, proj_size=270, seed=1)
+    m = treadle.LSTM(20, 300, proj_size=270, seed=1)
     low = m.to(dtype)
     for name, value in m.state_dict().items():
         stored = _formats.encode(value, dtype) if value.ndim == 2 else value
@@ -259,9 +259,9 @@ def test_a_module_has_what_it_computes_with(dtype):
         assert not getattr(low, name).flags.writeable
     assert low.num_parameters == m.num_parameters
     assert_same_bits(
-        parameters(weft.LSTM(20, 300, proj_size=270, seed=1, dtype=dtype)), parameters(low)
+        parameters(treadle.LSTM(20, 300, proj_size=270, seed=1, dtype=dtype)), parameters(low)
     )
-    other = weft.LSTM(20, 300, proj_size=270, dtype=dtype)
+    other = treadle.LSTM(20, 300, proj_size=270, dtype=dtype)
     other.load_state_dict(m.state_dict())
     assert_same_bits(parameters(other), parameters(low))
     other.load_state_dict(low.state_dict())  # rounding again changes nothing
@@ -270,7 +270,7 @@ def test_a_module_has_what_it_computes_with(dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_to_rounds_what_there_is(dtype):
-    m = weft.TransformerEncoder(weft.TransformerEncoderLayer(24, 2, 300, seed=3), 2)
+    m = treadle.TransformerEncoder(treadle.TransformerEncoderLayer(24, 2, 300, seed=3), 2)
     low = m.to(dtype)
     assert (m.dtype, low.dtype) == ("float32", dtype)
     with pytest.raises(AttributeError, match="dtype"):
@@ -287,13 +287,13 @@ def test_to_rounds_what_there_is(dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_no_second_model(dtype):
     """Constructing, loading and changing the dtype need the stored model and a matrix or two."""
-    given = weft.GRU(512, 512, 6, seed=0).state_dict()
+    given = treadle.GRU(512, 512, 6, seed=0).state_dict()
     whole = 4 * sum(value.size for value in given.values())
     stored = {"bfloat16": whole / 2, "int8": whole / 4 * (1 + 4 / 256)}[dtype]
     matrix = 4 * 3 * 512 * 512
     tracemalloc.start()
     try:
-        m = weft.GRU(512, 512, 6, dtype=dtype)
+        m = treadle.GRU(512, 512, 6, dtype=dtype)
         assert tracemalloc.get_traced_memory()[1] < stored + 1.5 * matrix
         tracemalloc.reset_peak()
         m.load_state_dict(given)
@@ -309,12 +309,12 @@ def test_no_second_model(dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_fingerprints(dtype):
     """A state goes to the same weights, and to no others."""
-    m = weft.GRU(5, 9, seed=1, dtype=dtype)
+    m = treadle.GRU(5, 9, seed=1, dtype=dtype)
     state = m.stream().export_state()
     copy.deepcopy(m).stream().import_state(state)
     weights = m.state_dict()
     weights["weight_hh_l0"][0, 0] += 1
-    other = weft.GRU(5, 9, dtype=dtype)
+    other = treadle.GRU(5, 9, dtype=dtype)
     other.load_state_dict(weights)
     for wrong in (other, m.to("float32")):
         with pytest.raises(ValueError, match="weights"):
@@ -324,7 +324,7 @@ def test_fingerprints(dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_wrong_pickle(dtype):
     """As in test_pickle.py, of what is stored otherwise."""
-    m = weft.LSTM(3, 4, dtype=dtype, seed=0)
+    m = treadle.LSTM(3, 4, dtype=dtype, seed=0)
     name = "weight_hh_l0"
     right = m.__getstate__()["parameters"][name]
     wrong = [
@@ -333,7 +333,7 @@ def test_a_wrong_pickle(dtype):
         (),
         5,
         (right, right),
-        weft.LSTM(3, 5, dtype=dtype).weight_hh_l0,
+        treadle.LSTM(3, 5, dtype=dtype).weight_hh_l0,
     ]
     if dtype == "int8":
         integers, scales = right
@@ -345,19 +345,19 @@ def test_a_wrong_pickle(dtype):
     for value in wrong:
         state = m.__getstate__()
         state["parameters"][name] = value
-        other = weft.LSTM.__new__(weft.LSTM)
-        with pytest.raises((ValueError, TypeError), match=r"^weft\.LSTM: weight_hh"):
+        other = treadle.LSTM.__new__(treadle.LSTM)
+        with pytest.raises((ValueError, TypeError), match=r"^treadle\.LSTM: weight_hh"):
             other.__setstate__(state)
 
 
 RECURRENT = {
-    "rnn": lambda: weft.RNN(20, 37, num_layers=2, nonlinearity="relu", seed=1),
-    "lstm": lambda: weft.LSTM(20, 72, num_layers=2, bidirectional=True, seed=1),
-    "lstm-projection": lambda: weft.LSTM(20, 36, proj_size=20, seed=1),
-    "lstm-hard": lambda: weft.LSTM(20, 36, recurrent_activation="hard_sigmoid", seed=1),
-    "gru": lambda: weft.GRU(20, 50, num_layers=2, seed=1),
-    "gru-before": lambda: weft.GRU(20, 37, reset_after=False, seed=1),
-    "gru-hard": lambda: weft.GRU(20, 37, recurrent_activation="hard_sigmoid", seed=1),
+    "rnn": lambda: treadle.RNN(20, 37, num_layers=2, nonlinearity="relu", seed=1),
+    "lstm": lambda: treadle.LSTM(20, 72, num_layers=2, bidirectional=True, seed=1),
+    "lstm-projection": lambda: treadle.LSTM(20, 36, proj_size=20, seed=1),
+    "lstm-hard": lambda: treadle.LSTM(20, 36, recurrent_activation="hard_sigmoid", seed=1),
+    "gru": lambda: treadle.GRU(20, 50, num_layers=2, seed=1),
+    "gru-before": lambda: treadle.GRU(20, 37, reset_after=False, seed=1),
+    "gru-hard": lambda: treadle.GRU(20, 37, recurrent_activation="hard_sigmoid", seed=1),
 }
 # Of outputs in [-1, 1]: bfloat16 keeps 8 bits of a factor, int8 those of a block's largest.
 ERRORS = {"bfloat16": 2.0**-6, "int8": 2.0**-4}
@@ -384,32 +384,36 @@ def test_recurrent(isa, kind, dtype, threads):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("cls", [weft.RNNCell, weft.LSTMCell, weft.GRUCell])
+@pytest.mark.parametrize("cls", [treadle.RNNCell, treadle.LSTMCell, treadle.GRUCell])
 def test_cells(cls, dtype):
     m, x = cls(20, 33, seed=2), samples.normal(6, 5, 20)
-    full, y = (c(x)[0] if cls is weft.LSTMCell else c(x) for c in (m, m.to(dtype)))
+    full, y = (c(x)[0] if cls is treadle.LSTMCell else c(x) for c in (m, m.to(dtype)))
     assert 0 < np.abs(full - y).max() < ERRORS[dtype]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_encoder(isa, dtype, threads):
-    layer = weft.TransformerEncoderLayer(48, 4, 96, batch_first=True, seed=3)
-    m = weft.TransformerEncoder(layer, 2, norm=weft.LayerNorm(48))
+    layer = treadle.TransformerEncoderLayer(48, 4, 96, batch_first=True, seed=3)
+    m = treadle.TransformerEncoder(layer, 2, norm=treadle.LayerNorm(48))
     low, x = m.to(dtype), samples.normal(7, 9, 21, 48)
     full, y = m(x), low(x)
     assert 0 < np.abs(full - y).max() < 8 * ERRORS[dtype]  # of rows with variance 1
     assert_same_bits(low(x[3:4]), y[3:4])
-    attention = weft.MultiheadAttention(48, 4, batch_first=True, seed=3)
+    attention = treadle.MultiheadAttention(48, 4, batch_first=True, seed=3)
     full, y = (a(x, x, x, need_weights=False)[0] for a in (attention, attention.to(dtype)))
     assert 0 < np.abs(full - y).max() < ERRORS[dtype]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_copies_and_files(tmp_path, dtype):
-    m, x = weft.LSTM(20, 33, seed=1).to(dtype), samples.normal(5, 30, 4, 20)
+    m, x = treadle.LSTM(20, 33, seed=1).to(dtype), samples.normal(5, 30, 4, 20)
     assert repr(m) == f"LSTM(20, 33, dtype='{dtype}')"
-    weft.save(m, tmp_path / "m.weft")
-    for other in (pickle.loads(pickle.dumps(m)), copy.deepcopy(m), weft.load(tmp_path / "m.weft")):
+    treadle.save(m, tmp_path / "m.treadle")
+    for other in (
+        pickle.loads(pickle.dumps(m)),
+        copy.deepcopy(m),
+        treadle.load(tmp_path / "m.treadle"),
+    ):
         assert_same_bits(other(x)[0], m(x)[0])
     assert m._packed.native.weight_bytes < m.num_parameters * {"bfloat16": 2.5, "int8": 1.6}[dtype]
 
@@ -417,20 +421,20 @@ def test_copies_and_files(tmp_path, dtype):
 @pytest.mark.parametrize("dtype", ["float16", "int4", "", None, 8, "BFLOAT16", np.float64])
 def test_refused(dtype):
     with pytest.raises(ValueError, match="dtype"):
-        weft.GRU(3, 4, dtype=dtype)
+        treadle.GRU(3, 4, dtype=dtype)
     with pytest.raises(ValueError, match="dtype"):
-        weft.GRU(3, 4).to(dtype)
+        treadle.GRU(3, 4).to(dtype)
 
 
 def test_norms_stay_float32():
     with pytest.raises(ValueError, match="no products"):
-        weft.LayerNorm(4, dtype="int8")
+        treadle.LayerNorm(4, dtype="int8")
 
 
 def test_large_numbers_times_small_weights(isa):
     """What the product of the scales makes of them, not their sum, decides about overflow."""
     x, w = np.full((3, 300), 1e36, np.float32), np.full((5, 300), 1e-3, np.float32)
-    y = weft.functional.linear(x, w, dtype="int8")
+    y = treadle.functional.linear(x, w, dtype="int8")
     np.testing.assert_allclose(y, 3e35, rtol=0.02)
 
 
@@ -440,12 +444,12 @@ class Named:
 
 @pytest.mark.parametrize("dtype", [Named(), 5, None, "", b"int8"], ids=repr)
 def test_no_dtype(dtype):
-    with pytest.raises(ValueError, match=r"weft.GRU.to: dtype is .*, expected one of"):
-        weft.GRU(2, 3).to(dtype)
+    with pytest.raises(ValueError, match=r"treadle.GRU.to: dtype is .*, expected one of"):
+        treadle.GRU(2, 3).to(dtype)
 
 
 def test_a_norm_of_one_s_own_stays_float32():
-    class Own(weft.LayerNorm):
+    class Own(treadle.LayerNorm):
         pass
 
     assert Own(4).to("int8").dtype == "float32"
@@ -456,12 +460,12 @@ def sigmoid(x):
 
 
 EXACT = {
-    weft.RNNCell: lambda a, h: [np.tanh(a[0])],
-    weft.LSTMCell: lambda a, h: [
+    treadle.RNNCell: lambda a, h: [np.tanh(a[0])],
+    treadle.LSTMCell: lambda a, h: [
         sigmoid(a[3]) * np.tanh(c := sigmoid(a[1]) * h + sigmoid(a[0]) * np.tanh(a[2])),
         c,
     ],
-    weft.GRUCell: lambda a, h: [
+    treadle.GRUCell: lambda a, h: [
         (1 - (z := sigmoid(a[1]))) * np.tanh(a[2] + sigmoid(a[0]) * a[3]) + z * h
     ],
 }
@@ -478,20 +482,20 @@ def test_functions_of_cells(isa, cls, dtype):
     a = np.zeros((4, H), np.float32)
     for i in range(4):
         a[i] = np.random.default_rng(i).permutation(np.sinh(np.linspace(-10, 10, H)))
-    if cls is weft.GRUCell:
+    if cls is treadle.GRUCell:
         a[3] = np.clip(a[3], -1, 1)  # multiplies the error of r
-    for i in range(3 if cls is weft.GRUCell else 4):
+    for i in range(3 if cls is treadle.GRUCell else 4):
         a[i, 3 * i : 3 * i + 3] = np.nan, np.inf, -np.inf
     biases = np.zeros((2, gates, H), np.float32)
     biases[0] = a[:gates]
-    biases[1, 2:3] = a[3] if cls is weft.GRUCell else 0
+    biases[1, 2:3] = a[3] if cls is treadle.GRUCell else 0
     zeros = {"weight_ih": np.zeros((gates * H, 1)), "weight_hh": np.zeros((gates * H, H))}
     state = {name: value.astype(np.float32) for name, value in zeros.items()}
     m.load_state_dict(state | {"bias_ih": biases[0].ravel(), "bias_hh": biases[1].ravel()})
     h = np.random.default_rng(9).uniform(-2, 2, (1, H)).astype(np.float32)
     x = np.zeros((1, 1), np.float32)
-    found = m.to(dtype)(x, (h, h) if cls is weft.LSTMCell else h)
-    found = found if cls is weft.LSTMCell else [found]
+    found = m.to(dtype)(x, (h, h) if cls is treadle.LSTMCell else h)
+    found = found if cls is treadle.LSTMCell else [found]
     for got, want in zip(
         found, EXACT[cls](a.astype(np.float64), h[0].astype(np.float64)), strict=True
     ):
@@ -503,7 +507,7 @@ def test_gelu(isa, dtype):
     """Of the bias, behind a product of zeros."""
     x = np.sinh(np.linspace(-10, 10, 40001)).astype(np.float32)
     x[:3] = np.inf, -np.inf, np.nan
-    y = weft.functional.linear(
+    y = treadle.functional.linear(
         np.zeros((1, 1), np.float32),
         np.zeros((x.size, 1), np.float32),
         x,

@@ -5,7 +5,7 @@ import pytest
 
 import reference
 import samples
-import weft
+import treadle
 from checks import check_functional, check_module
 from sizes import SHAPE_IDS, SHAPES, SMALL_SHAPE_IDS, SMALL_SHAPES, shape_id
 from tolerance import assert_sequence
@@ -86,9 +86,9 @@ def test_models(isa, threads, shape):
 def test_a_bad_row_stays_alone(isa, value, reset_after):
     weights, _ = samples.layer("gru", 5, 19)
     x = samples.normal(3, 6, 18, 5)
-    clean, h_clean = weft.functional.gru(x, *weights, reset_after=reset_after)
+    clean, h_clean = treadle.functional.gru(x, *weights, reset_after=reset_after)
     x[2, 7, 1] = value
-    y, h = weft.functional.gru(x, *weights, reset_after=reset_after)
+    y, h = treadle.functional.gru(x, *weights, reset_after=reset_after)
     others = np.arange(18) != 7
     np.testing.assert_array_equal(y[:, others], clean[:, others])
     np.testing.assert_array_equal(h[others], h_clean[others])

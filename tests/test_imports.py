@@ -1,4 +1,4 @@
-"""What `import weft` brings along: NumPy, and nothing that costs time or is a guest."""
+"""What `import treadle` brings along: NumPy, and nothing that costs time or is a guest."""
 
 import json
 
@@ -9,7 +9,7 @@ import child
 LIST = """
 import sys, numpy
 before = set(sys.modules)
-import weft
+import treadle
 import json
 print(json.dumps(sorted(set(sys.modules) - before)))
 """
@@ -36,15 +36,15 @@ def test_nothing_heavy():
 def test_modules_of_the_package():
     """Those that every user needs; files' inner parts, the command line and guests come later."""
     expected = {
-        "weft", "weft._arrays", "weft._checks", "weft._core", "weft._encoder", "weft._formats",
-        "weft._gated", "weft._masks", "weft._sequence", "weft._version", "weft.activation",
-        "weft.attention", "weft.cells", "weft.files", "weft.functional",
-        "weft.functional.attention", "weft.functional.attention_backward",
-        "weft.functional.backward", "weft.functional.pointwise", "weft.functional.product",
-        "weft.functional.recurrent", "weft.kv_cache", "weft.module", "weft.normalization",
-        "weft.recurrent", "weft.runtime", "weft.stream", "weft.transformer",
+        "treadle", "treadle._arrays", "treadle._checks", "treadle._core", "treadle._encoder", "treadle._formats",
+        "treadle._gated", "treadle._masks", "treadle._sequence", "treadle._version", "treadle.activation",
+        "treadle.attention", "treadle.cells", "treadle.files", "treadle.functional",
+        "treadle.functional.attention", "treadle.functional.attention_backward",
+        "treadle.functional.backward", "treadle.functional.pointwise", "treadle.functional.product",
+        "treadle.functional.recurrent", "treadle.kv_cache", "treadle.module", "treadle.normalization",
+        "treadle.recurrent", "treadle.runtime", "treadle.stream", "treadle.transformer",
     }  # fmt: skip
-    assert {name for name in imported() if name.partition(".")[0] == "weft"} == expected
+    assert {name for name in imported() if name.partition(".")[0] == "treadle"} == expected
 
 
 def test_no_threads_are_started():
@@ -52,9 +52,9 @@ def test_no_threads_are_started():
     code = """
 import os, numpy as np
 before = len(os.listdir("/proc/self/task"))
-import weft
-weft.set_num_threads(1)
-weft.LSTM(4, 8)(np.zeros((3, 2, 4), np.float32))
+import treadle
+treadle.set_num_threads(1)
+treadle.LSTM(4, 8)(np.zeros((3, 2, 4), np.float32))
 print(len(os.listdir("/proc/self/task")) - before)
 """
     assert child.succeed(code) == "0"
@@ -62,12 +62,12 @@ print(len(os.listdir("/proc/self/task")) - before)
 
 def test_torch_is_imported_when_asked_for():
     code = """
-import sys, weft
+import sys, treadle
 assert "torch" not in sys.modules
-weft.from_torch
+treadle.from_torch
 assert "torch" not in sys.modules
 import torch
-print(weft.from_torch(torch.nn.GRU(3, 4)))
+print(treadle.from_torch(torch.nn.GRU(3, 4)))
 """
     assert child.succeed(code) == "GRU(3, 4)"
 
@@ -75,7 +75,7 @@ print(weft.from_torch(torch.nn.GRU(3, 4)))
 WITHOUT = """
 import sys
 sys.modules["torch"] = None
-import weft.torch
+import treadle.torch
 try:
     {call}
 except ImportError as error:
@@ -83,17 +83,17 @@ except ImportError as error:
 """
 
 
-@pytest.mark.parametrize("call", ["weft.from_torch(object())", "weft.torch.LSTM"])
+@pytest.mark.parametrize("call", ["treadle.from_torch(object())", "treadle.torch.LSTM"])
 def test_without_torch(call):
     """The message names the extra."""
-    assert "weft[torch]" in child.succeed(WITHOUT.format(call=call))
+    assert "treadle[torch]" in child.succeed(WITHOUT.format(call=call))
 
 
 WITHOUT_CORE = """
 import sys
-sys.modules["weft._core"] = None
+sys.modules["treadle._core"] = None
 try:
-    import weft
+    import treadle
 except ImportError as error:
     print(error)
 """
@@ -102,16 +102,21 @@ except ImportError as error:
 def test_without_the_compiled_module():
     """Kind: what is missing and what to do."""
     message = child.succeed(WITHOUT_CORE)
-    assert "weft._core" in message
+    assert "treadle._core" in message
     assert "pip install" in message
 
 
 def test_public_names():
-    code = "import weft; print(sorted(set(weft.__all__) - set(dir(weft)) - {'from_torch'}))"
+    code = (
+        "import treadle; print(sorted(set(treadle.__all__) - set(dir(treadle)) - {'from_torch'}))"
+    )
     assert child.succeed(code) == "[]"
-    assert child.succeed("import weft; weft.from_torch; print(weft.__version__)").count(".") >= 1
+    assert (
+        child.succeed("import treadle; treadle.from_torch; print(treadle.__version__)").count(".")
+        >= 1
+    )
 
 
 def test_unknown_names():
-    code = "import weft\ntry:\n    weft.nosuch\nexcept AttributeError as error:\n    print(error)"
+    code = "import treadle\ntry:\n    treadle.nosuch\nexcept AttributeError as error:\n    print(error)"
     assert "nosuch" in child.succeed(code)

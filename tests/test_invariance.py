@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import samples
-import weft
+import treadle
 from checks import make_module
 from sizes import around_powers
 from tolerance import assert_same_bits, flatten
@@ -100,14 +100,14 @@ def test_threads(isa, case, i, h, batch):
     module, states = make(case, i, h)
     x, state = samples.normal(3, 40, batch, i), states(batch)
     lengths = samples.lengths(40, batch)
-    before = weft.get_num_threads()
-    weft.set_num_threads(1)
+    before = treadle.get_num_threads()
+    treadle.set_num_threads(1)
     one = module(x, state), module(x, state, lengths=lengths)
-    weft.set_num_threads(2)
+    treadle.set_num_threads(2)
     two = module(x, state), module(x, state, lengths=lengths)
-    weft.set_num_threads(5)  # more than there are CPUs
+    treadle.set_num_threads(5)  # more than there are CPUs
     five = module(x, state), module(x, state, lengths=lengths)
-    weft.set_num_threads(before)
+    treadle.set_num_threads(before)
     assert_same_bits(two, one)
     assert_same_bits(five, one)
 
@@ -148,12 +148,12 @@ def test_long_sequences(isa, threads, case):
 @pytest.mark.parametrize("mode", samples.MODES)
 def test_threads_at_sizes_that_are_shared_out(isa, mode, hidden):
     module, _ = make_module(mode, 64, hidden, num_layers=2, bidirectional=True)
-    before, x = weft.get_num_threads(), samples.normal(3, 12, 9, 64)
-    weft.set_num_threads(1)
+    before, x = treadle.get_num_threads(), samples.normal(3, 12, 9, 64)
+    treadle.set_num_threads(1)
     one, alone = module(x), module(x[:, 4:5])
-    weft.set_num_threads(2)
+    treadle.set_num_threads(2)
     two, alone_two = module(x), module(x[:, 4:5])
-    weft.set_num_threads(before)
+    treadle.set_num_threads(before)
     assert_same_bits(two, one)
     assert_same_bits(alone_two, alone)
     assert_same_bits(one[0][:, 4:5], alone[0])

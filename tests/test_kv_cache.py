@@ -8,12 +8,12 @@ import pytest
 
 import reference_attention as reference
 import samples
-import weft
+import treadle
 from attention_checks import assert_attention
 from reference_formats import bfloat16, quantized_weights
 from tolerance import EPS, assert_same_bits
 
-attend = weft.functional.scaled_dot_product_attention
+attend = treadle.functional.scaled_dot_product_attention
 B, N, SHARED, T, E = 3, 6, 2, 23, 16
 
 
@@ -55,7 +55,7 @@ OPTIONS = [
 @pytest.mark.parametrize("steps", STEPS.values(), ids=STEPS)
 def test_steps_are_causal_attention(isa, threads, steps, options):
     arrays = sequence(f=20)
-    cache = weft.KVCache(B, SHARED, E, 4, value_size=20)
+    cache = treadle.KVCache(B, SHARED, E, 4, value_size=20)
     y = decode(cache, arrays, steps, **options)
     assert_attention(y, *arrays, is_causal=True, **options)
     assert cache.lengths.tolist() == [T] * B
@@ -67,7 +67,7 @@ def test_steps_are_causal_attention(isa, threads, steps, options):
 def test_long_caches(isa, threads, e):
     """One query against thousands of keys: the split over keys is of fixed chunks."""
     arrays = sequence(3000, b=2, n=4, shared=1, e=e)
-    cache = weft.KVCache(2, 1, e, 3000)
+    cache = treadle.KVCache(2, 1, e, 3000)
     cache.append(*(x[:, :, :2998] for x in arrays[1:]))
     y = decode(cache, [x[:, :, 2998:] for x in arrays], [1, 1])
     last = arrays[0][:, :, 2998:]
@@ -78,8 +78,8 @@ def test_long_caches(isa, threads, e):
 def test_rows_advance_at_their_own_speed(isa, threads):
     """Each row gets some of the tokens of a step, and the bits it gets alone."""
     arrays = sequence()
-    cache = weft.KVCache(B, SHARED, E, 4)
-    alone = [weft.KVCache(1, SHARED, E) for _ in range(B)]
+    cache = treadle.KVCache(B, SHARED, E, 4)
+    alone = [treadle.KVCache(1, SHARED, E) for _ in range(B)]
     begin = np.zeros(B, int)
     for size, counts in ((7, [7, 3, 0]), (1, [1, 1, 1]), (5, [0, 5, 2]), (1, [1, 0, 1])):
         part = [np.full((B, x.shape[1], size, E), np.nan, np.float32) for x in arrays]
@@ -101,7 +101,7 @@ def test_rows_advance_at_their_own_speed(isa, threads):
 
 def test_append_then_attend_is_step():
     arrays = sequence()
-    one, two = weft.KVCache(B, SHARED, E), weft.KVCache(B, SHARED, E)
+    one, two = treadle.KVCache(B, SHARED, E), treadle.KVCache(B, SHARED, E)
     y = one.step(*arrays)
     two.append(*arrays[1:])
     assert_same_bits(two.attend(arrays[0]), y)
@@ -115,7 +115,7 @@ def test_append_then_attend_is_step():
 def test_growth_keeps_what_is_there():
     """By doubling; with room from the beginning the arrays stay where they are."""
     arrays = sequence()
-    small, large = weft.KVCache(B, SHARED, E, 1), weft.KVCache(B, SHARED, E, T)
+    small, large = treadle.KVCache(B, SHARED, E, 1), treadle.KVCache(B, SHARED, E, T)
     where = large.keys.__array_interface__["data"]
     assert_same_bits(decode(small, arrays, [1] * T), decode(large, arrays, [1] * T))
     assert small.capacity == 32
@@ -126,7 +126,7 @@ def test_growth_keeps_what_is_there():
 def test_truncate():
     """Tokens that were tried and refused leave no trace."""
     arrays, other = sequence(), sequence(seed=5)
-    cache, expected = weft.KVCache(B, SHARED, E), weft.KVCache(B, SHARED, E)
+    cache, expected = treadle.KVCache(B, SHARED, E), treadle.KVCache(B, SHARED, E)
     for target in (cache, expected):
         target.append(*(x[:, :, :10] for x in arrays[1:]))
     cache.append(*(x[:, :, :7] for x in other[1:]))
@@ -136,14 +136,14 @@ def test_truncate():
     cache.truncate([0, 5, 23])
     assert cache.lengths.tolist() == [0, 5, 23]
     for wrong in ([0, 6, 23], [-1, 0, 0], [0, 5], [0.0, 5.0, 23.0], 5):
-        with pytest.raises((ValueError, TypeError), match=r"^weft\.KVCache\.truncate: lengths "):
+        with pytest.raises((ValueError, TypeError), match=r"^treadle\.KVCache\.truncate: lengths "):
             cache.truncate(wrong)
     assert cache.lengths.tolist() == [0, 5, 23]
 
 
 def test_reset():
     arrays = sequence()
-    cache = weft.KVCache(B, SHARED, E)
+    cache = treadle.KVCache(B, SHARED, E)
     y = cache.step(*arrays)
     cache.reset()
     assert cache.lengths.tolist() == [0] * B
@@ -153,14 +153,14 @@ def test_reset():
     cache.reset(1)
     assert cache.lengths.tolist() == [0] * B
     for wrong in ([3], [-1], [0.0], "0"):
-        with pytest.raises((ValueError, TypeError), match=r"^weft\.KVCache\.reset: rows "):
+        with pytest.raises((ValueError, TypeError), match=r"^treadle\.KVCache\.reset: rows "):
             cache.reset(wrong)
 
 
 def test_reorder():
     """Beams: rows become copies of others, and go their own way from there."""
     arrays = sequence()
-    cache = weft.KVCache(B, SHARED, E)
+    cache = treadle.KVCache(B, SHARED, E)
     counts = [5, 9, 2]
     cache.append(*(x[:, :, :9] for x in arrays[1:]), lengths=counts)
     keys = cache.keys.copy()
@@ -169,13 +169,13 @@ def test_reorder():
     for row, source in enumerate((1, 1, 0)):
         assert_same_bits(cache.keys[row, :, : counts[source]], keys[source, :, : counts[source]])
     for wrong in ([0, 1], [0, 1, 3], [0, 1, -1], [0.0, 1.0, 2.0]):
-        with pytest.raises((ValueError, TypeError), match=r"^weft\.KVCache\.reorder: rows "):
+        with pytest.raises((ValueError, TypeError), match=r"^treadle\.KVCache\.reorder: rows "):
             cache.reorder(wrong)
 
 
 def test_reorder_without_memory():
     """Keys and values move together, or neither does."""
-    cache = weft.KVCache(B, SHARED, E)
+    cache = treadle.KVCache(B, SHARED, E)
     cache.append(*sequence()[1:])
     keys = cache.keys.copy()
 
@@ -191,7 +191,7 @@ def test_reorder_without_memory():
 
 def test_a_call_that_raises_changes_nothing():
     arrays = sequence()
-    cache = weft.KVCache(B, SHARED, E)
+    cache = treadle.KVCache(B, SHARED, E)
     cache.append(*(x[:, :, :9] for x in arrays[1:]))
     keys = cache.keys.copy()
     q, k, v = (x[:, :, 9:12] for x in arrays)
@@ -201,16 +201,16 @@ def test_a_call_that_raises_changes_nothing():
         {"q": q[:, :5]}, {"q": q[..., 1:]}, {"q": q[:, :0]},
     ]  # fmt: skip
     for change in wrong:
-        with pytest.raises((ValueError, TypeError), match=r"^weft\.KVCache\.step: "):
+        with pytest.raises((ValueError, TypeError), match=r"^treadle\.KVCache\.step: "):
             cache.step(**{"q": q, "k": k, "v": v} | change)
         assert cache.lengths.tolist() == [9] * B
         assert_same_bits(cache.keys, keys)
-    with pytest.raises(ValueError, match=r"^weft\.KVCache\.attend: q has 10 queries"):
+    with pytest.raises(ValueError, match=r"^treadle\.KVCache\.attend: q has 10 queries"):
         cache.attend(arrays[0][:, :, :10])
 
 
 def test_views_are_read_only():
-    cache = weft.KVCache(B, SHARED, E)
+    cache = treadle.KVCache(B, SHARED, E)
     cache.append(*sequence()[1:])
     for view in (cache.keys, cache.values):
         with pytest.raises(ValueError, match="read-only"):
@@ -220,24 +220,24 @@ def test_views_are_read_only():
 
 
 def test_out():
-    arrays, cache = sequence(), weft.KVCache(B, SHARED, E)
+    arrays, cache = sequence(), treadle.KVCache(B, SHARED, E)
     out = np.empty((B, N, T, E), np.float32)
     assert cache.step(*arrays, out=out) is out
     assert_same_bits(out, attend(*arrays, is_causal=True, enable_gqa=True))
 
 
 def test_repr():
-    assert repr(weft.KVCache(2, 3, 8, 5)) == "KVCache(2, 3, 8, lengths=[0, 0], capacity=5)"
-    assert repr(weft.KVCache(20, 3, 8, 5, value_size=4)) == (
+    assert repr(treadle.KVCache(2, 3, 8, 5)) == "KVCache(2, 3, 8, lengths=[0, 0], capacity=5)"
+    assert repr(treadle.KVCache(20, 3, 8, 5, value_size=4)) == (
         "KVCache(20, 3, 8, lengths=0..0, capacity=5, value_size=4)"
     )
 
 
 def test_sizes_beyond_memory():
-    with pytest.raises((MemoryError, ValueError), match=r"^weft\.KVCache: "):
-        weft.KVCache(2**31 - 1, 2**31 - 1, 256, 2**31 - 1)
-    with pytest.raises(MemoryError, match=r"^weft\.KVCache: "):
-        weft.KVCache(2**15, 2**15, 256, 2**15)
+    with pytest.raises((MemoryError, ValueError), match=r"^treadle\.KVCache: "):
+        treadle.KVCache(2**31 - 1, 2**31 - 1, 256, 2**31 - 1)
+    with pytest.raises(MemoryError, match=r"^treadle\.KVCache: "):
+        treadle.KVCache(2**15, 2**15, 256, 2**15)
 
 
 def test_reference_offsets():
@@ -267,7 +267,7 @@ low_dtypes = pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
 def test_decoding_multiplies_what_is_kept_in_float32(isa, threads, dtype, e):
     q, k, v = sequence(700, b=2, n=4, shared=2, e=e, f=24)
     k, v = rounded(k, dtype), rounded(v, dtype)
-    cache = weft.KVCache(2, 2, e, 16, value_size=24, dtype=dtype)
+    cache = treadle.KVCache(2, 2, e, 16, value_size=24, dtype=dtype)
     cache.append(k[:, :, :697], v[:, :, :697])  # kept as they are, being rounded
     y = decode(cache, [x[:, :, 697:] for x in (q, k, v)], [1, 2])
     # The scale of a vector is a factor of its own: three roundings more of all that is summed.
@@ -284,7 +284,7 @@ def test_bfloat16_gives_the_bits_of_float32(isa):
     k, v = map(bfloat16, rest)
     results = []
     for dtype in ("float32", "bfloat16"):
-        cache = weft.KVCache(B, SHARED, E, dtype=dtype)
+        cache = treadle.KVCache(B, SHARED, E, dtype=dtype)
         cache.append(k[:, :, :-1], v[:, :, :-1])
         results.append(cache.step(q[:, :, -1:], k[:, :, -1:], v[:, :, -1:]))
     assert_same_bits(*results)
@@ -294,7 +294,7 @@ def test_bfloat16_gives_the_bits_of_float32(isa):
 def test_prompts(isa, threads, dtype):
     """More than four queries multiply in bfloat16."""
     q, k, v = sequence(70)
-    cache = weft.KVCache(B, SHARED, E, dtype=dtype)
+    cache = treadle.KVCache(B, SHARED, E, dtype=dtype)
     y = cache.step(q, k, v)
     kept = [rounded(x, dtype) for x in (k, v)]
     near = [bfloat16(x) for x in (q, *kept)]
@@ -306,7 +306,7 @@ def test_prompts(isa, threads, dtype):
 def test_what_is_done_to_a_cache_keeps_its_numbers(dtype):
     """Growing, rows at their own speed, beams, truncation."""
     q, k, v = sequence()
-    cache, plain = (weft.KVCache(B, SHARED, E, 2, dtype=d) for d in (dtype, "float32"))
+    cache, plain = (treadle.KVCache(B, SHARED, E, 2, dtype=d) for d in (dtype, "float32"))
     for each, (key, value) in (
         (cache, (k, v)),
         (plain, (rounded(k, dtype), rounded(v, dtype))),
@@ -332,7 +332,7 @@ def test_memory_falls_with_the_dtype():
     sizes = []
     for dtype in ("float32", "bfloat16", "int8"):
         tracemalloc.start()
-        cache = weft.KVCache(2, 4, 128, 1024, dtype=dtype)
+        cache = treadle.KVCache(2, 4, 128, 1024, dtype=dtype)
         sizes.append(tracemalloc.get_traced_memory()[0])
         tracemalloc.stop()
         assert cache.capacity == 1024
@@ -346,7 +346,7 @@ def test_vectors_that_are_not_finite(isa, dtype):
     q, k, v = sequence(40, b=1, n=2, shared=2)
     v[0, 0, 7, 3] = np.nan
     k[0, 1, 11, 2] = np.inf
-    cache = weft.KVCache(1, 2, E, dtype=dtype)
+    cache = treadle.KVCache(1, 2, E, dtype=dtype)
     cache.append(k, v)
     y = cache.attend(q[:, :, -1:])
     assert np.isnan(y[0, 0, 0, 3])
@@ -358,14 +358,14 @@ def test_vectors_that_are_not_finite(isa, dtype):
 
 @pytest.mark.parametrize("dtype", ["float16", None, 8, "INT8"], ids=str)
 def test_dtypes_that_no_cache_has(dtype):
-    with pytest.raises(ValueError, match=r"weft.KVCache: dtype is .*, expected one of"):
-        weft.KVCache(1, 1, 4, dtype=dtype)
+    with pytest.raises(ValueError, match=r"treadle.KVCache: dtype is .*, expected one of"):
+        treadle.KVCache(1, 1, 4, dtype=dtype)
 
 
 @low_dtypes
 def test_rows_beyond_their_length_are_not_looked_at(dtype):
     """Whatever lies there: reading the keys warns of nothing."""
-    cache = weft.KVCache(2, 1, 8, 64, dtype=dtype)
+    cache = treadle.KVCache(2, 1, 8, 64, dtype=dtype)
     k = samples.normal(5, 2, 1, 20, 8)
     cache.append(k, k, lengths=[20, 1])
     for array in (*cache._keys, *cache._values):
@@ -377,7 +377,7 @@ def test_rows_beyond_their_length_are_not_looked_at(dtype):
 
 def test_a_copy_has_memory_of_its_own():
     k, v = sequence()[1:]
-    cache = weft.KVCache(B, SHARED, E, 64)
+    cache = treadle.KVCache(B, SHARED, E, 64)
     cache.append(k, v)
     other = copy.copy(cache)
     for each, sign in ((cache, 1), (other, -1)):

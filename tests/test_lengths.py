@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import samples
-import weft
+import treadle
 from checks import check_functional, check_module, make_module, poison_beyond
 from sizes import SMALL_SHAPE_IDS, SMALL_SHAPES
 from tolerance import assert_same_bits, flatten
@@ -150,21 +150,23 @@ WRONG = {
 def test_wrong_lengths(mode, lengths):
     module, _ = make_module(mode, 5, 11)
     x = samples.normal(3, 5, 3, 5)
-    with pytest.raises((ValueError, TypeError), match=rf"weft\.{mode.upper()}: lengths\b"):
+    with pytest.raises((ValueError, TypeError), match=rf"treadle\.{mode.upper()}: lengths\b"):
         module(x, lengths=lengths)
     weights, _ = samples.layer(mode, 5, 11)
-    with pytest.raises((ValueError, TypeError), match=rf"weft\.functional\.{mode}: lengths\b"):
-        getattr(weft.functional, mode)(x, *weights, lengths=lengths)
+    with pytest.raises((ValueError, TypeError), match=rf"treadle\.functional\.{mode}: lengths\b"):
+        getattr(treadle.functional, mode)(x, *weights, lengths=lengths)
 
 
 def test_lengths_with_a_mask():
     module, _ = make_module("gru", 5, 11)
-    with pytest.raises(ValueError, match=r"weft\.GRU: .*lengths.*mask|weft\.GRU: .*mask.*lengths"):
+    with pytest.raises(
+        ValueError, match=r"treadle\.GRU: .*lengths.*mask|treadle\.GRU: .*mask.*lengths"
+    ):
         module(samples.normal(3, 5, 3, 5), lengths=[5] * 3, mask=np.ones((3, 5), bool))
 
 
 def test_unbatched_has_one_length_or_none():
     """A sequence without a batch is as long as it is; a length for it is a shape [B] too many."""
     module, _ = make_module("gru", 5, 11)
-    with pytest.raises((ValueError, TypeError), match=r"weft\.GRU: lengths"):
+    with pytest.raises((ValueError, TypeError), match=r"treadle\.GRU: lengths"):
         module(samples.normal(3, 7, 5), lengths=[5, 7])

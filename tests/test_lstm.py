@@ -5,7 +5,7 @@ import pytest
 
 import reference
 import samples
-import weft
+import treadle
 from checks import check_functional, check_module
 from sizes import SHAPE_IDS, SHAPES, SMALL_SHAPE_IDS, SMALL_SHAPES, shape_id
 from tolerance import assert_sequence
@@ -110,9 +110,9 @@ def test_a_bad_row_stays_alone(isa, value):
     """NaN and infinity follow the formula inside their row and touch no other row, bit for bit."""
     weights, _ = samples.layer("lstm", 5, 19)
     x = samples.normal(3, 6, 18, 5)
-    clean, (h_clean, c_clean) = weft.functional.lstm(x, *weights)
+    clean, (h_clean, c_clean) = treadle.functional.lstm(x, *weights)
     x[2, 7, 1] = value
-    y, (h, c) = weft.functional.lstm(x, *weights)
+    y, (h, c) = treadle.functional.lstm(x, *weights)
     others = np.arange(18) != 7
     np.testing.assert_array_equal(y[:, others], clean[:, others])
     np.testing.assert_array_equal(h[others], h_clean[others])

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import samples
-import weft
+import treadle
 from checks import check_functional, check_module, make_module
 from sizes import SMALL_SHAPE_IDS, SMALL_SHAPES
 from tolerance import assert_same_bits, flatten
@@ -121,8 +121,8 @@ WRONG = {
 def test_wrong_mask(mode, mask):
     module, _ = make_module(mode, 5, 11)
     x = samples.normal(3, 5, 3, 5)
-    with pytest.raises((ValueError, TypeError), match=rf"weft\.{mode.upper()}: mask "):
+    with pytest.raises((ValueError, TypeError), match=rf"treadle\.{mode.upper()}: mask "):
         module(x, mask=mask)
     weights, _ = samples.layer(mode, 5, 11)
-    with pytest.raises((ValueError, TypeError), match=rf"weft\.functional\.{mode}: mask "):
-        getattr(weft.functional, mode)(x, *weights, mask=mask)
+    with pytest.raises((ValueError, TypeError), match=rf"treadle\.functional\.{mode}: mask "):
+        getattr(treadle.functional, mode)(x, *weights, mask=mask)

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import samples
-import weft
-import weft.torch
+import treadle
+import treadle.torch
 from checks import CELLS, MODULES, make_module
 from tolerance import flatten
 
@@ -119,7 +119,7 @@ def functional_step(mode):
     (weight_ih, weight_hh, *biases), _ = samples.layer(mode, 4, 8)
     x = samples.normal(0, 5, 2, 4)
     forward, backward = (
-        getattr(weft.functional, f"{mode}_{way}") for way in ("forward", "backward")
+        getattr(treadle.functional, f"{mode}_{way}") for way in ("forward", "backward")
     )
 
     def step():
@@ -132,7 +132,7 @@ def functional_step(mode):
 
 def torch_step(kind, **options):
     """The same by a module and an optimizer of PyTorch's."""
-    module = getattr(weft.torch, kind)(4, 8)
+    module = getattr(treadle.torch, kind)(4, 8)
     optimizer = torch.optim.SGD(module.parameters(), lr=1e-3)
     x = torch.zeros(*(5, 2, 4)["Cell" in kind :])
 
@@ -166,7 +166,7 @@ def test_training(case):
 
 def test_large_graphs_are_freed():
     """With their saved steps, 20 MiB each, whether or not a backward pass follows."""
-    module, x = weft.torch.LSTM(4, 256), torch.zeros(1000, 4, 4)
+    module, x = treadle.torch.LSTM(4, 256), torch.zeros(1000, 4, 4)
     assert growth(lambda: module(x), 10) < 20 * 2**20
     assert growth(lambda: module(x)[0].sum().backward(), 10) < 20 * 2**20
 
@@ -175,7 +175,9 @@ def test_modules_of_torch_are_freed():
     """And what was packed for them with them."""
 
     def work():
-        weft.torch.LSTM(256, 512)(torch.zeros(1, 1, 256))[0].sum().backward()  # 6 MiB, and 6 packed
+        treadle.torch.LSTM(256, 512)(torch.zeros(1, 1, 256))[
+            0
+        ].sum().backward()  # 6 MiB, and 6 packed
 
     assert growth(work, 20) < 12 * 2**20
 
@@ -186,7 +188,7 @@ ERRORS = {
     "lengths": lambda module: module(np.zeros((3, 2, 4), np.float32), lengths=[4, 5]),
     "step": lambda module: module.stream(2).step(np.zeros((3, 4), np.float32)),
     "load": lambda module: module.load_state_dict({}),
-    "native": lambda module: weft._core.Recurrent("f", "lstm", 1, 1, 0, 1, "forward", [()], {}),
+    "native": lambda module: treadle._core.Recurrent("f", "lstm", 1, 1, 0, 1, "forward", [()], {}),
 }
 
 
@@ -226,14 +228,14 @@ def test_large_modules_are_freed():
     """16 MiB of weights and as much packed, forty times."""
 
     def work():
-        module = weft.LSTM(512, 1024)
+        module = treadle.LSTM(512, 1024)
         module.stream(2).step(np.zeros((2, 512), np.float32))
 
     assert growth(work, 10) < 16 * 2**20
 
 
 def test_a_stream_keeps_what_it_needs_and_no_more():
-    module = weft.LSTM(4, 8)
+    module = treadle.LSTM(4, 8)
     seen, stream = weakref.ref(module), module.stream()
     del module
     stream.step(np.zeros((1, 4), np.float32))
@@ -260,6 +262,6 @@ class Watched(np.ndarray):
 
 
 def test_large_results_are_freed():
-    module = weft.GRU(4, 256)
+    module = treadle.GRU(4, 256)
     x = np.zeros((1000, 16, 4), np.float32)  # 16 MiB of output
     assert growth(lambda: module(x), 20) < 16 * 2**20

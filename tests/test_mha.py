@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import reference_attention as reference
 import samples
-import weft
+import treadle
 from attention_checks import assert_threads_change_nothing
 from tolerance import assert_same_bits, assert_sequence
 
@@ -24,7 +24,7 @@ def make(hidden=H, heads=N, *, seed=0, **options):
     theirs = torch.nn.MultiheadAttention(hidden, heads, **options).eval()
     for parameter in theirs.parameters():
         torch.nn.init.uniform_(parameter, -0.7, 0.7)
-    return weft.from_torch(theirs), theirs
+    return treadle.from_torch(theirs), theirs
 
 
 def inputs(layout, kdim=H, vdim=H, *, s=S, k=K, seed=0):
@@ -181,7 +181,7 @@ def test_layouts_of_the_batch():
     """The same bits with the batch first, second, and alone."""
     first, theirs = make(batch_first=True)
     theirs.batch_first = False
-    second = weft.from_torch(theirs)
+    second = treadle.from_torch(theirs)
     arrays = inputs("BSH")
     y, weights = first(*arrays)
     turned = [np.ascontiguousarray(x.swapaxes(0, 1)) for x in arrays]
@@ -250,11 +250,11 @@ def test_keys_and_values_must_fit():
     ours, _ = make(batch_first=True)
     query, key, value = inputs("BSH")
     for wrong in (key[:2], key[..., 1:], key[0], key[None], key[:, :, :0]):
-        with pytest.raises(ValueError, match=r"^weft\.MultiheadAttention: (key|value) "):
+        with pytest.raises(ValueError, match=r"^treadle\.MultiheadAttention: (key|value) "):
             ours(query, wrong, value)
-    with pytest.raises(ValueError, match=r"^weft\.MultiheadAttention: value .*B, K, vdim"):
+    with pytest.raises(ValueError, match=r"^treadle\.MultiheadAttention: value .*B, K, vdim"):
         ours(query, key, value[:, :3])
     with pytest.raises(
-        ValueError, match=r"^weft\.MultiheadAttention: query .*B, S, H\] with H = 12"
+        ValueError, match=r"^treadle\.MultiheadAttention: query .*B, S, H\] with H = 12"
     ):
         ours(query[..., :5], key, value)

@@ -5,21 +5,21 @@ import pytest
 import torch
 
 import samples
-import weft
+import treadle
 from checks import CELLS, MODULES, make_module
 from tolerance import assert_same_bits
 
-CLASSES = {f"weft.{c.__name__}": c for c in (*MODULES.values(), *CELLS.values())}
+CLASSES = {f"treadle.{c.__name__}": c for c in (*MODULES.values(), *CELLS.values())}
 every_class = pytest.mark.parametrize("cls", CLASSES.values(), ids=CLASSES)
 
 SHAPES = {
-    "RNN": (weft.RNN, {"num_layers": 2, "bidirectional": True}),
-    "LSTM": (weft.LSTM, {"num_layers": 2, "bidirectional": True}),
-    "LSTM-P": (weft.LSTM, {"num_layers": 3, "proj_size": 3}),
-    "GRU": (weft.GRU, {"num_layers": 2, "bias": False}),
-    "RNNCell": (weft.RNNCell, {}),
-    "LSTMCell": (weft.LSTMCell, {"bias": False}),
-    "GRUCell": (weft.GRUCell, {}),
+    "RNN": (treadle.RNN, {"num_layers": 2, "bidirectional": True}),
+    "LSTM": (treadle.LSTM, {"num_layers": 2, "bidirectional": True}),
+    "LSTM-P": (treadle.LSTM, {"num_layers": 3, "proj_size": 3}),
+    "GRU": (treadle.GRU, {"num_layers": 2, "bias": False}),
+    "RNNCell": (treadle.RNNCell, {}),
+    "LSTMCell": (treadle.LSTMCell, {"bias": False}),
+    "GRUCell": (treadle.GRUCell, {}),
 }
 
 
@@ -133,7 +133,7 @@ def wrong_state_dicts(module):
     }
 
 
-WRONG = list(wrong_state_dicts(weft.GRU(5, 7)))
+WRONG = list(wrong_state_dicts(treadle.GRU(5, 7)))
 
 
 @pytest.mark.parametrize("wrong", WRONG)
@@ -146,13 +146,13 @@ def test_wrong_state_dicts_change_nothing(cls, wrong):
     mapping, culprit = wrong_state_dicts(module)[wrong]
     with pytest.raises((ValueError, TypeError)) as caught:
         module.load_state_dict(mapping)
-    assert str(caught.value).startswith(f"weft.{cls.__name__}.load_state_dict: ")
+    assert str(caught.value).startswith(f"treadle.{cls.__name__}.load_state_dict: ")
     assert culprit in str(caught.value)
     assert_same_bits(module(x), before)
     assert_same_bits(list(module.state_dict().values()), list(weights.values()))
 
 
-@pytest.mark.parametrize("mapping", [None, 5, [], "weights", np.zeros(3), weft.GRU], ids=repr)
+@pytest.mark.parametrize("mapping", [None, 5, [], "weights", np.zeros(3), treadle.GRU], ids=repr)
 @every_class
 def test_state_dicts_that_are_none(cls, mapping):
     with pytest.raises(TypeError, match=r"load_state_dict: mapping "):
@@ -195,13 +195,13 @@ def test_layouts_of_weights(isa):
 
 
 REPRS = {
-    "LSTM(5, 7)": weft.LSTM(5, 7),
-    "LSTM(5, 7, num_layers=2, batch_first=True, bidirectional=True, proj_size=3)": weft.LSTM(
+    "LSTM(5, 7)": treadle.LSTM(5, 7),
+    "LSTM(5, 7, num_layers=2, batch_first=True, bidirectional=True, proj_size=3)": treadle.LSTM(
         5, 7, 2, True, True, True, 3
     ),
-    "GRU(5, 7, bias=False, reset_after=False)": weft.GRU(5, 7, bias=False, reset_after=False),
-    "RNN(5, 7, nonlinearity='relu')": weft.RNN(5, 7, 1, "relu"),
-    "GRUCell(5, 7, activation=('elu', 0.5))": weft.GRUCell(5, 7, activation=("elu", 0.5)),
+    "GRU(5, 7, bias=False, reset_after=False)": treadle.GRU(5, 7, bias=False, reset_after=False),
+    "RNN(5, 7, nonlinearity='relu')": treadle.RNN(5, 7, 1, "relu"),
+    "GRUCell(5, 7, activation=('elu', 0.5))": treadle.GRUCell(5, 7, activation=("elu", 0.5)),
 }
 
 
@@ -212,9 +212,9 @@ def test_repr(text):
 
 @pytest.mark.parametrize("text", REPRS)
 def test_repr_makes_the_module_again(text):
-    assert repr(eval(text, vars(weft))) == text
+    assert repr(eval(text, vars(treadle))) == text
 
 
 def test_names_of_the_default_activations_are_the_defaults():
-    explicit = weft.LSTM(5, 7, activation=("elu", 1.0), recurrent_activation=("hard_sigmoid",))
+    explicit = treadle.LSTM(5, 7, activation=("elu", 1.0), recurrent_activation=("hard_sigmoid",))
     assert repr(explicit) == "LSTM(5, 7, activation='elu', recurrent_activation='hard_sigmoid')"

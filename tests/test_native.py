@@ -1,4 +1,4 @@
-"""weft._core as users who look find it, recurrent nets: as safe as what is built upon it."""
+"""treadle._core as users who look find it, recurrent nets: as safe as what is built upon it."""
 
 import copy
 import pickle
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import samples
-import weft
+import treadle
 from entries import INPUT, WRONG_DTYPES, B, H, T
 from native_checks import F32, frozen, misaligned, refused
 from tolerance import assert_same_bits
@@ -22,7 +22,7 @@ def native_arguments():
         "activations": {"f": sigmoid, "g": tanh, "h": tanh},
         "clip": 0.0, "input_forget": False, "reset_after": True, "dtype": "float32",
     }  # fmt: skip
-    return ["weft.X", "lstm", INPUT, H, 0, 1, "forward", weights, options]
+    return ["treadle.X", "lstm", INPUT, H, 0, 1, "forward", weights, options]
 
 
 NATIVE_WRONG = {
@@ -40,12 +40,12 @@ NATIVE_WRONG = {
 @pytest.mark.parametrize("argument", NATIVE_WRONG)
 def test_native_constructor(argument):
     index, values = NATIVE_WRONG[argument]
-    weft._core.Recurrent(*native_arguments())
+    treadle._core.Recurrent(*native_arguments())
     for value in values:
         arguments = native_arguments()
         arguments[index] = value
         with pytest.raises((ValueError, TypeError, KeyError)):
-            weft._core.Recurrent(*arguments)
+            treadle._core.Recurrent(*arguments)
 
 
 @settings(max_examples=200)
@@ -59,11 +59,11 @@ def test_native_weights(index, dtype, transposed):
         row[index] = np.zeros(row[index].shape, dtype)
     arguments[7] = [tuple(row)]
     with pytest.raises((ValueError, TypeError)):
-        weft._core.Recurrent(*arguments)
+        treadle._core.Recurrent(*arguments)
 
 
 def test_native_run():
-    native = weft._core.Recurrent(*native_arguments())
+    native = treadle._core.Recurrent(*native_arguments())
     x, h = samples.normal(0, T, B, INPUT), np.zeros((1, B, H), F32)
     right = [x, h, h, None, None, None, None, None, False]
     long = np.full(B, T + 1)
@@ -90,7 +90,7 @@ def net(mode, direction="forward", layers=1):
         for i in range(layers * D)
     ]
     arguments[1], arguments[5:8] = mode, (layers, direction, weights)
-    return weft._core.Recurrent(*arguments), weights
+    return treadle._core.Recurrent(*arguments), weights
 
 
 def backward_arguments(mode, direction="forward", batch_first=False, rows=None):
@@ -283,7 +283,7 @@ CALLS = [
 
 def test_same_bits():
     right = [np.zeros((2, 3), F32), np.zeros(0, F32)]
-    same = weft._core.same_bits
+    same = treadle._core.same_bits
     assert same(right, [a.copy() for a in right])
     assert same([], [])
     for other in ([right[0] + 1, right[1]], [-right[0], right[1]], right[:1], [*right, right[1]],
@@ -305,9 +305,9 @@ def test_same_bits():
 
 def test_native_objects_come_from_their_constructors():
     """Neither a copy nor __new__ alone makes one with nothing in it."""
-    native = weft._core.Recurrent(*native_arguments())
-    linear = weft._core.Linear("f", np.zeros((3, 2), F32), None)
-    encoder = weft._core.Encoder("f", 6, 2, 5, ("relu", 0.0, 0.0), False, 1e-5)
+    native = treadle._core.Recurrent(*native_arguments())
+    linear = treadle._core.Linear("f", np.zeros((3, 2), F32), None)
+    encoder = treadle._core.Encoder("f", 6, 2, 5, ("relu", 0.0, 0.0), False, 1e-5)
     for value in (native, native.stream(2), linear, encoder):
         for way in (copy.copy, copy.deepcopy, pickle.dumps):
             with pytest.raises(TypeError):

@@ -1,10 +1,10 @@
-"""weft._core's attention and encoder: as safe as what is built upon them."""
+"""treadle._core's attention and encoder: as safe as what is built upon them."""
 
 import numpy as np
 import pytest
 
 import samples
-import weft
+import treadle
 from native_checks import (
     F32,
     NO_ACTIVATIONS,
@@ -48,11 +48,11 @@ def attention_arguments():
 
 def attention(*arguments):
     """The options one by one."""
-    return weft._core.attention(*arguments[:4], arguments[4:15], *arguments[15:])
+    return treadle._core.attention(*arguments[:4], arguments[4:15], *arguments[15:])
 
 
 def attention_backward(*arguments):
-    return weft._core.attention_backward(*arguments[:4], arguments[4:15], *arguments[15:])
+    return treadle._core.attention_backward(*arguments[:4], arguments[4:15], *arguments[15:])
 
 
 def no_lengths(most):
@@ -108,7 +108,7 @@ def test_native_attention(index):
 def test_native_attention_options(options):
     arguments = attention_arguments()
     with pytest.raises(TypeError):
-        weft._core.attention(*arguments[:4], options, *arguments[15:])
+        treadle._core.attention(*arguments[:4], options, *arguments[15:])
 
 
 BACKWARD_SHAPES = [(2, 4, 3), *[(2, 4, 3, 7)] * 2, (2, 4, 3, 5), (2, 2, 6, 5), (2, 2, 6, 7)]
@@ -162,7 +162,7 @@ LAYER = [(18, 6), (18,), (6, 6), (6,), (6,), (6,), (5, 6), (5,), (6, 5), (6,), (
 
 
 def encoder(layers=2):
-    result = weft._core.Encoder(*ENCODER)
+    result = treadle._core.Encoder(*ENCODER)
     for _ in range(layers):
         result.add_layer(*(samples.normal(0, *shape) for shape in LAYER))
     return result
@@ -170,7 +170,7 @@ def encoder(layers=2):
 
 def test_native_encoder_constructor():
     sizes = [0, -1, 2**31, 2**62, 2**63, "6", None, 6.0]
-    refused(weft._core.Encoder, ENCODER, {
+    refused(treadle._core.Encoder, ENCODER, {
         0: NO_NAMES,
         1: [*sizes, 5, 514],
         2: [*sizes, 4, 12],
@@ -187,7 +187,7 @@ def test_native_encoder_layers():
     for index, array in enumerate(right):
         kinds = NO_MATRICES if array.ndim == 2 else NO_VECTORS
         wrong[index] = [*kinds, array[1:], array[::-1], array[None], np.repeat(array, 2, 0)[::2]]
-    refused(weft._core.Encoder(*ENCODER).add_layer, right, wrong)
+    refused(treadle._core.Encoder(*ENCODER).add_layer, right, wrong)
     ran = encoder()
     ran.run("f", np.zeros((0, 6), F32), np.zeros(1, int), None, False, 0, 2, None)
     with pytest.raises(ValueError, match="add_layer after run"):

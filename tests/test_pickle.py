@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 
 import samples
-import weft
+import treadle
 from checks import CELLS
 from tolerance import assert_same_bits
 
 MODULES = [
-    weft.RNN(3, 4, 2, "relu", seed=0),
-    weft.LSTM(3, 8, num_layers=2, bidirectional=True, proj_size=3, batch_first=True, seed=0),
-    weft.GRU(3, 4, bias=False, reset_after=False, activation=("elu", 0.3), seed=0),
-    weft.RNNCell(3, 4, seed=0),
-    weft.LSTMCell(3, 4, recurrent_activation="hard_sigmoid", seed=0),
-    weft.GRUCell(3, 4, seed=0),
+    treadle.RNN(3, 4, 2, "relu", seed=0),
+    treadle.LSTM(3, 8, num_layers=2, bidirectional=True, proj_size=3, batch_first=True, seed=0),
+    treadle.GRU(3, 4, bias=False, reset_after=False, activation=("elu", 0.3), seed=0),
+    treadle.RNNCell(3, 4, seed=0),
+    treadle.LSTMCell(3, 4, recurrent_activation="hard_sigmoid", seed=0),
+    treadle.GRUCell(3, 4, seed=0),
 ]
 every_module = pytest.mark.parametrize("module", MODULES, ids=repr)
 
@@ -70,7 +70,7 @@ def test_shared_objects_stay_shared():
 
 def test_a_stream_cannot_be_pickled():
     """It says what to do instead."""
-    stream = weft.LSTM(3, 4).stream()
+    stream = treadle.LSTM(3, 4).stream()
     for way in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(TypeError, match="export_state"):
             way(stream)
@@ -79,7 +79,7 @@ def test_a_stream_cannot_be_pickled():
 @pytest.mark.parametrize("edit", ["configuration", "parameters", "shape", "dtype"])
 def test_a_wrong_pickle_is_an_error_and_not_a_crash(edit):
     """Unpickling is the user's risk; inconsistent contents must still not reach the kernels."""
-    module = weft.LSTM(3, 4, seed=0)
+    module = treadle.LSTM(3, 4, seed=0)
     state = module.__getstate__()
     if edit == "configuration":
         state["configuration"]["hidden_size"] = 400
@@ -89,6 +89,6 @@ def test_a_wrong_pickle_is_an_error_and_not_a_crash(edit):
         state["parameters"]["weight_hh_l0"] = np.zeros((16, 3), np.float32)
     else:
         state["parameters"]["weight_hh_l0"] = np.zeros((16, 4))
-    other = weft.LSTM.__new__(weft.LSTM)
-    with pytest.raises((ValueError, TypeError), match=r"weft\.LSTM"):
+    other = treadle.LSTM.__new__(treadle.LSTM)
+    with pytest.raises((ValueError, TypeError), match=r"treadle\.LSTM"):
         other.__setstate__(state)

@@ -10,11 +10,11 @@ import torch
 import reference
 import reference_attention
 import samples
-import weft
+import treadle
 from sizes import around_powers
 from tolerance import assert_same_bits, assert_sequence
 
-F = weft.functional
+F = treadle.functional
 SIZES = [n for n in around_powers(70) if n] + [127, 384, 768, 1000]
 
 
@@ -59,7 +59,7 @@ def test_layer_norm_of_several_axes(isa):
 )
 def test_wrong_normalized_shapes(shape):
     with pytest.raises(
-        (ValueError, TypeError), match=r"^weft\.functional\.layer_norm: normalized_shape "
+        (ValueError, TypeError), match=r"^treadle\.functional\.layer_norm: normalized_shape "
     ):
         F.layer_norm(np.ones((2, 5), np.float32), shape)
 
@@ -137,7 +137,7 @@ def test_activations(isa, name, options):
 
 @pytest.mark.parametrize("approximate", ["erf", None, 0, True, ["none"], ""], ids=repr)
 def test_wrong_approximations(approximate):
-    with pytest.raises(ValueError, match=r"^weft\.functional\.gelu: approximate "):
+    with pytest.raises(ValueError, match=r"^treadle\.functional\.gelu: approximate "):
         F.gelu(np.ones(3, np.float32), approximate)
 
 
@@ -194,7 +194,7 @@ WRONG_SUMS = {
 @pytest.mark.parametrize("case", WRONG_SUMS)
 def test_wrong_sums(case):
     with pytest.raises(
-        (ValueError, TypeError), match=r"^weft\.functional\.embedding_sum: .*(ids|tables)"
+        (ValueError, TypeError), match=r"^treadle\.functional\.embedding_sum: .*(ids|tables)"
     ):
         F.embedding_sum(*WRONG_SUMS[case])
 
@@ -214,10 +214,10 @@ def test_layer_norm_module(options):
     theirs = torch.nn.LayerNorm((4, 5), **options)
     for parameter in theirs.parameters():
         torch.nn.init.normal_(parameter)
-    ours, x = weft.from_torch(theirs), samples.normal(0, 3, 4, 5)
+    ours, x = treadle.from_torch(theirs), samples.normal(0, 3, 4, 5)
     assert list(ours.state_dict()) == list(theirs.state_dict())
     np.testing.assert_allclose(ours(x), theirs(torch.from_numpy(x)).detach().numpy(), atol=1e-5)
-    fresh = weft.LayerNorm((4, 5), **options)
+    fresh = treadle.LayerNorm((4, 5), **options)
     assert repr(fresh) == repr(ours)
     assert all((v == (k == "weight")).all() for k, v in fresh.state_dict().items())
 
@@ -234,8 +234,8 @@ def test_interrupt(call):
     def ring(*_):
         raise Alarm
 
-    level, before = weft.isa(), signal.signal(signal.SIGALRM, ring)
-    weft._core.set_isa("portable")
+    level, before = treadle.isa(), signal.signal(signal.SIGALRM, ring)
+    treadle._core.set_isa("portable")
     try:
         call(x)  # memory is warm from here on
         start = time.perf_counter()
@@ -252,4 +252,4 @@ def test_interrupt(call):
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-        weft._core.set_isa(level)
+        treadle._core.set_isa(level)

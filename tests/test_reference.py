@@ -344,7 +344,7 @@ def test_onnxruntime(case, reverse):
     onnxruntime = pytest.importorskip("onnxruntime")
     mode, options = ORT_CASES[case]
     weights, _ = samples.layer(mode, 5, 7)
-    # onnxruntime returns zero, weft the initial state, for a row of no steps: start from zero.
+    # onnxruntime returns zero, treadle the initial state, for a row of no steps: start from zero.
     x, state = samples.normal(3, 6, 4, 5), samples.states(mode, [], 4, 7)
     lengths = np.array([6, 3, 0, 1], np.int32)
     for part in flatten(state):

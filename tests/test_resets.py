@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import samples
-import weft
+import treadle
 from checks import check_functional, check_module, make_module
 from sizes import SMALL_SHAPE_IDS, SMALL_SHAPES
 from tolerance import assert_same_bits, flatten
@@ -183,11 +183,11 @@ WRONG = {
 def test_wrong_resets(mode, resets):
     module, _ = make_module(mode, 5, 11)
     x = samples.normal(3, 4, 2, 5)
-    with pytest.raises((ValueError, TypeError), match=rf"weft\.{mode.upper()}: resets "):
+    with pytest.raises((ValueError, TypeError), match=rf"treadle\.{mode.upper()}: resets "):
         module(x, resets=resets)
     weights, _ = samples.layer(mode, 5, 11)
-    with pytest.raises((ValueError, TypeError), match=rf"weft\.functional\.{mode}: resets "):
-        getattr(weft.functional, mode)(x, *weights, resets=resets)
+    with pytest.raises((ValueError, TypeError), match=rf"treadle\.functional\.{mode}: resets "):
+        getattr(treadle.functional, mode)(x, *weights, resets=resets)
 
 
 WRONG_STATES = {
@@ -205,12 +205,12 @@ WRONG_STATES = {
 def test_wrong_reset_state(state):
     module, _ = make_module("gru", 5, 11)
     x = samples.normal(3, 4, 2, 5)
-    with pytest.raises((ValueError, TypeError), match=r"weft\.GRU: reset_state"):
+    with pytest.raises((ValueError, TypeError), match=r"treadle\.GRU: reset_state"):
         module(x, resets=GOOD, reset_state=state)
 
 
 def test_reset_state_without_resets():
     """A state to return to and no return: a mistake of the caller's."""
     module, _ = make_module("gru", 5, 11)
-    with pytest.raises(ValueError, match=r"weft\.GRU: reset_state.*resets"):
+    with pytest.raises(ValueError, match=r"treadle\.GRU: reset_state.*resets"):
         module(samples.normal(3, 4, 2, 5), reset_state=np.zeros((1, 2, 11), np.float32))

@@ -5,7 +5,7 @@ import pytest
 
 import reference
 import samples
-import weft
+import treadle
 from checks import check_functional, check_module
 from sizes import SHAPE_IDS, SHAPES, SMALL_SHAPE_IDS, SMALL_SHAPES, shape_id
 from tolerance import assert_sequence
@@ -65,7 +65,7 @@ def test_models(isa, threads, shape):
 
 def test_nonlinearity_is_the_fourth_argument():
     """torch's order, which differs from LSTM's and GRU's there."""
-    module = weft.RNN(3, 4, 1, "relu", False)
+    module = treadle.RNN(3, 4, 1, "relu", False)
     assert "bias_ih_l0" not in module.state_dict()
     y, _ = module(samples.normal(0, 5, 2, 3))
     assert y.min() == 0
@@ -77,9 +77,9 @@ def test_a_bad_row_stays_alone(isa, value, nonlinearity):
     """Infinity and NaN follow the formula; no other row sees them."""
     weights, _ = samples.layer("rnn", 5, 19)
     x = samples.normal(3, 3, 18, 5)
-    clean, _ = weft.functional.rnn(x, *weights, nonlinearity=nonlinearity)
+    clean, _ = treadle.functional.rnn(x, *weights, nonlinearity=nonlinearity)
     x[2, 7, 1] = value
-    y, h = weft.functional.rnn(x, *weights, nonlinearity=nonlinearity)
+    y, h = treadle.functional.rnn(x, *weights, nonlinearity=nonlinearity)
     others = np.arange(18) != 7
     np.testing.assert_array_equal(y[:, others], clean[:, others])
     with np.errstate(invalid="ignore"):

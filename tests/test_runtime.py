@@ -12,7 +12,7 @@ import pytest
 
 import child
 import samples
-import weft
+import treadle
 from checks import make_module
 from tolerance import TINY, assert_same_bits, flatten
 
@@ -37,68 +37,68 @@ def test_detection():
         needed |= own
         if needed <= flags:
             expected.append(level)
-    assert weft.available_isas() == expected
+    assert treadle.available_isas() == expected
 
 
 def test_the_best_level_is_the_default():
-    code = "import weft; print(weft.isa(), weft.available_isas()[-1])"
-    environment = {k: v for k, v in os.environ.items() if k != "WEFT_ISA"}
-    used, best = child.succeed(code, WEFT_ISA="", **environment).split()
+    code = "import treadle; print(treadle.isa(), treadle.available_isas()[-1])"
+    environment = {k: v for k, v in os.environ.items() if k != "TREADLE_ISA"}
+    used, best = child.succeed(code, TREADLE_ISA="", **environment).split()
     assert used == best
 
 
 FORCED = """
-import numpy as np, weft
+import numpy as np, treadle
 x = np.linspace(-1, 1, 60, dtype=np.float32).reshape(4, 3, 5)
-print(weft.isa())
-print(weft.GRU(5, 19, seed=0)(x)[0].tobytes().hex())
+print(treadle.isa())
+print(treadle.GRU(5, 19, seed=0)(x)[0].tobytes().hex())
 """
 
 
-@pytest.mark.parametrize("level", weft.available_isas())
+@pytest.mark.parametrize("level", treadle.available_isas())
 def test_forcing_a_level(level):
-    """WEFT_ISA in the environment: the same bits as set_isa gives."""
-    used, result = child.succeed(FORCED, WEFT_ISA=level).split()
+    """TREADLE_ISA in the environment: the same bits as set_isa gives."""
+    used, result = child.succeed(FORCED, TREADLE_ISA=level).split()
     assert used == level
-    before = weft.isa()
-    weft._core.set_isa(level)
+    before = treadle.isa()
+    treadle._core.set_isa(level)
     x = np.linspace(-1, 1, 60, dtype=np.float32).reshape(4, 3, 5)
-    expected = weft.GRU(5, 19, seed=0)(x)[0]
-    weft._core.set_isa(before)
+    expected = treadle.GRU(5, 19, seed=0)(x)[0]
+    treadle._core.set_isa(before)
     assert result == expected.tobytes().hex()
 
 
 @pytest.mark.parametrize("level", ["avx9000", "AVX2", "avx2 ", "portable,avx2", "-"])
 def test_forcing_an_unknown_level(level):
     """Refused, with what there is; nothing falls back silently."""
-    status, output, errors = child.run("import weft; print(weft.isa())", WEFT_ISA=level)
+    status, output, errors = child.run("import treadle; print(treadle.isa())", TREADLE_ISA=level)
     assert status == 1
     assert output == ""
-    assert f"WEFT_ISA is '{level}'" in errors
-    assert "portable" in errors.rpartition("WEFT_ISA is")[2]
+    assert f"TREADLE_ISA is '{level}'" in errors
+    assert "portable" in errors.rpartition("TREADLE_ISA is")[2]
 
 
 @pytest.mark.parametrize("level", ["avx9000", "", "AVX2", None, 5], ids=repr)
 def test_setting_an_unknown_level(level):
-    before = weft.isa()
+    before = treadle.isa()
     with pytest.raises((ValueError, TypeError)):
-        weft._core.set_isa(level)
-    assert weft.isa() == before
+        treadle._core.set_isa(level)
+    assert treadle.isa() == before
 
 
 def test_objects_keep_the_level_they_were_packed_for():
-    x, before = samples.normal(0, 5, 3, 6), weft.isa()
-    for level in weft.available_isas():
-        weft._core.set_isa(level)
+    x, before = samples.normal(0, 5, 3, 6), treadle.isa()
+    for level in treadle.available_isas():
+        treadle._core.set_isa(level)
         module, _ = make_module("lstm", 6, 20)
         stream, expected = module.stream(3), module(x)
-        for other in weft.available_isas():
-            weft._core.set_isa(other)
+        for other in treadle.available_isas():
+            treadle._core.set_isa(other)
             assert_same_bits(module(x), expected)
             assert_same_bits(module.stream(3).run(x), expected[0])
             stream.reset()
             assert_same_bits(stream.run(x), expected[0])
-    weft._core.set_isa(before)
+    treadle._core.set_isa(before)
 
 
 # Threads.
@@ -106,7 +106,7 @@ def test_objects_keep_the_level_they_were_packed_for():
 
 def test_default_number_of_threads():
     """As many as CPUs in the affinity mask, not in the machine."""
-    code = "import weft; print(weft.get_num_threads())"
+    code = "import treadle; print(treadle.get_num_threads())"
     assert int(child.succeed(code)) == len(os.sched_getaffinity(0))
     cpu = min(os.sched_getaffinity(0))
     pinned = f"import os; os.sched_setaffinity(0, [{cpu}]); {code}"
@@ -114,28 +114,28 @@ def test_default_number_of_threads():
 
 
 def test_set_num_threads():
-    before = weft.get_num_threads()
+    before = treadle.get_num_threads()
     for n in (1, 2, 7, 1):
-        weft.set_num_threads(n)
-        assert weft.get_num_threads() == n
-    weft.set_num_threads(before)
+        treadle.set_num_threads(n)
+        assert treadle.get_num_threads() == n
+    treadle.set_num_threads(before)
 
 
 @pytest.mark.parametrize("n", [0, -1, 2**31, 2**63, 2**70, 1.0, "2", None, True, [2]], ids=repr)
 def test_wrong_number_of_threads(n):
-    before = weft.get_num_threads()
-    with pytest.raises((ValueError, TypeError), match=r"^weft\.set_num_threads: n "):
-        weft.set_num_threads(n)
-    assert weft.get_num_threads() == before
+    before = treadle.get_num_threads()
+    with pytest.raises((ValueError, TypeError), match=r"^treadle\.set_num_threads: n "):
+        treadle.set_num_threads(n)
+    assert treadle.get_num_threads() == before
 
 
 def test_idle_threads_do_not_burn_cpu():
     """After a call with all threads the process sleeps; a spinning worker would take all of it."""
-    before = weft.get_num_threads()
-    weft.set_num_threads(4)
+    before = treadle.get_num_threads()
+    treadle.set_num_threads(4)
     module, _ = make_module("lstm", 64, 256)
     module(samples.normal(0, 50, 16, 64))
-    weft.set_num_threads(before)
+    treadle.set_num_threads(before)
     time.sleep(0.05)
     begin = time.process_time()
     time.sleep(0.5)
@@ -146,11 +146,11 @@ def test_idle_threads_do_not_burn_cpu():
 
 FORK = """
 import os, signal, sys, threading
-import numpy as np, weft
+import numpy as np, treadle
 
 mode, hidden, batch = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-weft.set_num_threads(2)
-module = getattr(weft, mode)(32, hidden, num_layers=2, bidirectional=True, seed=0)
+treadle.set_num_threads(2)
+module = getattr(treadle, mode)(32, hidden, num_layers=2, bidirectional=True, seed=0)
 x = np.random.default_rng(0).standard_normal((20, batch, 32), np.float32)
 
 def bits():
@@ -201,7 +201,7 @@ def test_fork(mode, hidden, batch, activity):
 
 POOL = """
 import multiprocessing, sys
-import numpy as np, weft
+import numpy as np, treadle
 
 x = np.random.default_rng(0).standard_normal((20, 8, 32), np.float32)
 
@@ -209,7 +209,7 @@ def bits(module):
     return module(x)[0].tobytes()
 
 if __name__ == "__main__":
-    module = weft.LSTM(32, 64, seed=0)
+    module = treadle.LSTM(32, 64, seed=0)
     expected = bits(module)
     with multiprocessing.get_context("fork").Pool(3) as pool:
         print(pool.map(bits, [module] * 12) == [expected] * 12)
@@ -223,35 +223,35 @@ def test_multiprocessing():
 
 # Signals. The calls would take minutes; the process has to end long before.
 
-PRODUCT = """lambda x: weft.functional.linear(
+PRODUCT = """lambda x: treadle.functional.linear(
     np.broadcast_to(np.zeros((1, 4096), "f4"), (len(x), 4096)), np.zeros((2048, 4096), "f4")
 )"""
-ATTENTION = """lambda x: weft.functional.scaled_dot_product_attention(
+ATTENTION = """lambda x: treadle.functional.scaled_dot_product_attention(
     x[None, :, 0], *np.zeros((2, 1, 100_000, 8), "f4")
 )"""
-ENCODER = "weft.TransformerEncoder(weft.TransformerEncoderLayer(8, 1, {}), 24)"
-EMBEDDINGS = """lambda x: weft.functional.embedding_sum(
+ENCODER = "treadle.TransformerEncoder(treadle.TransformerEncoderLayer(8, 1, {}), 24)"
+EMBEDDINGS = """lambda x: treadle.functional.embedding_sum(
     4000 * [np.zeros(len(x), int)], 4000 * [np.zeros((9, 4096), "f4")]
 )"""
 LONG = {
-    "B1": ("weft.LSTM(8, 1024)", 400_000, 1),
-    "B64": ("weft.GRU(8, 1024)", 8000, 64),
-    "D2-L2": ("weft.LSTM(8, 768, 2, bidirectional=True)", 8000, 32),
-    "before": ("weft.GRU(8, 1024, reset_after=False)", 16_000, 32),
-    "ragged": ("partial(weft.LSTM(8, 1024), lengths=np.arange(0, 15_000, 469))", 15_000, 32),
-    "mask": ("partial(weft.LSTM(8, 1024), mask=np.ones((32, 10_000), bool))", 10_000, 32),
-    "stream": ("weft.LSTM(8, 1024).stream(16).run", 20_000, 16),
+    "B1": ("treadle.LSTM(8, 1024)", 400_000, 1),
+    "B64": ("treadle.GRU(8, 1024)", 8000, 64),
+    "D2-L2": ("treadle.LSTM(8, 768, 2, bidirectional=True)", 8000, 32),
+    "before": ("treadle.GRU(8, 1024, reset_after=False)", 16_000, 32),
+    "ragged": ("partial(treadle.LSTM(8, 1024), lengths=np.arange(0, 15_000, 469))", 15_000, 32),
+    "mask": ("partial(treadle.LSTM(8, 1024), mask=np.ones((32, 10_000), bool))", 10_000, 32),
+    "stream": ("treadle.LSTM(8, 1024).stream(16).run", 20_000, 16),
     "linear": (PRODUCT, 200_000, 1),
     "attention": (ATTENTION, 1_000_000, 1),
     "encoder": (ENCODER.format(8), 200_000, 1),
     "encoder-batch": (ENCODER.format(8192), 32, 20_000),
     "embedding_sum": (EMBEDDINGS, 20_000, 1),
-    "backward-B1": ("back(weft.LSTM(8, 1024), 5)", 20_000, 1),
-    "backward-B64": ("back(weft.GRU(8, 1024), 4)", 1000, 64),
-    "backward-before": ("back(weft.GRU(8, 1024, reset_after=False), 3)", 2000, 32),
-    "backward-P": ("back(weft.LSTM(8, 1024, proj_size=512), 5)", 2000, 32),
-    "backward-ragged": ("back(weft.LSTM(8, 1024), 5, np.arange(0, 2000, 63))", 2000, 32),
-    "backward-weights": ("back(weft.LSTM(2**16, 8), 5)", 20_000, 8),
+    "backward-B1": ("back(treadle.LSTM(8, 1024), 5)", 20_000, 1),
+    "backward-B64": ("back(treadle.GRU(8, 1024), 4)", 1000, 64),
+    "backward-before": ("back(treadle.GRU(8, 1024, reset_after=False), 3)", 2000, 32),
+    "backward-P": ("back(treadle.LSTM(8, 1024, proj_size=512), 5)", 2000, 32),
+    "backward-ragged": ("back(treadle.LSTM(8, 1024), 5, np.arange(0, 2000, 63))", 2000, 32),
+    "backward-weights": ("back(treadle.LSTM(2**16, 8), 5)", 20_000, 8),
     "backward-torch": ("back_torch(6000, 1024)", 1, 1),
     "backward-attention": ("back_attention", 60_000, 1),
 }
@@ -259,7 +259,7 @@ INTERRUPTED = """
 import sys
 from functools import partial
 from time import monotonic
-import numpy as np, weft
+import numpy as np, treadle
 
 def back(module, saved, lengths=None):
     "A backward pass of any length without the forward pass before it, which would be as long."
@@ -280,18 +280,18 @@ def back(module, saved, lengths=None):
     return run
 
 def back_torch(T, H):
-    import torch, weft.torch
-    y, _ = weft.torch.LSTM(8, H)(torch.zeros(T, 1, 8))
+    import torch, treadle.torch
+    y, _ = treadle.torch.LSTM(8, H)(torch.zeros(T, 1, 8))
     return lambda _: y.sum().backward()
 
 def back_attention(x):
     q = np.zeros((1, 1, len(x), 8), "f4")
     options = None, False, 1.0, None, None, (-1, -1), 0.0, None, None, (0.0, 0), "float32"
     gradients = [np.zeros_like(q) for _ in range(3)]
-    weft._core.attention_backward("f", q, q, q, options, q[..., 0].copy(), q, q, *gradients)
+    treadle._core.attention_backward("f", q, q, q, options, q[..., 0].copy(), q, q, *gradients)
 
 make, time, batch, threads = sys.argv[1], *map(int, sys.argv[2:])
-weft.set_num_threads(threads)
+treadle.set_num_threads(threads)
 call = eval(make)
 x = np.broadcast_to(np.zeros((1, batch, 8), "f4"), (time, batch, 8))
 print("go", flush=True)
@@ -329,9 +329,9 @@ def seconds_to_stop(call, count):
 
 AFTER = """
 import signal, threading
-import numpy as np, weft
-weft.set_num_threads(2)
-module = weft.LSTM(8, 512, seed=0)
+import numpy as np, treadle
+treadle.set_num_threads(2)
+module = treadle.LSTM(8, 512, seed=0)
 x = np.random.default_rng(0).standard_normal((10, 8, 8), np.float32)
 stream = module.stream(8)
 expected = module(x)[0].tobytes(), stream.run(x).tobytes()
@@ -354,10 +354,10 @@ def test_everything_works_after_an_interrupt():
 
 HANDLER = """
 import os, signal, threading
-import numpy as np, weft
+import numpy as np, treadle
 seen = []
 signal.signal(signal.SIGUSR1, lambda *_: seen.append(1))
-module = weft.GRU(8, 256, seed=0)
+module = treadle.GRU(8, 256, seed=0)
 x = np.random.default_rng(0).standard_normal((3000, 8, 8), np.float32)
 expected = module(x)[0].tobytes()
 timers = [threading.Timer(0.01 * i, os.kill, [os.getpid(), signal.SIGUSR1]) for i in range(1, 4)]
@@ -381,20 +381,20 @@ def test_other_signals_do_not_disturb():
 @pytest.mark.parametrize("mode", samples.MODES)
 def test_control_word_is_unchanged(threads, mode):
     """After success and after errors: the caller's denormals are its own."""
-    before = weft._core.control_word()
+    before = treadle._core.control_word()
     module, _ = make_module(mode, 6, 200)
     x = samples.normal(0, 30, 8, 6)
     stream = module.stream(8)
     module(x)
     stream.step(x[0])
     stream.run(x)
-    weft.functional.linear(x, samples.normal(0, 3, 6))
-    weft._core.apply("tanh", x.ravel())
-    assert weft._core.control_word() == before
+    treadle.functional.linear(x, samples.normal(0, 3, 6))
+    treadle._core.apply("tanh", x.ravel())
+    assert treadle._core.control_word() == before
     for call in (module, stream.run, stream.step):
         with pytest.raises((ValueError, TypeError)):
             call(x[..., :-1])
-    assert weft._core.control_word() == before
+    assert treadle._core.control_word() == before
     denormal = np.float32(1e-40)
     assert denormal * np.float32(1) == denormal
     assert np.float32(TINY) * np.float32(0.5) != 0
@@ -403,11 +403,11 @@ def test_control_word_is_unchanged(threads, mode):
 def test_control_word_of_a_caller_who_flushes():
     """It is the caller's also when it flushes already."""
     code = (
-        "import torch, numpy as np, weft\n"
+        "import torch, numpy as np, treadle\n"
         "torch.set_flush_denormal(True)\n"
-        "before = weft._core.control_word()\n"
-        "weft.GRU(3, 4)(np.ones((2, 2, 3), np.float32))\n"
-        "print(weft._core.control_word() == before, before & 0x8040 == 0x8040)"
+        "before = treadle._core.control_word()\n"
+        "treadle.GRU(3, 4)(np.ones((2, 2, 3), np.float32))\n"
+        "print(treadle._core.control_word() == before, before & 0x8040 == 0x8040)"
     )
     flushes = platform.machine() == "x86_64"
     assert child.succeed(code) == f"True {flushes}"
@@ -420,7 +420,7 @@ def test_states_that_decay_are_flushed(isa, threads, batch):
     weights = np.zeros((hidden, 1), np.float32), np.eye(hidden, dtype=np.float32) / 2
     h_0 = np.ones((batch, hidden), np.float32)
     x = np.zeros((150, batch, 1), np.float32)
-    y, h_n = weft.functional.rnn(x, *weights, h_0=h_0, nonlinearity=None)
+    y, h_n = treadle.functional.rnn(x, *weights, h_0=h_0, nonlinearity=None)
     np.testing.assert_array_equal(y[125], np.float32(2.0**-126))
     np.testing.assert_array_equal(y[126:], 0)
     np.testing.assert_array_equal(h_n, 0)

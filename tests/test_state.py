@@ -7,7 +7,7 @@ import pytest
 
 import hostile
 import samples
-import weft
+import treadle
 from checks import make_module
 from tolerance import assert_same_bits, flatten
 
@@ -86,7 +86,7 @@ def test_the_state_of_a_stranger(make):
     _, stream = make_stream("lstm")
     other = make()
     before = other.state
-    with pytest.raises(ValueError, match=r"^weft\.(LSTM|GRU)\.[\w.]*import_state: "):
+    with pytest.raises(ValueError, match=r"^treadle\.(LSTM|GRU)\.[\w.]*import_state: "):
         other.import_state(stream.export_state())
     assert_same_bits(other.state, before)
 
@@ -104,7 +104,7 @@ def test_after_new_weights_old_states_are_strangers():
 def test_not_bytes(data):
     _, stream = make_stream("lstm")
     before = stream.state
-    with pytest.raises(TypeError, match=r"^weft\.LSTM\.[\w.]*import_state: data "):
+    with pytest.raises(TypeError, match=r"^treadle\.LSTM\.[\w.]*import_state: data "):
         stream.import_state(data)
     assert_same_bits(stream.state, before)
 
@@ -129,7 +129,7 @@ def hostile_states():
 def test_hostile_state(name):
     _, stream = make_stream("lstm")
     before = stream.state
-    with pytest.raises(ValueError, match=r"^weft\.LSTM\.[\w.]*import_state: data"):
+    with pytest.raises(ValueError, match=r"^treadle\.LSTM\.[\w.]*import_state: data"):
         stream.import_state(hostile_states()[name])
     assert_same_bits(stream.state, before)
 
@@ -137,9 +137,9 @@ def test_hostile_state(name):
 def test_the_state_of_a_file(tmp_path):
     """A saved model is no state and a state no model."""
     module, stream = make_stream("lstm")
-    weft.save(module, tmp_path / "m")
+    treadle.save(module, tmp_path / "m")
     with pytest.raises(ValueError, match="format"):
         stream.import_state((tmp_path / "m").read_bytes())
     (tmp_path / "s").write_bytes(stream.export_state())
     with pytest.raises(ValueError, match="format"):
-        weft.load(tmp_path / "s")
+        treadle.load(tmp_path / "s")

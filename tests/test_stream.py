@@ -5,7 +5,7 @@ import pytest
 
 import reference
 import samples
-import weft
+import treadle
 from checks import make_module
 from tolerance import assert_same_bits, assert_sequence, flatten
 
@@ -279,7 +279,7 @@ def test_wrong_input_leaves_the_stream_as_it_was(wrong, method):
         given = wrong
         if method == "run" and isinstance(wrong, np.ndarray) and wrong.ndim == 2:
             given = wrong[None]
-        with pytest.raises((ValueError, TypeError), match=r"^weft\.(RNN|LSTM|GRU)\.[\w.]+: x "):
+        with pytest.raises((ValueError, TypeError), match=r"^treadle\.(RNN|LSTM|GRU)\.[\w.]+: x "):
             getattr(stream, method)(given)
         assert_same_bits(stream.state, before)
 
@@ -313,7 +313,7 @@ def test_wrong_out_leaves_the_stream_as_it_was(out):
     *_, stream = make_stream("lstm")
     stream.run(samples.normal(3, 5, 3, 6))
     before = stream.state
-    with pytest.raises((ValueError, TypeError), match=r"^weft\.LSTM\.[\w.]+: out "):
+    with pytest.raises((ValueError, TypeError), match=r"^treadle\.LSTM\.[\w.]+: out "):
         stream.step(np.zeros((3, 6), np.float32), out=out)
     assert_same_bits(stream.state, before)
 
@@ -326,7 +326,7 @@ def test_out_must_not_overlap_the_input(shift):
         stream, memory = module.stream(3), samples.normal(3, 120)
         x, out = memory[:60].reshape(3, 20), memory[shift : shift + 60].reshape(3, 20)
         kept = memory.copy()
-        with pytest.raises(ValueError, match=r"^weft\.\w+\.stream: out overlaps x"):
+        with pytest.raises(ValueError, match=r"^treadle\.\w+\.stream: out overlaps x"):
             stream.step(x, out=out)
         assert_same_bits(memory, kept)
         assert_same_bits(stream.state, module.stream(3).state)
@@ -350,7 +350,7 @@ def test_wrong_rows(rows):
     *_, stream = make_stream("lstm")
     stream.run(samples.normal(3, 5, 3, 6))
     before = stream.state
-    with pytest.raises((ValueError, TypeError), match=r"^weft\.LSTM\.[\w.]+: rows "):
+    with pytest.raises((ValueError, TypeError), match=r"^treadle\.LSTM\.[\w.]+: rows "):
         stream.reset(rows)
     assert_same_bits(stream.state, before)
 
@@ -374,11 +374,11 @@ def test_wrong_state(state):
     *_, stream = make_stream("lstm")
     stream.run(samples.normal(3, 5, 3, 6))
     before = stream.state
-    with pytest.raises((ValueError, TypeError), match=r"^weft\.LSTM\.[\w.]+: (state|h|c) "):
+    with pytest.raises((ValueError, TypeError), match=r"^treadle\.LSTM\.[\w.]+: (state|h|c) "):
         stream.state = state
     assert_same_bits(stream.state, before)
     if state is not None:
-        with pytest.raises((ValueError, TypeError), match=r"^weft\.LSTM\.[\w.]+: (state|h|c) "):
+        with pytest.raises((ValueError, TypeError), match=r"^treadle\.LSTM\.[\w.]+: (state|h|c) "):
             stream.reset([0], state)
         assert_same_bits(stream.state, before)
 
@@ -386,10 +386,10 @@ def test_wrong_state(state):
 @pytest.mark.parametrize("batch", [0, -1, 2**40, 2**63, 1.5, "1", None, True])
 def test_wrong_batch_size(batch):
     module, _ = make_module("gru", 6, 20)
-    with pytest.raises((ValueError, TypeError, MemoryError), match=r"weft.*batch_size"):
+    with pytest.raises((ValueError, TypeError, MemoryError), match=r"treadle.*batch_size"):
         module.stream(batch)
 
 
 def test_stream_of_something_else():
-    with pytest.raises(TypeError, match=r"^weft\.Stream: module"):
-        weft.Stream(object())
+    with pytest.raises(TypeError, match=r"^treadle\.Stream: module"):
+        treadle.Stream(object())

@@ -2,7 +2,7 @@
 
 An inline function shared between objects built with different -m flags is emitted in each; the linker
 keeps one of them, perhaps the AVX-512 one, and an older CPU dies of it. So every symbol that another
-object can see must be in weft::<isa>, one function is all that a level exports, and what is compiled
+object can see must be in treadle::<isa>, one function is all that a level exports, and what is compiled
 for the baseline must not contain wider registers.
 """
 
@@ -19,9 +19,9 @@ WIDE = re.compile(r"%[yz]mm\d|%k[1-7]\b")
 
 
 def build_directory():
-    """WEFT_BUILD_DIR, or the newest build of the extension next to the tests."""
-    if "WEFT_BUILD_DIR" in os.environ:
-        return Path(os.environ["WEFT_BUILD_DIR"])
+    """TREADLE_BUILD_DIR, or the newest build of the extension next to the tests."""
+    if "TREADLE_BUILD_DIR" in os.environ:
+        return Path(os.environ["TREADLE_BUILD_DIR"])
     root = Path(__file__).resolve().parent.parent / "build"
     found = sorted(root.glob("*/_core*.so"), key=lambda path: path.stat().st_mtime)
     return found[-1].parent if found else None
@@ -30,7 +30,7 @@ def build_directory():
 BUILD = build_directory()
 has_objects = pytest.mark.skipif(
     BUILD is None or bool(TOOLS),
-    reason=f"no build directory (set WEFT_BUILD_DIR) or no binutils (missing: {TOOLS})",
+    reason=f"no build directory (set TREADLE_BUILD_DIR) or no binutils (missing: {TOOLS})",
 )
 
 
@@ -59,11 +59,11 @@ def visible_symbols(path):
 
 
 def foreign_symbols(path, level):
-    return [s for s in visible_symbols(path) if not s.startswith(f"weft::{level}::")]
+    return [s for s in visible_symbols(path) if not s.startswith(f"treadle::{level}::")]
 
 
 def exported_functions(path, level):
-    return [s for s in visible_symbols(path) if s.startswith(f"weft::{level}::")]
+    return [s for s in visible_symbols(path) if s.startswith(f"treadle::{level}::")]
 
 
 def wide_instructions(path):
@@ -84,7 +84,7 @@ def test_a_level_exports_its_table_and_nothing_else():
         if level is not None:
             assert foreign_symbols(path, level) == [], path
             assert len(exported_functions(path, level)) == 1, path
-            assert re.match(rf"weft::{level}::fill\(", exported_functions(path, level)[0])
+            assert re.match(rf"treadle::{level}::fill\(", exported_functions(path, level)[0])
 
 
 @has_objects
@@ -118,7 +118,7 @@ def test_the_extension_exports_nothing_of_ours():
         for line in tool("nm", "-DC", "--defined-only", extension).splitlines()
     ]
     assert "PyInit__core" in names
-    assert [name for name in names if "weft" in name] == []
+    assert [name for name in names if "treadle" in name] == []
 
 
 # The checks themselves: on small objects that break each rule.
@@ -128,7 +128,7 @@ needs_compiler = pytest.mark.skipif(
     COMPILER is None or bool(TOOLS), reason=f"no C++ compiler or no binutils (missing: {TOOLS})"
 )
 
-GOOD = "namespace weft::avx2 { namespace { int f(int x) { return x; } } int fill(int x) { return f(x); } }"
+GOOD = "namespace treadle::avx2 { namespace { int f(int x) { return x; } } int fill(int x) { return f(x); } }"
 VIOLATIONS = {
     "free function": ("int helper() { return 1; }", "helper()"),
     "inline function": ("inline int helper() { return 1; } auto* keep = &helper;", "helper()"),
@@ -136,8 +136,8 @@ VIOLATIONS = {
         "template <class T> T helper(T x) { return x; } template int helper(int);",
         "int helper<int>(int)",
     ),
-    "other namespace": ("namespace weft { int helper() { return 1; } }", "weft::helper()"),
-    "other level": ("namespace weft::avx512 { int f() { return 1; } }", "weft::avx512::f()"),
+    "other namespace": ("namespace treadle { int helper() { return 1; } }", "treadle::helper()"),
+    "other level": ("namespace treadle::avx512 { int f() { return 1; } }", "treadle::avx512::f()"),
     "C function": ('extern "C" int helper() { return 1; }', "helper"),
     "variable": ("int counter = 1;", "counter"),
     "standard library": (
@@ -166,12 +166,12 @@ def test_foreign_symbols_are_seen(tmp_path, violation):
 def test_a_good_object_passes(tmp_path):
     path = compiled(tmp_path, GOOD)
     assert foreign_symbols(path, "avx2") == []
-    assert exported_functions(path, "avx2") == ["weft::avx2::fill(int)"]
+    assert exported_functions(path, "avx2") == ["treadle::avx2::fill(int)"]
 
 
 @needs_compiler
 def test_a_second_export_is_seen(tmp_path):
-    path = compiled(tmp_path, GOOD + "namespace weft::avx2 { int more() { return 1; } }")
+    path = compiled(tmp_path, GOOD + "namespace treadle::avx2 { int more() { return 1; } }")
     assert len(exported_functions(path, "avx2")) == 2
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import reference
 import samples
-import weft
+import treadle
 from tolerance import assert_close, assert_same_bits, flatten
 
 PACK = torch.nn.utils.rnn.pack_padded_sequence
@@ -83,7 +83,7 @@ def test_sequences(case, with_state):
     state = random_state(module, batch) if with_state else None
     with torch.inference_mode():
         exact = copy.deepcopy(module).double()(x.double(), double(state))
-    result = weft.from_torch(module)(x, state)
+    result = treadle.from_torch(module)(x, state)
     assert_agree(result, exact, rounded(module, x, state))
 
 
@@ -100,7 +100,7 @@ def test_packed_sequences(case, with_state, data):
     with torch.inference_mode():
         y, final = copy.deepcopy(module).double()(packed, double(state))
         y, _ = PAD(y, module.batch_first, total_length=time)
-    result = weft.from_torch(module)(x, state, lengths=lengths)
+    result = treadle.from_torch(module)(x, state, lengths=lengths)
     assert_agree(result, (y, final), rounded(module, x, state, lengths))
 
 
@@ -118,7 +118,7 @@ def test_unbatched(case, with_state):
     y, final = rounded(module, x[None] if module.batch_first else x[:, None], state)
     y = y[0] if module.batch_first else y[:, 0]
     final = tuple(f[:, 0] for f in final) if isinstance(final, tuple) else final[:, 0]
-    assert_agree(weft.from_torch(module)(x, single), exact, (y, final))
+    assert_agree(treadle.from_torch(module)(x, single), exact, (y, final))
 
 
 @settings(max_examples=100)
@@ -138,12 +138,12 @@ def test_cells(kind, inputs, hidden, batch, bias, relu, seed):
     step = getattr(reference, kind.replace("Cell", "_cell").lower())
     weights = [value.numpy() for value in cell.state_dict().values()]
     simple = step(x.numpy(), *map(np.asarray, flatten(state)), *weights, dtype=np.float32, **extra)
-    assert_agree(weft.from_torch(cell)(x, state), exact, simple, cell=True)
+    assert_agree(treadle.from_torch(cell)(x, state), exact, simple, cell=True)
 
 
 def test_the_weights_are_a_copy():
     module = torch.nn.GRU(5, 7)
-    ours = weft.from_torch(module)
+    ours = treadle.from_torch(module)
     x = samples.normal(0, 4, 2, 5)
     before = ours(x)
     with torch.no_grad():
@@ -157,16 +157,18 @@ def test_configuration_is_taken_over():
     expected = (
         "LSTM(5, 7, num_layers=2, bias=False, batch_first=True, bidirectional=True, proj_size=3)"
     )
-    assert repr(weft.from_torch(module)) == expected
-    assert repr(weft.from_torch(torch.nn.RNN(5, 7, nonlinearity="relu"))) == (
+    assert repr(treadle.from_torch(module)) == expected
+    assert repr(treadle.from_torch(torch.nn.RNN(5, 7, nonlinearity="relu"))) == (
         "RNN(5, 7, nonlinearity='relu')"
     )
-    assert repr(weft.from_torch(torch.nn.GRUCell(5, 7, bias=False))) == "GRUCell(5, 7, bias=False)"
+    assert (
+        repr(treadle.from_torch(torch.nn.GRUCell(5, 7, bias=False))) == "GRUCell(5, 7, bias=False)"
+    )
 
 
 def test_tensors_are_arrays():
     """Inputs and states as torch tensors: strided, requiring gradients, without a copy of bits."""
-    module = weft.LSTM(5, 7, num_layers=2, seed=0)
+    module = treadle.LSTM(5, 7, num_layers=2, seed=0)
     x, state = samples.normal(0, 4, 3, 5), samples.states("lstm", [2], 3, 7)
     expected = module(x, state)
     tensors = tuple(map(torch.from_numpy, state))
@@ -190,9 +192,9 @@ class NoForward(torch.nn.LSTM):
 
 def test_subclasses():
     """Only those that compute what torch.nn.LSTM computes."""
-    assert repr(weft.from_torch(NoForward(5, 7))) == "LSTM(5, 7)"
-    with pytest.raises(TypeError, match=r"^weft\.from_torch: .*OwnForward"):
-        weft.from_torch(OwnForward(5, 7))
+    assert repr(treadle.from_torch(NoForward(5, 7))) == "LSTM(5, 7)"
+    with pytest.raises(TypeError, match=r"^treadle\.from_torch: .*OwnForward"):
+        treadle.from_torch(OwnForward(5, 7))
 
 
 WRONG = {
@@ -202,14 +204,14 @@ WRONG = {
     "text": "LSTM",
     "state dict": torch.nn.LSTM(3, 4).state_dict(),
     "sequential": torch.nn.Sequential(torch.nn.LSTM(3, 4)),
-    "weft's": weft.LSTM(3, 4),
+    "treadle's": treadle.LSTM(3, 4),
 }
 
 
 @pytest.mark.parametrize("module", WRONG.values(), ids=WRONG)
 def test_something_else(module):
-    with pytest.raises(TypeError, match=r"^weft\.from_torch: module "):
-        weft.from_torch(module)
+    with pytest.raises(TypeError, match=r"^treadle\.from_torch: module "):
+        treadle.from_torch(module)
 
 
 @pytest.mark.parametrize(
@@ -217,14 +219,14 @@ def test_something_else(module):
     ids=["float64", "float16", "meta"],
 )  # fmt: skip
 def test_other_dtypes_and_devices(change):
-    with pytest.raises(TypeError, match=r"^weft\.from_torch: weight_ih_l0 "):
-        weft.from_torch(change(torch.nn.LSTM(3, 4)))
+    with pytest.raises(TypeError, match=r"^treadle\.from_torch: weight_ih_l0 "):
+        treadle.from_torch(change(torch.nn.LSTM(3, 4)))
 
 
 def test_bfloat16():
     """The weights of a module in bfloat16, exactly."""
     theirs = torch.nn.LSTM(3, 4).bfloat16()
-    ours = weft.from_torch(theirs)
+    ours = treadle.from_torch(theirs)
     assert repr(ours) == "LSTM(3, 4)"
     for name, value in theirs.state_dict().items():
         assert_same_bits(getattr(ours, name), value.float().numpy())

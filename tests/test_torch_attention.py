@@ -1,4 +1,4 @@
-"""weft.torch's attention: the function, the module, and Transformers' models, against PyTorch's own."""
+"""treadle.torch's attention: the function, the module, and Transformers' models, against PyTorch's own."""
 
 import copy
 import warnings
@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import reference_attention as reference
-import weft.torch
-from weft.torch import fallback
+import treadle.torch
+from treadle.torch import fallback
 
 attend = torch.nn.functional.scaled_dot_product_attention
 
@@ -55,13 +55,13 @@ def test_function(case):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         pairs = both(
-            lambda: weft.torch.scaled_dot_product_attention(*given, **options),
+            lambda: treadle.torch.scaled_dot_product_attention(*given, **options),
             lambda: attend(*given, **options),
             given,
         )
         with torch.no_grad():
             assert torch.equal(
-                weft.torch.scaled_dot_product_attention(*given, **options), pairs[0][0]
+                treadle.torch.scaled_dot_product_attention(*given, **options), pairs[0][0]
             )
     assert_alike(pairs)
 
@@ -71,8 +71,8 @@ def test_views():
     x = torch.randn(2, 9, 3, 4, 16, requires_grad=True)
     q, k, v = x.permute(2, 0, 3, 1, 4).unbind()
     call = lambda f: lambda: f(q, k, v).transpose(1, 2)
-    assert_alike(both(call(weft.torch.scaled_dot_product_attention), call(attend), [x]))
-    assert weft.torch.scaled_dot_product_attention(q, k, v).transpose(1, 2).is_contiguous()
+    assert_alike(both(call(treadle.torch.scaled_dot_product_attention), call(attend), [x]))
+    assert treadle.torch.scaled_dot_product_attention(q, k, v).transpose(1, 2).is_contiguous()
 
 
 def test_lengths_and_softcap():
@@ -80,13 +80,13 @@ def test_lengths_and_softcap():
     seen = (torch.arange(7) < torch.tensor([7, 3])[:, None])[:, None, None]
     assert_alike(
         both(
-            lambda: weft.torch.scaled_dot_product_attention(q, k, v, lengths=[7, 3]),
+            lambda: treadle.torch.scaled_dot_product_attention(q, k, v, lengths=[7, 3]),
             lambda: attend(q, k, v, attn_mask=seen),
             [q, k, v],
         )
     )
     s = 2.0 * torch.tanh(q @ k.mT / 4 / 2.0)
-    ours = weft.torch.scaled_dot_product_attention(q, k, v, softcap=2.0)
+    ours = treadle.torch.scaled_dot_product_attention(q, k, v, softcap=2.0)
     torch.testing.assert_close(ours, s.softmax(-1) @ v, rtol=1e-5, atol=1e-5)
 
 
@@ -105,12 +105,12 @@ def test_fallback(reason, options):
     given = [x.to(options.get("dtype", torch.float32)) for x in inputs(*shapes)]
     options.pop("dtype", None)
     with pytest.warns(UserWarning, match=reason) as caught:
-        y, _ = (weft.torch.scaled_dot_product_attention(*given, **options) for _ in range(2))
+        y, _ = (treadle.torch.scaled_dot_product_attention(*given, **options) for _ in range(2))
     assert len(caught) == 1
     assert caught[0].filename == __file__
     torch.testing.assert_close(y, attend(*given, **options))
     with pytest.raises(RuntimeError, match=reason):
-        weft.torch.scaled_dot_product_attention(*given, **options, lengths=[7, 3])
+        treadle.torch.scaled_dot_product_attention(*given, **options, lengths=[7, 3])
 
 
 def dropped(seed, p, given, **options):
@@ -126,7 +126,7 @@ def dropped(seed, p, given, **options):
 @pytest.mark.parametrize("compiled", [False, True])
 def test_dropout(compiled):
     given = inputs(*QKV)
-    call = lambda *x: weft.torch.scaled_dot_product_attention(*x, None, 0.4)
+    call = lambda *x: treadle.torch.scaled_dot_product_attention(*x, None, 0.4)
     call = torch.compile(call, fullgraph=True, backend="eager") if compiled else call
 
     def ours():
@@ -134,7 +134,7 @@ def test_dropout(compiled):
         return call(*given)
 
     with warnings.catch_warnings():
-        warnings.filterwarnings("error", "weft")
+        warnings.filterwarnings("error", "treadle")
         assert_alike(both(ours, lambda: dropped(7, 0.4, given), given))
         with torch.no_grad():
             assert torch.equal(ours(), ours())
@@ -144,7 +144,7 @@ def test_dropout(compiled):
 def test_dropout_and_checkpoints():
     """A block that is computed again drops the same weights."""
     given = inputs(*QKV)
-    call = lambda *x: weft.torch.scaled_dot_product_attention(*x, dropout_p=0.4).square().sum()
+    call = lambda *x: treadle.torch.scaled_dot_product_attention(*x, dropout_p=0.4).square().sum()
     results = []
     for run in (call, lambda *x: torch.utils.checkpoint.checkpoint(call, *x, use_reentrant=False)):
         torch.manual_seed(3)
@@ -155,12 +155,12 @@ def test_dropout_and_checkpoints():
 @pytest.mark.parametrize("p", [-0.1, 1.1])
 def test_dropout_refuses(p):
     with pytest.raises(ValueError, match="dropout_p"):
-        weft.torch.scaled_dot_product_attention(*inputs(*QKV), dropout_p=p)
+        treadle.torch.scaled_dot_product_attention(*inputs(*QKV), dropout_p=p)
 
 
 def test_arguments_changed_before_the_backward_pass():
     q, k, v = inputs(*QKV)
-    y = weft.torch.scaled_dot_product_attention(q, k, v)
+    y = treadle.torch.scaled_dot_product_attention(q, k, v)
     with torch.no_grad():
         k.mul_(2)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
@@ -169,7 +169,7 @@ def test_arguments_changed_before_the_backward_pass():
 
 def test_second_derivatives_are_refused():
     q, k, v = inputs(*QKV)
-    y = weft.torch.scaled_dot_product_attention(q, k, v)
+    y = treadle.torch.scaled_dot_product_attention(q, k, v)
     with pytest.raises(RuntimeError, match="second derivatives"):
         torch.autograd.grad(y.sum(), q, create_graph=True)
 
@@ -177,16 +177,16 @@ def test_second_derivatives_are_refused():
 def test_threads():
     given, before = (
         inputs((1, 3, 300, 32), (1, 3, 300, 32), (1, 3, 300, 32)),
-        weft.get_num_threads(),
+        treadle.get_num_threads(),
     )
     results = []
     try:
         for n in (1, 2):
-            weft.set_num_threads(n)
-            y = weft.torch.scaled_dot_product_attention(*given)
+            treadle.set_num_threads(n)
+            y = treadle.torch.scaled_dot_product_attention(*given)
             results.append([y, *torch.autograd.grad(y.square().sum(), given)])
     finally:
-        weft.set_num_threads(before)
+        treadle.set_num_threads(before)
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
@@ -209,12 +209,12 @@ def test_threads():
     ids=["plain", "everything", "causal"],
 )
 def test_operator(options):
-    torch.library.opcheck(torch.ops.weft.attention.default, (*inputs(*QKV), *options))
+    torch.library.opcheck(torch.ops.treadle.attention.default, (*inputs(*QKV), *options))
 
 
 def test_compile_and_export():
     given = inputs(*QKV)
-    call = lambda q, k, v: weft.torch.scaled_dot_product_attention(q, k, v, is_causal=True) * 2
+    call = lambda q, k, v: treadle.torch.scaled_dot_product_attention(q, k, v, is_causal=True) * 2
     compiled = torch.compile(call, fullgraph=True, backend="aot_eager")
     assert_alike(both(lambda: compiled(*given), lambda: attend(*given, is_causal=True) * 2, given))
 
@@ -223,7 +223,7 @@ def test_compile_and_export():
             return call(q, k, v)
 
     exported = torch.export.export(Model(), tuple(x.detach() for x in given))
-    assert "weft.attention" in str(exported.graph)
+    assert "treadle.attention" in str(exported.graph)
     torch.testing.assert_close(exported.module()(*given), call(*given))
 
 
@@ -239,7 +239,7 @@ MODULES = {
 
 def pair(**options):
     theirs = torch.nn.MultiheadAttention(16, 4, **options)
-    ours = weft.torch.MultiheadAttention(16, 4, **options)
+    ours = treadle.torch.MultiheadAttention(16, 4, **options)
     ours.load_state_dict(theirs.state_dict(), strict=True)
     theirs.load_state_dict(ours.state_dict(), strict=True)
     return ours, theirs
@@ -266,7 +266,7 @@ def test_module(case, masks):
     }[masks]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Support for mismatched")  # PyTorch's, of its own masks
-        warnings.filterwarnings("error", "weft")
+        warnings.filterwarnings("error", "treadle")
         run = lambda m: m(q, k, v, need_weights=False, **options)[0]
         pairs = both(lambda: run(ours), lambda: run(theirs), [q, k, v])
         assert_alike(pairs)
@@ -292,14 +292,14 @@ def test_module_without_a_batch():
 def test_module_of_a_real_size():
     """Heads of 64 in 768 floats; only a head has a largest size."""
     theirs = torch.nn.MultiheadAttention(768, 12, batch_first=True)
-    ours = weft.torch.MultiheadAttention(768, 12, batch_first=True)
+    ours = treadle.torch.MultiheadAttention(768, 12, batch_first=True)
     ours.load_state_dict(theirs.state_dict())
     x = torch.randn(2, 9, 768)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         y, _ = ours(x, x, x, need_weights=False)
     torch.testing.assert_close(y, theirs(x, x, x, need_weights=False)[0], rtol=1e-5, atol=2e-5)
-    wide = weft.torch.MultiheadAttention(514, 2)
+    wide = treadle.torch.MultiheadAttention(514, 2)
     x = torch.randn(3, 1, 514)
     with pytest.warns(UserWarning, match="more than 256"):
         wide(x, x, x, need_weights=False)
@@ -342,9 +342,9 @@ def test_accelerate_an_encoder():
     layer = torch.nn.TransformerEncoderLayer(16, 4, 32, dropout=0.0, batch_first=True)
     model = torch.nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
     other = copy.deepcopy(model)
-    report = weft.torch.accelerate(model)
+    report = treadle.torch.accelerate(model)
     assert list(report.replaced.values()) == ["MultiheadAttention"] * 2
-    assert type(model.layers[0].self_attn) is weft.torch.MultiheadAttention
+    assert type(model.layers[0].self_attn) is treadle.torch.MultiheadAttention
     x, padding = torch.randn(3, 9, 16), torch.zeros(3, 9, dtype=torch.bool)
     padding[1, 5:] = True
     losses = []
@@ -357,14 +357,14 @@ def test_accelerate_an_encoder():
             optimizer.step()
             losses.append(loss.item())
     assert losses[:10] == pytest.approx(losses[10:], rel=1e-4)
-    weft.torch.restore(model)
+    treadle.torch.restore(model)
     assert type(model.layers[0].self_attn) is torch.nn.MultiheadAttention
 
 
 def test_from_torch_takes_the_module():
     ours, _ = pair(batch_first=True)
     x = torch.randn(3, 5, 16)
-    y, _ = weft.from_torch(ours)(x.numpy(), x.numpy(), x.numpy(), need_weights=False)
+    y, _ = treadle.from_torch(ours)(x.numpy(), x.numpy(), x.numpy(), need_weights=False)
     torch.testing.assert_close(torch.from_numpy(y), ours(x, x, x, need_weights=False)[0])
 
 
@@ -385,11 +385,11 @@ CONFIGURATIONS = {
 def test_models_of_transformers(kind, padding):
     """Padding, causality, windows, grouped heads and caps, as by Transformers' own code."""
     transformers = pytest.importorskip("transformers")
-    weft.torch.register_attention()
+    treadle.torch.register_attention()
     configuration = getattr(transformers, kind)(**SMALL, **CONFIGURATIONS[kind])
     models = [
         transformers.AutoModel.from_config(copy.deepcopy(configuration), attn_implementation=name)
-        for name in ("weft", "eager")
+        for name in ("treadle", "eager")
     ]
     models[0].load_state_dict(models[1].state_dict())
     ids, mask = torch.randint(0, 50, (3, 17)), torch.ones(3, 17, dtype=torch.long)
@@ -399,7 +399,7 @@ def test_models_of_transformers(kind, padding):
         mask[1, :5] = 0
     given = {"input_ids": ids, "attention_mask": None if padding == "none" else mask}
     with warnings.catch_warnings():
-        warnings.filterwarnings("error", "weft")
+        warnings.filterwarnings("error", "treadle")
         results = [m.train()(**given).last_hidden_state * mask[..., None] for m in models]
     torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
     dy = torch.randn_like(results[0])
@@ -413,14 +413,14 @@ def test_models_of_transformers(kind, padding):
 
 
 def test_models_with_dropout():
-    """BERT as it is configured, in training: weft's kernel, other weights in every step."""
+    """BERT as it is configured, in training: treadle's kernel, other weights in every step."""
     transformers = pytest.importorskip("transformers")
-    weft.torch.register_attention()
+    treadle.torch.register_attention()
     configuration = transformers.BertConfig(**SMALL, hidden_dropout_prob=0.0)
-    model = transformers.AutoModel.from_config(configuration, attn_implementation="weft")
+    model = transformers.AutoModel.from_config(configuration, attn_implementation="treadle")
     ids = torch.randint(0, 50, (3, 17))
     with warnings.catch_warnings():
-        warnings.filterwarnings("error", "weft")
+        warnings.filterwarnings("error", "treadle")
         first, second = (model.train()(input_ids=ids).last_hidden_state for _ in range(2))
         first.sum().backward()
     assert not torch.equal(first, second)
@@ -445,7 +445,7 @@ def test_module_with_dropout():
     torch.testing.assert_close(y, theirs.eval()(x, x, x, need_weights=False)[0])
 
 
-@pytest.mark.parametrize("name", ["flash_weft", "", None, 3])
+@pytest.mark.parametrize("name", ["flash_treadle", "", None, 3])
 def test_names_that_mean_something_else(name):
     with pytest.raises(ValueError, match="flash"):
-        weft.torch.register_attention(name)
+        treadle.torch.register_attention(name)

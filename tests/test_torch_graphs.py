@@ -1,10 +1,10 @@
-"""weft.torch's recurrent modules under torch.compile and torch.export."""
+"""treadle.torch's recurrent modules under torch.compile and torch.export."""
 
 import pytest
 import torch
 
 import samples
-import weft.torch
+import treadle.torch
 from torch_checks import flat
 
 pytestmark = pytest.mark.usefixtures("no_warnings_before")
@@ -22,7 +22,7 @@ COMPILED = {
 def test_compile_keeps_one_graph(case):
     """Without a break, the same bits as eager, forward and backward, with lengths too."""
     kind, options = COMPILED[case]
-    module = getattr(weft.torch, kind)(5, 9, **options)
+    module = getattr(treadle.torch, kind)(5, 9, **options)
     x = torch.from_numpy(samples.normal(0, 6, 6, 5))
     lengths = torch.tensor([6, 2, 5, 1, 6, 3])
 
@@ -43,10 +43,10 @@ def test_compile_keeps_one_graph(case):
 
 
 def test_export():
-    module = weft.torch.GRU(5, 9)
+    module = treadle.torch.GRU(5, 9)
     x = torch.from_numpy(samples.normal(0, 6, 3, 5))
     program = torch.export.export(module, (x,))
-    assert any("weft.recurrent" in str(node.target) for node in program.graph.nodes)
+    assert any("treadle.recurrent" in str(node.target) for node in program.graph.nodes)
     assert torch.equal(program.module()(x)[0], module(x)[0])
 
 
@@ -55,7 +55,7 @@ def test_operators(case):
     """PyTorch's own check of schema, autograd and fake tensors."""
     kind, options = COMPILED[case]
     options = {k: v for k, v in options.items() if k != "num_layers"}
-    module = getattr(weft.torch, kind)(5, 9, **options)
+    module = getattr(treadle.torch, kind)(5, 9, **options)
     x = torch.from_numpy(samples.normal(0, 6, 3, 5)).requires_grad_()
     weights = list(module.parameters())
     layer = (
@@ -65,4 +65,4 @@ def test_operators(case):
     lengths = torch.tensor([3] * (6 if module.batch_first else 3))
     for rows in (None, lengths):
         call = (x, None, None, weights, rows, *layer)
-        torch.library.opcheck(torch.ops.weft.recurrent.default, call)
+        torch.library.opcheck(torch.ops.treadle.recurrent.default, call)

@@ -1,4 +1,4 @@
-"""weft.torch: whole models, checkpoints, several processes."""
+"""treadle.torch: whole models, checkpoints, several processes."""
 
 import itertools
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import samples
-import weft.torch
+import treadle.torch
 from torch_checks import CELLS, SEQUENCES, pair
 
 pytestmark = pytest.mark.usefixtures("no_warnings_before")
@@ -38,32 +38,32 @@ def test_accelerate_and_restore():
     parameters = dict(whole.named_parameters())
     x = torch.from_numpy(samples.normal(0, 7, 3, 5))
     expected = whole["a"](x)[0]
-    report = weft.torch.accelerate(whole)
+    report = treadle.torch.accelerate(whole)
     assert report.replaced == {"a": "LSTM", "b.0": "GRU", "e": "GRUCell"}
     assert set(report.left) == {"c", "d"}
     assert "float64" in report.left["c"]
     assert "subclass" in report.left["d"]
-    assert "a: LSTM runs on weft" in str(report)
-    assert type(whole["a"]) is weft.torch.LSTM
+    assert "a: LSTM runs on treadle" in str(report)
+    assert type(whole["a"]) is treadle.torch.LSTM
     assert all(p is parameters[name] for name, p in whole.named_parameters())
     torch.testing.assert_close(whole["a"](x)[0], expected)
-    assert weft.torch.accelerate(whole).replaced == {}
-    weft.torch.restore(whole)
+    assert treadle.torch.accelerate(whole).replaced == {}
+    treadle.torch.restore(whole)
     assert {name: type(m) for name, m in whole.named_modules()} == before
     assert torch.equal(whole["a"](x)[0], expected)
 
 
 @pytest.mark.parametrize("wrong", [None, 3, "model", torch.nn.LSTM])
 def test_accelerate_takes_modules(wrong):
-    for function in (weft.torch.accelerate, weft.torch.restore):
-        with pytest.raises(TypeError, match=r"^weft\.torch\.(accelerate|restore): model is "):
+    for function in (treadle.torch.accelerate, treadle.torch.restore):
+        with pytest.raises(TypeError, match=r"^treadle\.torch\.(accelerate|restore): model is "):
             function(wrong)
 
 
 def test_checkpoints_load_both_ways():
     for kind, size in itertools.product(SEQUENCES, (1, 2)):
         theirs = getattr(torch.nn, kind)(5, 9, num_layers=size, bidirectional=True)
-        ours = getattr(weft.torch, kind)(5, 9, num_layers=size, bidirectional=True)
+        ours = getattr(treadle.torch, kind)(5, 9, num_layers=size, bidirectional=True)
         ours.load_state_dict(theirs.state_dict(), strict=True)
         theirs.load_state_dict(ours.state_dict(), strict=True)
         assert repr(ours) == repr(theirs)
@@ -72,11 +72,11 @@ def test_checkpoints_load_both_ways():
 PROCESS = """
 import sys
 import torch
-import weft.torch
+import treadle.torch
 
 rank, path, weights, data = int(sys.argv[1]), *sys.argv[2:5]
 torch.distributed.init_process_group("gloo", f"file://{path}", rank=rank, world_size=2)
-model = weft.torch.LSTM(5, 9)
+model = treadle.torch.LSTM(5, 9)
 model.load_state_dict(torch.load(weights))
 parallel = torch.nn.parallel.DistributedDataParallel(model)
 x = torch.load(data)[:, rank * 4 : rank * 4 + 4]
@@ -109,7 +109,7 @@ def test_two_processes_have_the_gradients_of_one(tmp_path):
 def test_from_torch_takes_them(kind):
     """As it takes PyTorch's own."""
     theirs, ours = pair(kind, 5, 9)
-    a, b = weft.from_torch(ours), weft.from_torch(theirs)
+    a, b = treadle.from_torch(ours), treadle.from_torch(theirs)
     assert type(a) is type(b)
     for name, array in b.state_dict().items():
         np.testing.assert_array_equal(a.state_dict()[name], array)

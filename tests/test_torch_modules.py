@@ -1,4 +1,4 @@
-"""weft.torch: PyTorch's recurrent modules on weft's kernels, beside PyTorch's own."""
+"""treadle.torch: PyTorch's recurrent modules on treadle's kernels, beside PyTorch's own."""
 
 import copy
 import gc
@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import samples
-import weft.torch
+import treadle.torch
 from torch_checks import (
     CELLS,
     SEQUENCES,
@@ -165,7 +165,7 @@ def test_packed_weights_follow_the_parameters(change):
     CHANGES[change](ours)
     after = ours(x)[0].detach()
     assert not torch.equal(after, before)
-    fresh = weft.torch.GRU(5, 9)
+    fresh = treadle.torch.GRU(5, 9)
     fresh.load_state_dict(ours.state_dict())
     assert torch.equal(after, fresh(x)[0].detach())
 
@@ -185,7 +185,7 @@ def test_packed_weights_of_a_cell_follow_the_parameters(change):
     CELL_CHANGES[change](ours.weight_hh)
     after = ours(x, h).detach()
     assert not torch.equal(after, before)
-    fresh = weft.torch.GRUCell(5, 9)
+    fresh = treadle.torch.GRUCell(5, 9)
     fresh.load_state_dict(ours.state_dict())
     assert torch.equal(after, fresh(x, h))
 
@@ -205,7 +205,7 @@ def test_a_parameter_that_no_longer_fits(misfit):
     x = torch.from_numpy(samples.normal(0, 7, 5, 5))
     ours(x)
     ours.weight_hh_l0.data = MISFITS[misfit](ours.weight_hh_l0.data)
-    with pytest.raises(ValueError, match=r"^weft\.torch\.GRU: weight_hh "):
+    with pytest.raises(ValueError, match=r"^treadle\.torch\.GRU: weight_hh "):
         ours(x)
 
 
@@ -238,7 +238,7 @@ def test_memory_that_moves_between_forward_and_backward():
 
 def test_a_module_that_its_parameters_hold_is_freed():
     """By a hook, say: what was packed refers to them weakly."""
-    ours = weft.torch.GRU(5, 9)
+    ours = treadle.torch.GRU(5, 9)
     ours.weight_hh_l0.register_hook(lambda gradient, module=ours: gradient)
     ours(torch.zeros(3, 2, 5))[0].sum().backward()
     seen = weakref.ref(ours)
@@ -316,10 +316,10 @@ def test_hooks_copies_and_pickles():
     ours.register_forward_hook(lambda module, args, output: seen.append(type(module)))
     x = torch.from_numpy(samples.normal(0, 7, 5, 5))
     expected = ours(x)[0]
-    assert seen == [weft.torch.LSTM]
-    for other in (copy.deepcopy(ours), pickle.loads(pickle.dumps(weft.torch.LSTM(5, 9)))):
+    assert seen == [treadle.torch.LSTM]
+    for other in (copy.deepcopy(ours), pickle.loads(pickle.dumps(treadle.torch.LSTM(5, 9)))):
         other.load_state_dict(ours.state_dict())
-        assert type(other) is weft.torch.LSTM
+        assert type(other) is treadle.torch.LSTM
         assert torch.equal(other(x)[0], expected)
 
 
@@ -332,11 +332,11 @@ FALL_BACKS = {
 
 @pytest.mark.parametrize("case", FALL_BACKS)
 @pytest.mark.parametrize("kind", SEQUENCES)
-def test_what_weft_cannot_do_runs_on_torch_and_says_so_once(kind, case):
+def test_what_treadle_cannot_do_runs_on_torch_and_says_so_once(kind, case):
     theirs, ours = pair(kind, 5, 9)
     call, reason = FALL_BACKS[case]
     x = torch.from_numpy(samples.normal(0, 7, 5, 5))
-    with pytest.warns(UserWarning, match=rf"^weft\.torch\.{kind}: a tensor is .*{reason}"):
+    with pytest.warns(UserWarning, match=rf"^treadle\.torch\.{kind}: a tensor is .*{reason}"):
         y, _ = call(ours, x)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -350,7 +350,7 @@ def test_what_weft_cannot_do_runs_on_torch_and_says_so_once(kind, case):
 @pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize("kind", SEQUENCES)
 def test_lengths_where_torch_runs(kind, batch_first, given):
-    """As where weft does, with rows of no step, too, whose input does not matter."""
+    """As where treadle does, with rows of no step, too, whose input does not matter."""
     _, ours = pair(kind, 5, 9, num_layers=2, bidirectional=True, batch_first=batch_first)
     x, state = inputs(kind, ours)
     x = x.transpose(0, 1) if batch_first else x
@@ -373,15 +373,15 @@ def test_lengths_where_torch_runs(kind, batch_first, given):
 
 
 @pytest.mark.parametrize("kind", SEQUENCES)
-@pytest.mark.filterwarnings("ignore:weft.torch")
+@pytest.mark.filterwarnings("ignore:treadle.torch")
 def test_wrong_lengths_where_torch_runs(kind):
     _, ours = pair(kind, 5, 9)
     x = torch.zeros(7, 3, 5)
     for module, data in ((ours, x), (copy.deepcopy(ours).double(), x.double())):
         for wrong in ([1, 2], [1, 2, 8], [1, -2, 3], [[1, 2, 3]], 4):
-            with pytest.raises(ValueError, match=rf"^weft\.torch\.{kind}: lengths"):
+            with pytest.raises(ValueError, match=rf"^treadle\.torch\.{kind}: lengths"):
                 module(data, lengths=wrong)
-        with pytest.raises(TypeError, match=rf"^weft\.torch\.{kind}: lengths "):
+        with pytest.raises(TypeError, match=rf"^treadle\.torch\.{kind}: lengths "):
             module(data, lengths=[1.0, 2.0, 3.0])
         y, state = module(data[:, 0], lengths=[5])
         assert y.shape == (7, 9)
@@ -393,7 +393,7 @@ def test_a_fallback_warns_of_the_callers_line():
     """Not of a line of PyTorch's, whatever lies between: containers, hooks, accelerated models."""
     _, ours = pair("GRU", 5, 9)
     ours.register_forward_hook(lambda module, args, output: None)
-    cell = weft.torch.GRUCell(5, 9)
+    cell = treadle.torch.GRUCell(5, 9)
     x = torch.zeros(7, 3, 5).double()
     for model, data in ((torch.nn.Sequential(ours.double()), x), (cell.double(), x[0])):
         with pytest.warns(UserWarning, match="torch's own forward runs") as seen:

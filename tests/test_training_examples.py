@@ -1,4 +1,4 @@
-"""The training examples: the same loss on weft's modules as on PyTorch's; what they show and say."""
+"""The training examples: the same loss on treadle's modules as on PyTorch's; what they show and say."""
 
 import argparse
 import io
@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
-from weft.benchmarks.accuracy.demo import held_out
+from treadle.benchmarks.accuracy.demo import held_out
 
-import weft
-from weft import demo
+import treadle
+from treadle import demo
 
 
 @pytest.fixture(scope="module")
@@ -62,13 +62,13 @@ def test_word_lists(langid, tmp_path):
 
 @pytest.fixture
 def one_thread():
-    """As the example itself sets it: PyTorch's threads and weft's would wait for each other."""
-    before = torch.get_num_threads(), weft.get_num_threads()
+    """As the example itself sets it: PyTorch's threads and treadle's would wait for each other."""
+    before = torch.get_num_threads(), treadle.get_num_threads()
     torch.set_num_threads(1)
-    weft.set_num_threads(1)
+    treadle.set_num_threads(1)
     yield
     torch.set_num_threads(before[0])
-    weft.set_num_threads(before[1])
+    treadle.set_num_threads(before[1])
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -78,28 +78,28 @@ def test_both_modules_give_the_same_loss(langid, lists):
     both = {name: langid.Training(lstm, 50, seed=1) for name, lstm in langid.LSTMS.items()}
     langid.train(both, langid.Texts(seen, common, seed=1), 50)
     losses = {name: np.array(training.losses) for name, training in both.items()}
-    assert isinstance(both["weft"].net.lstm, weft.torch.LSTM)
+    assert isinstance(both["treadle"].net.lstm, treadle.torch.LSTM)
     assert type(both["torch"].net.lstm) is torch.nn.LSTM
-    assert losses["weft"][-5:].mean() < losses["weft"][:5].mean() - 0.3  # it learns
-    np.testing.assert_allclose(losses["weft"], losses["torch"], rtol=1e-4)
-    assert (losses["weft"] != losses["torch"]).any()  # two programs, not one twice
+    assert losses["treadle"][-5:].mean() < losses["treadle"][:5].mean() - 0.3  # it learns
+    np.testing.assert_allclose(losses["treadle"], losses["torch"], rtol=1e-4)
+    assert (losses["treadle"] != losses["torch"]).any()  # two programs, not one twice
 
 
 def test_the_command(langid, folder, lists, tmp_path):
-    """What `--quick --compare --plot` leaves: the network of weft, a picture and both in the log."""
+    """What `--quick --compare --plot` leaves: the network of treadle, a picture and both in the log."""
     out, plot = tmp_path / "langid.safetensors", tmp_path / "loss.png"
     script = [sys.executable, folder / "train_langid.py", "--quick", "--steps", "30"]
     command = [*script, "--compare", "--dict", lists, "--out", out, "--plot", plot]
     log = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    lines = re.findall(r"step +(\d+) of 30   weft: loss (\S+), \d+ s   torch: loss (\S+), ", log)
+    lines = re.findall(r"step +(\d+) of 30   treadle: loss (\S+), \d+ s   torch: loss (\S+), ", log)
     assert lines[-1][0] == "30"
     assert all(abs(float(ours) - float(theirs)) < 2e-4 for _, ours, theirs in lines)
     apart = re.search(r"differ by at most (\S+) in the first 30 steps, by \1 in all 30\n", log)
     assert 0 < float(apart[1]) < 1e-4
-    assert re.search(r"\nweft [\d.]+ s, torch [\d.]+ s: [\d.]+ times\n", log)
+    assert re.search(r"\ntreadle [\d.]+ s, torch [\d.]+ s: [\d.]+ times\n", log)
     assert plot.read_bytes().startswith(b"\x89PNG")
     shapes = {name: tensor.shape for name, tensor in load_file(out).items()}
-    data = demo.files("weft") / "data" / "langid.safetensors"
+    data = demo.files("treadle") / "data" / "langid.safetensors"
     assert shapes == {name: tensor.shape for name, tensor in load_file(data).items()}
 
 
@@ -145,13 +145,13 @@ def test_without_tqdm(show, monkeypatch, capsys):
 def test_without_matplotlib(show, monkeypatch):
     for name in ("matplotlib", "matplotlib.figure"):  # which another test may have imported
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(argparse.ArgumentTypeError, match=r"pip install weft\[plot\]"):
+    with pytest.raises(argparse.ArgumentTypeError, match=r"pip install treadle\[plot\]"):
         show.picture("loss.png")
 
 
 def test_pictures(show, tmp_path):
     path = show.picture(str(tmp_path / "loss.svg"))
-    curves = {"weft": np.geomspace(2, 0.5, 1000).tolist(), "torch": [1.0, 0.5]}
+    curves = {"treadle": np.geomspace(2, 0.5, 1000).tolist(), "torch": [1.0, 0.5]}
     show.draw(path, "A title", "step", curves)
     assert "</svg>" in path.read_text()
     for wrong in ("loss", "loss.safetensors", "missing/loss.png"):

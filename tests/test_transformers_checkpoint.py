@@ -12,7 +12,7 @@ import checkpoints
 import child
 from checkpoints import assert_close, batch, load, weights, write
 from tolerance import assert_same_bits
-from weft import _formats
+from treadle import _formats
 
 
 def hidden(path):
@@ -48,7 +48,7 @@ def test_half_precision(tmp_path, dtype):
 
 def test_widening_is_exact(tmp_path):
     """Every float16 and bfloat16 there is, NaN's payload aside, more than are widened at once."""
-    from weft.transformers.checkpoint import Checkpoint
+    from treadle.transformers.checkpoint import Checkpoint
 
     every = torch.arange(2**18, dtype=torch.int32).to(torch.int16)
     for dtype in (torch.float16, torch.bfloat16):
@@ -115,7 +115,7 @@ def test_defaults_of_the_configuration(tmp_path):
         path = tmp_path / family
         path.mkdir()
         (path / "config.json").write_text(json.dumps(entries))
-        from weft.transformers.config import read_config
+        from treadle.transformers.config import read_config
 
         ours, theirs = read_config("f", str(path)), reference.AutoConfig.from_pretrained(path)
         names = ["vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"]
@@ -138,8 +138,8 @@ def test_loaded_weights_are_the_models_own(tmp_path):
 
 
 MEMORY = """
-import resource, sys, weft
-from weft.transformers import AutoModel
+import resource, sys, treadle
+from treadle.transformers import AutoModel
 AutoModel.from_pretrained(sys.argv[2])  # whatever is imported on the way
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 model = AutoModel.from_pretrained(sys.argv[1], dtype=sys.argv[3])

@@ -1,4 +1,4 @@
-"""weft embed and weft search."""
+"""treadle embed and treadle search."""
 
 import io
 import sys
@@ -8,14 +8,14 @@ import pytest
 
 from checkpoints import MINILM
 from tolerance import assert_same_bits
-from weft.cli import main
-from weft.transformers import SentenceTransformer
+from treadle.cli import main
+from treadle.transformers import SentenceTransformer
 
 LINES = [
     "The stock market fell sharply on Monday.",
     "",
     "A cat is sleeping on the warm windowsill.",
-    "Weaving needs a warp and a weft.",
+    "Weaving needs a warp and a treadle.",
     "Ünïcödé, 漢字 🧵",
 ]
 
@@ -99,7 +99,7 @@ def test_errors(capsys, lines, tmp_path):
         status, out, err = run(capsys, *arguments)
         assert (status, out) == (1, "")
         assert culprit in err
-        assert err.startswith("weft")
+        assert err.startswith("treadle")
         assert not target.exists()
 
 
@@ -113,7 +113,10 @@ def test_outputs_are_checked_first(capsys, lines, tmp_path, monkeypatch):
     monkeypatch.setattr(SentenceTransformer, "encode", None)
     target = tmp_path / "no" / "e.npy"
     status, _, err = run(capsys, "embed", MINILM, "--input", lines, "--output", target)
-    assert (status, err) == (1, f"weft embed: there is no directory {target.parent} for --output\n")
+    assert (status, err) == (
+        1,
+        f"treadle embed: there is no directory {target.parent} for --output\n",
+    )
 
 
 def test_closed_streams(capsys, lines, tmp_path, monkeypatch):

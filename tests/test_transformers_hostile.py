@@ -12,20 +12,20 @@ import torch
 import checkpoints
 import hostile
 from checkpoints import load, weights, write
-from weft import transformers
+from treadle import transformers
 
 
 def assert_refused(path, error=ValueError, match="hostile", head=""):
     with pytest.raises(error, match=match) as caught:
         load(path, head)
     message = str(caught.value)
-    assert message.startswith("weft.transformers.AutoModel"), message
+    assert message.startswith("treadle.transformers.AutoModel"), message
     assert len(message) < 800
 
 
 @pytest.mark.parametrize("path", [None, 5, 1.5, [], b"x\0y"], ids=repr)
 def test_wrong_paths(path):
-    with pytest.raises(TypeError, match=r"^weft\.transformers\.AutoModel.*: directory"):
+    with pytest.raises(TypeError, match=r"^treadle\.transformers\.AutoModel.*: directory"):
         load(path)
 
 
@@ -289,7 +289,7 @@ def test_huge_sizes_take_no_memory(tmp_path):
 def test_a_file_that_shrinks(tmp_path, monkeypatch):
     """Between the check and the reading: an error, not a signal."""
     path = checkpoints.copied(tmp_path)
-    from weft.transformers.checkpoint import Checkpoint
+    from treadle.transformers.checkpoint import Checkpoint
 
     check = Checkpoint.check
 

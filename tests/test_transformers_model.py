@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import checkpoints
 from checkpoints import FAMILIES, HEADS, POSITIONS, VOCABULARY, assert_close, batch
 from tolerance import assert_same_bits
-from weft import transformers
+from treadle import transformers
 
 OUTPUTS = {
     "": ("last_hidden_state",),
@@ -329,7 +329,7 @@ WRONG_ARGUMENTS = {
 @pytest.mark.parametrize("name", WRONG_ARGUMENTS)
 def test_wrong_arguments(name):
     arguments, error, culprit = WRONG_ARGUMENTS[name]
-    with pytest.raises(error, match=rf"^weft\.transformers\.AutoModel: .*{culprit}"):
+    with pytest.raises(error, match=rf"^treadle\.transformers\.AutoModel: .*{culprit}"):
         loaded_once("bert")(**{"input_ids": [[1, 2]]} | arguments)
 
 
@@ -359,7 +359,7 @@ def test_minilm():
     """The real one, on texts."""
     import transformers as reference
 
-    texts = ["Hello world!", "", "Warp and weft are the two parts of a woven cloth. " * 12]
+    texts = ["Hello world!", "", "Warp and treadle are the two parts of a woven cloth. " * 12]
     tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoints.MINILM)
     inputs = tokenizer(texts, padding=True, return_tensors="np")
     exact, rounded = checkpoints.run_theirs(

@@ -9,7 +9,7 @@ import torch
 from checkpoints import assert_close
 from test_transformers_sentence import MODEL, SENTENCES, changed, expected, modules
 from tolerance import assert_same_bits
-from weft.transformers import SentenceTransformer
+from treadle.transformers import SentenceTransformer
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -100,7 +100,7 @@ DENSE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_files(tmp_path, name):
     path = changed(tmp_path, **HOSTILE[name])
-    with pytest.raises((ValueError, TypeError), match=r"^weft\.transformers\."):
+    with pytest.raises((ValueError, TypeError), match=r"^treadle\.transformers\."):
         SentenceTransformer(path)
 
 
@@ -117,7 +117,7 @@ def test_hostile_dense(tmp_path, name):
         tensors = {"linear.weight": torch.zeros(rows, 384), "linear.bias": torch.zeros(20)}
         safetensors.torch.save_file(tensors, path / "2_Dense" / "model.safetensors")
     error = FileNotFoundError if name == "no weights" else ValueError
-    with pytest.raises(error, match=r"^weft\.transformers\.SentenceTransformer"):
+    with pytest.raises(error, match=r"^treadle\.transformers\.SentenceTransformer"):
         SentenceTransformer(path)
 
 

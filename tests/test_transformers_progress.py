@@ -26,14 +26,14 @@ def test_progress_bar(monkeypatch):
     assert shown(monkeypatch, io.StringIO()) == ""
     assert shown(monkeypatch, None) == ""
     assert shown(monkeypatch, Terminal()).strip() == ""  # it took no two seconds
-    monkeypatch.setattr("weft.transformers.progress._DELAY", 0.0)
+    monkeypatch.setattr("treadle.transformers.progress._DELAY", 0.0)
     assert "20/20" in shown(monkeypatch, Terminal())
 
 
 WITHOUT_TQDM = """
 import sys
 sys.modules["tqdm"] = None
-from weft.transformers import SentenceTransformer
+from treadle.transformers import SentenceTransformer
 model = SentenceTransformer(sys.argv[1])
 model.encode(["a"] * 20, batch_size=1)
 try:
@@ -44,4 +44,4 @@ except ImportError as error:
 
 
 def test_without_tqdm():
-    assert "weft[transformers]" in child.succeed(WITHOUT_TQDM, MINILM)
+    assert "treadle[transformers]" in child.succeed(WITHOUT_TQDM, MINILM)

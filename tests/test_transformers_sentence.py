@@ -17,12 +17,12 @@ import checkpoints
 from checkpoints import MINILM, assert_close
 from test_transformers_tokenizer import directory
 from tolerance import assert_same_bits
-from weft.transformers import AutoTokenizer, SentenceTransformer
+from treadle.transformers import AutoTokenizer, SentenceTransformer
 
 SENTENCES = [
     "A cat sits on the mat.",
     "",
-    "The weft is drawn through the warp, over and under, row after row.",
+    "The treadle is drawn through the warp, over and under, row after row.",
     "Kitten!",
     "word " * 400,
     "Zwei Sätze. In anderer Sprache, mit Umläuten: äöü; 漢字 🧵",
@@ -173,7 +173,7 @@ def test_families(tmp_path, family):
     config = checkpoints.configuration(family, vocab_size=len(tokenizer))
     model = checkpoints.randomized(config)
     model.save_pretrained(path)
-    texts = ["weft and warp", f"a {tokenizer.pad_token} {tokenizer.pad_token} b", "loom " * 60]
+    texts = ["treadle and warp", f"a {tokenizer.pad_token} {tokenizer.pad_token} b", "loom " * 60]
     ours = SentenceTransformer(path)
     inputs = tokenizer(
         texts, padding=True, truncation=True, max_length=ours.max_seq_length, return_tensors="np"
@@ -192,7 +192,7 @@ def test_tokenizer_of_another_model(tmp_path):
         shutil.copy(checkpoints.saved("bert") / file, path)
     (path / "modules.json").unlink()
     model = SentenceTransformer(path)
-    with pytest.raises(ValueError, match=r"^weft\.transformers\.SentenceTransformer\.encode"):
+    with pytest.raises(ValueError, match=r"^treadle\.transformers\.SentenceTransformer\.encode"):
         model.encode("Hello")
 
 
@@ -381,13 +381,13 @@ WRONG = {
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_arguments(name):
     sentences, options, error, culprit = WRONG[name]
-    with pytest.raises(error, match=rf"^weft\.transformers\.SentenceTransformer.*: .*{culprit}"):
+    with pytest.raises(error, match=rf"^treadle\.transformers\.SentenceTransformer.*: .*{culprit}"):
         MODEL.encode(sentences, **options)
 
 
 def test_no_dtype():
     with pytest.raises(
-        ValueError, match=r"^weft\.transformers\.SentenceTransformer: dtype is 'int4'"
+        ValueError, match=r"^treadle\.transformers\.SentenceTransformer: dtype is 'int4'"
     ):
         SentenceTransformer(MINILM, dtype="int4")
 

@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 import checkpoints
 import child
 from checkpoints import MINILM
-from weft.transformers import AutoTokenizer, tokenizer
-from weft.transformers.encoding import Encoding
+from treadle.transformers import AutoTokenizer, tokenizer
+from treadle.transformers.encoding import Encoding
 
 TEXTS = [
     "Hello world!",
     "",
-    "The warp is held taut; the weft is drawn through, over and under.",
+    "The warp is held taut; the treadle is drawn through, over and under.",
     "Ünïcödé, 漢字 and emoji 🧵 — don't strip\tthese\nlines.",
     " spaces  everywhere ",
     "[MASK] <mask> and special [SEP] tokens </s>",
@@ -66,7 +66,7 @@ def directory(family):
 
 @cache
 def pair(family):
-    """(weft's, Transformers')"""
+    """(treadle's, Transformers')"""
     path = directory(family)
     return AutoTokenizer.from_pretrained(path), reference.AutoTokenizer.from_pretrained(path)
 
@@ -140,7 +140,7 @@ def test_truncation_of_pairs(family, data):
     assert dict(ours([first], [second], **options)) == dict(theirs([first], [second], **options))
 
 
-WORDS = st.sampled_from(["warp", "weft", "loom", "漢字", "unbelievably", "a", "🧵", ","])
+WORDS = st.sampled_from(["warp", "treadle", "loom", "漢字", "unbelievably", "a", "🧵", ","])
 
 
 @pytest.mark.parametrize("family", checkpoints.FAMILIES)
@@ -290,7 +290,7 @@ WRONG = {
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_arguments(name):
     texts, options, error, culprit = WRONG[name]
-    with pytest.raises(error, match=rf"^weft\.transformers\.AutoTokenizer: .*{culprit}"):
+    with pytest.raises(error, match=rf"^treadle\.transformers\.AutoTokenizer: .*{culprit}"):
         pair("bert")[0](*texts, **options)
 
 
@@ -301,7 +301,7 @@ def test_wrong_arguments(name):
     ids=repr,
 )  # fmt: skip
 def test_wrong_ids(ids, error):
-    with pytest.raises(error, match=r"^weft\.transformers\.AutoTokenizer: "):
+    with pytest.raises(error, match=r"^treadle\.transformers\.AutoTokenizer: "):
         pair("bert")[0].decode(ids)
 
 
@@ -326,7 +326,7 @@ def test_hostile_files(tmp_path, name):
     path = checkpoints.minilm_copied(tmp_path)
     for data in HOSTILE[name]:
         (path / name).write_bytes(data)
-        with pytest.raises(ValueError, match=rf"^weft\.transformers\.AutoTokenizer.*{name}"):
+        with pytest.raises(ValueError, match=rf"^treadle\.transformers\.AutoTokenizer.*{name}"):
             AutoTokenizer.from_pretrained(path)
 
 
@@ -336,7 +336,7 @@ def test_a_file_that_contradicts_itself(tmp_path, capfd):
     content = json.loads((path / "tokenizer.json").read_text())
     content["post_processor"]["special_tokens"] = {}
     (path / "tokenizer.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r"^weft\.transformers\.AutoTokenizer"):
+    with pytest.raises(ValueError, match=r"^treadle\.transformers\.AutoTokenizer"):
         AutoTokenizer.from_pretrained(path)("Hello")
     capfd.readouterr()
 
@@ -350,7 +350,7 @@ def test_a_file_that_contradicts_itself(tmp_path, capfd):
 )
 def test_hostile_settings(tmp_path, settings):
     path = changed_directory(tmp_path, **settings)
-    with pytest.raises((ValueError, TypeError), match=rf"^weft\.tr.*{next(iter(settings))}"):
+    with pytest.raises((ValueError, TypeError), match=rf"^treadle\.tr.*{next(iter(settings))}"):
         AutoTokenizer.from_pretrained(path)
 
 
@@ -365,7 +365,7 @@ def test_missing_files(tmp_path):
 WITHOUT = """
 import sys
 sys.modules["tokenizers"] = None
-from weft.transformers import AutoModel, AutoTokenizer
+from treadle.transformers import AutoModel, AutoTokenizer
 AutoModel.from_pretrained(sys.argv[1])
 try:
     AutoTokenizer.from_pretrained(sys.argv[1])
@@ -376,11 +376,11 @@ except ImportError as error:
 
 def test_without_the_library():
     """Models load; the message names the extra."""
-    assert "weft[transformers]" in child.succeed(WITHOUT, MINILM)
+    assert "treadle[transformers]" in child.succeed(WITHOUT, MINILM)
 
 
 IMPORTED = """
-import sys, weft.transformers
+import sys, treadle.transformers
 print([m for m in ("torch", "transformers", "tokenizers", "tqdm", "safetensors") if m in sys.modules])
 """
 
@@ -392,7 +392,7 @@ def test_import_brings_no_guests():
 @pytest.mark.parametrize("tokens", [5, None, ["a", 5], [b"a"], ["\ud800"]], ids=repr)
 def test_wrong_tokens(tokens):
     with pytest.raises(
-        (ValueError, TypeError), match=r"^weft\.transformers\.AutoTokenizer: tokens "
+        (ValueError, TypeError), match=r"^treadle\.transformers\.AutoTokenizer: tokens "
     ):
         pair("bert")[0].convert_tokens_to_ids(tokens)
 

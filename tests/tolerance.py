@@ -12,7 +12,7 @@ bits          invariance is equality, `assert_same_bits`
 import numpy as np
 
 EPS = float(np.finfo(np.float32).eps)
-TINY = float(np.finfo(np.float32).tiny)  # smallest normal number: below it weft flushes to zero
+TINY = float(np.finfo(np.float32).tiny)  # smallest normal number: below it treadle flushes to zero
 
 
 def ulp(size):

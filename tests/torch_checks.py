@@ -1,4 +1,4 @@
-"""weft.torch's recurrent modules beside PyTorch's: pairs, inputs, and the same training."""
+"""treadle.torch's recurrent modules beside PyTorch's: pairs, inputs, and the same training."""
 
 import copy
 
@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 import samples
-import weft.torch
+import treadle.torch
 from tolerance import EPS
 
 SEQUENCES = ["RNN", "LSTM", "GRU"]
@@ -14,10 +14,10 @@ CELLS = ["RNNCell", "LSTMCell", "GRUCell"]
 
 
 def pair(kind, *args, **options):
-    """(PyTorch's module, weft's with the same parameters)."""
+    """(PyTorch's module, treadle's with the same parameters)."""
     torch.manual_seed(0)
     theirs = getattr(torch.nn, kind)(*args, **options)
-    ours = getattr(weft.torch, kind)(*args, **options)
+    ours = getattr(treadle.torch, kind)(*args, **options)
     assert str(ours.load_state_dict(theirs.state_dict(), strict=True)) == (
         "<All keys matched successfully>"
     )

@@ -1,7 +1,7 @@
-"""What bfloat16 and int8 lose, in weft and in its peers: `weft bench --accuracy`.
+"""What bfloat16 and int8 lose, in treadle and in its peers: `treadle bench --accuracy`.
 
 Long recurrences on random weights (recurrent.py), MiniLM on English sentences (encoder.py) and the
-model of `weft demo` on words that its training did not see (demo.py), each against float32 or float64.
+model of `treadle demo` on words that its training did not see (demo.py), each against float32 or float64.
 Nothing is timed. bars.py says what is wanted, report.py makes the tables.
 """
 
@@ -18,7 +18,7 @@ from . import bars, demo, encoder, recurrent
 
 
 def run(loaded: dict[str, ModuleType], progress: Progress, quick: bool) -> dict[str, Any]:
-    """Every table, with whichever of weft and its peers is loaded, and the bars."""
+    """Every table, with whichever of treadle and its peers is loaded, and the bars."""
     progress.show("accuracy of recurrent nets")
     nets = backends("recurrent", loaded)
     found: dict[str, Any] = {"recurrent": recurrent.measure(nets, range(1 if quick else 5))}
@@ -41,5 +41,5 @@ def backends(kind: str, loaded: dict[str, ModuleType]) -> dict[str, ModuleType]:
 
 def _backends(kind: str, loaded: dict[str, ModuleType]) -> Iterator[tuple[str, ModuleType]]:
     for name in loaded:
-        if name == "weft" or name in kinds.load(kind).PEERS:
+        if name == "treadle" or name in kinds.load(kind).PEERS:
             yield name, kinds.load(kind).backend(name)

@@ -9,7 +9,7 @@ from ..backends import OURS
 from ..bar import Result
 from ..dtypes import FLOAT32
 
-TIMES_TORCH = 3.0  # of each seed; on average weft is to be nearer
+TIMES_TORCH = 3.0  # of each seed; on average treadle is to be nearer
 COSINE_MIN = {"bfloat16": 0.9995, "int8": 0.99}
 COSINE_MEAN = {"bfloat16": 0.9995, "int8": 0.995}
 SPEARMAN = {"bfloat16": 0.999, "int8": 0.995}

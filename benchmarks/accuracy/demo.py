@@ -1,4 +1,4 @@
-"""The model of `weft demo` on words that its training did not see, in each dtype."""
+"""The model of `treadle demo` on words that its training did not see, in each dtype."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from weft.demo import Reader
+from treadle.demo import Reader
 
 from ..dtypes import DTYPES
 

@@ -1,4 +1,4 @@
-"""MiniLM on English sentences: how far embeddings and hidden states are from weft's in float32.
+"""MiniLM on English sentences: how far embeddings and hidden states are from treadle's in float32.
 
 The float32 ones are within 1e-5 of float64 (which the benchmark checks). Sentences are sorted by
 length and run in batches of 32, as an application would; an embedding is the mean over the tokens.
@@ -32,11 +32,11 @@ DTYPES = ("bfloat16", "int8")
 
 def measure(backends: dict[str, ModuleType], count: int = SENTENCES) -> list[dict[str, Any]]:
     """Of each dtype and backend the metrics; of several variants the one nearest in hidden states."""
-    from ..backends.encoder import weft
+    from ..backends.encoder import treadle
 
     model, ids = load(), _ids(count)
-    (only,) = weft.variants(_batches(ids, FLOAT32)[0][0], 1)
-    right = _states(weft, model, ids, FLOAT32, only)
+    (only,) = treadle.variants(_batches(ids, FLOAT32)[0][0], 1)
+    right = _states(treadle, model, ids, FLOAT32, only)
     rows = []
     for dtype in DTYPES:
         for name, module in backends.items():

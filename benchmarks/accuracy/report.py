@@ -32,7 +32,7 @@ def markdown(result: dict[str, Any]) -> str:
             _table(titles, map(_encoder, found["encoder"])),
         ]
     parts += [
-        "The model of `weft demo`, texts of held-out words that it tells",
+        "The model of `treadle demo`, texts of held-out words that it tells",
         _demo(found["demo"]),
     ]
     bars = found["bars"]

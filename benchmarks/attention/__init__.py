@@ -47,7 +47,7 @@ class Wanted(NamedTuple):
 
 
 def missing() -> str:
-    """Nothing is needed but weft."""
+    """Nothing is needed but treadle."""
     return ""
 
 

@@ -40,12 +40,12 @@ def _named(names: tuple[str, ...]) -> list[Any]:
 
 def causal() -> Iterator[Result]:
     """The triangle against the square, taking turns on one thread."""
-    import weft
+    import treadle
 
     from ..bar import EFFORT, ours
     from ..measure import take_turns
 
-    weft.set_num_threads(1)
+    treadle.set_num_threads(1)
     pair = _named(CAUSAL_PAIR)
     timed = take_turns({case.name: ours(case) for case in pair}, EFFORT)
     part, whole = (timed[name].median for name in CAUSAL_PAIR)

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-OURS = "weft"
+OURS = "treadle"
 PEERS = ("torch", "onnxruntime", "openvino", "jax", "ctranslate2", "sentence_transformers")
 
 

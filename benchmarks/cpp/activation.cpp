@@ -2,7 +2,7 @@
 #include "register.h"
 #include "runtime/flush_to_zero.h"
 
-namespace weft {
+namespace treadle {
 namespace {
 
 struct FunctionCase {
@@ -42,4 +42,4 @@ void register_activations(const KernelTable& table) {
   }
 }
 
-}  // namespace weft
+}  // namespace treadle

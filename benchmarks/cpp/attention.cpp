@@ -8,7 +8,7 @@
 #include "runtime/buffer.h"
 #include "runtime/flush_to_zero.h"
 
-namespace weft {
+namespace treadle {
 namespace {
 
 std::vector<std::int64_t> ends(std::int64_t S, std::int64_t K, bool causal) {
@@ -113,4 +113,4 @@ void register_attention(const KernelTable& table) {
   }
 }
 
-}  // namespace weft
+}  // namespace treadle

@@ -1,5 +1,5 @@
 // Micro-benchmarks of the kernels, one thread, every ISA level of this CPU. No pool, no Python, no
-// allocation inside the measured loops; `weft bench` measures what a user gets.
+// allocation inside the measured loops; `treadle bench` measures what a user gets.
 //
 // First the limits that the rest is to be compared with: limit/<isa>/multiply and limit/<isa>/read.
 #include <benchmark/benchmark.h>
@@ -8,7 +8,7 @@
 #include "runtime/buffer.h"
 #include "runtime/isa.h"
 
-namespace weft {
+namespace treadle {
 namespace {
 
 void register_limits(const KernelTable& table) {
@@ -35,18 +35,18 @@ void register_limits(const KernelTable& table) {
 }
 
 }  // namespace
-}  // namespace weft
+}  // namespace treadle
 
 int main(int argc, char** argv) {
-  for (const std::string& isa : weft::available_isas()) {
-    weft::set_isa(isa);
-    const weft::KernelTable& table = weft::kernels();
-    weft::register_limits(table);
-    weft::register_products(table);
-    weft::register_steps(table);
-    weft::register_activations(table);
-    weft::register_attention(table);
-    weft::register_rows(table);
+  for (const std::string& isa : treadle::available_isas()) {
+    treadle::set_isa(isa);
+    const treadle::KernelTable& table = treadle::kernels();
+    treadle::register_limits(table);
+    treadle::register_products(table);
+    treadle::register_steps(table);
+    treadle::register_activations(table);
+    treadle::register_attention(table);
+    treadle::register_rows(table);
   }
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;

@@ -3,7 +3,7 @@
 #include "register.h"
 #include "runtime/flush_to_zero.h"
 
-namespace weft {
+namespace treadle {
 namespace {
 
 void product(benchmark::State& state, const KernelTable& table, std::int64_t M, std::int64_t N,
@@ -52,4 +52,4 @@ void register_products(const KernelTable& table) {
   }
 }
 
-}  // namespace weft
+}  // namespace treadle

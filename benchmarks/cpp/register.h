@@ -9,7 +9,7 @@
 
 #include "kernels/table.h"
 
-namespace weft {
+namespace treadle {
 
 // Each registers its benchmarks for one level; names are kernel/isa/sizes.
 void register_products(const KernelTable& table);
@@ -49,4 +49,4 @@ inline std::string name(const char* kernel, const KernelTable& table, const std:
   return std::string(kernel) + "/" + table.isa + "/" + sizes;
 }
 
-}  // namespace weft
+}  // namespace treadle

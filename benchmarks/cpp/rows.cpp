@@ -2,7 +2,7 @@
 #include "register.h"
 #include "runtime/flush_to_zero.h"
 
-namespace weft {
+namespace treadle {
 namespace {
 
 struct RowCase {
@@ -47,4 +47,4 @@ void register_rows(const KernelTable& table) {
   }
 }
 
-}  // namespace weft
+}  // namespace treadle

@@ -7,7 +7,7 @@
 #include "register.h"
 #include "runtime/flush_to_zero.h"
 
-namespace weft {
+namespace treadle {
 namespace {
 
 struct CellCase {
@@ -64,4 +64,4 @@ void register_steps(const KernelTable& table) {
   }
 }
 
-}  // namespace weft
+}  // namespace treadle

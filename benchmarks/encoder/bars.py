@@ -34,7 +34,7 @@ LOAD_MEMORY = 2.2  # times the size of the file
 LOADING = """
 import sys, time
 import numpy
-from weft.transformers import AutoModel
+from treadle.transformers import AutoModel
 
 def resident(field):
     with open("/proc/self/status") as lines:

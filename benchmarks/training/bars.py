@@ -49,23 +49,25 @@ def run(result: dict[str, Any]) -> Iterator[Result]:
 
 
 def ragged(case: TrainingCase) -> Iterator[Result]:
-    """Against weft's own padded batch and PyTorch's packed one, taking turns on one thread.
+    """Against treadle's own padded batch and PyTorch's packed one, taking turns on one thread.
 
     PyTorch's faster way with a PackedSequence stands against `lengths`; and as whoever accelerates a
     model changes nothing else, one program that packs and unpacks against itself on both modules.
     """
-    import weft.torch
+    import treadle.torch
 
     from .. import backends
     from ..backends.torch import module_of
     from ..backends.training import torch as peer
 
     backends.load("torch", 1)
-    weft.set_num_threads(1)
+    treadle.set_num_threads(1)
     (weights, x), dy = arguments(case)
     theirs = {way: peer.prepare(case, (weights, x), dy, 1, way).run for way in peer.PACKED}
     same = peer.PACKED[0]
-    accelerated = peer.prepare_net(case, lambda: module_of(case, weights, weft.torch), x, dy, same)
+    accelerated = peer.prepare_net(
+        case, lambda: module_of(case, weights, treadle.torch), x, dy, same
+    )
     runs = {
         "ragged": ours(case),
         "padded": ours(dataclasses.replace(case, lengths=())),
@@ -85,7 +87,7 @@ def ragged(case: TrainingCase) -> Iterator[Result]:
 
 
 def overhead() -> Iterator[Result]:
-    """The time around a call of weft.torch."""
+    """The time around a call of treadle.torch."""
     for name, spent in seconds().items():
         value, empty = spent.more * 1e6, spent.autograd * 1e6
         text = f"{value:.1f} us more than with NumPy arrays, bar {OVERHEAD_US:g} us"
@@ -98,6 +100,6 @@ def overhead() -> Iterator[Result]:
 def memory() -> Iterator[Result]:
     """What is kept between the forward and the backward pass."""
     for case in MEMORY:
-        mine, theirs = (measured(case, library) / 1e6 for library in ("weft.torch", "torch.nn"))
+        mine, theirs = (measured(case, library) / 1e6 for library in ("treadle.torch", "torch.nn"))
         text = f"{mine:.1f} MB kept with y, bar torch's {theirs:.1f} MB"
         yield Result(f"saved tensors, {case.name}", text, mine <= theirs, mine, theirs, "training")

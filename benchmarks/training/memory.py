@@ -1,8 +1,8 @@
 """How much memory a forward pass keeps for the backward pass: y and whatever stays behind.
 
-    python -m weft.benchmarks.training.memory gru weft.torch      # or torch.nn
+    python -m treadle.benchmarks.training.memory gru treadle.torch      # or torch.nn
 
-PyTorch's hooks for saved tensors do not see the arrays that weft keeps. What nobody can hide is the
+PyTorch's hooks for saved tensors do not see the arrays that treadle keeps. What nobody can hide is the
 process's resident memory, before a forward pass and after it. For that to be exact the process is a
 new one, whose large blocks are mappings of their own that are returned at once, in small pages, and
 which has made some passes before: what a module makes once and keeps (packed weights, compiled

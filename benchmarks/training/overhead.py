@@ -1,7 +1,7 @@
-"""What a call of weft.torch costs more than the same of NumPy arrays: seconds around the same kernels.
+"""What a call of treadle.torch costs more than the same of NumPy arrays: seconds around the same kernels.
 
-The net is so small that its kernels take next to nothing. Without gradients `weft.torch.LSTM` stands
-against `weft.LSTM`, with frozen weights: to enter `torch.no_grad()` takes 2 us of PyTorch's own. With
+The net is so small that its kernels take next to nothing. Without gradients `treadle.torch.LSTM` stands
+against `treadle.LSTM`, with frozen weights: to enter `torch.no_grad()` takes 2 us of PyTorch's own. With
 them its forward and its backward pass stand against `functional.lstm_forward` and `lstm_backward`, and
 all of them pack the weights anew. A backward pass cannot be called twice: its time is that of both
 passes less that of the first. What PyTorch's autograd takes of it is told by a Function that takes and
@@ -34,31 +34,31 @@ def seconds() -> dict[str, Spent]:
     """Call -> what it takes through PyTorch."""
     import torch
 
-    import weft.torch
+    import treadle.torch
 
     from .. import backends
     from ..backends.torch import module_of
     from ..backends.training import autograd
 
     backends.load("torch", 1)
-    weft.set_num_threads(1)
+    treadle.set_num_threads(1)
     weights, x = make_weights(TINY), make_input(TINY)
     named = list(state_dict(TINY, weights).values())
-    arrays = weft.LSTM(TINY.I, TINY.H)
+    arrays = treadle.LSTM(TINY.I, TINY.H)
     arrays.load_state_dict(state_dict(TINY, weights))
     dy = np.ones((TINY.T, TINY.B, TINY.H), np.float32)
 
     def numpy_both() -> Any:
-        *_, saved = weft.functional.lstm_forward(x, *named)
-        return weft.functional.lstm_backward(saved, dy)
+        *_, saved = treadle.functional.lstm_forward(x, *named)
+        return treadle.functional.lstm_backward(saved, dy)
 
     with autograd.LEARNING:
-        module = module_of(TINY, weights, weft.torch)
+        module = module_of(TINY, weights, treadle.torch)
         leaf, d_y = torch.from_numpy(x).requires_grad_(), torch.from_numpy(dy)
         leaves = [leaf, *module.parameters()]
         step = autograd.Step(module)
 
-        frozen = module_of(TINY, weights, weft.torch).requires_grad_(False)
+        frozen = module_of(TINY, weights, treadle.torch).requires_grad_(False)
         constant = torch.from_numpy(x)
 
         def without() -> Any:
@@ -94,7 +94,7 @@ def seconds() -> dict[str, Spent]:
             "empty forward": lambda: Empty.apply(*leaves),
             "empty both": empty_both,
             "numpy without": lambda: arrays(x),
-            "numpy forward": lambda: weft.functional.lstm_forward(x, *named),
+            "numpy forward": lambda: treadle.functional.lstm_forward(x, *named),
             "numpy both": numpy_both,
             "torch without": without,
             "torch forward": forward,

@@ -9,7 +9,7 @@
 
 #include "kernels/table.h"
 
-namespace weft {
+namespace treadle {
 
 inline Function parse_function(const std::string& function, const std::string& name) {
   constexpr struct {
@@ -52,4 +52,4 @@ inline Activation parse_activation(const std::string& function, const pybind11::
   }
 }
 
-}  // namespace weft
+}  // namespace treadle

@@ -1,6 +1,6 @@
 #include "bindings/arrays.h"
 
-namespace weft {
+namespace treadle {
 namespace {
 
 std::string shape_text(const py::array& a) {
@@ -141,4 +141,4 @@ py::array_t<float> new_array(const std::string& function, std::vector<std::int64
   return py::array_t<float>(std::vector<py::ssize_t>(shape.begin(), shape.end()));
 }
 
-}  // namespace weft
+}  // namespace treadle

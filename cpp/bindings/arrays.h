@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-namespace weft {
+namespace treadle {
 
 namespace py = pybind11;
 
@@ -57,4 +57,4 @@ py::array_t<float> new_array(const std::string& function, std::vector<std::int64
 std::int64_t checked_product(const std::string& function,
                              std::initializer_list<std::int64_t> sizes);
 
-}  // namespace weft
+}  // namespace treadle

@@ -18,7 +18,7 @@
 #include "engine/encoder.h"
 #include "runtime/isa.h"
 
-namespace weft {
+namespace treadle {
 namespace {
 
 using Object = py::object;
@@ -428,4 +428,4 @@ void register_attention(py::module_& m) {
       .def_property_readonly("isa", &BoundEncoder::isa);
 }
 
-}  // namespace weft
+}  // namespace treadle

@@ -8,7 +8,7 @@
 #include "bindings/recurrent.h"
 #include "engine/gradient.h"
 
-namespace weft {
+namespace treadle {
 namespace {
 
 using Object = py::object;
@@ -203,4 +203,4 @@ void register_backward(py::class_<Net>& recurrent) {
                 py::arg("want_x") = true);
 }
 
-}  // namespace weft
+}  // namespace treadle

@@ -4,7 +4,7 @@
 
 #include <pybind11/pybind11.h>
 
-namespace weft {
+namespace treadle {
 
 // __new__ calls __init__, too, and raises what it raises. The __init__ that Python calls after it
 // finds a constructed object, which pybind11 leaves alone.
@@ -18,4 +18,4 @@ inline pybind11::custom_type_setup constructed_by_new() {
   });
 }
 
-}  // namespace weft
+}  // namespace treadle

@@ -3,7 +3,7 @@
 #include <cfloat>
 #include <cmath>
 
-namespace weft {
+namespace treadle {
 namespace {
 
 // A scale without a reciprocal would be flushed to zero in some places and not in others; beyond the
@@ -58,4 +58,4 @@ Weight check_weight(const std::string& function, const char* name, const py::han
   return checked(integers, scales.data);
 }
 
-}  // namespace weft
+}  // namespace treadle

@@ -8,7 +8,7 @@
 #include "bindings/arrays.h"
 #include "engine/packed.h"
 
-namespace weft {
+namespace treadle {
 
 // ValueError for a name that is none.
 Dtype parse_dtype(const std::string& function, const std::string& name);
@@ -25,4 +25,4 @@ struct Weight {
 Weight check_weight(const std::string& function, const char* name, const py::handle& value,
                     Dtype dtype, Axis rows, Axis columns);
 
-}  // namespace weft
+}  // namespace treadle

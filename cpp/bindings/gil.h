@@ -9,7 +9,7 @@
 #include "engine/interrupt.h"
 #include "runtime/flush_to_zero.h"
 
-namespace weft {
+namespace treadle {
 
 class WithoutGil {
  public:
@@ -57,4 +57,4 @@ void interruptible(Native&& native) {
   if (stopped) throw pybind11::error_already_set();
 }
 
-}  // namespace weft
+}  // namespace treadle

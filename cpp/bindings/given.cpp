@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-namespace weft {
+namespace treadle {
 namespace {
 
 void check_lengths(const std::string& function, const std::int64_t* lengths, std::int64_t B,
@@ -73,4 +73,4 @@ Given check_given(const Net& net, const py::object& x, const py::object& h0, con
   return given;
 }
 
-}  // namespace weft
+}  // namespace treadle

@@ -8,7 +8,7 @@
 
 #include "bindings/net.h"
 
-namespace weft {
+namespace treadle {
 
 // With its own copies of what decides which steps there are: another Python thread must not change it
 // meanwhile.
@@ -23,4 +23,4 @@ Given check_given(const Net& net, const py::object& x, const py::object& h0, con
                   const py::object& lengths, const py::object& mask, const py::object& resets,
                   const py::object& reset_h, const py::object& reset_c, bool batch_first);
 
-}  // namespace weft
+}  // namespace treadle

@@ -8,7 +8,7 @@
 #include "bindings/gil.h"
 #include "runtime/isa.h"
 
-namespace weft {
+namespace treadle {
 namespace {
 
 CellOptions parse_options(const std::string& function, const py::dict& options) {
@@ -116,4 +116,4 @@ std::int64_t Net::saved_size(bool recompute) const {
   return engine->cell(0).saved_size(recompute);
 }
 
-}  // namespace weft
+}  // namespace treadle

@@ -11,7 +11,7 @@
 #include "bindings/arrays.h"
 #include "engine/recurrent.h"
 
-namespace weft {
+namespace treadle {
 
 // The engine's net and the name that errors begin with.
 struct Net {
@@ -34,4 +34,4 @@ Net make_net(const std::string& function, const std::string& mode_name, std::int
 CellWeights check_weights(const std::string& function, const CellShape& shape, const py::tuple& w,
                           Dtype dtype = Dtype::float32);
 
-}  // namespace weft
+}  // namespace treadle

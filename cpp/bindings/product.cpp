@@ -14,7 +14,7 @@
 #include "engine/linear.h"
 #include "runtime/isa.h"
 
-namespace weft {
+namespace treadle {
 namespace {
 
 using Object = py::object;
@@ -160,7 +160,7 @@ void register_product(py::module_& m) {
   m.def(
       "linear",
       [](const Object& x, const Object& weight, const Object& bias) {
-        const std::string f = "weft.functional.linear";
+        const std::string f = "treadle.functional.linear";
         return run_linear(make_linear(f, weight, bias, "float32"), f, x, py::none(), py::none());
       },
       py::arg("x"), py::arg("weight"), py::arg("bias"));
@@ -177,4 +177,4 @@ void register_product(py::module_& m) {
   m.def("embedding_sum", &embedding_sum, py::arg("function"), py::arg("tables"), py::arg("ids"));
 }
 
-}  // namespace weft
+}  // namespace treadle

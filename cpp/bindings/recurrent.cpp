@@ -13,7 +13,7 @@
 #include "bindings/gil.h"
 #include "bindings/given.h"
 
-namespace weft {
+namespace treadle {
 namespace {
 
 using Object = py::object;
@@ -48,7 +48,7 @@ py::tuple run(const Net& net, const Object& x, const Object& h0, const Object& c
 }
 
 // Whether two lists of contiguous float32 arrays have the same shapes and bytes. Asked in every call of
-// a module of weft.torch: no conversions.
+// a module of treadle.torch: no conversions.
 bool same_bits(const py::list& a, const py::list& b) {
   if (a.size() != b.size()) return false;
   const int float32 = py::dtype::of<float>().num();
@@ -91,4 +91,4 @@ void register_recurrent(py::module_& m) {
   register_stream(m, recurrent);
 }
 
-}  // namespace weft
+}  // namespace treadle

@@ -5,9 +5,9 @@
 
 #include "bindings/net.h"
 
-namespace weft {
+namespace treadle {
 
 void register_backward(py::class_<Net>& recurrent);
 void register_stream(py::module_& m, py::class_<Net>& recurrent);  // and the class Stream
 
-}  // namespace weft
+}  // namespace treadle

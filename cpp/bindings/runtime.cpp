@@ -15,7 +15,7 @@
 #include "runtime/isa.h"
 #include "runtime/thread_pool.h"
 
-namespace weft {
+namespace treadle {
 namespace {
 
 volatile float sink;  // keeps the measured loops alive
@@ -24,7 +24,7 @@ volatile float sink;  // keeps the measured loops alive
 template <class Once>
 double best_rate(double seconds, double work, Once once) {
   if (!(seconds > 0 && seconds <= 60)) {
-    throw py::value_error("weft._core: seconds is out of range, expected 0 < seconds <= 60");
+    throw py::value_error("treadle._core: seconds is out of range, expected 0 < seconds <= 60");
   }
   using Clock = std::chrono::steady_clock;
   const WithoutGil native;
@@ -40,7 +40,7 @@ double best_rate(double seconds, double work, Once once) {
 }
 
 double multiply_peak(double seconds, const std::string& dtype) {
-  const ProductKernels& products = kernels().of(parse_dtype("weft._core.multiply_peak", dtype));
+  const ProductKernels& products = kernels().of(parse_dtype("treadle._core.multiply_peak", dtype));
   constexpr std::int64_t kRounds = 100000;
   return best_rate(seconds, static_cast<double>(kRounds) * products.round_flops,
                    [&] { return products.multiply_loop(kRounds); });
@@ -50,7 +50,7 @@ double read_bandwidth(std::int64_t bytes, double seconds) {
   constexpr std::int64_t kStep = 1024;  // of read_loop
   const std::int64_t floats = bytes / 4 / kStep * kStep;
   if (floats < kStep || bytes > (std::int64_t{1} << 40)) {
-    throw py::value_error("weft._core.read_bandwidth: bytes is " + std::to_string(bytes) +
+    throw py::value_error("treadle._core.read_bandwidth: bytes is " + std::to_string(bytes) +
                           ", expected 4096 to 2**40");
   }
   const KernelTable& table = kernels();
@@ -65,10 +65,10 @@ double read_bandwidth(std::int64_t bytes, double seconds) {
 }
 
 py::array_t<float> apply(const std::string& name, const py::object& x, float alpha, float beta) {
-  const Activation activation{parse_function("weft._core.apply", name), alpha, beta};
+  const Activation activation{parse_function("treadle._core.apply", name), alpha, beta};
   const View<const float> in =
-      check_array<float>("weft._core.apply", "x", x, {{"N", kAny}}, Layout::contiguous);
-  py::array_t<float> y = new_array("weft._core.apply", {in.shape[0]});
+      check_array<float>("treadle._core.apply", "x", x, {{"N", kAny}}, Layout::contiguous);
+  py::array_t<float> y = new_array("treadle._core.apply", {in.shape[0]});
   float* out = y.mutable_data();
   interruptible([&](Interrupt& interrupt) {
     const FlushToZero guard;
@@ -82,7 +82,7 @@ py::array_t<float> apply(const std::string& name, const py::object& x, float alp
 }
 
 std::map<std::string, std::string> build_info() {
-  return {{"version", WEFT_VERSION},
+  return {{"version", TREADLE_VERSION},
 #if defined(__clang__)
           {"compiler", "clang " __clang_version__},
 #else
@@ -111,4 +111,4 @@ void register_runtime(py::module_& m) {
   m.def("build_info", &build_info);
 }
 
-}  // namespace weft
+}  // namespace treadle

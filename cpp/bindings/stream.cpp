@@ -9,7 +9,7 @@
 #include "bindings/gil.h"
 #include "bindings/recurrent.h"
 
-namespace weft {
+namespace treadle {
 namespace {
 
 using Object = py::object;
@@ -120,7 +120,7 @@ class BoundStream {
                         a.strides(a.ndim() - 1) == a.itemsize();
       if (fits) return x;
     }
-    return py::module_::import("weft._arrays").attr("to_float32")(function_, "x", x);
+    return py::module_::import("treadle._arrays").attr("to_float32")(function_, "x", x);
   }
 
   void check_apart(const View<const float>& x, std::int64_t rows, const View<float>& out,
@@ -181,4 +181,4 @@ void register_stream(py::module_& m, py::class_<Net>& recurrent) {
       py::arg("batch_size"));
 }
 
-}  // namespace weft
+}  // namespace treadle

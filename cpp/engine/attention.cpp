@@ -6,7 +6,7 @@
 
 #include "engine/attention_rows.h"
 
-namespace weft {
+namespace treadle {
 namespace {
 
 // Rows of one call of a kernel.
@@ -233,4 +233,4 @@ void attend(const KernelTable& table, const AttentionCall& call, Interrupt& inte
   }
 }
 
-}  // namespace weft
+}  // namespace treadle

@@ -13,7 +13,7 @@
 #include "kernels/table.h"
 #include "runtime/buffer.h"
 
-namespace weft {
+namespace treadle {
 
 // [B, N, S, E] with strides in floats; the last axis is contiguous.
 template <class T>
@@ -130,4 +130,4 @@ class Attention {
 // The whole call on the pool's threads. Every pointer, stride and length has been checked.
 void attend(const KernelTable& table, const AttentionCall& call, Interrupt& interrupt);
 
-}  // namespace weft
+}  // namespace treadle

@@ -4,7 +4,7 @@
 
 #include "engine/attention_rows.h"
 
-namespace weft {
+namespace treadle {
 namespace {
 
 // Queries of a block: with kBackKeys keys two matrices of 96 KiB, beside the packed keys and values.
@@ -185,4 +185,4 @@ void attend_back(const KernelTable& table, const AttentionBackCall& back, Interr
   team.run([&](Team::Member& member) { gradient.run(member, scratch[member.index()]); });
 }
 
-}  // namespace weft
+}  // namespace treadle

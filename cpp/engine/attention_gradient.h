@@ -17,7 +17,7 @@
 #include "kernels/table.h"
 #include "runtime/buffer.h"
 
-namespace weft {
+namespace treadle {
 
 struct AttentionBackCall {
   AttentionCall call;  // as in the forward pass, with lse; out and weights are null
@@ -65,4 +65,4 @@ class AttentionGradient {
 // The whole call on the pool's threads. Every pointer, stride and length has been checked.
 void attend_back(const KernelTable& table, const AttentionBackCall& back, Interrupt& interrupt);
 
-}  // namespace weft
+}  // namespace treadle

@@ -7,7 +7,7 @@
 #include "engine/attention.h"
 #include "kernels/table.h"
 
-namespace weft {
+namespace treadle {
 
 // The keys of `keys` that a query at a position sees, but for the mask.
 struct Span {
@@ -100,4 +100,4 @@ class AttentionRows {
   float* lse_[kMost];
 };
 
-}  // namespace weft
+}  // namespace treadle

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-namespace weft {
+namespace treadle {
 namespace {
 
 constexpr double kListWork = 100;  // to list a row, in multiply-adds
@@ -51,4 +51,4 @@ Trace::Trace(const Cell& cell, const BackPass& pass, Interrupt& interrupt)
   }
 }
 
-}  // namespace weft
+}  // namespace treadle

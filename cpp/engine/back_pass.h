@@ -9,7 +9,7 @@
 #include "engine/interrupt.h"
 #include "runtime/buffer.h"
 
-namespace weft {
+namespace treadle {
 
 // What the forward pass (Pass) was given and what it left, and where the gradients go. Null: absent.
 struct BackPass {
@@ -81,4 +81,4 @@ class Trace {
   std::vector<std::int64_t> terms_;
 };
 
-}  // namespace weft
+}  // namespace treadle

@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-namespace weft {
+namespace treadle {
 namespace {
 
 // Rows that go back through time together. With fewer for each thread, threads share panels instead.
@@ -255,4 +255,4 @@ bool BackSteps::leave(Crew crew, Block& k, std::int64_t n, float* dh, float* dc,
   return crew.meet();
 }
 
-}  // namespace weft
+}  // namespace treadle

@@ -12,7 +12,7 @@
 #include "engine/team.h"
 #include "runtime/buffer.h"
 
-namespace weft {
+namespace treadle {
 
 class BackSteps {
  public:
@@ -111,4 +111,4 @@ class BackSteps {
   std::vector<Block> work_;  // one of each thread
 };
 
-}  // namespace weft
+}  // namespace treadle

@@ -1,6 +1,6 @@
 #include "engine/back_weights.h"
 
-namespace weft {
+namespace treadle {
 
 BackWeights::BackWeights(const Cell& cell, const CellWeights& w) {
   const KernelTable& table = cell.table();
@@ -29,4 +29,4 @@ BackWeights::BackWeights(const Cell& cell, const CellWeights& w) {
   }
 }
 
-}  // namespace weft
+}  // namespace treadle

@@ -6,7 +6,7 @@
 #include "engine/cell.h"
 #include "engine/linear.h"
 
-namespace weft {
+namespace treadle {
 
 struct BackWeights {
   // `weights` are those that the cell was packed from.
@@ -21,4 +21,4 @@ struct BackWeights {
   Linear projection;          // LSTM: [P] -> [H]
 };
 
-}  // namespace weft
+}  // namespace treadle

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <vector>
 
-namespace weft {
+namespace treadle {
 namespace {
 
 // b_ih + b_hh in float32, as PyTorch's fast path adds them; absent is zero.
@@ -192,4 +192,4 @@ void Cell::step(int phase, const StepRows& rows, Part part, StepScratch& scratch
   kernels().linear(a);
 }
 
-}  // namespace weft
+}  // namespace treadle

@@ -7,7 +7,7 @@
 #include "engine/packed.h"
 #include "kernels/table.h"
 
-namespace weft {
+namespace treadle {
 
 enum class Mode { rnn, lstm, gru };
 
@@ -121,4 +121,4 @@ class Cell {
   Buffer bias_, bias_candidate_, bias_hidden_, peepholes_, zeros_;
 };
 
-}  // namespace weft
+}  // namespace treadle

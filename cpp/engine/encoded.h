@@ -7,7 +7,7 @@
 #include "kernels/table.h"
 #include "runtime/buffer.h"
 
-namespace weft {
+namespace treadle {
 
 class Encoded {
  public:
@@ -36,4 +36,4 @@ class Encoded {
   std::vector<const Word*> rows_;
 };
 
-}  // namespace weft
+}  // namespace treadle

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <cstring>
 
-namespace weft {
+namespace treadle {
 namespace {
 
 // Tokens that go through a layer together: a group is full when it has so many. Its activations
@@ -235,4 +235,4 @@ void Encoder::run(const EncoderCall& call, Interrupt& interrupt) const {
   }
 }
 
-}  // namespace weft
+}  // namespace treadle

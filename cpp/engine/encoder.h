@@ -17,7 +17,7 @@
 #include "engine/attention.h"
 #include "engine/linear.h"
 
-namespace weft {
+namespace treadle {
 
 struct EncoderShape {
   std::int64_t hidden, heads, feed_forward;  // H, N, F
@@ -95,4 +95,4 @@ class Encoder {
   mutable std::atomic<Buffers*> spare_{nullptr};
 };
 
-}  // namespace weft
+}  // namespace treadle

@@ -8,7 +8,7 @@
 #include "engine/team.h"
 #include "engine/weight_gradient.h"
 
-namespace weft {
+namespace treadle {
 namespace {
 
 constexpr std::int64_t kDxRows = 4096;  // of one product, between two barriers
@@ -62,4 +62,4 @@ void Gradient::run(const BackPass& pass, Interrupt& interrupt) const {
   sums.copy_biases();
 }
 
-}  // namespace weft
+}  // namespace treadle

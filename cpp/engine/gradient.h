@@ -10,7 +10,7 @@
 #include "engine/back_weights.h"
 #include "engine/interrupt.h"
 
-namespace weft {
+namespace treadle {
 
 class Gradient {
  public:
@@ -25,4 +25,4 @@ class Gradient {
   BackWeights weights_;
 };
 
-}  // namespace weft
+}  // namespace treadle

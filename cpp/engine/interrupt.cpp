@@ -1,6 +1,6 @@
 #include "engine/interrupt.h"
 
-namespace weft {
+namespace treadle {
 namespace {
 
 // Multiply-adds between two looks at the clock.
@@ -23,4 +23,4 @@ void Interrupt::look() {
   if (poll_(context_)) stop_.store(true, std::memory_order_relaxed);
 }
 
-}  // namespace weft
+}  // namespace treadle

@@ -4,7 +4,7 @@
 #include <atomic>
 #include <chrono>
 
-namespace weft {
+namespace treadle {
 
 // Asks now and then whether the caller wants the computation to end (Ctrl-C).
 class Interrupt {
@@ -29,4 +29,4 @@ class Interrupt {
   static constexpr std::chrono::milliseconds kPeriod{50};
 };
 
-}  // namespace weft
+}  // namespace treadle

@@ -4,7 +4,7 @@
 #include <utility>
 #include <vector>
 
-namespace weft {
+namespace treadle {
 namespace {
 
 // Rows of a task: they and a panel stay in L2. The blocks of rows take turns at a panel, which comes
@@ -98,4 +98,4 @@ void product(const Linear& linear, std::int64_t M, const float* x, std::int64_t 
   }
 }
 
-}  // namespace weft
+}  // namespace treadle

@@ -8,7 +8,7 @@
 #include "engine/team.h"
 #include "kernels/table.h"
 
-namespace weft {
+namespace treadle {
 
 // The rows of a product. Without `f`, a row of `residual` may be the row of `out`.
 struct ProductRows {
@@ -56,4 +56,4 @@ class Linear {
 void product(const Linear& linear, std::int64_t M, const float* x, std::int64_t x_m,
              const Activation* f, const float* residual, float* out, Interrupt& interrupt);
 
-}  // namespace weft
+}  // namespace treadle

@@ -4,7 +4,7 @@
 #include <cstring>
 #include <numeric>
 
-namespace weft {
+namespace treadle {
 namespace {
 
 constexpr std::int64_t kPackBlock = 64;  // along k: what a block reads and writes stays in L1
@@ -177,4 +177,4 @@ Buffer Packed::pack_vector(const float* values) const {
   return packed;
 }
 
-}  // namespace weft
+}  // namespace treadle

@@ -8,10 +8,10 @@
 #include "kernels/table.h"
 #include "runtime/buffer.h"
 
-namespace weft {
+namespace treadle {
 
 // A matrix [outputs, k] of weights, row-major, in the form in which it is stored, which
-// python/weft/_formats.py defines. Packing changes the order of the numbers and nothing else.
+// python/treadle/_formats.py defines. Packing changes the order of the numbers and nothing else.
 struct StoredMatrix {
   Dtype dtype = Dtype::float32;
   const void* data = nullptr;     // float; the bits of a bfloat16; or int8
@@ -86,4 +86,4 @@ class Packed {
   int shared_vectors_ = 0;  // of the last panel, where gates share vectors
 };
 
-}  // namespace weft
+}  // namespace treadle

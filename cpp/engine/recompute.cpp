@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-namespace weft {
+namespace treadle {
 namespace {
 
 constexpr std::int64_t kTaskRows = 96;  // they and a panel of weights stay in L2
@@ -64,4 +64,4 @@ void Recompute::compute(Work& w, std::int64_t first, std::int64_t count) {
   for (int phase = 0; phase < phases; ++phase) cell_.step(phase, rows, Part{0, 1}, w.scratch);
 }
 
-}  // namespace weft
+}  // namespace treadle

@@ -13,7 +13,7 @@
 #include "engine/team.h"
 #include "runtime/buffer.h"
 
-namespace weft {
+namespace treadle {
 
 class Recompute {
  public:
@@ -45,4 +45,4 @@ class Recompute {
   std::vector<Work> work_;  // one of each thread
 };
 
-}  // namespace weft
+}  // namespace treadle

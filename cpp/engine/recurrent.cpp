@@ -4,7 +4,7 @@
 #include <cstring>
 #include <numeric>
 
-namespace weft {
+namespace treadle {
 
 std::int64_t RunBuffers::bytes() const {
   std::int64_t floats = layers[0].size() + layers[1].size();
@@ -101,4 +101,4 @@ void Recurrent::run(const RunArgs& args, RunBuffers& buffers, Interrupt& interru
   }
 }
 
-}  // namespace weft
+}  // namespace treadle

@@ -10,7 +10,7 @@
 #include "engine/cell.h"
 #include "engine/sequence.h"
 
-namespace weft {
+namespace treadle {
 
 enum class Direction { forward, reverse, bidirectional };
 
@@ -69,4 +69,4 @@ class Recurrent {
   mutable std::atomic<RunBuffers*> spare_{nullptr};
 };
 
-}  // namespace weft
+}  // namespace treadle

@@ -6,7 +6,7 @@
 
 #include "runtime/flush_to_zero.h"
 
-namespace weft {
+namespace treadle {
 namespace {
 
 // Rows that go through time together: their states stay in L2, the weights are read once for all.
@@ -350,4 +350,4 @@ void run_passes(const Pass* passes, int count, Workspace* workspaces, Lease& lea
   lease.run(work, idle);
 }
 
-}  // namespace weft
+}  // namespace treadle

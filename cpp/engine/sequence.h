@@ -14,7 +14,7 @@
 #include "engine/interrupt.h"
 #include "runtime/thread_pool.h"
 
-namespace weft {
+namespace treadle {
 
 struct Pass {
   const Cell* cell;
@@ -79,4 +79,4 @@ Demand demand(const Pass* passes, int count);
 void run_passes(const Pass* passes, int count, Workspace* workspaces, Lease& lease,
                 Interrupt& interrupt);
 
-}  // namespace weft
+}  // namespace treadle

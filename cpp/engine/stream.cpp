@@ -3,7 +3,7 @@
 #include <cstring>
 #include <utility>
 
-namespace weft {
+namespace treadle {
 namespace {
 
 // to[layer, row, :] = from[layer, row, :], or zero, for the chosen rows.
@@ -72,4 +72,4 @@ void Stream::get(float* h, float* c) {
   copy(c, c_.data(), c_.size());
 }
 
-}  // namespace weft
+}  // namespace treadle

@@ -7,7 +7,7 @@
 #include "engine/recurrent.h"
 #include "runtime/turn.h"
 
-namespace weft {
+namespace treadle {
 
 class Stream {
  public:
@@ -45,4 +45,4 @@ class Stream {
   Turn turn_;
 };
 
-}  // namespace weft
+}  // namespace treadle

@@ -8,7 +8,7 @@
 #include "runtime/flush_to_zero.h"
 #include "runtime/thread_pool.h"
 
-namespace weft {
+namespace treadle {
 
 class Team {
  public:
@@ -84,4 +84,4 @@ class Team {
   std::atomic<std::int64_t> next_{0};
 };
 
-}  // namespace weft
+}  // namespace treadle

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-namespace weft {
+namespace treadle {
 namespace {
 
 // One task of a weight's gradient: rows and columns of it, and terms between two looks at the
@@ -123,4 +123,4 @@ void WeightGradient::add_rows(Team::Member& member, SumArgs a) const {
   }
 }
 
-}  // namespace weft
+}  // namespace treadle

@@ -9,7 +9,7 @@
 #include "engine/team.h"
 #include "kernels/table.h"
 
-namespace weft {
+namespace treadle {
 
 class WeightGradient {
  public:
@@ -47,4 +47,4 @@ class WeightGradient {
   std::vector<SumArgs> sums_;
 };
 
-}  // namespace weft
+}  // namespace treadle

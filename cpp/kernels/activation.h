@@ -5,12 +5,12 @@
 #include "kernels/table.h"
 #include "simd/math.h"
 
-namespace weft::WEFT_ISA {
+namespace treadle::TREADLE_ISA {
 namespace {
 
 // Calls use(f) with the function that `a` names, as one of Vec.
 template <class Use>
-WEFT_INLINE auto with_function(const Activation& a, Use use) {
+TREADLE_INLINE auto with_function(const Activation& a, Use use) {
   const Vec zero{}, one = broadcast(1.0f), alpha = broadcast(a.alpha), beta = broadcast(a.beta);
   switch (a.function) {
     case Function::tanh:
@@ -59,7 +59,7 @@ __attribute__((noinline)) Vec activate(const Activation& a, Vec x) {
 }
 
 // max with the NaN second keeps it: a NaN pre-activation stays one.
-WEFT_INLINE Vec clip(float limit, Vec x) {
+TREADLE_INLINE Vec clip(float limit, Vec x) {
   return limit > 0 ? clamp(broadcast(-limit), broadcast(limit), x) : x;
 }
 
@@ -75,4 +75,4 @@ void apply(Activation a, const float* x, float* y, std::int64_t n) {
 }
 
 }  // namespace
-}  // namespace weft::WEFT_ISA
+}  // namespace treadle::TREADLE_ISA

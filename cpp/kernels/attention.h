@@ -15,7 +15,7 @@
 #include "kernels/gemm.h"
 #include "kernels/scores.h"
 
-namespace weft::WEFT_ISA {
+namespace treadle::TREADLE_ISA {
 namespace {
 
 constexpr std::int64_t kQueryBlock = 48;   // a multiple of all kMaxRows
@@ -23,7 +23,9 @@ constexpr std::int64_t kKeyBlock = 256;    // a multiple of kValueBlock and of a
 constexpr std::int64_t kValueBlock = 128;  // keys whose values are summed by themselves
 constexpr std::int64_t kPanelKeys = kAttentionVectors * kLanes;
 
-WEFT_INLINE std::int64_t up_to_lanes(std::int64_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
+TREADLE_INLINE std::int64_t up_to_lanes(std::int64_t n) {
+  return (n + kLanes - 1) / kLanes * kLanes;
+}
 
 template <class Format>
 void pack_keys(const PackArgs& a) {
@@ -140,7 +142,7 @@ __attribute__((noinline)) void scores(const AttentionArgs& a, std::int64_t row,
 }
 
 // out = sums / total, of rows that are done; rows that saw no key are zero.
-WEFT_INLINE Vec per_total(const QueryBlock& b, std::int64_t local) {
+TREADLE_INLINE Vec per_total(const QueryBlock& b, std::int64_t local) {
   const float total = sum_lanes(load(b.total + local * kLanes));
   // At least 1 where a key was seen. Dividing every vector would cost more than the rounding.
   return broadcast(total == 0.0f ? 0.0f : 1.0f / total);
@@ -217,7 +219,7 @@ struct TileScores {
   std::int64_t begin, end;                       // the columns computed, whole vectors
 
   // False where no row sees any key of the block.
-  WEFT_INLINE bool fill(const QueryBlock& b, std::int64_t row, bool changed) {
+  TREADLE_INLINE bool fill(const QueryBlock& b, std::int64_t row, bool changed) {
     const AttentionArgs& a = b.a;
     for (int r = 0; r < R; ++r) {
       low[r] = a.begin[row + r] - b.first_key;
@@ -311,7 +313,7 @@ struct WeightsTile {
 };
 
 template <class Tile>
-WEFT_INLINE void for_each_key_block(QueryBlock& b, std::int64_t begin, std::int64_t end) {
+TREADLE_INLINE void for_each_key_block(QueryBlock& b, std::int64_t begin, std::int64_t end) {
   const std::int64_t first = begin - begin % kKeyBlock;
   std::int64_t key = first;
   do {  // once even where no query sees a key: its output is to be written
@@ -350,4 +352,4 @@ void attention(const AttentionArgs& a) {
 }
 
 }  // namespace
-}  // namespace weft::WEFT_ISA
+}  // namespace treadle::TREADLE_ISA

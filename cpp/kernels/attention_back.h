@@ -13,7 +13,7 @@
 #include "kernels/dropout.h"
 #include "kernels/scores.h"
 
-namespace weft::WEFT_ISA {
+namespace treadle::TREADLE_ISA {
 namespace {
 
 // 1 - tanh^2 of what the cap takes, over a row of products q k.
@@ -67,4 +67,4 @@ void row_dots(const DotArgs& a) {
 }
 
 }  // namespace
-}  // namespace weft::WEFT_ISA
+}  // namespace treadle::TREADLE_ISA

@@ -15,7 +15,7 @@
 #include "kernels/gemm.h"
 #include "kernels/scores.h"
 
-namespace weft::WEFT_ISA {
+namespace treadle::TREADLE_ISA {
 namespace {
 
 constexpr std::int64_t kChunkBlock = 32;  // keys: 32 x 256 floats are 32 KiB
@@ -34,8 +34,8 @@ template <class T>
 constexpr std::int64_t kPerLine = kLine * sizeof(float) / sizeof(T);
 
 template <Fetch F, class T>
-WEFT_INLINE void fetch_row(const AttentionArgs& a, const T* row, std::int64_t key,
-                           std::int64_t stride, std::int64_t size) {
+TREADLE_INLINE void fetch_row(const AttentionArgs& a, const T* row, std::int64_t key,
+                              std::int64_t stride, std::int64_t size) {
   if (F != Fetch::kAhead || key + kAheadKeys >= a.keys) return;
   row += kAheadKeys * stride;
   for (std::int64_t i = 0; i < size; i += kPerLine<T>) __builtin_prefetch(row + i, 0, 2);
@@ -43,7 +43,7 @@ WEFT_INLINE void fetch_row(const AttentionArgs& a, const T* row, std::int64_t ke
 
 // The line that begins at row[i], if one does.
 template <Fetch F, class T>
-WEFT_INLINE void fetch_line(const T* row, std::int64_t i) {
+TREADLE_INLINE void fetch_line(const T* row, std::int64_t i) {
   if (F == Fetch::kTouch && (kLanes >= kPerLine<T> || i % kPerLine<T> == 0)) {
     __builtin_prefetch(row + i, 0, 2);
   }
@@ -51,7 +51,7 @@ WEFT_INLINE void fetch_line(const T* row, std::int64_t i) {
 
 // f(Number<Fetch>) for so many queries and rows at `p`, `stride` numbers apart.
 template <class T, class F>
-WEFT_INLINE void with_fetch(std::int64_t queries, const T* p, std::int64_t stride, F&& f) {
+TREADLE_INLINE void with_fetch(std::int64_t queries, const T* p, std::int64_t stride, F&& f) {
   const auto address = reinterpret_cast<std::uintptr_t>(p);
   if (queries > kFewQueries) {
     f(Number<static_cast<int>(Fetch::kAhead)>{});
@@ -64,7 +64,7 @@ WEFT_INLINE void with_fetch(std::int64_t queries, const T* p, std::int64_t strid
 
 // s[r][j] = q[r] . k[j] for R queries and J keys; Whole: of whole vectors.
 template <class T, int R, int J, bool Whole, Fetch F>
-WEFT_INLINE void dots(const AttentionArgs& a, std::int64_t row, std::int64_t key, float* s) {
+TREADLE_INLINE void dots(const AttentionArgs& a, std::int64_t row, std::int64_t key, float* s) {
   const T* k = static_cast<const T*>(a.stored_k) + key * a.k_stride;
   const float* q[R];
 #pragma GCC unroll 4
@@ -105,8 +105,8 @@ __attribute__((noinline)) void chunk_scores(const AttentionArgs& a, std::int64_t
 
 // sums[r][0, V vectors) += sum_j weights[r][j] v[j] for R queries and the keys first + [0, keys).
 template <class T, int R, int V, Fetch F>
-WEFT_INLINE void add_values(const AttentionArgs& a, const float* weights, std::int64_t first,
-                            std::int64_t keys, std::int64_t column, float* sums) {
+TREADLE_INLINE void add_values(const AttentionArgs& a, const float* weights, std::int64_t first,
+                               std::int64_t keys, std::int64_t column, float* sums) {
   const std::int64_t stride = a.v_stride, left = a.value_size - column;
   const std::int64_t size = left < V * kLanes ? left : V * kLanes, row = a.value_size + 2;
   const T* v = static_cast<const T*>(a.stored_v) + first * stride + column;
@@ -158,7 +158,7 @@ __attribute__((noinline)) void chunk_values(const AttentionArgs& a, const float*
 
 // Calls f(R, row) with R = 4, 2 or 1 rows that belong together, at most Most, for all rows.
 template <int Most, class Together, class F>
-WEFT_INLINE void for_each_rows(std::int64_t rows, Together&& together, F&& f) {
+TREADLE_INLINE void for_each_rows(std::int64_t rows, Together&& together, F&& f) {
   for (std::int64_t row = 0; row < rows;) {
     std::int64_t n = 1;
     while (n < Most && row + n < rows && together(row, row + n)) ++n;
@@ -175,7 +175,7 @@ WEFT_INLINE void for_each_rows(std::int64_t rows, Together&& together, F&& f) {
 }
 
 // x[0, n) *= scale[0, n), of int8; null: nothing.
-WEFT_INLINE void rescale(float* x, const float* scale, std::int64_t n) {
+TREADLE_INLINE void rescale(float* x, const float* scale, std::int64_t n) {
   for (std::int64_t i = 0; scale && i < n; i += kLanes) {
     store_up_to(x + i, load_up_to(x + i, n - i) * load_up_to(scale + i, n - i), n - i);
   }
@@ -284,4 +284,4 @@ void attention_join(const JoinArgs& a) {
 }
 
 }  // namespace
-}  // namespace weft::WEFT_ISA
+}  // namespace treadle::TREADLE_ISA

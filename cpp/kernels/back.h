@@ -7,7 +7,7 @@
 
 #include "kernels/gemm.h"
 
-namespace weft::WEFT_ISA {
+namespace treadle::TREADLE_ISA {
 namespace {
 
 // A vector of units of one row, from `unit` on, `left` of them or more.
@@ -15,10 +15,10 @@ struct BackUnits {
   const BackArgs& a;
   std::int64_t row, unit, left;
 
-  WEFT_INLINE Vec read(const float* const* rows, int part = 0) const {
+  TREADLE_INLINE Vec read(const float* const* rows, int part = 0) const {
     return load_up_to(rows[row] + part * a.hidden_size + unit, left);
   }
-  WEFT_INLINE void write(float* const* rows, Vec v, int part = 0) const {
+  TREADLE_INLINE void write(float* const* rows, Vec v, int part = 0) const {
     store_up_to(rows[row] + part * a.hidden_size + unit, v, left);
   }
 };
@@ -44,7 +44,8 @@ template <class Epilogue>
 struct Back {
   // What R rows of so many vectors will read and write that was not touched since the step forward.
   template <int R, int Vectors>
-  static WEFT_INLINE auto epilogue_lines(const BackArgs& a, std::int64_t row, std::int64_t panel) {
+  static TREADLE_INLINE auto epilogue_lines(const BackArgs& a, std::int64_t row,
+                                            std::int64_t panel) {
     constexpr int kParts = Epilogue::kParts;
     const std::int64_t unit = panel * kBackVectors * kLanes;
     const float* const* const whole[] = {a.dy, a.old, a.c};
@@ -86,4 +87,4 @@ struct Back {
 };
 
 }  // namespace
-}  // namespace weft::WEFT_ISA
+}  // namespace treadle::TREADLE_ISA

@@ -10,13 +10,13 @@
 #include "kernels/back.h"
 #include "kernels/derivative.h"
 
-namespace weft::WEFT_ISA {
+namespace treadle::TREADLE_ISA {
 namespace {
 
 template <bool Standard>
 struct GruBack {
   static constexpr int kParts = 4;
-  static WEFT_INLINE void units(const BackUnits& u, Vec d) {
+  static TREADLE_INLINE void units(const BackUnits& u, Vec d) {
     const BackArgs& a = u.a;
     const CellOptions& options = *a.options;
     const Vec one = broadcast(1.0f), nh = u.read(a.saved, 3), h = u.read(a.old);
@@ -84,4 +84,4 @@ void gru_back_gates(const BackArgs& a) { Back<GruBackGates>::step(a); }
 void gru_back_reset(const BackArgs& a) { Back<GruBackReset>::step(a); }
 
 }  // namespace
-}  // namespace weft::WEFT_ISA
+}  // namespace treadle::TREADLE_ISA

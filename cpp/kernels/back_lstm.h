@@ -10,12 +10,12 @@
 #include "kernels/back.h"
 #include "kernels/derivative.h"
 
-namespace weft::WEFT_ISA {
+namespace treadle::TREADLE_ISA {
 namespace {
 
 struct LstmBack {
   static constexpr int kParts = 4;
-  static WEFT_INLINE void units(const BackUnits& u, Vec d) {
+  static TREADLE_INLINE void units(const BackUnits& u, Vec d) {
     const BackArgs& a = u.a;
     const Vec one = broadcast(1.0f), i = u.read(a.saved), f = u.read(a.saved, 1),
               g = u.read(a.saved, 2), o = u.read(a.saved, 3), h = tanh(u.read(a.c));
@@ -69,4 +69,4 @@ void lstm_back(const BackArgs& a) {
 }
 
 }  // namespace
-}  // namespace weft::WEFT_ISA
+}  // namespace treadle::TREADLE_ISA

@@ -4,13 +4,13 @@
 #include "kernels/back.h"
 #include "kernels/derivative.h"
 
-namespace weft::WEFT_ISA {
+namespace treadle::TREADLE_ISA {
 namespace {
 
 template <RnnKind Kind>
 struct RnnBack {
   static constexpr int kParts = 1;
-  static WEFT_INLINE void units(const BackUnits& u, Vec d) {
+  static TREADLE_INLINE void units(const BackUnits& u, Vec d) {
     const Vec s = u.read(u.a.saved), one = broadcast(1.0f);
     if (Kind == RnnKind::tanh) d = d * (one - s * s);
     if (Kind == RnnKind::relu) d = s <= Vec{} ? Vec{} : d;
@@ -31,4 +31,4 @@ void rnn_back(const BackArgs& a) {
 }
 
 }  // namespace
-}  // namespace weft::WEFT_ISA
+}  // namespace treadle::TREADLE_ISA

@@ -4,7 +4,7 @@
 
 #include "kernels/activation.h"
 
-namespace weft::WEFT_ISA {
+namespace treadle::TREADLE_ISA {
 namespace {
 
 __attribute__((noinline)) Vec derivative(const Activation& a, Vec x) {
@@ -72,10 +72,10 @@ __attribute__((noinline)) Vec derivative(const Activation& a, Vec x) {
 }
 
 // d f(clip(x)) / dx for the gradient d of the result.
-WEFT_INLINE Vec through(const Activation& f, float limit, Vec x, Vec d) {
+TREADLE_INLINE Vec through(const Activation& f, float limit, Vec x, Vec d) {
   const Vec inside = d * derivative(f, clip(limit, x));
   return limit > 0 ? (abs(x) > broadcast(limit) ? Vec{} : inside) : inside;
 }
 
 }  // namespace
-}  // namespace weft::WEFT_ISA
+}  // namespace treadle::TREADLE_ISA

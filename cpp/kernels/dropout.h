@@ -10,14 +10,14 @@
 #include "kernels/table.h"
 #include "simd/simd.h"
 
-namespace weft::WEFT_ISA {
+namespace treadle::TREADLE_ISA {
 namespace {
 
 constexpr std::int64_t kDropoutKeys = 64;
 constexpr int kPhiloxRounds = 7;
 
 // The 64-bit products of each lane with a number: their upper and lower halves.
-WEFT_INLINE void multiply_wide(Ints x, std::uint32_t by, Ints& high, Ints& low) {
+TREADLE_INLINE void multiply_wide(Ints x, std::uint32_t by, Ints& high, Ints& low) {
   const Wides even = multiply_even(x, by);
   const Wides odd = multiply_even(reinterpret_cast<Ints>(reinterpret_cast<Wides>(x) >> 32), by);
   constexpr std::uint64_t kLow = 0xffffffff;
@@ -26,7 +26,7 @@ WEFT_INLINE void multiply_wide(Ints x, std::uint32_t by, Ints& high, Ints& low) 
 }
 
 // Counters x, one for each lane, become four random words for each.
-WEFT_INLINE void philox(Ints (&x)[4], std::uint64_t seed) {
+TREADLE_INLINE void philox(Ints (&x)[4], std::uint64_t seed) {
   std::uint32_t key[] = {static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)};
 #pragma GCC unroll 8
   for (int round = 0; round < kPhiloxRounds; ++round) {
@@ -66,4 +66,4 @@ __attribute__((noinline)) void drop(const AttentionArgs& a, std::int64_t row, fl
 }
 
 }  // namespace
-}  // namespace weft::WEFT_ISA
+}  // namespace treadle::TREADLE_ISA

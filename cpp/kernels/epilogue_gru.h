@@ -10,16 +10,16 @@
 #include "kernels/gemm.h"
 #include "kernels/narrow.h"
 
-namespace weft::WEFT_ISA {
+namespace treadle::TREADLE_ISA {
 namespace {
 
-WEFT_INLINE Vec gru_blend(Vec n, Vec z, Vec h) { return fma(z, h - n, n); }
+TREADLE_INLINE Vec gru_blend(Vec n, Vec z, Vec h) { return fma(z, h - n, n); }
 
 // Updates one row's units of a panel from its pre-activations; nx and nh are the candidate's two
 // parts.
 template <bool Standard>
-WEFT_INLINE void gru_store(const StepArgs& a, std::int64_t row, std::int64_t panel, Vec r, Vec z,
-                           Vec nx, Vec nh) {
+TREADLE_INLINE void gru_store(const StepArgs& a, std::int64_t row, std::int64_t panel, Vec r, Vec z,
+                              Vec nx, Vec nh) {
   const std::int64_t H = a.hidden_size, unit = panel * kLanes, left = H - unit;
   const Vec h = load_up_to(a.blend[row] + unit, left);
   const auto save = [&](int i, Vec v) {
@@ -194,4 +194,4 @@ void gru_candidate(const StepArgs& a) {
 }
 
 }  // namespace
-}  // namespace weft::WEFT_ISA
+}  // namespace treadle::TREADLE_ISA

@@ -9,7 +9,7 @@
 #include "kernels/gemm.h"
 #include "kernels/narrow.h"
 
-namespace weft::WEFT_ISA {
+namespace treadle::TREADLE_ISA {
 namespace {
 
 // What a step computes and what it saves for the backward pass.
@@ -17,7 +17,7 @@ struct LstmUnits {
   Vec i, f, g, o, c, h;
 };
 
-WEFT_INLINE LstmUnits lstm_cell(Vec i, Vec f, Vec g, Vec o, Vec c) {
+TREADLE_INLINE LstmUnits lstm_cell(Vec i, Vec f, Vec g, Vec o, Vec c) {
   i = sigmoid(i);
   f = sigmoid(f);
   g = tanh(g);
@@ -44,8 +44,8 @@ LstmUnits lstm_cell_general(const CellOptions& options, std::int64_t panel, Vec 
 
 // Updates one row's units of a panel from its pre-activations.
 template <bool Standard>
-WEFT_INLINE void lstm_store(const StepArgs& a, std::int64_t row, std::int64_t panel, Vec i, Vec f,
-                            Vec g, Vec o) {
+TREADLE_INLINE void lstm_store(const StepArgs& a, std::int64_t row, std::int64_t panel, Vec i,
+                               Vec f, Vec g, Vec o) {
   const std::int64_t H = a.hidden_size, unit = panel * kLanes, left = H - unit;
   float* c = a.c[row] + unit;
   const Vec old = load_up_to(c, left);
@@ -85,8 +85,8 @@ __attribute__((noinline)) void lstm_units(const StepArgs& a, std::int64_t row, i
 
 // The sums of R rows and P panels of V vectors, panels before them having four.
 template <class Format, int R, int P, int V>
-WEFT_INLINE void lstm_sums(Vec (&acc)[R][P * V], const StepArgs& a, std::int64_t row,
-                           std::int64_t panel) {
+TREADLE_INLINE void lstm_sums(Vec (&acc)[R][P * V], const StepArgs& a, std::int64_t row,
+                              std::int64_t panel) {
   start<R, P, V, V, 4>(acc, a, row, panel);
   const Word* w = a.weights + panel * a.panel_stride;
   if (!a.partial) {
@@ -150,4 +150,4 @@ void lstm_step(const StepArgs& a) {
 }
 
 }  // namespace
-}  // namespace weft::WEFT_ISA
+}  // namespace treadle::TREADLE_ISA

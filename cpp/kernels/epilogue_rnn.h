@@ -6,13 +6,13 @@
 #include "kernels/gemm.h"
 #include "kernels/narrow.h"
 
-namespace weft::WEFT_ISA {
+namespace treadle::TREADLE_ISA {
 namespace {
 
 constexpr int kRnnVectors = 4;
 
 template <RnnKind Kind>
-WEFT_INLINE Vec rnn_activation(const CellOptions& o, Vec x) {
+TREADLE_INLINE Vec rnn_activation(const CellOptions& o, Vec x) {
   if (Kind == RnnKind::tanh) return tanh(x);
   if (Kind == RnnKind::relu) return max(Vec{}, x);
   return activate(o.g, clip(o.clip, x));
@@ -99,4 +99,4 @@ void rnn_step(const StepArgs& a) {
 }
 
 }  // namespace
-}  // namespace weft::WEFT_ISA
+}  // namespace treadle::TREADLE_ISA

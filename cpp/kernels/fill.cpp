@@ -5,7 +5,7 @@
 #include "kernels/epilogue_rnn.h"
 #include "kernels/linear.h"
 #include "kernels/machine.h"
-#if !defined(WEFT_ISA_avx512_bf16)
+#if !defined(TREADLE_ISA_avx512_bf16)
 #include "kernels/attention_back.h"
 #include "kernels/attention_chunk.h"
 #include "kernels/back_gru.h"
@@ -15,15 +15,15 @@
 #include "kernels/rows.h"
 #endif
 
-#define WEFT_STRING(x) WEFT_STRING_(x)
-#define WEFT_STRING_(x) #x
+#define TREADLE_STRING(x) TREADLE_STRING_(x)
+#define TREADLE_STRING_(x) #x
 
-namespace weft::WEFT_ISA {
+namespace treadle::TREADLE_ISA {
 
 template <class Format>
 void fill_products(KernelTable& t) {
   ProductKernels& p = t.products[static_cast<int>(Format::kDtype)];
-  p.isa = WEFT_STRING(WEFT_ISA);
+  p.isa = TREADLE_STRING(TREADLE_ISA);
   if constexpr (Format::kDtype != Dtype::float32) p.encode = encode<Format>;
   p.linear = linear<Format>;
   p.rnn_step = rnn_step<Format>;
@@ -40,7 +40,7 @@ void fill_products(KernelTable& t) {
   p.round_flops = kRoundFlops<Format>;
 }
 
-#if !defined(WEFT_ISA_avx512_bf16)
+#if !defined(TREADLE_ISA_avx512_bf16)
 template <class T>
 void fill_stored(KernelTable& t, Dtype dtype) {
   ProductKernels& p = t.products[static_cast<int>(dtype)];
@@ -50,14 +50,14 @@ void fill_stored(KernelTable& t, Dtype dtype) {
 #endif
 
 void fill(KernelTable& t) {
-  t.isa = WEFT_STRING(WEFT_ISA);
+  t.isa = TREADLE_STRING(TREADLE_ISA);
   static_assert(kLanes <= kMostLanes);
   t.lanes = kLanes;
   fill_products<BFloat16>(t);
   fill_products<Int8>(t);
   t.apply = apply;
   t.read_loop = read_loop;
-#if !defined(WEFT_ISA_avx512_bf16)  // the level below has all else
+#if !defined(TREADLE_ISA_avx512_bf16)  // the level below has all else
   fill_products<Float32>(t);
   t.rnn_back = rnn_back;
   t.lstm_back = lstm_back;
@@ -77,4 +77,4 @@ void fill(KernelTable& t) {
 #endif
 }
 
-}  // namespace weft::WEFT_ISA
+}  // namespace treadle::TREADLE_ISA

@@ -21,7 +21,7 @@
 #include "simd/dot.h"
 #include "simd/simd.h"
 
-namespace weft::WEFT_ISA {
+namespace treadle::TREADLE_ISA {
 namespace {
 
 struct Float32 {
@@ -29,13 +29,13 @@ struct Float32 {
   static constexpr int kBits = 32;
   static constexpr std::int64_t kHead = 0, kTail = 0;
   using Sum = Vec;
-  static WEFT_INLINE Vec step(Vec sum, Word x, Vec w) { return fma(broadcast(x), w, sum); }
-  static WEFT_INLINE void add(Vec& total, Vec sum, const Word*, const Word*, std::int64_t) {
+  static TREADLE_INLINE Vec step(Vec sum, Word x, Vec w) { return fma(broadcast(x), w, sum); }
+  static TREADLE_INLINE void add(Vec& total, Vec sum, const Word*, const Word*, std::int64_t) {
     total = total + sum;
   }
-  static WEFT_INLINE Vec read(const float* x, std::int64_t n) { return load_up_to(x, n); }
-  static WEFT_INLINE Vec below(Vec row) { return row; }
-  static WEFT_INLINE void store_words(Word* p, Vec v) { store(p, v); }
+  static TREADLE_INLINE Vec read(const float* x, std::int64_t n) { return load_up_to(x, n); }
+  static TREADLE_INLINE Vec below(Vec row) { return row; }
+  static TREADLE_INLINE void store_words(Word* p, Vec v) { store(p, v); }
 };
 
 // Both factors rounded to the nearest, even in the middle; the sums are float32.
@@ -44,10 +44,10 @@ struct BFloat16 {
   static constexpr int kBits = 16;
   static constexpr std::int64_t kHead = 0, kTail = 0;
   using Sum = Vec;
-  static WEFT_INLINE Vec step(Vec sum, Word x, Vec w) {
+  static TREADLE_INLINE Vec step(Vec sum, Word x, Vec w) {
     return dot_pairs(sum, as_ints(broadcast(x)), as_ints(w));
   }
-  static WEFT_INLINE void add(Vec& total, Vec sum, const Word*, const Word*, std::int64_t) {
+  static TREADLE_INLINE void add(Vec& total, Vec sum, const Word*, const Word*, std::int64_t) {
     total = total + sum;
   }
   static void encode(const float* x, std::int64_t n, Word* out) {
@@ -57,13 +57,13 @@ struct BFloat16 {
     }
     for (; i < n; i += kLanes) store_pairs(out + i / 2, load_up_to(x + i, n - i), n - i);
   }
-  static WEFT_INLINE Vec read(const float* x, std::int64_t n) {
+  static TREADLE_INLINE Vec read(const float* x, std::int64_t n) {
     return pairs(load_up_to(x, n), n > kLanes ? load_up_to(x + kLanes, n - kLanes) : Vec{});
   }
-  static WEFT_INLINE Vec below(Vec row, Vec next) {
+  static TREADLE_INLINE Vec below(Vec row, Vec next) {
     return as_floats(halves(row) | halves(next) << 16);
   }
-  static WEFT_INLINE void store_words(Word* p, Vec v) { store_pairs(p, v, kLanes); }
+  static TREADLE_INLINE void store_words(Word* p, Vec v) { store_pairs(p, v, kLanes); }
 };
 
 struct Int8 {
@@ -71,12 +71,12 @@ struct Int8 {
   static constexpr int kBits = 8;
   static constexpr std::int64_t kHead = 2, kTail = 2;
   using Sum = Ints;
-  static WEFT_INLINE Ints step(Ints sum, Word x, Vec w) {
+  static TREADLE_INLINE Ints step(Ints sum, Word x, Vec w) {
     return dot_quads(sum, as_ints(broadcast(x)), as_ints(w));
   }
   // Integers below 2^23 in magnitude: 256 x 255 x 128. So are the differences.
-  static WEFT_INLINE void add(Vec& total, Ints sum, const Word* x, const Word* w,
-                              std::int64_t stride) {
+  static TREADLE_INLINE void add(Vec& total, Ints sum, const Word* x, const Word* w,
+                                 std::int64_t stride) {
     const Vec found = __builtin_convertvector(reinterpret_cast<Signed>(sum), Vec);
     const Vec exact = fma(broadcast(-x[1]), load(w + stride), found);
     total = fma(exact, broadcast(x[0]) * load(w), total);  // no overflow before the weights' scale
@@ -121,4 +121,4 @@ void encode(const EncodeArgs& a) {
 }
 
 }  // namespace
-}  // namespace weft::WEFT_ISA
+}  // namespace treadle::TREADLE_ISA

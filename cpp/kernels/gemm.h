@@ -15,12 +15,12 @@
 #include "kernels/table.h"
 #include "simd/simd.h"
 
-namespace weft::WEFT_ISA {
+namespace treadle::TREADLE_ISA {
 namespace {
 
-#if defined(WEFT_ISA_avx512)
+#if defined(TREADLE_ISA_avx512)
 constexpr int kMaxRows = 6;
-#elif defined(WEFT_ISA_avx2)
+#elif defined(TREADLE_ISA_avx2)
 constexpr int kMaxRows = 3;
 #elif defined(__aarch64__)
 constexpr int kMaxRows = 6;
@@ -38,7 +38,7 @@ constexpr int kLine = 16;  // words of a cache line
 
 // A row that is about to be used; Locality 2: later, into L2.
 template <int Locality = 3>
-WEFT_INLINE void fetch(const float* row, std::int64_t size) {
+TREADLE_INLINE void fetch(const float* row, std::int64_t size) {
   for (std::int64_t i = 0; i < size; i += kLine) __builtin_prefetch(row + i, 0, Locality);
 }
 
@@ -47,14 +47,14 @@ struct Ahead {
   const Word* at;
   std::int64_t step;  // words
 
-  WEFT_INLINE void fetch() {
+  TREADLE_INLINE void fetch() {
     __builtin_prefetch(at, 0, 2);
     __builtin_prefetch(at + kLine, 0, 2);
     at += step;
   }
 };
 struct Nothing {
-  WEFT_INLINE void fetch() {}
+  TREADLE_INLINE void fetch() {}
 };
 // What the epilogue reads and writes, up to Runs times `Floats` in a row, fetched into L2 meanwhile: a
 // line in every step. All at once would fill the queues that the product's own loads need.
@@ -63,8 +63,8 @@ struct Lines {
   const float* runs[Runs];
   int count = 0, run = 0, offset = 0;
 
-  WEFT_INLINE void add(const float* first) { runs[count++] = first; }
-  WEFT_INLINE void fetch() {
+  TREADLE_INLINE void add(const float* first) { runs[count++] = first; }
+  TREADLE_INLINE void fetch() {
     if (run == count) return;
     __builtin_prefetch(runs[run] + offset, 0, 2);
     offset += kLine;
@@ -77,9 +77,9 @@ struct Lines {
 // sum[r][p * V + v] += x[r][k] * w[p][k][v] for the words k in [0, K), in registers; `step` words from
 // one k to the next.
 template <int R, int P, int V, class Format = Float32, class Next>
-WEFT_INLINE void multiply(typename Format::Sum (&sum)[R][P * V], const Word* const (&x)[R],
-                          std::int64_t K, const Word* w, std::int64_t panel_stride, Next&& next,
-                          std::int64_t step = V * kLanes) {
+TREADLE_INLINE void multiply(typename Format::Sum (&sum)[R][P * V], const Word* const (&x)[R],
+                             std::int64_t K, const Word* w, std::int64_t panel_stride, Next&& next,
+                             std::int64_t step = V * kLanes) {
   for (std::int64_t k = 0; k < K; ++k) {
     next.fetch();
 #pragma GCC unroll 2
@@ -104,8 +104,8 @@ WEFT_INLINE void multiply(typename Format::Sum (&sum)[R][P * V], const Word* con
 // prefetch takes a fifth of the L3 bandwidth that the hardware's own prefetcher reaches (75 instead of
 // 93 GB/s).
 template <class Format, int R, int P, int V, int S, int Last, class Next = Nothing>
-WEFT_INLINE void accumulate(Vec (&acc)[R][P * S], const Word* const* rows, std::int64_t K,
-                            const Word* w, std::int64_t panel_stride, Next&& next = Next()) {
+TREADLE_INLINE void accumulate(Vec (&acc)[R][P * S], const Word* const* rows, std::int64_t K,
+                               const Word* w, std::int64_t panel_stride, Next&& next = Next()) {
   constexpr std::int64_t kBlockWords = words(Format::kDtype, kSumBlock);
   const std::int64_t all = words(Format::kDtype, K);
   std::int64_t head = 0;  // of the block, in a row
@@ -136,7 +136,7 @@ WEFT_INLINE void accumulate(Vec (&acc)[R][P * S], const Word* const* rows, std::
 // Calls tile<R, P>(args, first_row, first_panel) over all rows and the panels [begin, end). Rows
 // are shared out evenly over the tiles, so that no tile is much smaller than the others.
 template <class Tile, class Args>
-WEFT_INLINE void for_each_tile(Args& args, std::int64_t begin, std::int64_t end) {
+TREADLE_INLINE void for_each_tile(Args& args, std::int64_t begin, std::int64_t end) {
   if (args.rows == 1) {
     std::int64_t panel = begin;
     for (; panel + 2 <= end; panel += 2) Tile::template tile<1, 2>(args, 0, panel);
@@ -155,12 +155,12 @@ WEFT_INLINE void for_each_tile(Args& args, std::int64_t begin, std::int64_t end)
         case 2:
           Tile::template tile<2, 1>(args, row, panel);
           break;
-#if !defined(WEFT_ISA_portable) || defined(__aarch64__)
+#if !defined(TREADLE_ISA_portable) || defined(__aarch64__)
         case 3:
           Tile::template tile<3, 1>(args, row, panel);
           break;
 #endif
-#if defined(WEFT_ISA_avx512) || defined(__aarch64__)
+#if defined(TREADLE_ISA_avx512) || defined(__aarch64__)
         case 4:
           Tile::template tile<4, 1>(args, row, panel);
           break;
@@ -209,7 +209,7 @@ template <int R, int N>
 struct TileSums {
   float values[R * N * kLanes];
 
-  WEFT_INLINE explicit TileSums(const Vec (&acc)[R][N]) {
+  TREADLE_INLINE explicit TileSums(const Vec (&acc)[R][N]) {
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
@@ -220,15 +220,15 @@ struct TileSums {
 
 // Words of a panel of V vectors before the weights of the state.
 template <class Format, int V>
-WEFT_INLINE std::int64_t state_part(const StepArgs& a) {
+TREADLE_INLINE std::int64_t state_part(const StepArgs& a) {
   return row_words(Format::kDtype, a.input_size) * V * kLanes;
 }
 
 // The sums of a tile at the start: the bias, or the input part that was computed before. A panel
 // has V vectors, those before it have Full.
 template <int R, int P, int V, int S, int Full = V>
-WEFT_INLINE void start(Vec (&acc)[R][P * S], const StepArgs& a, std::int64_t row,
-                       std::int64_t panel) {
+TREADLE_INLINE void start(Vec (&acc)[R][P * S], const StepArgs& a, std::int64_t row,
+                          std::int64_t panel) {
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
     const float* from = a.partial ? a.partial[row + r] + a.partial_offset : a.bias;
@@ -243,7 +243,7 @@ WEFT_INLINE void start(Vec (&acc)[R][P * S], const StepArgs& a, std::int64_t row
 
 // Where a tile saves its gates, asked for before the product: the rows are written for the first time.
 template <int Gates, int R, int P>
-WEFT_INLINE void fetch_saved(const StepArgs& a, std::int64_t row, std::int64_t panel) {
+TREADLE_INLINE void fetch_saved(const StepArgs& a, std::int64_t row, std::int64_t panel) {
   if (!a.saved) return;
   const std::int64_t unit = panel * kLanes;
   for (int r = 0; r < R; ++r) {
@@ -261,7 +261,7 @@ WEFT_INLINE void fetch_saved(const StepArgs& a, std::int64_t row, std::int64_t p
 // The panels of a Cell with gates: Tile for the full ones, Shared<1> or Shared<2> for a last one whose
 // gates share vectors. That comes first: its few sums wait for their fma, the others fill the gap.
 template <class Cell>
-WEFT_INLINE void for_each_gated(const StepArgs& a) {
+TREADLE_INLINE void for_each_gated(const StepArgs& a) {
   const int shared = shared_vectors(a.hidden_size, kLanes);
   const std::int64_t last = a.hidden_size / kLanes;
   if (shared && a.panel_begin <= last && last < a.panel_end) {
@@ -281,11 +281,11 @@ struct SharedGates {
   static constexpr int kWidth = V * kLanes / kSharedGates;
   float columns[V * kLanes];
 
-  WEFT_INLINE void put(const Vec* sums) {
+  TREADLE_INLINE void put(const Vec* sums) {
     for (int v = 0; v < V; ++v) store(columns + v * kLanes, sums[v]);
   }
-  WEFT_INLINE Vec gate(int g) const { return load_partial(columns + g * kWidth, kWidth); }
+  TREADLE_INLINE Vec gate(int g) const { return load_partial(columns + g * kWidth, kWidth); }
 };
 
 }  // namespace
-}  // namespace weft::WEFT_ISA
+}  // namespace treadle::TREADLE_ISA

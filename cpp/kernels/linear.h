@@ -9,7 +9,7 @@
 #include "kernels/gemm.h"
 #include "kernels/narrow.h"
 
-namespace weft::WEFT_ISA {
+namespace treadle::TREADLE_ISA {
 namespace {
 
 // out = f(out) + residual over a tile that was just stored, and is in L1: the constants of f would
@@ -85,4 +85,4 @@ void linear(const LinearArgs& a) {
 }
 
 }  // namespace
-}  // namespace weft::WEFT_ISA
+}  // namespace treadle::TREADLE_ISA

@@ -5,7 +5,7 @@
 #include "kernels/table.h"
 #include "simd/simd.h"
 
-namespace weft::WEFT_ISA {
+namespace treadle::TREADLE_ISA {
 namespace {
 
 // Independent sums, enough to hide the latency of a multiply-add on every CPU so far (up to 6 cycles,
@@ -54,4 +54,4 @@ float read_loop(const float* p, std::int64_t floats) {
 }
 
 }  // namespace
-}  // namespace weft::WEFT_ISA
+}  // namespace treadle::TREADLE_ISA

@@ -9,12 +9,12 @@
 
 #include "simd/math.h"
 
-namespace weft::WEFT_ISA {
+namespace treadle::TREADLE_ISA {
 namespace {
 
 // e^(-factor x) within 2^-60 and 2^60: of two, neither the product nor a quotient is lost to float32.
 template <int Factor>
-WEFT_INLINE Vec narrow_exp(Vec x) {
+TREADLE_INLINE Vec narrow_exp(Vec x) {
   const Vec limit = broadcast(60.0f);
   return exp2_between(clamp(-limit, limit, x * broadcast(-Factor * kLog2e)));
 }
@@ -23,7 +23,7 @@ WEFT_INLINE Vec narrow_exp(Vec x) {
 struct NarrowLstm {
   Vec c, h;
 };
-WEFT_INLINE NarrowLstm narrow_lstm(Vec i, Vec f, Vec g, Vec o, Vec c) {
+TREADLE_INLINE NarrowLstm narrow_lstm(Vec i, Vec f, Vec g, Vec o, Vec c) {
   const Vec one = broadcast(1.0f);
   const Vec ei = narrow_exp<1>(i), ef = narrow_exp<1>(f), eg = narrow_exp<2>(g);
   c = c / (one + ef) + (one - eg) / ((one + ei) * (one + eg));
@@ -32,19 +32,19 @@ WEFT_INLINE NarrowLstm narrow_lstm(Vec i, Vec f, Vec g, Vec o, Vec c) {
 }
 
 // The state of GRU, reset after.
-WEFT_INLINE Vec narrow_gru(Vec r, Vec z, Vec nx, Vec nh, Vec h) {
+TREADLE_INLINE Vec narrow_gru(Vec r, Vec z, Vec nx, Vec nh, Vec h) {
   const Vec one = broadcast(1.0f);
   const Vec en = narrow_exp<2>(nh / (one + narrow_exp<1>(r)) + nx), ez = narrow_exp<1>(z);
   return fma(ez, one - en, h * (one + en)) / ((one + ez) * (one + en));
 }
 
-WEFT_INLINE Vec narrow_tanh(Vec x) {
+TREADLE_INLINE Vec narrow_tanh(Vec x) {
   const Vec one = broadcast(1.0f), e = narrow_exp<2>(x);
   return (one - e) / (one + e);
 }
 
 // P: cpp/simd/fit_constants.py, of degree 4 where gelu has 9. Phi(-16) is zero.
-WEFT_INLINE Vec narrow_gelu(Vec x) {
+TREADLE_INLINE Vec narrow_gelu(Vec x) {
   const Vec t = min(broadcast(16.0f), abs(x));
   Vec p = broadcast(0x1.ffcffp-12f);
   p = fma(p, t, broadcast(-0x1.d7c676p-8f));
@@ -55,4 +55,4 @@ WEFT_INLINE Vec narrow_gelu(Vec x) {
 }
 
 }  // namespace
-}  // namespace weft::WEFT_ISA
+}  // namespace treadle::TREADLE_ISA

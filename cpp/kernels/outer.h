@@ -10,7 +10,7 @@
 
 #include "kernels/gemm.h"
 
-namespace weft::WEFT_ISA {
+namespace treadle::TREADLE_ISA {
 namespace {
 
 template <int V, bool Whole>
@@ -119,4 +119,4 @@ void sum_rows(const SumArgs& a) {
 }
 
 }  // namespace
-}  // namespace weft::WEFT_ISA
+}  // namespace treadle::TREADLE_ISA

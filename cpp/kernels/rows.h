@@ -4,7 +4,7 @@
 #include "kernels/table.h"
 #include "simd/math.h"
 
-namespace weft::WEFT_ISA {
+namespace treadle::TREADLE_ISA {
 namespace {
 
 // y = (x - mean) / sqrt(variance + eps) * weight + bias (Ba, Kiros and Hinton, arXiv:1607.06450).
@@ -81,4 +81,4 @@ void softmax(const RowArgs& a) {
 }
 
 }  // namespace
-}  // namespace weft::WEFT_ISA
+}  // namespace treadle::TREADLE_ISA

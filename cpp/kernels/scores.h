@@ -10,13 +10,13 @@
 #include "kernels/table.h"
 #include "simd/math.h"
 
-namespace weft::WEFT_ISA {
+namespace treadle::TREADLE_ISA {
 namespace {
 
 constexpr float kLowest = -__builtin_inff();
 
 // Bytes [0, n) of a bool mask as lanes, all ones where a key is hidden or lies beyond n.
-WEFT_INLINE Ints hidden(const unsigned char* mask, std::int64_t n) {
+TREADLE_INLINE Ints hidden(const unsigned char* mask, std::int64_t n) {
   typedef unsigned char Bytes __attribute__((vector_size(kLanes)));
   Bytes bytes{};
   std::memcpy(&bytes, mask, static_cast<std::size_t>(n < kLanes ? n : kLanes));
@@ -24,7 +24,7 @@ WEFT_INLINE Ints hidden(const unsigned char* mask, std::int64_t n) {
 }
 
 // Whether scores are more than scale q k: then `change` has to see them.
-WEFT_INLINE bool changes(const AttentionArgs& a) {
+TREADLE_INLINE bool changes(const AttentionArgs& a) {
   // The softmax takes the maximum before it multiplies by the scale, which must not turn the order.
   return a.softcap != 0 || a.slope || a.mask || !(a.scale > 0);
 }
@@ -54,19 +54,19 @@ __attribute__((noinline)) void change(const AttentionArgs& a, std::int64_t row, 
 }
 
 // What turns a score into an exponent of 2.
-WEFT_INLINE float exponent_scale(const AttentionArgs& a, bool changed) {
+TREADLE_INLINE float exponent_scale(const AttentionArgs& a, bool changed) {
   return changed ? kLog2e : a.scale * kLog2e;
 }
 
 // log(sum of e^score) of a row, of its (scaled) maximum and its sum relative to that: 0, or at least 1.
-WEFT_INLINE float log_sum(float maximum, float total) {
+TREADLE_INLINE float log_sum(float maximum, float total) {
   if (total == 0.0f) return kLowest;
   return maximum + log(broadcast(total))[0];
 }
 
 // Hides s[begin, end), whole vectors, outside of [low, high).
-WEFT_INLINE void hide(float* s, std::int64_t begin, std::int64_t end, std::int64_t low,
-                      std::int64_t high) {
+TREADLE_INLINE void hide(float* s, std::int64_t begin, std::int64_t end, std::int64_t low,
+                         std::int64_t high) {
   const auto outside = [&](std::int64_t i) {
     const Ints at = lane_numbers() + static_cast<std::uint32_t>(i);
     store(s + i, (at < static_cast<std::uint32_t>(low)) | (at >= static_cast<std::uint32_t>(high))
@@ -118,4 +118,4 @@ __attribute__((noinline)) void soften(float (*s)[Stride], std::int64_t begin, st
 }
 
 }  // namespace
-}  // namespace weft::WEFT_ISA
+}  // namespace treadle::TREADLE_ISA

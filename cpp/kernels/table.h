@@ -37,7 +37,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace weft {
+namespace treadle {
 
 // 32 bits of a row or of weights, as float32 whatever they mean.
 using Word = float;
@@ -387,4 +387,4 @@ struct KernelTable {
   float (*read_loop)(const float* p, std::int64_t floats);  // floats: a multiple of 1024
 };
 
-}  // namespace weft
+}  // namespace treadle

@@ -9,7 +9,7 @@
 #include <new>
 #include <utility>
 
-namespace weft {
+namespace treadle {
 
 class Buffer {
  public:
@@ -55,4 +55,4 @@ class Buffer {
   std::int64_t size_ = 0;
 };
 
-}  // namespace weft
+}  // namespace treadle

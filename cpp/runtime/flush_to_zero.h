@@ -8,7 +8,7 @@
 #include <xmmintrin.h>
 #endif
 
-namespace weft {
+namespace treadle {
 
 #if defined(__x86_64__)
 // Intel SDM volume 1, 10.2.3: bit 15 flushes results, bit 6 reads denormal operands as zero.
@@ -25,7 +25,7 @@ inline std::uint64_t control_word() {
 }
 inline void set_control_word(std::uint64_t word) { asm volatile("msr fpcr, %0" : : "r"(word)); }
 #else
-#error "weft: unknown architecture; add its floating-point control word here"
+#error "treadle: unknown architecture; add its floating-point control word here"
 #endif
 
 // Sets the calling thread's control word, and sets it back.
@@ -56,4 +56,4 @@ class KeepDenormals : ControlWord {
   KeepDenormals() : ControlWord(control_word() & ~kFlushBits) {}
 };
 
-}  // namespace weft
+}  // namespace treadle

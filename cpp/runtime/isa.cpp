@@ -4,12 +4,12 @@
 #include <cstdlib>
 #include <stdexcept>
 
-namespace weft {
+namespace treadle {
 
 namespace portable {
 void fill(KernelTable&);
 }
-#if defined(WEFT_HAS_avx2)
+#if defined(TREADLE_HAS_avx2)
 namespace avx2 {
 void fill(KernelTable&);
 }
@@ -30,7 +30,7 @@ struct Level {
 };
 
 // libgcc's and compiler-rt's detection look at the CPU and at what the OS saves (XGETBV).
-#if defined(WEFT_HAS_avx2)
+#if defined(TREADLE_HAS_avx2)
 bool has_avx2() {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
          __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
@@ -51,7 +51,7 @@ bool has_avx512_bf16() {
 // take the same words: nobody has measured it yet.
 const Level kLevels[] = {
     {"portable", portable::fill, [] { return true; }},
-#if defined(WEFT_HAS_avx2)
+#if defined(TREADLE_HAS_avx2)
     {"avx2", avx2::fill, has_avx2},
     {"avx512", avx512::fill, has_avx512},
     {"avx512_bf16", avx512_bf16::fill, has_avx512_bf16},
@@ -99,8 +99,8 @@ std::vector<std::string> available_isas() {
 const KernelTable& kernels() {
   const KernelTable* table = active.load(std::memory_order_acquire);
   if (!table) {
-    const char* forced = std::getenv("WEFT_ISA");
-    table = forced && *forced ? &find(forced, "WEFT_ISA") : &tables().table[tables().count - 1];
+    const char* forced = std::getenv("TREADLE_ISA");
+    table = forced && *forced ? &find(forced, "TREADLE_ISA") : &tables().table[tables().count - 1];
     active.store(table, std::memory_order_release);
   }
   return *table;
@@ -108,4 +108,4 @@ const KernelTable& kernels() {
 
 void set_isa(const std::string& isa) { active.store(&find(isa, "isa"), std::memory_order_release); }
 
-}  // namespace weft
+}  // namespace treadle

@@ -14,7 +14,7 @@
 
 #include "runtime/flush_to_zero.h"
 
-namespace weft {
+namespace treadle {
 namespace {
 
 // A pause is 40 to 140 cycles on the CPUs of the last ten years: about 30 us before blocking.
@@ -240,7 +240,7 @@ int num_threads() {
 
 void set_num_threads(int n) {
   if (n < 1 || n > 1024) {
-    throw std::invalid_argument("weft.set_num_threads: n is " + std::to_string(n) +
+    throw std::invalid_argument("treadle.set_num_threads: n is " + std::to_string(n) +
                                 ", expected 1 to 1024");
   }
   chosen_threads.store(n, std::memory_order_relaxed);
@@ -290,4 +290,4 @@ void Lease::execute(const Job& job) {
   }
 }
 
-}  // namespace weft
+}  // namespace treadle

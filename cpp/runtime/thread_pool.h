@@ -11,7 +11,7 @@
 #include <atomic>
 #include <cstdint>
 
-namespace weft {
+namespace treadle {
 
 // As many as the affinity mask of the process has CPUs, until set.
 int num_threads();
@@ -76,4 +76,4 @@ class Lease {
   bool asked_ = false;
 };
 
-}  // namespace weft
+}  // namespace treadle

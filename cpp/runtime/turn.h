@@ -8,7 +8,7 @@
 
 #include "runtime/thread_pool.h"
 
-namespace weft {
+namespace treadle {
 
 class Turn {
  public:
@@ -30,11 +30,11 @@ class Turn {
     const std::thread::id nobody, owner = owner_.load();
     if (owner == std::this_thread::get_id()) {
       throw std::runtime_error(
-          "weft: the object is in the middle of a call that this one interrupted");
+          "treadle: the object is in the middle of a call that this one interrupted");
     }
     if (owner != nobody && forks_.load() != fork_count()) {
       throw std::runtime_error(
-          "weft: the object was in use by another thread when the process forked");
+          "treadle: the object was in use by another thread when the process forked");
     }
     mutex_.lock();
     forks_.store(fork_count());
@@ -50,4 +50,4 @@ class Turn {
   std::atomic<std::uint64_t> forks_{0};
 };
 
-}  // namespace weft
+}  // namespace treadle

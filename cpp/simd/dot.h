@@ -20,39 +20,39 @@
 #include <emmintrin.h>
 #endif
 
-namespace weft::WEFT_ISA {
+namespace treadle::TREADLE_ISA {
 namespace {
 
 typedef std::int32_t Signed __attribute__((vector_size(kLanes * sizeof(float))));
 
-#if defined(WEFT_ISA_avx512_bf16)
+#if defined(TREADLE_ISA_avx512_bf16)
 
-WEFT_INLINE Vec dot_pairs(Vec sum, Ints x, Ints w) {
+TREADLE_INLINE Vec dot_pairs(Vec sum, Ints x, Ints w) {
   return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(x), reinterpret_cast<__m512bh>(w));
 }
-WEFT_INLINE Ints dot_quads(Ints sum, Ints x, Ints w) {
+TREADLE_INLINE Ints dot_quads(Ints sum, Ints x, Ints w) {
   return reinterpret_cast<Ints>(_mm512_dpbusd_epi32(
       reinterpret_cast<__m512i>(sum), reinterpret_cast<__m512i>(x), reinterpret_cast<__m512i>(w)));
 }
 
 #else
 
-WEFT_INLINE Vec dot_pairs(Vec sum, Ints x, Ints w) {
+TREADLE_INLINE Vec dot_pairs(Vec sum, Ints x, Ints w) {
   const Ints high = Ints{} + 0xffff0000u;
   sum = fma(as_floats(x << 16), as_floats(w << 16), sum);
   return fma(as_floats(x & high), as_floats(w & high), sum);
 }
 
 // Bytes 0 and 2, and 1 and 3, as 16 bits each: two multiply-adds of pairs.
-WEFT_INLINE Ints dot_quads(Ints sum, Ints x, Ints w) {
+TREADLE_INLINE Ints dot_quads(Ints sum, Ints x, Ints w) {
   typedef std::int16_t Shorts __attribute__((vector_size(kLanes * sizeof(float))));
   const Ints low = Ints{} + 0x00ff00ffu;
   const auto shorts = [](Ints v) { return reinterpret_cast<Shorts>(v); };
   const auto sums = [](Shorts a, Shorts b) {
-#if defined(WEFT_ISA_avx512)
+#if defined(TREADLE_ISA_avx512)
     return reinterpret_cast<Ints>(
         _mm512_madd_epi16(reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b)));
-#elif defined(WEFT_ISA_avx2)
+#elif defined(TREADLE_ISA_avx2)
     return reinterpret_cast<Ints>(
         _mm256_madd_epi16(reinterpret_cast<__m256i>(a), reinterpret_cast<__m256i>(b)));
 #elif defined(__SSE2__)
@@ -72,20 +72,20 @@ WEFT_INLINE Ints dot_quads(Ints sum, Ints x, Ints w) {
 
 typedef std::uint16_t Halves __attribute__((vector_size(kLanes * 2)));
 
-#if defined(WEFT_ISA_avx512_bf16)
-WEFT_INLINE Halves narrow(Vec v) { return reinterpret_cast<Halves>(_mm512_cvtneps_pbh(v)); }
-WEFT_INLINE Ints halves(Vec v) { return __builtin_convertvector(narrow(v), Ints); }
-WEFT_INLINE Vec pairs(Vec low, Vec high) {
+#if defined(TREADLE_ISA_avx512_bf16)
+TREADLE_INLINE Halves narrow(Vec v) { return reinterpret_cast<Halves>(_mm512_cvtneps_pbh(v)); }
+TREADLE_INLINE Ints halves(Vec v) { return __builtin_convertvector(narrow(v), Ints); }
+TREADLE_INLINE Vec pairs(Vec low, Vec high) {
   return reinterpret_cast<Vec>(_mm512_cvtne2ps_pbh(high, low));
 }
 #else
-WEFT_INLINE Ints halves(Vec v) {
+TREADLE_INLINE Ints halves(Vec v) {
   const Ints bits = as_ints(v);
   const Ints even = bits + 0x7fffu + ((bits >> 16) & 1u);
   return ((v == v) ? even : (bits | 0x00400000u)) >> 16;
 }
-WEFT_INLINE Halves narrow(Vec v) { return __builtin_convertvector(halves(v), Halves); }
-WEFT_INLINE Vec pairs(Vec low, Vec high) {
+TREADLE_INLINE Halves narrow(Vec v) { return __builtin_convertvector(halves(v), Halves); }
+TREADLE_INLINE Vec pairs(Vec low, Vec high) {
   const Halves both[2] = {narrow(low), narrow(high)};
   Vec words;
   std::memcpy(&words, both, sizeof(words));
@@ -93,13 +93,13 @@ WEFT_INLINE Vec pairs(Vec low, Vec high) {
 }
 #endif
 
-WEFT_INLINE void store_pairs(Word* p, Vec v, std::int64_t n) {
+TREADLE_INLINE void store_pairs(Word* p, Vec v, std::int64_t n) {
   const Halves words = narrow(v);
   const std::int64_t count = n < kLanes ? (n + 1) / 2 : kLanes / 2;
   std::memcpy(p, &words, static_cast<std::size_t>(count) * sizeof(Word));
 }
 
-WEFT_INLINE void store_quads(Word* p, Vec v, std::int64_t n) {
+TREADLE_INLINE void store_quads(Word* p, Vec v, std::int64_t n) {
   typedef std::uint8_t Narrow __attribute__((vector_size(kLanes)));
   const Signed whole = __builtin_convertvector(v, Signed);
   const Narrow narrow = __builtin_convertvector(whole, Narrow);
@@ -107,17 +107,17 @@ WEFT_INLINE void store_quads(Word* p, Vec v, std::int64_t n) {
   std::memcpy(p, &narrow, static_cast<std::size_t>(count) * sizeof(Word));
 }
 
-WEFT_INLINE Vec widen(const float* p) { return load(p); }
-WEFT_INLINE Vec widen(const std::uint16_t* p) {
+TREADLE_INLINE Vec widen(const float* p) { return load(p); }
+TREADLE_INLINE Vec widen(const std::uint16_t* p) {
   Halves narrow;
   std::memcpy(&narrow, p, sizeof(narrow));
   return as_floats(__builtin_convertvector(narrow, Ints) << 16);
 }
-WEFT_INLINE Vec widen(const std::int8_t* p) {
-#if defined(WEFT_ISA_avx512)
+TREADLE_INLINE Vec widen(const std::int8_t* p) {
+#if defined(TREADLE_ISA_avx512)
   const __m512i wide = _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   return reinterpret_cast<Vec>(_mm512_cvtepi32_ps(wide));
-#elif defined(WEFT_ISA_avx2)
+#elif defined(TREADLE_ISA_avx2)
   const __m256i wide = _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
   return reinterpret_cast<Vec>(_mm256_cvtepi32_ps(wide));
 #else
@@ -129,13 +129,13 @@ WEFT_INLINE Vec widen(const std::int8_t* p) {
 #endif
 }
 template <class T>
-WEFT_INLINE Vec widen_up_to(const T* p, std::int64_t n) {
+TREADLE_INLINE Vec widen_up_to(const T* p, std::int64_t n) {
   if (n >= kLanes) return widen(p);
   T some[kLanes] = {};
   for (std::int64_t i = 0; i < n; ++i) some[i] = p[i];
   return widen(some);
 }
-WEFT_INLINE Vec widen_up_to(const float* p, std::int64_t n) { return load_up_to(p, n); }
+TREADLE_INLINE Vec widen_up_to(const float* p, std::int64_t n) { return load_up_to(p, n); }
 
 }  // namespace
-}  // namespace weft::WEFT_ISA
+}  // namespace treadle::TREADLE_ISA

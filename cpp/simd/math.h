@@ -9,7 +9,7 @@
 
 #include "simd/simd.h"
 
-namespace weft::WEFT_ISA {
+namespace treadle::TREADLE_ISA {
 namespace {
 
 // e^x = scale * (1 + tail), |tail| < 0.42: callers that need e^x - 1 lose nothing to cancellation.
@@ -18,7 +18,7 @@ struct ExpParts {
 };
 
 // x in [-88, 88] or NaN.
-WEFT_INLINE ExpParts exp_parts(Vec x) {
+TREADLE_INLINE ExpParts exp_parts(Vec x) {
   const Vec shifter = broadcast(kShifter);
   const Vec shifted = fma(x, broadcast(0x1.715476p0f), shifter);  // 1 / ln2
   const Vec n = shifted - shifter;
@@ -33,10 +33,10 @@ WEFT_INLINE ExpParts exp_parts(Vec x) {
   return {scale, fma(p, r * r, r)};
 }
 
-WEFT_INLINE Vec clamp(Vec low, Vec high, Vec x) { return min(high, max(low, x)); }
+TREADLE_INLINE Vec clamp(Vec low, Vec high, Vec x) { return min(high, max(low, x)); }
 
 // e^x. Above 88.72 the true value exceeds float32; below -87.34 it is under the smallest normal.
-WEFT_INLINE Vec exp(Vec x) {
+TREADLE_INLINE Vec exp(Vec x) {
   const ExpParts e = exp_parts(clamp(broadcast(-88.0f), broadcast(88.0f), x));
   Vec y = fma(e.scale, e.tail, e.scale);
   // Between 88 and the overflow the result is e^88 times e^(x - 88), by the same polynomial.
@@ -50,7 +50,7 @@ constexpr float kLog2e = 0x1.715476p0f;
 
 // 2^x for x in [-127, 127]. Below -126 the result is smaller than the smallest normal number: zero,
 // under the runtime's guard.
-WEFT_INLINE Vec exp2_between(Vec x) {
+TREADLE_INLINE Vec exp2_between(Vec x) {
   const Vec n = nearest(x), r = x - n;
   Vec p = broadcast(0x1.5bba14p-10f);
   p = fma(p, r, broadcast(0x1.3cea88p-7f));
@@ -60,30 +60,30 @@ WEFT_INLINE Vec exp2_between(Vec x) {
   return times_power_of_2(fma(p, r, broadcast(1.0f)), n);
 }
 // 2^x for x <= 0 or hardly above, as softmax needs it.
-WEFT_INLINE Vec exp2_falling(Vec x) { return exp2_between(max(broadcast(-127.0f), x)); }
+TREADLE_INLINE Vec exp2_falling(Vec x) { return exp2_between(max(broadcast(-127.0f), x)); }
 
 // e^x - 1.
-WEFT_INLINE Vec expm1(Vec x) {
+TREADLE_INLINE Vec expm1(Vec x) {
   // Below -17.4 the result is -1 to the last bit; above 88 callers have no use for the difference.
   const ExpParts e = exp_parts(clamp(broadcast(-18.0f), broadcast(88.0f), x));
   return fma(e.scale, e.tail, e.scale - broadcast(1.0f));
 }
 
 // 1 / (1 + e^-x).
-WEFT_INLINE Vec sigmoid(Vec x) {
+TREADLE_INLINE Vec sigmoid(Vec x) {
   const ExpParts e = exp_parts(clamp(broadcast(-88.0f), broadcast(88.0f), -x));
   return broadcast(1.0f) / (broadcast(1.0f) + fma(e.scale, e.tail, e.scale));
 }
 
 // tanh(x) = sign(x) u / (u + 2) with u = e^(2|x|) - 1; odd to the last bit.
-WEFT_INLINE Vec tanh(Vec x) {
+TREADLE_INLINE Vec tanh(Vec x) {
   const ExpParts e = exp_parts(min(broadcast(19.0f), abs(x + x)));  // tanh(9.02) rounds to 1
   const Vec u = fma(e.scale, e.tail, e.scale - broadcast(1.0f));
   return copysign(u / (u + broadcast(2.0f)), x);
 }
 
 // log(1 + y) for y in [0, 1]: 2 atanh(s) with s = y / (2 + y) <= 1/3.
-WEFT_INLINE Vec log1p_unit(Vec y) {
+TREADLE_INLINE Vec log1p_unit(Vec y) {
   const Vec s = y / (broadcast(2.0f) + y);
   const Vec z = s * s;
   Vec p = broadcast(0x1.f1aee2p-3f);
@@ -96,7 +96,7 @@ WEFT_INLINE Vec log1p_unit(Vec y) {
 
 // log(x) = e ln2 + log(m) with x = m 2^e, 1 <= m < 2, for x that is normal and positive; infinity and
 // NaN as they come.
-WEFT_INLINE Vec log(Vec x) {
+TREADLE_INLINE Vec log(Vec x) {
   const Ints bits = as_ints(x), one = as_ints(broadcast(1.0f));
   const Vec e = __builtin_convertvector(bits >> 23, Vec) - broadcast(127.0f);
   const Vec m = as_floats((bits & 0x7fffffu) | one);
@@ -105,10 +105,10 @@ WEFT_INLINE Vec log(Vec x) {
 }
 
 // log(1 + e^x) = max(x, 0) + log(1 + e^-|x|).
-WEFT_INLINE Vec softplus(Vec x) { return max(broadcast(0.0f), x) + log1p_unit(exp(-abs(x))); }
+TREADLE_INLINE Vec softplus(Vec x) { return max(broadcast(0.0f), x) + log1p_unit(exp(-abs(x))); }
 
 // erf(x): x + x P(x^2) below 0.92, 1 - e^(-t - t Q(t)) with t = |x| above.
-WEFT_INLINE Vec erf(Vec x) {
+TREADLE_INLINE Vec erf(Vec x) {
   const Vec t = min(broadcast(4.0f), abs(x));
   const Vec z = t * t;
   Vec p = broadcast(0x1.5cd0e8p-14f);
@@ -133,11 +133,11 @@ WEFT_INLINE Vec erf(Vec x) {
 }
 
 // x sigmoid(x) (Ramachandran et al., arXiv:1710.05941).
-WEFT_INLINE Vec silu(Vec x) { return x * sigmoid(x); }
+TREADLE_INLINE Vec silu(Vec x) { return x * sigmoid(x); }
 
 // x Phi(x) (Hendrycks and Gimpel, arXiv:1606.08415) as max(x, 0) - t Phi(-t) with t = |x| and
 // Phi(-t) = 2^(-t P(t)) / 2; P(16) takes it to zero.
-WEFT_INLINE Vec gelu(Vec x) {
+TREADLE_INLINE Vec gelu(Vec x) {
   const Vec t = min(broadcast(16.0f), abs(x));
   Vec p = broadcast(-0x1.6b8f28p-25f);
   p = fma(p, t, broadcast(0x1.3444e4p-20f));
@@ -164,10 +164,10 @@ WEFT_INLINE Vec gelu(Vec x) {
 }
 // Their approximation by tanh: x / 2 (1 + tanh(u)) = x sigmoid(2 u) with
 // u = sqrt(2 / pi) (x + 0.044715 x^3).
-WEFT_INLINE Vec gelu_tanh(Vec x) {
+TREADLE_INLINE Vec gelu_tanh(Vec x) {
   const Vec cubic = fma(broadcast(0.044715f) * x * x, x, x);
   return x * sigmoid(broadcast(0x1.988454p0f) * cubic);  // 2 sqrt(2 / pi)
 }
 
 }  // namespace
-}  // namespace weft::WEFT_ISA
+}  // namespace treadle::TREADLE_ISA

@@ -1,4 +1,4 @@
-// What a vector is. Compiled once per ISA level, inside namespace weft::<isa> and an unnamed
+// What a vector is. Compiled once per ISA level, inside namespace treadle::<isa> and an unnamed
 // namespace: nothing here may be shared between object files built with different -m flags.
 //
 // Vec and Ints are GCC/Clang vector extensions, so + - * / < & << and ?: work lane by lane on every
@@ -20,21 +20,21 @@
 #include <cstdint>
 #include <cstring>
 
-#if defined(WEFT_ISA_avx512) || defined(WEFT_ISA_avx2)
+#if defined(TREADLE_ISA_avx512) || defined(TREADLE_ISA_avx2)
 #include <immintrin.h>
 #elif defined(__aarch64__)
 #include <arm_neon.h>
 #endif
 
 // Small functions on registers must vanish into their callers at every optimisation level.
-#define WEFT_INLINE inline __attribute__((always_inline))
+#define TREADLE_INLINE inline __attribute__((always_inline))
 
-namespace weft::WEFT_ISA {
+namespace treadle::TREADLE_ISA {
 namespace {
 
-#if defined(WEFT_ISA_avx512)
+#if defined(TREADLE_ISA_avx512)
 constexpr int kLanes = 16;
-#elif defined(WEFT_ISA_avx2)
+#elif defined(TREADLE_ISA_avx2)
 constexpr int kLanes = 8;
 #else
 constexpr int kLanes = 4;
@@ -46,40 +46,40 @@ typedef std::uint64_t Wides __attribute__((vector_size(kLanes * sizeof(float))))
 typedef float LooseVec
     __attribute__((vector_size(kLanes * sizeof(float)), aligned(alignof(float)), may_alias));
 
-WEFT_INLINE Vec load(const float* p) { return *reinterpret_cast<const LooseVec*>(p); }
-WEFT_INLINE void store(float* p, Vec v) { *reinterpret_cast<LooseVec*>(p) = v; }
+TREADLE_INLINE Vec load(const float* p) { return *reinterpret_cast<const LooseVec*>(p); }
+TREADLE_INLINE void store(float* p, Vec v) { *reinterpret_cast<LooseVec*>(p) = v; }
 
-WEFT_INLINE Ints as_ints(Vec v) { return reinterpret_cast<Ints>(v); }
-WEFT_INLINE Vec as_floats(Ints v) { return reinterpret_cast<Vec>(v); }
+TREADLE_INLINE Ints as_ints(Vec v) { return reinterpret_cast<Ints>(v); }
+TREADLE_INLINE Vec as_floats(Ints v) { return reinterpret_cast<Vec>(v); }
 
 // For the backends without an instruction of their own. 1.5 * 2^23: adding it leaves the nearest
 // integer in the low bits of the sum.
 constexpr float kShifter = 0x1.8p23f;
-WEFT_INLINE Vec nearest_by_shift(Vec x) { return (x + kShifter) - kShifter; }
+TREADLE_INLINE Vec nearest_by_shift(Vec x) { return (x + kShifter) - kShifter; }
 // At n = -127 all bits vanish.
-WEFT_INLINE Vec power_of_2(Vec n) {
+TREADLE_INLINE Vec power_of_2(Vec n) {
   return as_floats((as_ints(n + kShifter) << 23) + (127u << 23));
 }
 
 }  // namespace
-}  // namespace weft::WEFT_ISA
+}  // namespace treadle::TREADLE_ISA
 
-#if defined(WEFT_ISA_avx512)
+#if defined(TREADLE_ISA_avx512)
 #include "simd/avx512.h"
-#elif defined(WEFT_ISA_avx2)
+#elif defined(TREADLE_ISA_avx2)
 #include "simd/avx2.h"
 #else
 #include "simd/portable.h"
 #endif
 
-namespace weft::WEFT_ISA {
+namespace treadle::TREADLE_ISA {
 namespace {
 
 // n may exceed the vector: the tail of a row and its body are the same call.
-WEFT_INLINE Vec load_up_to(const float* p, std::int64_t n) {
+TREADLE_INLINE Vec load_up_to(const float* p, std::int64_t n) {
   return n >= kLanes ? load(p) : load_partial(p, static_cast<int>(n));
 }
-WEFT_INLINE void store_up_to(float* p, Vec v, std::int64_t n) {
+TREADLE_INLINE void store_up_to(float* p, Vec v, std::int64_t n) {
   if (n >= kLanes) {
     store(p, v);
   } else {
@@ -88,7 +88,7 @@ WEFT_INLINE void store_up_to(float* p, Vec v, std::int64_t n) {
 }
 
 // 0, 1, 2, ...
-WEFT_INLINE Ints lane_numbers() {
+TREADLE_INLINE Ints lane_numbers() {
   Ints numbers;
   for (int i = 0; i < kLanes; ++i) numbers[i] = static_cast<std::uint32_t>(i);
   return numbers;
@@ -99,12 +99,12 @@ template <int... I>
 struct Lanes {
   // a0 b0 a1 b1 ...: of the lower or the upper halves of a and b.
   template <int From>
-  static WEFT_INLINE Vec interleave(Vec a, Vec b) {
+  static TREADLE_INLINE Vec interleave(Vec a, Vec b) {
     return __builtin_shufflevector(a, b, (I / 2 + From + I % 2 * kLanes)...);
   }
   // Lane i of a and lane i + Shift, round the corner, side by side.
   template <int Shift>
-  static WEFT_INLINE Vec rotate(Vec a) {
+  static TREADLE_INLINE Vec rotate(Vec a) {
     return __builtin_shufflevector(a, a, ((I + Shift) % kLanes)...);
   }
 };
@@ -116,7 +116,7 @@ using AllLanes = FirstLanes<kLanes>;
 
 // Lane i is the sum of the lanes i, i + N, i + 2 N, ... of v; halves first: one order for each width.
 template <int N, int Shift = kLanes / 2>
-WEFT_INLINE Vec sum_every(Vec v) {
+TREADLE_INLINE Vec sum_every(Vec v) {
   if constexpr (Shift < N) {
     return v;
   } else {
@@ -124,9 +124,9 @@ WEFT_INLINE Vec sum_every(Vec v) {
   }
 }
 // The sum of all lanes; and N of them at once, added in the same order: lane i is that of v[i].
-WEFT_INLINE float sum_lanes(Vec v) { return sum_every<1>(v)[0]; }
+TREADLE_INLINE float sum_lanes(Vec v) { return sum_every<1>(v)[0]; }
 template <int N>
-WEFT_INLINE Vec fold_lanes(const Vec (&v)[N]) {
+TREADLE_INLINE Vec fold_lanes(const Vec (&v)[N]) {
   if constexpr (N == 1) {
     return v[0];
   } else {
@@ -140,13 +140,13 @@ WEFT_INLINE Vec fold_lanes(const Vec (&v)[N]) {
   }
 }
 template <int N>
-WEFT_INLINE Vec sum_lanes(const Vec (&v)[N]) {
+TREADLE_INLINE Vec sum_lanes(const Vec (&v)[N]) {
   return sum_every<N>(fold_lanes(v));
 }
 
 // The largest lane.
 template <int Shift = kLanes / 2>
-WEFT_INLINE float max_lanes(Vec v) {
+TREADLE_INLINE float max_lanes(Vec v) {
   if constexpr (Shift == 0) {
     return v[0];
   } else {
@@ -155,7 +155,7 @@ WEFT_INLINE float max_lanes(Vec v) {
 }
 
 // rows[i][j] becomes rows[j][i]: log2(kLanes) rounds, each interleaving row i with row i + half.
-WEFT_INLINE void transpose(Vec (&rows)[kLanes]) {
+TREADLE_INLINE void transpose(Vec (&rows)[kLanes]) {
 #pragma GCC unroll 4
   for (int round = 1; round < kLanes; round *= 2) {
     Vec next[kLanes];
@@ -169,11 +169,11 @@ WEFT_INLINE void transpose(Vec (&rows)[kLanes]) {
   }
 }
 
-WEFT_INLINE Vec abs(Vec x) { return as_floats(as_ints(x) & ~as_ints(broadcast(-0.0f))); }
-WEFT_INLINE Vec copysign(Vec magnitude, Vec sign) {
+TREADLE_INLINE Vec abs(Vec x) { return as_floats(as_ints(x) & ~as_ints(broadcast(-0.0f))); }
+TREADLE_INLINE Vec copysign(Vec magnitude, Vec sign) {
   const Ints mask = as_ints(broadcast(-0.0f));
   return as_floats((as_ints(magnitude) & ~mask) | (as_ints(sign) & mask));
 }
 
 }  // namespace
-}  // namespace weft::WEFT_ISA
+}  // namespace treadle::TREADLE_ISA

@@ -5,7 +5,7 @@
 
 #include "values.h"
 
-namespace weft {
+namespace treadle {
 namespace {
 
 const float* or_null(const std::vector<float>& v) { return v.empty() ? nullptr : v.data(); }
@@ -140,4 +140,4 @@ Matrix definition(const EncoderNet& net, Matrix x, const std::uint8_t* mask, Mat
   return x;
 }
 
-}  // namespace weft
+}  // namespace treadle

@@ -7,7 +7,7 @@
 
 #include "engine/encoder.h"
 
-namespace weft {
+namespace treadle {
 
 using Matrix = std::vector<std::vector<double>>;  // [tokens][size]
 
@@ -36,4 +36,4 @@ Matrix rows(const float* x, std::int64_t count, std::int64_t size);
 Matrix definition(const EncoderNet& net, Matrix x, const std::uint8_t* mask = nullptr,
                   Matrix* weights = nullptr);
 
-}  // namespace weft
+}  // namespace treadle

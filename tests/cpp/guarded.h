@@ -10,7 +10,7 @@
 #include <new>
 #include <vector>
 
-namespace weft {
+namespace treadle {
 
 enum class Edge { end, begin };  // which end of the array lies at the page
 
@@ -54,4 +54,4 @@ class Guarded {
   T* data_;
 };
 
-}  // namespace weft
+}  // namespace treadle

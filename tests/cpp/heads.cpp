@@ -8,7 +8,7 @@
 #include "guarded.h"
 #include "values.h"
 
-namespace weft {
+namespace treadle {
 namespace {
 
 constexpr double kUnit = 0x1p-24;  // of one rounding
@@ -207,4 +207,4 @@ double largest_error(const HeadsResult& actual, const Heads& heads, const Expect
   return worst;
 }
 
-}  // namespace weft
+}  // namespace treadle

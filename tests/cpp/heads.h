@@ -11,7 +11,7 @@
 #include "guarded.h"
 #include "values.h"
 
-namespace weft {
+namespace treadle {
 
 enum class MaskKind { none, bools, floats };
 
@@ -99,4 +99,4 @@ void for_each_kind(const HeadsShape& shape, Test test) {
 // The largest error as a multiple of its bound; infinite for a NaN.
 double largest_error(const HeadsResult& actual, const Heads& heads, const Expected& expected);
 
-}  // namespace weft
+}  // namespace treadle

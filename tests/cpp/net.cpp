@@ -7,7 +7,7 @@
 #include "guarded.h"
 #include "values.h"
 
-namespace weft {
+namespace treadle {
 namespace {
 
 double activate(const Activation& a, double x) {
@@ -266,4 +266,4 @@ bool same_bits(const Outputs<float>& a, const Outputs<float>& b) {
   return same_bits(a.y, b.y) && same_bits(a.h_n, b.h_n) && same_bits(a.c_n, b.c_n);
 }
 
-}  // namespace weft
+}  // namespace treadle

@@ -7,7 +7,7 @@
 
 #include "engine/recurrent.h"
 
-namespace weft {
+namespace treadle {
 
 struct NetShape {
   Mode mode = Mode::lstm;
@@ -72,4 +72,4 @@ double largest_error(const Outputs<float>& actual, const Outputs<double>& expect
 
 bool same_bits(const Outputs<float>& a, const Outputs<float>& b);
 
-}  // namespace weft
+}  // namespace treadle

@@ -4,15 +4,15 @@
 #include "simd/math.h"
 #include "simd/simd.h"
 
-#define WEFT_STRING(x) WEFT_STRING_(x)
-#define WEFT_STRING_(x) #x
+#define TREADLE_STRING(x) TREADLE_STRING_(x)
+#define TREADLE_STRING_(x) #x
 
-namespace weft::WEFT_ISA {
+namespace treadle::TREADLE_ISA {
 
 void fill(SimdTable& t) {
-  t.isa = WEFT_STRING(WEFT_ISA);
+  t.isa = TREADLE_STRING(TREADLE_ISA);
   t.lanes = kLanes;
-#if defined(WEFT_ISA_portable) && !defined(__aarch64__)
+#if defined(TREADLE_ISA_portable) && !defined(__aarch64__)
   t.fused = false;
 #else
   t.fused = true;
@@ -64,4 +64,4 @@ void fill(SimdTable& t) {
   t.exp2_falling = [](const float* a, float* out) { store(out, exp2_falling(load(a))); };
 }
 
-}  // namespace weft::WEFT_ISA
+}  // namespace treadle::TREADLE_ISA

@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-namespace weft {
+namespace treadle {
 
 // Arrays have `lanes` floats where no length is given.
 struct SimdTable {
@@ -35,4 +35,4 @@ struct SimdTable {
   void (*exp2_falling)(const float* a, float* out);
 };
 
-}  // namespace weft
+}  // namespace treadle

@@ -12,7 +12,7 @@
 #include "heads.h"
 #include "values.h"
 
-namespace weft {
+namespace treadle {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
@@ -366,4 +366,4 @@ TEST_CASE("no heads, no queries, no sequences") {
 }
 
 }  // namespace
-}  // namespace weft
+}  // namespace treadle

@@ -6,7 +6,7 @@
 #include "runtime/thread_pool.h"
 #include "values.h"
 
-namespace weft {
+namespace treadle {
 namespace {
 
 TEST_CASE("the number of threads") {
@@ -129,4 +129,4 @@ TEST_CASE("the heads beside it") {
 }
 
 }  // namespace
-}  // namespace weft
+}  // namespace treadle

@@ -8,7 +8,7 @@
 #include "guarded.h"
 #include "heads.h"
 
-namespace weft {
+namespace treadle {
 namespace {
 
 constexpr float kUnit = 1.0f / 16;
@@ -109,4 +109,4 @@ TEST_CASE("with every kind of mask, groups of heads and rows of different length
 }
 
 }  // namespace
-}  // namespace weft
+}  // namespace treadle

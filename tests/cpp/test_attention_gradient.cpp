@@ -10,7 +10,7 @@
 #include "runtime/thread_pool.h"
 #include "values.h"
 
-namespace weft {
+namespace treadle {
 namespace {
 
 struct Gradients {
@@ -122,4 +122,4 @@ TEST_CASE("gradients are those of the forward pass") {
 }
 
 }  // namespace
-}  // namespace weft
+}  // namespace treadle

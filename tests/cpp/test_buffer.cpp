@@ -9,7 +9,7 @@
 
 #include "runtime/buffer.h"
 
-namespace weft {
+namespace treadle {
 namespace {
 
 std::uintptr_t address(const Buffer& b) { return reinterpret_cast<std::uintptr_t>(b.data()); }
@@ -50,4 +50,4 @@ TEST_CASE("a move hands the floats over") {
 }
 
 }  // namespace
-}  // namespace weft
+}  // namespace treadle

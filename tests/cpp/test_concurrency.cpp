@@ -10,7 +10,7 @@
 #include "runtime/thread_pool.h"
 #include "values.h"
 
-namespace weft {
+namespace treadle {
 namespace {
 
 template <class Work>
@@ -97,4 +97,4 @@ TEST_CASE("levels may be switched while others pack and run") {
 }
 
 }  // namespace
-}  // namespace weft
+}  // namespace treadle

@@ -13,7 +13,7 @@
 #include "runtime/thread_pool.h"
 #include "values.h"
 
-namespace weft {
+namespace treadle {
 namespace {
 
 // A layer's sums have up to 80 terms of size one; a norm brings every layer back to that.
@@ -255,4 +255,4 @@ TEST_CASE("callers share an encoder, with and without the pool") {
 }
 
 }  // namespace
-}  // namespace weft
+}  // namespace treadle

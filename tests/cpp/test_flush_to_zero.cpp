@@ -8,7 +8,7 @@
 
 #include "runtime/flush_to_zero.h"
 
-namespace weft {
+namespace treadle {
 namespace {
 
 // Through memory, so that the compiler cannot know the product.
@@ -73,4 +73,4 @@ TEST_CASE("a guard is the calling thread's own") {
 }
 
 }  // namespace
-}  // namespace weft
+}  // namespace treadle

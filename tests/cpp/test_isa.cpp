@@ -7,7 +7,7 @@
 #include "runtime/isa.h"
 #include "values.h"
 
-namespace weft {
+namespace treadle {
 namespace {
 
 TEST_CASE("portable is there on every CPU, and first") {
@@ -48,4 +48,4 @@ TEST_CASE("a level that is not there is refused, by name, and nothing changes") 
 }
 
 }  // namespace
-}  // namespace weft
+}  // namespace treadle

@@ -10,7 +10,7 @@
 #include "runtime/thread_pool.h"
 #include "values.h"
 
-namespace weft {
+namespace treadle {
 namespace {
 
 // Packs and multiplies.
@@ -183,4 +183,4 @@ TEST_CASE("nothing to do is done") {
 }
 
 }  // namespace
-}  // namespace weft
+}  // namespace treadle

@@ -10,7 +10,7 @@
 #include "runtime/flush_to_zero.h"
 #include "values.h"
 
-namespace weft {
+namespace treadle {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
@@ -192,4 +192,4 @@ TEST_CASE("apply reads and writes its floats and no others, in place too") {
 }
 
 }  // namespace
-}  // namespace weft
+}  // namespace treadle

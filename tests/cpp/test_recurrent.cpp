@@ -10,7 +10,7 @@
 #include "runtime/thread_pool.h"
 #include "values.h"
 
-namespace weft {
+namespace treadle {
 namespace {
 
 // Sums of up to 40 terms of size one and a few functions, carried through at most twelve steps.
@@ -228,4 +228,4 @@ TEST_CASE("NaN and infinity stay in their row") {
 }
 
 }  // namespace
-}  // namespace weft
+}  // namespace treadle

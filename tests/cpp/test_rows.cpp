@@ -8,7 +8,7 @@
 #include "runtime/flush_to_zero.h"
 #include "values.h"
 
-namespace weft {
+namespace treadle {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
@@ -213,4 +213,4 @@ TEST_CASE("rows may lie anywhere, and do not depend on their neighbours") {
 }
 
 }  // namespace
-}  // namespace weft
+}  // namespace treadle

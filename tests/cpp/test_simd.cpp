@@ -12,12 +12,12 @@
 #include "simd_table.h"
 #include "values.h"
 
-namespace weft {
+namespace treadle {
 
 namespace portable {
 void fill(SimdTable&);
 }
-#if defined(WEFT_HAS_avx2)
+#if defined(TREADLE_HAS_avx2)
 namespace avx2 {
 void fill(SimdTable&);
 }
@@ -31,7 +31,7 @@ namespace {
 using Fill = void (*)(SimdTable&);
 const std::pair<const char*, Fill> kLevels[] = {
     {"portable", portable::fill},
-#if defined(WEFT_HAS_avx2)
+#if defined(TREADLE_HAS_avx2)
     {"avx2", avx2::fill},
     {"avx512", avx512::fill},
 #endif
@@ -325,4 +325,4 @@ TEST_CASE("2^x of the softmax: some ULP down to the smallest normal number, then
 }
 
 }  // namespace
-}  // namespace weft
+}  // namespace treadle

@@ -8,7 +8,7 @@
 #include "net.h"
 #include "values.h"
 
-namespace weft {
+namespace treadle {
 namespace {
 
 constexpr std::int64_t kSteps = 9, kRows = 3;
@@ -127,4 +127,4 @@ TEST_CASE("an interrupted run leaves the state as it was") {
 }
 
 }  // namespace
-}  // namespace weft
+}  // namespace treadle

@@ -8,7 +8,7 @@
 
 #include "engine/team.h"
 
-namespace weft {
+namespace treadle {
 namespace {
 
 constexpr double kWork = 1e10;  // worth any number of threads
@@ -161,4 +161,4 @@ TEST_CASE("no clock is read for little work, and none without a poll") {
 }
 
 }  // namespace
-}  // namespace weft
+}  // namespace treadle

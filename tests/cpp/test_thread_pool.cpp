@@ -20,7 +20,7 @@
 #include "runtime/flush_to_zero.h"
 #include "runtime/thread_pool.h"
 
-namespace weft {
+namespace treadle {
 namespace {
 
 constexpr double kLong = 1e6;  // microseconds: work that is worth waking anyone for
@@ -281,4 +281,4 @@ TEST_CASE("fork: in the midst of another thread's jobs") {
 }
 
 }  // namespace
-}  // namespace weft
+}  // namespace treadle

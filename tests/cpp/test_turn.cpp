@@ -10,7 +10,7 @@
 
 #include "runtime/turn.h"
 
-namespace weft {
+namespace treadle {
 namespace {
 
 TEST_CASE("threads take turns") {
@@ -71,4 +71,4 @@ TEST_CASE("fork: the child cannot take what another thread held, and can take wh
 }
 
 }  // namespace
-}  // namespace weft
+}  // namespace treadle

@@ -13,7 +13,7 @@
 
 #include "runtime/isa.h"
 
-namespace weft {
+namespace treadle {
 
 // Every kind of float32 there is.
 inline std::vector<float> special_values() {
@@ -66,4 +66,4 @@ void for_each_isa(Test test) {
   set_isa(before);
 }
 
-}  // namespace weft
+}  // namespace treadle

@@ -1,10 +1,10 @@
-"""What PyTorch's functions and weft's have in common: a forward and a backward pass through autograd.
+"""What PyTorch's functions and treadle's have in common: a forward and a backward pass through autograd.
 
 No gradient is there before a call (`zero_grad(set_to_none=True)`, PyTorch's default), so that none is
 added to. The backward pass starts from dy: a loss whose gradient dy is would cost the same for all.
 
 Before each call of a module one element of each layer's input weights moves by its last bit, back and
-forth. An optimizer changes the weights between two calls, and who keeps something made from them (weft
+forth. An optimizer changes the weights between two calls, and who keeps something made from them (treadle
 packs them) has to notice and to make it anew; otherwise a benchmark would time what training never has.
 """
 

@@ -1,0 +1,75 @@
+"""treadle: recurrent nets and transformer encoders on the CPU, run close to what the CPU can do.
+
+RNN, LSTM and GRU, over whole sequences or step by step; attention and transformer encoders; their
+parts in `treadle.functional`. BERT-family checkpoints and sentence embeddings are in
+`treadle.transformers`, modules that train under PyTorch in `treadle.torch`, both imported when asked for.
+Names, arguments and weights are PyTorch's.
+
+>>> import numpy as np, treadle
+>>> lstm = treadle.LSTM(128, 128, seed=0)
+>>> y, (h_n, c_n) = lstm(np.zeros((100, 1, 128), np.float32))
+>>> stream = lstm.stream()
+>>> stream.step(np.zeros((1, 128), np.float32)).shape
+(1, 128)
+>>> layer = treadle.TransformerEncoderLayer(64, 4, 256, batch_first=True, seed=0)
+>>> treadle.TransformerEncoder(layer, 2)(np.zeros((1, 10, 64), np.float32)).shape
+(1, 10, 64)
+"""
+
+from typing import TYPE_CHECKING, Any
+
+try:
+    from treadle import _core as _core
+except ImportError as error:
+    raise ImportError(
+        f"treadle: the compiled module treadle._core cannot be loaded ({error}). "
+        "Install the package first: `pip install .` in its source folder, "
+        "and start Python elsewhere than in that folder's python/."
+    ) from error
+
+from treadle import functional
+from treadle._version import __version__
+from treadle.attention import MultiheadAttention
+from treadle.cells import GRUCell, LSTMCell, RNNCell
+from treadle.files import load, save
+from treadle.kv_cache import KVCache
+from treadle.normalization import LayerNorm
+from treadle.recurrent import GRU, LSTM, RNN
+from treadle.runtime import available_isas, get_num_threads, isa, set_num_threads
+from treadle.stream import Stream
+from treadle.transformer import TransformerEncoder, TransformerEncoderLayer
+
+if TYPE_CHECKING:
+    from treadle.torch import from_torch
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "GRUCell",
+    "KVCache",
+    "LSTMCell",
+    "LayerNorm",
+    "MultiheadAttention",
+    "RNNCell",
+    "Stream",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
+    "__version__",
+    "available_isas",
+    "from_torch",
+    "functional",
+    "get_num_threads",
+    "isa",
+    "load",
+    "save",
+    "set_num_threads",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "from_torch":  # its module belongs to a guest, and is imported when asked for
+        from treadle.torch import from_torch
+
+        return from_torch
+    raise AttributeError(f"module 'treadle' has no attribute '{name}'")

@@ -1,0 +1,189 @@
+"""What stands between products: layer norm, softmax, activations, embeddings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from treadle import _checks, _core
+from treadle._arrays import to_dense, to_float32, to_int64
+
+if TYPE_CHECKING:
+    from treadle._arrays import ArrayLike, Float
+
+
+def layer_norm(
+    x: ArrayLike,
+    normalized_shape: int | Iterable[int],
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    eps: float = 1e-5,
+    *,
+    residual: ArrayLike | None = None,
+) -> Float:
+    """(x - mean) / sqrt(variance + eps) * weight + bias over the last axes, of x + residual.
+
+    x [..., *normalized_shape], weight and bias of the normalized shape, residual like x, all
+    float32. The variance is that of the population, as in PyTorch.
+
+    Raises ValueError for a shape that does not fit, TypeError for another dtype.
+
+    >>> import treadle
+    >>> treadle.functional.layer_norm([[1.0, 3.0]], 2, bias=[0.0, 10.0], eps=0.0)
+    array([[-1., 11.]], dtype=float32)
+
+    Source: Ba, Kiros and Hinton, Layer normalization, arXiv:1607.06450.
+    """
+    function = "treadle.functional.layer_norm"
+    sizes = _checks.sizes(function, "normalized_shape", normalized_shape)
+    eps = _checks.number(function, "eps", eps, least=0)
+    return normalized(function, x, sizes, weight, bias, eps, residual)
+
+
+def normalized(
+    function: str,
+    x: ArrayLike,
+    sizes: tuple[int, ...],
+    weight: ArrayLike | None,
+    bias: ArrayLike | None,
+    eps: float,
+    residual: ArrayLike | None = None,
+) -> Float:
+    """`layer_norm` under the name of another function, with a shape that has been checked."""
+    x = to_dense(function, "x", x)
+    if x.shape[max(x.ndim - len(sizes), 0) :] != sizes:
+        expected = ", ".join(["...", *map(str, sizes)])
+        raise ValueError(f"{function}: x has shape {x.shape}, expected [{expected}]")
+    arrays = {}
+    for name, value, shape in (
+        ("weight", weight, sizes),
+        ("bias", bias, sizes),
+        ("residual", residual, x.shape),
+    ):
+        if value is not None:
+            arrays[name] = to_dense(function, name, value)
+            _checks.shape(function, name, arrays[name], shape)
+    columns = math.prod(sizes)
+    rows = math.prod(x.shape[: x.ndim - len(sizes)])
+    flat = {name: a.reshape(-1) for name, a in arrays.items() if name != "residual"}
+    more = arrays["residual"].reshape(rows, columns) if residual is not None else None
+    y = _core.layer_norm(
+        function, x.reshape(rows, columns), flat.get("weight"), flat.get("bias"), eps, more
+    )
+    return y.reshape(x.shape)
+
+
+def softmax(x: ArrayLike, dim: int = -1) -> Float:
+    """exp(x - max x) / sum exp(x - max x) over the axis ``dim`` of x, float32.
+
+    A row of nothing but -inf, where every choice is ruled out, gives zeros (NaN in PyTorch). Raises
+    ValueError for an axis that x does not have, TypeError for another dtype.
+
+    >>> import treadle
+    >>> treadle.functional.softmax([[0.0, 0.0], [-float("inf"), 1.0]])
+    array([[0.5, 0.5],
+           [0. , 1. ]], dtype=float32)
+    """
+    function = "treadle.functional.softmax"
+    x = to_float32(function, "x", x)
+    if x.ndim == 0:
+        raise ValueError(f"{function}: x has shape (), expected at least one axis")
+    axis = _checks.integer(function, "dim", dim, least=-x.ndim, most=x.ndim - 1)
+    turned = np.moveaxis(x, axis, -1)
+    rows = math.prod(turned.shape[:-1])
+    flat = np.ascontiguousarray(turned).reshape(rows, turned.shape[-1])
+    y = _core.softmax(function, flat).reshape(turned.shape)
+    return np.ascontiguousarray(np.moveaxis(y, -1, axis))
+
+
+def gelu(x: ArrayLike, approximate: str = "none") -> Float:
+    """x Phi(x), with Phi the normal distribution: x (1 + erf(x / sqrt 2)) / 2; float32.
+
+    ``approximate="tanh"``: x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2.
+
+    >>> import treadle
+    >>> treadle.functional.gelu([0.0, 100.0])
+    array([  0., 100.], dtype=float32)
+
+    Source: Hendrycks and Gimpel, Gaussian error linear units, arXiv:1606.08415.
+    """
+    function = "treadle.functional.gelu"
+    name = {"none": "gelu", "tanh": "gelu_tanh"}.get(str(approximate))
+    if name is None:
+        raise ValueError(
+            f"{function}: approximate is {_checks.shown(approximate)}, "
+            'expected "none" (erf) or "tanh"'
+        )
+    return _apply(function, name, x)
+
+
+def silu(x: ArrayLike) -> Float:
+    """x sigmoid(x) = x / (1 + exp(-x)), float32; also called swish.
+
+    >>> import treadle
+    >>> treadle.functional.silu([0.0, 100.0])
+    array([  0., 100.], dtype=float32)
+    """
+    return _apply("treadle.functional.silu", "silu", x)
+
+
+def relu(x: ArrayLike) -> Float:
+    """max(0, x), float32; NaN stays NaN.
+
+    >>> import treadle
+    >>> treadle.functional.relu([-1.0, 2.0])
+    array([0., 2.], dtype=float32)
+    """
+    return _apply("treadle.functional.relu", "relu", x)
+
+
+def embedding_sum(ids: Iterable[ArrayLike], tables: Iterable[ArrayLike]) -> Float:
+    """sum_i tables[i][ids[i]]: the sum of several embeddings, [..., H].
+
+    ids     as many arrays of integers as there are tables, of shapes that broadcast to [...]
+    tables  [V_i, H], float32
+
+    A BERT has three: of words, positions and types. Raises ValueError for an id that is not in
+    0..V_i - 1 or a shape that does not fit, TypeError for another dtype.
+
+    >>> import treadle
+    >>> words, positions = [[1.0, 2.0], [3.0, 4.0]], [[10.0, 10.0], [20.0, 20.0]]
+    >>> treadle.functional.embedding_sum([[1, 0], [0, 1]], [words, positions])
+    array([[13., 14.],
+           [21., 22.]], dtype=float32)
+    """
+    function = "treadle.functional.embedding_sum"
+    rows, weights = _items(function, "ids", ids), _items(function, "tables", tables)
+    if len(rows) != len(weights) or not weights:
+        raise ValueError(
+            f"{function}: ids has {len(rows)} arrays and tables {len(weights)}, "
+            "expected as many, at least one"
+        )
+    numbers = [to_int64(function, f"ids[{i}]", value) for i, value in enumerate(rows)]
+    arrays = [to_dense(function, f"tables[{i}]", value) for i, value in enumerate(weights)]
+    for i, table in enumerate(arrays):
+        hidden = arrays[0].shape[-1] if i and arrays[0].ndim else None
+        _checks.shape(function, f"tables[{i}]", table, (None, hidden), "VH")
+    try:
+        shape = np.broadcast_shapes(*(n.shape for n in numbers))
+    except ValueError:
+        raise ValueError(
+            f"{function}: ids have shapes {[n.shape for n in numbers]}, expected shapes that "
+            "broadcast to one"
+        ) from None
+    flat = [np.ascontiguousarray(np.broadcast_to(n, shape)).reshape(-1) for n in numbers]
+    return _core.embedding_sum(function, arrays, flat).reshape(*shape, arrays[0].shape[1])
+
+
+def _apply(function: str, name: str, x: ArrayLike) -> Float:
+    x = to_dense(function, "x", x)
+    return _core.apply(name, x.reshape(-1)).reshape(x.shape)
+
+
+def _items(function: str, name: str, values: Iterable[ArrayLike]) -> list[ArrayLike]:
+    if isinstance(values, str | bytes | dict) or not isinstance(values, Iterable):
+        raise TypeError(f"{function}: {name} is {_checks.shown(values)}, expected a list of arrays")
+    return list(values)

@@ -1,0 +1,55 @@
+"""The machine under the package: instruction sets and threads."""
+
+from __future__ import annotations
+
+from treadle import _core
+from treadle._checks import integer
+
+
+def isa() -> str:
+    """The instruction set in use: "portable", "avx2", "avx512" or "avx512_bf16".
+
+    It is the best that the CPU has, unless the environment variable TREADLE_ISA names another when
+    treadle is imported.
+
+    >>> import treadle
+    >>> treadle.isa() in treadle.available_isas()
+    True
+    """
+    return _core.isa()
+
+
+def available_isas() -> list[str]:
+    """The instruction sets that this build and this CPU both have, the best one last.
+
+    >>> import treadle
+    >>> treadle.available_isas()[0]
+    'portable'
+    """
+    return _core.available_isas()
+
+
+def set_num_threads(n: int) -> None:
+    """Use at most ``n`` threads, the calling one included, in every call from now on.
+
+    The results do not depend on it, bit for bit. Raises TypeError when ``n`` is not an integer and
+    ValueError when it is less than 1.
+
+    >>> import treadle
+    >>> before = treadle.get_num_threads()
+    >>> treadle.set_num_threads(1)
+    >>> treadle.get_num_threads()
+    1
+    >>> treadle.set_num_threads(before)
+    """
+    _core.set_num_threads(integer("treadle.set_num_threads", "n", n))
+
+
+def get_num_threads() -> int:
+    """The number of threads a call may use; at first that of the CPUs this process may run on.
+
+    >>> import treadle
+    >>> treadle.get_num_threads() >= 1
+    True
+    """
+    return _core.get_num_threads()

@@ -1,0 +1,67 @@
+"""PyTorch as a guest: its modules as treadle's, and modules of its own that run and train on treadle.
+
+convert     `treadle.from_torch`
+modules     LSTM, GRU, RNN and their cells: nn.Modules with torch's parameters and treadle's kernels
+fallback    why treadle cannot run, and the warning that PyTorch does instead
+function    one layer for autograd; ops: the same for torch.compile and torch.export
+attention   scaled_dot_product_attention, for autograd and for graphs
+multihead   MultiheadAttention
+interface   `register_attention` for the models of Transformers
+models      `accelerate` and `restore` for whole models
+
+Nothing else in the package imports PyTorch, and this does so only where it is used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from treadle.torch.convert import from_torch
+
+_MODULES = {
+    "LSTM": "modules",
+    "GRU": "modules",
+    "RNN": "modules",
+    "LSTMCell": "modules",
+    "GRUCell": "modules",
+    "RNNCell": "modules",
+    "MultiheadAttention": "multihead",
+    "scaled_dot_product_attention": "attention",
+    "register_attention": "interface",
+    "accelerate": "models",
+    "restore": "models",
+    "Report": "models",
+}
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "GRUCell",
+    "LSTMCell",
+    "MultiheadAttention",
+    "RNNCell",
+    "Report",
+    "accelerate",
+    "from_torch",
+    "register_attention",
+    "restore",
+    "scaled_dot_product_attention",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        import_module("torch")
+    except ImportError as error:
+        raise ImportError(
+            f"treadle.torch.{name}: PyTorch cannot be imported ({error}); pip install treadle[torch]"
+        ) from error
+    return getattr(import_module(f"treadle.torch.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,197 @@
+"""PyTorch's modules as treadle's."""
+
+from __future__ import annotations
+
+from functools import reduce
+from importlib import import_module
+from typing import Any
+
+from treadle.attention import MultiheadAttention
+from treadle.cells import GRUCell, LSTMCell, RNNCell
+from treadle.module import Module
+from treadle.normalization import LayerNorm
+from treadle.recurrent import GRU, LSTM, RNN
+from treadle.transformer import TransformerEncoder, TransformerEncoderLayer
+
+_CLASSES: tuple[type[Module], ...] = (
+    LSTM,
+    GRU,
+    RNN,
+    LSTMCell,
+    GRUCell,
+    RNNCell,
+    MultiheadAttention,
+    TransformerEncoderLayer,
+    TransformerEncoder,
+    LayerNorm,
+)
+
+
+def from_torch(module: Any) -> Module:
+    """A treadle module with the configuration and the weights of a PyTorch module.
+
+    Takes ``torch.nn.LSTM``, ``GRU``, ``RNN``, ``LSTMCell``, ``GRUCell``, ``RNNCell``,
+    ``MultiheadAttention``, ``TransformerEncoderLayer``, ``TransformerEncoder`` and ``LayerNorm`` on
+    the CPU in float32 or bfloat16. The weights are copied to float32 as they are now; dropout does
+    nothing, since treadle runs inference. Reparametrized weights (such as weight_norm) are taken at
+    their present value.
+
+    Raises ImportError without PyTorch; TypeError for another class of module, a subclass with its
+    own ``forward``, an activation that treadle does not have, layers of one encoder that differ,
+    another dtype (cast with ``module.float()``) or device (``module.cpu()``).
+
+    >>> import torch, treadle
+    >>> treadle.from_torch(torch.nn.GRU(8, 16, bidirectional=True))
+    GRU(8, 16, bidirectional=True)
+    >>> treadle.from_torch(torch.nn.TransformerEncoderLayer(8, 2, 32, activation="gelu"))
+    TransformerEncoderLayer(8, 2, dim_feedforward=32, activation='gelu')
+    """
+    try:
+        torch = import_module("torch")
+    except ImportError as error:
+        raise ImportError(
+            f"treadle.from_torch: PyTorch cannot be imported ({error}); pip install treadle[torch]"
+        ) from error
+    cls = _class(torch, "module", module, _CLASSES)
+    result = cls._restore(_configuration(torch, cls, "module", module))
+    shapes = result._shapes()
+    result._set(
+        {
+            name: result._stored("treadle.from_torch", name, _part(module, name), shape)
+            for name, shape in shapes.items()
+        }
+    )
+    return result
+
+
+def _class(
+    torch: Any, argument: str, module: Any, classes: tuple[type[Module], ...]
+) -> type[Module]:
+    """The class of treadle's that computes what a module computes."""
+    # A module of treadle.torch names PyTorch's class that it stands for.
+    kind = vars(type(module)).get("theirs", type(module))
+    cls = next((c for c in classes if issubclass(kind, getattr(torch.nn, c.__name__))), None)
+    if cls is None:
+        expected = ", ".join(f"torch.nn.{c.__name__}" for c in classes)
+        raise TypeError(
+            f"treadle.from_torch: {argument} is of type {_name(type(module))}, "
+            f"expected {'one of ' if len(classes) > 1 else ''}{expected}"
+        )
+    if kind.forward is not getattr(torch.nn, cls.__name__).forward:
+        raise TypeError(
+            f"treadle.from_torch: {argument} is of type {_name(type(module))} with a forward of its "
+            f"own, expected that of torch.nn.{cls.__name__}"
+        )
+    return cls
+
+
+def _configuration(torch: Any, cls: type[Module], argument: str, module: Any) -> dict[str, Any]:
+    """What a module was constructed with, as far as its class in treadle asks for it."""
+    own = {name: getattr(module, name) for name in cls._defaults if hasattr(module, name)}
+    own.pop("dtype", None)
+    if cls is MultiheadAttention:
+        own["bias"] = module.in_proj_bias is not None
+        own["add_bias_kv"] = module.bias_k is not None
+        for name in ("kdim", "vdim"):
+            own[name] = None if own[name] == module.embed_dim else own[name]
+    elif cls is LayerNorm:
+        own["bias"] = not module.elementwise_affine or module.bias is not None
+    elif cls is TransformerEncoderLayer:
+        own = _layer(torch, argument, module)
+    elif cls is TransformerEncoder:
+        layers = [
+            _part_configuration(torch, TransformerEncoderLayer, f"{argument}.layers[{i}]", one)
+            for i, one in enumerate(module.layers)
+        ]
+        for i, one in enumerate(layers):
+            if one != layers[0]:
+                raise TypeError(
+                    f"treadle.from_torch: {argument}.layers[{i}] has the configuration {one}, "
+                    f"expected that of the first, {layers[0]}"
+                )
+        own |= {"encoder_layer": layers[0] if layers else None, "num_layers": len(layers)}
+        if module.norm is not None:
+            own["norm"] = _part_configuration(torch, LayerNorm, f"{argument}.norm", module.norm)
+    return own
+
+
+def _part_configuration(
+    torch: Any, cls: type[Module], argument: str, module: Any
+) -> dict[str, Any]:
+    """The configuration of a part that has to be of one class."""
+    return _configuration(torch, _class(torch, argument, module, (cls,)), argument, module)
+
+
+def _layer(torch: Any, argument: str, module: Any) -> dict[str, Any]:
+    """The configuration of an encoder layer, which PyTorch keeps in the layer's parts."""
+    attention = _part_configuration(
+        torch, MultiheadAttention, f"{argument}.self_attn", module.self_attn
+    )
+    norms = [
+        _part_configuration(torch, LayerNorm, f"{argument}.{name}", getattr(module, name))
+        for name in ("norm1", "norm2")
+    ]
+    hidden, bias = attention["embed_dim"], attention["bias"]
+    usual = {"embed_dim": hidden, "num_heads": attention["num_heads"], "bias": bias}
+    usual |= {"add_bias_kv": False, "add_zero_attn": False, "kdim": None, "vdim": None}
+    usual |= {"batch_first": attention["batch_first"], "dropout": attention["dropout"]}
+    norm = {"normalized_shape": (hidden,), "eps": norms[0]["eps"], "bias": bias}
+    norm["elementwise_affine"] = True
+    for name, found, expected in (
+        ("self_attn", attention, usual),
+        ("norm1", norms[0], norm),
+        ("norm2", norms[1], norm),
+    ):
+        if found != expected:
+            raise TypeError(
+                f"treadle.from_torch: {argument}.{name} has the configuration {found}, "
+                f"expected {expected} as in the rest of the layer"
+            )
+    return {
+        "d_model": hidden,
+        "nhead": attention["num_heads"],
+        "dim_feedforward": module.linear1.out_features,
+        "dropout": module.dropout.p,
+        "activation": _activation(torch, argument, module.activation),
+        "layer_norm_eps": norm["eps"],
+        "batch_first": attention["batch_first"],
+        "norm_first": module.norm_first,
+        "bias": bias,
+    }
+
+
+def _activation(torch: Any, argument: str, function: Any) -> Any:
+    """treadle's name of an activation that is a function or a module."""
+    nn = torch.nn
+    functions = {
+        "relu": (nn.functional.relu, torch.relu),
+        "gelu": (nn.functional.gelu,),
+        "silu": (nn.functional.silu,),
+        "tanh": (nn.functional.tanh, torch.tanh),
+        "sigmoid": (nn.functional.sigmoid, torch.sigmoid),
+    }
+    for name, known in functions.items():
+        if any(function is one for one in known):
+            return name
+    if type(function) is nn.GELU:
+        return "gelu_tanh" if function.approximate == "tanh" else "gelu"
+    modules = {nn.ReLU: "relu", nn.SiLU: "silu", nn.Tanh: "tanh", nn.Sigmoid: "sigmoid"}
+    if type(function) in modules:
+        return modules[type(function)]
+    if type(function) is nn.LeakyReLU:
+        return "leaky_relu", function.negative_slope
+    if type(function) is nn.ELU:
+        return "elu", function.alpha
+    raise TypeError(
+        f"treadle.from_torch: {argument}.activation is {function!r:.100}, "
+        "expected that of relu, gelu, silu, tanh, sigmoid, LeakyReLU or ELU"
+    )
+
+
+def _part(module: Any, name: str) -> Any:
+    """The parameter of a name with dots."""
+    return reduce(getattr, name.split("."), module)
+
+
+def _name(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"

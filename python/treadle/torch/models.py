@@ -1,0 +1,104 @@
+"""Existing models on treadle's kernels, in place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from treadle.torch import modules
+from treadle.torch.fallback import obstacle
+from treadle.torch.multihead import MultiheadAttention
+
+CLASSES: dict[type, type] = {
+    **modules.CLASSES,
+    torch.nn.MultiheadAttention: MultiheadAttention,
+}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `accelerate` did, by the names of ``model.named_modules()``.
+
+    >>> import torch, treadle.torch
+    >>> model = torch.nn.Sequential(torch.nn.GRU(8, 16), torch.nn.GRU(16, 16).double())
+    >>> report = treadle.torch.accelerate(model)
+    >>> report.replaced, report.left
+    ({'0': 'GRU'}, {'1': 'a tensor is torch.float64'})
+    """
+
+    replaced: dict[str, str]
+    """Name to class."""
+    left: dict[str, str]
+    """Name to the reason, of modules that still run on PyTorch."""
+
+    def __str__(self) -> str:
+        lines = [
+            f"{name or '(the model)'}: {kind} runs on treadle"
+            for name, kind in self.replaced.items()
+        ]
+        lines += [f"{name or '(the model)'}: left, {why}" for name, why in self.left.items()]
+        return "\n".join(lines) or "no recurrent or attention module found"
+
+
+def accelerate(model: torch.nn.Module) -> Report:
+    """Let the recurrent and attention modules of a model run, and train, on treadle's kernels.
+
+    A module stays the same object, with the same parameters, hooks and state_dict; only its class
+    becomes the one of `treadle.torch` of the same name. Modules of other classes, subclasses with a
+    ``forward`` of their own among them, stay as they are, as do those that treadle cannot run as they are
+    now; the report says why. `restore` undoes it. Second derivatives and torch.jit.script need that.
+
+    Raises TypeError for what is no torch.nn.Module.
+
+    >>> import torch, treadle.torch
+    >>> model = torch.nn.ModuleDict({"encoder": torch.nn.GRU(8, 16), "head": torch.nn.Linear(16, 2)})
+    >>> print(treadle.torch.accelerate(model))
+    encoder: GRU runs on treadle
+    >>> treadle.torch.restore(model)
+    >>> type(model["encoder"]) is torch.nn.GRU
+    True
+    """
+    replaced, left = {}, {}
+    for name, module in _modules("accelerate", model):
+        kind = type(module)
+        if kind in CLASSES.values():
+            continue
+        if kind not in CLASSES:
+            if isinstance(module, tuple(CLASSES)):
+                left[name] = f"{kind.__qualname__} is a subclass"
+            continue
+        reason = obstacle(module.parameters())
+        if reason is not None:
+            left[name] = reason
+            continue
+        module.__class__ = CLASSES[kind]
+        replaced[name] = kind.__name__
+    return Report(replaced, left)
+
+
+def restore(model: torch.nn.Module) -> None:
+    """Give the modules that `accelerate` has changed their classes of torch.nn back.
+
+    Those that were made as modules of `treadle.torch` become PyTorch's, too. Raises TypeError for what is no
+    torch.nn.Module.
+
+    >>> import torch, treadle.torch
+    >>> model = torch.nn.Sequential(treadle.torch.GRU(8, 16))
+    >>> treadle.torch.restore(model)
+    >>> type(model[0]) is torch.nn.GRU
+    True
+    """
+    theirs = {ours: kind for kind, ours in CLASSES.items()}
+    for _, module in _modules("restore", model):
+        if type(module) in theirs:
+            module.__class__ = theirs[type(module)]
+
+
+def _modules(function: str, model: Any) -> list[tuple[str, Any]]:
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(
+            f"treadle.torch.{function}: model is {type(model).__name__}, expected a torch.nn.Module"
+        )
+    return list(model.named_modules())

@@ -1,0 +1,386 @@
+"""torch.nn's recurrent modules on treadle's kernels: the same parameters, state_dict and results.
+
+Each class differs from PyTorch's in ``forward`` alone: parameters, state_dict, hooks, pickling and
+copying are PyTorch's own. The sequences derive from torch.nn.RNNBase, not from torch.nn.LSTM, GRU and
+RNN, which torch.compile does not let into a graph. What treadle cannot do runs PyTorch's ``forward`` with
+the same parameters, and a warning says so once for each class and reason: tensors that are not float32
+or not on the CPU, autocast (PyTorch casts, treadle does not), torch.jit's tracing and torch.func's
+transforms. Under torch.compile and torch.export a sequence is one operator in the graph, without a
+break; a cell or a PackedSequence runs PyTorch's ``forward`` there. There are no second derivatives
+(create_graph=True raises RuntimeError), and torch.jit.script refuses these classes: use
+`treadle.torch.restore` first.
+
+Beside PyTorch's arguments there is ``lengths``, integers [B] in any order: the steps of a padded batch
+that count, as with a PackedSequence, without packing or sorting.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from treadle._arrays import to_int64
+from treadle.torch import ops
+from treadle.torch.fallback import fall_back, obstacle
+from treadle.torch.function import Layer, packed, step
+
+if TYPE_CHECKING:
+    from treadle.torch.function import Weights
+
+# PyTorch's names of modes, each as ours and the activation of its candidate.
+_MODES = {
+    "LSTM": ("lstm", "tanh"),
+    "GRU": ("gru", "tanh"),
+    "RNN_TANH": ("rnn", "tanh"),
+    "RNN_RELU": ("rnn", "relu"),
+}
+
+
+class _OfLayer(NamedTuple):
+    """What a call has of a layer."""
+
+    tensors: tuple[Any, ...]
+    found: Weights | None  # what `Packed.find` says of them
+
+
+class _Sequence(torch.nn.RNNBase):
+    """What LSTM, GRU and RNN share."""
+
+    theirs: Any
+    """PyTorch's class, for its ``forward``."""
+    _name: str
+
+    def forward(self: Any, input: Any, hx: Any = None, *, lengths: Any = None) -> Any:
+        """As the class of torch.nn of the same name: (y, h_n), for an LSTM (y, (h_n, c_n)).
+
+        input    float32 [T, B, I], [B, T, I] with batch_first, [T, I], or a PackedSequence
+        hx       h_0 [D*L, B, H], for an LSTM (h_0, c_0); zero when left out
+        lengths  integers [B] in 0..T, in any order: row b ends after lengths[b] steps. Its output
+                 is zero from there on, and its final state is the one at its end
+
+        Raises RuntimeError for a shape of input or state that does not fit (as PyTorch does; ValueError
+        for a number of axes), ValueError for lengths that do not fit or beside a PackedSequence, TypeError
+        for lengths that are no integers. The backward pass raises RuntimeError for create_graph=True, and
+        where a tensor that it needs has been changed in place.
+        """
+        packed_input = isinstance(input, PackedSequence)
+        if lengths is not None and packed_input:
+            raise ValueError(
+                f"{self._name}: lengths are given with a PackedSequence, which has its own"
+            )
+        compiling = torch.compiler.is_compiling()
+        lstm = self.mode == "LSTM"
+        states = () if hx is None else tuple(hx) if lstm and isinstance(hx, tuple) else (hx,)
+        layers = self._layers(compiling)
+        # What was packed before and still lies where it did has no obstacle.
+        new = [w for own in layers if own.found is None for w in own.tensors if w is not None]
+        reason = obstacle((input.data if packed_input else input, *states, *new))
+        if reason is None and packed_input and compiling:
+            reason = "a PackedSequence is being compiled"
+        if reason is None and lstm and len(states) == 1:
+            reason = "the state is no pair"  # PyTorch says what is wrong with it
+        if reason is not None:
+            fall_back(self, reason)
+            if lengths is not None:
+                return self._with_lengths(input, hx, lengths)
+            return self.theirs.forward(self, input, hx)
+        if packed_input:
+            return self._packed(input, states, layers)
+        return self._padded(input, states, layers, lengths, self.batch_first, compiling)
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls._name = f"treadle.torch.{cls.__name__}"
+
+    def _layers(self: Any, compiling: bool) -> list[_OfLayer]:
+        """The tensors of each layer, direction by direction, as they are now."""
+        own, known = self._parameters, None if compiling else packed(self)
+        absent = () if self.bias else (None, None)
+        D = 1 + self.bidirectional
+        result = []
+        for index in range(self.num_layers):
+            tensors: tuple[Any, ...] = ()
+            for names in self._all_weights[index * D : index * D + D]:
+                found = tuple([own[n] if n in own else getattr(self, n) for n in names])
+                tensors += (*found[:2], *absent, *found[2:])
+            result.append(_OfLayer(tensors, None if known is None else known.find(index, tensors)))
+        return result
+
+    def _with_lengths(self: Any, input: Any, hx: Any, lengths: Any) -> Any:
+        """``lengths`` where PyTorch's forward runs. It wants one step at least of every row: one without
+        any goes along with a step of zeros, and its results are put right."""
+        if input.dim() not in (2, 3):
+            return self.theirs.forward(self, input, hx)  # which says what is wrong with it
+        lstm, unbatched = self.mode == "LSTM", input.dim() == 2
+        states = () if hx is None else tuple(hx) if lstm else (hx,)
+        if unbatched:
+            input, states = input.unsqueeze(1), tuple(s.unsqueeze(1) for s in states)
+        rows = 0 if self.batch_first and not unbatched else 1  # the axis
+        T, B = input.shape[1 - rows], input.shape[rows]
+        lengths = torch.as_tensor(to_int64(self._name, "lengths", lengths))
+        if lengths.shape != (B,) or (lengths < 0).any() or (lengths > T).any():
+            raise ValueError(
+                f"{self._name}: lengths are {lengths.tolist()}, expected [B] of 0 to T with B = {B}, "
+                f"T = {T}"
+            )
+        empty = (lengths == 0).to(input.device)[:, None]
+        outer = empty[:, None] if rows == 0 else empty
+        data = pack_padded_sequence(
+            input.masked_fill(outer, 0), lengths.clamp(min=1), rows == 0, enforce_sorted=False
+        )
+        y, ends = self.theirs.forward(
+            self, data, (states if lstm else states[0]) if states else None
+        )
+        y = pad_packed_sequence(y, rows == 0, total_length=T)[0].masked_fill(outer, 0)
+        starts = states or (None, None)
+        ends = [
+            end.masked_fill(empty, 0) if start is None else end.where(~empty, start.to(end.dtype))
+            for start, end in zip(starts, ends if lstm else (ends,), strict=False)
+        ]
+        if unbatched:
+            y, ends = y.squeeze(1), [end.squeeze(1) for end in ends]
+        return y, tuple(ends) if lstm else ends[0]
+
+    def _packed(
+        self: Any, input: PackedSequence, states: tuple[Any, ...], layers: list[_OfLayer]
+    ) -> Any:
+        """Rows in the caller's order go through as a padded batch, and back."""
+        self.check_input(input.data, input.batch_sizes)
+        x, lengths = pad_packed_sequence(input)
+        y, state = self._padded(x, states, layers, lengths, False, False)
+        if input.sorted_indices is not None:
+            y = y.index_select(1, input.sorted_indices)
+            lengths = lengths[input.sorted_indices]
+        data = pack_padded_sequence(y, lengths)
+        return data._replace(
+            sorted_indices=input.sorted_indices, unsorted_indices=input.unsorted_indices
+        ), state
+
+    def _padded(
+        self: Any,
+        x: Any,
+        states: tuple[Any, ...],
+        layers: list[_OfLayer],
+        lengths: Any,
+        batch_first: bool,
+        compiling: bool,
+    ) -> Any:
+        name, D, H, P = self._name, 1 + self.bidirectional, self.hidden_size, self.proj_size
+        shape = x.shape
+        if len(shape) not in (2, 3):
+            raise ValueError(f"{name}: input has {len(shape)} dimensions, expected 2 or 3")
+        unbatched = len(shape) == 2
+        if unbatched:
+            x, states = x.unsqueeze(1), tuple(s.unsqueeze(1) for s in states)
+            shape, batch_first = x.shape, False
+        if shape[2] != self.input_size:
+            raise RuntimeError(
+                f"{name}: input has size {shape[2]}, expected input_size = {self.input_size}"
+            )
+        for state, size in zip(states, (P or H, H), strict=False):
+            expected = (len(layers) * D, shape[0 if batch_first else 1], size)
+            if state.shape != expected:
+                raise RuntimeError(
+                    f"{name}: hx has shape {tuple(state.shape)}, expected {expected}"
+                )
+        if lengths is not None:
+            lengths = torch.as_tensor(lengths) if compiling else to_int64(name, "lengths", lengths)
+        mode, activation = _MODES[self.mode]
+        inputs = self.input_size
+        finals = []
+        for index, own in enumerate(layers):
+            if index and self.dropout:
+                x = torch.nn.functional.dropout(x, self.dropout, self.training)
+            layer = Layer(name, mode, inputs, H, P, D, activation)
+            h, c = (*[s[index * D : (index + 1) * D] for s in states], None, None)[:2]
+            call = (lengths, batch_first, x, h, c)
+            if compiling:
+                x, *final = ops.step(layer, own.tensors, *call)
+            else:
+                x, *final = step(self, index, layer, own.tensors, own.found, *call)
+            inputs = D * (P or H)
+            finals.append(final)
+        ends = finals[0]
+        if len(finals) > 1:
+            ends = [None if p[0] is None else torch.cat(p) for p in zip(*finals, strict=True)]
+        if unbatched:
+            x, ends = x.squeeze(1), [None if end is None else end.squeeze(1) for end in ends]
+        return x, tuple(ends) if self.mode == "LSTM" else ends[0]
+
+
+class LSTM(_Sequence):
+    """torch.nn.LSTM on treadle's kernels, forward and backward: ``LSTM(input_size, hidden_size, ...)``.
+
+    The formula is that of `treadle.LSTM`; constructor, parameters and state_dict are PyTorch's. Shapes, in
+    the letters T time, B batch, I input, H hidden, P projection (else P = H), D directions, L layers::
+
+        input [T, B, I] (batch_first: [B, T, I]; unbatched: [T, I]; or a PackedSequence)
+        hx    (h_0 [D*L, B, P], c_0 [D*L, B, H]), unbatched without B; zero when left out
+        y     [T, B, D*P], and the pair of final states like hx
+
+    all of one dtype: float32 runs on treadle, what else PyTorch takes on PyTorch. ``lengths`` and what is
+    raised: see `forward`.
+
+    >>> import torch, treadle.torch
+    >>> m = treadle.torch.LSTM(8, 16, num_layers=2)
+    >>> y, (h_n, c_n) = m(torch.zeros(5, 3, 8), lengths=[5, 2, 4])
+    >>> y.sum().backward()
+    >>> m.weight_hh_l1.grad.shape
+    torch.Size([64, 16])
+    """
+
+    theirs = torch.nn.LSTM
+    check_forward_args = torch.nn.LSTM.check_forward_args
+    get_expected_cell_size = torch.nn.LSTM.get_expected_cell_size
+    permute_hidden = torch.nn.LSTM.permute_hidden
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__("LSTM", *args, **options)
+
+
+class GRU(_Sequence):
+    """torch.nn.GRU on treadle's kernels, forward and backward: ``GRU(input_size, hidden_size, ...)``.
+
+    The formula is that of `treadle.GRU`; constructor, parameters and state_dict are PyTorch's. Shapes and
+    dtypes as in `LSTM`, with h_0 [D*L, B, H] for hx and the final state for the second result.
+
+    >>> import torch, treadle.torch
+    >>> theirs, ours = torch.nn.GRU(8, 16), treadle.torch.GRU(8, 16)
+    >>> ours.load_state_dict(theirs.state_dict())
+    <All keys matched successfully>
+    """
+
+    theirs = torch.nn.GRU
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        if "proj_size" in options:
+            raise ValueError("treadle.torch.GRU: proj_size is given, which only LSTM has")
+        super().__init__("GRU", *args, **options)
+
+
+class RNN(_Sequence):
+    """torch.nn.RNN on treadle's kernels, forward and backward: ``RNN(input_size, hidden_size, ...)``.
+
+    The formula is that of `treadle.RNN`; constructor, parameters and state_dict are PyTorch's. Shapes and
+    dtypes as in `LSTM`, with h_0 [D*L, B, H] for hx and the final state for the second result.
+
+    >>> import torch, treadle.torch
+    >>> treadle.torch.RNN(8, 16, nonlinearity="relu")(torch.zeros(5, 3, 8))[0].shape
+    torch.Size([5, 3, 16])
+    """
+
+    theirs = torch.nn.RNN
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        *args: Any,
+        **options: Any,
+    ) -> None:
+        if "proj_size" in options:
+            raise ValueError("treadle.torch.RNN: proj_size is given, which only LSTM has")
+        if nonlinearity not in ("tanh", "relu"):
+            raise ValueError(
+                f"treadle.torch.RNN: nonlinearity is {nonlinearity!r}, expected 'tanh' or 'relu'"
+            )
+        self.nonlinearity = nonlinearity
+        mode = f"RNN_{nonlinearity.upper()}"
+        super().__init__(mode, input_size, hidden_size, num_layers, *args, **options)
+
+
+class _Cell:
+    """What the cells share: a sequence of one step."""
+
+    def forward(self: Any, input: Any, hx: Any = None) -> Any:
+        """As the class of torch.nn: h, for an LSTMCell (h, c).
+
+        input  float32 [B, I] or [I]
+        hx     h [B, H] or [H], for an LSTMCell (h, c); zero when left out
+
+        What does not fit runs PyTorch's ``forward``, which says how, as it does for another dtype.
+        """
+        lstm = isinstance(self, torch.nn.LSTMCell)
+        states = () if hx is None else tuple(hx) if lstm else (hx,)
+        own = self._parameters
+        weights = tuple([own[n] if n in own else getattr(self, n) for n in _CELL_WEIGHTS])
+        compiling = torch.compiler.is_compiling()
+        found = None if compiling else packed(self).find(0, weights)
+        new = () if found is not None else [w for w in weights if w is not None]
+        reason = obstacle((input, *states, *new))
+        if reason is None and compiling:
+            reason = "a cell is being compiled"
+        if reason is None:
+            shape = input.shape
+            ends = (*shape[:-1], self.hidden_size)
+            fits = len(shape) in (1, 2) and shape[-1] == self.input_size
+            if not fits or any(s.shape != ends for s in states):
+                reason = "its arguments do not fit"  # PyTorch says how
+        if reason is not None:
+            fall_back(self, reason)
+            return super().forward(input, hx)  # type: ignore[misc]
+        one = (1,) * (3 - len(shape))  # T, and B where there is none
+        h, c = (*[s.reshape((*one, *ends)) for s in states], None, None)[:2]
+        layer = Layer(
+            f"treadle.torch.{type(self).__name__}",
+            "lstm" if lstm else "gru" if isinstance(self, torch.nn.GRUCell) else "rnn",
+            self.input_size,
+            self.hidden_size,
+            0,
+            1,
+            self.nonlinearity if isinstance(self, torch.nn.RNNCell) else "tanh",
+        )
+        x = input.reshape((*one, *shape))
+        _, h_n, c_n = step(self, 0, layer, weights, found, None, False, x, h, c)
+        return (h_n.reshape(ends), c_n.reshape(ends)) if lstm else h_n.reshape(ends)
+
+
+_CELL_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+
+
+class LSTMCell(_Cell, torch.nn.LSTMCell):
+    """torch.nn.LSTMCell on treadle's kernels, forward and backward.
+
+    >>> import torch, treadle.torch
+    >>> h, c = treadle.torch.LSTMCell(8, 16)(torch.zeros(3, 8))
+    >>> h.shape, c.shape
+    (torch.Size([3, 16]), torch.Size([3, 16]))
+    """
+
+    theirs = torch.nn.LSTMCell
+
+
+class GRUCell(_Cell, torch.nn.GRUCell):
+    """torch.nn.GRUCell on treadle's kernels, forward and backward.
+
+    >>> import torch, treadle.torch
+    >>> treadle.torch.GRUCell(8, 16)(torch.zeros(8)).shape
+    torch.Size([16])
+    """
+
+    theirs = torch.nn.GRUCell
+
+
+class RNNCell(_Cell, torch.nn.RNNCell):
+    """torch.nn.RNNCell on treadle's kernels, forward and backward.
+
+    >>> import torch, treadle.torch
+    >>> treadle.torch.RNNCell(8, 16, nonlinearity="relu")(torch.zeros(3, 8)).shape
+    torch.Size([3, 16])
+    """
+
+    theirs = torch.nn.RNNCell
+
+
+CLASSES: dict[type, type] = {
+    torch.nn.LSTM: LSTM,
+    torch.nn.GRU: GRU,
+    torch.nn.RNN: RNN,
+    torch.nn.LSTMCell: LSTMCell,
+    torch.nn.GRUCell: GRUCell,
+    torch.nn.RNNCell: RNNCell,
+}

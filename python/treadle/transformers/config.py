@@ -1,0 +1,152 @@
+"""config.json, checked as a whole before a tensor is looked at."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from treadle._checks import MAX_LAYERS, integer
+from treadle.attention import check_heads
+from treadle.transformers.directory import read_flag, read_json, wrong
+from treadle.transformers.families import ACTIVATIONS, FAMILIES, Family
+
+# Of labels; each has a name in config.json anyway.
+_MAX_LABELS = 2**20
+
+
+class Config:
+    """The entries of a model's config.json as attributes; they cannot be changed.
+
+    The sizes have the same names for all families (``hidden_size``, also where a DistilBERT's file
+    says ``dim``) and Transformers' defaults where the file leaves them out. ``id2label`` has
+    integers for keys, ``num_labels`` is their number.
+    """
+
+    model_type: str
+    vocab_size: int
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    intermediate_size: int
+    hidden_act: str
+    max_position_embeddings: int
+    type_vocab_size: int
+    layer_norm_eps: float
+    pad_token_id: int | None
+    tie_word_embeddings: bool
+    id2label: dict[int, str]
+    label2id: dict[str, int]
+    num_labels: int
+
+    def __init__(self, entries: dict[str, Any]) -> None:
+        # A file may name its entries as it likes, but not hide the methods.
+        self.__dict__.update({k: v for k, v in entries.items() if not hasattr(Config, k)})
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(
+            f"treadle.transformers: config.{name} cannot be set: it is as in the file"
+        )
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"treadle.transformers: config.{name} cannot be deleted")
+
+    def to_dict(self) -> dict[str, Any]:
+        """All entries, as a new dict."""
+        return dict(self.__dict__)
+
+    def __repr__(self) -> str:
+        return f"Config({', '.join(f'{k}={v!r}' for k, v in self.__dict__.items())})"
+
+
+def read_config(function: str, directory: str) -> Config:
+    """Read and check config.json. Raises FileNotFoundError, ValueError, TypeError."""
+    entries = read_json(function, directory, "config.json")
+    where = f"{function}: {directory}/config.json"
+    kind = entries.get("model_type")
+    family = FAMILIES.get(kind) if isinstance(kind, str) else None
+    if family is None:
+        raise wrong(where, "model_type", kind, f"one of {', '.join(FAMILIES)}")
+    try:
+        return Config(entries | _checked(where, family, entries) | _labels(where, entries))
+    except TypeError as error:  # a file with a text for a number is as bad a file as any
+        raise ValueError(str(error)) from None
+
+
+def _checked(where: str, family: Family, entries: dict[str, Any]) -> dict[str, Any]:
+    def get(name: str) -> Any:
+        own = family.aliases.get(name, name)
+        return entries.get(own, entries.get(name, family.defaults[name]))
+
+    def size(name: str, most: int | None = None) -> int:
+        limits = {} if most is None else {"most": most}
+        return integer(where, family.aliases.get(name, name), get(name), **limits)
+
+    checked: dict[str, Any] = {
+        name: size(name)
+        for name in ("vocab_size", "hidden_size", "num_attention_heads", "intermediate_size")
+    }
+    checked["num_hidden_layers"] = size("num_hidden_layers", MAX_LAYERS)
+    checked["max_position_embeddings"] = size("max_position_embeddings")
+    checked["type_vocab_size"] = size("type_vocab_size") if family.token_types else 0
+    check_heads(where, "hidden_size", checked["hidden_size"], checked["num_attention_heads"])
+    checked["hidden_act"] = get("hidden_act")
+    if not (isinstance(checked["hidden_act"], str) and checked["hidden_act"] in ACTIVATIONS):
+        raise wrong(where, "hidden_act", checked["hidden_act"], f"one of {', '.join(ACTIVATIONS)}")
+    checked["layer_norm_eps"] = _eps(where, get("layer_norm_eps")) if family.token_types else 1e-12
+    checked["pad_token_id"] = _padding(where, family, get("pad_token_id"), checked)
+    checked["tie_word_embeddings"] = read_flag(where, entries, "tie_word_embeddings", default=True)
+    _check_kind(where, entries)
+    return checked
+
+
+def _eps(where: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise wrong(where, "layer_norm_eps", value, "a number")
+    if not (0 <= value < 1 and math.isfinite(value)):
+        raise wrong(where, "layer_norm_eps", value, "a number in 0..1")
+    return float(value)
+
+
+def _padding(where: str, family: Family, value: object, sizes: dict[str, Any]) -> int | None:
+    if value is None and not family.after_padding:
+        return None
+    most = sizes["vocab_size"] - 1
+    if family.after_padding:  # at least one token must have a position
+        most = min(most, sizes["max_position_embeddings"] - 2)
+    return integer(where, "pad_token_id", value, 0, most)
+
+
+def _check_kind(where: str, entries: dict[str, Any]) -> None:
+    """Refuse what these families can be configured to and what is computed otherwise."""
+    for name in ("is_decoder", "add_cross_attention", "is_encoder_decoder"):
+        if read_flag(where, entries, name, default=False):
+            raise ValueError(f"{where}: {name} is true, expected false: treadle runs encoders")
+    position = entries.get("position_embedding_type", "absolute")
+    if position not in ("absolute", None):
+        raise wrong(where, "position_embedding_type", position, "'absolute'")
+
+
+def _labels(where: str, entries: dict[str, Any]) -> dict[str, Any]:
+    """id2label, label2id and num_labels: whichever is there, as Transformers completes them."""
+    given = entries.get("id2label")
+    if given is None:
+        count = integer(where, "num_labels", entries.get("num_labels", 2), 0, _MAX_LABELS)
+        names = {i: f"LABEL_{i}" for i in range(count)}
+    elif isinstance(given, dict) and len(given) <= _MAX_LABELS:
+        names = {_label_id(where, key): name for key, name in given.items()}
+        if set(names) != set(range(len(given))):
+            raise wrong(where, "the list of keys of id2label", [*given], "0, 1, ...")
+        names = dict(sorted(names.items()))
+    else:
+        raise wrong(where, "id2label", given, "numbers with names")
+    for name in names.values():
+        if not isinstance(name, str):
+            raise wrong(where, "a name in id2label", name, "a text")
+    ids = {name: i for i, name in names.items()}
+    return {"id2label": names, "label2id": ids, "num_labels": len(names)}
+
+
+def _label_id(where: str, key: str) -> int:
+    if not (key.isascii() and key.isdigit() and len(key) < 10):
+        raise wrong(where, "a key in id2label", key, "a number")
+    return int(key)

@@ -1,0 +1,88 @@
+"""Files of a model directory, which may be hostile: regular, of bounded size, nowhere else."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from treadle._checks import shown
+from treadle._tensors import parse_json
+from treadle.files import check_regular
+
+if TYPE_CHECKING:
+    from treadle.files import Path
+
+# The JSON files read here are configurations and lists of names.
+_MAX_JSON = 2**24
+
+
+def resolve(function: str, directory: Path) -> str:
+    """The path of an existing directory; TypeError, FileNotFoundError or NotADirectoryError."""
+    if not isinstance(directory, str | os.PathLike):
+        raise TypeError(f"{function}: directory is {shown(directory)}, expected a path")
+    path = os.fsdecode(directory)
+    if "\0" in path:
+        raise ValueError(f"{function}: directory is {shown(path)}, expected no null in it")
+    if os.path.isdir(path):
+        return path
+    if os.path.exists(path):
+        raise NotADirectoryError(f"{function}: {path} is a file, expected the directory it is in")
+    raise FileNotFoundError(
+        f"{function}: there is no directory {path}; treadle reads local files only, and "
+        "`hf download NAME --local-dir DIRECTORY` of huggingface_hub fetches a model"
+    )
+
+
+def plain(function: str, where: str, name: object) -> str:
+    """A name of a file beside the one that mentions it: no path, so that it leads nowhere else."""
+    if not isinstance(name, str) or name in ("", ".", "..") or set(name) & set("/\\\0"):
+        raise ValueError(
+            f"{function}: {where} names the file {shown(name)}, expected a name without a path"
+        )
+    return name
+
+
+def wrong(where: str, name: str, value: object, expected: str) -> ValueError:
+    """The error for an entry of a file: it names the file, the entry, what it is and should be."""
+    return ValueError(f"{where}: {name} is {shown(value)}, expected {expected}")
+
+
+def read_flag(where: str, entries: dict[str, Any], name: str, *, default: bool) -> bool:
+    """An entry that is true or false. Raises ValueError."""
+    value = entries.get(name, default)
+    if isinstance(value, bool):
+        return value
+    raise wrong(where, name, value, "true or false")
+
+
+def exists(directory: str, name: str) -> bool:
+    """Whether there is something of that name."""
+    return os.path.exists(os.path.join(directory, name))
+
+
+def read_json(function: str, directory: str, name: str) -> dict[str, Any]:
+    """A JSON object. Raises FileNotFoundError, or ValueError for what is no JSON object."""
+    path = os.path.join(directory, name)
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"{function}: there is no file {path}")
+    return parse_json(_read(function, path), f"{function}: {path}")
+
+
+def read_list(function: str, directory: str, name: str) -> list[Any]:
+    """A JSON list, as modules.json is one."""
+    path = os.path.join(directory, name)
+    text = _read(function, path)
+    # The parser, with its care for names and numbers, takes objects: make the list part of one.
+    content = parse_json(b'{"list": ' + text + b"}", f"{function}: {path}")
+    if set(content) != {"list"} or not isinstance(content["list"], list):
+        raise ValueError(f"{function}: {path} is no JSON list, expected one")
+    return content["list"]
+
+
+def _read(function: str, path: str) -> bytes:
+    check_regular(function, path)
+    with open(path, "rb") as file:
+        text = file.read(_MAX_JSON + 1)
+    if len(text) > _MAX_JSON:
+        raise ValueError(f"{function}: {path} has more than {_MAX_JSON} bytes, expected fewer")
+    return text

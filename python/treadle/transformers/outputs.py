@@ -1,0 +1,88 @@
+"""What models return: Transformers' output classes, as dicts of NumPy arrays."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from treadle._arrays import Float
+
+
+class ModelOutput(dict[str, Any]):
+    """Arrays by attribute, key and number: ``o.logits``, ``o["logits"]``, ``o[0]``, ``o[:2]``.
+
+    What was not asked for is None as an attribute, and missing among keys and numbers.
+
+    >>> output = TokenClassifierOutput(logits=1.0, hidden_states=None)
+    >>> output[0], output["logits"], output.logits, output.hidden_states, output.to_tuple()
+    (1.0, 1.0, 1.0, None, (1.0,))
+    """
+
+    _names: ClassVar[tuple[str, ...]]
+    hidden_states: tuple[Float, ...] | None
+    attentions: tuple[Float, ...] | None
+
+    def __init__(self, values: Iterable[tuple[str, Any]] = (), **named: Any) -> None:
+        given = dict(values, **named)
+        super().__init__((k, given[k]) for k in self._names if given.get(k) is not None)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in type(self)._names:
+            return self.get(name)
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+    def __getitem__(self, key: Any) -> Any:
+        return super().__getitem__(key) if isinstance(key, str) else self.to_tuple()[key]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (list(self.items()),)
+
+    def to_tuple(self) -> tuple[Any, ...]:
+        """The arrays that are there, in order."""
+        return tuple(self.values())
+
+
+class BaseModelOutput(ModelOutput):
+    """last_hidden_state [B, S, H]; on request L + 1 hidden_states and L attentions [B, N, S, S]."""
+
+    _names = ("last_hidden_state", "hidden_states", "attentions")
+    last_hidden_state: Float
+
+
+class BaseModelOutputWithPooling(ModelOutput):
+    """The same with pooler_output [B, H], tanh of a linear function of the first token."""
+
+    _names = ("last_hidden_state", "pooler_output", "hidden_states", "attentions")
+    last_hidden_state: Float
+    pooler_output: Float | None
+
+
+class SequenceClassifierOutput(ModelOutput):
+    """logits [B, num_labels]."""
+
+    _names = ("logits", "hidden_states", "attentions")
+    logits: Float
+
+
+class TokenClassifierOutput(ModelOutput):
+    """logits [B, S, num_labels]."""
+
+    _names = ("logits", "hidden_states", "attentions")
+    logits: Float
+
+
+class MaskedLMOutput(ModelOutput):
+    """logits [B, S, vocab_size]."""
+
+    _names = ("logits", "hidden_states", "attentions")
+    logits: Float
+
+
+class QuestionAnsweringModelOutput(ModelOutput):
+    """start_logits and end_logits [B, S]."""
+
+    _names = ("start_logits", "end_logits", "hidden_states", "attentions")
+    start_logits: Float
+    end_logits: Float

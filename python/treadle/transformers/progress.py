@@ -1,0 +1,44 @@
+"""A progress bar on long work, by tqdm, which is imported only when there is something to show."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import nullcontext
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+# Work of fewer batches is over before a bar would be read.
+_FEW_BATCHES = 8
+# Seconds before a bar appears that nobody asked for.
+_DELAY = 2.0
+
+
+class _NoBar:
+    def update(self, n: int) -> None:
+        """Show nothing."""
+
+
+def progress_bar(
+    function: str, show: bool | None, total: int | None, batch_size: int
+) -> AbstractContextManager[Any]:
+    """A context with ``update(n)``; ``show`` None: on a terminal, when it takes long."""
+    few = total is not None and total <= _FEW_BATCHES * batch_size
+    terminal = sys.stderr is not None and sys.stderr.isatty()
+    if show is False or (show is None and (few or not terminal)):
+        return nullcontext(_NoBar())
+    try:
+        tqdm = import_module("tqdm").tqdm
+    except ImportError as error:
+        if show is None:
+            return nullcontext(_NoBar())
+        raise ImportError(
+            f"{function}: show_progress_bar is True, but tqdm cannot be imported ({error}); "
+            "pip install treadle[transformers]"
+        ) from error
+    bar: AbstractContextManager[Any] = tqdm(
+        total=total, desc="encode", unit=" sentences", delay=0.0 if show else _DELAY
+    )
+    return bar
