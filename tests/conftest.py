@@ -1,12 +1,22 @@
 """Fixtures: every ISA level of this CPU, one and two threads, the source tree and the build."""
 
 import os
+import sys
 from pathlib import Path
 
 import hypothesis
 import pytest
 
 import treadle
+
+# Tests import `support` and `reference` from this folder. It then leaves the path, where its folders
+# `torch` and `transformers` would pass for the packages when those are not installed.
+tests = Path(__file__).resolve().parent
+sys.path.insert(0, str(tests))
+import reference  # noqa: F401
+import support  # noqa: F401
+
+sys.path[:] = [entry for entry in sys.path if entry != str(tests)]
 
 # The same examples on every run: a failure in CI is a failure everywhere. HYPOTHESIS_PROFILE=explore
 # draws new ones.

@@ -4,7 +4,7 @@
 // x = n ln2 + r with ln2 in two parts is Cody and Waite's (Software Manual for the Elementary
 // Functions, 1980). NaN in gives NaN out, infinities give the limits; results below the smallest
 // normal number are flushed to zero under the runtime's guard. Maximum errors are asserted, in ULP,
-// by tests/test_activation.py.
+// by tests/native/test_activation.py.
 #pragma once
 
 #include "simd/simd.h"

@@ -1,8 +1,8 @@
 // engine/attention on every ISA level against its definition in double (heads.cpp), on arrays that
 // end where the memory does.
 //
-// tests/test_attention.py has PyTorch and many more configurations; this is for builds without
-// Python (aarch64, sanitizers), and for what lies just beyond an array.
+// tests/functional/test_attention.py has PyTorch and many more configurations; this is for builds
+// without Python (aarch64, sanitizers), and for what lies just beyond an array.
 #include <doctest/doctest.h>
 
 #include <limits>

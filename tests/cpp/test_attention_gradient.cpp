@@ -1,5 +1,5 @@
 // engine/attention_gradient: against differences of the forward pass, and the same bits whatever the
-// threads. (Exact gradients: tests/test_attention_backward.py.)
+// threads. (Exact gradients: tests/functional/test_attention_backward.py.)
 #include <doctest/doctest.h>
 
 #include <algorithm>

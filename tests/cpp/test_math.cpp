@@ -1,5 +1,5 @@
 // Elementwise functions on every ISA level against libm in double. A smoke test, for builds that
-// have no Python (aarch64): tests/test_activation.py sweeps every exponent and asserts each
+// have no Python (aarch64): tests/native/test_activation.py sweeps every exponent and asserts each
 // maximum.
 #include <doctest/doctest.h>
 

@@ -1,0 +1,320 @@
+"""treadle._core as users who look find it, recurrent nets: as safe as what is built upon it."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import treadle
+from support import samples
+from support.entries import INPUT, WRONG_DTYPES, B, H, T
+from support.native_checks import F32, frozen, misaligned, refused
+from support.tolerance import assert_same_bits
+
+
+def native_arguments():
+    weights = [(*samples.layer("lstm", INPUT, H)[0], None, None)]
+    tanh, sigmoid = ("tanh", 0.0, 0.0), ("sigmoid", 0.0, 0.0)
+    options = {
+        "activations": {"f": sigmoid, "g": tanh, "h": tanh},
+        "clip": 0.0, "input_forget": False, "reset_after": True, "dtype": "float32",
+    }  # fmt: skip
+    return ["treadle.X", "lstm", INPUT, H, 0, 1, "forward", weights, options]
+
+
+NATIVE_WRONG = {
+    "mode": (1, ["lstmx", "", None, 5]),
+    "input_size": (2, [0, -1, 6, 2**31, 2**62, 2**63, "5", None]),
+    "hidden_size": (3, [0, -1, 8, 2**31, 2**61, 2**62, 2**63, "7", None]),
+    "proj_size": (4, [-1, 3, 8, 2**62]),
+    "num_layers": (5, [0, -1, 2, 2**31, 2**62]),
+    "direction": (6, ["bidirectional", "backward", "", None]),
+    "weights": (7, [[], None, [()], [(None,) * 6], 5, "abc", [(1, 2, 3, 4, 5, 6)], [([],) * 6]]),
+    "options": (8, [{}, None, {"activations": {}}, {"activations": None}]),
+}
+
+
+@pytest.mark.parametrize("argument", NATIVE_WRONG)
+def test_native_constructor(argument):
+    index, values = NATIVE_WRONG[argument]
+    treadle._core.Recurrent(*native_arguments())
+    for value in values:
+        arguments = native_arguments()
+        arguments[index] = value
+        with pytest.raises((ValueError, TypeError, KeyError)):
+            treadle._core.Recurrent(*arguments)
+
+
+@settings(max_examples=200)
+@given(st.integers(0, 3), st.sampled_from(WRONG_DTYPES), st.booleans())
+def test_native_weights(index, dtype, transposed):
+    """Wrong dtypes and shapes in the place of each weight."""
+    arguments = native_arguments()
+    row = list(arguments[7][0])
+    row[index] = row[index].T[..., :-1].copy() if transposed else row[index].astype(object)
+    if not transposed:
+        row[index] = np.zeros(row[index].shape, dtype)
+    arguments[7] = [tuple(row)]
+    with pytest.raises((ValueError, TypeError)):
+        treadle._core.Recurrent(*arguments)
+
+
+def test_native_run():
+    native = treadle._core.Recurrent(*native_arguments())
+    x, h = samples.normal(0, T, B, INPUT), np.zeros((1, B, H), F32)
+    right = [x, h, h, None, None, None, None, None, False]
+    long = np.full(B, T + 1)
+    wrong = {
+        0: [None, x[0], x[..., :-1], x.astype(float), x.astype(">f4"), "x", x[None]],
+        1: [h[0], h[:, :-1], h.astype(float), h[..., :-1], "h", 0],
+        2: [h[0], h[:, :-1], h.astype(float), h[..., :-1], "c", 0],
+        3: [long, -long, long[:1], long.astype(float), "l", 3, [1, 2]],
+        4: [np.ones((T, B), bool), np.ones((B, T)), "m", np.ones((B, T, 1), bool)],
+        5: [np.ones((B, T), bool), np.ones((T, B)), "r", np.ones((T, B, 1), bool)],
+        8: ["yes", x],
+    }
+    refused(native.run, right, wrong)
+
+
+# The backward pass: what `run` was given and gave, with the gradients of its results.
+
+
+def net(mode, direction="forward", layers=1):
+    """One that is native, and the weights that it was packed from."""
+    arguments, D = native_arguments(), 1 + (direction == "bidirectional")
+    weights = [
+        (*samples.layer(mode, H * D if i >= D else INPUT, H)[0], None, None)
+        for i in range(layers * D)
+    ]
+    arguments[1], arguments[5:8] = mode, (layers, direction, weights)
+    return treadle._core.Recurrent(*arguments), weights
+
+
+def backward_arguments(mode, direction="forward", batch_first=False, rows=None):
+    """(native, the arguments of `backward` in their order)."""
+    native, weights = net(mode, direction)
+    D = len(weights)
+    x = samples.normal(0, *((B, T) if batch_first else (T, B)), INPUT)
+    state = samples.normal(1, D, B, H)
+    given = {"x": x, "h0": state, "c0": state if mode == "lstm" else None, "lengths": None,
+             "mask": None, "resets": np.zeros((T, B), bool), "reset_h": state,
+             "reset_c": state if mode == "lstm" else None, "batch_first": batch_first}  # fmt: skip
+    given |= rows or {}
+    y, h_n, c_n, saved = native.run(**given, save=True)
+    named = {"weights": weights, "x": x, "y": y, **given, "saved": saved}
+    return native, named | {"dy": np.ones_like(y), "dh_n": h_n, "dc_n": c_n, "want_x": True}
+
+
+def no_state(array):
+    """In the place of a contiguous [D, B, H]."""
+    return ["h", 0, 1.5, [0.0], array[0], array[None], array[:, :-1], array[..., :-1],
+            array.astype(float), array.astype(">f4"), array.astype(int), array[..., ::-1],
+            np.concatenate([array, array]), np.broadcast_to(array[:, :1], array.shape),
+            misaligned(*array.shape), np.zeros((0, *array.shape[1:]), F32)]  # fmt: skip
+
+
+def no_sequence(array):
+    """In the place of [T, B, O] with a contiguous last axis."""
+    return ["y", 0, 1.5, array[0], array[None], array[..., :-1], array.astype(float),
+            array.astype(">f4"), array.astype(np.float16), array[..., ::-1], array[:-1],
+            array[:, :-1], np.concatenate([array, array]), misaligned(*array.shape),
+            np.zeros((0, *array.shape[1:]), F32), np.asfortranarray(array)]  # fmt: skip
+
+
+def backward_wrong(mode, named):
+    weight = named["weights"][0]
+    own, other = [list(weight) for _ in range(2)]
+    own[0], other[1] = own[0][:-1], other[1].astype(float)
+    long = np.full(B, T + 1)
+    wrong = {
+        "weights": [None, 5, "w", [], [()], [(None,) * 6], [weight, weight], [weight[:5]],
+                    [tuple(own)], [tuple(other)], [(1, 2, 3, 4, 5, 6)], weight],
+        "x": [None, *no_sequence(named["x"])],
+        "y": [None, *no_sequence(named["y"])],
+        "h0": no_state(named["h0"]),
+        "c0": no_state(named["h0"]) if mode == "lstm" else [named["h0"]],
+        "lengths": [long, -long, long[:1], long.astype(float), "l", 3, [1] * B, long.astype("i4"),
+                    np.full(B, 2**63 - 1), np.full(B, -(2**63)), np.ones(2 * B, int)[::2]],
+        "mask": [np.ones((T, B), bool), np.ones((B, T)), "m", np.ones((B, T, 1), bool)],
+        "resets": [np.ones((B, T), bool), np.ones((T, B)), "r", np.ones((T, B, 1), bool)],
+        "reset_h": no_state(named["h0"]),
+        "reset_c": no_state(named["h0"]) if mode == "lstm" else [named["h0"]],
+        "batch_first": ["yes", named["x"], True],
+        "saved": [None, *no_state(named["saved"]), named["saved"][:, :-1], named["saved"][:, :, 1:],
+                  named["saved"].reshape(-1), np.zeros((1, T, B, 1), F32)],
+        "dy": no_sequence(named["y"]),
+        "dh_n": no_state(named["h0"]),
+        "dc_n": no_state(named["h0"]) if mode == "lstm" else [named["h0"]],
+        "want_x": ["yes", named["x"]],
+    }  # fmt: skip
+    if not named["saved"].size:  # of nothing, any slice is right
+        wrong["saved"] = [None, "s", named["x"], np.zeros((1, T, B, 1), F32)]
+    return wrong
+
+
+@pytest.mark.parametrize("mode", samples.MODES)
+def test_native_backward(mode):
+    native, named = backward_arguments(mode)
+    expected = arrays_of(native.backward(**named))
+    for name, values in backward_wrong(mode, named).items():
+        for value in values:
+            with pytest.raises((ValueError, TypeError)):
+                native.backward(**named | {name: value})
+    assert_same_bits(arrays_of(native.backward(**named)), expected)
+
+
+def arrays_of(gradients):
+    dx, weights, *states = gradients
+    return [a for a in (dx, *(g for entry in weights for g in entry), *states) if a is not None]
+
+
+ROWS = {
+    "all": {},
+    "lengths": {"lengths": np.array([T, 0, 2])},
+    "mask": {"mask": np.arange(B * T).reshape(B, T) % 3 > 0},
+    "no resets": {"resets": None, "reset_h": None, "reset_c": None},
+    "no states": {"h0": None, "c0": None, "resets": np.ones((T, B), bool), "reset_h": None,
+                  "reset_c": None},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("rows", ROWS)
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+@pytest.mark.parametrize("mode", samples.MODES)
+def test_native_backward_of_odd_layouts(mode, direction, batch_first, rows):
+    """Axes in any order, and backwards, but for the last: the same bits. Nothing is written to."""
+    native, named = backward_arguments(mode, direction, batch_first, ROWS[rows])
+    expected = arrays_of(native.backward(**named))
+    for change in (
+        lambda a: np.ascontiguousarray(a.swapaxes(0, 1)).swapaxes(0, 1),
+        lambda a: np.ascontiguousarray(a[::-1])[::-1],
+        lambda a: np.repeat(a, 2, axis=1)[:, ::2],
+        lambda a: np.concatenate([a, a], axis=2)[..., : a.shape[2]],
+    ):
+        odd = {name: frozen(change(named[name])) for name in ("x", "y", "dy")}
+        assert_same_bits(arrays_of(native.backward(**named | odd)), expected)
+    same = named | {"dy": None, "dh_n": None, "dc_n": None}
+    assert not any(a.any() for a in arrays_of(native.backward(**same)))
+    dx, *rest = native.backward(**named | {"want_x": False})
+    assert dx is None
+    assert_same_bits(arrays_of([None, *rest]), expected[1:])
+
+
+@pytest.mark.parametrize("shape", [(0, B), (T, 0), (0, 0)], ids=str)
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+@pytest.mark.parametrize("mode", samples.MODES)
+def test_native_backward_of_nothing(mode, direction, shape):
+    """No step or no row: nothing is read, and the gradient of the last state is the first's."""
+    native, weights = net(mode, direction)
+    D, (steps, rows) = len(weights), shape
+    x, state = np.ones((steps, rows, INPUT), F32), np.ones((D, rows, H), F32)
+    c = state if mode == "lstm" else None
+    given = (state, c, np.zeros(rows, int), None, np.ones((steps, rows), bool), state, c, False)
+    y, h_n, c_n, saved = native.run(x, *given, True)
+    assert_same_bits(h_n, state)
+    gradients = native.backward(weights, x, y, *given, saved, y, 2 * state, c_n, True)
+    dx, weights, dh_0, dc_0, dreset_h, _ = gradients
+    assert dx.shape == x.shape
+    assert not any(g.any() for entry in weights for g in entry if g is not None)
+    assert_same_bits(dh_0, 2 * state)
+    assert dc_0 is None or (dc_0 == 1).all()
+    assert not dreset_h.any()
+
+
+def test_native_backward_of_several_layers():
+    native, weights = net("gru", layers=2)
+    x, y, state = (
+        samples.normal(0, T, B, INPUT),
+        samples.normal(1, T, B, H),
+        np.zeros((2, B, H), F32),
+    )
+    rows = None, None, None, None, None, None, None, False
+    saved = np.zeros((1, T, B, 4 * H), F32)
+    with pytest.raises(ValueError, match="num_layers is 2, expected 1"):
+        native.run(x, *rows, True)
+    for kept in (saved, np.concatenate([saved, saved])):
+        with pytest.raises(ValueError, match="num_layers is 2, expected 1"):
+            native.backward(weights, x, y, *rows, kept, y, state, None)
+
+
+@pytest.mark.parametrize("size", [(2**45, 1), (1, 2**45), (2**54, 1), (2**28, 2**28)], ids=str)
+def test_native_backward_beyond_memory(size):
+    """Arrays of a few bytes with strides of zero; an RNN saves nothing."""
+    native, weights = net("rnn")
+    x, y = (np.broadcast_to(np.zeros((1, 1, n), F32), (*size, n)) for n in (INPUT, H))
+    rows = None, None, None, None, None, None, None, False
+    saved = np.zeros((1, *size, 0), F32)
+    # Without dx the first allocation that fails may be C++'s own, where ASan ends the process.
+    for want_x in (True, False)[: 1 if 2**45 in size else 2]:
+        with pytest.raises((MemoryError, ValueError)):
+            native.backward(weights, x, y, *rows, saved, y, None, None, want_x)
+
+
+@settings(max_examples=300)
+@given(st.data(), st.sampled_from(samples.MODES))
+def test_native_backward_of_arguments_from_another_call(data, mode):
+    """Each argument is that of one of several calls: an error, or an answer; never a crash."""
+    calls = [
+        backward_arguments(other, direction, batch_first, ROWS[rows])
+        for other, direction, batch_first, rows in CALLS
+    ]
+    native, _ = backward_arguments(mode)
+    names = list(calls[0][1])
+    mixed = {name: calls[data.draw(st.integers(0, len(calls) - 1))][1][name] for name in names}
+    try:
+        gradients = native.backward(**mixed)
+    except (ValueError, TypeError):
+        return
+    assert gradients[0].shape == mixed["x"].shape
+
+
+CALLS = [
+    ("rnn", "forward", False, "all"),
+    ("lstm", "forward", False, "lengths"),
+    ("gru", "forward", False, "mask"),
+    ("lstm", "bidirectional", False, "no states"),
+    ("gru", "reverse", True, "no resets"),
+]
+
+
+def test_same_bits():
+    right = [np.zeros((2, 3), F32), np.zeros(0, F32)]
+    same = treadle._core.same_bits
+    assert same(right, [a.copy() for a in right])
+    assert same([], [])
+    for other in ([right[0] + 1, right[1]], [-right[0], right[1]], right[:1], [*right, right[1]],
+                  [right[0].reshape(3, 2), right[1]], [right[0].ravel(), right[1]]):  # fmt: skip
+        assert not same(right, other)
+        assert not same(other, right)
+    nan = [np.full(3, np.nan, F32)]
+    assert same(nan, nan)
+    for wrong in (None, 5, "ab", [1, 2], [None, None], [a.tolist() for a in right],
+                  [a.astype(float) for a in right], [a.astype(">i4") for a in right],
+                  [right[0][:, ::2], right[1]], [right[0].T, right[1]]):  # fmt: skip
+        for pair in ((right, wrong), (wrong, right)):
+            with pytest.raises(TypeError):
+                same(*pair)
+
+
+# Objects.
+
+
+def test_native_objects_come_from_their_constructors():
+    """Neither a copy nor __new__ alone makes one with nothing in it."""
+    native = treadle._core.Recurrent(*native_arguments())
+    linear = treadle._core.Linear("f", np.zeros((3, 2), F32), None)
+    encoder = treadle._core.Encoder("f", 6, 2, 5, ("relu", 0.0, 0.0), False, 1e-5)
+    for value in (native, native.stream(2), linear, encoder):
+        for way in (copy.copy, copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError):
+                way(value)
+        cls = type(value)
+        with pytest.raises(TypeError):
+            cls()
+        for base in cls.__mro__:
+            with pytest.raises(TypeError):
+                base.__new__(cls)

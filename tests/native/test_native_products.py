@@ -1,0 +1,115 @@
+"""treadle._core's products, and functions of whole rows: as safe as what is built upon them."""
+
+import numpy as np
+import pytest
+
+import treadle
+from support import samples
+from support.native_checks import (
+    F32,
+    NO_ACTIVATIONS,
+    NO_MATRICES,
+    NO_NAMES,
+    NO_VECTORS,
+    refused,
+    right_weight,
+    wrong_weights,
+)
+
+
+def test_native_linear():
+    """x [3, 5], weight [4, 5], bias [4], residual [3, 4]."""
+    x, weight, bias = samples.normal(0, 3, 5), samples.normal(1, 4, 5), samples.normal(2, 4)
+    other = [weight[:, 1:], weight.T, weight[:, ::-1], weight[::-1]]
+    refused(treadle._core.Linear, ["f", weight, bias], {
+        0: NO_NAMES,
+        1: [*NO_MATRICES, *other[:-1], np.broadcast_to(weight[:1], (4, 5)), np.zeros((5, 5), F32)],
+        2: [*NO_VECTORS, bias[1:], np.zeros(8, F32)[::2], np.broadcast_to(bias[:1], 4)],
+    })  # fmt: skip
+    wrong_x = [*NO_MATRICES, x[:, 1:], x.T, x[:, ::-1]]
+    refused(
+        treadle._core.linear, [x, weight, bias], {0: wrong_x, 1: other, 2: [*NO_VECTORS, bias[1:]]}
+    )
+    linear = treadle._core.Linear("f", weight, None)
+    residual = samples.normal(3, 3, 4)
+    refused(linear.run, ["f", x, ("elu", 1.0, 0.0), residual], {
+        0: NO_NAMES,
+        1: wrong_x,
+        2: NO_ACTIVATIONS,
+        3: [*NO_MATRICES[1:], residual[1:], residual[:, 1:], np.asfortranarray(residual)],
+    })  # fmt: skip
+    huge = np.broadcast_to(x[:1], (2**58, 5))  # its product fits in no address space
+    with pytest.raises((ValueError, MemoryError)):
+        linear.run("f", huge, None, None)
+
+
+def test_native_rows():
+    """layer_norm and softmax: x and residual [3, 5], weight and bias [5]."""
+    x, vector = samples.normal(0, 3, 5), samples.normal(1, 5)
+    wrong_vectors = [*NO_VECTORS, vector[1:], np.broadcast_to(vector[:1], 5)]
+    wrong_x = [*NO_MATRICES, x[:, ::-1], np.asfortranarray(x)]
+    refused(treadle._core.layer_norm, ["f", x, vector, vector, 1e-5, x], {
+        0: NO_NAMES,
+        1: [*wrong_x, x[1:]],
+        2: wrong_vectors,
+        3: wrong_vectors,
+        4: [None, "0", x, [1.0]],
+        5: [*NO_MATRICES[1:], x[1:], x[:, 1:], x[::-1], np.asfortranarray(x)],
+    })  # fmt: skip
+    refused(treadle._core.softmax, ["f", x], {0: NO_NAMES, 1: wrong_x})
+
+
+def test_native_embedding_sum():
+    tables = [samples.normal(0, 5, 4), samples.normal(1, 3, 4)]
+    ids = [np.array([0, 4]), np.array([2, 0])]
+    no_ids = [
+        0,
+        "i",
+        [0, 1],
+        None,
+        np.zeros((2, 1), int),
+        np.array([0.0, 1.0]),
+        np.zeros(2, np.int32),
+    ]
+    no_ids += [np.array([0, 3]), np.array([-1, 0]), np.array([0, 2**62]), np.array([-(2**63), 0])]
+    no_ids += [np.zeros(3, int), np.zeros(4, int)[::2], np.zeros(2, ">i8"), np.zeros(2, np.uint64)]
+    refused(treadle._core.embedding_sum, ["f", tables, ids], {
+        0: NO_NAMES,
+        1: [None, 5, "ab", [], tables[:1], [*tables, tables[0]], [tables[0], tables[1][:, 1:]],
+            *([tables[0], wrong] for wrong in [*NO_MATRICES, tables[1][:, ::-1]])],
+        2: [None, 5, "01", [], ids[:1], [*ids, ids[0]], *([ids[0], wrong] for wrong in no_ids)],
+    })  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_native_weights(dtype):
+    """Every matrix of every native object, in the form of its dtype. Errors name it."""
+    right = ["f", right_weight(dtype, 4, 300), np.zeros(4, F32), dtype]
+    wrong = {1: wrong_weights(dtype, 4, 300), 3: ["int4", "", None, 8, "float32"]}
+    refused(treadle._core.Linear, right, wrong)
+    # It takes any size, which makes wrong ones of bfloat16 right.
+    wrong = {0: NO_NAMES, 1: NO_NAMES, 3: wrong[3]} | ({2: wrong[1]} if dtype == "int8" else {})
+    refused(treadle._core.check_weight, ["f", "w", right[1], dtype], wrong)
+    with pytest.raises((TypeError, ValueError), match=r"^f: weight"):
+        treadle._core.Linear("f", np.zeros((4, 300)), None, dtype)
+    tanh, sigmoid = ("tanh", 0.0, 0.0), ("sigmoid", 0.0, 0.0)
+    options = {
+        "activations": {"f": sigmoid, "g": tanh, "h": tanh}, "clip": 0.0, "input_forget": False,
+        "reset_after": True, "dtype": dtype,
+    }  # fmt: skip
+    shapes = {0: (28, 5), 1: (28, 2), 4: (2, 7)}
+    row = [None] * 6
+    for index, shape in shapes.items():
+        row[index] = right_weight(dtype, *shape)
+    build = lambda row: treadle._core.Recurrent("f", "lstm", 5, 7, 2, 1, "forward", [row], options)
+    build(tuple(row))
+    for index, shape in shapes.items():
+        for value in wrong_weights(dtype, *shape):
+            with pytest.raises((TypeError, ValueError), match=r"^f: weight_"):
+                build((*row[:index], value, *row[index + 1 :]))
+    shapes = {0: (18, 6), 2: (6, 6), 6: (5, 6), 8: (6, 5)}
+    layer = [None] * 12
+    for index, shape in shapes.items():
+        layer[index] = right_weight(dtype, *shape)
+    encoder = treadle._core.Encoder("f", 6, 2, 5, ("relu", 0.0, 0.0), False, 1e-5, dtype)
+    refused(encoder.add_layer, layer, {i: wrong_weights(dtype, *s) for i, s in shapes.items()})

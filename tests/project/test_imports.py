@@ -1,0 +1,122 @@
+"""What `import treadle` brings along: NumPy, and nothing that costs time or is a guest."""
+
+import json
+
+import pytest
+
+from support import child
+
+LIST = """
+import sys, numpy
+before = set(sys.modules)
+import treadle
+import json
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+
+# Guests, and parts of the standard library that take milliseconds.
+HEAVY = {
+    "torch", "safetensors", "argparse", "jax", "onnxruntime", "onnx", "openvino", "tensorflow",
+    "keras", "transformers", "matplotlib", "asyncio", "multiprocessing", "unittest", "doctest",
+    "subprocess", "http", "urllib.request", "email", "xml", "sqlite3", "ctypes.util", "tempfile",
+    "importlib.metadata", "hypothesis", "pytest", "concurrent.futures",
+}  # fmt: skip
+
+
+def imported():
+    return set(json.loads(child.succeed(LIST)))
+
+
+def test_nothing_heavy():
+    assert {
+        name for name in imported() if name in HEAVY or name.partition(".")[0] in HEAVY
+    } == set()
+
+
+def test_modules_of_the_package():
+    """Those that every user needs; files' inner parts, the command line and guests come later."""
+    expected = {
+        "treadle", "treadle._arrays", "treadle._checks", "treadle._core", "treadle._encoder", "treadle._formats",
+        "treadle._gated", "treadle._masks", "treadle._sequence", "treadle._version", "treadle.activation",
+        "treadle.attention", "treadle.cells", "treadle.files", "treadle.functional",
+        "treadle.functional.attention", "treadle.functional.attention_backward",
+        "treadle.functional.backward", "treadle.functional.pointwise", "treadle.functional.product",
+        "treadle.functional.recurrent", "treadle.kv_cache", "treadle.module", "treadle.normalization",
+        "treadle.recurrent", "treadle.runtime", "treadle.stream", "treadle.transformer",
+    }  # fmt: skip
+    assert {name for name in imported() if name.partition(".")[0] == "treadle"} == expected
+
+
+def test_no_threads_are_started():
+    """Neither import nor a small call on one thread makes any."""
+    code = """
+import os, numpy as np
+before = len(os.listdir("/proc/self/task"))
+import treadle
+treadle.set_num_threads(1)
+treadle.LSTM(4, 8)(np.zeros((3, 2, 4), np.float32))
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+    assert child.succeed(code) == "0"
+
+
+def test_torch_is_imported_when_asked_for():
+    code = """
+import sys, treadle
+assert "torch" not in sys.modules
+treadle.from_torch
+assert "torch" not in sys.modules
+import torch
+print(treadle.from_torch(torch.nn.GRU(3, 4)))
+"""
+    assert child.succeed(code) == "GRU(3, 4)"
+
+
+WITHOUT = """
+import sys
+sys.modules["torch"] = None
+import treadle.torch
+try:
+    {call}
+except ImportError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("call", ["treadle.from_torch(object())", "treadle.torch.LSTM"])
+def test_without_torch(call):
+    """The message names the extra."""
+    assert "treadle[torch]" in child.succeed(WITHOUT.format(call=call))
+
+
+WITHOUT_CORE = """
+import sys
+sys.modules["treadle._core"] = None
+try:
+    import treadle
+except ImportError as error:
+    print(error)
+"""
+
+
+def test_without_the_compiled_module():
+    """Kind: what is missing and what to do."""
+    message = child.succeed(WITHOUT_CORE)
+    assert "treadle._core" in message
+    assert "pip install" in message
+
+
+def test_public_names():
+    code = (
+        "import treadle; print(sorted(set(treadle.__all__) - set(dir(treadle)) - {'from_torch'}))"
+    )
+    assert child.succeed(code) == "[]"
+    assert (
+        child.succeed("import treadle; treadle.from_torch; print(treadle.__version__)").count(".")
+        >= 1
+    )
+
+
+def test_unknown_names():
+    code = "import treadle\ntry:\n    treadle.nosuch\nexcept AttributeError as error:\n    print(error)"
+    assert "nosuch" in child.succeed(code)
