@@ -6,7 +6,7 @@ lists, which it reads from /usr/share/dict:
 
     apt-get install wamerican wfrench wngerman wspanish witalian wportuguese wdutch wpolish \\
         wswedish wdanish wnorwegian wukrainian
-    python examples/train_langid.py --out python/treadle/data/langid.safetensors --plot loss.png
+    python examples/train_langid.py --out python/treadle/demo/langid.safetensors --plot loss.png
 
 One core needs about fifteen minutes. Seeds are fixed: the same machine and the same versions give
 the same file; another CPU, or the other module, rounds differently and gives another network, as good
@@ -45,7 +45,7 @@ from show_training import Live, draw, picture
 
 import treadle
 import treadle.torch
-from treadle.demo import FORMAT, encode
+from treadle.demo.reader import FORMAT, encode
 
 LANGUAGES = {  # code of langid_words.txt: name, file in /usr/share/dict, its encoding
     "en": ("English", "american-english", "utf-8"),

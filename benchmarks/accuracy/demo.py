@@ -6,7 +6,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from treadle.demo import Reader
+from treadle.demo.reader import Reader
 
 from ..dtypes import DTYPES
 

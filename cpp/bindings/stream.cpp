@@ -120,7 +120,7 @@ class BoundStream {
                         a.strides(a.ndim() - 1) == a.itemsize();
       if (fits) return x;
     }
-    return py::module_::import("treadle._arrays").attr("to_float32")(function_, "x", x);
+    return py::module_::import("treadle._inputs.arrays").attr("to_float32")(function_, "x", x);
   }
 
   void check_apart(const View<const float>& x, std::int64_t rows, const View<float>& out,

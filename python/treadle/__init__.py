@@ -29,15 +29,15 @@ except ImportError as error:
 
 from treadle import functional
 from treadle._version import __version__
-from treadle.attention import MultiheadAttention
-from treadle.cells import GRUCell, LSTMCell, RNNCell
-from treadle.files import load, save
-from treadle.kv_cache import KVCache
-from treadle.normalization import LayerNorm
-from treadle.recurrent import GRU, LSTM, RNN
+from treadle.layers.attention import MultiheadAttention
+from treadle.layers.cells import GRUCell, LSTMCell, RNNCell
+from treadle.layers.files import load, save
+from treadle.layers.kv_cache import KVCache
+from treadle.layers.norm import LayerNorm
+from treadle.layers.recurrent import GRU, LSTM, RNN
+from treadle.layers.stream import Stream
+from treadle.layers.transformer import TransformerEncoder, TransformerEncoderLayer
 from treadle.runtime import available_isas, get_num_threads, isa, set_num_threads
-from treadle.stream import Stream
-from treadle.transformer import TransformerEncoder, TransformerEncoderLayer
 
 if TYPE_CHECKING:
     from treadle.torch import from_torch

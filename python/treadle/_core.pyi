@@ -5,7 +5,7 @@ import numpy as np
 import numpy.typing as npt
 
 _Float: TypeAlias = npt.NDArray[np.float32]
-# A matrix in the form of a dtype (_formats.py): float32, the bits of bfloat16, or int8 with scales.
+# A matrix in the form of a dtype (formats.py): float32, the bits of bfloat16, or int8 with scales.
 _Weight: TypeAlias = _Float | npt.NDArray[np.uint16] | tuple[npt.NDArray[np.int8], _Float]
 _Rows: TypeAlias = npt.NDArray[np.int64] | npt.NDArray[np.bool_]
 _Activation: TypeAlias = tuple[str, float, float]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from treadle import _core
-from treadle._checks import integer
+from treadle._inputs.checks import integer
 
 
 def isa() -> str:

@@ -3,7 +3,7 @@
 import pytest
 
 import treadle
-from treadle.cli import main
+from treadle.cli.main import main
 
 LAYER = treadle.TransformerEncoderLayer(8, 2, 12)
 ROWS = [

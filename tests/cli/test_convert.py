@@ -10,8 +10,8 @@ import torch
 import treadle
 from support import child, hostile, samples
 from support.tolerance import assert_same_bits
-from treadle import _formats
-from treadle.cli import main
+from treadle._storage import formats
+from treadle.cli.main import main
 
 DTYPES = ("float32", "bfloat16", "int8")
 SOURCES = {
@@ -82,7 +82,7 @@ def test_models(tmp_path, given, dtype):
         assert repr(found) == repr(expected)
         assert_same_bits(values(found), values(expected))
         for name, value in expected._packed.parameters.items():
-            assert _formats.dtype_of(found._packed.parameters[name]) == _formats.dtype_of(value)
+            assert formats.dtype_of(found._packed.parameters[name]) == formats.dtype_of(value)
 
 
 def test_options(tmp_path):
@@ -97,7 +97,7 @@ def test_options(tmp_path):
 
 PEAK = """
 import sys, tracemalloc
-from treadle.cli import main
+from treadle.cli.main import main
 tracemalloc.start()
 assert main(["convert", *sys.argv[1:]]) == 0
 print(tracemalloc.get_traced_memory()[1])

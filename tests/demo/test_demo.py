@@ -10,9 +10,9 @@ from importlib.resources import files
 import numpy as np
 import pytest
 
-from treadle import demo
-from treadle._panel import Screen, columns, percent
 from treadle.benchmarks.accuracy.demo import held_out
+from treadle.demo import reader as demo
+from treadle.demo.screen import Screen, columns, percent
 
 
 def told(text):
@@ -77,7 +77,7 @@ def test_stored_accuracy_of_held_out_words(count):
 
 
 def test_weights_are_small():
-    weights = files("treadle") / "data" / "langid.safetensors"
+    weights = files("treadle.demo") / "langid.safetensors"
     assert len(weights.read_bytes()) < 300_000
 
 

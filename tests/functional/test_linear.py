@@ -102,7 +102,7 @@ def test_epilogue(isa, activation):
     residual = samples.normal(4, 13, 37)
     linear = treadle.functional.linear
     plain = linear(x, weight, bias)
-    name, alpha, beta = treadle.activation.parse("test", "activation", activation)
+    name, alpha, beta = treadle.layers.activation.parse("test", "activation", activation)
     after = treadle._core.apply(name, plain.ravel(), alpha, beta).reshape(plain.shape)
     assert_same_bits(linear(x, weight, bias, activation=activation), after)
     assert_same_bits(linear(x, weight, bias, residual=residual), plain + residual)

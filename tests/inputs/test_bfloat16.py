@@ -9,7 +9,7 @@ import treadle
 from support import child, samples
 from support.entries import ENTRIES
 from support.tolerance import assert_same_bits
-from treadle._arrays import to_bool, to_dense, to_float32, to_int64, to_mask, to_weight
+from treadle._inputs.arrays import to_bool, to_dense, to_float32, to_int64, to_mask, to_weight
 
 KINDS = {
     "ml_dtypes": lambda bits: bits.view(ml_dtypes.bfloat16),

@@ -12,7 +12,7 @@ import torch
 import treadle
 from support import hostile, samples
 from support.tolerance import assert_same_bits
-from treadle.cli import main
+from treadle.cli.main import main
 
 LAYER = treadle.TransformerEncoderLayer(8, 2, 12, seed=0)
 MODULES = [

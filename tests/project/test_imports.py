@@ -36,13 +36,18 @@ def test_nothing_heavy():
 def test_modules_of_the_package():
     """Those that every user needs; files' inner parts, the command line and guests come later."""
     expected = {
-        "treadle", "treadle._arrays", "treadle._checks", "treadle._core", "treadle._encoder", "treadle._formats",
-        "treadle._gated", "treadle._masks", "treadle._sequence", "treadle._version", "treadle.activation",
-        "treadle.attention", "treadle.cells", "treadle.files", "treadle.functional",
+        "treadle", "treadle._core", "treadle._inputs", "treadle._inputs.arrays",
+        "treadle._inputs.attention", "treadle._inputs.checks", "treadle._inputs.masks",
+        "treadle._inputs.sequence", "treadle._storage", "treadle._storage.files",
+        "treadle._storage.formats", "treadle._version", "treadle.functional",
         "treadle.functional.attention", "treadle.functional.attention_backward",
-        "treadle.functional.backward", "treadle.functional.pointwise", "treadle.functional.product",
-        "treadle.functional.recurrent", "treadle.kv_cache", "treadle.module", "treadle.normalization",
-        "treadle.recurrent", "treadle.runtime", "treadle.stream", "treadle.transformer",
+        "treadle.functional.backward", "treadle.functional.pointwise",
+        "treadle.functional.product", "treadle.functional.recurrent", "treadle.layers",
+        "treadle.layers.activation", "treadle.layers.attention", "treadle.layers.cells",
+        "treadle.layers.files", "treadle.layers.kv_cache", "treadle.layers.module",
+        "treadle.layers.norm", "treadle.layers.recurrent", "treadle.layers.recurrent_base",
+        "treadle.layers.stream", "treadle.layers.transformer", "treadle.layers.transformer_base",
+        "treadle.runtime",
     }  # fmt: skip
     assert {name for name in imported() if name.partition(".")[0] == "treadle"} == expected
 

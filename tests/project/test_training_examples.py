@@ -13,8 +13,8 @@ import torch
 from safetensors.numpy import load_file
 
 import treadle
-from treadle import demo
 from treadle.benchmarks.accuracy.demo import held_out
+from treadle.demo import reader as demo
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_the_command(langid, folder, lists, tmp_path):
     assert re.search(r"\ntreadle [\d.]+ s, torch [\d.]+ s: [\d.]+ times\n", log)
     assert plot.read_bytes().startswith(b"\x89PNG")
     shapes = {name: tensor.shape for name, tensor in load_file(out).items()}
-    data = demo.files("treadle") / "data" / "langid.safetensors"
+    data = demo.files("treadle.demo") / "langid.safetensors"
     assert shapes == {name: tensor.shape for name, tensor in load_file(data).items()}
 
 

@@ -17,7 +17,7 @@ import treadle
 from reference import formats as reference
 from support import samples
 from support.tolerance import EPS, assert_product, assert_same_bits
-from treadle import _formats
+from treadle._storage import formats
 
 DTYPES = ("bfloat16", "int8")
 SHAPES = [
@@ -36,7 +36,7 @@ def linear(x, w, bias, dtype):
 
 
 def packed(w, dtype):
-    return treadle._core.Linear("f", _formats.encode(w, dtype), None, dtype)
+    return treadle._core.Linear("f", formats.encode(w, dtype), None, dtype)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -145,13 +145,13 @@ def test_the_least_integer_is_exact(isa):
 @given(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=60))
 def test_bfloat16_of_any_bits(bits):
     numbers = np.array([bits], np.uint32).view(np.float32)
-    stored = _formats.encode(numbers, "bfloat16")
+    stored = formats.encode(numbers, "bfloat16")
     with np.errstate(all="ignore"):
         expected = numbers.astype(ml_dtypes.bfloat16).astype(np.float32)
     assert stored.dtype == np.uint16
-    np.testing.assert_array_equal(_formats.decode(stored), expected)
-    np.testing.assert_array_equal(_formats.decode(stored), reference.bfloat16(numbers))
-    np.testing.assert_array_equal(_formats.encode(_formats.decode(stored), "bfloat16"), stored)
+    np.testing.assert_array_equal(formats.decode(stored), expected)
+    np.testing.assert_array_equal(formats.decode(stored), reference.bfloat16(numbers))
+    np.testing.assert_array_equal(formats.encode(formats.decode(stored), "bfloat16"), stored)
 
 
 @settings(max_examples=100, deadline=None)
@@ -166,7 +166,7 @@ def test_int8_of_any_matrix(N, K, exponent, seed):
     with np.errstate(over="ignore", under="ignore"):
         w = np.clip(samples.normal(seed, N, K) * 10.0**exponent, -3e38, 3e38).astype(np.float32)
     w[:1, : K // 2] = 0
-    integers, scales = _formats.encode(w, "int8")
+    integers, scales = formats.encode(w, "int8")
     assert (integers.dtype, integers.shape, scales.dtype) == (np.int8, (N, K), np.float32)
     assert scales.shape == (N, -(-K // reference.BLOCK))
     for block, k in enumerate(range(0, K, reference.BLOCK)):
@@ -174,7 +174,7 @@ def test_int8_of_any_matrix(N, K, exponent, seed):
         expected, scale = reference.quantized_weights(w[:, own])
         np.testing.assert_array_equal(integers[:, own], expected)
         np.testing.assert_array_equal(scales[:, block], scale)
-        numbers = _formats.decode(_formats.Int8(integers, scales))[:, own]
+        numbers = formats.decode(formats.Int8(integers, scales))[:, own]
         np.testing.assert_array_equal(numbers, expected.astype(np.float32) * scale[:, None])
 
 
@@ -183,18 +183,18 @@ def test_int8_of_what_is_not_finite(value):
     """The block is NaN, and no other."""
     w = samples.normal(0, 3, 700)
     w[1, 300] = value
-    stored = _formats.encode(w, "int8")
+    stored = formats.encode(w, "int8")
     assert np.isnan(stored.scales).tolist() == [[False] * 3, [False, True, False], [False] * 3]
     missing = np.zeros(w.shape, bool)
     missing[1, 256:512] = True
-    np.testing.assert_array_equal(np.isnan(_formats.decode(stored)), missing)
+    np.testing.assert_array_equal(np.isnan(formats.decode(stored)), missing)
 
 
 def test_int8_of_denormals():
     """Scales without a reciprocal are zero, and so is the block."""
     w = np.full((2, 256), 2.0**-126 * 127, np.float32)
     w[1] = np.nextafter(w[1], np.float32(0))
-    integers, scales = _formats.encode(w, "int8")
+    integers, scales = formats.encode(w, "int8")
     assert scales.tolist() == [[2.0**-126], [0.0]]
     assert np.unique(integers[0]).tolist() == [127]
     assert not integers[1].any()
@@ -205,14 +205,14 @@ def test_no_second_matrix(dtype):
     """Neither encoding nor decoding, whatever the shape, takes room for more than a few pieces."""
     for shape in ((2000, 1100), (3, 2**19 + 5)):
         w = samples.normal(0, *shape)
-        for step in (lambda v: _formats.encode(v, dtype), _formats.decode):
+        for step in (lambda v: formats.encode(v, dtype), formats.decode):
             tracemalloc.start()
             try:
                 w = step(w)
                 peak = tracemalloc.get_traced_memory()[1]
             finally:
                 tracemalloc.stop()
-            kept = sum(array.nbytes for array in _formats.arrays("", w).values())
+            kept = sum(array.nbytes for array in formats.arrays("", w).values())
             assert peak < kept + 4_000_000
 
 
@@ -248,12 +248,12 @@ def test_a_module_has_what_it_computes_with(dtype):
     m = treadle.LSTM(20, 300, proj_size=270, seed=1)
     low = m.to(dtype)
     for name, value in m.state_dict().items():
-        stored = _formats.encode(value, dtype) if value.ndim == 2 else value
-        assert _formats.dtype_of(low._packed.parameters[name]) == (
+        stored = formats.encode(value, dtype) if value.ndim == 2 else value
+        assert formats.dtype_of(low._packed.parameters[name]) == (
             dtype if value.ndim == 2 else "float32"
         )
         for found in (low.state_dict()[name], getattr(low, name)):
-            assert_same_bits(found, _formats.decode(stored))
+            assert_same_bits(found, formats.decode(stored))
             assert found.dtype == np.float32
         assert low.state_dict()[name].flags.writeable
         assert not getattr(low, name).flags.writeable

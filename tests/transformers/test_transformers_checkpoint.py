@@ -11,7 +11,7 @@ import transformers as reference
 from support import checkpoints, child
 from support.checkpoints import assert_close, batch, load, weights, write
 from support.tolerance import assert_same_bits
-from treadle import _formats
+from treadle._storage import formats
 
 
 def hidden(path):
@@ -167,7 +167,7 @@ def test_dtypes(tmp_path, given, dtype):
     for name, value in weights(path).items():
         numbers = value.float().numpy()
         if name.startswith("encoder.") and value.ndim == 2:
-            numbers = _formats.decode(_formats.encode(numbers, dtype))
+            numbers = formats.decode(formats.encode(numbers, dtype))
             if dtype == "bfloat16" and given == torch.bfloat16:
                 assert_same_bits(numbers, value.float().numpy())
         rounded[name] = torch.from_numpy(numbers)

@@ -8,7 +8,7 @@ import pytest
 
 from support.checkpoints import MINILM
 from support.tolerance import assert_same_bits
-from treadle.cli import main
+from treadle.cli.main import main
 from treadle.transformers import SentenceTransformer
 
 LINES = [

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from treadle import _checks, _core
-from treadle._arrays import to_dense, to_float32, to_int64, to_mask
+from treadle import _core
+from treadle._inputs import checks
+from treadle._inputs.attention import Sizes, attention_call, checked_out, four
 
 if TYPE_CHECKING:
     from typing import Any
 
-    from treadle._arrays import AnyArray, ArrayLike, Float, Int
-
-# What a window may reach over at most; nobody has more keys.
-_MAX_REACH = 2**40
-# The least positive number that the kernel does not take for zero.
-_TINY = 1.1754943508222875e-38
+    from treadle._inputs.types import ArrayLike, Float
 
 
 def scaled_dot_product_attention(
@@ -88,7 +83,7 @@ def scaled_dot_product_attention(
     computed in tiles with a running maximum: Dao et al., arXiv:2205.14135.
     """
     function = "treadle.functional.scaled_dot_product_attention"
-    dtype = _checks.dtype(function, "dtype", dtype, ("float32", "bfloat16"))
+    dtype = checks.dtype(function, "dtype", dtype, ("float32", "bfloat16"))
     sizes, (query, key, value), options = attention_call(
         function, q, k, v, attn_mask, is_causal, scale, enable_gqa, lengths, window, softcap,
         alibi_slopes, dtype=dtype,
@@ -101,267 +96,6 @@ def scaled_dot_product_attention(
     return result if len(sizes.leading) == 1 and sizes.query_heads else result.reshape(sizes.result)
 
 
-def attention_call(
-    function: str,
-    q: ArrayLike,
-    k: ArrayLike,
-    v: ArrayLike,
-    attn_mask: ArrayLike | None,
-    is_causal: bool,
-    scale: float | None,
-    enable_gqa: bool,
-    lengths: ArrayLike | tuple[ArrayLike | None, ArrayLike | None] | None,
-    window: int | tuple[int | None, int | None] | None,
-    softcap: float | None,
-    alibi_slopes: ArrayLike | None,
-    dropout: tuple[float, int] = (0.0, 0),
-    dtype: str = "float32",
-) -> tuple[Sizes, tuple[Float, Float, Float], tuple[Any, ...]]:
-    """The arguments checked: (sizes, (q, k, v) as [B, N, rows, columns], the native options).
-
-    ``dropout`` is its probability and its seed, ``dtype`` that of the products, checked.
-    """
-    _checks.flag(function, "is_causal", is_causal)
-    _checks.flag(function, "enable_gqa", enable_gqa)
-    if is_causal and attn_mask is not None:
-        raise ValueError(
-            f"{function}: attn_mask is given together with is_causal, expected one of them "
-            "(as in PyTorch)"
-        )
-    query = to_float32(function, "q", q)
-    key = to_float32(function, "k", k)
-    value = to_float32(function, "v", v)
-    sizes = _sizes(function, query, key, value, enable_gqa)
-    settings = attention_settings(
-        function, query.shape[-1], sizes.heads, scale, window, softcap, alibi_slopes
-    )
-    query_lengths, key_lengths = (
-        (None, None) if lengths is None else _lengths(function, sizes, lengths)
-    )
-    options = (
-        None if attn_mask is None else _mask(function, sizes, attn_mask),
-        is_causal,
-        settings.scale,
-        query_lengths,
-        key_lengths,
-        settings.window,
-        settings.softcap,
-        settings.slopes,
-        None,
-        dropout,
-        dtype,
-    )
-    arrays = (
-        four(query, sizes.leading, sizes.query_heads),
-        four(key, sizes.leading, sizes.key_heads),
-        four(value, sizes.leading, sizes.key_heads),
-    )
-    return sizes, arrays, options
-
-
-class Settings(NamedTuple):
-    """As the native function takes them."""
-
-    scale: float
-    window: tuple[int, int]
-    softcap: float
-    slopes: Float | None
-
-
-def attention_settings(
-    function: str,
-    head_size: int,
-    heads: int,
-    scale: float | None,
-    window: int | tuple[int | None, int | None] | None,
-    softcap: float | None,
-    alibi_slopes: ArrayLike | None,
-) -> Settings:
-    """Check what every kind of attention call may be given."""
-    if scale is not None:
-        scale = _checks.number(function, "scale", scale)
-    elif head_size > 0:
-        scale = head_size**-0.5
-    else:  # the kernel says what it expects
-        scale = 1.0
-    reach = (-1, -1) if window is None else _reach(function, window)
-    if softcap is not None:
-        softcap = _checks.number(function, "softcap", softcap, least=_TINY)
-    slopes = None
-    if alibi_slopes is not None:
-        slopes = to_dense(function, "alibi_slopes", alibi_slopes)
-        _checks.shape(function, "alibi_slopes", slopes, (heads,), "N")
-    return Settings(scale, reach, softcap or 0.0, slopes)
-
-
-def _reach(function: str, window: int | tuple[int | None, int | None]) -> tuple[int, int]:
-    """The keys to the left and to the right that a query sees; -1: all."""
-    ends = window if isinstance(window, tuple | list) else (window, window)
-    if len(ends) != 2:
-        raise ValueError(f"{function}: window has {len(ends)} items, expected (left, right)")
-    left, right = (
-        -1 if end is None else _checks.integer(function, "window", end, 0, _MAX_REACH)
-        for end in ends
-    )
-    return left, right
-
-
-class Sizes(NamedTuple):
-    """What the shapes of q, k and v say together."""
-
-    leading: tuple[int, ...]
-    """The axes before the heads."""
-    query_heads: tuple[int, ...]
-    """The axis of the heads; empty when there is none."""
-    key_heads: tuple[int, ...]
-    queries: int
-    keys: int
-    value_size: int
-
-    @property
-    def heads(self) -> int:
-        return self.query_heads[0] if self.query_heads else 1
-
-    @property
-    def result(self) -> tuple[int, ...]:
-        return (*self.leading, *self.query_heads, self.queries, self.value_size)
-
-
-def _sizes(function: str, q: Float, k: Float, v: Float, enable_gqa: bool) -> Sizes:
-    """Compare the shapes of q, k and v with each other."""
-    of_q, of_k, of_v = q.shape, k.shape, v.shape
-    if (
-        len(of_q) == len(of_k) == len(of_v) == 4
-        and of_q[:2] == of_k[:2] == of_v[:2]
-        and of_q[3] == of_k[3]
-        and of_k[2] == of_v[2]
-    ):  # the usual case, and a fast one
-        heads = of_q[1:2]
-        return Sizes(of_q[:1], heads, heads, of_q[2], of_k[2], of_v[3])
-    for name, array, last in (("q", q, "S, E"), ("k", k, "K, E"), ("v", v, "K, F")):
-        if array.ndim < 2:
-            raise ValueError(f"{function}: {name} has shape {array.shape}, expected [..., {last}]")
-    queries, size = of_q[-2:]
-    _checks.shape(function, "k", k, (*of_k[:-1], size), _letters(k, "KE"))
-    keys = of_k[-2]
-    _checks.shape(function, "v", v, (*of_v[:-2], keys, of_v[-1]), _letters(v, "KF"))
-    # Three axes alone are those of a batch; of four or more, or where heads are grouped, the third
-    # last axis is that of the heads.
-    with_heads = enable_gqa or max(q.ndim, k.ndim, v.ndim) > 3
-    split = -3 if with_heads else -2
-    try:
-        leading = np.broadcast_shapes(of_q[:split], of_k[:split], of_v[:split])
-    except ValueError:
-        raise ValueError(_mismatch(function, q, k, v)) from None
-    if not with_heads:
-        return Sizes(leading, (), (), queries, keys, of_v[-1])
-    own, *others = (array.shape[-3] if array.ndim > 2 else 1 for array in (q, k, v))
-    shared = 0 if 0 in others else max(others)
-    if any(n not in (1, shared) for n in others):
-        raise ValueError(_mismatch(function, q, k, v))
-    if enable_gqa and shared and own % shared:
-        raise ValueError(
-            f"{function}: q has {own} heads and k {shared}, expected a multiple of them"
-        )
-    serving = own
-    if not enable_gqa and own != shared:
-        if own == 1:
-            serving = shared  # the one head of q serves all of k
-        elif shared != 1:
-            raise ValueError(
-                f"{function}: q has {own} heads and k {shared}, expected as many; "
-                "with enable_gqa=True, each of k serves several of q"
-            )
-    return Sizes(leading, (serving,), (shared,), queries, keys, of_v[-1])
-
-
-def _mismatch(function: str, q: Float, k: Float, v: Float) -> str:
-    return (
-        f"{function}: k has shape {k.shape} and v {v.shape}, expected leading axes that broadcast "
-        f"with those of q, {q.shape}"
-    )
-
-
-def _letters(array: AnyArray, last: str) -> tuple[str, ...]:
-    return (*(["B", "N"] + ["..."] * 62)[: array.ndim - 2], *last)
-
-
-def four(array: AnyArray, leading: tuple[int, ...], heads: tuple[int, ...]) -> AnyArray:
-    """An array as [B, N, rows, columns], broadcast to the leading axes; a view where it can be."""
-    own = array.shape
-    if own[:-2] == leading + heads and len(own) == 4 and heads:  # the usual case
-        return array
-    rows, columns = own[-2:]
-    shape = (*leading, *heads, rows, columns)
-    if own != shape:
-        array = np.broadcast_to(array, shape)
-    if array.ndim == 4 and heads:
-        return array
-    return array.reshape(math.prod(leading), *(heads or (1,)), rows, columns)
-
-
-def _mask(function: str, sizes: Sizes, attn_mask: ArrayLike) -> AnyArray:
-    """A mask as the native [B, N, S, K], repeated by strides of zero."""
-    mask = to_mask(function, "attn_mask", attn_mask)
-    shape = (*sizes.leading, *sizes.query_heads, sizes.queries, sizes.keys)
-    if mask.ndim > len(shape) or any(
-        have not in (1, want) for have, want in zip(mask.shape[::-1], shape[::-1], strict=False)
-    ):
-        raise ValueError(
-            f"{function}: attn_mask has shape {mask.shape}, expected one that broadcasts to "
-            f"[..., S, K], here {shape}"
-        )
-    if mask.ndim == 0 or mask.shape[-1] != sizes.keys:  # the kernel wants keys side by side
-        mask = np.ascontiguousarray(np.broadcast_to(mask, (*mask.shape[:-1], sizes.keys)))
-    if mask.ndim == 1:
-        mask = mask[None]
-    mask = np.broadcast_to(mask, (*mask.shape[:-2], sizes.queries, sizes.keys))
-    return four(mask, sizes.leading, sizes.query_heads)
-
-
-def _lengths(
-    function: str,
-    sizes: Sizes,
-    lengths: ArrayLike | tuple[ArrayLike | None, ArrayLike | None] | None,
-) -> tuple[Int | None, Int | None]:
-    """The lengths of queries and of keys, [B] each."""
-    if not isinstance(lengths, tuple) or not any(
-        item is None or isinstance(item, list | tuple) or getattr(item, "ndim", 0)
-        for item in lengths
-    ):
-        return None, _row_lengths(function, sizes, "lengths", lengths)
-    if len(lengths) != 2:
-        raise ValueError(
-            f"{function}: lengths has {len(lengths)} items, expected a pair (of queries, of keys)"
-        )
-    return (
-        _row_lengths(function, sizes, "lengths[0]", lengths[0], "S"),
-        _row_lengths(function, sizes, "lengths[1]", lengths[1]),
-    )
-
-
-def _row_lengths(
-    function: str, sizes: Sizes, name: str, value: ArrayLike | None, letter: str = "K"
-) -> Int | None:
-    if value is None:
-        return None
-    array = to_int64(function, name, value)
-    shape = sizes.leading or (1,)
-    _checks.shape(function, name, array, shape, "B" if len(shape) == 1 else ())
-    most = sizes.queries if letter == "S" else sizes.keys
-    check_range(function, name, array, letter, most)
-    return array.reshape(-1)
-
-
-def check_range(function: str, name: str, array: Int, letter: str, most: int) -> None:
-    """Raise ValueError for lengths that are not in 0..``most``."""
-    if array.size and not 0 <= int(array.min()) <= int(array.max()) <= most:
-        raise ValueError(
-            f"{function}: {name} holds {array.min()} to {array.max()}, "
-            f"expected integers in 0..{letter} with {letter} = {most}"
-        )
-
-
 def _target(function: str, sizes: Sizes, out: object, inputs: dict[str, Float]) -> Float:
     """The array that takes the result, as [B, N, S, F]; always a view of it."""
     array = checked_out(function, out, sizes.result, inputs)
@@ -371,24 +105,3 @@ def _target(function: str, sizes: Sizes, out: object, inputs: dict[str, Float]) 
             f"{function}: out has strides {array.strides}, expected leading axes that merge into one"
         )
     return view
-
-
-def checked_out(
-    function: str, out: object, shape: tuple[int, ...], inputs: dict[str, Float]
-) -> Float:
-    """An array that can take a result of this shape while the inputs are read."""
-    if type(out) is not np.ndarray or out.dtype != np.float32:
-        found = f"has dtype {out.dtype}" if isinstance(out, np.ndarray) else f"is {type(out)}"
-        raise TypeError(f"{function}: out {found}, expected a NumPy array of float32")
-    _checks.shape(function, "out", out, shape)
-    reach = 0  # from the finest axis on, each stride has to step over what lies within it
-    for stride, size in sorted((abs(s), n) for s, n in zip(out.strides, shape, strict=True)):
-        if size > 1 and stride <= reach and out.size:
-            raise ValueError(
-                f"{function}: out has strides {out.strides}, expected elements that do not overlap"
-            )
-        reach += (size - 1) * stride
-    for name, array in inputs.items():
-        if np.may_share_memory(out, array):
-            raise ValueError(f"{function}: out lies among the memory of {name}, expected its own")
-    return out

@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from treadle import _checks, _core
-from treadle._arrays import to_float32
-from treadle.functional.attention import Sizes, attention_call, four
+from treadle import _core
+from treadle._inputs import checks
+from treadle._inputs.arrays import to_float32
+from treadle._inputs.attention import Sizes, attention_call, four
 
 if TYPE_CHECKING:
     from typing import Any
 
-    from treadle._arrays import ArrayLike, Float
+    from treadle._inputs.types import ArrayLike, Float
 
 __all__ = [
     "SavedAttention",
@@ -156,10 +157,10 @@ def scaled_dot_product_attention_forward(
 
 def dropout(function: str, p: float, seed: int | None) -> tuple[float, int]:
     """Dropout's arguments checked, as the kernel takes them."""
-    p = _checks.number(function, "dropout_p", p, least=0.0, most=1.0)
+    p = checks.number(function, "dropout_p", p, least=0.0, most=1.0)
     if seed is None:
         seed = int(np.random.default_rng().integers(2**64, dtype=np.uint64)) if p else 0
-    return p, _checks.integer(function, "seed", seed, 0, 2**64 - 1)
+    return p, checks.integer(function, "seed", seed, 0, 2**64 - 1)
 
 
 def scaled_dot_product_attention_backward(saved: SavedAttention, dy: ArrayLike) -> dict[str, Float]:

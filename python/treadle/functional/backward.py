@@ -34,15 +34,15 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from treadle._arrays import to_dense, to_float32, to_pair
-from treadle._checks import flag
-from treadle._sequence import Call, Sizes, prepare, results, trimmed
-from treadle.activation import canonical
+from treadle._inputs.arrays import to_dense, to_float32, to_pair
+from treadle._inputs.checks import flag
+from treadle._inputs.sequence import Call, Sizes, prepare, results, trimmed
 from treadle.functional.recurrent import gru, lstm, packed, rnn
+from treadle.layers.activation import canonical
 
 if TYPE_CHECKING:
     from treadle import _core
-    from treadle._arrays import ArrayLike, Float
+    from treadle._inputs.types import ArrayLike, Float
 
 __all__ = [
     "Saved",

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from treadle import _checks, _core
-from treadle._arrays import to_dense, to_float32, to_int64
+from treadle import _core
+from treadle._inputs import checks
+from treadle._inputs.arrays import to_dense, to_float32, to_int64
+from treadle.layers.norm import normalized
 
 if TYPE_CHECKING:
-    from treadle._arrays import ArrayLike, Float
+    from treadle._inputs.types import ArrayLike, Float
 
 
 def layer_norm(
@@ -38,42 +40,9 @@ def layer_norm(
     Source: Ba, Kiros and Hinton, Layer normalization, arXiv:1607.06450.
     """
     function = "treadle.functional.layer_norm"
-    sizes = _checks.sizes(function, "normalized_shape", normalized_shape)
-    eps = _checks.number(function, "eps", eps, least=0)
+    sizes = checks.sizes(function, "normalized_shape", normalized_shape)
+    eps = checks.number(function, "eps", eps, least=0)
     return normalized(function, x, sizes, weight, bias, eps, residual)
-
-
-def normalized(
-    function: str,
-    x: ArrayLike,
-    sizes: tuple[int, ...],
-    weight: ArrayLike | None,
-    bias: ArrayLike | None,
-    eps: float,
-    residual: ArrayLike | None = None,
-) -> Float:
-    """`layer_norm` under the name of another function, with a shape that has been checked."""
-    x = to_dense(function, "x", x)
-    if x.shape[max(x.ndim - len(sizes), 0) :] != sizes:
-        expected = ", ".join(["...", *map(str, sizes)])
-        raise ValueError(f"{function}: x has shape {x.shape}, expected [{expected}]")
-    arrays = {}
-    for name, value, shape in (
-        ("weight", weight, sizes),
-        ("bias", bias, sizes),
-        ("residual", residual, x.shape),
-    ):
-        if value is not None:
-            arrays[name] = to_dense(function, name, value)
-            _checks.shape(function, name, arrays[name], shape)
-    columns = math.prod(sizes)
-    rows = math.prod(x.shape[: x.ndim - len(sizes)])
-    flat = {name: a.reshape(-1) for name, a in arrays.items() if name != "residual"}
-    more = arrays["residual"].reshape(rows, columns) if residual is not None else None
-    y = _core.layer_norm(
-        function, x.reshape(rows, columns), flat.get("weight"), flat.get("bias"), eps, more
-    )
-    return y.reshape(x.shape)
 
 
 def softmax(x: ArrayLike, dim: int = -1) -> Float:
@@ -91,7 +60,7 @@ def softmax(x: ArrayLike, dim: int = -1) -> Float:
     x = to_float32(function, "x", x)
     if x.ndim == 0:
         raise ValueError(f"{function}: x has shape (), expected at least one axis")
-    axis = _checks.integer(function, "dim", dim, least=-x.ndim, most=x.ndim - 1)
+    axis = checks.integer(function, "dim", dim, least=-x.ndim, most=x.ndim - 1)
     turned = np.moveaxis(x, axis, -1)
     rows = math.prod(turned.shape[:-1])
     flat = np.ascontiguousarray(turned).reshape(rows, turned.shape[-1])
@@ -114,7 +83,7 @@ def gelu(x: ArrayLike, approximate: str = "none") -> Float:
     name = {"none": "gelu", "tanh": "gelu_tanh"}.get(str(approximate))
     if name is None:
         raise ValueError(
-            f"{function}: approximate is {_checks.shown(approximate)}, "
+            f"{function}: approximate is {checks.shown(approximate)}, "
             'expected "none" (erf) or "tanh"'
         )
     return _apply(function, name, x)
@@ -166,7 +135,7 @@ def embedding_sum(ids: Iterable[ArrayLike], tables: Iterable[ArrayLike]) -> Floa
     arrays = [to_dense(function, f"tables[{i}]", value) for i, value in enumerate(weights)]
     for i, table in enumerate(arrays):
         hidden = arrays[0].shape[-1] if i and arrays[0].ndim else None
-        _checks.shape(function, f"tables[{i}]", table, (None, hidden), "VH")
+        checks.shape(function, f"tables[{i}]", table, (None, hidden), "VH")
     try:
         shape = np.broadcast_shapes(*(n.shape for n in numbers))
     except ValueError:
@@ -185,5 +154,5 @@ def _apply(function: str, name: str, x: ArrayLike) -> Float:
 
 def _items(function: str, name: str, values: Iterable[ArrayLike]) -> list[ArrayLike]:
     if isinstance(values, str | bytes | dict) or not isinstance(values, Iterable):
-        raise TypeError(f"{function}: {name} is {_checks.shown(values)}, expected a list of arrays")
+        raise TypeError(f"{function}: {name} is {checks.shown(values)}, expected a list of arrays")
     return list(values)

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from treadle import _checks, _core, _formats
-from treadle._arrays import to_dense, to_float32
-from treadle.activation import parse
+from treadle import _core
+from treadle._inputs import checks
+from treadle._inputs.arrays import to_dense, to_float32
+from treadle._storage import formats
+from treadle.layers.activation import parse
 
 if TYPE_CHECKING:
-    from treadle._arrays import ArrayLike, Float
-    from treadle.activation import Activation
+    from treadle._inputs.types import ArrayLike, Float
+    from treadle.layers.activation import Activation
 
 
 def linear(
@@ -42,18 +44,18 @@ def linear(
     array([[2.]], dtype=float32)
     """
     function = "treadle.functional.linear"
-    dtype = _checks.dtype(function, "dtype", dtype)
+    dtype = checks.dtype(function, "dtype", dtype)
     x, weight = to_float32(function, "x", x), to_dense(function, "weight", weight)
-    _checks.shape(function, "weight", weight, (None, None), "NK")
+    checks.shape(function, "weight", weight, (None, None), "NK")
     outputs, inputs = weight.shape
     bias = _bias(function, bias, outputs, "N")
     if x.ndim == 0 or x.shape[-1] != inputs:
-        _checks.shape(function, "x", x, (None, inputs), ("...", "K"))
+        checks.shape(function, "x", x, (None, inputs), ("...", "K"))
     shape = (*x.shape[:-1], outputs)
     rows = math.prod(x.shape[:-1])  # not -1, which has no meaning when K is 0
     if residual is not None:
         residual = to_float32(function, "residual", residual)
-        _checks.shape(function, "residual", residual, shape)
+        checks.shape(function, "residual", residual, shape)
         residual = residual.reshape(rows, outputs)
     packed = _packed(function, weight, bias, dtype)
     y = packed.run(function, x.reshape(rows, inputs), _native(function, activation), residual)
@@ -97,12 +99,12 @@ def conv1d(
     array([[[-1., -2., -2., -2.,  3.]]], dtype=float32)
     """
     function = "treadle.functional.conv1d"
-    dtype = _checks.dtype(function, "dtype", dtype)
+    dtype = checks.dtype(function, "dtype", dtype)
     x, weight = to_float32(function, "x", x), to_dense(function, "weight", weight)
-    stride = _checks.integer(function, "stride", stride)
-    dilation = _checks.integer(function, "dilation", dilation)
-    groups = _checks.integer(function, "groups", groups)
-    _checks.shape(function, "weight", weight, (None, None, None), ("D", "C/g", "J"))
+    stride = checks.integer(function, "stride", stride)
+    dilation = checks.integer(function, "dilation", dilation)
+    groups = checks.integer(function, "groups", groups)
+    checks.shape(function, "weight", weight, (None, None, None), ("D", "C/g", "J"))
     outputs, per_group, taps = weight.shape
     if taps == 0 or per_group == 0 or outputs % groups:
         raise ValueError(
@@ -112,7 +114,7 @@ def conv1d(
     bias = _bias(function, bias, outputs, "D")
     inputs = per_group * groups
     letters = ("B", "C", "T") if x.ndim == 3 else ("C", "T")
-    _checks.shape(function, "x", x, (None, inputs, None)[3 - len(letters) :], letters)
+    checks.shape(function, "x", x, (None, inputs, None)[3 - len(letters) :], letters)
     before, after = _padding(function, padding, stride, dilation * (taps - 1))
     span = dilation * (taps - 1) + 1
     time = x.shape[-1] + before + after
@@ -157,13 +159,13 @@ def _windows(x: Float, taps: int, steps: int, stride: int, dilation: int) -> Flo
 def _padding(function: str, padding: int | str, stride: int, extent: int) -> tuple[int, int]:
     """Zeros before and after, for taps that reach over ``extent`` more steps than one."""
     if not isinstance(padding, str):
-        size = _checks.integer(function, "padding", padding, least=0)
+        size = checks.integer(function, "padding", padding, least=0)
         return size, size
     if padding == "valid":
         return 0, 0
     if padding != "same":
         raise ValueError(
-            f"{function}: padding is {_checks.shown(padding)}, "
+            f"{function}: padding is {checks.shown(padding)}, "
             'expected an integer >= 0, "valid" or "same"'
         )
     if stride != 1:
@@ -172,7 +174,7 @@ def _padding(function: str, padding: int | str, stride: int, extent: int) -> tup
 
 
 def _packed(function: str, weight: Float, bias: Float | None, dtype: str) -> _core.Linear:
-    stored = weight if dtype == "float32" else _formats.encode(weight, dtype)
+    stored = weight if dtype == "float32" else formats.encode(weight, dtype)
     return _core.Linear(function, stored, bias, dtype)
 
 
@@ -180,7 +182,7 @@ def _bias(function: str, bias: ArrayLike | None, outputs: int, letter: str) -> F
     if bias is None:
         return None
     array = to_dense(function, "bias", bias)
-    _checks.shape(function, "bias", array, (outputs,), letter)
+    checks.shape(function, "bias", array, (outputs,), letter)
     return array
 
 

@@ -23,15 +23,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from treadle import _checks, _core
-from treadle._arrays import to_dense, to_pair
-from treadle._gated import GATES, options
-from treadle._sequence import Sizes, run, step
-from treadle.activation import canonical
+from treadle import _core
+from treadle._inputs import checks
+from treadle._inputs.arrays import to_dense, to_pair
+from treadle._inputs.sequence import Sizes, run, step
+from treadle.layers.activation import canonical
+from treadle.layers.recurrent_base import GATES, options
 
 if TYPE_CHECKING:
-    from treadle._arrays import ArrayLike, Float
-    from treadle.activation import Activation
+    from treadle._inputs.types import ArrayLike, Float
+    from treadle.layers.activation import Activation
 
 __all__ = ["gru", "gru_cell", "lstm", "lstm_cell", "rnn", "rnn_cell"]
 
@@ -311,7 +312,7 @@ def packed(
     flags = {"reverse": reverse, "batch_first": batch_first}
     flags |= {k: given[k] for k in ("reset_after", "input_forget") if k in given}
     for argument, value in flags.items():
-        _checks.flag(function, argument, value)
+        checks.flag(function, argument, value)
     arrays = {
         "weight_ih": weight_ih,
         "weight_hh": weight_hh,
@@ -356,4 +357,4 @@ def _matrix(
 
 def _limit(function: str, clip: float | None) -> float:
     """ONNX's clip as the native number, where 0 means none."""
-    return 0.0 if clip is None else _checks.number(function, "clip", clip, above=0)
+    return 0.0 if clip is None else checks.number(function, "clip", clip, above=0)

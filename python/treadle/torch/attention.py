@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from treadle import functional
-from treadle.functional.attention import attention_call
+from treadle._inputs.attention import attention_call
 from treadle.functional.attention_backward import SavedAttention, dropout
 from treadle.torch.fallback import fall_back, obstacle
 from treadle.torch.function import array

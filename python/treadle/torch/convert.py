@@ -6,12 +6,12 @@ from functools import reduce
 from importlib import import_module
 from typing import Any
 
-from treadle.attention import MultiheadAttention
-from treadle.cells import GRUCell, LSTMCell, RNNCell
-from treadle.module import Module
-from treadle.normalization import LayerNorm
-from treadle.recurrent import GRU, LSTM, RNN
-from treadle.transformer import TransformerEncoder, TransformerEncoderLayer
+from treadle.layers.attention import MultiheadAttention
+from treadle.layers.cells import GRUCell, LSTMCell, RNNCell
+from treadle.layers.module import Module
+from treadle.layers.norm import LayerNorm
+from treadle.layers.recurrent import GRU, LSTM, RNN
+from treadle.layers.transformer import TransformerEncoder, TransformerEncoderLayer
 
 _CLASSES: tuple[type[Module], ...] = (
     LSTM,

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from treadle._arrays import to_int64
+from treadle._inputs.arrays import to_int64
 from treadle.torch import ops
 from treadle.torch.fallback import fall_back, obstacle
 from treadle.torch.function import Layer, packed, step

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from treadle import _formats, _tensors
-from treadle.files import opened
+from treadle._storage import formats, safetensors
+from treadle._storage.files import opened
 from treadle.transformers.directory import exists, plain, read_json, wrong
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from treadle._arrays import Float
-    from treadle._tensors import Entry, Header
+    from treadle._inputs.types import Float
+    from treadle._storage.safetensors import Entry, Header
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -84,7 +84,7 @@ class Checkpoint:
         """Compare tensors with the shapes that they must have."""
         for name, shape in shapes.items():
             self.require(name, what)
-            _tensors.check_tensor(self._places[name].header, name, shape)
+            safetensors.check_tensor(self._places[name].header, name, shape)
 
     def read(self, name: str) -> Float:
         """A tensor that `check` has seen, as float32."""
@@ -95,10 +95,10 @@ class Checkpoint:
     def read_into(self, name: str, out: Any) -> None:
         """The same into room for a parameter, in the form that it has."""
         file, header, _ = self._places[name]
-        if _formats.dtype_of(out) == "float32":
-            _tensors.read(file, header, name, out)
+        if formats.dtype_of(out) == "float32":
+            safetensors.read(file, header, name, out)
         else:
-            _formats.encode(_tensors.read(file, header, name), _formats.dtype_of(out), out)
+            formats.encode(safetensors.read(file, header, name), formats.dtype_of(out), out)
 
     def _open(self) -> Iterator[tuple[str, _Place]]:
         if exists(self._directory, SINGLE):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from treadle._checks import MAX_LAYERS, integer
-from treadle.attention import check_heads
+from treadle._inputs.checks import MAX_LAYERS, integer
+from treadle.layers.attention import check_heads
 from treadle.transformers.directory import read_flag, read_json, wrong
 from treadle.transformers.families import ACTIVATIONS, FAMILIES, Family
 

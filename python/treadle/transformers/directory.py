@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from treadle._checks import shown
-from treadle._tensors import parse_json
-from treadle.files import check_regular
+from treadle._inputs.checks import shown
+from treadle._storage.files import check_regular
+from treadle._storage.json import parse_json
 
 if TYPE_CHECKING:
-    from treadle.files import Path
+    from treadle._storage.files import Path
 
 # The JSON files read here are configurations and lists of names.
 _MAX_JSON = 2**24

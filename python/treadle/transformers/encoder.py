@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from treadle import _core, _formats
-from treadle._arrays import starts
+from treadle import _core
+from treadle._inputs.arrays import starts
+from treadle._storage import formats
 from treadle.transformers.families import ACTIVATIONS, FAMILIES, Family
 
 if TYPE_CHECKING:
-    from treadle._arrays import Float, Int
-    from treadle._formats import Stored
+    from treadle._inputs.types import Float, Int
+    from treadle._storage.formats import Stored
     from treadle.transformers.checkpoint import Checkpoint
     from treadle.transformers.config import Config
 
@@ -199,13 +200,13 @@ class _Scratch:
         for in each layer.
         """
         if self._next == len(self._values):
-            dtype = _formats.stored_as(shape, self._dtype)
-            self._values.append(_formats.empty(shape, dtype))
+            dtype = formats.stored_as(shape, self._dtype)
+            self._values.append(formats.empty(shape, dtype))
         value = self._values[self._next]
         self._next += 1
         size = shape[0] // len(names)
         for i, name in enumerate(names):
-            self.checkpoint.read_into(name, _formats.rows(value, slice(i * size, (i + 1) * size)))
+            self.checkpoint.read_into(name, formats.rows(value, slice(i * size, (i + 1) * size)))
         return value
 
 

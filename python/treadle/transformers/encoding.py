@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from treadle._checks import shown
+from treadle._inputs.checks import shown
 
 
 class Encoding(dict[str, Any]):

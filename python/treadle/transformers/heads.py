@@ -27,7 +27,7 @@ from treadle.transformers.outputs import (
 )
 
 if TYPE_CHECKING:
-    from treadle._arrays import Float
+    from treadle._inputs.types import Float
     from treadle.transformers.checkpoint import Checkpoint
 
 

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from treadle import _checks
-from treadle._checks import flag
-from treadle.transformers import ragged
+from treadle._inputs import checks, ragged
+from treadle._inputs.checks import flag
 from treadle.transformers.checkpoint import Checkpoint
 from treadle.transformers.config import Config, read_config
 from treadle.transformers.directory import resolve
@@ -21,9 +20,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from treadle import _core
-    from treadle._arrays import ArrayLike, Float, Int
-    from treadle.files import Path
-    from treadle.transformers.ragged import Ragged
+    from treadle._inputs.ragged import Ragged
+    from treadle._inputs.types import ArrayLike, Float, Int
+    from treadle._storage.files import Path
 
 TANH = ("tanh", 0.0, 0.0)
 
@@ -80,7 +79,7 @@ class PretrainedModel:
         function = f"{cls._name()}.from_pretrained"
         path = resolve(function, directory)
         model = cls.__new__(cls)
-        model._dtype = _checks.dtype(function, "dtype", dtype)
+        model._dtype = checks.dtype(function, "dtype", dtype)
         model.config = read_config(function, path)
         model._directory = path
         with Checkpoint(function, path) as checkpoint:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from treadle._checks import integer
+from treadle._inputs.checks import integer
 from treadle.transformers.checkpoint import Checkpoint
 from treadle.transformers.directory import exists, plain, read_flag, read_json, read_list, wrong
 from treadle.transformers.encoder import linear_shapes, read_linear
@@ -20,7 +20,7 @@ from treadle.transformers.pooling import Pooling, read_pooling
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from treadle._arrays import Float
+    from treadle._inputs.types import Float
 
 _PACKAGE = "sentence_transformers."
 # torch.nn's class -> our activation.

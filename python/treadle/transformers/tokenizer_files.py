@@ -6,8 +6,8 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from treadle._checks import integer, shown
-from treadle.files import check_regular
+from treadle._inputs.checks import integer, shown
+from treadle._storage.files import check_regular
 from treadle.transformers.directory import exists, read_json
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""This package checks what callers pass and turns it into the arrays that native functions read."""

@@ -1,0 +1,293 @@
+"""Arrays in: what treadle accepts as an array, and what it says about everything else.
+
+Accepted are NumPy arrays, objects with the buffer protocol (``array.array``, ``memoryview``), with
+DLPack on the CPU (PyTorch, JAX) or with ``__array__``, and nested lists of Python numbers. A value
+is never rounded behind the caller's back: an array of another dtype raises TypeError and says how
+to cast it. Lists of Python numbers have no dtype and are converted.
+
+Where float32 is expected, bfloat16 does too, since each of its numbers is one of float32: arrays of
+ml_dtypes, PyTorch's and JAX's tensors, and arrays of uint16, which are taken as the bits of
+bfloat16.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from treadle._inputs.checks import MAX_RANK
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from treadle._inputs.types import AnyArray, ArrayLike, Bits, Bool, Float, Int
+
+
+_FLOAT32 = np.dtype(np.float32)
+# The bits of a tensor that NumPy has no dtype for: no integers, for a caller who expects those.
+_BFLOAT16 = np.dtype([("bfloat16", np.uint16)])
+# DLPack's numbers for memory that the CPU reads: CPU, and page-locked host memory of CUDA and ROCm.
+_HOST_MEMORY = (1, 3, 11)
+# What reading a foreign object as an array may raise; its own code runs, so the list is wide.
+_UNREADABLE = (TypeError, ValueError, RuntimeError, BufferError, AttributeError, OverflowError)
+
+
+def to_float32(function: str, name: str, value: ArrayLike) -> Float:
+    """``value`` as a float32 array: native byte order, aligned, last axis contiguous.
+
+    No copy when it is all that already; strides of the leading axes may be anything. bfloat16 is
+    widened.
+    """
+    if type(value) is np.ndarray and value.dtype is _FLOAT32:  # the usual case, and a fast one
+        flags = value.flags
+        if flags.c_contiguous and flags.aligned:
+            return value
+    if isinstance(value, list | tuple):
+        return _float32_from_list(function, name, value)
+    array = _as_array(function, name, value)
+    bits = _bits(array)
+    if bits is not None:
+        return widen(bits)
+    if array.dtype.kind != "f" or array.dtype.itemsize != 4:
+        raise _wrong_dtype(function, name, value, array, "float32", "float32 or bfloat16")
+    spread = array.ndim > 0 and array.shape[-1] > 1 and array.strides[-1] != 4
+    if spread or not array.flags.aligned or not array.dtype.isnative:
+        array = np.array(array, dtype=_FLOAT32, order="C")
+    return array
+
+
+def to_dense(function: str, name: str, value: ArrayLike) -> Float:
+    """The same with all axes contiguous, for the arrays that are small beside x and y."""
+    array = to_float32(function, name, value)
+    return array if array.flags.c_contiguous else array.copy()
+
+
+def to_weight(function: str, name: str, value: ArrayLike) -> AnyArray:
+    """``value`` as float32, or as uint16 with the bits of bfloat16 where that is what it is."""
+    if not isinstance(value, list | tuple):
+        bits = _bits(_as_array(function, name, value))
+        if bits is not None:
+            return bits
+    return to_float32(function, name, value)
+
+
+def to_int64(function: str, name: str, value: ArrayLike) -> Int:
+    """``value`` as a new int64 array, from integers of any width; never from floats or bools."""
+    if isinstance(value, list | tuple):
+        array = _from_list(function, name, value, "integers", _is_integer)
+        if array.size == 0:
+            array = array.astype(np.int64)
+    else:
+        array = _as_array(function, name, value)
+    if array.dtype.kind not in "iu":
+        raise _wrong_dtype(function, name, value, array, "int64")
+    if array.dtype.kind == "u" and array.size and int(array.max()) >= 2**63:
+        raise ValueError(f"{function}: {name} holds {array.max()}, expected less than 2**63")
+    return np.array(array, dtype=np.int64, order="C")
+
+
+def to_bool(function: str, name: str, value: ArrayLike) -> Bool:
+    """``value`` as a contiguous array of bools; numbers are refused, for 0.5 is neither."""
+    if isinstance(value, list | tuple):
+        array = _from_list(function, name, value, "bools", _is_bool)
+        if array.size == 0:
+            array = array.astype(np.bool_)
+    else:
+        array = _as_array(function, name, value)
+    if array.dtype.kind != "b":
+        raise _wrong_dtype(function, name, value, array, "bool")
+    return array if array.flags.c_contiguous else array.copy()
+
+
+def to_mask(function: str, name: str, value: ArrayLike) -> AnyArray:
+    """A mask, bool or float32, its last axis contiguous; the leading axes keep their strides."""
+    if isinstance(value, list | tuple):
+        first: ArrayLike = value
+        for _ in range(MAX_RANK):
+            first = first[0] if isinstance(first, list | tuple) and first else first
+        return (to_bool if _is_bool(first) else to_float32)(function, name, value)
+    array = _as_array(function, name, value)
+    if array.dtype.kind == "b":
+        spread = array.ndim > 0 and array.shape[-1] > 1 and array.strides[-1] != 1
+        return array.copy() if spread else array
+    if (array.dtype.kind == "f" and array.dtype.itemsize == 4) or _is_bfloat16(array):
+        return to_float32(function, name, array)  # uint16, integers to most, is no mask
+    raise _wrong_dtype(function, name, value, array, "float32", "bool or float32")
+
+
+def to_rows(function: str, name: str, value: ArrayLike) -> Int | Bool:
+    """A choice of rows: their numbers (one alone, too), or one bool for each row."""
+    first = value[0] if isinstance(value, list | tuple) and value else value
+    if isinstance(first, bool) or str(getattr(first, "dtype", "")).endswith("bool"):
+        return to_bool(function, name, value)
+    return np.atleast_1d(to_int64(function, name, value))
+
+
+def starts(lengths: AnyArray) -> Int:
+    """[B] -> [B + 1]: where each sequence begins when they lie one behind the other, and the end."""
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+
+
+def to_pair(function: str, name: str, value: ArrayLike) -> tuple[ArrayLike, ArrayLike]:
+    """The two halves of an LSTM state given as (h, c)."""
+    if not isinstance(value, list | tuple):
+        raise TypeError(f"{function}: {name} is {_kind(value)}, expected a tuple (h, c)")
+    if len(value) != 2:
+        raise ValueError(f"{function}: {name} has {len(value)} items, expected a tuple (h, c)")
+    return value[0], value[1]
+
+
+def widen(bits: AnyArray, out: Float | None = None) -> Float:
+    """The float32 numbers of bfloat16 bits; exact."""
+    result = np.empty(bits.shape, np.float32) if out is None else out
+    whole = result.view(np.uint32)
+    whole[...] = bits
+    np.left_shift(whole, 16, out=whole)
+    return result
+
+
+def _as_array(function: str, name: str, value: ArrayLike) -> AnyArray:
+    """Any object as a plain ndarray of whatever dtype it has."""
+    if not isinstance(value, np.ndarray) and hasattr(value, "__dlpack__"):
+        return _from_dlpack(function, name, value)
+    try:
+        return np.asarray(value)
+    except _UNREADABLE as error:
+        raise _unreadable(function, name, value, error) from error
+
+
+def _from_dlpack(function: str, name: str, value: ArrayLike) -> AnyArray:
+    try:
+        device = int(value.__dlpack_device__()[0])
+    except _UNREADABLE as error:
+        raise _unreadable(function, name, value, error) from error
+    if device not in _HOST_MEMORY:
+        where = getattr(value, "device", f"DLPack {device}")
+        raise TypeError(
+            f"{function}: {name} is on the device {where}, expected the CPU: "
+            f"copy it there first, with {name}.cpu() in PyTorch"
+        )
+    if getattr(value, "requires_grad", False):
+        value = value.detach()
+    try:
+        if str(getattr(value, "dtype", None)) == "torch.bfloat16":
+            return np.from_dlpack(value.view(import_module("torch").int16)).view(_BFLOAT16)
+        return np.from_dlpack(value)
+    except _UNREADABLE:
+        # A dtype that this NumPy does not know in DLPack, or a read-only array where the protocol
+        # is too old to say so: the object's own conversion may do better, or tell what is wrong.
+        try:
+            return np.asarray(value)
+        except _UNREADABLE as error:
+            raise _unreadable(function, name, value, error) from error
+
+
+def _is_bfloat16(array: AnyArray) -> bool:
+    """Whether it is ml_dtypes' bfloat16 (which need not be installed), or stands for PyTorch's."""
+    dtype = array.dtype
+    return dtype.itemsize == 2 and (dtype.name == "bfloat16" or dtype == _BFLOAT16)
+
+
+def _bits(array: AnyArray) -> Bits | None:
+    """The bits of bfloat16, if that is what an array holds."""
+    if _is_bfloat16(array):
+        return array.view(np.uint16)
+    if array.dtype.kind == "u" and array.dtype.itemsize == 2:
+        return array.astype(np.uint16, copy=False)
+    return None
+
+
+def _float32_from_list(function: str, name: str, value: ArrayLike) -> Float:
+    array = _from_list(function, name, value, "floats", _is_float32)
+    if array.dtype.kind not in "fiu":
+        raise _wrong_dtype(function, name, value, array, "float32")
+    try:
+        with np.errstate(over="raise", under="ignore"):
+            return array.astype(_FLOAT32)
+    except FloatingPointError:
+        raise ValueError(
+            f"{function}: {name} holds {np.abs(array).max()}, expected numbers in float32's range"
+        ) from None
+
+
+def _from_list(
+    function: str,
+    name: str,
+    value: ArrayLike,
+    expected: str,
+    accepts: Callable[[object], bool],
+) -> AnyArray:
+    """A nested list as an array, when every item at its ends is accepted."""
+    try:
+        array = np.asarray(value)
+    except _UNREADABLE as error:  # ragged, too deep, a number beyond 64 bits
+        raise ValueError(
+            f"{function}: {name} is a list that does not form an array of {expected}: {error}"
+        ) from error
+    if array.dtype.kind == "O":
+        raise TypeError(
+            f"{function}: {name} is a list with items that are no numbers or too large for one, "
+            f"expected {expected}"
+        )
+    pending = [value]
+    while pending:
+        for item in pending.pop():
+            if isinstance(item, list | tuple):
+                pending.append(item)
+            elif not accepts(item):
+                raise TypeError(
+                    f"{function}: {name} is a list that holds {_kind(item)}, expected {expected}"
+                )
+    return array
+
+
+# Exact types: numpy.float64 is a subclass of float, and an array of it must not pass as a list.
+def _is_float32(item: object) -> bool:
+    return type(item) in (float, int) or _has_dtype(item, "f", 4)
+
+
+def _is_integer(item: object) -> bool:
+    return type(item) is int or _has_dtype(item, "iu")
+
+
+def _is_bool(item: object) -> bool:
+    return type(item) is bool or _has_dtype(item, "b")
+
+
+def _has_dtype(item: object, kinds: str, itemsize: int | None = None) -> bool:
+    if not isinstance(item, np.ndarray | np.generic):
+        return False
+    return item.dtype.kind in kinds and itemsize in (None, item.dtype.itemsize)
+
+
+def _wrong_dtype(
+    function: str,
+    name: str,
+    value: ArrayLike,
+    array: AnyArray,
+    cast_to: str,
+    expected: str | None = None,
+) -> TypeError:
+    expected = expected or cast_to
+    if array.dtype.kind in "OUSMmV" and not hasattr(value, "dtype"):  # not an array to begin with
+        return TypeError(f"{function}: {name} is {_kind(value)}, expected an array of {expected}")
+    found = "bfloat16" if _is_bfloat16(array) else array.dtype
+    if type(value).__module__.partition(".")[0] == "torch":
+        cast = f"{name}.to(torch.{cast_to})"
+    else:
+        cast = f"{name}.astype({'bool' if cast_to == 'bool' else 'np.' + cast_to})"
+    return TypeError(
+        f"{function}: {name} has dtype {found}, expected {expected}: cast it with {cast}"
+    )
+
+
+def _unreadable(function: str, name: str, value: ArrayLike, error: Exception) -> TypeError:
+    dtype = getattr(value, "dtype", None)
+    found = _kind(value) if dtype is None else f"{_kind(value)} of dtype {dtype}"
+    return TypeError(f"{function}: {name} is {found} that cannot be read as an array: {error}")
+
+
+def _kind(value: object) -> str:
+    return "None" if value is None else f"an object of type {type(value).__name__}"

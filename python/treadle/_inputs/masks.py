@@ -1,0 +1,85 @@
+"""Masks of PyTorch's modules, where True rules out, as those of the kernel, where True admits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from treadle._inputs import checks
+from treadle._inputs.arrays import to_mask
+
+if TYPE_CHECKING:
+    from treadle._inputs.types import AnyArray, ArrayLike, Bool, Float, Int
+
+
+def padding(
+    function: str, name: str, value: ArrayLike | None, shape: tuple[int, ...], letters: str
+) -> tuple[Bool | None, Float | None]:
+    """A key_padding_mask as (keys that exist [B, K], or None for all; what to add to scores).
+
+    bool: True is padding. float32: added to the scores; -inf is padding, and where nothing else
+    but zeros remains there is nothing to add.
+    """
+    if value is None:
+        return None, None
+    mask = to_mask(function, name, value)
+    checks.shape(function, name, mask, shape, letters)
+    mask = mask.reshape(-1, shape[-1]) if mask.size else np.zeros((1, *shape)[-2:], bool)
+    if mask.dtype == np.bool_:
+        return (~mask if mask.any() else None), None
+    exists = mask != -np.inf
+    added = mask if (mask[exists] != 0).any() else None
+    return (None if exists.all() else exists), added
+
+
+def prefix_lengths(exists: Bool) -> Int | None:
+    """[B] where the keys that exist come first in every row (padding on the right), else None."""
+    if (exists[:, 1:] > exists[:, :-1]).any():
+        return None
+    lengths: Int = exists.sum(axis=1, dtype=np.int64)
+    return lengths
+
+
+def attention(
+    function: str,
+    name: str,
+    value: ArrayLike | None,
+    batch: int,
+    heads: int,
+    queries: int,
+    keys: int,
+) -> AnyArray | None:
+    """An attn_mask [S, K] or [B*N, S, K] as one of the kernel's, [B or 1, N or 1, S, K]."""
+    if value is None:
+        return None
+    mask = to_mask(function, name, value)
+    if mask.ndim == 3:
+        checks.shape(function, name, mask, (batch * heads, queries, keys), ("B*N", "S", "K"))
+        mask = mask.reshape(batch, heads, queries, keys)
+    else:
+        checks.shape(function, name, mask, (queries, keys), "SK")
+        mask = mask[None, None]
+    return ~mask if mask.dtype == np.bool_ else mask
+
+
+def merged(*masks: AnyArray | None) -> AnyArray | None:
+    """One mask that does what several do, of any shapes that broadcast."""
+    result: AnyArray | None = None
+    for mask in masks:
+        if mask is None:
+            continue
+        if result is None:
+            result = mask
+        elif result.dtype == mask.dtype == np.bool_:
+            result = result & mask
+        else:
+            result = added(result) + added(mask)
+    return result
+
+
+def added(mask: AnyArray) -> Float:
+    """A mask as numbers to add."""
+    if mask.dtype == np.bool_:
+        return np.where(mask, np.float32(0), np.float32(-np.inf))
+    return mask

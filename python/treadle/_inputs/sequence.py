@@ -1,0 +1,171 @@
+"""One call of a native layer: arrays in, axes that the caller left out, arrays out.
+
+The native side works on x [T, B, I] (or [B, T, I]) with states [D*L, B, H] and checks all shapes
+and values. Here are the other forms that PyTorch's functions take, so that they exist once: an
+unbatched sequence, the state of a single layer, and (in `step`) a single time step.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from treadle._inputs.arrays import to_bool, to_dense, to_float32, to_int64
+from treadle._inputs.checks import shape
+
+if TYPE_CHECKING:
+    from treadle import _core
+    from treadle._inputs.types import ArrayLike, Float
+
+
+class Sizes(NamedTuple):
+    """What a call needs to know about the layer that runs it."""
+
+    function: str
+    input_size: int
+    h_size: int
+    """H, or P with a projection."""
+    c_size: int
+    states: int
+    """D*L, or 0 where states come without that axis: one layer, one direction."""
+    batch_first: bool = False
+
+
+class Call(NamedTuple):
+    """The arrays of one call in the native form."""
+
+    x: Float
+    h: Float | None
+    c: Float | None
+    lengths: Any
+    mask: Any
+    resets: Any
+    reset_h: Float | None
+    reset_c: Float | None
+    batch_first: bool
+
+
+def run(sizes: Sizes, native: _core.Recurrent, *arrays: Any) -> tuple[Float, Float, Any]:
+    """Run whole sequences: (y, h_n, c_n or None). ``arrays`` are those of `prepare`."""
+    call, unbatched = prepare(sizes, *arrays)
+    return results(sizes, unbatched, *native.run(*call))
+
+
+def results(
+    sizes: Sizes, unbatched: bool, y: Float, h_n: Float, c_n: Any
+) -> tuple[Float, Float, Any]:
+    """Native results in the caller's shapes."""
+    return (
+        y[:, 0] if unbatched else y,
+        trimmed(sizes, h_n, unbatched),
+        trimmed(sizes, c_n, unbatched),
+    )
+
+
+def prepare(
+    sizes: Sizes,
+    x: ArrayLike,
+    h: ArrayLike | None,
+    c: ArrayLike | None,
+    lengths: ArrayLike | None,
+    mask: ArrayLike | None,
+    resets: ArrayLike | None,
+    reset_h: ArrayLike | None,
+    reset_c: ArrayLike | None,
+) -> tuple[Call, bool]:
+    """The arguments of a native run, and whether x came without the axis B."""
+    function = sizes.function
+    x = to_float32(function, "x", x)
+    unbatched = x.ndim == 2
+    if x.ndim != 3 and not unbatched:
+        letters = "BTI" if sizes.batch_first else "TBI"
+        shape(function, "x", x, (None, None, sizes.input_size), letters)
+    if h is not None:
+        h = to_dense(function, "h_0", h)
+    if c is not None:
+        c = to_dense(function, "c_0", c)
+    if lengths is not None:
+        lengths = to_int64(function, "lengths", lengths)
+    if mask is not None:
+        mask = to_bool(function, "mask", mask)
+    if resets is not None:
+        resets = to_bool(function, "resets", resets)
+        if reset_h is not None:
+            reset_h = to_dense(function, "reset_state", reset_h)
+        if reset_c is not None:
+            reset_c = to_dense(function, "reset_state", reset_c)
+    elif reset_h is not None or reset_c is not None:
+        raise ValueError(f"{function}: reset_state is given without resets, expected both")
+
+    rows_first = sizes.batch_first and not unbatched
+    if unbatched:
+        shape(function, "x", x, (None, sizes.input_size), "TI")
+        x = x[:, None]
+        steps = x.shape[0]
+        if lengths is not None:
+            lengths = np.atleast_1d(lengths)
+        if mask is not None:
+            shape(function, "mask", mask, (steps,), "T")
+            mask = mask[None]
+        if resets is not None:
+            shape(function, "resets", resets, (steps,), "T")
+            resets = resets[:, None]
+    elif rows_first and resets is not None:
+        shape(function, "resets", resets, x.shape[:2], "BT")
+        resets = resets.T.copy()
+    if unbatched or not sizes.states:
+        rows = None if unbatched else x.shape[0 if rows_first else 1]
+        h = _with_axes(sizes, "h_0", h, sizes.h_size, rows)
+        c = _with_axes(sizes, "c_0", c, sizes.c_size, rows)
+        reset_h = _with_axes(sizes, "reset_state", reset_h, sizes.h_size, rows)
+        reset_c = _with_axes(sizes, "reset_state", reset_c, sizes.c_size, rows)
+
+    return Call(x, h, c, lengths, mask, resets, reset_h, reset_c, rows_first), unbatched
+
+
+def trimmed(sizes: Sizes, state: Any, unbatched: bool) -> Any:
+    """A native state [D*L, B, H] without the axes that the caller's states do not have."""
+    if state is None:
+        return None
+    state = state[:, 0] if unbatched else state
+    return state if sizes.states else state[0]
+
+
+def step(
+    sizes: Sizes, native: _core.Recurrent, x: ArrayLike, h: ArrayLike | None, c: ArrayLike | None
+) -> tuple[Float, Any]:
+    """One time step of one layer, x [B, I] or [I]: (h_n, c_n or None)."""
+    function = sizes.function
+    x = to_float32(function, "x", x)
+    unbatched = x.ndim == 1
+    rows = None
+    if unbatched:
+        shape(function, "x", x, (sizes.input_size,), "I")
+        x = x[None]
+    else:
+        shape(function, "x", x, (None, sizes.input_size), "BI")
+        rows = x.shape[0]
+    if h is not None:
+        h = _with_axes(sizes, "h", to_dense(function, "h", h), sizes.h_size, rows)
+    if c is not None:
+        c = _with_axes(sizes, "c", to_dense(function, "c", c), sizes.c_size, rows)
+    _, h_n, c_n = native.run(x[None], h, c, None, None, None, None, None, False)
+    row = (0, 0) if unbatched else 0
+    return h_n[row], None if c_n is None else c_n[row]
+
+
+def _with_axes(
+    sizes: Sizes, name: str, state: Float | None, size: int, rows: int | None
+) -> Float | None:
+    """A checked state with the axes D*L and B, where ``rows`` is None for the state of one row."""
+    if state is None:
+        return None
+    expected = (size,) if rows is None else (rows, size)
+    letters = ("H",) if rows is None else ("B", "H")
+    if sizes.states:
+        expected, letters = (sizes.states, *expected), ("D*L", *letters)
+    shape(sizes.function, name, state, expected, letters)
+    if not sizes.states:
+        state = state[None]
+    return state[:, None] if rows is None else state

@@ -1,0 +1,73 @@
+"""Opening and replacing files: regular ones only, and all or nothing."""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import contextmanager
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from io import BufferedIOBase
+
+    from treadle._storage.safetensors import Header
+
+    Path: TypeAlias = str | os.PathLike[str]
+
+
+@contextmanager
+def opened(function: str, path: Path) -> Iterator[tuple[BufferedIOBase, Header]]:
+    """A safetensors file open for reading, and its checked header."""
+    from treadle._storage.safetensors import read_header
+
+    name = checked_path(function, path)
+    check_regular(function, name)
+    with open(name, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        yield file, read_header(file, size, f"{function}: {name}")
+
+
+def check_regular(function: str, path: str) -> None:
+    """Raise ValueError for a pipe, a device or a directory. Before opening: a pipe would block."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError(f"{function}: {path} is not a regular file, expected one")
+
+
+def checked_path(function: str, path: Any) -> str:
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"{function}: path is of type {type(path).__name__}, expected a path")
+    return os.fsdecode(path)
+
+
+@contextmanager
+def replaced(path: str) -> Iterator[BinaryIO]:
+    """A file to be written, which then takes the place of another in one step."""
+    if os.path.exists(path) and not os.path.isfile(path):  # /dev/null, a pipe: to be written to
+        with open(path, "wb") as target:
+            buffer = BytesIO()
+            yield buffer
+            target.write(buffer.getbuffer())
+        return
+    path = os.path.realpath(path)  # of a link, replace what it points to
+    folder = os.path.dirname(path)
+    temporary = os.path.join(folder, f".treadle-{os.getpid()}-{os.urandom(6).hex()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        with open(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(descriptor)
+            if os.path.exists(path):
+                os.fchmod(descriptor, stat.S_IMODE(os.stat(path).st_mode))
+        os.replace(temporary, path)
+    except BaseException:  # an interrupt, too, must not leave the temporary file
+        os.unlink(temporary)
+        raise
+    # The new name is on the disk when the folder is.
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,218 @@
+"""How the weights of a product are stored: in the dtype of their layer, in memory and in files.
+
+    float32   float32 [N, K]
+    bfloat16  uint16 [N, K]: the upper half of a float32, rounded to nearest, even in the middle
+    int8      int8 [N, K] and their scales, float32 [N, ceil(K / 256)]: w = scale * integer
+
+An int8 scale is that of 256 numbers along K of one output, max |w| / 127; the integers are
+w / scale, rounded likewise, -127 to 127. Scales below 2^-126 are zero, for they have no reciprocal.
+Where a number of the 256 is not finite, the scale is NaN, and so is every output that uses it.
+
+One rule says what is stored so: the parameters of two axes. They are the matrices of products;
+biases, norms, peepholes and learned keys have another number of axes, embeddings are no parameters
+of a layer with a dtype, and all of these stay float32.
+
+Matrices are taken in pieces that stay in the cache: there is never a second float32 copy of one.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+import numpy as np
+
+from treadle._inputs.arrays import widen
+from treadle._inputs.checks import shape as check_shape
+from treadle._inputs.checks import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy.typing as npt
+
+    from treadle._inputs.types import AnyArray, Bits, Float
+
+
+BLOCK = 256  # numbers along K that share an int8 scale (kSumBlock in cpp/kernels/table.h)
+_PIECE = 2**16  # elements, a multiple of BLOCK
+_TINY = np.float32(2.0**-126)
+
+
+class Int8(NamedTuple):
+    """A matrix in int8; what a native layer takes as a tuple."""
+
+    integers: npt.NDArray[np.int8]
+    scales: Float
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.integers.shape
+
+    @property
+    def size(self) -> int:
+        return self.integers.size
+
+
+Stored: TypeAlias = "Float | Bits | Int8"
+
+
+def stored_as(shape: tuple[int, ...], dtype: str) -> str:
+    """What a parameter of a layer of this dtype is stored as."""
+    return dtype if len(shape) == 2 else "float32"
+
+
+def dtype_of(value: Stored) -> str:
+    """The dtype that a parameter is stored as."""
+    if isinstance(value, Int8):
+        return "int8"
+    return "bfloat16" if value.dtype == np.uint16 else "float32"
+
+
+def layout(name: str, shape: tuple[int, ...], dtype: str) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """The arrays that a parameter is stored as: their names in a file, NumPy dtypes and shapes."""
+    if dtype == "int8":
+        rows, columns = shape
+        scales = (rows, -(-columns // BLOCK))
+        return {name: ("int8", shape), f"{name}.scale": ("float32", scales)}
+    return {name: ("uint16" if dtype == "bfloat16" else "float32", shape)}
+
+
+def arrays(name: str, value: Stored) -> dict[str, AnyArray]:
+    """These arrays of a parameter."""
+    if isinstance(value, Int8):
+        return {name: value.integers, f"{name}.scale": value.scales}
+    return {name: value}
+
+
+def joined(parts: list[AnyArray]) -> Stored:
+    """The parameter of these arrays, in this order."""
+    return Int8(*parts) if len(parts) == 2 else parts[0]
+
+
+def nbytes(shape: tuple[int, ...], dtype: str) -> int:
+    """The size of a parameter, scales included."""
+    return sum(np.dtype(d).itemsize * prod(s) for d, s in layout("", shape, dtype).values())
+
+
+def empty(shape: tuple[int, ...], dtype: str) -> Stored:
+    """Room for a parameter."""
+    return joined([np.empty(s, d) for d, s in layout("", shape, dtype).values()])
+
+
+def rows(value: Stored, own: slice) -> Stored:
+    """Some rows of a matrix; a view."""
+    return Int8(value.integers[own], value.scales[own]) if isinstance(value, Int8) else value[own]
+
+
+def freeze(value: Stored) -> None:
+    """Make a parameter read-only."""
+    for array in arrays("", value).values():
+        array.flags.writeable = False
+
+
+def encode(value: Stored, dtype: str, out: Stored | None = None) -> Stored:
+    """A parameter in another form, or a copy in the same; ``out`` may be room for it."""
+    result = empty(value.shape, dtype) if out is None else out
+    if dtype_of(value) == dtype:
+        pairs = zip(arrays("", result).values(), arrays("", value).values(), strict=True)
+        for target, source in pairs:
+            target[...] = source
+    else:
+        for piece in _pieces(value.shape):
+            _put(result, piece, _floats(value, piece))
+    return result
+
+
+def decode(value: Stored) -> Float:
+    """The numbers that a parameter was rounded to, as a new array of float32."""
+    result = np.empty(value.shape, np.float32)
+    encode(value, "float32", result)
+    return result
+
+
+def checked(function: str, name: str, value: object, shape: tuple[int, ...], dtype: str) -> Stored:
+    """A parameter from elsewhere, when it has the form of this dtype; no copy if it is contiguous.
+
+    The native layers look at the scales. Raises TypeError for another form, ValueError for another
+    shape.
+    """
+    expected = layout(name, shape, dtype)
+    parts = value if dtype == "int8" else (value,)
+    if not isinstance(parts, tuple) or len(parts) != len(expected):
+        raise TypeError(f"{function}: {name} is {shown(value)}, expected int8 and its scales")
+    found = []
+    for part, (key, (kind, size)) in zip(parts, expected.items(), strict=True):
+        if not isinstance(part, np.ndarray) or part.dtype != kind:
+            have = part.dtype if isinstance(part, np.ndarray) else shown(part)
+            raise TypeError(f"{function}: {key} is {have}, expected an array of {kind}")
+        check_shape(function, key, part, size)
+        found.append(np.require(part, kind, ["C", "A"]))
+    return joined(found)
+
+
+def _pieces(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+    """Parts of a matrix, cut along K between blocks; of anything else, all of it."""
+    if len(shape) != 2:
+        yield ()
+        return
+    columns = min(max(shape[1], 1), _PIECE)
+    count = max(1, _PIECE // columns)
+    for row in range(0, shape[0], count):
+        for column in range(0, shape[1], columns):
+            yield slice(row, row + count), slice(column, column + columns)
+
+
+def _scales_of(piece: tuple[slice, ...]) -> tuple[slice, slice]:
+    first = piece[1].start // BLOCK
+    return piece[0], slice(first, first + _PIECE // BLOCK)
+
+
+def _floats(value: Stored, piece: tuple[slice, ...]) -> Float:
+    """A piece as float32."""
+    if isinstance(value, Int8):
+        numbers = value.integers[piece].astype(np.float32)
+        scales = np.repeat(value.scales[_scales_of(piece)], BLOCK, axis=1)
+        with np.errstate(over="ignore", under="ignore"):
+            numbers *= scales[:, : numbers.shape[1]]
+        return numbers
+    part = value[piece]
+    return widen(part) if part.dtype == np.uint16 else part.astype(np.float32, copy=False)
+
+
+def _put(result: Stored, piece: tuple[slice, ...], numbers: Float) -> None:
+    """Round a piece to its place."""
+    if isinstance(result, Int8):
+        result.integers[piece], result.scales[_scales_of(piece)] = _quantized(numbers)
+    elif result.dtype == np.uint16:
+        result[piece] = _rounded(numbers)
+    else:
+        result[piece] = numbers
+
+
+def _rounded(numbers: Float) -> npt.NDArray[np.uint32]:
+    bits = np.ascontiguousarray(numbers).view(np.uint32)
+    halves: npt.NDArray[np.uint32] = bits >> np.uint32(16)
+    halves &= 1
+    halves += np.uint32(0x7FFF)
+    halves += bits
+    halves >>= 16
+    missing = np.isnan(numbers)
+    if missing.any():  # a carry would make it infinity or zero
+        halves[missing] = bits[missing] >> 16 | 0x40
+    return halves
+
+
+def _quantized(numbers: Float) -> tuple[Float, Float]:
+    """Integers, as floats, and scales."""
+    starts = np.arange(0, numbers.shape[1], BLOCK)
+    with np.errstate(invalid="ignore", under="ignore"):
+        scales: Float = np.maximum.reduceat(np.abs(numbers), starts, axis=1)
+        scales /= np.float32(127)
+        scales += scales - scales  # NaN where it is infinite
+        scales[scales < _TINY] = 0
+        divisors = np.where(scales > 0, scales, np.float32(np.inf))  # NaN and 0: all zeros
+        quotients = numbers / np.repeat(divisors, BLOCK, axis=1)[:, : numbers.shape[1]]
+    if np.isnan(scales).any():
+        np.nan_to_num(quotients, copy=False)
+    return np.clip(np.rint(quotients, out=quotients), -127, 127, out=quotients), scales

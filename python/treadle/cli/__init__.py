@@ -1,0 +1,1 @@
+"""The command line of treadle; every command has a module of its own."""

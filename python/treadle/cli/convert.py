@@ -1,0 +1,52 @@
+"""`treadle convert`: makes a model of a PyTorch state dict, or one in another dtype."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from treadle._inputs.checks import DTYPES
+
+if TYPE_CHECKING:
+    import argparse
+
+HELP = "make a model of a recurrent PyTorch state dict, or one in another dtype"
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "source",
+        help="a state dict saved as safetensors (not a pickle), or what treadle.save wrote",
+    )
+    parser.add_argument("target", help="the model file to write")
+    parser.add_argument(
+        "--dtype", choices=DTYPES, help="of the matrices (default: the model's, or float32)"
+    )
+    parser.add_argument("--mode", choices=("lstm", "gru", "rnn"), help="default: by the shapes")
+    parser.add_argument("--prefix", help='of the names, such as "encoder.lstm." (default: find it)')
+    parser.add_argument("--batch-first", action="store_true", help="x and y are [B, T, ...]")
+    parser.add_argument("--nonlinearity", help="of an RNN: tanh (default), relu, ...")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Convert the file and print what it holds."""
+    from treadle.layers.state_dict import convert_file
+
+    if os.path.exists(options.target) and os.path.samefile(options.source, options.target):
+        raise ValueError("treadle convert: target is the source, expected another file")
+    configuration: dict[str, object] = {}
+    if options.batch_first:
+        configuration["batch_first"] = True
+    if options.nonlinearity:
+        configuration["nonlinearity"] = options.nonlinearity
+    module = convert_file(
+        options.source,
+        options.target,
+        dtype=options.dtype,
+        mode=options.mode,
+        prefix=options.prefix,
+        **configuration,
+    )
+    print(f"{options.target}: {module!r}, {module._count()[1]:,} parameters")
+    return 0

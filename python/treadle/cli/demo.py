@@ -1,0 +1,27 @@
+"""`treadle demo`: a trained LSTM tells the language of a text while one watches."""
+
+from __future__ import annotations
+
+import argparse
+
+HELP = "watch a trained LSTM tell the language of a text"
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("text", nargs="*", help="the text (default: standard input, or a sentence)")
+    parser.add_argument("--file", help="read the text from a file, or from - (standard input)")
+    parser.add_argument(
+        "--color", action=argparse.BooleanOptionalAction, help="default: on a terminal"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Read the text and show the languages."""
+    from treadle.demo import reader
+
+    if options.text and options.file:
+        raise ValueError("treadle demo: both a text and --file are given, expected one of them")
+    text = " ".join(options.text) if options.text else None
+    reader.main(text, options.file, color=options.color)
+    return 0

@@ -1,0 +1,73 @@
+"""`treadle info`: the build, the machine, and what is in a model file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from treadle._storage.formats import arrays
+
+if TYPE_CHECKING:
+    import argparse
+
+    from treadle.layers.module import Module
+
+HELP = "the build, the machine, and what is in a model file"
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("file", nargs="?", help="a model that treadle.save wrote")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the facts, and the table of a model."""
+    import treadle
+    from treadle import _core
+
+    print(f"treadle     {treadle.__version__}")
+    print(f"isa      {treadle.isa()} (available: {', '.join(treadle.available_isas())})")
+    print(f"threads  {treadle.get_num_threads()}")
+    print("build    " + ", ".join(f"{k} {v}" for k, v in _core.build_info().items()))
+    if options.file:
+        print()
+        describe(treadle.load(options.file))
+    return 0
+
+
+def describe(module: Module) -> None:
+    """Print a table of the layers: parameters, their bytes, FLOPs per time step (or token) and row,
+    to which attention adds the products of queries with keys and values, and, where there are
+    matrices, their dtype and the ISA level whose products multiply by them.
+    """
+    native = module._packed.native  # one object, several, or none
+    parts = native if isinstance(native, tuple) else () if native is None else (native,)
+    rows: dict[str, list[int]] = {}
+    total = [0, 0, 0]
+    for name, value in module._packed.parameters.items():
+        matrix = len(value.shape) == 2 and bool(parts)
+        for row in (rows.setdefault(_layer_of(name), [0, 0, 0]), total):
+            row[0] += value.size
+            row[1] += sum(array.nbytes for array in arrays(name, value).values())
+            # Each weight is multiplied and added once; gates and biases are small beside that.
+            row[2] += 2 * value.size if matrix else 0
+    rows["all"] = total
+    print(module)
+    print(
+        f"{'layer':<12}{'parameters':>14}{'bytes':>14}{'FLOPs per step':>18}  "
+        f"{'dtype':<10}{'kernel'}"
+    )
+    for label, (size, nbytes, flops) in rows.items():
+        of = f"{module._dtype:<10}{parts[0].isa}" if flops else f"{'float32':<10}-"
+        print(f"{label:<12}{size:>14,}{nbytes:>14,}{flops:>18,}  {of}")
+    print(f"packed weights: {sum(part.weight_bytes for part in parts):,} bytes")
+
+
+def _layer_of(name: str) -> str:
+    """What a parameter is part of: l0_reverse, layers.0, self_attn, ...; or the module itself."""
+    _, _, suffix = name.partition("_l")
+    if suffix:
+        return f"l{suffix}"
+    first, dot, rest = name.partition(".")
+    if first == "layers":
+        return f"layers.{rest.partition('.')[0]}"
+    return first if dot else "itself"

@@ -1,0 +1,1 @@
+"""The demonstration: a small LSTM tells the language of a text while it reads."""

@@ -1,0 +1,1 @@
+"""Layers: each has a configuration, parameters under PyTorch's names, and their packed form."""

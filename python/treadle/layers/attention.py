@@ -1,0 +1,360 @@
+"""Multi-head attention with packed projections."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from treadle import _core
+from treadle._inputs import checks, masks
+from treadle._inputs.arrays import to_float32
+from treadle._storage import formats
+from treadle.layers.module import Module, layer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from treadle._inputs.types import AnyArray, ArrayLike, Float, Int
+    from treadle.layers.module import Shapes
+
+# The sizes of a head that the kernel has registers for.
+MAX_HEAD_SIZE = 256
+
+
+class _Products(NamedTuple):
+    """The packed projections. One product of all three would give the same bits; three of them
+    serve keys and values that are not the queries, too."""
+
+    query: _core.Linear
+    key: _core.Linear
+    value: _core.Linear
+    out: _core.Linear
+
+
+@layer
+class MultiheadAttention(Module):
+    """``torch.nn.MultiheadAttention``: N heads attend side by side; inference.
+
+    With E = H / N columns of each projection for a head, and ``mask`` 0 or -inf when bool::
+
+        q = query W_q^T + b_q    k = key W_k^T + b_k    v = value W_v^T + b_v
+        head_n = softmax(q_n k_n^T / sqrt(E) + mask) v_n
+        y = [head_1, ..., head_N] W_o^T + b_o
+
+    Arguments, defaults and weights are PyTorch's; H is embed_dim and N num_heads. ``dropout`` is
+    accepted and does nothing, since treadle runs inference. ``add_bias_kv`` appends a learned key and
+    value to those of every row, ``add_zero_attn`` a key and value of zeros. Shapes, in the letters
+    B batch, S queries, K keys::
+
+        query [S, B, H], key [K, B, kdim], value [K, B, vdim]   y [S, B, H]
+        (batch_first: [B, S, H], ...; unbatched: [S, H], ...)
+        in_proj_weight [3*H, H], rows q, k, v; or, where kdim or vdim is given and not H,
+        q_proj_weight [H, H]   k_proj_weight [H, kdim]   v_proj_weight [H, vdim]
+        in_proj_bias [3*H]   bias_k, bias_v [1, 1, H]   out_proj.weight [H, H]   out_proj.bias [H]
+
+    The initial weights are uniform with PyTorch's variances, the biases of the projections zero;
+    ``seed`` makes them repeatable. E may be up to 256.
+
+    Raises TypeError or ValueError for an argument of the wrong kind or value, MemoryError for sizes
+    beyond the machine.
+
+    >>> import numpy as np, treadle
+    >>> m = treadle.MultiheadAttention(16, 4, batch_first=True, seed=0)
+    >>> x = np.ones((2, 5, 16), np.float32)
+    >>> y, weights = m(x, x, x)
+    >>> y.shape, weights.shape
+    ((2, 5, 16), (2, 5, 5))
+
+    Source: Vaswani et al., Attention is all you need, arXiv:1706.03762, section 3.2.2.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        dropout: float = 0.0,
+        bias: bool = True,
+        add_bias_kv: bool = False,
+        add_zero_attn: bool = False,
+        kdim: int | None = None,
+        vdim: int | None = None,
+        batch_first: bool = False,
+        *,
+        dtype: Any = "float32",
+        seed: Any = None,
+    ) -> None:
+        self._initialize(
+            seed,
+            embed_dim=embed_dim,
+            num_heads=num_heads,
+            dropout=dropout,
+            bias=bias,
+            add_bias_kv=add_bias_kv,
+            add_zero_attn=add_zero_attn,
+            kdim=kdim,
+            vdim=vdim,
+            batch_first=batch_first,
+            dtype=dtype,
+        )
+
+    def _check_configuration(self) -> None:
+        own = self._configuration
+        check_heads(self._function, "embed_dim", own["embed_dim"], own["num_heads"])
+        super()._check_configuration()
+
+    def _inputs(self) -> tuple[int, int, int]:
+        """The sizes of query, key and value."""
+        own = self._configuration
+        hidden = own["embed_dim"]
+        return hidden, own["kdim"] or hidden, own["vdim"] or hidden
+
+    def _shapes(self) -> Shapes:
+        own = self._configuration
+        return projection_shapes(*self._inputs(), own["bias"], own["add_bias_kv"])
+
+    def _initial(self, name: str, shape: tuple[int, ...]) -> tuple[float, float]:
+        return projection_initial(name, shape)
+
+    def _pack(self, parameters: Mapping[str, Any]) -> _Products:
+        hidden, dtype = (self._configuration[name] for name in ("embed_dim", "dtype"))
+        bias = parameters.get("in_proj_bias")
+        rows = [slice(i * hidden, (i + 1) * hidden) for i in range(3)]
+        if "in_proj_weight" in parameters:
+            weights = [formats.rows(parameters["in_proj_weight"], own) for own in rows]
+        else:
+            weights = [parameters[f"{letter}_proj_weight"] for letter in "qkv"]
+        biases = [None if bias is None else bias[own] for own in rows]
+        weights.append(parameters["out_proj.weight"])
+        biases.append(parameters.get("out_proj.bias"))
+        pairs = zip(weights, biases, strict=True)
+        return _Products(*(_core.Linear(self._function, w, b, dtype) for w, b in pairs))
+
+    def __call__(
+        self,
+        query: ArrayLike,
+        key: ArrayLike,
+        value: ArrayLike,
+        key_padding_mask: ArrayLike | None = None,
+        need_weights: bool = True,
+        attn_mask: ArrayLike | None = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[Float, Float | None]:
+        """Attend: ``(y, weights)``, in the shapes of the class.
+
+        key_padding_mask      [B, K] ([K] unbatched), bool: True for keys that are padding, or
+                              float32: added to the scores
+        need_weights          return the weights of the keys, too: [B, S, K] with
+                              ``average_attn_weights``, the mean over the heads, else [B, N, S, K];
+                              without B when unbatched. Keys that were appended count. Without
+                              need_weights they are never stored, and ``weights`` is None
+        attn_mask             [S, K] or [B*N, S, K], bool: True for keys that a query does not
+                              attend to, or float32: added to the scores
+        is_causal             query i attends to the keys j <= i only. With an attn_mask, the
+                              promise that it says the same; unlike PyTorch, attn_mask may be left
+                              out
+
+        A query for which every key is ruled out gives weights of zero and the bias of the
+        projection (PyTorch: the same with need_weights=False, NaN otherwise).
+
+        Raises ValueError for a shape that does not fit, TypeError for another dtype or kind of
+        object; float64 is never rounded silently.
+
+        >>> import numpy as np, treadle
+        >>> m = treadle.MultiheadAttention(4, 2, seed=0)
+        >>> x = np.ones((3, 4), np.float32)
+        >>> m(x, x, x, key_padding_mask=[False, False, True])[1]
+        array([[0.5, 0.5, 0. ],
+               [0.5, 0.5, 0. ],
+               [0.5, 0.5, 0. ]], dtype=float32)
+        """
+        function, own, packed = self._function, self._configuration, self._packed
+        for name, flag in (
+            ("need_weights", need_weights),
+            ("average_attn_weights", average_attn_weights),
+            ("is_causal", is_causal),
+        ):
+            checks.flag(function, name, flag)
+        given = self._inputs_checked(query, key, value)
+        batched = given[0].ndim == 3
+        time = int(batched and own["batch_first"])
+        batch, queries, keys = (
+            given[0].shape[1 - time] if batched else 1,
+            *(array.shape[time] for array in given[:2]),
+        )
+        mask, lengths, causal = self._mask(
+            key_padding_mask, attn_mask, is_causal, batched, (batch, queries, keys)
+        )
+        products: _Products = packed.native
+        q, k, v = (
+            self._heads(product, array) for product, array in zip(products[:3], given, strict=True)
+        )
+        k, v = self._appended(k, "bias_k"), self._appended(v, "bias_v")
+        heads, keys, size = k.shape[1:]
+        # The heads of a token side by side, in the order in which the result is wanted.
+        turned = batched and not own["batch_first"]
+        order = (queries, batch) if turned else (batch, queries)
+        joined = np.empty((*order, heads, size), np.float32)
+        weights = np.empty((batch, heads, queries, keys), np.float32) if need_weights else None
+        mask = None if mask is None else np.broadcast_to(mask, (batch, heads, queries, keys))
+        dtype = attention_dtype(own["dtype"])
+        options = (
+            mask,
+            causal,
+            size**-0.5,
+            None,
+            lengths,
+            (-1, -1),
+            0.0,
+            None,
+            None,
+            (0.0, 0),
+            dtype,
+        )
+        target = joined.transpose(1, 2, 0, 3) if turned else joined.transpose(0, 2, 1, 3)
+        _core.attention(function, q, k, v, options, target, weights, None)
+        flat = joined.reshape(batch * queries, heads * size)
+        y = products.out.run(function, flat, None, None).reshape(*order, heads * size)
+        if weights is not None and average_attn_weights:
+            weights = _mean(weights)
+        if not batched:
+            y, weights = y[0], None if weights is None else weights[0]
+        return y, weights
+
+    def _inputs_checked(self, *given: ArrayLike) -> tuple[Float, Float, Float]:
+        """query, key and value as arrays whose shapes fit."""
+        function = self._function
+        query, key, value = (
+            to_float32(function, name, array)
+            for name, array in zip(("query", "key", "value"), given, strict=True)
+        )
+        own, (hidden, kdim, vdim) = self._configuration, self._inputs()
+        if query.ndim == 2:
+            letters = ("S", "K")
+        else:
+            letters = ("BS", "BK") if own["batch_first"] else ("SB", "KB")
+        checks.shape(
+            function, "query", query, (*[None] * len(letters[0]), hidden), (*letters[0], "H")
+        )
+        rows = [query.shape[i] if letter == "B" else None for i, letter in enumerate(letters[1])]
+        checks.shape(function, "key", key, (*rows, kdim), (*letters[1], "kdim"))
+        checks.shape(function, "value", value, (*key.shape[:-1], vdim), (*letters[1], "vdim"))
+        return query, key, value
+
+    def _heads(self, product: _core.Linear, x: Float) -> Float:
+        """A projection of x as [B, N, rows, E], without a copy of the result."""
+        own = self._configuration
+        rows = prod(x.shape[:-1])
+        y = product.run(self._function, x.reshape(rows, x.shape[-1]), None, None)
+        heads = own["num_heads"]
+        y = y.reshape(*x.shape[:-1], heads, own["embed_dim"] // heads)
+        if x.ndim == 2:
+            return y[None].transpose(0, 2, 1, 3)
+        return y.transpose(0, 2, 1, 3) if own["batch_first"] else y.transpose(1, 2, 0, 3)
+
+    def _mask(
+        self,
+        key_padding_mask: ArrayLike | None,
+        attn_mask: ArrayLike | None,
+        is_causal: bool,
+        batched: bool,
+        sizes: tuple[int, int, int],
+    ) -> tuple[AnyArray | None, Int | None, bool]:
+        """What the kernel is told: a mask, the lengths of the keys, and whether it is causal."""
+        function, own = self._function, self._configuration
+        batch, queries, keys = sizes
+        shape, letters = ((batch, keys), "BK") if batched else ((keys,), "K")
+        exists, bias = masks.padding(function, "key_padding_mask", key_padding_mask, shape, letters)
+        heads = own["num_heads"]
+        mask = masks.attention(function, "attn_mask", attn_mask, batch, heads, queries, keys)
+        if bias is not None:
+            mask = masks.merged(mask, bias[:, None, None])
+        extra = own["add_bias_kv"] + own["add_zero_attn"]
+        lengths = None
+        if exists is not None:
+            lengths = None if extra else masks.prefix_lengths(exists)
+            if lengths is None:
+                mask = masks.merged(mask, exists[:, None, None])
+        if not extra:
+            return mask, lengths, is_causal
+        # Every query attends to what was appended, which neither lengths nor a triangle can say.
+        if is_causal:
+            mask = masks.merged(mask, np.tri(queries, keys, dtype=np.bool_)[None, None])
+        if mask is not None:
+            admitted = np.broadcast_to(
+                mask.dtype.type(mask.dtype == np.bool_), (*mask.shape[:-1], extra)
+            )
+            mask = np.concatenate([mask, admitted], axis=-1)
+        return mask, None, False
+
+    def _appended(self, x: Float, name: str) -> Float:
+        """Keys or values [B, N, K, E] with the learned one and the zeros behind them."""
+        own, parameters = self._configuration, self._packed.parameters
+        batch, heads, _, size = x.shape
+        parts = [x]
+        if own["add_bias_kv"]:
+            one = parameters[name].reshape(1, heads, 1, size)
+            parts.append(np.broadcast_to(one, (batch, heads, 1, size)))
+        if own["add_zero_attn"]:
+            parts.append(np.zeros((batch, heads, 1, size), np.float32))
+        return np.concatenate(parts, axis=2) if len(parts) > 1 else x
+
+
+def projection_shapes(
+    hidden: int, kdim: int, vdim: int, bias: bool, add_bias_kv: bool = False
+) -> Shapes:
+    """The parameters of multi-head attention, in PyTorch's order."""
+    shapes: Shapes
+    if kdim == vdim == hidden:
+        shapes = {"in_proj_weight": (3 * hidden, hidden)}
+    else:
+        sizes = (hidden, kdim, vdim)
+        shapes = {f"{k}_proj_weight": (hidden, n) for k, n in zip("qkv", sizes, strict=True)}
+    if bias:
+        shapes["in_proj_bias"] = (3 * hidden,)
+    if add_bias_kv:
+        shapes |= {"bias_k": (1, 1, hidden), "bias_v": (1, 1, hidden)}
+    shapes["out_proj.weight"] = (hidden, hidden)
+    if bias:
+        shapes["out_proj.bias"] = (hidden,)
+    return shapes
+
+
+def projection_initial(name: str, shape: tuple[int, ...]) -> tuple[float, float]:
+    """PyTorch's initial values: Xavier's (Glorot and Bengio, 2010), and zero biases."""
+    if name.endswith("bias"):
+        return 0.0, 0.0
+    if name.startswith("out_proj"):
+        return 0.0, shape[-1] ** -0.5
+    return 0.0, (6 / (shape[-1] + shape[-2])) ** 0.5
+
+
+def check_heads(function: str, name: str, hidden: int, heads: int) -> None:
+    """Check that H divides into N heads of a size that the kernel knows."""
+    if hidden % heads:
+        raise ValueError(
+            f"{function}: {name} is {hidden}, expected a multiple of the number of heads, {heads}"
+        )
+    if hidden // heads > MAX_HEAD_SIZE:
+        raise ValueError(
+            f"{function}: {name} is {hidden} with {heads} heads, expected heads of at most "
+            f"{MAX_HEAD_SIZE}, not {hidden // heads}"
+        )
+
+
+def attention_dtype(dtype: str) -> str:
+    """Of the products of attention where those of the weights are ``dtype``: int8 is too coarse for
+    the weights of keys, many of which are small.
+    """
+    return "float32" if dtype == "float32" else "bfloat16"
+
+
+def _mean(weights: Float) -> Float:
+    """Over the heads, in their order, whatever the shape."""
+    total = weights[:, 0].copy()
+    for head in range(1, weights.shape[1]):
+        total += weights[:, head]
+    total /= np.float32(weights.shape[1])
+    return total

@@ -1,0 +1,159 @@
+"""One time step of one layer: RNNCell, LSTMCell, GRUCell.
+
+The formulas are those of `treadle.RNN`, `treadle.LSTM` and `treadle.GRU`, the arguments and the names of the
+weights those of PyTorch's cells. A cell is handed its state and returns the next one; where the
+state is simply carried from step to step, `treadle.Stream` is faster, since it allocates nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from treadle._inputs.arrays import to_pair
+from treadle._inputs.sequence import step
+from treadle.layers.module import layer
+from treadle.layers.recurrent_base import Gated
+
+if TYPE_CHECKING:
+    from treadle._inputs.types import ArrayLike, Float
+    from treadle.layers.activation import Activation
+
+
+class Cell(Gated):
+    """What the cells share: one layer, forward, and names without a layer number."""
+
+    def _suffixes(self) -> list[tuple[int, str]]:
+        return [(0, "")]
+
+
+class _OneState(Cell):
+    """RNNCell and GRUCell: the state is h alone."""
+
+    def __call__(self, x: ArrayLike, state: ArrayLike | None = None) -> Float:
+        """One step: h_t [B, H] from x [B, I] and h_{t-1} [B, H] (zero when left out); or all three
+        without B. float32; raises ValueError for shapes that do not fit, TypeError for other dtypes.
+        """
+        return step(self._sizes, self._packed.native, x, state, None)[0]
+
+
+@layer
+class RNNCell(_OneState):
+    """One step of `treadle.RNN`, with the arguments of ``torch.nn.RNNCell``.
+
+    weight_ih [H, I], weight_hh [H, H], bias_ih [H], bias_hh [H].
+
+    >>> import numpy as np, treadle
+    >>> cell = treadle.RNNCell(8, 16, seed=0)
+    >>> h = cell(np.ones((3, 8), np.float32))
+    >>> cell(np.ones((3, 8), np.float32), h).shape
+    (3, 16)
+    """
+
+    mode = "rnn"
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        nonlinearity: Activation = "tanh",
+        *,
+        dtype: Any = "float32",
+        seed: Any = None,
+    ) -> None:
+        self._initialize(
+            seed,
+            input_size=input_size,
+            hidden_size=hidden_size,
+            bias=bias,
+            nonlinearity=nonlinearity,
+            dtype=dtype,
+        )
+
+
+@layer
+class LSTMCell(Cell):
+    """One step of `treadle.LSTM`, with the arguments of ``torch.nn.LSTMCell``.
+
+    weight_ih [4*H, I], weight_hh [4*H, H], bias_ih [4*H], bias_hh [4*H]; rows i, f, g, o.
+
+    >>> import numpy as np, treadle
+    >>> cell = treadle.LSTMCell(8, 16, seed=0)
+    >>> h, c = cell(np.ones((3, 8), np.float32))
+    >>> h, c = cell(np.ones((3, 8), np.float32), (h, c))
+    >>> h.shape, c.shape
+    ((3, 16), (3, 16))
+    """
+
+    mode = "lstm"
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        *,
+        activation: Activation = "tanh",
+        recurrent_activation: Activation = "sigmoid",
+        dtype: Any = "float32",
+        seed: Any = None,
+    ) -> None:
+        self._initialize(
+            seed,
+            input_size=input_size,
+            hidden_size=hidden_size,
+            bias=bias,
+            activation=activation,
+            recurrent_activation=recurrent_activation,
+            dtype=dtype,
+        )
+
+    def __call__(
+        self, x: ArrayLike, state: tuple[ArrayLike, ArrayLike] | None = None
+    ) -> tuple[Float, Float]:
+        """One step: (h_t, c_t), each [B, H], from x [B, I] and (h_{t-1}, c_{t-1}), which are zero
+        when left out; or all of them without B. float32; raises ValueError for shapes that do not
+        fit, TypeError for other dtypes.
+        """
+        h = c = None
+        if state is not None:
+            h, c = to_pair(self._function, "state", state)
+        return step(self._sizes, self._packed.native, x, h, c)
+
+
+@layer
+class GRUCell(_OneState):
+    """One step of `treadle.GRU`, with the arguments of ``torch.nn.GRUCell``.
+
+    weight_ih [3*H, I], weight_hh [3*H, H], bias_ih [3*H], bias_hh [3*H]; rows r, z, n.
+
+    >>> import numpy as np, treadle
+    >>> cell = treadle.GRUCell(8, 16, seed=0)
+    >>> cell(np.ones(8, np.float32)).shape
+    (16,)
+    """
+
+    mode = "gru"
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        *,
+        activation: Activation = "tanh",
+        recurrent_activation: Activation = "sigmoid",
+        reset_after: bool = True,
+        dtype: Any = "float32",
+        seed: Any = None,
+    ) -> None:
+        self._initialize(
+            seed,
+            input_size=input_size,
+            hidden_size=hidden_size,
+            bias=bias,
+            activation=activation,
+            recurrent_activation=recurrent_activation,
+            reset_after=reset_after,
+            dtype=dtype,
+        )

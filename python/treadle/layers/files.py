@@ -1,0 +1,115 @@
+"""Saving and loading: safetensors, with the configuration as JSON in the metadata."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from treadle._storage import formats
+from treadle._storage.files import checked_path, opened, replaced
+from treadle.layers.module import LAYERS, Module
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from io import BufferedIOBase
+
+    from treadle._storage.files import Path
+    from treadle._storage.formats import Stored
+    from treadle._storage.safetensors import Header
+
+
+FORMAT = "treadle/1"
+ABOUT = ("module", "configuration")
+
+
+def save(module: Module, path: Path) -> None:
+    """Write a module to ``path`` as safetensors, all or nothing.
+
+    The file is written beside its place, flushed to the disk and then renamed: whatever happens,
+    ``path`` holds either what it held before or the whole module. Any reader of safetensors can
+    read the tensors, which have PyTorch's names; the configuration is in the metadata. The matrices
+    of a layer in bfloat16 are BF16, those of one in int8 are I8 with their scales in NAME.scale
+    [N, ceil(K / 256)], F32: w[n, k] = scale[n, k // 256] * integer[n, k]. All else is F32.
+
+    Raises TypeError when ``module`` is not a treadle module, OSError when the file cannot be written.
+
+    >>> import os, tempfile, treadle
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "model.safetensors")
+    ...     treadle.save(treadle.LSTM(8, 16, num_layers=2), path)
+    ...     treadle.load(path)
+    LSTM(8, 16, num_layers=2)
+    """
+    if not isinstance(module, Module):
+        raise TypeError(
+            f"treadle.save: module is of type {type(module).__name__}, expected a treadle module"
+        )
+    write(path, "treadle.save", module, module._packed.parameters.items())
+
+
+def write(
+    path: Path, function: str, module: Module, parameters: Iterable[tuple[str, Stored]]
+) -> None:
+    """Write a module's file from its parameters, one after the other; it need not have them."""
+    from treadle._storage import safetensors
+
+    layout = {k: v for arrays in module._layout().values() for k, v in arrays.items()}
+    about = {"module": module._name, "configuration": module._configuration}
+    arrays = (item for p in parameters for item in formats.arrays(*p).items())
+    with replaced(checked_path(function, path)) as file:
+        safetensors.write(file, layout, FORMAT, about, arrays)
+
+
+def load(path: Path) -> Module:
+    """Read a module that `save` wrote.
+
+    The file is not trusted. It can name no more than the classes of this package, no code in it is
+    ever run, and its tensors are compared with its configuration, and both with the size of the
+    file, before memory is allocated for them.
+
+    Raises ValueError for a file that is damaged or something else, TypeError when ``path`` is not a
+    path, OSError when the file cannot be read.
+    """
+    with opened("treadle.load", path) as (file, header):
+        module = described(header)
+        module._set(dict(read_parameters(file, header, module)))
+    return module
+
+
+def read_parameters(
+    file: BufferedIOBase, header: Header, module: Module
+) -> Iterator[tuple[str, Stored]]:
+    """The parameters of a module that the header has been compared with. ValueError for scales that
+    are none.
+    """
+    from treadle import _core
+    from treadle._storage import safetensors
+
+    for name, arrays in module._layout().items():
+        value = formats.joined([safetensors.read(file, header, part) for part in arrays])
+        if isinstance(value, formats.Int8):
+            _core.check_weight(header.where, name, value, "int8")
+        yield name, value
+
+
+def described(header: Header) -> Module:
+    """The module that a file of ours describes, without parameters yet, when its tensors fit."""
+    from treadle._storage import safetensors
+
+    about = safetensors.read_about(header, FORMAT, ABOUT)
+    where, name, configuration = header.where, about["module"], about["configuration"]
+    cls = LAYERS.get(name) if isinstance(name, str) else None
+    if cls is None:
+        raise ValueError(f"{where}: module is {name!r:.100}, expected one of {', '.join(LAYERS)}")
+    try:
+        module = cls._restore(configuration)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}: {error}") from error
+    count = module._count()[0]
+    # Before the names are listed: num_layers may be absurd. Scales may come on top.
+    if not count <= len(header.tensors) <= 2 * count:
+        raise ValueError(
+            f"{where} has {len(header.tensors)} tensors, expected {count} for {module!r}"
+        )
+    layout = {k: v for arrays in module._layout().values() for k, v in arrays.items()}
+    safetensors.check_tensors(header, layout)
+    return module

@@ -1,0 +1,121 @@
+"""Layer normalization as a module: the last layer of many encoders."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from treadle import _core
+from treadle._inputs import checks
+from treadle._inputs.arrays import to_dense
+from treadle.layers.module import Module, layer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from treadle._inputs.types import ArrayLike, Float
+    from treadle.layers.module import Shapes
+
+
+@layer
+class LayerNorm(Module):
+    """``torch.nn.LayerNorm``: (x - mean) / sqrt(variance + eps) * weight + bias; float32.
+
+    Mean and variance are those of the last axes of x [..., *normalized_shape]; weight and bias have
+    the normalized shape, and begin as ones and zeros. Without ``elementwise_affine`` there is
+    neither, without ``bias`` the weight alone. ``seed`` is accepted as everywhere; nothing is
+    random.
+
+    Raises TypeError or ValueError for an argument of the wrong kind, value or shape.
+
+    >>> import treadle
+    >>> treadle.LayerNorm(2)([[1.0, 3.0]]).round(3)
+    array([[-1.,  1.]], dtype=float32)
+
+    Source: Ba, Kiros and Hinton, Layer normalization, arXiv:1607.06450.
+    """
+
+    def __init__(
+        self,
+        normalized_shape: int | Iterable[int],
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+        *,
+        dtype: Any = "float32",
+        seed: Any = None,
+    ) -> None:
+        self._initialize(
+            seed,
+            normalized_shape=normalized_shape,
+            eps=eps,
+            elementwise_affine=elementwise_affine,
+            bias=bias,
+            dtype=dtype,
+        )
+
+    def _check_configuration(self) -> None:
+        if self._configuration["dtype"] != "float32":
+            raise ValueError(
+                f"{self._function}: dtype is {self._configuration['dtype']!r}, expected 'float32': "
+                "layer norms have no products"
+            )
+        super()._check_configuration()
+
+    def _shapes(self) -> Shapes:
+        own = self._configuration
+        names = ("weight", "bias")[: own["elementwise_affine"] * (1 + own["bias"])]
+        return dict.fromkeys(names, own["normalized_shape"])
+
+    def _initial(self, name: str, shape: tuple[int, ...]) -> tuple[float, float]:
+        return float(name == "weight"), 0.0
+
+    def _pack(self, parameters: Mapping[str, Float]) -> None:
+        return None  # there is no product in it
+
+    def __call__(self, x: ArrayLike) -> Float:
+        """The normalized x, a new array of its shape. Raises ValueError for a shape that does not
+        end in the normalized one, TypeError for another dtype than float32.
+        """
+        own, parameters = self._configuration, self._packed.parameters
+        return normalized(
+            self._function,
+            x,
+            own["normalized_shape"],
+            parameters.get("weight"),
+            parameters.get("bias"),
+            own["eps"],
+        )
+
+
+def normalized(
+    function: str,
+    x: ArrayLike,
+    sizes: tuple[int, ...],
+    weight: ArrayLike | None,
+    bias: ArrayLike | None,
+    eps: float,
+    residual: ArrayLike | None = None,
+) -> Float:
+    """`layer_norm` under the name of another function, with a shape that has been checked."""
+    x = to_dense(function, "x", x)
+    if x.shape[max(x.ndim - len(sizes), 0) :] != sizes:
+        expected = ", ".join(["...", *map(str, sizes)])
+        raise ValueError(f"{function}: x has shape {x.shape}, expected [{expected}]")
+    arrays = {}
+    for name, value, shape in (
+        ("weight", weight, sizes),
+        ("bias", bias, sizes),
+        ("residual", residual, x.shape),
+    ):
+        if value is not None:
+            arrays[name] = to_dense(function, name, value)
+            checks.shape(function, name, arrays[name], shape)
+    columns = math.prod(sizes)
+    rows = math.prod(x.shape[: x.ndim - len(sizes)])
+    flat = {name: a.reshape(-1) for name, a in arrays.items() if name != "residual"}
+    more = arrays["residual"].reshape(rows, columns) if residual is not None else None
+    y = _core.layer_norm(
+        function, x.reshape(rows, columns), flat.get("weight"), flat.get("bias"), eps, more
+    )
+    return y.reshape(x.shape)

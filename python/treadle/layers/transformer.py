@@ -1,0 +1,265 @@
+"""Transformer encoders: one layer, and a stack of them."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from treadle._inputs import checks
+from treadle.layers.attention import check_heads, projection_initial
+from treadle.layers.module import layer
+from treadle.layers.norm import LayerNorm, normalized
+from treadle.layers.transformer_base import Encoder
+
+if TYPE_CHECKING:
+    from treadle._inputs.types import ArrayLike, Float
+    from treadle.layers.activation import Activation
+    from treadle.layers.module import Shapes
+
+
+@layer
+class TransformerEncoderLayer(Encoder):
+    """``torch.nn.TransformerEncoderLayer``: attention, then two products; inference.
+
+    With ``attn`` as in `treadle.MultiheadAttention` and ``norm`` as in `treadle.LayerNorm`::
+
+        x = norm1(x + attn(x))           norm_first:  x = x + attn(norm1(x))
+        y = norm2(x + ffn(x))                         y = x + ffn(norm2(x))
+        ffn(x) = W_2 act(W_1 x + b_1) + b_2
+
+    Arguments, defaults and weights are PyTorch's; H is d_model, N nhead and F dim_feedforward.
+    ``dropout`` is accepted and does nothing, since treadle runs inference. ``activation`` is "relu",
+    "gelu" or any other of `treadle.layers.activation`. Shapes, in the letters B batch, S tokens::
+
+        src, y [S, B, H] (batch_first: [B, S, H]; unbatched: [S, H])
+        self_attn.in_proj_weight [3*H, H]   self_attn.in_proj_bias [3*H]
+        self_attn.out_proj.weight [H, H]    self_attn.out_proj.bias [H]
+        linear1.weight [F, H]   linear1.bias [F]   linear2.weight [H, F]   linear2.bias [H]
+        norm1.weight, norm1.bias, norm2.weight, norm2.bias [H]      (no biases with bias=False)
+
+    The initial weights are uniform with PyTorch's variances; ``seed`` makes them repeatable. A head
+    has H / N columns, up to 256.
+
+    Raises TypeError or ValueError for an argument of the wrong kind or value, MemoryError for sizes
+    beyond the machine.
+
+    >>> import numpy as np, treadle
+    >>> m = treadle.TransformerEncoderLayer(16, 4, 32, activation="gelu", batch_first=True, seed=0)
+    >>> m(np.ones((2, 5, 16), np.float32)).shape
+    (2, 5, 16)
+
+    Sources: Vaswani et al., arXiv:1706.03762, section 3; norm_first: Xiong et al.,
+    arXiv:2002.04745.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        nhead: int,
+        dim_feedforward: int = 2048,
+        dropout: float = 0.1,
+        activation: Activation = "relu",
+        layer_norm_eps: float = 1e-5,
+        batch_first: bool = False,
+        norm_first: bool = False,
+        bias: bool = True,
+        *,
+        dtype: Any = "float32",
+        seed: Any = None,
+    ) -> None:
+        self._initialize(
+            seed,
+            d_model=d_model,
+            nhead=nhead,
+            dim_feedforward=dim_feedforward,
+            dropout=dropout,
+            activation=activation,
+            layer_norm_eps=layer_norm_eps,
+            batch_first=batch_first,
+            norm_first=norm_first,
+            bias=bias,
+            dtype=dtype,
+        )
+
+    def _check_configuration(self) -> None:
+        own = self._configuration
+        check_heads(self._function, "d_model", own["d_model"], own["nhead"])
+        super()._check_configuration()
+
+    def _layer(self) -> dict[str, Any]:
+        return self._configuration
+
+    def _prefixes(self) -> list[str]:
+        return [""]
+
+    def _shapes(self) -> Shapes:
+        return self._layer_shapes()
+
+    def _initial(self, name: str, shape: tuple[int, ...]) -> tuple[float, float]:
+        if name.startswith("norm"):
+            return float(name.endswith("weight")), 0.0
+        if name.startswith("self_attn."):
+            return projection_initial(name.removeprefix("self_attn."), shape)
+        own = self._configuration
+        inputs = own["d_model"] if name.startswith("linear1") else own["dim_feedforward"]
+        return 0.0, inputs**-0.5
+
+    def __call__(
+        self,
+        src: ArrayLike,
+        src_mask: ArrayLike | None = None,
+        src_key_padding_mask: ArrayLike | None = None,
+        is_causal: bool = False,
+    ) -> Float:
+        """The layer's output, a new array of the shape of src.
+
+        src_mask              [S, S] or [B*N, S, S], bool: True for keys that a query does not
+                              attend to, or float32: added to the scores
+        src_key_padding_mask  [B, S] ([S] unbatched), bool: True for padding, or float32: added to
+                              the scores, with -inf for padding
+        is_causal             token i attends to the tokens j <= i only. With a src_mask, the
+                              promise that it says the same; unlike PyTorch, src_mask may be left
+                              out
+
+        Padding may lie anywhere. It is never computed, and its output is 0 (in PyTorch it is 0 or
+        something without meaning, depending on which of its paths is taken). A sequence's result
+        has the same bits alone and in any batch.
+
+        Raises ValueError for a shape that does not fit, TypeError for another dtype or kind of
+        object; float64 is never rounded silently.
+
+        >>> import numpy as np, treadle
+        >>> m = treadle.TransformerEncoderLayer(4, 2, 8, batch_first=True, seed=0)
+        >>> x = np.random.default_rng(0).random((1, 3, 4), np.float32)
+        >>> y = m(x, src_key_padding_mask=[[False, False, True]])
+        >>> bool(np.all(y[:, :2] == m(x[:, :2]))), y[0, 2]
+        (True, array([0., 0., 0., 0.], dtype=float32))
+        """
+        return self._run(src, "src_mask", src_mask, src_key_padding_mask, is_causal)
+
+
+@layer
+class TransformerEncoder(Encoder):
+    """``torch.nn.TransformerEncoder``: L layers, one after the other; inference.
+
+    encoder_layer  a `treadle.TransformerEncoderLayer`; each layer begins as a copy of it
+    num_layers     L
+    norm           a `treadle.LayerNorm` that follows the last layer, or None
+
+    ``enable_nested_tensor`` and ``mask_check`` are accepted and change nothing: padded tokens are
+    never computed, whatever the arguments, and shape and values are always the same. (PyTorch takes
+    another path in inference for some layers and masks, which cuts the result to the longest row.)
+    The names of the weights are those of a layer after ``layers.0.``, ``layers.1.``, ..., then
+    norm.weight and norm.bias.
+
+    Raises TypeError or ValueError for an argument of the wrong kind or value.
+
+    >>> import numpy as np, treadle
+    >>> one = treadle.TransformerEncoderLayer(16, 4, 32, batch_first=True, seed=0)
+    >>> m = treadle.TransformerEncoder(one, 6, norm=treadle.LayerNorm(16))
+    >>> m(np.ones((2, 5, 16), np.float32)).shape
+    (2, 5, 16)
+
+    Source: Vaswani et al., Attention is all you need, arXiv:1706.03762.
+    """
+
+    def __init__(
+        self,
+        encoder_layer: TransformerEncoderLayer,
+        num_layers: int,
+        norm: LayerNorm | None = None,
+        enable_nested_tensor: bool = True,
+        mask_check: bool = True,
+    ) -> None:
+        for name, value, cls in (
+            ("encoder_layer", encoder_layer, TransformerEncoderLayer),
+            ("norm", norm, LayerNorm),
+        ):
+            if not isinstance(value, cls) and not (name == "norm" and value is None):
+                raise TypeError(
+                    f"{self._function}: {name} is {checks.shown(value)}, expected a {cls._function}"
+                )
+        self._configure(
+            {
+                "encoder_layer": encoder_layer,
+                "num_layers": num_layers,
+                "norm": norm,
+                "enable_nested_tensor": enable_nested_tensor,
+                "mask_check": mask_check,
+            }
+        )
+        parameters = {
+            prefix + name: value  # read-only, and therefore shared
+            for prefix in self._prefixes()
+            for name, value in encoder_layer._packed.parameters.items()
+        }
+        if norm is not None:
+            parameters |= {f"norm.{n}": v for n, v in norm._packed.parameters.items()}
+        self._set(parameters)
+
+    @property
+    def dtype(self) -> str:
+        """That of the layers: float32, bfloat16 or int8."""
+        return self._dtype
+
+    def _check_configuration(self) -> None:
+        own = self._configuration
+        norm, hidden = own["norm"], own["encoder_layer"]["d_model"]
+        if norm is not None and norm["normalized_shape"] != (hidden,):
+            raise ValueError(
+                f"{self._function}: norm is over {norm['normalized_shape']}, "
+                f"expected ({hidden},), the d_model of encoder_layer"
+            )
+        super()._check_configuration()
+
+    def _layer(self) -> dict[str, Any]:
+        layer: dict[str, Any] = self._configuration["encoder_layer"]
+        return layer
+
+    def _prefixes(self) -> list[str]:
+        return [f"layers.{i}." for i in range(self._configuration["num_layers"])]
+
+    def _norm_shapes(self) -> Shapes:
+        norm = self._configuration["norm"]
+        return {} if norm is None else LayerNorm._restore(norm)._shapes()
+
+    def _shapes(self) -> Shapes:
+        one = self._layer_shapes()
+        shapes = {prefix + name: size for prefix in self._prefixes() for name, size in one.items()}
+        return shapes | {f"norm.{name}": size for name, size in self._norm_shapes().items()}
+
+    def _count(self) -> tuple[int, int]:
+        layers = self._configuration["num_layers"]
+        one, norm = (s.values() for s in (self._layer_shapes(), self._norm_shapes()))
+        return (
+            layers * len(one) + len(norm),
+            layers * sum(map(prod, one)) + sum(map(prod, norm)),
+        )
+
+    def _after(self, y: Float) -> Float:
+        norm, parameters = self._configuration["norm"], self._packed.parameters
+        if norm is None:
+            return y
+        weight, bias = parameters.get("norm.weight"), parameters.get("norm.bias")
+        return normalized(self._function, y, y.shape[-1:], weight, bias, norm["eps"])
+
+    def __call__(
+        self,
+        src: ArrayLike,
+        mask: ArrayLike | None = None,
+        src_key_padding_mask: ArrayLike | None = None,
+        is_causal: bool | None = None,
+    ) -> Float:
+        """The output of the last layer, a new array of the shape of src.
+
+        The arguments are those of `treadle.TransformerEncoderLayer.__call__`; a padded token's output
+        is 0. ``is_causal=None`` means what ``mask`` says, as in PyTorch.
+
+        >>> import numpy as np, treadle
+        >>> m = treadle.TransformerEncoder(treadle.TransformerEncoderLayer(4, 2, 8, seed=0), 2)
+        >>> x = np.random.default_rng(0).random((3, 4), np.float32)
+        >>> bool(np.all(m(x, is_causal=True)[:2] == m(x[:2], is_causal=True)))
+        True
+        """
+        causal = False if is_causal is None else is_causal
+        return self._run(src, "mask", mask, src_key_padding_mask, causal)
