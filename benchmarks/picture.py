@@ -1,4 +1,9 @@
-"""The picture of one kind: every case as a column; peers above, the machine's limit below."""
+"""The pictures: every case of one kind as a row, and a strip of all kinds for the README.
+
+A row of the first names its case; on its left are the peers' times relative to treadle's, on its
+right is the share of the machine's limit that treadle reaches. A page shows the pictures about
+850 pixels wide, where their smallest letters are 10 pixels high.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +15,15 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.transforms import offset_copy
+from PIL import Image
 
 from . import kinds
 from .backends import OURS, PEERS
 from .limits import STEP_ALLOWANCE
-from .summary import kind_of, summary
+from .summary import geometric_mean, kind_of, summary
 
 # Colours of Okabe and Ito: told apart with any colour vision.
 OKABE_ITO = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#F0E442")
@@ -28,48 +36,93 @@ BOUND_COLOURS = {
     "FMA": "#E69F00",
 }
 INK, FAINT, CALL = "#222222", "#DDDDDD", "#BBBBBB"
-GAP = 1.5  # columns between two groups
-RATIOS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200)
+SHADE = "#FBE3E0"  # where a peer is faster than treadle
+ALLOWED = f"call, up to {STEP_ALLOWANCE * 1e6:g} us"
+GAP = 1.7  # rows between two groups, with the title of the second
+ROW, WIDTH, HEAD = 0.155, 8.5, 1.35  # inches: height of a row, width, what is above and below
+RATIOS = (0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 20, 50, 100, 200)
+COARSE = (0.7, 1, 2, 5, 10, 20, 50, 100, 200)  # where the axis goes beyond WIDE times treadle
+WIDE = 15
+STYLE: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "axes.edgecolor": "#888888",
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
 
 
 def draw(result: dict[str, Any], path: Path) -> None:
-    """Write the picture as PNG."""
+    """Write the picture of one kind as PNG."""
     cases = [case for case in result["cases"] if OURS in case["results"]]
     compared = any("speedup" in case for case in cases)
     places, groups = _places(cases)
-    style: Any = {
-        "font.family": "DejaVu Sans",
-        "font.size": 9,
-        "axes.edgecolor": "#888888",
-        "text.color": INK,
-        "axes.labelcolor": INK,
-        "xtick.color": INK,
-        "ytick.color": INK,
-    }
-    with plt.rc_context(style):
-        heights = [3, 2] if compared else [1]
+    with plt.rc_context(STYLE):
         figure, all_axes = plt.subplots(
-            len(heights),
             1,
-            figsize=(12, 7 if compared else 3.5),
-            sharex=True,
+            2 if compared else 1,
+            figsize=(WIDTH, HEAD + ROW * (places[-1] + 2)),
+            sharey=True,
             squeeze=False,
-            height_ratios=heights,
+            width_ratios=[3, 2] if compared else None,
             layout="constrained",
         )
-        axes = list(all_axes[:, 0])
+        axes = list(all_axes[0])
         if compared:
             _peers(axes[0], cases, places)
         _limit(axes[-1], cases, places)
         for axis in axes:
-            _frame(axis, groups)
-        axes[-1].set_xticks([(a + b) / 2 for _, a, b in groups], [name for name, _, _ in groups])
-        for axis in axes:
-            axis.tick_params(axis="x", length=0, pad=6)
-        axes[-1].set_xlim(places[0] - 1, places[-1] + 1)
-        figure.suptitle(_title(result), x=0.01, ha="left", fontsize=11)
-        figure.savefig(path, dpi=150, facecolor="white")
-        plt.close(figure)
+            _frame(axis, [first for _, first in groups])
+        names = [case["name"] for case in cases]
+        axes[0].set_yticks(places, names, fontfamily="DejaVu Sans Mono", fontsize=7)
+        axes[0].set_ylim(places[-1] + 1, places[0] - GAP)
+        for title, first in groups:
+            axes[0].annotate(
+                title,
+                (0, first - 0.75),
+                xycoords=("axes fraction", "data"),
+                xytext=(4, 0),
+                textcoords="offset points",
+                weight="bold",
+                va="center",
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+                zorder=4,
+            )
+        figure.suptitle(_title(result), x=0.01, ha="left", fontsize=9)
+        _save(figure, path)
+
+
+def strip(rows: dict[str, list[dict[str, Any]]], where: str, path: Path) -> None:
+    """Write the picture of all kinds: a row for each, a dot for each case, a line for the mean."""
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(WIDTH, 0.9 + 0.3 * len(rows)), layout="constrained")
+        for place, cases in enumerate(rows.values()):
+            ratios = [case["speedup"] for case in cases if "speedup" in case]
+            axis.scatter(
+                ratios, [place] * len(ratios), s=16, color="#0072B2", alpha=0.4, linewidths=0
+            )
+            mean = geometric_mean([case for case in cases if "speedup" in case])
+            axis.plot([mean, mean], [place - 0.3, place + 0.3], color="#D55E00", linewidth=2)
+        _ratio_axis(axis, "treadle slower")
+        axis.set_yticks(range(len(rows)), list(rows))
+        axis.set_ylim(len(rows) - 0.5, -0.7)
+        axis.set_xlabel(
+            "times faster than the fastest peer: a dot for each case, a bar for the mean"
+        )
+        _frame(axis, [])
+        axis.set_title(where, loc="left", fontsize=8)
+        _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """Write a PNG of 64 colours, a third of the size."""
+    figure.savefig(path, dpi=160, facecolor="white")
+    plt.close(figure)
+    with Image.open(path) as drawn:
+        few = drawn.convert("RGB").quantize(64)
+    few.save(path, optimize=True)
 
 
 def _title(result: dict[str, Any]) -> str:
@@ -77,23 +130,23 @@ def _title(result: dict[str, Any]) -> str:
     text = f"{len(result['cases'])} cases, {threads}, {result['machine']['cpu']}"
     mean = summary(result["cases"]).get("geometric_mean")
     if mean:
-        text += f": the fastest peer takes {mean:.1f} times as long as treadle (geometric mean)"
+        text += f"\nThe fastest peer takes {mean:.1f} times as long as treadle (geometric mean)."
     return text
 
 
-def _places(cases: list[dict[str, Any]]) -> tuple[list[float], list[tuple[str, float, float]]]:
-    """x of every case, and (group, first x, last x), with a gap between groups."""
-    order = list(kinds.load(kind_of(cases[0])).GROUPS)
+def _places(cases: list[dict[str, Any]]) -> tuple[list[float], list[tuple[str, float]]]:
+    """The row of every case, and (title, first row) of every group, with a gap between groups."""
+    titles = dict(kinds.load(kind_of(cases[0])).GROUPS)
+    order = list(titles)
     cases.sort(key=lambda case: order.index(case["group"]))
     places: list[float] = []
-    groups: list[tuple[str, float, float]] = []
-    at = 0.0
+    groups: list[tuple[str, float]] = []
+    last, at = "", 0.0
     for case in cases:
-        if groups and groups[-1][0] != case["group"]:
-            at += GAP
-        if not groups or groups[-1][0] != case["group"]:
-            groups.append((case["group"], at, at))
-        groups[-1] = (case["group"], groups[-1][1], at)
+        if case["group"] != last:
+            at += GAP if groups else 0
+            groups.append((titles[case["group"]], at))
+            last = case["group"]
         places.append(at)
         at += 1
     return places, groups
@@ -102,72 +155,69 @@ def _places(cases: list[dict[str, Any]]) -> tuple[list[float], list[tuple[str, f
 def _peers(axis: Axes, cases: list[dict[str, Any]], places: list[float]) -> None:
     for name, colour in PEER_COLOURS.items():
         points = [
-            (place, case["results"][name]["median_us"] / case["results"][OURS]["median_us"])
+            (case["results"][name]["median_us"] / case["results"][OURS]["median_us"], place)
             for place, case in zip(places, cases, strict=True)
             if name in case["results"]
         ]
         if points:
             xs, ys = zip(*points, strict=True)
-            axis.scatter(xs, ys, s=17, color=colour, label=name, linewidths=0, alpha=0.9, zorder=3)
-    axis.set_yscale("log")
-    low, high = axis.get_ylim()
-    low, high = min(low, 0.8), max(high, 2.5)
-    axis.set_ylim(low, high)
-    axis.yaxis.set_major_locator(FixedLocator([r for r in RATIOS if low <= r <= high]))
-    axis.yaxis.set_minor_locator(NullLocator())
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
-    axis.axhspan(low, 1, color="#FBE3E0", zorder=0)
-    axis.axhline(1, color=INK, linewidth=1.2, zorder=2)
-    axis.annotate("treadle", (1.005, 1), xycoords=("axes fraction", "data"), va="center")
-    axis.set_ylabel("time relative to treadle")
-    _legend(axis, "peers, one dot per case", markerscale=1.4, handletextpad=0.1)
+            axis.scatter(xs, ys, s=15, color=colour, label=name, linewidths=0, alpha=0.9, zorder=3)
+    _ratio_axis(axis, "peer faster")
+    axis.set_xlabel("time of a peer relative to treadle's")
+    _legend(axis, columns=3)
+
+
+def _ratio_axis(axis: Axes, shaded: str) -> None:
+    """A logarithmic axis with a line at 1 and a shade where treadle is behind."""
+    axis.set_xscale("log")
+    low, high = axis.get_xlim()
+    low, high = min(low, 0.7), max(high, 2.5)
+    axis.set_xlim(low, high)
+    ratios = RATIOS if high < WIDE else COARSE
+    axis.xaxis.set_major_locator(FixedLocator([r for r in ratios if low <= r <= high]))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
+    axis.axvspan(low, 1, color=SHADE, zorder=0, label=shaded)
+    axis.axvline(1, color=INK, linewidth=1.2, zorder=2)
 
 
 def _limit(axis: Axes, cases: list[dict[str, Any]], places: list[float]) -> None:
     for name, colour in BOUND_COLOURS.items():
         points = [
-            (place, 100 * case["of_limit"])
+            (100 * case["of_limit"], place)
             for place, case in zip(places, cases, strict=True)
             if case.get("bound_by") == name and "of_limit" in case
         ]
         if points:
-            xs, ys = zip(*points, strict=True)
-            axis.bar(xs, ys, width=0.75, color=colour, label=name, zorder=3)
+            shares, ys = zip(*points, strict=True)
+            axis.barh(ys, shares, height=0.75, color=colour, label=name, zorder=3)
     calls = [
-        (place, 100 * case["of_limit"], 100 * _call_share(case))
+        (100 * case["of_limit"], 100 * _call_share(case), place)
         for place, case in zip(places, cases, strict=True)
         if case.get("T") == 1 and "of_limit" in case
     ]
     if calls:
-        xs, bottoms, shares = zip(*calls, strict=True)
-        axis.bar(
-            xs, shares, bottom=bottoms, width=0.75, color=CALL, label="call, up to 1.5 us", zorder=3
-        )
-    axis.axhline(100, color=INK, linewidth=1.2, zorder=2)
-    axis.set_ylim(0, 112)
-    axis.set_yticks([0, 20, 40, 60, 80, 100], [f"{v} %" for v in (0, 20, 40, 60, 80, 100)])
-    axis.annotate("limit", (1.005, 100), xycoords=("axes fraction", "data"), va="center")
-    axis.set_ylabel("of the machine's limit")
-    title = "bound by the bandwidth of a cache or of memory, or by FMA"
-    if calls:
-        title = "bound by the bandwidth of a cache or of memory, by FMA, or by the call of a step"
-    _legend(axis, title, handlelength=1, handleheight=1)
+        starts, shares, ys = zip(*calls, strict=True)
+        axis.barh(ys, shares, left=starts, height=0.75, color=CALL, label=ALLOWED, zorder=3)
+    axis.axvline(100, color=INK, linewidth=1.2, zorder=2)
+    axis.set_xlim(0, 112)
+    axis.set_xticks([0, 20, 40, 60, 80, 100], [f"{v} %" for v in (0, 20, 40, 60, 80, 100)])
+    axis.set_xlabel("of the machine's limit, by what it is bound")
+    _legend(axis, columns=3)
 
 
-def _legend(axis: Axes, title: str, **more: float) -> None:
-    """One row above the axis, from the left, after its title."""
-    handles, labels = axis.get_legend_handles_labels()
-    axis.set_title(title, loc="left", fontsize=9, pad=8)
+def _legend(axis: Axes, columns: int) -> None:
+    """The legend above the axis and the labels of its ticks."""
     axis.legend(
-        handles,
-        labels,
-        loc="lower right",
-        bbox_to_anchor=(1, 1),
-        ncols=len(labels),
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        bbox_transform=offset_copy(axis.transAxes, axis.figure, y=18, units="points"),
+        ncols=columns,
         frameon=False,
         borderaxespad=0.3,
         columnspacing=1.2,
-        **more,
+        handletextpad=0.4,
+        handlelength=1,
     )
 
 
@@ -177,10 +227,13 @@ def _call_share(case: dict[str, Any]) -> float:
     return max(0.0, min(rest, STEP_ALLOWANCE * 1e6)) / case["results"][OURS]["median_us"]
 
 
-def _frame(axis: Axes, groups: list[tuple[str, float, float]]) -> None:
+def _frame(axis: Axes, firsts: list[float]) -> None:
+    """Light lines at the ticks and above every group but the first; ticks also at the top."""
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)
-    axis.grid(axis="y", color=FAINT, linewidth=0.7, zorder=1)
+    axis.tick_params(axis="y", length=0)
+    axis.tick_params(axis="x", top=True, labeltop=bool(firsts))
+    axis.grid(axis="x", color=FAINT, linewidth=0.7, zorder=1)
     axis.set_axisbelow(True)
-    for _, first, _ in groups[1:]:
-        axis.axvline(first - (1 + GAP) / 2, color=FAINT, linewidth=0.9, zorder=1)
+    for first in firsts[1:]:
+        axis.axhline(first - 0.5 - GAP / 2 - 0.35, color=FAINT, linewidth=0.9, zorder=1)

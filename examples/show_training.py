@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 
 POINTS = 300  # of a curve: more steps than that are averaged, so that it shows through the noise
+# The numbers of a decade that the axis of the loss names: few, so that labels do not overlap.
+SPARSE, DENSE = (1, 2, 5), (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
 COLOURS = ("#D55E00", "#0072B2")  # Okabe and Ito's, told apart with any colour vision
 
 
@@ -68,6 +70,7 @@ def picture(text: str) -> Path:
 def draw(path: Path, title: str, unit: str, curves: Mapping[str, Sequence[float]]) -> None:
     """Save the curves, {name: loss of each step}; a later one is dashed over an earlier one."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()
@@ -83,9 +86,11 @@ def draw(path: Path, title: str, unit: str, curves: Mapping[str, Sequence[float]
             label=name,
         )
     axes.set(title=title, xlabel=unit, ylabel="loss", yscale="log", xlim=(0, None))
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=SPARSE if high > 10 * low else DENSE))
     axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter("{x:g}")
-    axes.grid(which="both", axis="y", color="#DDDDDD", linewidth=0.7)
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.grid(axis="y", color="#DDDDDD", linewidth=0.7)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     figure.savefig(path, dpi=150)

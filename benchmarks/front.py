@@ -1,0 +1,161 @@
+"""The tables and the picture of the project's README, made from the results of whole runs.
+
+    python -m treadle.benchmarks.front README.md
+
+The command reads the JSON files of `benchmarks/results`, replaces what stands between the markers
+`front-layers` and `front-kinds` of the Markdown file, and draws `benchmarks/results/front.png` when
+matplotlib is installed (`pip install treadle[plot]`). Nothing is measured. The first table shows a
+few layers with the times of PyTorch and ONNX Runtime, and always the case where treadle does worst;
+the second shows how treadle stands against the fastest peer in every kind of cases.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .backends import OURS
+from .report import replace_between_markers
+from .summary import section_of, summary
+
+SOURCES = ("bench", "attention", "encoder", "training", "dtypes")
+LAYERS = {
+    "lstm/step/1x1x128x128": "LSTM, 128 units: one step",
+    "gru/step/1x1x256x256": "GRU, 256 units: one step",
+    "lstm/sequence/100x1x64x128": "LSTM, 128 units: 100 steps",
+    "lstm/ragged/50x32x128x128-uniform": "LSTM, 128 units: 32 rows of 1 to 50 steps",
+    "encoder/minilm/1x8": "MiniLM-L6: a sentence of 8 tokens",
+}
+KINDS = {
+    "recurrent": "recurrent nets",
+    "recurrent-bfloat16": "recurrent nets, bfloat16",
+    "recurrent-int8": "recurrent nets, int8",
+    "attention": "attention",
+    "encoder": "sentence encoder",
+    "encoder-bfloat16": "sentence encoder, bfloat16",
+    "encoder-int8": "sentence encoder, int8",
+    "training": "training",
+}
+CELLS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
+
+
+def read(folder: Path) -> dict[str, dict[str, Any]]:
+    """The results of every source in the folder, by the source's name."""
+    return {
+        name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in SOURCES
+    }
+
+
+def layers(results: dict[str, dict[str, Any]]) -> str:
+    """The table of a few layers, whose last row is the recurrent net where treadle does worst."""
+    cases = {case["name"]: case for found in results.values() for case in found["cases"]}
+    about = summary(results["bench"]["cases"])
+    worst = cases[about["worst"]["name"]]
+    named = {**LAYERS, worst["name"]: f"{_words(worst)} (worst of {about['compared']})"}
+    lines = [
+        "| your layer | treadle | PyTorch | ONNX Runtime | treadle is faster by |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for name, text in named.items():
+        taken = {who: found["median_us"] for who, found in cases[name]["results"].items()}
+        best = min(taken["torch"], taken["onnxruntime"])
+        columns = [_time(taken[who]) for who in (OURS, "torch", "onnxruntime")]
+        lines.append(f"| {text} | {' | '.join(columns)} | {best / taken[OURS]:.2f}x |")
+    return "\n".join(lines)
+
+
+def by_kind(results: dict[str, dict[str, Any]]) -> str:
+    """The table of all kinds: how often and by how much treadle is ahead of the fastest peer."""
+    lines = [
+        "| kind of cases | cases | treadle is fastest in | geometric mean | worst case |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for section, cases in _sections(results).items():
+        found = summary(cases)
+        won = found["compared"] - len(found["lost"])
+        lines.append(
+            f"| {KINDS[section]} | {found['compared']} | {won} "
+            f"| {found['geometric_mean']:.2f}x | {found['worst']['speedup']:.2f}x |"
+        )
+    return "\n".join(lines)
+
+
+def where(results: dict[str, dict[str, Any]]) -> str:
+    """The sentence that says on which machine the results of a table were measured."""
+    cpus = sorted({found["machine"]["cpu"] for found in results.values()})
+    dates = sorted(found["date"] for found in results.values())
+    threads = {found["threads"] for found in results.values()}
+    count = "one thread" if threads == {1} else f"{max(threads)} threads"
+    days = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
+    return f"Measured on {' and '.join(cpus)}, {count}, {days}."
+
+
+def draw(results: dict[str, dict[str, Any]], path: Path) -> None:
+    """Write the picture: a row for each kind and a dot for each case."""
+    from .picture import strip
+
+    rows = {KINDS[name]: cases for name, cases in _sections(results).items()}
+    strip(rows, where(results).rstrip("."), path)
+
+
+def write(markdown_file: Path, folder: Path) -> None:
+    """Update the two tables of the Markdown file and the picture in the folder."""
+    results = read(folder)
+    shown = {name: results[name] for name in ("bench", "encoder")}
+    replace_between_markers(markdown_file, f"{layers(results)}\n\n{where(shown)}", "front-layers")
+    replace_between_markers(markdown_file, f"{by_kind(results)}\n\n{where(results)}", "front-kinds")
+    print(f"wrote {markdown_file}")
+    try:
+        draw(results, folder / "front.png")
+    except ImportError as error:
+        print(f"treadle bench: no picture ({error}): pip install treadle[plot]", file=sys.stderr)
+    else:
+        print(f"wrote {folder / 'front.png'}")
+
+
+def _sections(results: dict[str, dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """The cases of each kind and dtype, in the order of KINDS."""
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in KINDS}
+    for result in results.values():
+        for case in result["cases"]:
+            found[section_of(case)].append(case)
+    return found
+
+
+def _words(case: dict[str, Any]) -> str:
+    """A recurrent case in words."""
+    rows = "one row" if case["B"] == 1 else f"{case['B']} rows"
+    steps = "one step" if case["T"] == 1 else f"{case['T']} steps"
+    return f"{CELLS[case['cell']]}, {case['H']} units: {rows} of {steps}"
+
+
+def _time(microseconds: float) -> str:
+    """A time with its unit, in three digits."""
+    value, unit = (microseconds, "us") if microseconds < 1000 else (microseconds / 1000, "ms")
+    digits = 2 if value < 10 else 1 if value < 100 else 0
+    return f"{value:.{digits}f} {unit}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make the tables and the picture again from the stored results."""
+    parser = argparse.ArgumentParser(
+        prog="python -m treadle.benchmarks.front", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("markdown", type=Path, help="the file with the markers")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=Path("benchmarks/results"),
+        help="the folder of the JSON files (default: benchmarks/results)",
+    )
+    options = parser.parse_args(arguments)
+    write(options.markdown, options.results)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
