@@ -28,6 +28,7 @@ except ImportError as error:
     ) from error
 
 from treadle import functional
+from treadle._public import publish
 from treadle._version import __version__
 from treadle.layers.attention import MultiheadAttention
 from treadle.layers.cells import GRUCell, LSTMCell, RNNCell
@@ -65,6 +66,8 @@ __all__ = [
     "save",
     "set_num_threads",
 ]
+
+publish(__name__, globals(), __all__)
 
 
 def __getattr__(name: str) -> Any:

@@ -38,7 +38,7 @@ def test_modules_of_the_package():
     expected = {
         "treadle", "treadle._core", "treadle._inputs", "treadle._inputs.arrays",
         "treadle._inputs.attention", "treadle._inputs.checks", "treadle._inputs.masks",
-        "treadle._inputs.sequence", "treadle._storage", "treadle._storage.files",
+        "treadle._inputs.sequence", "treadle._public", "treadle._storage", "treadle._storage.files",
         "treadle._storage.formats", "treadle._version", "treadle.functional",
         "treadle.functional.attention", "treadle.functional.attention_backward",
         "treadle.functional.backward", "treadle.functional.pointwise",
@@ -125,3 +125,18 @@ def test_public_names():
 def test_unknown_names():
     code = "import treadle\ntry:\n    treadle.nosuch\nexcept AttributeError as error:\n    print(error)"
     assert "nosuch" in child.succeed(code)
+
+
+ROOMS = """
+import treadle, treadle.functional, treadle.torch, treadle.transformers
+for owner in (treadle, treadle.functional, treadle.torch, treadle.transformers):
+    for name in owner.__all__:
+        value = getattr(owner, name)
+        if hasattr(value, "__qualname__") and value.__module__ != owner.__name__:
+            print(owner.__name__, name, value.__module__)
+"""
+
+
+def test_public_objects_say_the_package():
+    """Neither pickles nor messages know the module that defines a public class or function."""
+    assert child.succeed(ROOMS) == "treadle from_torch treadle.torch"

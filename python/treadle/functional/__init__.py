@@ -11,6 +11,7 @@ module (`treadle.LSTM`, `treadle.MultiheadAttention`, ...) packs them once. All 
 other dtype raises TypeError, and a shape or value that does not fit raises ValueError.
 """
 
+from treadle._public import publish
 from treadle.functional.attention import scaled_dot_product_attention
 from treadle.functional.attention_backward import (
     SavedAttention,
@@ -57,3 +58,5 @@ __all__ = [
     "silu",
     "softmax",
 ]
+
+publish(__name__, globals(), __all__)

@@ -13,6 +13,7 @@ import torch
 
 from treadle import functional
 from treadle._inputs.attention import attention_call
+from treadle._public import published
 from treadle.functional.attention_backward import SavedAttention, dropout
 from treadle.torch.fallback import fall_back, obstacle
 from treadle.torch.function import array
@@ -20,6 +21,7 @@ from treadle.torch.function import array
 MOST = 256  # floats of a head: kMostHeadSize of the kernels
 
 
+@published("treadle.torch")
 def scaled_dot_product_attention(
     query: Any,
     key: Any,

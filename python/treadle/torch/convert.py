@@ -6,6 +6,7 @@ from functools import reduce
 from importlib import import_module
 from typing import Any
 
+from treadle._public import published
 from treadle.layers.attention import MultiheadAttention
 from treadle.layers.cells import GRUCell, LSTMCell, RNNCell
 from treadle.layers.module import Module
@@ -27,6 +28,7 @@ _CLASSES: tuple[type[Module], ...] = (
 )
 
 
+@published("treadle.torch")
 def from_torch(module: Any) -> Module:
     """A treadle module with the configuration and the weights of a PyTorch module.
 

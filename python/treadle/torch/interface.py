@@ -6,10 +6,12 @@ from typing import Any
 
 import torch
 
+from treadle._public import published
 from treadle.torch.attention import hindrance, scaled_dot_product_attention
 from treadle.torch.fallback import fall_back
 
 
+@published("treadle.torch")
 def register_attention(name: str = "treadle") -> None:
     """Let Transformers' models run and train on treadle's attention, by its name.
 

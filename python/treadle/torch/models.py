@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from treadle._public import published
 from treadle.torch import modules
 from treadle.torch.fallback import obstacle
 from treadle.torch.multihead import MultiheadAttention
@@ -17,6 +18,7 @@ CLASSES: dict[type, type] = {
 }
 
 
+@published("treadle.torch")
 @dataclass(frozen=True)
 class Report:
     """What `accelerate` did, by the names of ``model.named_modules()``.
@@ -42,6 +44,7 @@ class Report:
         return "\n".join(lines) or "no recurrent or attention module found"
 
 
+@published("treadle.torch")
 def accelerate(model: torch.nn.Module) -> Report:
     """Let the recurrent and attention modules of a model run, and train, on treadle's kernels.
 
@@ -78,6 +81,7 @@ def accelerate(model: torch.nn.Module) -> Report:
     return Report(replaced, left)
 
 
+@published("treadle.torch")
 def restore(model: torch.nn.Module) -> None:
     """Give the modules that `accelerate` has changed their classes of torch.nn back.
 

@@ -22,6 +22,7 @@ import torch
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from treadle._inputs.arrays import to_int64
+from treadle._public import published
 from treadle.torch import ops
 from treadle.torch.fallback import fall_back, obstacle
 from treadle.torch.function import Layer, packed, step
@@ -210,6 +211,7 @@ class _Sequence(torch.nn.RNNBase):
         return x, tuple(ends) if self.mode == "LSTM" else ends[0]
 
 
+@published("treadle.torch")
 class LSTM(_Sequence):
     """torch.nn.LSTM on treadle's kernels, forward and backward: ``LSTM(input_size, hidden_size, ...)``.
 
@@ -240,6 +242,7 @@ class LSTM(_Sequence):
         super().__init__("LSTM", *args, **options)
 
 
+@published("treadle.torch")
 class GRU(_Sequence):
     """torch.nn.GRU on treadle's kernels, forward and backward: ``GRU(input_size, hidden_size, ...)``.
 
@@ -260,6 +263,7 @@ class GRU(_Sequence):
         super().__init__("GRU", *args, **options)
 
 
+@published("treadle.torch")
 class RNN(_Sequence):
     """torch.nn.RNN on treadle's kernels, forward and backward: ``RNN(input_size, hidden_size, ...)``.
 
@@ -342,6 +346,7 @@ class _Cell:
 _CELL_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
+@published("treadle.torch")
 class LSTMCell(_Cell, torch.nn.LSTMCell):
     """torch.nn.LSTMCell on treadle's kernels, forward and backward.
 
@@ -354,6 +359,7 @@ class LSTMCell(_Cell, torch.nn.LSTMCell):
     theirs = torch.nn.LSTMCell
 
 
+@published("treadle.torch")
 class GRUCell(_Cell, torch.nn.GRUCell):
     """torch.nn.GRUCell on treadle's kernels, forward and backward.
 
@@ -365,6 +371,7 @@ class GRUCell(_Cell, torch.nn.GRUCell):
     theirs = torch.nn.GRUCell
 
 
+@published("treadle.torch")
 class RNNCell(_Cell, torch.nn.RNNCell):
     """torch.nn.RNNCell on treadle's kernels, forward and backward.
 

@@ -7,10 +7,12 @@ from typing import Any
 import torch
 from torch.nn import functional as nn
 
+from treadle._public import published
 from treadle.torch.attention import MOST, scaled_dot_product_attention, unsuited
 from treadle.torch.fallback import fall_back
 
 
+@published("treadle.torch")
 class MultiheadAttention(torch.nn.MultiheadAttention):
     """torch.nn.MultiheadAttention, its attention on treadle's kernels, forward and backward.
 

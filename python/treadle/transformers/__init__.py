@@ -13,6 +13,8 @@ and no code or pickle of theirs is run. The families are bert, roberta, xlm-robe
 The tokenizers need the library of that name: ``pip install treadle[transformers]``.
 """
 
+from treadle._public import publish
+from treadle.transformers.encoding import Encoding
 from treadle.transformers.heads import (
     AutoModelForMaskedLM,
     AutoModelForQuestionAnswering,
@@ -20,6 +22,15 @@ from treadle.transformers.heads import (
     AutoModelForTokenClassification,
 )
 from treadle.transformers.model import AutoModel
+from treadle.transformers.outputs import (
+    BaseModelOutput,
+    BaseModelOutputWithPooling,
+    MaskedLMOutput,
+    ModelOutput,
+    QuestionAnsweringModelOutput,
+    SequenceClassifierOutput,
+    TokenClassifierOutput,
+)
 from treadle.transformers.sentence import SentenceTransformer
 from treadle.transformers.tokenizer import AutoTokenizer
 
@@ -32,3 +43,17 @@ __all__ = [
     "AutoTokenizer",
     "SentenceTransformer",
 ]
+
+# What models and tokenizers return; nobody constructs it, but results are pickled by these names.
+_RESULTS = (
+    BaseModelOutput,
+    BaseModelOutputWithPooling,
+    Encoding,
+    MaskedLMOutput,
+    ModelOutput,
+    QuestionAnsweringModelOutput,
+    SequenceClassifierOutput,
+    TokenClassifierOutput,
+)
+
+publish(__name__, globals(), [*__all__, *(result.__name__ for result in _RESULTS)])
