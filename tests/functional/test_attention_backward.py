@@ -19,6 +19,7 @@ from support.tolerance import assert_same_bits
 F = treadle.functional
 forward = F.scaled_dot_product_attention_forward
 backward = F.scaled_dot_product_attention_backward
+NAMES = ("query", "key", "value")
 
 
 def arrays(B, N, Nk, S, K, E, Fv, seed=0):
@@ -107,7 +108,7 @@ def test_layouts():
     turned = [np.ascontiguousarray(x.swapaxes(1, 2)).swapaxes(1, 2) for x in (q, k, v, dy)]
     results = [backward(forward(*x[:3])[1], x[3]) for x in ((q, k, v, dy), turned)]
     assert_same_bits(list(results[0].values()), list(results[1].values()))
-    assert results[1]["q"].swapaxes(1, 2).flags.c_contiguous
+    assert results[1]["query"].swapaxes(1, 2).flags.c_contiguous
 
 
 @pytest.mark.parametrize(
@@ -136,7 +137,7 @@ def test_broadcasting(shapes, gqa):
         full[1:] = [x.repeat_interleave(heads // x.shape[-3], dim=-3) for x in tensors[1:]]
     theirs = torch.nn.functional.scaled_dot_product_attention(*full)
     theirs.backward(torch.from_numpy(dy).double())
-    for name, tensor in zip("qkv", tensors, strict=True):
+    for name, tensor in zip(NAMES, tensors, strict=True):
         assert gradients[name].shape == tensor.shape
         np.testing.assert_allclose(gradients[name], tensor.grad.numpy(), rtol=1e-5, atol=1e-6)
 
@@ -190,7 +191,7 @@ def test_dropout_keeps_its_share(p):
     q, v = np.zeros((B, N, S, 4), np.float32), np.ones((B, N, K, 1), np.float32)
     keep = lambda seed: (
         backward(forward(q, np.zeros((B, N, K, 4), np.float32), v, dropout_p=p, seed=seed)[1],
-                 np.ones((B, N, S, 1), np.float32))["v"] * K * (1 - p)
+                 np.ones((B, N, S, 1), np.float32))["value"] * K * (1 - p)
     )  # fmt: skip
     kept = keep(1)  # how many queries keep a key
     assert abs(kept.sum() - B * N * S * K * (1 - p)) < 5 * (B * N * S * K * p * (1 - p)) ** 0.5
@@ -212,8 +213,9 @@ def test_dropout_of_nothing_and_of_all(S):
 
 def test_dropout_draws_a_seed():
     q, k, v, _ = arrays(1, 1, 1, 8, 9, 4, 4)
-    first, second = (forward(q, k, v, dropout_p=0.5)[0] for _ in range(2))
-    assert (first != second).any()
+    for function in (F.scaled_dot_product_attention, lambda *a, **o: forward(*a, **o)[0]):
+        first, second = (function(q, k, v, dropout_p=0.5) for _ in range(2))
+        assert (first != second).any()
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64, 1.0, "1"], ids=str)
@@ -244,10 +246,25 @@ def test_threads(B, N, S, K, options):
 
 
 @pytest.mark.parametrize("S", [1, 3, 40])
-def test_forward_is_the_function(S):
+@pytest.mark.parametrize("options", [{}, {"dropout_p": 0.4, "seed": 7}], ids=["plain", "dropout"])
+def test_forward_is_the_function(S, options):
     q, k, v, _ = arrays(2, 4, 2, S, 300, 16, 24)
-    y, _ = forward(q, k, v, enable_gqa=True)
-    assert_same_bits(y, F.scaled_dot_product_attention(q, k, v, enable_gqa=True))
+    y, _ = forward(q, k, v, enable_gqa=True, **options)
+    assert_same_bits(y, F.scaled_dot_product_attention(q, k, v, enable_gqa=True, **options))
+
+
+def test_positional_arguments_are_pytorchs():
+    """(query, key, value, attn_mask, dropout_p, is_causal); the others have names only."""
+    q, k, v, _ = arrays(1, 2, 2, 5, 6, 8, 8)
+    mask = samples.normal(3, 5, 6)
+    right = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    causal = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    for function in (F.scaled_dot_product_attention, lambda *a: forward(*a)[0]):
+        assert_same_bits(function(q, k, v, mask, 0.0, False), right)
+        assert_same_bits(function(q, k, v, None, 0.0, True), causal)
+        assert not function(q, k, v, mask, 1.0).any()
+        with pytest.raises(TypeError, match="positional"):
+            function(q, k, v, mask, 0.0, False, 0.5)
 
 
 def test_padding_is_never_read():
@@ -260,7 +277,7 @@ def test_padding_is_never_read():
     for x in (k, v):
         x[1, :, 37:] = np.nan
     dirty = backward(forward(q, k, v, lengths=lengths)[1], dy)
-    for name, size in (("q", 11), ("k", 37), ("v", 37)):
+    for name, size in (("query", 11), ("key", 37), ("value", 37)):
         assert_same_bits(dirty[name], clean[name])
         assert not dirty[name][1, :, size:].any()
 
@@ -271,7 +288,7 @@ def test_no_key_is_seen():
     seen = np.ones((6, 9), bool)
     seen[2] = False
     gradients = check(q, k, v, dy, seen)
-    assert not gradients["q"][:, :, 2].any()
+    assert not gradients["query"][:, :, 2].any()
 
 
 @pytest.mark.parametrize("shape", [(0, 2, 3, 4), (2, 0, 3, 4), (2, 2, 0, 4), (2, 2, 3, 0)], ids=str)
@@ -281,21 +298,22 @@ def test_nothing(shape):
     y, saved = forward(q, k, v)
     gradients = backward(saved, dy)
     assert not y.any()
-    assert [gradients[n].shape for n in "qkv"] == [q.shape, k.shape, v.shape]
+    shapes = {"query": q.shape, "key": k.shape, "value": v.shape}
+    assert {n: g.shape for n, g in gradients.items()} == shapes
     assert not any(g.any() for g in gradients.values())
 
 
-@pytest.mark.parametrize("name", ["q", "k", "v", "dy"])
+@pytest.mark.parametrize("name", ["query", "key", "value", "dy"])
 def test_nan_reaches_what_depends_on_it(name):
     """As in PyTorch's."""
-    given = dict(zip(("q", "k", "v", "dy"), arrays(1, 1, 1, 5, 6, 8, 8), strict=True))
+    given = dict(zip((*NAMES, "dy"), arrays(1, 1, 1, 5, 6, 8, 8), strict=True))
     given[name][0, 0, 2, 3] = np.nan
-    gradients = backward(forward(given["q"], given["k"], given["v"])[1], given["dy"])
+    gradients = backward(forward(*(given[n] for n in NAMES))[1], given["dy"])
     tensors = {n: torch.from_numpy(a).requires_grad_(n != "dy") for n, a in given.items()}
     attend = torch.nn.functional.scaled_dot_product_attention
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
-        attend(tensors["q"], tensors["k"], tensors["v"]).backward(tensors["dy"])
-    for n in "qkv":
+        attend(*(tensors[n] for n in NAMES)).backward(tensors["dy"])
+    for n in NAMES:
         theirs = np.isnan(tensors[n].grad.numpy())
         np.testing.assert_array_equal(np.isnan(gradients[n]), theirs)
 

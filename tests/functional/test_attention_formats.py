@@ -116,6 +116,11 @@ def test_other_dtypes(dtype):
         attend(*heads(2, 2, 4, 4), enable_gqa=True, dtype=dtype)
 
 
+def test_dropout_needs_float32():
+    with pytest.raises(ValueError, match=r"attention: dtype is 'bfloat16' with dropout"):
+        attend(*heads(2, 2, 4, 4), enable_gqa=True, dtype="bfloat16", dropout_p=0.1)
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
 def test_modules_attend_in_bfloat16(isa, dtype):
     """Their error is that of the projections and of bfloat16 attention, and the weights sum to 1."""

@@ -16,7 +16,7 @@ from support.objects import OBJECTS
 F32 = np.float32
 B, N, S, K, E, H = 2, 4, 3, 5, 8, 16
 
-HEADS = {"q": (B, N, S, E), "k": (B, N, K, E), "v": (B, N, K, E)}
+HEADS = {"query": (B, N, S, E), "key": (B, N, K, E), "value": (B, N, K, E)}
 TOKENS = {"query": (B, S, H), "key": (B, K, H), "value": (B, K, H)}
 MHA = treadle.MultiheadAttention(H, N, batch_first=True, seed=0)
 LAYER = treadle.TransformerEncoderLayer(H, N, 32, batch_first=True, seed=0)
@@ -206,6 +206,18 @@ def test_wrong_softcaps(softcap):
     refused(ATTEND, {"softcap": softcap})
 
 
+@pytest.mark.parametrize("p", [-0.1, 1.1, math.nan, "0.5", None, True, [0.5]], ids=str)
+def test_wrong_dropout(p):
+    refused(ATTEND, {"dropout_p": p})
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, 1.0, "1", True], ids=str)
+def test_wrong_seeds(seed):
+    """With dropout and without it."""
+    refused(ATTEND, {"seed": seed})
+    refused(ATTEND, {"seed": seed, "dropout_p": 0.5})
+
+
 @pytest.mark.parametrize(
     "window", [-1, (-1, 0), (0, -1), 1.0, (1.5, 2), "12", (1, 2, 3), (1,), (), {}, 2**41, 2**70, True], ids=repr
 )  # fmt: skip
@@ -237,11 +249,11 @@ def test_causal_with_a_mask():
 
 def test_heads_that_do_not_fit():
     for n, shared in ((4, 3), (4, 2), (3, 4), (0, 2), (2, 0)):
-        with pytest.raises(ValueError, match=rf"^{ATTEND}: [qk] "):
+        with pytest.raises(ValueError, match=rf"^{ATTEND}: (query|key) "):
             treadle.functional.scaled_dot_product_attention(
                 np.zeros((1, n, 2, 4), F32), *np.zeros((2, 1, shared, 2, 4), F32)
             )
-    with pytest.raises(ValueError, match=rf"^{ATTEND}: q has 4 heads"):
+    with pytest.raises(ValueError, match=rf"^{ATTEND}: query has 4 heads"):
         treadle.functional.scaled_dot_product_attention(
             np.zeros((1, 4, 2, 4), F32), *np.zeros((2, 1, 3, 2, 4), F32), enable_gqa=True
         )
@@ -268,8 +280,8 @@ def test_wrong_out():
         refused(ATTEND, {"out": out, "attn_mask": None})
     given = arguments(ATTEND)
     given.pop("attn_mask")
-    for name in "qkv":
-        own = {**given, "k": given["k"][:, :, :S].copy(), "v": given["v"][:, :, :S].copy()}
+    for name in HEADS:
+        own = {**given, **{n: given[n][:, :, :S].copy() for n in ("key", "value")}}
         with pytest.raises(ValueError, match=rf"^{ATTEND}: out .*\b{name}\b"):
             ENTRIES[ATTEND][0](**own, out=own[name])
 

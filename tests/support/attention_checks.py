@@ -98,9 +98,9 @@ def assert_gradients(actual, q, k, v, dy, mask=None, **options):
     shared = lambda x: x.reshape(x.shape[0], -1, group, *x.shape[2:]).sum(axis=2)
     product = lambda a, d_a, b: (d_a + 4 * EPS * a) @ b
     bounds = {
-        "q": product(ds, d_ds, k) * scale,
-        "k": shared(product(ds.swapaxes(2, 3), d_ds.swapaxes(2, 3), q) * scale),
-        "v": shared(
+        "query": product(ds, d_ds, k) * scale,
+        "key": shared(product(ds.swapaxes(2, 3), d_ds.swapaxes(2, 3), q) * scale),
+        "value": shared(
             product((keep * w).swapaxes(2, 3), (keep * (dw + 2 * EPS * w)).swapaxes(2, 3), dy)
         ),
     }

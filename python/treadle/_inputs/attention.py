@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -15,77 +16,134 @@ if TYPE_CHECKING:
 
     from treadle._inputs.types import AnyArray, ArrayLike, Float, Int
 
-# What a window may reach over at most; nobody has more keys.
+# No window reaches further; nobody has more keys.
 _MAX_REACH = 2**40
-# The least positive number that the kernel does not take for zero.
+# The kernel takes smaller positive numbers for zero.
 _TINY = 1.1754943508222875e-38
 
 
-def attention_call(
-    function: str,
-    q: ArrayLike,
-    k: ArrayLike,
-    v: ArrayLike,
-    attn_mask: ArrayLike | None,
-    is_causal: bool,
-    scale: float | None,
-    enable_gqa: bool,
-    lengths: ArrayLike | tuple[ArrayLike | None, ArrayLike | None] | None,
-    window: int | tuple[int | None, int | None] | None,
-    softcap: float | None,
-    alibi_slopes: ArrayLike | None,
-    dropout: tuple[float, int] = (0.0, 0),
-    dtype: str = "float32",
-) -> tuple[Sizes, tuple[Float, Float, Float], tuple[Any, ...]]:
-    """The arguments checked: (sizes, (q, k, v) as [B, N, rows, columns], the native options).
+class AttentionOptions(NamedTuple):
+    """What a native call of attention is told beside its arrays; the names are those it reads."""
 
-    ``dropout`` is its probability and its seed, ``dtype`` that of the products, checked.
-    """
-    checks.flag(function, "is_causal", is_causal)
-    checks.flag(function, "enable_gqa", enable_gqa)
-    if is_causal and attn_mask is not None:
-        raise ValueError(
-            f"{function}: attn_mask is given together with is_causal, expected one of them "
-            "(as in PyTorch)"
+    mask: AnyArray | None = None
+    """[B, N, S, K]: bool, True where a query attends, or float32, added to the scores."""
+    is_causal: bool = False
+    scale: float = 1.0
+    query_lengths: Int | None = None
+    """[B]: how many queries of a row exist; None: all."""
+    key_lengths: Int | None = None
+    """[B]: how many keys of a row exist; None: all."""
+    window: tuple[int, int] = (-1, -1)
+    """How many keys to the left and to the right a query sees; -1: all."""
+    softcap: float = 0.0
+    """0: no cap."""
+    alibi_slopes: Float | None = None
+    """[N]"""
+    query_offset: Int | None = None
+    """[B]: the position of a row's first query among the keys; None: 0."""
+    dropout: tuple[float, int] = (0.0, 0)
+    """The probability of dropout and its seed."""
+    dtype: str = "float32"
+    """The dtype of the two products: float32 or bfloat16."""
+
+
+@dataclass(kw_only=True, slots=True)
+class AttentionArguments:
+    """The arguments of a call of `scaled_dot_product_attention` or its kin, not yet checked."""
+
+    query: ArrayLike
+    key: ArrayLike
+    value: ArrayLike
+    attn_mask: ArrayLike | None = None
+    dropout_p: float = 0.0
+    is_causal: bool = False
+    scale: float | None = None
+    enable_gqa: bool = False
+    lengths: ArrayLike | tuple[ArrayLike | None, ArrayLike | None] | None = None
+    window: int | tuple[int | None, int | None] | None = None
+    softcap: float | None = None
+    alibi_slopes: ArrayLike | None = None
+    seed: int | None = None
+    dtype: Any = "float32"
+
+    def checked(self, function: str) -> CheckedAttention:
+        """Check all arguments for a function of this name; errors name it and the argument."""
+        checks.flag(function, "is_causal", self.is_causal)
+        checks.flag(function, "enable_gqa", self.enable_gqa)
+        dtype = checks.dtype(function, "dtype", self.dtype, ("float32", "bfloat16"))
+        if self.is_causal and self.attn_mask is not None:
+            raise ValueError(
+                f"{function}: attn_mask is given together with is_causal, expected one of them "
+                "(as in PyTorch)"
+            )
+        query = to_float32(function, "query", self.query)
+        key = to_float32(function, "key", self.key)
+        value = to_float32(function, "value", self.value)
+        sizes = _sizes(function, query, key, value, self.enable_gqa)
+        settings = attention_settings(
+            function,
+            query.shape[-1],
+            sizes.heads,
+            self.scale,
+            self.window,
+            self.softcap,
+            self.alibi_slopes,
         )
-    query = to_float32(function, "q", q)
-    key = to_float32(function, "k", k)
-    value = to_float32(function, "v", v)
-    sizes = _sizes(function, query, key, value, enable_gqa)
-    settings = attention_settings(
-        function, query.shape[-1], sizes.heads, scale, window, softcap, alibi_slopes
-    )
-    query_lengths, key_lengths = (
-        (None, None) if lengths is None else _lengths(function, sizes, lengths)
-    )
-    options = (
-        None if attn_mask is None else _mask(function, sizes, attn_mask),
-        is_causal,
-        settings.scale,
-        query_lengths,
-        key_lengths,
-        settings.window,
-        settings.softcap,
-        settings.slopes,
-        None,
-        dropout,
-        dtype,
-    )
-    arrays = (
-        four(query, sizes.leading, sizes.query_heads),
-        four(key, sizes.leading, sizes.key_heads),
-        four(value, sizes.leading, sizes.key_heads),
-    )
-    return sizes, arrays, options
+        query_lengths, key_lengths = (
+            (None, None) if self.lengths is None else _lengths(function, sizes, self.lengths)
+        )
+        options = AttentionOptions(
+            mask=None if self.attn_mask is None else _mask(function, sizes, self.attn_mask),
+            is_causal=self.is_causal,
+            scale=settings.scale,
+            query_lengths=query_lengths,
+            key_lengths=key_lengths,
+            window=settings.window,
+            softcap=settings.softcap,
+            alibi_slopes=settings.alibi_slopes,
+            dropout=_dropout(function, self.dropout_p, self.seed),
+            dtype=dtype,
+        )
+        return CheckedAttention(
+            (query.shape, key.shape, value.shape),
+            sizes,
+            (
+                four(query, sizes.leading, sizes.query_heads),
+                four(key, sizes.leading, sizes.key_heads),
+                four(value, sizes.leading, sizes.key_heads),
+            ),
+            options,
+        )
+
+
+class CheckedAttention(NamedTuple):
+    """A call of attention in the form that the native functions take."""
+
+    shapes: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+    """The shapes of query, key and value as the caller gave them."""
+    sizes: Sizes
+    arrays: tuple[Float, Float, Float]
+    """query, key and value as [B, N, rows, columns]."""
+    options: AttentionOptions
+
+
+def _dropout(function: str, p: float, seed: int | None) -> tuple[float, int]:
+    """Dropout's probability and its seed, which is drawn where it is needed and None."""
+    if type(p) is float and p == 0.0 and seed is None:  # the usual case
+        return 0.0, 0
+    p = checks.number(function, "dropout_p", p, least=0.0, most=1.0)
+    if seed is None:
+        seed = int(np.random.default_rng().integers(2**64, dtype=np.uint64)) if p else 0
+    return p, checks.integer(function, "seed", seed, 0, 2**64 - 1)
 
 
 class Settings(NamedTuple):
-    """As the native function takes them."""
+    """The numbers that shape the scores, as `AttentionOptions` names them."""
 
     scale: float
     window: tuple[int, int]
     softcap: float
-    slopes: Float | None
+    alibi_slopes: Float | None
 
 
 def attention_settings(
@@ -97,7 +155,7 @@ def attention_settings(
     softcap: float | None,
     alibi_slopes: ArrayLike | None,
 ) -> Settings:
-    """Check what every kind of attention call may be given."""
+    """Check the arguments that every kind of attention call has; N heads of ``head_size``."""
     if scale is not None:
         scale = checks.number(function, "scale", scale)
     elif head_size > 0:
@@ -127,7 +185,7 @@ def _reach(function: str, window: int | tuple[int | None, int | None]) -> tuple[
 
 
 class Sizes(NamedTuple):
-    """What the shapes of q, k and v say together."""
+    """The sizes that follow from the shapes of query, key and value together."""
 
     leading: tuple[int, ...]
     """The axes before the heads."""
@@ -147,58 +205,62 @@ class Sizes(NamedTuple):
         return (*self.leading, *self.query_heads, self.queries, self.value_size)
 
 
-def _sizes(function: str, q: Float, k: Float, v: Float, enable_gqa: bool) -> Sizes:
-    """Compare the shapes of q, k and v with each other."""
-    of_q, of_k, of_v = q.shape, k.shape, v.shape
+def _sizes(function: str, query: Float, key: Float, value: Float, enable_gqa: bool) -> Sizes:
+    """Compare the shapes of query, key and value with each other."""
+    of_q, of_k, of_v = query.shape, key.shape, value.shape
     if (
         len(of_q) == len(of_k) == len(of_v) == 4
         and of_q[:2] == of_k[:2] == of_v[:2]
         and of_q[3] == of_k[3]
         and of_k[2] == of_v[2]
     ):  # the usual case, and a fast one
-        heads = of_q[1:2]
-        return Sizes(of_q[:1], heads, heads, of_q[2], of_k[2], of_v[3])
-    for name, array, last in (("q", q, "S, E"), ("k", k, "K, E"), ("v", v, "K, F")):
+        axis = of_q[1:2]
+        return Sizes(of_q[:1], axis, axis, of_q[2], of_k[2], of_v[3])
+    for name, array, last in (
+        ("query", query, "S, E"),
+        ("key", key, "K, E"),
+        ("value", value, "K, F"),
+    ):
         if array.ndim < 2:
             raise ValueError(f"{function}: {name} has shape {array.shape}, expected [..., {last}]")
     queries, size = of_q[-2:]
-    checks.shape(function, "k", k, (*of_k[:-1], size), _letters(k, "KE"))
+    checks.shape(function, "key", key, (*of_k[:-1], size), _letters(key, "KE"))
     keys = of_k[-2]
-    checks.shape(function, "v", v, (*of_v[:-2], keys, of_v[-1]), _letters(v, "KF"))
+    checks.shape(function, "value", value, (*of_v[:-2], keys, of_v[-1]), _letters(value, "KF"))
     # Three axes alone are those of a batch; of four or more, or where heads are grouped, the third
     # last axis is that of the heads.
-    with_heads = enable_gqa or max(q.ndim, k.ndim, v.ndim) > 3
+    with_heads = enable_gqa or max(query.ndim, key.ndim, value.ndim) > 3
     split = -3 if with_heads else -2
     try:
         leading = np.broadcast_shapes(of_q[:split], of_k[:split], of_v[:split])
     except ValueError:
-        raise ValueError(_mismatch(function, q, k, v)) from None
+        raise ValueError(_mismatch(function, query, key, value)) from None
     if not with_heads:
         return Sizes(leading, (), (), queries, keys, of_v[-1])
-    own, *others = (array.shape[-3] if array.ndim > 2 else 1 for array in (q, k, v))
+    heads, *others = (array.shape[-3] if array.ndim > 2 else 1 for array in (query, key, value))
     shared = 0 if 0 in others else max(others)
     if any(n not in (1, shared) for n in others):
-        raise ValueError(_mismatch(function, q, k, v))
-    if enable_gqa and shared and own % shared:
+        raise ValueError(_mismatch(function, query, key, value))
+    if enable_gqa and shared and heads % shared:
         raise ValueError(
-            f"{function}: q has {own} heads and k {shared}, expected a multiple of them"
+            f"{function}: query has {heads} heads and key {shared}, expected a multiple of them"
         )
-    serving = own
-    if not enable_gqa and own != shared:
-        if own == 1:
-            serving = shared  # the one head of q serves all of k
+    query_heads = heads
+    if not enable_gqa and heads != shared:
+        if heads == 1:
+            query_heads = shared  # the one head of query serves all of key
         elif shared != 1:
             raise ValueError(
-                f"{function}: q has {own} heads and k {shared}, expected as many; "
-                "with enable_gqa=True, each of k serves several of q"
+                f"{function}: query has {heads} heads and key {shared}, expected as many; "
+                "with enable_gqa=True, each of key serves several of query"
             )
-    return Sizes(leading, (serving,), (shared,), queries, keys, of_v[-1])
+    return Sizes(leading, (query_heads,), (shared,), queries, keys, of_v[-1])
 
 
-def _mismatch(function: str, q: Float, k: Float, v: Float) -> str:
+def _mismatch(function: str, query: Float, key: Float, value: Float) -> str:
     return (
-        f"{function}: k has shape {k.shape} and v {v.shape}, expected leading axes that broadcast "
-        f"with those of q, {q.shape}"
+        f"{function}: key has shape {key.shape} and value {value.shape}, expected leading axes "
+        f"that broadcast with those of query, {query.shape}"
     )
 
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from treadle import _core
-from treadle._inputs import checks
-from treadle._inputs.attention import Sizes, attention_call, checked_out, four
+from treadle._inputs.attention import AttentionArguments, CheckedAttention, checked_out, four
 
 if TYPE_CHECKING:
     from typing import Any
@@ -17,41 +16,49 @@ if TYPE_CHECKING:
 
 
 def scaled_dot_product_attention(
-    q: ArrayLike,
-    k: ArrayLike,
-    v: ArrayLike,
+    query: ArrayLike,
+    key: ArrayLike,
+    value: ArrayLike,
     attn_mask: ArrayLike | None = None,
+    dropout_p: float = 0.0,
     is_causal: bool = False,
+    *,
     scale: float | None = None,
     enable_gqa: bool = False,
-    *,
     lengths: ArrayLike | tuple[ArrayLike | None, ArrayLike | None] | None = None,
     window: int | tuple[int | None, int | None] | None = None,
     softcap: float | None = None,
     alibi_slopes: ArrayLike | None = None,
+    seed: int | None = None,
     dtype: Any = "float32",
     out: Float | None = None,
 ) -> Float:
     """softmax(scale q k^T + mask) v, ``torch.nn.functional.scaled_dot_product_attention``.
 
-    For query i and key j of a head, with all that is left out being nothing::
+    The arguments have PyTorch's names, order and meaning as far as ``enable_gqa``; those behind it
+    are treadle's own. For query i and key j of a head, where an argument that is left out changes
+    nothing::
 
         s_ij = scale q_i . k_j                       scale: 1 / sqrt(E) when None
         s_ij = softcap tanh(s_ij / softcap)
         s_ij = s_ij - slope |i - j| + mask_ij        mask: 0 or -inf when bool
-        y_i  = sum_j exp(s_ij) v_j / sum_j exp(s_ij)
+        p_ij = keep_ij exp(s_ij) / sum_j exp(s_ij)   keep: 0 with probability dropout_p,
+        y_i  = sum_j p_ij v_j                              else 1 / (1 - dropout_p)
 
     A query for which every key is ruled out gives zeros. Tiles that the causal triangle, the window
     or the lengths rule out are skipped; keys and values beyond a length are never read.
 
-    q, k, v       float32 [..., S, E], [..., K, E], [..., K, F]: S queries, K keys, E and F in
-                  1..256, usually [B, N, S, E] with N heads. The leading axes broadcast. Strides
+    query, key,   float32 [..., S, E], [..., K, E], [..., K, F]: S queries, K keys, E and F in
+    value         1..256, usually [B, N, S, E] with N heads. The leading axes broadcast. Strides
                   may be anything (a view of [B, S, N, E] costs no copy) if the last is contiguous
     attn_mask     broadcasts to [..., S, K]. bool: True where the query attends (as in PyTorch's
                   function, and the opposite of its modules). float32: added to the scores
+    dropout_p     0 to 1. Dropout is applied whenever it is above 0, as in PyTorch: pass 0 for
+                  inference. At 1 every probability is dropped. It needs dtype="float32"
     is_causal     query i attends to the keys j <= i; not together with attn_mask
-    enable_gqa    k and v have fewer heads than q, of which each serves N / N_k queries' heads that
-                  follow each other (they are not repeated in memory)
+    scale         a number; 1 / sqrt(E) when None
+    enable_gqa    key and value have fewer heads than query, of which each serves N / N_k heads of
+                  query that follow each other (they are not repeated in memory)
     lengths       integers [B]: the keys of a row that exist; or a pair (of queries, of keys), each
                   of which may be None. Queries that do not exist give zeros. For more than two
                   leading axes, in the shape of all but the last one
@@ -59,15 +66,18 @@ def scaled_dot_product_attention(
                   limit; one number stands for both
     softcap       number > 0 (Gemma 2)
     alibi_slopes  float32 [N] (Press, Smith and Lewis, arXiv:2108.12409)
-    dtype         of the two products: "float32", or "bfloat16", to which q, k, v and the weights are
-                  rounded, with sums, mask and softmax in float32
+    seed          0..2**64 - 1: which probabilities dropout keeps follows from it and from their
+                  place (b, n, i, j) alone, on any CPU; None draws one
+    dtype         that of the two products: "float32", or "bfloat16", to which query, key, value and
+                  the probabilities are rounded, with sums, mask and softmax in float32
     out           float32 [..., S, F] that takes the result; last axis contiguous, in memory of its
                   own
 
     Returns ``out``, or a new float32 [..., S, F] whose heads lie side by side in memory, so that
-    ``y.swapaxes(-2, -3).reshape(B, S, N * F)`` costs no copy. Dropout is training's:
-    `scaled_dot_product_attention_forward`. The result for a row does not depend on the batch around it, on keys beyond its
-    length nor on the number of threads, bit for bit.
+    ``y.swapaxes(-2, -3).reshape(B, S, N * F)`` costs no copy. The result for a row does not depend
+    on the batch around it, on keys beyond its length nor on the number of threads, bit for bit
+    (dropout does depend on the row's place in its batch). For gradients, call
+    `scaled_dot_product_attention_forward`, which takes the same arguments.
 
     Raises ValueError for a shape or value that does not fit, TypeError for another dtype or kind.
 
@@ -83,25 +93,38 @@ def scaled_dot_product_attention(
     computed in tiles with a running maximum: Dao et al., arXiv:2205.14135.
     """
     function = "treadle.functional.scaled_dot_product_attention"
-    dtype = checks.dtype(function, "dtype", dtype, ("float32", "bfloat16"))
-    sizes, (query, key, value), options = attention_call(
-        function, q, k, v, attn_mask, is_causal, scale, enable_gqa, lengths, window, softcap,
-        alibi_slopes, dtype=dtype,
-    )  # fmt: skip
-    inputs = {"q": query, "k": key, "v": value}
-    target = None if out is None else _target(function, sizes, out, inputs)
-    result = _core.attention(function, query, key, value, options, target, None, None)
+    call = AttentionArguments(
+        query=query,
+        key=key,
+        value=value,
+        attn_mask=attn_mask,
+        dropout_p=dropout_p,
+        is_causal=is_causal,
+        scale=scale,
+        enable_gqa=enable_gqa,
+        lengths=lengths,
+        window=window,
+        softcap=softcap,
+        alibi_slopes=alibi_slopes,
+        seed=seed,
+        dtype=dtype,
+    ).checked(function)
+    target = None if out is None else _target(function, call, out)
+    result = _core.attention(function, *call.arrays, call.options, target, None, None)
     if out is not None:
         return out
+    sizes = call.sizes
     return result if len(sizes.leading) == 1 and sizes.query_heads else result.reshape(sizes.result)
 
 
-def _target(function: str, sizes: Sizes, out: object, inputs: dict[str, Float]) -> Float:
+def _target(function: str, call: CheckedAttention, out: object) -> Float:
     """The array that takes the result, as [B, N, S, F]; always a view of it."""
-    array = checked_out(function, out, sizes.result, inputs)
-    view = four(array, sizes.leading, sizes.query_heads)
+    inputs = dict(zip(("query", "key", "value"), call.arrays, strict=True))
+    array = checked_out(function, out, call.sizes.result, inputs)
+    view = four(array, call.sizes.leading, call.sizes.query_heads)
     if array.size and not np.may_share_memory(view, array):
         raise ValueError(
-            f"{function}: out has strides {array.strides}, expected leading axes that merge into one"
+            f"{function}: out has strides {array.strides}, expected leading axes that merge into "
+            "one"
         )
     return view

@@ -2,12 +2,12 @@
 
     y, saved = treadle.functional.scaled_dot_product_attention_forward(q, k, v, is_causal=True)
     gradients = treadle.functional.scaled_dot_product_attention_backward(saved, dy)
-    gradients["q"]
+    gradients["query"]
 
-What is saved is one float for each query, the logarithm of the sum of its exponentials; the weights of
-the softmax are computed again, block by block (Dao et al., arXiv:2205.14135). Sums run in fixed
-blocks, so that a gradient has the same bits with any number of threads. The arrays of the forward pass,
-y among them, are not copied: they must not change before the backward pass.
+The forward pass saves one float for each query, the logarithm of the sum of its exponentials; the
+backward pass computes the probabilities again, block by block (Dao et al., arXiv:2205.14135). Sums
+run in fixed blocks, so that a gradient has the same bits with any number of threads. The arrays of
+the forward pass, y among them, are not copied: they must not change before the backward pass.
 """
 
 from __future__ import annotations
@@ -17,13 +17,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from treadle import _core
-from treadle._inputs import checks
 from treadle._inputs.arrays import to_float32
-from treadle._inputs.attention import Sizes, attention_call, four
+from treadle._inputs.attention import AttentionArguments, CheckedAttention, four
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from treadle._inputs.types import ArrayLike, Float
 
 __all__ = [
@@ -34,7 +31,7 @@ __all__ = [
 
 
 class SavedAttention:
-    """What a forward pass leaves for the backward pass; ``nbytes`` is 4 B N S.
+    """A forward pass leaves this for its backward pass; ``nbytes`` is 4 B N S.
 
     >>> import numpy as np, treadle
     >>> q = np.ones((2, 4, 8, 16), np.float32)
@@ -44,19 +41,13 @@ class SavedAttention:
 
     _function = "treadle.functional.scaled_dot_product_attention_forward"
 
-    def __init__(
-        self,
-        shapes: tuple[tuple[int, ...], ...],
-        sizes: Sizes,
-        arrays: tuple[Float, Float, Float],
-        options: tuple[Any, ...],
-        results: tuple[Float, Float] | None = None,
-    ) -> None:
-        """``results`` are y [B, N, S, F] and what was saved, where the forward pass has been run."""
-        self._shapes, self._sizes, self._arrays, self._options = shapes, sizes, arrays, options
+    def __init__(self, call: CheckedAttention, results: tuple[Float, Float] | None = None) -> None:
+        """Run the forward pass, unless ``results`` are what it gave: y [B, N, S, F] and lse."""
+        self._call = call
         if results is None:
-            lse = np.empty(arrays[0].shape[:3], np.float32)
-            results = _core.attention(self._function, *arrays, options, None, None, lse), lse
+            lse = np.empty(call.arrays[0].shape[:3], np.float32)
+            y = _core.attention(self._function, *call.arrays, call.options, None, None, lse)
+            results = y, lse
         self._y, self.lse = results
 
     lse: Float
@@ -73,24 +64,22 @@ class SavedAttention:
     @property
     def y(self) -> Float:
         """The result of the forward pass in the caller's shape."""
-        return self._y.reshape(self._sizes.result)
+        return self._y.reshape(self._call.sizes.result)
 
     def backward(self, function: str, dy: ArrayLike) -> dict[str, Float]:
-        """The gradients of q, k and v, in their shapes."""
+        """The gradients of query, key and value, in their shapes."""
+        shapes, sizes, arrays, options = self._call
         gradient = to_float32(function, "dy", dy)
-        if gradient.shape != self._sizes.result:
-            raise ValueError(
-                f"{function}: dy has shape {gradient.shape}, expected {self._sizes.result}"
-            )
-        gradient = four(gradient, self._sizes.leading, self._sizes.query_heads)
-        results = tuple(_zeros_like(a) for a in self._arrays)
-        _core.attention_backward(
-            function, *self._arrays, self._options, self.lse, self._y, gradient, *results
-        )
-        heads = (self._sizes.query_heads, self._sizes.key_heads, self._sizes.key_heads)
+        if gradient.shape != sizes.result:
+            raise ValueError(f"{function}: dy has shape {gradient.shape}, expected {sizes.result}")
+        gradient = four(gradient, sizes.leading, sizes.query_heads)
+        results = tuple(_zeros_like(a) for a in arrays)
+        _core.attention_backward(function, *arrays, options, self.lse, self._y, gradient, *results)
+        names = ("query", "key", "value")
+        heads = (sizes.query_heads, sizes.key_heads, sizes.key_heads)
         return {
-            name: _summed(result.reshape(*self._sizes.leading, *n, *result.shape[2:]), shape)
-            for name, result, n, shape in zip("qkv", results, heads, self._shapes, strict=True)
+            name: _summed(result.reshape(*sizes.leading, *n, *result.shape[2:]), shape)
+            for name, result, n, shape in zip(names, results, heads, shapes, strict=True)
         }
 
 
@@ -113,33 +102,27 @@ def _summed(gradient: Float, shape: tuple[int, ...]) -> Float:
 
 
 def scaled_dot_product_attention_forward(
-    q: ArrayLike,
-    k: ArrayLike,
-    v: ArrayLike,
+    query: ArrayLike,
+    key: ArrayLike,
+    value: ArrayLike,
     attn_mask: ArrayLike | None = None,
+    dropout_p: float = 0.0,
     is_causal: bool = False,
+    *,
     scale: float | None = None,
     enable_gqa: bool = False,
-    *,
     lengths: ArrayLike | tuple[ArrayLike | None, ArrayLike | None] | None = None,
     window: int | tuple[int | None, int | None] | None = None,
     softcap: float | None = None,
     alibi_slopes: ArrayLike | None = None,
-    dropout_p: float = 0.0,
     seed: int | None = None,
 ) -> tuple[Float, SavedAttention]:
-    """`treadle.functional.scaled_dot_product_attention`, and what its backward pass needs: (y, saved).
+    """Attention, and what its backward pass needs: (y, saved).
 
-    The arguments are those, and dropout of the weights, w'_ij = w_ij keep_ij: ::
-
-        keep_ij = 0 with probability dropout_p, else 1 / (1 - dropout_p)
-
-    dropout_p  0 to 1; at 1 every weight is dropped
-    seed       0..2**64 - 1: what is kept follows from it and from the weight's place (b, n, i, j)
-               alone, on any CPU; None draws one
-
-    Nothing of it is stored: the backward pass draws the same numbers again (Philox4x32 of 7 rounds:
-    Salmon et al., SC11).
+    The arguments and y are those of `treadle.functional.scaled_dot_product_attention`, dropout
+    included; the products are in float32.
+    Nothing of dropout is stored: the backward pass draws the same numbers again (Philox4x32 of 7
+    rounds: Salmon et al., SC11).
 
     >>> import numpy as np, treadle
     >>> q, k = np.ones((2, 5, 8), np.float32), np.ones((2, 7, 8), np.float32)
@@ -147,43 +130,46 @@ def scaled_dot_product_attention_forward(
     >>> y.shape
     (2, 5, 8)
     """
-    sizes, arrays, options = attention_call(
-        SavedAttention._function, q, k, v, attn_mask, is_causal, scale, enable_gqa, lengths, window,
-        softcap, alibi_slopes, dropout(SavedAttention._function, dropout_p, seed),
-    )  # fmt: skip
-    saved = SavedAttention((np.shape(q), np.shape(k), np.shape(v)), sizes, arrays, options)
+    call = AttentionArguments(
+        query=query,
+        key=key,
+        value=value,
+        attn_mask=attn_mask,
+        dropout_p=dropout_p,
+        is_causal=is_causal,
+        scale=scale,
+        enable_gqa=enable_gqa,
+        lengths=lengths,
+        window=window,
+        softcap=softcap,
+        alibi_slopes=alibi_slopes,
+        seed=seed,
+    ).checked(SavedAttention._function)
+    saved = SavedAttention(call)
     return saved.y, saved
 
 
-def dropout(function: str, p: float, seed: int | None) -> tuple[float, int]:
-    """Dropout's arguments checked, as the kernel takes them."""
-    p = checks.number(function, "dropout_p", p, least=0.0, most=1.0)
-    if seed is None:
-        seed = int(np.random.default_rng().integers(2**64, dtype=np.uint64)) if p else 0
-    return p, checks.integer(function, "seed", seed, 0, 2**64 - 1)
-
-
 def scaled_dot_product_attention_backward(saved: SavedAttention, dy: ArrayLike) -> dict[str, Float]:
-    """The gradients of what `scaled_dot_product_attention_forward` was given, but for its mask.
+    """The gradients of query, key and value of `scaled_dot_product_attention_forward`.
 
     dy  float32 like y, [..., S, F]
 
-    With w_ij the weights of the softmax, w'_ij = keep_ij w_ij (keep_ij = 1 without dropout), cap' the
-    derivative of the cap (1 without one), and d for the gradient of a loss::
+    p_ij are the probabilities before dropout, p'_ij = keep_ij p_ij (keep_ij = 1 without dropout),
+    cap' the derivative of the cap (1 without one), and d stands for the gradient of a loss::
 
-        d v_j = sum_i w'_ij dy_i       d w_ij = keep_ij dy_i . v_j
-        d s_ij = w_ij (d w_ij - y_i . dy_i) scale cap'
+        d v_j = sum_i p'_ij dy_i       d p_ij = keep_ij dy_i . v_j
+        d s_ij = p_ij (d p_ij - y_i . dy_i) scale cap'
         d q_i = sum_j d s_ij k_j       d k_j = sum_i d s_ij q_i
 
-    Returns a dict of q [..., S, E], k [..., K, E] and v [..., K, F]. Keys that no query sees, and
-    queries that do not exist, get zeros. Masks and alibi_slopes get no gradient. Raises ValueError for
-    a shape that does not fit, TypeError for another dtype or another kind of ``saved``.
+    Returns a dict of query [..., S, E], key [..., K, E] and value [..., K, F]. Keys that no query
+    sees, and queries that do not exist, get zeros. Masks and alibi_slopes get no gradient. Raises
+    ValueError for a shape that does not fit, TypeError for another dtype or kind of ``saved``.
 
     >>> import numpy as np, treadle
     >>> q, v = np.zeros((1, 2, 4), np.float32), np.ones((1, 2, 1), np.float32)
     >>> y, saved = treadle.functional.scaled_dot_product_attention_forward(q, q, v)
     >>> gradients = treadle.functional.scaled_dot_product_attention_backward(saved, np.ones_like(y))
-    >>> gradients["v"].ravel()  # each of two queries looks at each of two keys with weight 1/2
+    >>> gradients["value"].ravel()  # two queries look at two keys with probability 1/2 each
     array([1., 1.], dtype=float32)
     """
     function = "treadle.functional.scaled_dot_product_attention_backward"

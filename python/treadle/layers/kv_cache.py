@@ -341,7 +341,7 @@ class KVCache:
             lengths,
             settings.window,
             settings.softcap,
-            settings.slopes,
+            settings.alibi_slopes,
             lengths - count,
             (0.0, 0),
             attention_dtype(self._dtype),

@@ -12,12 +12,13 @@ from typing import Any
 import torch
 
 from treadle import functional
-from treadle._inputs.attention import attention_call
+from treadle._inputs.attention import AttentionArguments
 from treadle._public import published
-from treadle.functional.attention_backward import SavedAttention, dropout
+from treadle.functional.attention_backward import SavedAttention
 from treadle.torch.fallback import fall_back, obstacle
 from treadle.torch.function import array
 
+_NAMES = ("query", "key", "value")
 MOST = 256  # floats of a head: kMostHeadSize of the kernels
 
 
@@ -39,8 +40,9 @@ def scaled_dot_product_attention(
 
     query, key, value  float32 [..., S, E], [..., K, E], [..., K, F]
     attn_mask          bool (True where the query attends) or float32, broadcasts to [..., S, K]
-    dropout_p          of the weights; what is kept follows from torch.manual_seed and from the number
-                       of calls since, but is not what PyTorch keeps
+    dropout_p          the probability with which an attention probability is dropped; which are kept
+                       follows from torch.manual_seed and from the number of calls since, but they
+                       are not those that PyTorch keeps
     lengths            integers [B] in 0..K, beside PyTorch's arguments: the keys of a row that exist
     softcap            beside PyTorch's, too: scores become softcap tanh(score / softcap)
 
@@ -80,14 +82,21 @@ def scaled_dot_product_attention(
         return _Attend.apply(mask, lengths, seed, options, *given)
     return torch.from_numpy(
         functional.scaled_dot_product_attention(
-            array(query), array(key), array(value), mask, is_causal, scale, enable_gqa,
-            lengths=lengths, softcap=softcap,
+            array(query),
+            array(key),
+            array(value),
+            mask,
+            is_causal=is_causal,
+            scale=scale,
+            enable_gqa=enable_gqa,
+            lengths=lengths,
+            softcap=softcap,
         )
-    )  # fmt: skip
+    )
 
 
 def hindrance(query: Any, key: Any, value: Any, mask: Any) -> str | None:
-    """Why treadle's attention cannot run on the heads of these, or None."""
+    """Why treadle's attention cannot run on these heads, or None."""
     given = (query, key, value)
     reason = unsuited(given, (mask,))
     if reason is None and max(t.shape[-1] if t.dim() else 0 for t in given) > MOST:
@@ -96,7 +105,7 @@ def hindrance(query: Any, key: Any, value: Any, mask: Any) -> str | None:
 
 
 def unsuited(given: tuple[Any, ...], masks: tuple[Any, ...]) -> str | None:
-    """The same, whatever the sizes."""
+    """Why treadle's attention cannot run on tensors of this kind, whatever their sizes, or None."""
     reason = obstacle(given)
     if reason is not None:
         return reason
@@ -127,9 +136,18 @@ class _Attend(torch.autograd.Function):
         query, key, value = given
         causal, scale, gqa, softcap, p = options
         y, ctx.saved = functional.scaled_dot_product_attention_forward(
-            array(query), array(key), array(value), mask, causal, scale, gqa, lengths=lengths,
-            softcap=softcap, dropout_p=p, seed=None if seed is None else int(seed),
-        )  # fmt: skip
+            array(query),
+            array(key),
+            array(value),
+            mask,
+            p,
+            causal,
+            scale=scale,
+            enable_gqa=gqa,
+            lengths=lengths,
+            softcap=softcap,
+            seed=None if seed is None else int(seed),
+        )
         result = torch.from_numpy(y)
         # PyTorch raises where one of these has been changed in place before the backward pass.
         ctx.save_for_backward(*given, result)
@@ -144,7 +162,7 @@ class _Attend(torch.autograd.Function):
             )
         ctx.saved_tensors  # noqa: B018 - raises, see above
         gradients = functional.scaled_dot_product_attention_backward(ctx.saved, array(dy))
-        wanted = zip("qkv", ctx.needs_input_grad[4:], strict=True)
+        wanted = zip(_NAMES, ctx.needs_input_grad[4:], strict=True)
         return *[None] * 4, *(torch.from_numpy(gradients[n]) if w else None for n, w in wanted)
 
 
@@ -156,15 +174,24 @@ _COUNT = _INPUTS.count("Tensor")
 
 
 def _saved(inputs: Any, options: Any, results: tuple[Any, Any] | None = None) -> SavedAttention:
-    """Of a forward pass that has been run, if there are ``results``, or that is run now."""
+    """A forward pass that has been run, if there are ``results``, or that is run now."""
     query, key, value, mask, lengths, seed = map(array, inputs)
     causal, scale, gqa, softcap, p = options
     function = "treadle.torch.scaled_dot_product_attention"
-    drop = dropout(function, p, 0 if seed is None else int(seed[0]))
-    sizes, arrays, native = attention_call(
-        function, query, key, value, mask, causal, scale, gqa, lengths, None, softcap, None, drop,
-    )  # fmt: skip
-    return SavedAttention((query.shape, key.shape, value.shape), sizes, arrays, native, results)
+    call = AttentionArguments(
+        query=query,
+        key=key,
+        value=value,
+        attn_mask=mask,
+        dropout_p=p,
+        is_causal=causal,
+        scale=scale,
+        enable_gqa=gqa,
+        lengths=lengths,
+        softcap=softcap,
+        seed=0 if seed is None else int(seed[0]),
+    )
+    return SavedAttention(call.checked(function), results)
 
 
 @torch.library.custom_op(
@@ -197,7 +224,7 @@ def _attention_backward(*arguments: Any) -> list[Any]:
     y, lse, dy = arguments[_COUNT : _COUNT + 3]
     saved = _saved(arguments[:_COUNT], arguments[_COUNT + 3 :], (array(y), array(lse.contiguous())))
     gradients = saved.backward("treadle.torch", array(dy))
-    return [torch.from_numpy(gradients[name]).contiguous() for name in "qkv"]
+    return [torch.from_numpy(gradients[name]).contiguous() for name in _NAMES]
 
 
 @_attention_backward.register_fake
