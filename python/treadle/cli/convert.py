@@ -31,6 +31,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Convert the file and print what it holds."""
+    from treadle.layers import build
     from treadle.layers.state_dict import convert_file
 
     if os.path.exists(options.target) and os.path.samefile(options.source, options.target):
@@ -48,5 +49,5 @@ def run(options: argparse.Namespace) -> int:
         prefix=options.prefix,
         **configuration,
     )
-    print(f"{options.target}: {module!r}, {module._count()[1]:,} parameters")
+    print(f"{options.target}: {module!r}, {build.count(module).elements:,} parameters")
     return 0

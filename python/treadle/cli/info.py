@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from treadle._storage.formats import arrays
+from treadle.layers import build
 
 if TYPE_CHECKING:
     import argparse
@@ -39,11 +40,10 @@ def describe(module: Module) -> None:
     to which attention adds the products of queries with keys and values, and, where there are
     matrices, their dtype and the ISA level whose products multiply by them.
     """
-    native = module._packed.native  # one object, several, or none
-    parts = native if isinstance(native, tuple) else () if native is None else (native,)
+    parts = build.natives(module)
     rows: dict[str, list[int]] = {}
     total = [0, 0, 0]
-    for name, value in module._packed.parameters.items():
+    for name, value in build.parameters(module).items():
         matrix = len(value.shape) == 2 and bool(parts)
         for row in (rows.setdefault(_layer_of(name), [0, 0, 0]), total):
             row[0] += value.size
@@ -57,7 +57,7 @@ def describe(module: Module) -> None:
         f"{'dtype':<10}{'kernel'}"
     )
     for label, (size, nbytes, flops) in rows.items():
-        of = f"{module._dtype:<10}{parts[0].isa}" if flops else f"{'float32':<10}-"
+        of = f"{module.dtype:<10}{parts[0].isa}" if flops else f"{'float32':<10}-"
         print(f"{label:<12}{size:>14,}{nbytes:>14,}{flops:>18,}  {of}")
     print(f"packed weights: {sum(part.weight_bytes for part in parts):,} bytes")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -11,13 +11,15 @@ from treadle import _core
 from treadle._inputs import checks, masks
 from treadle._inputs.arrays import to_float32
 from treadle._storage import formats
+from treadle.layers.configuration import Dtype, Flag, Integer, Number
 from treadle.layers.module import Module, layer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from treadle._inputs.types import AnyArray, ArrayLike, Float, Int
-    from treadle.layers.module import Shapes
+    from treadle.layers.build import Shapes
+    from treadle.layers.configuration import Entries
 
 # The sizes of a head that the kernel has registers for.
 MAX_HEAD_SIZE = 256
@@ -70,6 +72,19 @@ class MultiheadAttention(Module):
     Source: Vaswani et al., Attention is all you need, arXiv:1706.03762, section 3.2.2.
     """
 
+    _entries: ClassVar[Entries] = {
+        "embed_dim": Integer(),
+        "num_heads": Integer(),
+        "dropout": Number(least=0, most=1),
+        "bias": Flag(),
+        "add_bias_kv": Flag(),
+        "add_zero_attn": Flag(),
+        "kdim": Integer(optional=True),
+        "vdim": Integer(optional=True),
+        "batch_first": Flag(),
+        "dtype": Dtype(),
+    }
+
     def __init__(
         self,
         embed_dim: int,
@@ -85,19 +100,7 @@ class MultiheadAttention(Module):
         dtype: Any = "float32",
         seed: Any = None,
     ) -> None:
-        self._initialize(
-            seed,
-            embed_dim=embed_dim,
-            num_heads=num_heads,
-            dropout=dropout,
-            bias=bias,
-            add_bias_kv=add_bias_kv,
-            add_zero_attn=add_zero_attn,
-            kdim=kdim,
-            vdim=vdim,
-            batch_first=batch_first,
-            dtype=dtype,
-        )
+        self._initialize(locals())
 
     def _check_configuration(self) -> None:
         own = self._configuration

@@ -7,19 +7,21 @@ state is simply carried from step to step, `treadle.Stream` is faster, since it 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from treadle._inputs.arrays import to_pair
 from treadle._inputs.sequence import step
+from treadle.layers.configuration import Flag, Nonlinearity
 from treadle.layers.module import layer
-from treadle.layers.recurrent_base import Gated
+from treadle.layers.recurrent_base import RecurrentBase
 
 if TYPE_CHECKING:
     from treadle._inputs.types import ArrayLike, Float
     from treadle.layers.activation import Activation
+    from treadle.layers.configuration import Entries
 
 
-class Cell(Gated):
+class Cell(RecurrentBase):
     """What the cells share: one layer, forward, and names without a layer number."""
 
     def _suffixes(self) -> list[tuple[int, str]]:
@@ -50,6 +52,7 @@ class RNNCell(_OneState):
     """
 
     mode = "rnn"
+    _entries: ClassVar[Entries] = {**Cell._entries, "nonlinearity": Nonlinearity()}
 
     def __init__(
         self,
@@ -61,14 +64,7 @@ class RNNCell(_OneState):
         dtype: Any = "float32",
         seed: Any = None,
     ) -> None:
-        self._initialize(
-            seed,
-            input_size=input_size,
-            hidden_size=hidden_size,
-            bias=bias,
-            nonlinearity=nonlinearity,
-            dtype=dtype,
-        )
+        self._initialize(locals())
 
 
 @layer
@@ -86,6 +82,11 @@ class LSTMCell(Cell):
     """
 
     mode = "lstm"
+    _entries: ClassVar[Entries] = {
+        **Cell._entries,
+        "activation": Nonlinearity(),
+        "recurrent_activation": Nonlinearity(),
+    }
 
     def __init__(
         self,
@@ -98,15 +99,7 @@ class LSTMCell(Cell):
         dtype: Any = "float32",
         seed: Any = None,
     ) -> None:
-        self._initialize(
-            seed,
-            input_size=input_size,
-            hidden_size=hidden_size,
-            bias=bias,
-            activation=activation,
-            recurrent_activation=recurrent_activation,
-            dtype=dtype,
-        )
+        self._initialize(locals())
 
     def __call__(
         self, x: ArrayLike, state: tuple[ArrayLike, ArrayLike] | None = None
@@ -134,6 +127,12 @@ class GRUCell(_OneState):
     """
 
     mode = "gru"
+    _entries: ClassVar[Entries] = {
+        **Cell._entries,
+        "activation": Nonlinearity(),
+        "recurrent_activation": Nonlinearity(),
+        "reset_after": Flag(),
+    }
 
     def __init__(
         self,
@@ -147,13 +146,4 @@ class GRUCell(_OneState):
         dtype: Any = "float32",
         seed: Any = None,
     ) -> None:
-        self._initialize(
-            seed,
-            input_size=input_size,
-            hidden_size=hidden_size,
-            bias=bias,
-            activation=activation,
-            recurrent_activation=recurrent_activation,
-            reset_after=reset_after,
-            dtype=dtype,
-        )
+        self._initialize(locals())

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from treadle._storage import formats
 from treadle._storage.files import checked_path, opened, replaced
+from treadle.layers import build
 from treadle.layers.module import LAYERS, Module
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def save(module: Module, path: Path) -> None:
         raise TypeError(
             f"treadle.save: module is of type {type(module).__name__}, expected a treadle module"
         )
-    write(path, "treadle.save", module, module._packed.parameters.items())
+    write(path, "treadle.save", module, build.parameters(module).items())
 
 
 def write(
@@ -52,8 +53,8 @@ def write(
     """Write a module's file from its parameters, one after the other; it need not have them."""
     from treadle._storage import safetensors
 
-    layout = {k: v for arrays in module._layout().values() for k, v in arrays.items()}
-    about = {"module": module._name, "configuration": module._configuration}
+    layout = {k: v for arrays in build.layout(module).values() for k, v in arrays.items()}
+    about = {"module": module._name, "configuration": build.configuration(module)}
     arrays = (item for p in parameters for item in formats.arrays(*p).items())
     with replaced(checked_path(function, path)) as file:
         safetensors.write(file, layout, FORMAT, about, arrays)
@@ -71,7 +72,7 @@ def load(path: Path) -> Module:
     """
     with opened("treadle.load", path) as (file, header):
         module = described(header)
-        module._set(dict(read_parameters(file, header, module)))
+        build.fill(module, dict(read_parameters(file, header, module)))
     return module
 
 
@@ -84,7 +85,7 @@ def read_parameters(
     from treadle import _core
     from treadle._storage import safetensors
 
-    for name, arrays in module._layout().items():
+    for name, arrays in build.layout(module).items():
         value = formats.joined([safetensors.read(file, header, part) for part in arrays])
         if isinstance(value, formats.Int8):
             _core.check_weight(header.where, name, value, "int8")
@@ -96,20 +97,20 @@ def described(header: Header) -> Module:
     from treadle._storage import safetensors
 
     about = safetensors.read_about(header, FORMAT, ABOUT)
-    where, name, configuration = header.where, about["module"], about["configuration"]
+    where, name = header.where, about["module"]
     cls = LAYERS.get(name) if isinstance(name, str) else None
     if cls is None:
         raise ValueError(f"{where}: module is {name!r:.100}, expected one of {', '.join(LAYERS)}")
     try:
-        module = cls._restore(configuration)
+        module = build.blueprint(cls, about["configuration"])
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where}: {error}") from error
-    count = module._count()[0]
+    count = build.count(module).arrays
     # Before the names are listed: num_layers may be absurd. Scales may come on top.
     if not count <= len(header.tensors) <= 2 * count:
         raise ValueError(
             f"{where} has {len(header.tensors)} tensors, expected {count} for {module!r}"
         )
-    layout = {k: v for arrays in module._layout().values() for k, v in arrays.items()}
+    layout = {k: v for arrays in build.layout(module).values() for k, v in arrays.items()}
     safetensors.check_tensors(header, layout)
     return module

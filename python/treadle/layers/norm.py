@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from treadle import _core
 from treadle._inputs import checks
 from treadle._inputs.arrays import to_dense
+from treadle.layers.configuration import Dtype, Flag, Number, Shape
 from treadle.layers.module import Module, layer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from treadle._inputs.types import ArrayLike, Float
-    from treadle.layers.module import Shapes
+    from treadle.layers.build import Shapes
+    from treadle.layers.configuration import Entries
+
+
+class _Float32(Dtype):
+    """The dtype of a layer without products: float32, whatever the layers around it have."""
+
+    __slots__ = ()
+
+    def _checked(self, function: str, name: str, value: Any) -> str:
+        dtype = super()._checked(function, name, value)
+        if dtype != "float32":
+            raise ValueError(
+                f"{function}: {name} is {dtype!r}, expected 'float32': layer norms have no products"
+            )
+        return dtype
+
+    def retyped(self, value: str, dtype: str) -> str:
+        return value
 
 
 @layer
@@ -35,6 +54,14 @@ class LayerNorm(Module):
     Source: Ba, Kiros and Hinton, Layer normalization, arXiv:1607.06450.
     """
 
+    _entries: ClassVar[Entries] = {
+        "normalized_shape": Shape(),
+        "eps": Number(least=0),
+        "elementwise_affine": Flag(),
+        "bias": Flag(),
+        "dtype": _Float32(),
+    }
+
     def __init__(
         self,
         normalized_shape: int | Iterable[int],
@@ -45,22 +72,7 @@ class LayerNorm(Module):
         dtype: Any = "float32",
         seed: Any = None,
     ) -> None:
-        self._initialize(
-            seed,
-            normalized_shape=normalized_shape,
-            eps=eps,
-            elementwise_affine=elementwise_affine,
-            bias=bias,
-            dtype=dtype,
-        )
-
-    def _check_configuration(self) -> None:
-        if self._configuration["dtype"] != "float32":
-            raise ValueError(
-                f"{self._function}: dtype is {self._configuration['dtype']!r}, expected 'float32': "
-                "layer norms have no products"
-            )
-        super()._check_configuration()
+        self._initialize(locals())
 
     def _shapes(self) -> Shapes:
         own = self._configuration

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from treadle._inputs.arrays import to_pair
+from treadle._inputs.checks import MAX_LAYERS
 from treadle._inputs.sequence import run
+from treadle.layers.configuration import Flag, Integer, Nonlinearity
 from treadle.layers.module import layer
-from treadle.layers.recurrent_base import Gated
+from treadle.layers.recurrent_base import RecurrentBase
 
 if TYPE_CHECKING:
     from treadle._inputs.types import ArrayLike, Float
     from treadle.layers.activation import Activation
+    from treadle.layers.configuration import Entries
     from treadle.layers.stream import Stream
 
 
-class Recurrent(Gated):
+class Recurrent(RecurrentBase):
     """What RNN, LSTM and GRU share."""
+
+    _entries: ClassVar[Entries] = {
+        **RecurrentBase._entries,
+        "num_layers": Integer(most=MAX_LAYERS),
+        "batch_first": Flag(),
+        "bidirectional": Flag(),
+    }
 
     def _suffixes(self) -> list[tuple[int, str]]:
         ends = ("", "_reverse")[: self._directions]
@@ -102,6 +112,7 @@ class RNN(_OneState):
     """
 
     mode = "rnn"
+    _entries: ClassVar[Entries] = {**Recurrent._entries, "nonlinearity": Nonlinearity()}
 
     def __init__(
         self,
@@ -116,17 +127,7 @@ class RNN(_OneState):
         dtype: Any = "float32",
         seed: Any = None,
     ) -> None:
-        self._initialize(
-            seed,
-            input_size=input_size,
-            hidden_size=hidden_size,
-            num_layers=num_layers,
-            nonlinearity=nonlinearity,
-            bias=bias,
-            batch_first=batch_first,
-            bidirectional=bidirectional,
-            dtype=dtype,
-        )
+        self._initialize(locals())
 
 
 @layer
@@ -176,6 +177,12 @@ class LSTM(Recurrent):
     """
 
     mode = "lstm"
+    _entries: ClassVar[Entries] = {
+        **Recurrent._entries,
+        "proj_size": Integer(least=0),
+        "activation": Nonlinearity(),
+        "recurrent_activation": Nonlinearity(),
+    }
 
     def __init__(
         self,
@@ -192,19 +199,7 @@ class LSTM(Recurrent):
         dtype: Any = "float32",
         seed: Any = None,
     ) -> None:
-        self._initialize(
-            seed,
-            input_size=input_size,
-            hidden_size=hidden_size,
-            num_layers=num_layers,
-            bias=bias,
-            batch_first=batch_first,
-            bidirectional=bidirectional,
-            proj_size=proj_size,
-            activation=activation,
-            recurrent_activation=recurrent_activation,
-            dtype=dtype,
-        )
+        self._initialize(locals())
 
     def __call__(
         self,
@@ -254,7 +249,7 @@ class LSTM(Recurrent):
 
 @layer
 class GRU(_OneState):
-    """Gated recurrent unit, L layers, one or both directions.
+    """RecurrentBase recurrent unit, L layers, one or both directions.
 
     ``dtype`` is the format of the matrices and of what they are multiplied by: "float32", "bfloat16" or
     "int8"; states, sums and activations are float32. Inference; `treadle.torch` trains.
@@ -297,6 +292,12 @@ class GRU(_OneState):
     """
 
     mode = "gru"
+    _entries: ClassVar[Entries] = {
+        **Recurrent._entries,
+        "activation": Nonlinearity(),
+        "recurrent_activation": Nonlinearity(),
+        "reset_after": Flag(),
+    }
 
     def __init__(
         self,
@@ -313,16 +314,4 @@ class GRU(_OneState):
         dtype: Any = "float32",
         seed: Any = None,
     ) -> None:
-        self._initialize(
-            seed,
-            input_size=input_size,
-            hidden_size=hidden_size,
-            num_layers=num_layers,
-            bias=bias,
-            batch_first=batch_first,
-            bidirectional=bidirectional,
-            activation=activation,
-            recurrent_activation=recurrent_activation,
-            reset_after=reset_after,
-            dtype=dtype,
-        )
+        self._initialize(locals())

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from treadle import _core
 from treadle._inputs.sequence import Sizes
 from treadle.layers.activation import parse
+from treadle.layers.configuration import Dtype, Flag, Integer
 from treadle.layers.module import Module
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from treadle.layers.module import Shapes
+    from treadle.layers.build import Shapes
+    from treadle.layers.configuration import Entries
 
 # G: PyTorch's order of the rows of a weight is (i, f, g, o) for LSTM and (r, z, n) for GRU.
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
@@ -47,11 +49,18 @@ def options(
     }
 
 
-class Gated(Module):
+class RecurrentBase(Module):
     """L layers in D directions; a cell is one layer in one direction."""
 
     mode: ClassVar[str]
     _sizes: Sizes
+    _derived = Module._derived | {"_sizes"}
+    _entries: ClassVar[Entries] = {
+        "input_size": Integer(),
+        "hidden_size": Integer(),
+        "bias": Flag(),
+        "dtype": Dtype(),
+    }
 
     def _suffixes(self) -> list[tuple[int, str]]:
         """The layer and the end of its names for each layer and direction: _l0, _l0_reverse, ..."""

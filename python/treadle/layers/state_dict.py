@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from treadle._storage import safetensors
 from treadle._storage.files import opened
+from treadle.layers import build
 from treadle.layers.files import described, read_parameters, write
 from treadle.layers.module import LAYERS, Module
 from treadle.layers.recurrent_base import GATES
@@ -61,14 +62,19 @@ def convert_file(
                     f"{header.where} was written by treadle.save, expected no options but the dtype"
                 )
             original = described(header)
-            module = original if dtype is None else original._with(dtype)
+            module = original if dtype is None else build.retyped(original, dtype)
             parameters = read_parameters(file, header, original)
         else:
             configuration["dtype"] = dtype or "float32"
             module, prefix = _of_state_dict(header, mode, prefix, configuration)
-            names = list(module._shapes())
+            names = list(build.shapes(module))
             parameters = ((name, safetensors.read(file, header, prefix + name)) for name in names)
-        write(target, function, module, ((name, module._own(value)) for name, value in parameters))
+        write(
+            target,
+            function,
+            module,
+            ((name, build.converted(module, value)) for name, value in parameters),
+        )
     return module
 
 
@@ -83,11 +89,11 @@ def _of_state_dict(
     own = {name: shape for name, shape in own.items() if _PARAMETER.fullmatch(name)}
     name, deduced = _deduce(header.where, prefix, own, mode)
     try:
-        module = LAYERS[name]._restore({**deduced, **configuration})
+        module = build.blueprint(LAYERS[name], {**deduced, **configuration})
     except (TypeError, ValueError) as error:
         raise ValueError(f"{header.where}: {error}") from error
-    safetensors.check_names(header, own, module._shapes())
-    for name, shape in module._shapes().items():
+    safetensors.check_names(header, own, build.shapes(module))
+    for name, shape in build.shapes(module).items():
         safetensors.check_tensor(header, prefix + name, shape)
     return module, prefix
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from treadle._inputs.arrays import to_dense, to_pair, to_rows
 from treadle._inputs.checks import integer
+from treadle.layers.build import configuration
 from treadle.layers.recurrent import Recurrent
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ class Stream:
         )
 
     def _fingerprint(self) -> str:
-        return self._packed.fingerprint(self._module._configuration)
+        return self._packed.fingerprint(configuration(self._module))
 
     def _to_state(self, name: str, value: ArrayLike) -> tuple[Float, Float | None]:
         if self._module.mode != "lstm":

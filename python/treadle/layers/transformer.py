@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from treadle._inputs import checks
+from treadle._inputs.checks import MAX_LAYERS
 from treadle.layers.attention import check_heads, projection_initial
+from treadle.layers.build import blueprint, fill
+from treadle.layers.configuration import (
+    Dtype,
+    Flag,
+    Integer,
+    Nested,
+    Nonlinearity,
+    Number,
+    check_layer,
+)
 from treadle.layers.module import layer
 from treadle.layers.norm import LayerNorm, normalized
 from treadle.layers.transformer_base import Encoder
@@ -14,7 +24,8 @@ from treadle.layers.transformer_base import Encoder
 if TYPE_CHECKING:
     from treadle._inputs.types import ArrayLike, Float
     from treadle.layers.activation import Activation
-    from treadle.layers.module import Shapes
+    from treadle.layers.build import Shapes
+    from treadle.layers.configuration import Entries
 
 
 @layer
@@ -52,6 +63,19 @@ class TransformerEncoderLayer(Encoder):
     arXiv:2002.04745.
     """
 
+    _entries: ClassVar[Entries] = {
+        "d_model": Integer(),
+        "nhead": Integer(),
+        "dim_feedforward": Integer(),
+        "dropout": Number(least=0, most=1),
+        "activation": Nonlinearity(),
+        "layer_norm_eps": Number(least=0),
+        "batch_first": Flag(),
+        "norm_first": Flag(),
+        "bias": Flag(),
+        "dtype": Dtype(),
+    }
+
     def __init__(
         self,
         d_model: int,
@@ -67,19 +91,7 @@ class TransformerEncoderLayer(Encoder):
         dtype: Any = "float32",
         seed: Any = None,
     ) -> None:
-        self._initialize(
-            seed,
-            d_model=d_model,
-            nhead=nhead,
-            dim_feedforward=dim_feedforward,
-            dropout=dropout,
-            activation=activation,
-            layer_norm_eps=layer_norm_eps,
-            batch_first=batch_first,
-            norm_first=norm_first,
-            bias=bias,
-            dtype=dtype,
-        )
+        self._initialize(locals())
 
     def _check_configuration(self) -> None:
         own = self._configuration
@@ -163,6 +175,14 @@ class TransformerEncoder(Encoder):
     Source: Vaswani et al., Attention is all you need, arXiv:1706.03762.
     """
 
+    _entries: ClassVar[Entries] = {
+        "encoder_layer": Nested(TransformerEncoderLayer),
+        "num_layers": Integer(most=MAX_LAYERS),
+        "norm": Nested(LayerNorm, optional=True),
+        "enable_nested_tensor": Flag(),
+        "mask_check": Flag(),
+    }
+
     def __init__(
         self,
         encoder_layer: TransformerEncoderLayer,
@@ -171,23 +191,11 @@ class TransformerEncoder(Encoder):
         enable_nested_tensor: bool = True,
         mask_check: bool = True,
     ) -> None:
-        for name, value, cls in (
-            ("encoder_layer", encoder_layer, TransformerEncoderLayer),
-            ("norm", norm, LayerNorm),
-        ):
-            if not isinstance(value, cls) and not (name == "norm" and value is None):
-                raise TypeError(
-                    f"{self._function}: {name} is {checks.shown(value)}, expected a {cls._function}"
-                )
-        self._configure(
-            {
-                "encoder_layer": encoder_layer,
-                "num_layers": num_layers,
-                "norm": norm,
-                "enable_nested_tensor": enable_nested_tensor,
-                "mask_check": mask_check,
-            }
-        )
+        arguments = {k: v for k, v in locals().items() if k != "self"}
+        check_layer(self._function, "encoder_layer", encoder_layer, TransformerEncoderLayer)
+        if norm is not None:
+            check_layer(self._function, "norm", norm, LayerNorm)
+        self._configure(arguments)
         parameters = {
             prefix + name: value  # read-only, and therefore shared
             for prefix in self._prefixes()
@@ -195,7 +203,7 @@ class TransformerEncoder(Encoder):
         }
         if norm is not None:
             parameters |= {f"norm.{n}": v for n, v in norm._packed.parameters.items()}
-        self._set(parameters)
+        fill(self, parameters)
 
     @property
     def dtype(self) -> str:
@@ -221,7 +229,7 @@ class TransformerEncoder(Encoder):
 
     def _norm_shapes(self) -> Shapes:
         norm = self._configuration["norm"]
-        return {} if norm is None else LayerNorm._restore(norm)._shapes()
+        return {} if norm is None else blueprint(LayerNorm, norm)._shapes()
 
     def _shapes(self) -> Shapes:
         one = self._layer_shapes()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from treadle._inputs.types import AnyArray, ArrayLike, Bool, Float
-    from treadle.layers.module import Shapes
+    from treadle.layers.build import Shapes
 
 # The parameters of a layer in the order in which the native encoder takes them.
 _ORDER = (

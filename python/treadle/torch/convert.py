@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from functools import reduce
+from functools import partial, reduce
 from importlib import import_module
 from typing import Any
 
 from treadle._public import published
 from treadle.layers.attention import MultiheadAttention
+from treadle.layers.build import arguments, build
 from treadle.layers.cells import GRUCell, LSTMCell, RNNCell
 from treadle.layers.module import Module
 from treadle.layers.norm import LayerNorm
@@ -55,15 +56,8 @@ def from_torch(module: Any) -> Module:
             f"treadle.from_torch: PyTorch cannot be imported ({error}); pip install treadle[torch]"
         ) from error
     cls = _class(torch, "module", module, _CLASSES)
-    result = cls._restore(_configuration(torch, cls, "module", module))
-    shapes = result._shapes()
-    result._set(
-        {
-            name: result._stored("treadle.from_torch", name, _part(module, name), shape)
-            for name, shape in shapes.items()
-        }
-    )
-    return result
+    configuration = _configuration(torch, cls, "module", module)
+    return build(cls, configuration, partial(_part, module), "treadle.from_torch")
 
 
 def _class(
@@ -89,7 +83,7 @@ def _class(
 
 def _configuration(torch: Any, cls: type[Module], argument: str, module: Any) -> dict[str, Any]:
     """What a module was constructed with, as far as its class in treadle asks for it."""
-    own = {name: getattr(module, name) for name in cls._defaults if hasattr(module, name)}
+    own = {name: getattr(module, name) for name in arguments(cls) if hasattr(module, name)}
     own.pop("dtype", None)
     if cls is MultiheadAttention:
         own["bias"] = module.in_proj_bias is not None

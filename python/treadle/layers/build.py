@@ -1,0 +1,196 @@
+"""From a class, a configuration and parameters to a layer, and back.
+
+Files, the conversion of state dicts, guests and the command line use these functions and nothing
+else of a layer that is not public. A layer without parameters is a *blueprint*: it knows names,
+shapes and dtypes, which is enough to compare a file with before memory is allocated, and `fill`
+makes it a layer.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from treadle._inputs import checks
+from treadle._inputs.arrays import to_weight
+from treadle._storage import formats
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from treadle._inputs.types import ArrayLike
+    from treadle._storage.formats import Stored
+    from treadle.layers.module import Module
+
+    Shapes = dict[str, tuple[int, ...]]
+
+_M = TypeVar("_M", bound="Module")
+
+
+class PackedParameters:
+    """Parameters and their packed form: immutable, replaced as one by loading new weights."""
+
+    __slots__ = ("_fingerprint", "native", "parameters")
+
+    def __init__(self, parameters: dict[str, Stored], native: Any) -> None:
+        self.parameters: dict[str, Any] = parameters
+        self.native = native
+        self._fingerprint: str | None = None
+
+    def fingerprint(self, configuration: Mapping[str, Any]) -> str:
+        """SHA-256 over everything that decides what a state means; computed once."""
+        if self._fingerprint is None:
+            import hashlib
+
+            meaning = {k: v for k, v in configuration.items() if k != "batch_first"}
+            digest = hashlib.sha256(repr(sorted(meaning.items())).encode())
+            for name, value in self.parameters.items():
+                for part, array in formats.arrays(name, value).items():
+                    digest.update(part.encode())
+                    digest.update(array.data)
+            self._fingerprint = digest.hexdigest()
+        return self._fingerprint
+
+
+class Count(NamedTuple):
+    """The number of parameter arrays of a layer, and of their elements."""
+
+    arrays: int
+    elements: int
+
+
+# -- construction -----------------------------------------------------------------------------------
+
+
+def blueprint(cls: type[_M], configuration: Mapping[str, Any]) -> _M:
+    """A layer with a configuration, which is checked, and no parameters yet."""
+    module = cls.__new__(cls)
+    module._configure(configuration)
+    return module
+
+
+def fill(module: Module, parameters: dict[str, Stored]) -> None:
+    """Give a layer parameters that are stored as its `layout` says; the arrays become its own."""
+    native = module._pack(parameters)
+    for value in parameters.values():
+        formats.freeze(value)
+    module.__dict__["_packed"] = PackedParameters(parameters, native)
+
+
+def build(
+    cls: type[_M],
+    configuration: Mapping[str, Any],
+    find: Callable[[str], ArrayLike],
+    function: str,
+) -> _M:
+    """A layer with a configuration and copies of the arrays that ``find`` returns for each name.
+
+    Raises ValueError for a wrong shape and TypeError for a wrong dtype, in the name of ``function``.
+    """
+    module = blueprint(cls, configuration)
+    shapes = module._shapes()
+    fill(module, {n: stored(module, function, n, find(n), s) for n, s in shapes.items()})
+    return module
+
+
+def retyped(module: _M, dtype: str) -> _M:
+    """The blueprint of the same layer with its products in another dtype."""
+    return blueprint(type(module), module._schema.retyped(module._configuration, dtype))
+
+
+def draw(module: Module, seed: Any) -> dict[str, Stored]:
+    """Uniform random parameters for a blueprint, each drawn in float32 and stored."""
+    function = module._function
+    try:
+        generator = np.random.default_rng(seed)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"{function}: seed is {checks.shown(seed)}, expected None or an integer >= 0"
+        ) from error
+    forms = {
+        name: (shape, formats.stored_as(shape, module._dtype))
+        for name, shape in module._shapes().items()
+    }
+    size = sum(formats.nbytes(*form) for form in forms.values())
+    drawn: dict[str, Stored] = {}
+    try:
+        # Sizes beyond memory fail here, at once, and not when most of it is taken.
+        np.empty(size, np.uint8)
+        for name, (shape, dtype) in forms.items():
+            drawn[name] = _uniform(generator, shape, dtype, *module._initial(name, shape))
+    except MemoryError:
+        raise MemoryError(
+            f"{function}: the sizes ask for {size} bytes of parameters, "
+            "expected sizes that fit in memory"
+        ) from None
+    return drawn
+
+
+def _uniform(
+    generator: np.random.Generator, shape: tuple[int, ...], dtype: str, middle: float, reach: float
+) -> Stored:
+    values = generator.random(shape, dtype=np.float32)
+    values *= 2 * np.float32(reach)
+    values -= np.float32(reach) - np.float32(middle)
+    return values if dtype == "float32" else formats.encode(values, dtype)
+
+
+# -- configurations ---------------------------------------------------------------------------------
+
+
+def arguments(cls: type[Module]) -> list[str]:
+    """The names of the entries of the configurations of a class: its constructor's arguments."""
+    return list(cls._schema.entries)
+
+
+def configuration(module: Module) -> dict[str, Any]:
+    """The configuration of a layer as files, pickles and fingerprints have it."""
+    return module._schema.recorded(module._configuration)
+
+
+# -- parameters -------------------------------------------------------------------------------------
+
+
+def parameters(module: Module) -> dict[str, Any]:
+    """The parameters of a layer as they are stored: read-only."""
+    return dict(module._packed.parameters)
+
+
+def natives(module: Module) -> tuple[Any, ...]:
+    """The native objects with the packed weights of a layer: one, several, or none."""
+    native = module._packed.native
+    return native if isinstance(native, tuple) else () if native is None else (native,)
+
+
+def shapes(module: Module) -> Shapes:
+    """The name and shape of every parameter, in PyTorch's order."""
+    return module._shapes()
+
+
+def count(module: Module) -> Count:
+    """How many parameters there are, counted without listing them: a file may ask for any number."""
+    return Count(*module._count())
+
+
+def layout(module: Module) -> dict[str, dict[str, tuple[str, tuple[int, ...]]]]:
+    """For every parameter the arrays that it is stored as: their names, dtypes and shapes."""
+    return {
+        name: formats.layout(name, shape, formats.stored_as(shape, module._dtype))
+        for name, shape in module._shapes().items()
+    }
+
+
+def stored(
+    module: Module, function: str, name: str, value: ArrayLike, shape: tuple[int, ...]
+) -> Stored:
+    """A copy of a parameter that somebody gives, as the layer stores it, if it has this shape."""
+    array = to_weight(function, name, value)
+    checks.shape(function, name, array, shape)
+    return formats.encode(array, formats.stored_as(shape, module._dtype))
+
+
+def converted(module: Module, value: Stored) -> Stored:
+    """A parameter of another layer as this layer stores it; itself, if it is stored so already."""
+    dtype = formats.stored_as(value.shape, module._dtype)
+    return value if formats.dtype_of(value) == dtype else formats.encode(value, dtype)

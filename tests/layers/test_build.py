@@ -1,0 +1,118 @@
+"""What files, guests and the command line use of a layer, and what a class has to declare."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+import treadle
+from support.tolerance import assert_same_bits
+from treadle.layers import build
+from treadle.layers.configuration import Flag, Integer, Schema
+from treadle.layers.module import LAYERS, Module
+
+LAYER = treadle.TransformerEncoderLayer(8, 2, 16, dtype="bfloat16", seed=0)
+EVERY = [
+    treadle.RNN(3, 4, seed=0),
+    treadle.LSTM(3, 4, 2, bidirectional=True, proj_size=2, dtype="int8", seed=0),
+    treadle.GRU(3, 4, dtype="bfloat16", seed=0),
+    treadle.RNNCell(3, 4, seed=0),
+    treadle.LSTMCell(3, 4, seed=0),
+    treadle.GRUCell(3, 4, dtype="int8", seed=0),
+    treadle.MultiheadAttention(8, 2, seed=0),
+    treadle.LayerNorm((2, 3), seed=0),
+    LAYER,
+    treadle.TransformerEncoder(LAYER, 2, treadle.LayerNorm(8)),
+]
+every = pytest.mark.parametrize("module", EVERY, ids=repr)
+
+
+def test_every_class_is_here():
+    assert {type(module) for module in EVERY} == set(LAYERS.values())
+
+
+@every
+def test_from_parts_to_a_layer_and_back(module):
+    other = build.blueprint(type(module), build.configuration(module))
+    assert repr(other) == repr(module)
+    build.fill(other, build.parameters(module))
+    assert_same_bits(list(other.state_dict().values()), list(module.state_dict().values()))
+    assert other.dtype == module.dtype
+
+
+@every
+def test_a_layer_out_of_arrays(module):
+    state = module.state_dict()
+    other = build.build(type(module), build.configuration(module), state.__getitem__, "here")
+    assert_same_bits(list(other.state_dict().values()), list(state.values()))
+    name = next(iter(state))
+    wrong = {**state, name: state[name][:-1]}
+    with pytest.raises(ValueError, match=rf"^here: {name} has shape "):
+        build.build(type(module), build.configuration(module), wrong.__getitem__, "here")
+
+
+@every
+def test_a_blueprint_knows_what_there_will_be(module):
+    plan = build.blueprint(type(module), build.configuration(module))
+    parameters = build.parameters(module)
+    assert build.shapes(plan) == {name: value.shape for name, value in parameters.items()}
+    assert build.count(plan) == (len(parameters), module.num_parameters)
+    assert list(build.layout(plan)) == list(parameters)
+    assert set(build.arguments(type(plan))) >= set(build.configuration(plan))
+
+
+@every
+def test_another_dtype(module):
+    plan = build.retyped(module, "int8")
+    assert repr(plan) == repr(module.to("int8"))
+    assert plan.dtype == ("float32" if type(module) is treadle.LayerNorm else "int8")
+
+
+@every
+def test_native_objects(module):
+    natives = build.natives(module)
+    assert bool(natives) == (type(module) is not treadle.LayerNorm)
+    assert all(native.weight_bytes > 0 for native in natives)
+
+
+def test_a_class_declares_the_arguments_of_its_constructor():
+    class Wrong(Module):
+        _entries: ClassVar = {"size": Integer(), "flag": Flag()}
+
+        def __init__(self, size: int, other: bool = True, seed: Any = None) -> None:
+            self._initialize(locals())
+
+    with pytest.raises(TypeError, match=r"Wrong: the entries are \['flag', 'size'\], expected"):
+        Schema(Wrong)
+
+
+def test_a_layer_in_one_place():
+    """A class, its entries and what they make: nothing else needs to know of it."""
+
+    class Scale(Module):
+        _name, _function = "Scale", "treadle.Scale"
+        _entries: ClassVar = {"size": Integer(), "negative": Flag(sparse=True)}
+
+        def __init__(self, size: int, negative: bool = False, seed: Any = None) -> None:
+            self._initialize(locals())
+
+        _dtype = "float32"
+
+        def _shapes(self):
+            return {"factor": (self.size,)}
+
+        def _initial(self, name, shape):
+            return 2.0, 0.0
+
+        def _pack(self, parameters):
+            return None
+
+    Scale._schema = Schema(Scale)
+    plain, other = Scale(3), Scale(3, negative=True)
+    assert (repr(plain), repr(other)) == ("Scale(3)", "Scale(3, negative=True)")
+    # An entry that came later is recorded only where it is used: files of before stay as they are.
+    assert build.configuration(plain) == {"size": 3}
+    assert build.configuration(other) == {"size": 3, "negative": True}
+    assert plain.negative is False
+    np.testing.assert_array_equal(plain.factor, [2, 2, 2])
+    assert build.blueprint(Scale, {"size": 3}).negative is False
