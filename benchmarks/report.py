@@ -1,6 +1,6 @@
 """The result of a run as Markdown tables and a picture for each kind of cases and dtype.
 
-    python -m treadle.benchmarks.report benchmarks/results/bench.json README.md
+    python -m treadle.benchmarks.report benchmarks/results/bench.json docs/performance.md
 
 The tables of one replace what stands between its two markers of the Markdown file and leave the
 others' alone; the picture goes beside the JSON, when matplotlib is installed (`pip install

@@ -1,15 +1,23 @@
-"""What the documentation shows runs: every doctest of the package, every Python block of README."""
+"""The documentation runs, names everything, leads somewhere, and shows the stored results.
+
+Here the Python blocks of a section run in one namespace of this process, after every doctest of the
+package. `tests/support/reader.py` runs them again, and the shell's, each in an environment that has
+what its section installs and nothing else.
+"""
 
 import doctest
 import importlib
+import json
 import pkgutil
 import re
+from pathlib import Path
 
 import pytest
 
 import treadle
 import treadle.torch
 import treadle.transformers
+from support import reader
 
 
 def module_names():
@@ -86,20 +94,113 @@ def test_public_names_are_documented(name):
         assert ">>>" in text or name == "treadle.load"  # shown by save's
 
 
-def readme_blocks(source):
-    text = (source / "README.md").read_text()
-    return re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+PAGES = reader.pages()
+GROUPS = [group for page in PAGES for group in reader.groups(page)]
 
 
-def test_readme(source, tmp_path, monkeypatch):
-    """The blocks in their order, in one namespace, as a reader would type them."""
+def python_blocks(group):
+    return [block for block in group.blocks if block.language == "python"]
+
+
+@pytest.mark.parametrize(
+    "group",
+    [group for group in GROUPS if python_blocks(group)],
+    ids=lambda group: f"{group.page}:{group.title}".replace(" ", "-"),
+)
+def test_blocks(group, tmp_path, monkeypatch):
+    """The Python blocks of a section, in their order and in one namespace."""
     monkeypatch.chdir(tmp_path)
-    blocks, names = readme_blocks(source), {"__name__": "readme"}
-    assert blocks
-    for number, block in enumerate(blocks, 1):
-        if ">>>" in block:
-            test = doctest.DocTestParser().get_doctest(block, names, f"README {number}", None, 0)
-            assert doctest.DocTestRunner().run(test, clear_globs=False).failed == 0
-            names |= test.globs
-        else:
-            exec(compile(block, f"README.md block {number}", "exec"), names)  # noqa: S102
+    threads = treadle.get_num_threads()
+    names = {"__name__": "reader"}
+    try:
+        for block in python_blocks(group):
+            place = f"{group.page}:{block.line}"
+            if "vectors.npy" in block.text:  # made by a shell block
+                continue
+            exec(compile(block.text, place, "exec"), names)  # noqa: S102
+    finally:
+        treadle.set_num_threads(threads)
+
+
+def test_reader_finds_sections_and_install_lines(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# A\n```sh\npip install .\n```\n## B\n```python\n1\n```\n```text\nx\n```\n"
+        "## C\n```sh\npip install a && pip install b\n```\n```sh\nc\n```\n"
+        "## D\n<!-- command:x -->\n```sh\nd\n```\n```python\n2\n```\n"
+    )
+    first, second = reader.groups(page, tmp_path)
+    assert (first.install, second.install) == ("pip install .", "pip install a && pip install b")
+    assert [(b.text, b.line) for b in first.blocks] == [("1\n", 6), ("2\n", 24)]
+    assert [(b.text, b.line) for b in second.blocks] == [("c\n", 16)]
+    page.write_text("# A\n```python\n1\n```\n")
+    with pytest.raises(ValueError, match=r"page.md:2: no install line"):
+        reader.groups(page, tmp_path)
+
+
+def test_reader_says_what_fails(capsys):
+    blocks = [reader.Block("python", "print('seen')\n1 / 0\n", 3), reader.Block("sh", "false", 9)]
+    assert reader.run_blocks([*blocks, reader.Block("sh", "true", 12)], "page.md") == 2
+    output = capsys.readouterr().out
+    assert "FAILED page.md:3\nseen" in output
+    assert "FAILED page.md:9" in output
+    assert "passed page.md:12" in output
+
+
+def anchors(text):
+    """The anchors of a page's headings, as GitHub and MyST make them."""
+    text = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    titles = re.findall(r"^#+ (.*)", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+LINKED = [*PAGES, *(p for p in sorted(reader.ROOT.glob("*.md")) if p not in PAGES)]
+LINKED += [reader.ROOT / "benchmarks" / "README.md"]
+
+
+@pytest.mark.parametrize("page", LINKED, ids=lambda page: page.relative_to(reader.ROOT).as_posix())
+def test_links(page):
+    """Every link within the project names a file that exists, and an anchor that the file has."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), f"{page}: {target}"
+        assert file.is_relative_to(reader.ROOT)
+        if anchor:
+            assert anchor in anchors(file.read_text()), f"{page}: {target}"
+
+
+def test_readme_is_short(source):
+    assert len((source / "README.md").read_text().splitlines()) <= 200
+
+
+def test_reference_names_everything(source):
+    """The summary of the reference lists every public name of the package."""
+    text = (source / "docs" / "reference" / "treadle.md").read_text()
+    listed = set(re.findall(r"^   (\w+)$", text, re.MULTILINE))
+    assert listed == set(treadle.__all__) - {"__version__", "functional"}
+
+
+def test_tables_show_the_stored_results(source):
+    """README.md and docs/performance.md have the tables that the stored results make."""
+    from treadle.benchmarks import front, report
+
+    results = source / "benchmarks" / "results"
+    readme = (source / "README.md").read_text()
+    found = front.read(results)
+    assert front.layers(found) in readme
+    assert front.by_kind(found) in readme
+    performance = (source / "docs" / "performance.md").read_text()
+    for result in found.values():
+        for section in dict.fromkeys(map(report.section_of, result["cases"])):
+            assert report.markdown(report.only(result, section)).rstrip() in performance
+    accuracy = importlib.import_module("treadle.benchmarks.accuracy.report")
+    assert accuracy.markdown(json.loads((results / "accuracy.json").read_text())) in performance
+
+
+def test_pictures_are_small():
+    for path in Path(reader.ROOT / "benchmarks" / "results").glob("*.png"):
+        assert path.stat().st_size < 300_000

@@ -28,7 +28,7 @@ def layer_norm(
 ) -> Float:
     """(x - mean) / sqrt(variance + eps) * weight + bias over the last axes, of x + residual.
 
-    x [..., *normalized_shape], weight and bias of the normalized shape, residual like x, all
+    ``x [..., *normalized_shape]``, weight and bias of the normalized shape, residual like x, all
     float32. The variance is that of the population, as in PyTorch.
 
     Raises ValueError for a shape that does not fit, TypeError for another dtype.

@@ -43,9 +43,10 @@ class KVCache:
                 enough room from the beginning, nothing is ever copied
     value_size  F, in 1..256; E when None
     dtype       what keys and values are kept as: "float32", "bfloat16" (rounded to the nearest) or
-                "int8" (a vector's 256 values at most share a scale, max |x| / 127). What a few
-                queries see of them (S at most 4, and 16 with all heads that share keys) is
-                multiplied in float32; for more, in bfloat16 unless the cache is of float32
+                "int8" (a vector's 256 values at most share a scale, the largest magnitude / 127).
+                What a few queries see of them (S at most 4, and 16 with all heads that share
+                keys) is multiplied in float32; for more, in bfloat16 unless the cache is of
+                float32
 
     A cache may not be used by two threads at a time. It takes B N (E + F) numbers for each token of
     its capacity, of 4, 2 or 1 bytes, and 8 B N bytes for the scales of int8. Decoding reads all of

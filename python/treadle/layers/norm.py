@@ -40,8 +40,8 @@ class _Float32(Dtype):
 class LayerNorm(Module):
     """``torch.nn.LayerNorm``: (x - mean) / sqrt(variance + eps) * weight + bias; float32.
 
-    Mean and variance are those of the last axes of x [..., *normalized_shape]; weight and bias have
-    the normalized shape, and begin as ones and zeros. Without ``elementwise_affine`` there is
+    Mean and variance are those of the last axes of ``x [..., *normalized_shape]``; weight and bias
+    have the normalized shape, and begin as ones and zeros. Without ``elementwise_affine`` there is
     neither, without ``bias`` the weight alone. ``seed`` is accepted as everywhere; nothing is
     random.
 
