@@ -1,4 +1,5 @@
 # The compiled module. It checks shapes, dtypes and values; the Python layer converts kinds of arrays.
+from collections.abc import Sequence
 from typing import Any, TypeAlias, final
 
 import numpy as np
@@ -23,7 +24,7 @@ class Recurrent:
         proj_size: int,
         num_layers: int,
         direction: str,
-        weights: list[tuple[_Weight | None, ...]],
+        weights: Sequence[tuple[_Weight | None, ...]],
         options: dict[str, Any],
     ) -> None: ...
     def run(
@@ -42,7 +43,7 @@ class Recurrent:
     ) -> Any: ...
     def backward(
         self,
-        weights: list[tuple[_Float | None, ...]],
+        weights: Sequence[tuple[_Float | None, ...]],
         x: _Float,
         y: _Float,
         h0: _Float | None,

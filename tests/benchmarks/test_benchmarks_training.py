@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-import treadle.torch.function
+import treadle.torch.weight_cache
 from treadle.benchmarks import backends, kinds, limits, report, training
 from treadle.benchmarks.backends.training import autograd
 from treadle.benchmarks.cases import Case
@@ -192,13 +192,13 @@ def test_packed_variants_are_tried_where_they_are_right():
 
 def test_treadle_packs_the_weights_in_every_call(monkeypatch):
     packed = []
-    pack = treadle.torch.function.Layer.pack
+    pack = treadle.torch.weight_cache.RecurrentLayer.pack
 
     def counted(self, weights):
         packed.append(self.input_size)
         return pack(self, weights)
 
-    monkeypatch.setattr(treadle.torch.function.Layer, "pack", counted)
+    monkeypatch.setattr(treadle.torch.weight_cache.RecurrentLayer, "pack", counted)
     case = tiny("gru", L=2)
     prepared = training.backend("treadle").prepare(
         case, *training.arguments(case), 1, "treadle.torch"

@@ -1,9 +1,12 @@
 """PyTorch as a guest: its modules as treadle's, and modules of its own that run and train on treadle.
 
 convert     `treadle.from_torch`
-modules     LSTM, GRU, RNN and their cells: nn.Modules with torch's parameters and treadle's kernels
+modules     LSTM, GRU and RNN: nn.Modules with torch's parameters and treadle's kernels
+cells       LSTMCell, GRUCell and RNNCell, likewise
 fallback    why treadle cannot run, and the warning that PyTorch does instead
-function    one layer for autograd; ops: the same for torch.compile and torch.export
+autograd    one layer for autograd; ops: the same for torch.compile and torch.export
+weight_cache  weights that are packed once, and anew where they have changed
+tensors     what a tensor is to this package
 attention   scaled_dot_product_attention, for autograd and for graphs
 multihead   MultiheadAttention
 interface   `register_attention` for the models of Transformers
@@ -23,9 +26,9 @@ _MODULES = {
     "LSTM": "modules",
     "GRU": "modules",
     "RNN": "modules",
-    "LSTMCell": "modules",
-    "GRUCell": "modules",
-    "RNNCell": "modules",
+    "LSTMCell": "cells",
+    "GRUCell": "cells",
+    "RNNCell": "cells",
     "MultiheadAttention": "multihead",
     "scaled_dot_product_attention": "attention",
     "register_attention": "interface",

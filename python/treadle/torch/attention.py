@@ -16,7 +16,7 @@ from treadle._inputs.attention import AttentionArguments
 from treadle._public import published
 from treadle.functional.attention_backward import SavedAttention
 from treadle.torch.fallback import fall_back, obstacle
-from treadle.torch.function import array
+from treadle.torch.tensors import shared_array as array
 
 _NAMES = ("query", "key", "value")
 MOST = 256  # floats of a head: kMostHeadSize of the kernels

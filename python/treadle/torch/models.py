@@ -8,12 +8,13 @@ from typing import Any
 import torch
 
 from treadle._public import published
-from treadle.torch import modules
+from treadle.torch import cells, modules
 from treadle.torch.fallback import obstacle
 from treadle.torch.multihead import MultiheadAttention
 
 CLASSES: dict[type, type] = {
     **modules.CLASSES,
+    **cells.CLASSES,
     torch.nn.MultiheadAttention: MultiheadAttention,
 }
 

@@ -24,11 +24,15 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from treadle._inputs.arrays import to_int64
 from treadle._public import published
 from treadle.torch import ops
+from treadle.torch.autograd import run_layer
 from treadle.torch.fallback import fall_back, obstacle
-from treadle.torch.function import Layer, packed, step
+from treadle.torch.weight_cache import RecurrentLayer, weights_of
 
 if TYPE_CHECKING:
-    from treadle.torch.function import Weights
+    from treadle._inputs.types import ArrayLike
+    from treadle.torch.tensors import State, TensorLike
+    from treadle.torch.weight_cache import ModuleWeights, PlacedWeights
+
 
 # PyTorch's names of modes, each as ours and the activation of its candidate.
 _MODES = {
@@ -39,21 +43,41 @@ _MODES = {
 }
 
 
-class _OfLayer(NamedTuple):
-    """What a call has of a layer."""
+class _LayerTensors(NamedTuple):
+    """The weights of one layer in one call."""
 
-    tensors: tuple[Any, ...]
-    found: Weights | None  # what `Packed.find` says of them
+    tensors: tuple[TensorLike, ...]
+    placed: PlacedWeights | None
+    """Their arrays, where `ModuleWeights.find` has found them."""
 
 
 class _Sequence(torch.nn.RNNBase):
     """What LSTM, GRU and RNN share."""
 
-    theirs: Any
+    theirs: type[torch.nn.Module]
     """PyTorch's class, for its ``forward``."""
     _name: str
+    # PyTorch sets these.
+    mode: str
+    input_size: int
+    hidden_size: int
+    proj_size: int
+    num_layers: int
+    bias: bool
+    batch_first: bool
+    bidirectional: bool
+    dropout: float
+    training: bool
+    _parameters: dict[str, TensorLike]
+    _all_weights: list[list[str]]
 
-    def forward(self: Any, input: Any, hx: Any = None, *, lengths: Any = None) -> Any:
+    def forward(
+        self,
+        input: TensorLike | PackedSequence,
+        hx: State | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+    ) -> tuple[TensorLike | PackedSequence, State]:
         """As the class of torch.nn of the same name: (y, h_n), for an LSTM (y, (h_n, c_n)).
 
         input    float32 [T, B, I], [B, T, I] with batch_first, [T, I], or a PackedSequence
@@ -73,13 +97,16 @@ class _Sequence(torch.nn.RNNBase):
             )
         compiling = torch.compiler.is_compiling()
         lstm = self.mode == "LSTM"
-        states = () if hx is None else tuple(hx) if lstm and isinstance(hx, tuple) else (hx,)
-        layers = self._layers(compiling)
-        # What was packed before and still lies where it did has no obstacle.
-        new = [w for own in layers if own.found is None for w in own.tensors if w is not None]
+        states = () if hx is None else hx if isinstance(hx, tuple) else (hx,)
+        cache = None if compiling else weights_of(self)
+        layers = self._layers(cache)
+        # Weights that were placed by an earlier call had no obstacle then, and have none now.
+        new = [tensor for own in layers if own.placed is None for tensor in own.tensors]
         reason = obstacle((input.data if packed_input else input, *states, *new))
         if reason is None and packed_input and compiling:
             reason = "a PackedSequence is being compiled"
+        if reason is None and isinstance(hx, tuple) and not lstm:
+            reason = "an argument is of type tuple"
         if reason is None and lstm and len(states) == 1:
             reason = "the state is no pair"  # PyTorch says what is wrong with it
         if reason is not None:
@@ -88,34 +115,34 @@ class _Sequence(torch.nn.RNNBase):
                 return self._with_lengths(input, hx, lengths)
             return self.theirs.forward(self, input, hx)
         if packed_input:
-            return self._packed(input, states, layers)
-        return self._padded(input, states, layers, lengths, self.batch_first, compiling)
+            return self._packed(input, states, layers, cache)
+        return self._padded(input, states, layers, lengths, self.batch_first, cache)
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         cls._name = f"treadle.torch.{cls.__name__}"
 
-    def _layers(self: Any, compiling: bool) -> list[_OfLayer]:
+    def _layers(self, cache: ModuleWeights | None) -> list[_LayerTensors]:
         """The tensors of each layer, direction by direction, as they are now."""
-        own, known = self._parameters, None if compiling else packed(self)
-        absent = () if self.bias else (None, None)
-        D = 1 + self.bidirectional
+        own, D = self._parameters, 1 + self.bidirectional
         result = []
         for index in range(self.num_layers):
-            tensors: tuple[Any, ...] = ()
+            tensors: tuple[TensorLike, ...] = ()
             for names in self._all_weights[index * D : index * D + D]:
-                found = tuple([own[n] if n in own else getattr(self, n) for n in names])
-                tensors += (*found[:2], *absent, *found[2:])
-            result.append(_OfLayer(tensors, None if known is None else known.find(index, tensors)))
+                tensors += tuple([own[n] if n in own else getattr(self, n) for n in names])
+            placed = None if cache is None else cache.find(index, tensors)
+            result.append(_LayerTensors(tensors, placed))
         return result
 
-    def _with_lengths(self: Any, input: Any, hx: Any, lengths: Any) -> Any:
+    def _with_lengths(
+        self, input: TensorLike, hx: State | None, lengths: ArrayLike
+    ) -> tuple[TensorLike, State]:
         """``lengths`` where PyTorch's forward runs. It wants one step at least of every row: one without
         any goes along with a step of zeros, and its results are put right."""
         if input.dim() not in (2, 3):
             return self.theirs.forward(self, input, hx)  # which says what is wrong with it
         lstm, unbatched = self.mode == "LSTM", input.dim() == 2
-        states = () if hx is None else tuple(hx) if lstm else (hx,)
+        states = () if hx is None else tuple(hx) if lstm or isinstance(hx, tuple) else (hx,)
         if unbatched:
             input, states = input.unsqueeze(1), tuple(s.unsqueeze(1) for s in states)
         rows = 0 if self.batch_first and not unbatched else 1  # the axis
@@ -145,12 +172,16 @@ class _Sequence(torch.nn.RNNBase):
         return y, tuple(ends) if lstm else ends[0]
 
     def _packed(
-        self: Any, input: PackedSequence, states: tuple[Any, ...], layers: list[_OfLayer]
-    ) -> Any:
+        self,
+        input: PackedSequence,
+        states: tuple[TensorLike, ...],
+        layers: list[_LayerTensors],
+        cache: ModuleWeights | None,
+    ) -> tuple[PackedSequence, State]:
         """Rows in the caller's order go through as a padded batch, and back."""
         self.check_input(input.data, input.batch_sizes)
         x, lengths = pad_packed_sequence(input)
-        y, state = self._padded(x, states, layers, lengths, False, False)
+        y, state = self._padded(x, states, layers, lengths, False, cache)
         if input.sorted_indices is not None:
             y = y.index_select(1, input.sorted_indices)
             lengths = lengths[input.sorted_indices]
@@ -160,14 +191,14 @@ class _Sequence(torch.nn.RNNBase):
         ), state
 
     def _padded(
-        self: Any,
-        x: Any,
-        states: tuple[Any, ...],
-        layers: list[_OfLayer],
-        lengths: Any,
+        self,
+        x: TensorLike,
+        states: tuple[TensorLike, ...],
+        layers: list[_LayerTensors],
+        lengths: ArrayLike | None,
         batch_first: bool,
-        compiling: bool,
-    ) -> Any:
+        cache: ModuleWeights | None,
+    ) -> tuple[TensorLike, State]:
         name, D, H, P = self._name, 1 + self.bidirectional, self.hidden_size, self.proj_size
         shape = x.shape
         if len(shape) not in (2, 3):
@@ -187,27 +218,32 @@ class _Sequence(torch.nn.RNNBase):
                     f"{name}: hx has shape {tuple(state.shape)}, expected {expected}"
                 )
         if lengths is not None:
+            compiling = cache is None
             lengths = torch.as_tensor(lengths) if compiling else to_int64(name, "lengths", lengths)
         mode, activation = _MODES[self.mode]
-        inputs = self.input_size
-        finals = []
+        inputs, rows = self.input_size, (lengths, batch_first)
+        hs: list[TensorLike] = []
+        cs: list[TensorLike] = []
         for index, own in enumerate(layers):
             if index and self.dropout:
                 x = torch.nn.functional.dropout(x, self.dropout, self.training)
-            layer = Layer(name, mode, inputs, H, P, D, activation)
+            layer = RecurrentLayer(name, mode, inputs, H, P, self.bias, D, activation)
             h, c = (*[s[index * D : (index + 1) * D] for s in states], None, None)[:2]
-            call = (lengths, batch_first, x, h, c)
-            if compiling:
-                x, *final = ops.step(layer, own.tensors, *call)
+            if cache is None:
+                x, h_n, c_n = ops.run_layer(layer, own.tensors, (h, c), x, rows)
             else:
-                x, *final = step(self, index, layer, own.tensors, own.found, *call)
+                placed = own.placed
+                if placed is None:
+                    placed = cache.place(index, layer, own.tensors)
+                packed = cache.get(index, layer, placed)
+                x, h_n, c_n = run_layer(packed, placed, own.tensors, (h, c), x, rows)
             inputs = D * (P or H)
-            finals.append(final)
-        ends = finals[0]
-        if len(finals) > 1:
-            ends = [None if p[0] is None else torch.cat(p) for p in zip(*finals, strict=True)]
+            hs.append(h_n)
+            if c_n is not None:
+                cs.append(c_n)
+        ends = [parts[0] if len(parts) == 1 else torch.cat(parts) for parts in (hs, cs) if parts]
         if unbatched:
-            x, ends = x.squeeze(1), [None if end is None else end.squeeze(1) for end in ends]
+            x, ends = x.squeeze(1), [end.squeeze(1) for end in ends]
         return x, tuple(ends) if self.mode == "LSTM" else ends[0]
 
 
@@ -297,97 +333,8 @@ class RNN(_Sequence):
         super().__init__(mode, input_size, hidden_size, num_layers, *args, **options)
 
 
-class _Cell:
-    """What the cells share: a sequence of one step."""
-
-    def forward(self: Any, input: Any, hx: Any = None) -> Any:
-        """As the class of torch.nn: h, for an LSTMCell (h, c).
-
-        input  float32 [B, I] or [I]
-        hx     h [B, H] or [H], for an LSTMCell (h, c); zero when left out
-
-        What does not fit runs PyTorch's ``forward``, which says how, as it does for another dtype.
-        """
-        lstm = isinstance(self, torch.nn.LSTMCell)
-        states = () if hx is None else tuple(hx) if lstm else (hx,)
-        own = self._parameters
-        weights = tuple([own[n] if n in own else getattr(self, n) for n in _CELL_WEIGHTS])
-        compiling = torch.compiler.is_compiling()
-        found = None if compiling else packed(self).find(0, weights)
-        new = () if found is not None else [w for w in weights if w is not None]
-        reason = obstacle((input, *states, *new))
-        if reason is None and compiling:
-            reason = "a cell is being compiled"
-        if reason is None:
-            shape = input.shape
-            ends = (*shape[:-1], self.hidden_size)
-            fits = len(shape) in (1, 2) and shape[-1] == self.input_size
-            if not fits or any(s.shape != ends for s in states):
-                reason = "its arguments do not fit"  # PyTorch says how
-        if reason is not None:
-            fall_back(self, reason)
-            return super().forward(input, hx)  # type: ignore[misc]
-        one = (1,) * (3 - len(shape))  # T, and B where there is none
-        h, c = (*[s.reshape((*one, *ends)) for s in states], None, None)[:2]
-        layer = Layer(
-            f"treadle.torch.{type(self).__name__}",
-            "lstm" if lstm else "gru" if isinstance(self, torch.nn.GRUCell) else "rnn",
-            self.input_size,
-            self.hidden_size,
-            0,
-            1,
-            self.nonlinearity if isinstance(self, torch.nn.RNNCell) else "tanh",
-        )
-        x = input.reshape((*one, *shape))
-        _, h_n, c_n = step(self, 0, layer, weights, found, None, False, x, h, c)
-        return (h_n.reshape(ends), c_n.reshape(ends)) if lstm else h_n.reshape(ends)
-
-
-_CELL_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-
-
-@published("treadle.torch")
-class LSTMCell(_Cell, torch.nn.LSTMCell):
-    """torch.nn.LSTMCell on treadle's kernels, forward and backward.
-
-    >>> import torch, treadle.torch
-    >>> h, c = treadle.torch.LSTMCell(8, 16)(torch.zeros(3, 8))
-    >>> h.shape, c.shape
-    (torch.Size([3, 16]), torch.Size([3, 16]))
-    """
-
-    theirs = torch.nn.LSTMCell
-
-
-@published("treadle.torch")
-class GRUCell(_Cell, torch.nn.GRUCell):
-    """torch.nn.GRUCell on treadle's kernels, forward and backward.
-
-    >>> import torch, treadle.torch
-    >>> treadle.torch.GRUCell(8, 16)(torch.zeros(8)).shape
-    torch.Size([16])
-    """
-
-    theirs = torch.nn.GRUCell
-
-
-@published("treadle.torch")
-class RNNCell(_Cell, torch.nn.RNNCell):
-    """torch.nn.RNNCell on treadle's kernels, forward and backward.
-
-    >>> import torch, treadle.torch
-    >>> treadle.torch.RNNCell(8, 16, nonlinearity="relu")(torch.zeros(3, 8)).shape
-    torch.Size([3, 16])
-    """
-
-    theirs = torch.nn.RNNCell
-
-
 CLASSES: dict[type, type] = {
     torch.nn.LSTM: LSTM,
     torch.nn.GRU: GRU,
     torch.nn.RNN: RNN,
-    torch.nn.LSTMCell: LSTMCell,
-    torch.nn.GRUCell: GRUCell,
-    torch.nn.RNNCell: RNNCell,
 }

@@ -1,18 +1,26 @@
 """One recurrent layer as custom operators, which torch.compile and torch.export keep in their graphs.
 
-Eager calls take `treadle.torch.function` instead, whose way is shorter. The arguments are those of a
-`Layer`; ``weights`` are weight_ih, weight_hh, bias_ih and bias_hh where there are biases, weight_hr
-where there is a projection, of one direction after the other. What is absent in a result is empty.
+Eager calls take `treadle.torch.autograd` instead, whose way is shorter. ``weights`` are those of
+`RecurrentLayer.names`, of one direction after the other. Where a result has no part, an operator
+returns an empty tensor.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 
-from treadle.torch.function import Layer, Pack, array, backward, entries, forward, present
+from treadle.torch.autograd import Upstream, backward, forward
+from treadle.torch.tensors import shared_array
+from treadle.torch.weight_cache import LayerWeights, RecurrentLayer, WeightCache
+
+if TYPE_CHECKING:
+    from treadle import _core
+    from treadle._inputs.types import AnyArray
+    from treadle.torch.autograd import Inputs, Rows, States
+    from treadle.torch.tensors import TensorLike
 
 _LAYER = "str mode, int hidden_size, int proj_size, bool bias, int directions, str activation"
 _FORWARD = (
@@ -25,124 +33,172 @@ _BACKWARD = (
 )
 _SAVED = {"lstm": 5, "gru": 4, "rnn": 0}  # floats for each unit and step
 
-# By the address of the first weight, for an operator does not see its module. The one packed first is
-# forgotten. Only copies of weights are kept, so that those of a module that is gone are gone, too.
-_PACKS: dict[tuple[int, Layer], Pack] = {}
-_MOST = 256
+# The key of a layer is the address of its first weight, for an operator does not see its module.
+_CACHE = WeightCache(most=256)
 
 
-def _native(x: Any, weights: list[Any], layer: tuple[Any, ...]) -> Any:
-    mode, hidden_size, proj_size, bias, directions, activation = layer
-    own = Layer("treadle.torch", mode, x.shape[2], hidden_size, proj_size, directions, activation)
-    arrays = entries(directions, _with_absent(weights, bias, directions))
-    key = weights[0].data_ptr(), own
-    pack = _PACKS.get(key)
-    if pack is None or not pack.is_of(own, present(arrays)):
-        pack = _PACKS[key] = Pack(own, arrays)
-        if len(_PACKS) > _MOST:
-            _PACKS.pop(next(iter(_PACKS)))
-    return pack.native, arrays
+class _Call(NamedTuple):
+    """The arguments of the forward operator, in the order of its schema."""
+
+    x: TensorLike
+    h: TensorLike | None
+    c: TensorLike | None
+    weights: list[TensorLike]
+    lengths: TensorLike | None
+    mode: str
+    hidden_size: int
+    proj_size: int
+    bias: bool
+    directions: int
+    activation: str
+    batch_first: bool
+    save: bool = True
+
+    @property
+    def layer(self) -> RecurrentLayer:
+        return RecurrentLayer(
+            "treadle.torch",
+            self.mode,
+            self.x.shape[2],
+            self.hidden_size,
+            self.proj_size,
+            self.bias,
+            self.directions,
+            self.activation,
+        )
+
+    def native(self) -> tuple[_core.Recurrent, LayerWeights]:
+        """The packed layer, and its weights as arrays."""
+        layer = self.layer
+        weights = LayerWeights(layer, self.weights)
+        key = self.weights[0].data_ptr(), layer
+        return _CACHE.get(key, layer, weights).native, weights
+
+    def inputs(self) -> Inputs:
+        rows = _dense(self.lengths), self.batch_first
+        return shared_array(self.x.contiguous()), _dense(self.h), _dense(self.c), rows
+
+    def states(self) -> list[TensorLike]:
+        """Room for h_n, and for c_n or nothing; without numbers."""
+        x, H, D = self.x, self.hidden_size, self.directions
+        B = x.shape[0 if self.batch_first else 1]
+        shapes = (D, B, self.proj_size or H), (D, B, H) if self.mode == "lstm" else (0,)
+        return [x.new_empty(shape) for shape in shapes]
 
 
-def _with_absent(weights: list[Any], bias: bool, directions: int) -> tuple[Any, ...]:
-    """The weights with None for the biases that a layer does not have."""
-    if bias:
-        return tuple(weights)
-    count = len(weights) // directions
-    parts = [weights[d * count : (d + 1) * count] for d in range(directions)]
-    return tuple(w for part in parts for w in (*part[:2], None, None, *part[2:]))
+class _Saved(NamedTuple):
+    """The arguments of the backward operator that its forward operator does not have."""
+
+    y: TensorLike
+    saved: TensorLike
+    dy: TensorLike | None
+    dh_n: TensorLike | None
+    dc_n: TensorLike | None
 
 
-def _dense(tensor: Any) -> Any:
-    return None if tensor is None else array(tensor.contiguous())
+def _split(arguments: tuple[Any, ...]) -> tuple[_Call, _Saved]:
+    """The arguments of the backward operator, in the order of its schema."""
+    return _Call(*arguments[:5], *arguments[10:]), _Saved(*arguments[5:10])
+
+
+def _dense(tensor: TensorLike | None) -> AnyArray | None:
+    return None if tensor is None else shared_array(tensor.contiguous())
 
 
 @torch.library.custom_op("treadle::recurrent", mutates_args=(), device_types="cpu", schema=_FORWARD)
-def recurrent(
-    x: Any, h: Any, c: Any, weights: Any, lengths: Any, *layer: Any
-) -> tuple[Any, Any, Any, Any]:
+def recurrent(*arguments: Any) -> tuple[TensorLike, ...]:
     """(y, h_n, c_n, saved) of one layer."""
-    *own, batch_first, save = layer
-    native, _ = _native(x, weights, tuple(own))
-    x, h, c = (None if tensor is None else tensor.contiguous() for tensor in (x, h, c))
-    ends = _dense(lengths)
-    *results, kept = forward(native, x, h, c, ends, batch_first, save)
-    results.append(None if kept is None else torch.from_numpy(kept))
-    if save and ends is not None:  # an operator's results are the same in every run
-        kept[:, np.arange(kept.shape[1])[:, None] >= ends] = 0
-    y, h_n, c_n, saved = (x.new_empty(0) if tensor is None else tensor for tensor in results)
-    return y, h_n, c_n, saved
+    call = _Call(*arguments)
+    inputs = call.inputs()
+    outputs = forward(call.native()[0], inputs, call.save)
+    (lengths, _), saved = inputs[3], outputs[3]
+    if saved is not None and lengths is not None:
+        # Nothing is saved for steps beyond a row's end. An operator must return the same numbers in
+        # every run, those that nobody reads included.
+        saved[:, np.arange(saved.shape[1])[:, None] >= lengths] = 0
+    return tuple(call.x.new_empty(0) if a is None else torch.from_numpy(a) for a in outputs)
 
 
 @recurrent.register_fake
-def _(x: Any, h: Any, c: Any, weights: Any, lengths: Any, *layer: Any) -> tuple[Any, ...]:
-    mode, H, P, _, D, _, batch_first, save = layer
-    S = P or H
-    T, B = (x.shape[1], x.shape[0]) if batch_first else x.shape[:2]
-    return (
-        x.new_empty((x.shape[0], x.shape[1], D * S)),
-        x.new_empty((D, B, S)),
-        x.new_empty((D, B, H) if mode == "lstm" else (0,)),
-        x.new_empty((D, T, B, _SAVED[mode] * H) if save else (0,)),
-    )
+def _(*arguments: Any) -> tuple[TensorLike, ...]:
+    call = _Call(*arguments)
+    x, D, H = call.x, call.directions, call.hidden_size
+    T, B = (x.shape[1], x.shape[0]) if call.batch_first else x.shape[:2]
+    saved = (D, T, B, _SAVED[call.mode] * H) if call.save else (0,)
+    y = x.new_empty((x.shape[0], x.shape[1], D * (call.proj_size or H)))
+    return y, *call.states(), x.new_empty(saved)
 
 
 @torch.library.custom_op(
     "treadle::recurrent_backward", mutates_args=(), device_types="cpu", schema=_BACKWARD
 )
-def recurrent_backward(
-    x: Any, h: Any, c: Any, weights: Any, lengths: Any, y: Any, saved: Any, dy: Any, dh_n: Any,
-    dc_n: Any, *layer: Any,
-) -> list[Any]:  # fmt: skip
+def recurrent_backward(*arguments: Any) -> list[TensorLike]:
     """The gradients of x, h, c and the weights."""
-    *own, batch_first = layer
-    native, arrays = _native(x, weights, tuple(own))
+    call, (y, saved, *upstream) = _split(arguments)
+    native, weights = call.native()
+    dy, dh_n, dc_n = (_dense(tensor) for tensor in upstream)
     gradients = backward(
-        native, arrays, _dense(x), _dense(y), _dense(h), _dense(c), _dense(lengths), batch_first,
-        _dense(saved), _dense(dy), _dense(dh_n), _dense(dc_n) if own[0] == "lstm" else None,
-    )  # fmt: skip
-    dx, dh, dc, *flat = gradients
-    kept = [dx, dh, dc, *(g for g in flat if g is not None)]
-    return [x.new_empty(0) if g is None else torch.from_numpy(g) for g in kept]
+        native,
+        weights,
+        call.inputs(),
+        (shared_array(y.contiguous()), shared_array(saved.contiguous())),
+        Upstream(dy, dh_n, dc_n if call.mode == "lstm" else None),
+    )
+    return [call.x.new_empty(0) if g is None else torch.from_numpy(g) for g in gradients]
 
 
 @recurrent_backward.register_fake
-def _(
-    x: Any, h: Any, c: Any, weights: Any, lengths: Any, y: Any, saved: Any, dy: Any, dh_n: Any,
-    dc_n: Any, *layer: Any,
-) -> list[Any]:  # fmt: skip
-    mode, H, P, _, D, _, batch_first = layer
-    B = x.shape[0 if batch_first else 1]
-    states = [x.new_empty((D, B, P or H)), x.new_empty((D, B, H) if mode == "lstm" else (0,))]
-    return [x.new_empty(x.shape), *states, *(w.new_empty(w.shape) for w in weights)]
+def _(*arguments: Any) -> list[TensorLike]:
+    call, _ = _split(arguments)
+    return [
+        call.x.new_empty(call.x.shape),
+        *call.states(),
+        *(weight.new_empty(weight.shape) for weight in call.weights),
+    ]
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
-    x, h, c, weights, lengths, *layer = inputs
+class _Context(Protocol):
+    """PyTorch's context of a call, with what `_setup` leaves in it."""
+
+    form: tuple[Any, ...]
+
+    @property
+    def saved_tensors(self) -> tuple[Any, ...]: ...
+    def save_for_backward(self, *tensors: TensorLike | None) -> None: ...
+    def set_materialize_grads(self, value: bool) -> None: ...
+
+
+def _setup(ctx: _Context, inputs: tuple[Any, ...], output: tuple[TensorLike, ...]) -> None:
+    x, h, c, weights, lengths, *form, _ = inputs
     y, _, _, saved = output
     ctx.save_for_backward(x, h, c, lengths, y, saved, *weights)
-    ctx.layer = layer[:-1]  # without `save`
+    ctx.form = tuple(form)
     ctx.set_materialize_grads(False)
 
 
-def _backward(ctx: Any, dy: Any, dh_n: Any, dc_n: Any, _: Any) -> tuple[Any, ...]:
+def _backward(ctx: _Context, *upstream: TensorLike | None) -> tuple[Any, ...]:
     x, h, c, lengths, y, saved, *weights = ctx.saved_tensors
-    dx, dh, dc, *flat = torch.ops.treadle.recurrent_backward(
-        x, h, c, weights, lengths, y, saved, dy, dh_n, dc_n, *ctx.layer
+    dx, dh, dc, *rest = torch.ops.treadle.recurrent_backward(
+        x, h, c, weights, lengths, y, saved, *upstream[:3], *ctx.form
     )
     states = [dh if h is not None else None, dc if c is not None else None]
-    return dx, *states, flat, None, *[None] * (len(ctx.layer) + 1)
+    return dx, *states, rest, None, *[None] * (len(ctx.form) + 1)
 
 
 recurrent.register_autograd(_backward, setup_context=_setup)
 
 
-def step(layer: Layer, weights: tuple[Any, ...], *call: Any) -> tuple[Any, Any, Any]:
-    """(y, h_n, c_n or None), as `treadle.torch.function.step` without a module."""
-    lengths, batch_first, x, h, c = call
-    given = [w for w in weights if w is not None]
-    bias = len(given) == len(weights)
-    save = torch.is_grad_enabled()
-    own = (layer.mode, layer.hidden_size, layer.proj_size, bias, layer.directions, layer.activation)
-    y, h_n, c_n, _ = torch.ops.treadle.recurrent(x, h, c, given, lengths, *own, batch_first, save)
+def run_layer(
+    layer: RecurrentLayer,
+    weights: tuple[TensorLike, ...],
+    states: States,
+    x: TensorLike,
+    rows: Rows,
+) -> tuple[TensorLike, TensorLike, TensorLike | None]:
+    """(y, h_n, c_n or None) of a layer, by an operator that a graph keeps."""
+    form = layer[1:2] + layer[3:]  # without the function's name and the size of x
+    lengths, batch_first = rows
+    y, h_n, c_n, _ = torch.ops.treadle.recurrent(
+        x, *states, list(weights), lengths, *form, batch_first, torch.is_grad_enabled()
+    )
     return y, h_n, c_n if layer.mode == "lstm" else None

@@ -1,0 +1,172 @@
+"""One recurrent layer for PyTorch's autograd: tensors in, tensors out, treadle's kernels between.
+
+`run_layer` is what the modules call. `forward` and `backward` work on arrays and know nothing of
+graphs; the operators of `treadle.torch.ops` use them too.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import torch
+
+from treadle.torch.tensors import shared_array
+from treadle.torch.weight_cache import LayerWeights
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from treadle import _core
+    from treadle._inputs.types import ArrayLike, Float
+    from treadle.torch.tensors import TensorLike
+    from treadle.torch.weight_cache import PackedLayer, PlacedWeights
+
+    # Plain tuples: a named one would take a quarter of a microsecond of every call.
+    States: TypeAlias = tuple[TensorLike | None, TensorLike | None]
+    """(h, c): None for zeros, and for the c of a layer that has none."""
+    Rows: TypeAlias = tuple[ArrayLike | None, bool]
+    """(lengths, batch_first): the steps of each row, and how rows lie in x."""
+    Inputs: TypeAlias = tuple[Float, Float | None, Float | None, Rows]
+    """(x, h, c, rows)"""
+    Outputs: TypeAlias = tuple[Float, Float, Float | None, Float | None]
+    """(y, h_n, c_n, saved): c_n of an LSTM, saved where a forward pass saves."""
+
+
+class Upstream(NamedTuple):
+    """The gradients of the results; None stands for zeros."""
+
+    dy: Float | None
+    dh_n: Float | None
+    dc_n: Float | None
+
+
+def forward(native: _core.Recurrent, inputs: Inputs, save: bool) -> Outputs:
+    """Run one layer."""
+    x, h, c, (lengths, batch_first) = inputs
+    y, h_n, c_n, *saved = native.run(x, h, c, lengths, None, None, None, None, batch_first, save)
+    return y, h_n, c_n, saved[0] if save else None
+
+
+def backward(
+    native: _core.Recurrent,
+    weights: LayerWeights,
+    inputs: Inputs,
+    results: tuple[Float, Float],
+    upstream: Upstream,
+    want_x: bool = True,
+) -> list[Float | None]:
+    """The gradients of x, h and c (None where there is none), then those of the weights.
+
+    ``results`` are y and what the forward pass has saved. The gradients of the weights are in the
+    order of ``weights.arrays``.
+    """
+    x, h, c, (lengths, batch_first) = inputs
+    y, saved = results
+    rows = (lengths, None, None, None, None, batch_first)
+    dx, parts, dh, dc, _, _ = native.backward(
+        weights.native, x, y, h, c, *rows, saved, *upstream, want_x
+    )
+    return [dx, dh, dc, *(gradient for part in parts for gradient in part if gradient is not None)]
+
+
+class _Context(Protocol):
+    """PyTorch's context of a call, with what `_Run` leaves in it."""
+
+    weights: PlacedWeights
+    packed: PackedLayer
+    rows: Rows
+    saved: Any
+
+    @property
+    def saved_tensors(self) -> tuple[Any, ...]: ...
+    @property
+    def needs_input_grad(self) -> tuple[bool, ...]: ...
+    def save_for_backward(self, *tensors: TensorLike | None) -> None: ...
+    def set_materialize_grads(self, value: bool) -> None: ...
+
+
+class _Run(torch.autograd.Function):
+    """(y, h_n, c_n or None) of one layer from x, h, c and the weights."""
+
+    @staticmethod
+    def forward(
+        ctx: _Context,
+        weights: PlacedWeights,
+        packed: PackedLayer,
+        rows: Rows,
+        x: TensorLike,
+        h: TensorLike | None,
+        c: TensorLike | None,
+        *tensors: TensorLike,
+    ) -> tuple[TensorLike | None, ...]:
+        inputs = (shared_array(x), shared_array(h), shared_array(c), rows)
+        outputs = forward(packed.native, inputs, True)
+        results = to_tensors(outputs)
+        ctx.weights, ctx.packed, ctx.rows, ctx.saved = weights, packed, rows, outputs[3]
+        # PyTorch raises where one of these has been changed in place before the backward pass.
+        ctx.save_for_backward(x, h, c, results[0], *tensors)
+        ctx.set_materialize_grads(False)
+        return results
+
+    @staticmethod
+    def backward(ctx: _Context, *upstream: TensorLike | None) -> tuple[TensorLike | None, ...]:
+        if torch.is_grad_enabled():  # create_graph=True; once_differentiable would let it pass
+            raise RuntimeError(
+                "treadle.torch has no second derivatives (create_graph=True): use torch.nn's module, "
+                "for an accelerated model after treadle.torch.restore(model)"
+            )
+        x, h, c, y, *tensors = ctx.saved_tensors
+        packed, placed = ctx.packed, ctx.weights
+        lie_there = placed.lie_in(tensors)
+        weights = placed if lie_there else LayerWeights(packed.layer, tensors)
+        dy, dh_n, dc_n = (None if d is None else shared_array(d.contiguous()) for d in upstream)
+        wanted = ctx.needs_input_grad[3:]  # without those of weights, packed and rows
+        gradients = backward(
+            packed.native,
+            weights,
+            (shared_array(x), shared_array(h), shared_array(c), ctx.rows),
+            (shared_array(y), ctx.saved),
+            Upstream(dy, dh_n, dc_n),
+            wanted[0],
+        )
+        return (
+            None,
+            None,
+            None,
+            *[
+                torch.from_numpy(gradient) if want else None
+                for gradient, want in zip(gradients, wanted, strict=True)
+            ],
+        )
+
+
+def to_tensors(outputs: Outputs) -> tuple[TensorLike, TensorLike, TensorLike | None]:
+    """The results of a forward pass as tensors: y, h_n, and c_n of an LSTM."""
+    y, h_n, c_n, _ = outputs
+    tensor = torch.from_numpy
+    return tensor(y), tensor(h_n), None if c_n is None else tensor(c_n)
+
+
+def run_layer(
+    packed: PackedLayer,
+    weights: PlacedWeights,
+    tensors: tuple[TensorLike, ...],
+    states: States,
+    x: TensorLike,
+    rows: Rows,
+) -> tuple[TensorLike, TensorLike, TensorLike | None]:
+    """(y, h_n, c_n or None) of a layer, with a graph for autograd where a gradient is wanted.
+
+    ``tensors`` are those that the weights lie in, ``states`` are h and c.
+    """
+    h, c = states
+    x = x if x.stride(-1) == 1 else x.contiguous()
+    h = None if h is None else h.contiguous()
+    c = None if c is None else c.contiguous()
+    if torch.is_grad_enabled():
+        for tensor in (x, h, c, *tensors):
+            if tensor is not None and tensor.requires_grad:
+                y, h_n, c_n = _Run.apply(weights, packed, rows, x, h, c, *tensors)
+                return y, h_n, c_n
+    inputs = (shared_array(x), shared_array(h), shared_array(c), rows)
+    return to_tensors(forward(packed.native, inputs, False))

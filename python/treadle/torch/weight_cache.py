@@ -1,0 +1,188 @@
+"""The weights of recurrent layers, packed once and packed anew where they have changed.
+
+Optimizers, load_state_dict and assignments to ``.data`` all write to weights, and PyTorch's version
+counters do not count the last of them. The values themselves tell: a `WeightCache` keeps a copy of
+those that it has packed, and compares their bits with the present ones in every call.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from treadle import _core
+from treadle.torch.tensors import shared_array
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Sequence
+
+    from treadle._inputs.types import Float
+    from treadle.torch.tensors import TensorLike
+
+_NATIVE_ORDER = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "peepholes")
+
+
+class RecurrentLayer(NamedTuple):
+    """The form of one layer in one or two directions: everything but its weights."""
+
+    function: str
+    """The name that errors begin with."""
+    mode: str
+    input_size: int
+    hidden_size: int
+    proj_size: int
+    bias: bool
+    directions: int
+    activation: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the weights of one direction, in PyTorch's order."""
+        biases = ("bias_ih", "bias_hh") if self.bias else ()
+        return ("weight_ih", "weight_hh", *biases, *(("weight_hr",) if self.proj_size else ()))
+
+    def pack(self, weights: LayerWeights) -> _core.Recurrent:
+        """The native layer."""
+        candidate = (self.activation, 0.0, 0.0)
+        return _core.Recurrent(
+            self.function,
+            self.mode,
+            self.input_size,
+            self.hidden_size,
+            self.proj_size,
+            1,
+            "bidirectional" if self.directions == 2 else "forward",
+            weights.native,
+            {
+                "activations": {"f": ("sigmoid", 0.0, 0.0), "g": candidate, "h": candidate},
+                "clip": 0.0,
+                "input_forget": False,
+                "reset_after": True,
+                "dtype": "float32",
+            },
+        )
+
+
+class LayerWeights:
+    """The weights of a layer as arrays that share the memory of its tensors."""
+
+    __slots__ = ("arrays", "native")
+
+    def __init__(self, layer: RecurrentLayer, tensors: Sequence[TensorLike]) -> None:
+        self.arrays: list[Float] = [shared_array(t.contiguous()) for t in tensors]
+        """The arrays of one direction after the other, in the order of `RecurrentLayer.names`."""
+        names, count = layer.names, len(layer.names)
+        directions = [
+            dict(zip(names, self.arrays[d * count : (d + 1) * count], strict=True))
+            for d in range(layer.directions)
+        ]
+        self.native: list[tuple[Float | None, ...]] = [
+            tuple(own.get(name) for name in _NATIVE_ORDER) for own in directions
+        ]
+        """The arrays of each direction, as the native layer takes them."""
+
+
+class PackedLayer:
+    """A native layer, and a copy of the weights that it was packed from."""
+
+    __slots__ = ("_values", "layer", "native")
+
+    def __init__(self, layer: RecurrentLayer, weights: LayerWeights) -> None:
+        # The copy comes first: other threads run while the weights are packed, and what one of them
+        # writes to the weights meanwhile must look like a change in the next call.
+        self._values = [array.copy() for array in weights.arrays]
+        self.layer, self.native = layer, layer.pack(weights)
+
+    def has_packed(self, layer: RecurrentLayer, weights: LayerWeights) -> bool:
+        """Whether the native layer is of this form and has the present bits of these weights."""
+        return self.layer == layer and _core.same_bits(weights.arrays, self._values)
+
+
+class WeightCache:
+    """Packed layers by keys that the caller chooses.
+
+    With ``most``, the cache holds so many layers and then forgets the one that it packed first. It
+    keeps copies of weights only, and no memory of a tensor.
+    """
+
+    def __init__(self, most: int | None = None) -> None:
+        self._most = most
+        self._layers: dict[Hashable, PackedLayer] = {}
+
+    def get(self, key: Hashable, layer: RecurrentLayer, weights: LayerWeights) -> PackedLayer:
+        """The layer with the weights as they are now, packed if this is not what the key holds."""
+        packed = self._layers.get(key)
+        if packed is None or not packed.has_packed(layer, weights):
+            packed = self._layers[key] = PackedLayer(layer, weights)
+            if self._most is not None and len(self._layers) > self._most:
+                self._layers.pop(next(iter(self._layers)))
+        return packed
+
+
+class PlacedWeights(LayerWeights):
+    """The weights of a layer, and where in memory their tensors had them."""
+
+    __slots__ = ("_places",)
+
+    def __init__(self, layer: RecurrentLayer, tensors: Sequence[TensorLike]) -> None:
+        super().__init__(layer, tensors)
+        self._places = [(weakref.ref(t), t.data_ptr(), t.shape) for t in tensors]
+
+    def lie_in(self, tensors: Sequence[TensorLike]) -> bool:
+        """Whether the arrays still have the memory of these tensors; if not, it may be freed.
+
+        An assignment to ``.data`` gives a tensor other memory, another shape or dtype, and leaves
+        it the same object.
+        """
+        if len(tensors) != len(self._places):
+            return False
+        for tensor, (known, address, shape) in zip(tensors, self._places, strict=True):
+            if (
+                known() is not tensor
+                or tensor.data_ptr() != address
+                or tensor.shape != shape
+                or tensor.dtype is not torch.float32
+                or not tensor.is_contiguous()
+            ):
+                return False
+        return True
+
+
+class ModuleWeights:
+    """The packed layers of one module, and the memory of their weights, by the layer's number."""
+
+    def __init__(self) -> None:
+        self._cache = WeightCache()
+        self._placed: dict[int, PlacedWeights] = {}
+
+    def find(self, index: int, tensors: Sequence[TensorLike]) -> PlacedWeights | None:
+        """The weights of a layer if its tensors lie where they did in the call before.
+
+        They are then float32 tensors on the CPU, since the arrays were made from such.
+        """
+        placed = self._placed.get(index)
+        return placed if placed is not None and placed.lie_in(tensors) else None
+
+    def place(
+        self, index: int, layer: RecurrentLayer, tensors: Sequence[TensorLike]
+    ) -> PlacedWeights:
+        """The weights of a layer where `find` has found none."""
+        placed = self._placed[index] = PlacedWeights(layer, tensors)
+        return placed
+
+    def get(self, index: int, layer: RecurrentLayer, weights: LayerWeights) -> PackedLayer:
+        """The packed layer, as `WeightCache.get`."""
+        return self._cache.get(index, layer, weights)
+
+
+_MODULES: weakref.WeakKeyDictionary[torch.nn.Module, ModuleWeights] = weakref.WeakKeyDictionary()
+
+
+def weights_of(module: torch.nn.Module) -> ModuleWeights:
+    """The weights of a module, kept beside it: its copies and pickles know nothing of them."""
+    found = _MODULES.get(module)
+    if found is None:
+        found = _MODULES[module] = ModuleWeights()
+    return found
