@@ -175,7 +175,7 @@ _COUNT = _INPUTS.count("Tensor")
 
 def _saved(inputs: Any, options: Any, results: tuple[Any, Any] | None = None) -> SavedAttention:
     """A forward pass that has been run, if there are ``results``, or that is run now."""
-    query, key, value, mask, lengths, seed = map(array, inputs)
+    query, key, value, mask, lengths, seed = (array(tensor) for tensor in inputs)
     causal, scale, gqa, softcap, p = options
     function = "treadle.torch.scaled_dot_product_attention"
     call = AttentionArguments(
