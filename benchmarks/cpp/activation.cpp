@@ -7,21 +7,21 @@ namespace {
 
 struct FunctionCase {
   const char* kernel;
-  Function function;
+  ActivationFunction function;
 };
 
-const FunctionCase kCases[] = {{"exp", Function::exp},
-                               {"tanh", Function::tanh},
-                               {"sigmoid", Function::sigmoid},
-                               {"softplus", Function::softplus},
-                               {"erf", Function::erf},
-                               {"relu", Function::relu},
-                               {"softsign", Function::softsign},
-                               {"elu", Function::elu},
-                               {"hard_sigmoid", Function::hard_sigmoid},
-                               {"gelu", Function::gelu},
-                               {"gelu_tanh", Function::gelu_tanh},
-                               {"silu", Function::silu}};
+const FunctionCase kCases[] = {{"exp", ActivationFunction::exp},
+                               {"tanh", ActivationFunction::tanh},
+                               {"sigmoid", ActivationFunction::sigmoid},
+                               {"softplus", ActivationFunction::softplus},
+                               {"erf", ActivationFunction::erf},
+                               {"relu", ActivationFunction::relu},
+                               {"softsign", ActivationFunction::softsign},
+                               {"elu", ActivationFunction::elu},
+                               {"hard_sigmoid", ActivationFunction::hard_sigmoid},
+                               {"gelu", ActivationFunction::gelu},
+                               {"gelu_tanh", ActivationFunction::gelu_tanh},
+                               {"silu", ActivationFunction::silu}};
 
 }  // namespace
 

@@ -1,5 +1,5 @@
 // kernels/linear.h on weights that were packed before: x [M, K] times weight [N, K], plus bias.
-#include "engine/packed.h"
+#include "engine/product/packed_weights.h"
 #include "register.h"
 #include "runtime/flush_to_zero.h"
 
@@ -10,7 +10,7 @@ void product(benchmark::State& state, const KernelTable& table, std::int64_t M, 
              std::int64_t K) {
   const std::vector<float> weight = numbers(N * K), x = numbers(M * K), bias = numbers(N);
   std::vector<float> out(M * N);
-  const Packed packed = Packed::plain(N, {{weight.data(), K}}, table.lanes);
+  const PackedWeights packed = PackedWeights::plain(N, {{weight.data(), K}}, table.lanes);
   const Buffer packed_bias = packed.pack_vector(bias.data());
   std::vector<const float*> from(M);
   std::vector<float*> to(M);

@@ -3,7 +3,7 @@
 // them.
 #include <cmath>
 
-#include "engine/cell.h"
+#include "engine/recurrent/cell.h"
 #include "register.h"
 #include "runtime/flush_to_zero.h"
 
@@ -26,8 +26,12 @@ Cell make_cell(const KernelTable& table, const CellCase& c, std::int64_t H) {
   std::vector<float> weight = numbers(rows * H);
   for (float& w : weight) w /= std::sqrt(static_cast<float>(H));  // as layers are initialised
   const std::vector<float> bias = numbers(rows);
-  const CellOptions options{
-      {Function::sigmoid, 0, 0}, {Function::tanh, 0, 0}, {Function::tanh, 0, 0}, 0, false, nullptr};
+  const CellOptions options{{ActivationFunction::sigmoid, 0, 0},
+                            {ActivationFunction::tanh, 0, 0},
+                            {ActivationFunction::tanh, 0, 0},
+                            0,
+                            false,
+                            nullptr};
   return Cell(table, {c.mode, H, H, 0, c.reset_after},
               {weight.data(), weight.data(), bias.data(), bias.data(), nullptr, nullptr}, options);
 }
@@ -42,7 +46,8 @@ void step(benchmark::State& state, const KernelTable& table, const CellCase& c, 
   StepScratch scratch;
   cell.reserve(scratch, B, B);
   for (auto _ : state) {
-    for (int phase = 0; phase < cell.phases(); ++phase) cell.step(phase, rows, Part{0, 1}, scratch);
+    for (int phase = 0; phase < cell.phases(); ++phase)
+      cell.step(phase, rows, PanelShare{0, 1}, scratch);
     benchmark::ClobberMemory();
   }
   set_rate(state, "FLOP", 2.0 * B * static_cast<double>(cell.step_work()));

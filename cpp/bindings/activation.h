@@ -11,29 +11,29 @@
 
 namespace treadle {
 
-inline Function parse_function(const std::string& function, const std::string& name) {
+inline ActivationFunction parse_function(const std::string& function, const std::string& name) {
   constexpr struct {
     const char* name;
-    Function function;
+    ActivationFunction function;
   } kNames[] = {
-      {"linear", Function::linear},
-      {"tanh", Function::tanh},
-      {"sigmoid", Function::sigmoid},
-      {"relu", Function::relu},
-      {"hard_sigmoid", Function::hard_sigmoid},
-      {"softsign", Function::softsign},
-      {"softplus", Function::softplus},
-      {"elu", Function::elu},
-      {"leaky_relu", Function::leaky_relu},
-      {"affine", Function::affine},
-      {"thresholded_relu", Function::thresholded_relu},
-      {"scaled_tanh", Function::scaled_tanh},
-      {"exp", Function::exp},
-      {"log1p", Function::log1p},
-      {"erf", Function::erf},
-      {"gelu", Function::gelu},
-      {"gelu_tanh", Function::gelu_tanh},
-      {"silu", Function::silu},
+      {"linear", ActivationFunction::linear},
+      {"tanh", ActivationFunction::tanh},
+      {"sigmoid", ActivationFunction::sigmoid},
+      {"relu", ActivationFunction::relu},
+      {"hard_sigmoid", ActivationFunction::hard_sigmoid},
+      {"softsign", ActivationFunction::softsign},
+      {"softplus", ActivationFunction::softplus},
+      {"elu", ActivationFunction::elu},
+      {"leaky_relu", ActivationFunction::leaky_relu},
+      {"affine", ActivationFunction::affine},
+      {"thresholded_relu", ActivationFunction::thresholded_relu},
+      {"scaled_tanh", ActivationFunction::scaled_tanh},
+      {"exp", ActivationFunction::exp},
+      {"log1p", ActivationFunction::log1p},
+      {"erf", ActivationFunction::erf},
+      {"gelu", ActivationFunction::gelu},
+      {"gelu_tanh", ActivationFunction::gelu_tanh},
+      {"silu", ActivationFunction::silu},
   };
   for (const auto& entry : kNames) {
     if (name == entry.name) return entry.function;

@@ -33,7 +33,8 @@ struct View {
   std::int64_t shape[4] = {}, strides[4] = {};  // no entry point takes more axes
 };
 
-// Throws TypeError (not an array, wrong dtype or byte order) or ValueError (shape, alignment, layout).
+// Throws TypeError (not an array, wrong dtype or byte order) or ValueError (shape, alignment,
+// layout).
 template <class T>
 View<const T> check_array(const std::string& function, const char* name, const py::handle& value,
                           std::initializer_list<Axis> axes, Layout layout);

@@ -1,5 +1,5 @@
 // attention and Encoder: argument checks around the engine.
-#include "engine/attention.h"
+#include "engine/attention/attention.h"
 
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -14,8 +14,8 @@
 #include "bindings/construct.h"
 #include "bindings/dtype.h"
 #include "bindings/gil.h"
-#include "engine/attention_gradient.h"
-#include "engine/encoder.h"
+#include "engine/attention/backward.h"
+#include "engine/transformer/encoder.h"
 #include "runtime/isa.h"
 
 namespace treadle {
@@ -239,12 +239,12 @@ Object attention(const std::string& f, const Object& q, const Object& k, const O
   }
   const auto to = check_output(f, "out", result, {B, N, S, {"F", c.F}}, Layout::last_contiguous);
   c.out = head_view(to);
-  if (!weights.is_none()) c.weights = check_output(f, "weights", weights, {B, N, S, K}).data;
+  if (!weights.is_none()) c.probabilities = check_output(f, "weights", weights, {B, N, S, K}).data;
   if (!lse.is_none()) c.lse = check_output(f, "lse", lse, {B, N, S}).data;
   if (c.B == 0 || c.N == 0 || c.S == 0) return result;
   check_rows_apart(f, "out", to);
   interruptible([&](Interrupt& interrupt) {
-    if (c.weights && !clear(c.weights, c.B * c.N * c.S * c.K, interrupt)) return;
+    if (c.probabilities && !clear(c.probabilities, c.B * c.N * c.S * c.K, interrupt)) return;
     attend(kernels(), c, interrupt);
   });
   return result;
@@ -261,12 +261,12 @@ void attention_backward(const std::string& f, const Object& q, const Object& k, 
   if (c.dtype != Dtype::float32 || c.stored.dtype != Dtype::float32) {
     throw py::value_error(f + ": the backward pass needs float32");
   }
-  AttentionBackCall back{};
+  AttentionBackwardCall backward{};
   const auto input = [&](const char* name, const Object& value) {
     return head_view(check_array<float>(f, name, value, {B, N, S, F}, Layout::last_contiguous));
   };
-  back.out = input("out", out);
-  back.dout = input("dout", dout);
+  backward.out = input("out", out);
+  backward.dout = input("dout", dout);
   // Written by the forward pass alone, but through the same call.
   c.lse = const_cast<float*>(check_array<float>(f, "lse", lse, {B, N, S}, Layout::contiguous).data);
   const auto output = [&](const char* name, const Object& value, std::initializer_list<Axis> axes) {
@@ -279,11 +279,11 @@ void attention_backward(const std::string& f, const Object& q, const Object& k, 
   check_rows_apart(f, "dq", to_q);
   check_rows_apart(f, "dk", to_k);
   check_rows_apart(f, "dv", to_v);
-  back.dq = head_view(to_q);
-  back.dk = head_view(to_k);
-  back.dv = head_view(to_v);
-  back.call = c;
-  interruptible([&](Interrupt& interrupt) { attend_back(kernels(), back, interrupt); });
+  backward.dq = head_view(to_q);
+  backward.dk = head_view(to_k);
+  backward.dv = head_view(to_v);
+  backward.call = c;
+  interruptible([&](Interrupt& interrupt) { attend_backward(kernels(), backward, interrupt); });
 }
 
 // The engine's encoder, and whether its sizes are sane.
@@ -374,14 +374,14 @@ class BoundEncoder {
     checked_product(f, {M, std::max(3 * s.hidden, s.feed_forward)});
     if (!weights.is_none()) {
       if (last != first + 1) throw py::value_error(f + ": weights of one layer only");
-      c.weights = check_output(f, "weights", weights, {B, N, S, S}).data;
+      c.probabilities = check_output(f, "weights", weights, {B, N, S, S}).data;
     }
     py::array_t<float> y = new_array(f, {M, s.hidden});
     c.out = y.mutable_data();
     ran_ = true;
     const bool empty = first == last;
     interruptible([&](Interrupt& interrupt) {
-      if (c.weights && !clear(c.weights, c.B * s.heads * c.S * c.S, interrupt)) return;
+      if (c.probabilities && !clear(c.probabilities, c.B * s.heads * c.S * c.S, interrupt)) return;
       if (empty) {
         std::copy(c.x, c.x + M * s.hidden, c.out);
       } else {

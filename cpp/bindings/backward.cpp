@@ -1,12 +1,13 @@
-// Recurrent.backward: argument checks around engine/gradient.
+// Recurrent.backward: argument checks around engine/recurrent/backward.
+#include "engine/recurrent/backward.h"
+
 #include <pybind11/stl.h>
 
 #include <cstring>
 
+#include "bindings/checked_inputs.h"
 #include "bindings/gil.h"
-#include "bindings/given.h"
 #include "bindings/recurrent.h"
-#include "engine/gradient.h"
 
 namespace treadle {
 namespace {
@@ -21,8 +22,9 @@ struct Results {
   bool recompute;  // as the number of floats saved tells
 };
 
-Results check_results(const Net& net, const Given& given, const Object& y, const Object& saved,
-                      const Object& dy, const Object& dh_n, const Object& dc_n, bool batch_first) {
+Results check_results(const BoundRecurrent& net, const CheckedInputs& given, const Object& y,
+                      const Object& saved, const Object& dy, const Object& dh_n, const Object& dc_n,
+                      bool batch_first) {
   const std::string& f = net.function;
   const CellShape& shape = net.shape();
   const std::int64_t T = given.args.T, B = given.args.B;
@@ -56,15 +58,15 @@ Results check_results(const Net& net, const Given& given, const Object& y, const
 }
 
 // Of direction d, the arrays of the forward pass and the gradients of its results.
-BackPass back_pass(const Net& net, const Given& given, const Results& results, std::int64_t d,
-                   bool batch_first) {
+BackwardPass backward_pass(const BoundRecurrent& net, const CheckedInputs& given,
+                           const Results& results, std::int64_t d, bool batch_first) {
   const RunArgs& args = given.args;
   const std::int64_t S = net.shape().state_size(), H = net.shape().hidden_size;
   const auto at = [&](const float* from, std::int64_t floats) {
     return from ? from + d * args.B * floats : nullptr;
   };
   const int t = batch_first ? 1 : 0, b = batch_first ? 0 : 1;
-  BackPass pass{};
+  BackwardPass pass{};
   pass.reverse = d == 1 || net.engine->direction() == Direction::reverse;
   pass.T = args.T;
   pass.B = args.B;
@@ -105,10 +107,10 @@ float* data(const Object& array) {
 }
 
 // Gradients of the initial and of the reset states, of all directions.
-struct StateGradients {
+struct StateGrads {
   Object h_0, c_0, reset_h, reset_c;
 
-  StateGradients(const Net& net, const RunArgs& args) {
+  StateGrads(const BoundRecurrent& net, const RunArgs& args) {
     const std::int64_t D = net.engine->directions(), B = args.B;
     const std::int64_t S = net.shape().state_size(), H = net.shape().hidden_size;
     h_0 = zeros(net.function, true, {D, B, S});
@@ -117,7 +119,7 @@ struct StateGradients {
     reset_c = zeros(net.function, args.resets && net.lstm(), {D, B, H});
   }
 
-  void give(BackPass& pass, const CellShape& shape, std::int64_t d) const {
+  void give(BackwardPass& pass, const CellShape& shape, std::int64_t d) const {
     const auto to = [&](const Object& array, std::int64_t floats) {
       float* first = data(array);
       return first ? first + d * pass.B * floats : nullptr;
@@ -130,8 +132,8 @@ struct StateGradients {
 };
 
 // Gradients of the weights of a direction, in the order of check_weights.
-py::tuple weight_gradients(const std::string& function, const CellShape& shape,
-                           const CellWeights& w, BackPass& pass) {
+py::tuple weight_grads(const std::string& function, const CellShape& shape, const CellWeights& w,
+                       BackwardPass& pass) {
   const std::int64_t I = shape.input_size, H = shape.hidden_size, S = shape.state_size();
   const std::int64_t G = gate_count(shape.mode) * H;
   const Object ih = zeros(function, true, {G, I}), hh = zeros(function, true, {G, S});
@@ -147,17 +149,18 @@ py::tuple weight_gradients(const std::string& function, const CellShape& shape,
   return py::make_tuple(ih, hh, bias_ih, bias_hh, hr, peepholes);
 }
 
-// (dx, [weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, peepholes] of each direction, dh_0, dc_0,
-// dreset_h, dreset_c): the gradients of what `run` was given, from those of its results. A dx that
-// nobody wants costs a quarter of the products where I = H: None without `want_x`.
-py::tuple backward(const Net& net, const std::vector<py::tuple>& weights, const Object& x,
-                   const Object& y, const Object& h0, const Object& c0, const Object& lengths,
-                   const Object& mask, const Object& resets, const Object& reset_h,
-                   const Object& reset_c, bool batch_first, const Object& saved, const Object& dy,
-                   const Object& dh_n, const Object& dc_n, bool want_x) {
+// (dx, [weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, peepholes] of each direction, dh_0,
+// dc_0, dreset_h, dreset_c): the gradients of what `run` was given, from those of its results. A dx
+// that nobody wants costs a quarter of the products where I = H: None without `want_x`.
+py::tuple backward(const BoundRecurrent& net, const std::vector<py::tuple>& weights,
+                   const Object& x, const Object& y, const Object& h0, const Object& c0,
+                   const Object& lengths, const Object& mask, const Object& resets,
+                   const Object& reset_h, const Object& reset_c, bool batch_first,
+                   const Object& saved, const Object& dy, const Object& dh_n, const Object& dc_n,
+                   bool want_x) {
   const std::string& f = net.function;
-  const Given given =
-      check_given(net, x, h0, c0, lengths, mask, resets, reset_h, reset_c, batch_first);
+  const CheckedInputs given =
+      check_inputs(net, x, h0, c0, lengths, mask, resets, reset_h, reset_c, batch_first);
   const Results results = check_results(net, given, y, saved, dy, dh_n, dc_n, batch_first);
   const CellShape& shape = net.shape();
   const std::int64_t T = given.args.T, B = given.args.B, I = shape.input_size;
@@ -170,32 +173,32 @@ py::tuple backward(const Net& net, const std::vector<py::tuple>& weights, const 
 
   // Not zeroed here: a gigabyte is, without the GIL.
   const Object dx = want_x ? Object(new_array(f, {given.shape[0], given.shape[1], I})) : py::none();
-  const StateGradients states(net, given.args);
-  py::list gradients;
+  const StateGrads states(net, given.args);
+  py::list grads;
   for (std::int64_t d = 0; d < D; ++d) {
     const CellWeights w = check_weights(f, shape, weights[d]);
-    BackPass pass = back_pass(net, given, results, d, batch_first);
+    BackwardPass pass = backward_pass(net, given, results, d, batch_first);
     pass.dx = data(dx);
     pass.dx_t = batch_first ? I : B * I;
     pass.dx_b = batch_first ? T * I : I;
     pass.add = d == 1;
     states.give(pass, shape, d);
-    gradients.append(weight_gradients(f, shape, w, pass));
+    grads.append(weight_grads(f, shape, w, pass));
     interruptible([&](Interrupt& interrupt) {
       const bool every_step = !pass.lengths && !pass.mask;  // then all of it is written
       if (pass.dx && !pass.add && !every_step) {
         std::memset(pass.dx, 0, static_cast<std::size_t>(T * B * I) * sizeof(float));
       }
-      Gradient(net.engine->cell(d), w).run(pass, interrupt);
+      RecurrentBackward(net.engine->cell(d), w).run(pass, interrupt);
     });
   }
-  return py::make_tuple(dx, std::move(gradients), states.h_0, states.c_0, states.reset_h,
+  return py::make_tuple(dx, std::move(grads), states.h_0, states.c_0, states.reset_h,
                         states.reset_c);
 }
 
 }  // namespace
 
-void register_backward(py::class_<Net>& recurrent) {
+void register_backward(py::class_<BoundRecurrent>& recurrent) {
   recurrent.def("backward", &backward, py::arg("weights"), py::arg("x"), py::arg("y"),
                 py::arg("h0"), py::arg("c0"), py::arg("lengths"), py::arg("mask"),
                 py::arg("resets"), py::arg("reset_h"), py::arg("reset_c"), py::arg("batch_first"),

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "bindings/arrays.h"
-#include "engine/packed.h"
+#include "engine/product/packed_weights.h"
 
 namespace treadle {
 

@@ -6,7 +6,7 @@
 #include <pybind11/pybind11.h>
 #include <unistd.h>
 
-#include "engine/interrupt.h"
+#include "engine/schedule/interrupt.h"
 #include "runtime/flush_to_zero.h"
 
 namespace treadle {
@@ -31,8 +31,9 @@ class WithoutGil {
     return stop;
   }
 
-  // A daemon thread that asks for the GIL while the interpreter ends is unwound by Python before 3.14,
-  // through frames that cannot be unwound. It waits for the end of the process instead, as 3.14 does.
+  // A daemon thread that asks for the GIL while the interpreter ends is unwound by Python before
+  // 3.14, through frames that cannot be unwound. It waits for the end of the process instead, as
+  // 3.14 does.
   void take() {
     try {
       PyEval_RestoreThread(state_);

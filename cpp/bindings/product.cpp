@@ -11,7 +11,7 @@
 #include "bindings/construct.h"
 #include "bindings/dtype.h"
 #include "bindings/gil.h"
-#include "engine/linear.h"
+#include "engine/product/linear.h"
 #include "runtime/isa.h"
 
 namespace treadle {

@@ -9,21 +9,22 @@
 #include <optional>
 
 #include "bindings/arrays.h"
+#include "bindings/checked_inputs.h"
 #include "bindings/construct.h"
 #include "bindings/gil.h"
-#include "bindings/given.h"
 
 namespace treadle {
 namespace {
 
 using Object = py::object;
 
-py::tuple run(const Net& net, const Object& x, const Object& h0, const Object& c0,
+py::tuple run(const BoundRecurrent& net, const Object& x, const Object& h0, const Object& c0,
               const Object& lengths, const Object& mask, const Object& resets,
               const Object& reset_h, const Object& reset_c, bool batch_first, bool save,
               bool recompute) {
   const std::string& f = net.function;
-  Given given = check_given(net, x, h0, c0, lengths, mask, resets, reset_h, reset_c, batch_first);
+  CheckedInputs given =
+      check_inputs(net, x, h0, c0, lengths, mask, resets, reset_h, reset_c, batch_first);
   RunArgs& args = given.args;
   const std::int64_t O = net.engine->output_size(), D = net.engine->directions();
   const std::int64_t states = net.engine->layers() * D;
@@ -47,8 +48,8 @@ py::tuple run(const Net& net, const Object& x, const Object& h0, const Object& c
   return save ? py::make_tuple(result[0], result[1], result[2], object(saved)) : result;
 }
 
-// Whether two lists of contiguous float32 arrays have the same shapes and bytes. Asked in every call of
-// a module of treadle.torch: no conversions.
+// Whether two lists of contiguous float32 arrays have the same shapes and bytes. Asked in every
+// call of a module of treadle.torch: no conversions.
 bool same_bits(const py::list& a, const py::list& b) {
   if (a.size() != b.size()) return false;
   const int float32 = py::dtype::of<float>().num();
@@ -76,7 +77,7 @@ bool same_bits(const py::list& a, const py::list& b) {
 
 void register_recurrent(py::module_& m) {
   m.def("same_bits", &same_bits, py::arg("a"), py::arg("b"));
-  py::class_<Net> recurrent(m, "Recurrent", py::is_final(), constructed_by_new());
+  py::class_<BoundRecurrent> recurrent(m, "Recurrent", py::is_final(), constructed_by_new());
   recurrent
       .def(py::init(&make_net), py::arg("function"), py::arg("mode"), py::arg("input_size"),
            py::arg("hidden_size"), py::arg("proj_size"), py::arg("num_layers"),
@@ -85,8 +86,9 @@ void register_recurrent(py::module_& m) {
            py::arg("mask"), py::arg("resets"), py::arg("reset_h"), py::arg("reset_c"),
            py::arg("batch_first"), py::arg("save") = false, py::arg("recompute") = false)
       .def_property_readonly("weight_bytes",
-                             [](const Net& net) { return net.engine->weight_bytes(); })
-      .def_property_readonly("isa", [](const Net& net) { return net.engine->cell(0).isa(); });
+                             [](const BoundRecurrent& net) { return net.engine->weight_bytes(); })
+      .def_property_readonly("isa",
+                             [](const BoundRecurrent& net) { return net.engine->cell(0).isa(); });
   register_backward(recurrent);
   register_stream(m, recurrent);
 }

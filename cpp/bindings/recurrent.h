@@ -3,11 +3,12 @@
 
 #include <pybind11/pybind11.h>
 
-#include "bindings/net.h"
+#include "bindings/bound_recurrent.h"
 
 namespace treadle {
 
-void register_backward(py::class_<Net>& recurrent);
-void register_stream(py::module_& m, py::class_<Net>& recurrent);  // and the class Stream
+void register_backward(py::class_<BoundRecurrent>& recurrent);
+void register_stream(py::module_& m,
+                     py::class_<BoundRecurrent>& recurrent);  // and the class Stream
 
 }  // namespace treadle

@@ -1,5 +1,5 @@
-// The Python class Stream: argument checks around engine/stream.
-#include "engine/stream.h"
+// The Python class Stream: argument checks around engine/recurrent/stream.
+#include "engine/recurrent/stream.h"
 
 #include <algorithm>
 #include <memory>
@@ -17,7 +17,7 @@ using Object = py::object;
 // A stream and the name that errors begin with.
 class BoundStream {
  public:
-  BoundStream(const Net& net, std::int64_t batch)
+  BoundStream(const BoundRecurrent& net, std::int64_t batch)
       : function_(net.function + ".stream"), stream_(make(net, batch)) {}
 
   Object step(const Object& x, const Object& out) {
@@ -94,7 +94,7 @@ class BoundStream {
   }
 
  private:
-  static std::unique_ptr<Stream> make(const Net& net, std::int64_t batch) {
+  static std::unique_ptr<Stream> make(const BoundRecurrent& net, std::int64_t batch) {
     const std::string f = net.function + ".stream";
     if (batch < 1) {
       throw py::value_error(f + ": batch_size is " + std::to_string(batch) +
@@ -167,7 +167,7 @@ class BoundStream {
 
 }  // namespace
 
-void register_stream(py::module_& m, py::class_<Net>& recurrent) {
+void register_stream(py::module_& m, py::class_<BoundRecurrent>& recurrent) {
   py::class_<BoundStream>(m, "Stream", py::is_final(), constructed_by_new())
       .def("step", &BoundStream::step, py::arg("x"), py::arg("out") = py::none())
       .def("run", &BoundStream::run_chunk, py::arg("x"))
@@ -177,7 +177,9 @@ void register_stream(py::module_& m, py::class_<Net>& recurrent) {
       .def("set_state", &BoundStream::set_state, py::arg("h"), py::arg("c"));
   recurrent.def(
       "stream",
-      [](const Net& net, std::int64_t batch) { return std::make_unique<BoundStream>(net, batch); },
+      [](const BoundRecurrent& net, std::int64_t batch) {
+        return std::make_unique<BoundStream>(net, batch);
+      },
       py::arg("batch_size"));
 }
 

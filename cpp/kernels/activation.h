@@ -13,41 +13,41 @@ template <class Use>
 TREADLE_INLINE auto with_function(const Activation& a, Use use) {
   const Vec zero{}, one = broadcast(1.0f), alpha = broadcast(a.alpha), beta = broadcast(a.beta);
   switch (a.function) {
-    case Function::tanh:
+    case ActivationFunction::tanh:
       return use([](Vec x) { return tanh(x); });
-    case Function::sigmoid:
+    case ActivationFunction::sigmoid:
       return use([](Vec x) { return sigmoid(x); });
-    case Function::relu:
+    case ActivationFunction::relu:
       return use([=](Vec x) { return max(zero, x); });
-    case Function::hard_sigmoid:
+    case ActivationFunction::hard_sigmoid:
       return use([=](Vec x) { return clamp(zero, one, fma(alpha, x, beta)); });
-    case Function::softsign:
+    case ActivationFunction::softsign:
       return use([=](Vec x) { return x / (one + abs(x)); });
-    case Function::softplus:
+    case ActivationFunction::softplus:
       return use([](Vec x) { return softplus(x); });
-    case Function::elu:
+    case ActivationFunction::elu:
       return use([=](Vec x) { return x >= zero ? x : alpha * expm1(x); });
-    case Function::leaky_relu:
+    case ActivationFunction::leaky_relu:
       return use([=](Vec x) { return x >= zero ? x : alpha * x; });
-    case Function::affine:
+    case ActivationFunction::affine:
       return use([=](Vec x) { return fma(alpha, x, beta); });
-    case Function::thresholded_relu:
+    case ActivationFunction::thresholded_relu:
       return use([=](Vec x) { return x <= alpha ? zero : x; });
-    case Function::scaled_tanh:
+    case ActivationFunction::scaled_tanh:
       return use([=](Vec x) { return alpha * tanh(beta * x); });
-    case Function::exp:
+    case ActivationFunction::exp:
       return use([](Vec x) { return exp(x); });
-    case Function::log1p:
+    case ActivationFunction::log1p:
       return use([](Vec x) { return log1p_unit(x); });
-    case Function::erf:
+    case ActivationFunction::erf:
       return use([](Vec x) { return erf(x); });
-    case Function::gelu:
+    case ActivationFunction::gelu:
       return use([](Vec x) { return gelu(x); });
-    case Function::gelu_tanh:
+    case ActivationFunction::gelu_tanh:
       return use([](Vec x) { return gelu_tanh(x); });
-    case Function::silu:
+    case ActivationFunction::silu:
       return use([](Vec x) { return silu(x); });
-    case Function::linear:
+    case ActivationFunction::linear:
       break;
   }
   return use([](Vec x) { return x; });

@@ -2,8 +2,9 @@
 //
 // Keys and values are packed like weights, so that both products are the product of gemm.h: scores
 // [R queries, 64 keys] with k along E, and outputs [R queries, 64 columns of V] with k along the
-// keys (values that lie close together are a panel as they are). A block of queries walks over blocks of keys; its running sums, maxima and totals stay in
-// L1, as do the scores of a tile (Dao et al., arXiv:2205.14135, with the queries outside).
+// keys (values that lie close together are a panel as they are). A block of queries walks over
+// blocks of keys; its running sums, maxima and totals stay in L1, as do the scores of a tile (Dao
+// et al., arXiv:2205.14135, with the queries outside).
 //
 // The order of every sum depends on the key's number alone: tiles skip keys that none of their
 // queries sees, and such a key's weight is exactly zero in the queries that do not see it.
@@ -116,7 +117,7 @@ __attribute__((noinline)) void scores(const AttentionArgs& a, std::int64_t row,
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) q[r] = a.q[row + r];
     // One block of kSumBlock: the sums need not leave their registers.
-    multiply<R, 1, V, Format>(acc, q, size, a.k + (first_key + at) * size, 0, Nothing{});
+    multiply<R, 1, V, Format>(acc, q, size, a.k + (first_key + at) * size, 0, NoPrefetch{});
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
@@ -155,15 +156,15 @@ void finish(const QueryBlock& b, std::int64_t local) {
   }
 }
 
-// sums[r] = sums[r] * factor[r] + weights[r] V over the keys [begin, end) of a block and V vectors of
-// the columns from `column` on, in pieces that begin at multiples of kValueBlock, whichever keys the
-// other queries see. The product with the factor is rounded by itself, so that a piece of zero weights
-// changes nothing. The first block has no sums before it, the last one gives the output. begin and end
-// are multiples of a word's keys, unless the keys end.
+// sums[r] = sums[r] * factor[r] + probabilities[r] V over the keys [begin, end) of a block and V
+// vectors of the columns from `column` on, in pieces that begin at multiples of kValueBlock,
+// whichever keys the other queries see. The product with the factor is rounded by itself, so that a
+// piece of zero probabilities changes nothing. The first block has no sums before it, the last one
+// gives the output. begin and end are multiples of a word's keys, unless the keys end.
 template <class Format, int R, int V>
 __attribute__((noinline)) void add_values(QueryBlock& b, std::int64_t local, std::int64_t column,
-                                          const Word (*weights)[kKeyBlock], const float* factor,
-                                          std::int64_t begin, std::int64_t end,
+                                          const Word (*probabilities)[kKeyBlock],
+                                          const float* factor, std::int64_t begin, std::int64_t end,
                                           const Word* values) {
   constexpr int kEach = per_word(Format::kDtype);
   const std::int64_t step = b.a.v_stride ? b.a.v_stride : V * kLanes;
@@ -173,10 +174,10 @@ __attribute__((noinline)) void add_values(QueryBlock& b, std::int64_t local, std
     const std::int64_t stop = next < end ? next : end;
     const Word* rows[R];
 #pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) rows[r] = weights[r] + i / kEach;
+    for (int r = 0; r < R; ++r) rows[r] = probabilities[r] + i / kEach;
     Vec sum[R][V] = {};
     multiply<R, 1, V, Format>(sum, rows, words(Format::kDtype, stop - i),
-                              values + (b.first_key + i) / kEach * step, 0, Nothing{}, step);
+                              values + (b.first_key + i) / kEach * step, 0, NoPrefetch{}, step);
     if (!b.first || i > begin) {
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
@@ -236,8 +237,8 @@ struct TileScores {
     scores<Format, R>(a, row, b.first_key, begin, end, s);
     begin = lowest - lowest % kLanes;
     for (int r = 0; r < R; ++r) {
-      if (changed) change(a, row + r, s[r], b.first_key, begin, end);
-      hide(s[r], begin, end, low[r], high[r]);
+      if (changed) modify_scores(a, row + r, s[r], b.first_key, begin, end);
+      mask_range(s[r], begin, end, low[r], high[r]);
     }
     return true;
   }
@@ -248,7 +249,7 @@ struct AttentionTile {
   template <int R, int P>
   static void tile(QueryBlock& b, std::int64_t local, std::int64_t) {
     const AttentionArgs& a = b.a;
-    const bool changed = changes(a);
+    const bool changed = modifies_scores(a);
     const float scale = exponent_scale(a, changed);
     TileScores<Format, R> t;
     if (!t.fill(b, b.first_row + local, changed)) {
@@ -260,7 +261,8 @@ struct AttentionTile {
       return;
     }
     float factor[R];
-    soften<R>(t.s, t.begin, t.end, scale, b.maximum + local, b.total + local * kLanes, factor);
+    online_softmax<R>(t.s, t.begin, t.end, scale, b.maximum + local, b.total + local * kLanes,
+                      factor);
     for (int r = 0; a.dropout && r < R; ++r) {
       drop(a, b.first_row + local + r, t.s[r], b.first_key, t.begin, t.end);
     }
@@ -291,11 +293,11 @@ struct AttentionTile {
 
 // The softmax itself, for who asks to see it: the scores once more, with the last maxima.
 template <class Format>
-struct WeightsTile {
+struct ProbabilitiesTile {
   template <int R, int P>
   static void tile(QueryBlock& b, std::int64_t local, std::int64_t) {
     const AttentionArgs& a = b.a;
-    const bool changed = changes(a);
+    const bool changed = modifies_scores(a);
     const float scale = exponent_scale(a, changed);
     TileScores<Format, R> t;
     if (!t.fill(b, b.first_row + local, changed)) return;
@@ -303,7 +305,7 @@ struct WeightsTile {
       const float maximum = b.maximum[local + r];
       const float total = sum_lanes(load(b.total + (local + r) * kLanes));
       if (total == 0.0f) continue;
-      float* out = a.weights[b.first_row + local + r] + b.first_key;
+      float* out = a.probabilities[b.first_row + local + r] + b.first_key;
       for (std::int64_t i = t.begin; i < t.high[r]; i += kLanes) {
         const Vec p = exp2_falling((load(t.s[r] + i) - broadcast(maximum)) * broadcast(scale));
         store_up_to(out + i, p / broadcast(total), b.keys - i);
@@ -342,8 +344,8 @@ void attention(const AttentionArgs& a) {
     }
     for (std::int64_t i = 0; i < b.rows * kLanes; i += kLanes) store(b.total + i, Vec{});
     for_each_key_block<AttentionTile<Format>>(b, begin, end);
-    if (a.weights) for_each_key_block<WeightsTile<Format>>(b, begin, end);
-    const float scale = changes(a) ? 1.0f : a.scale;  // of the maximum
+    if (a.probabilities) for_each_key_block<ProbabilitiesTile<Format>>(b, begin, end);
+    const float scale = modifies_scores(a) ? 1.0f : a.scale;  // of the maximum
     for (std::int64_t r = 0; a.lse && r < b.rows; ++r) {
       *a.lse[b.first_row + r] =
           log_sum(b.maximum[r] * scale, sum_lanes(load(b.total + r * kLanes)));

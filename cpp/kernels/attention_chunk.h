@@ -1,7 +1,7 @@
 // Attention of a few queries over many keys (decoding): every key and value is read once, as it
 // lies, so that the speed is that of the memory. Rows of bfloat16 or int8 are widened in registers:
-// half or a quarter of the bytes. The keys are taken in chunks, each with its own maximum; the chunks
-// are joined in their order, whoever computed them.
+// half or a quarter of the bytes. The keys are taken in chunks, each with its own maximum; the
+// chunks are joined in their order, whoever computed them.
 //
 // Within a chunk, a block of keys stays in L1 while all queries use it. Of the queries that share
 // the keys (grouped heads), up to four go together: they load each key once. Keys and values are
@@ -22,11 +22,11 @@ constexpr std::int64_t kChunkBlock = 32;  // keys: 32 x 256 floats are 32 KiB
 
 // How a row's lines are asked for, measured on Zen 4:
 // kTouch, up to three queries: each line just before its load. The loads wait for their fma and
-// reach memory out of order; prefetches never wait, so that the hardware's prefetcher sees a stream.
-// kPlain, the same where vectors lie across lines, as in arrays of NumPy's: a load waits for two lines
-// and asks for them by itself; touching them, too, is slower.
-// kAhead, more queries: a row takes so long that the hardware's prefetcher falls asleep. The row
-// kAheadKeys on is fetched into L2.
+// reach memory out of order; prefetches never wait, so that the hardware's prefetcher sees a
+// stream. kPlain, the same where vectors lie across lines, as in arrays of NumPy's: a load waits
+// for two lines and asks for them by itself; touching them, too, is slower. kAhead, more queries: a
+// row takes so long that the hardware's prefetcher falls asleep. The row kAheadKeys on is fetched
+// into L2.
 enum class Fetch { kTouch, kPlain, kAhead };
 constexpr std::int64_t kFewQueries = 3, kAheadKeys = 64;
 
@@ -103,10 +103,12 @@ __attribute__((noinline)) void chunk_scores(const AttentionArgs& a, std::int64_t
   }
 }
 
-// sums[r][0, V vectors) += sum_j weights[r][j] v[j] for R queries and the keys first + [0, keys).
+// sums[r][0, V vectors) += sum_j probabilities[r][j] v[j] for R queries and the keys first + [0,
+// keys).
 template <class T, int R, int V, Fetch F>
-TREADLE_INLINE void add_values(const AttentionArgs& a, const float* weights, std::int64_t first,
-                               std::int64_t keys, std::int64_t column, float* sums) {
+TREADLE_INLINE void add_values(const AttentionArgs& a, const float* probabilities,
+                               std::int64_t first, std::int64_t keys, std::int64_t column,
+                               float* sums) {
   const std::int64_t stride = a.v_stride, left = a.value_size - column;
   const std::int64_t size = left < V * kLanes ? left : V * kLanes, row = a.value_size + 2;
   const T* v = static_cast<const T*>(a.stored_v) + first * stride + column;
@@ -127,7 +129,7 @@ TREADLE_INLINE void add_values(const AttentionArgs& a, const float* weights, std
       const Vec value = read(v, i);
 #pragma GCC unroll 2
       for (int r = 0; r < R; ++r)
-        acc[r][i] = fma(broadcast(weights[r * kChunkKeys + j]), value, acc[r][i]);
+        acc[r][i] = fma(broadcast(probabilities[r * kChunkKeys + j]), value, acc[r][i]);
     }
   }
 #pragma GCC unroll 2
@@ -140,20 +142,20 @@ TREADLE_INLINE void add_values(const AttentionArgs& a, const float* weights, std
 
 // The same for all columns, in as few passes over the rows as registers allow.
 template <class T, int R, Fetch F>
-__attribute__((noinline)) void chunk_values(const AttentionArgs& a, const float* weights,
+__attribute__((noinline)) void chunk_values(const AttentionArgs& a, const float* probabilities,
                                             std::int64_t first, std::int64_t keys, float* sums) {
   std::int64_t i = 0;
   const auto add = [&](auto vectors) {
     constexpr int V = decltype(vectors)::value;
     for (; i + V * kLanes <= a.value_size; i += V * kLanes) {
-      add_values<T, R, V, F>(a, weights, first, keys, i, sums + i);
+      add_values<T, R, V, F>(a, probabilities, first, keys, i, sums + i);
     }
   };
   if constexpr (kLanes == 16 || R == 1) add(Number<8>{});
   add(Number<4>{});
   add(Number<2>{});
   for (; i < a.value_size; i += kLanes)
-    add_values<T, R, 1, F>(a, weights, first, keys, i, sums + i);
+    add_values<T, R, 1, F>(a, probabilities, first, keys, i, sums + i);
 }
 
 // Calls f(R, row) with R = 4, 2 or 1 rows that belong together, at most Most, for all rows.
@@ -211,10 +213,10 @@ void attention_chunk(const AttentionArgs& a) {
     float maximum = kLowest, total[kLanes] = {};
     if (low < high) {
       rescale(s[row], a.k_scale ? a.k_scale + a.first : nullptr, keys);
-      change(a, row, s[row], a.first, 0, padded);
-      hide(s[row], 0, padded, low, high);
+      modify_scores(a, row, s[row], a.first, 0, padded);
+      mask_range(s[row], 0, padded, low, high);
       float factor;
-      soften<1>(s + row, 0, padded, kLog2e, &maximum, total, &factor);
+      online_softmax<1>(s + row, 0, padded, kLog2e, &maximum, total, &factor);
       rescale(s[row] + low, a.v_scale ? a.v_scale + a.first + low : nullptr, high - low);
     }
     partial[F] = sum_lanes(load(total));

@@ -1,5 +1,5 @@
-// Derivatives of the activations by value, of x before the activation. Where a function has a corner
-// the side is PyTorch's, as is the slope at NaN.
+// Derivatives of the activations by value, of x before the activation. Where a function has a
+// corner the side is PyTorch's, as is the slope at NaN.
 #pragma once
 
 #include "kernels/activation.h"
@@ -10,50 +10,50 @@ namespace {
 __attribute__((noinline)) Vec derivative(const Activation& a, Vec x) {
   const Vec zero{}, one = broadcast(1.0f), alpha = broadcast(a.alpha), beta = broadcast(a.beta);
   switch (a.function) {
-    case Function::tanh: {
+    case ActivationFunction::tanh: {
       const Vec y = tanh(x);
       return one - y * y;
     }
-    case Function::sigmoid: {
+    case ActivationFunction::sigmoid: {
       const Vec y = sigmoid(x);
       return y * (one - y);
     }
-    case Function::relu:
+    case ActivationFunction::relu:
       return x <= zero ? zero : one;
-    case Function::hard_sigmoid: {
+    case ActivationFunction::hard_sigmoid: {
       const Vec y = fma(alpha, x, beta);
       return (y <= zero) | (y >= one) ? zero : alpha;
     }
-    case Function::softsign: {
+    case ActivationFunction::softsign: {
       const Vec d = one + abs(x);
       return one / (d * d);
     }
-    case Function::softplus:
+    case ActivationFunction::softplus:
       return sigmoid(x);
-    case Function::elu:
+    case ActivationFunction::elu:
       return x > zero ? one : alpha * exp(x);
-    case Function::leaky_relu:
+    case ActivationFunction::leaky_relu:
       return x > zero ? one : alpha;
-    case Function::affine:
+    case ActivationFunction::affine:
       return alpha;
-    case Function::thresholded_relu:
+    case ActivationFunction::thresholded_relu:
       return x <= alpha ? zero : one;
-    case Function::scaled_tanh: {
+    case ActivationFunction::scaled_tanh: {
       const Vec y = tanh(beta * x);
       return alpha * beta * (one - y * y);
     }
-    case Function::exp:
+    case ActivationFunction::exp:
       return exp(x);
-    case Function::log1p:
+    case ActivationFunction::log1p:
       return one / (one + x);
-    case Function::erf:
+    case ActivationFunction::erf:
       return broadcast(0x1.20dd76p+0f) * exp(-x * x);  // 2 / sqrt(pi)
-    case Function::gelu: {
+    case ActivationFunction::gelu: {
       // Phi(x) + x Phi'(x); 1 / sqrt(2) and 1 / sqrt(2 pi)
       const Vec phi = fma(broadcast(0.5f), erf(x * broadcast(0x1.6a09e6p-1f)), broadcast(0.5f));
       return fma(x * broadcast(0x1.988454p-2f), exp(broadcast(-0.5f) * x * x), phi);
     }
-    case Function::gelu_tanh: {
+    case ActivationFunction::gelu_tanh: {
       // x s(v) with v = 2 sqrt(2 / pi) (x + 0.044715 x^3); beyond 100 it is 0 or 1 long since
       const Vec y = clamp(broadcast(-100.0f), broadcast(100.0f), x), square = y * y;
       const Vec two = broadcast(0x1.988454p0f);
@@ -61,11 +61,11 @@ __attribute__((noinline)) Vec derivative(const Activation& a, Vec x) {
       const Vec slope = two * fma(broadcast(0.134145f), square, one);
       return fma(y * slope * s, one - s, s);
     }
-    case Function::silu: {
+    case ActivationFunction::silu: {
       const Vec s = sigmoid(x);
       return fma(x * s, one - s, s);
     }
-    case Function::linear:
+    case ActivationFunction::linear:
       break;
   }
   return one;

@@ -1,10 +1,11 @@
-// Dropout of attention's weights: which are kept follows from a seed and the weight's place alone,
-// so that the backward pass finds the same again and no number is ever stored.
+// Dropout of attention probabilities: which are kept follows from a seed and the probability's
+// place alone, so that the backward pass finds the same again and no number is ever stored.
 //
 // Weight (row, key) takes word key % 64 / 16 of the Philox4x32 block whose counter is
-// (key / 64 * 16 + key % 16, row), 64 bits each: whole vectors of counters give 64 keys that lie side
-// by side, the same on every ISA. Philox: Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3",
-// SC11, with its multipliers and Weyl constants; seven rounds are its fewest that pass BigCrush.
+// (key / 64 * 16 + key % 16, row), 64 bits each: whole vectors of counters give 64 keys that lie
+// side by side, the same on every ISA. Philox: Salmon et al., "Parallel Random Numbers: As Easy as
+// 1, 2, 3", SC11, with its multipliers and Weyl constants; seven rounds are its fewest that pass
+// BigCrush.
 #pragma once
 
 #include "kernels/table.h"

@@ -8,7 +8,7 @@
 
 #include "kernels/activation.h"
 #include "kernels/gemm.h"
-#include "kernels/narrow.h"
+#include "kernels/low_precision.h"
 
 namespace treadle::TREADLE_ISA {
 namespace {
@@ -47,8 +47,8 @@ TREADLE_INLINE void gru_store(const StepArgs& a, std::int64_t row, std::int64_t 
   store_up_to(a.out[row] + unit, gru_blend(n, z, h), left);
 }
 
-// The same for rows and panels whose sums lie one after another, four vectors each: of a narrow
-// format, for which nothing is saved.
+// The same for rows and panels whose sums lie one after another, four vectors each: behind products
+// of low precision, for which nothing is saved.
 __attribute__((noinline)) void gru_units(const StepArgs& a, std::int64_t row, int rows,
                                          std::int64_t panel, int panels, const float* sums) {
   const bool standard = standard_gru(*a.options);
@@ -62,7 +62,8 @@ __attribute__((noinline)) void gru_units(const StepArgs& a, std::int64_t row, in
     }
     const std::int64_t unit = p * kLanes, left = a.hidden_size - unit;
     const Vec h = load_up_to(a.blend[r] + unit, left);
-    store_up_to(a.out[r] + unit, narrow_gru(gates[0], gates[1], gates[2], gates[3], h), left);
+    store_up_to(a.out[r] + unit, low_precision_gru(gates[0], gates[1], gates[2], gates[3], h),
+                left);
   }
 }
 

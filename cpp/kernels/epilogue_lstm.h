@@ -7,7 +7,7 @@
 
 #include "kernels/activation.h"
 #include "kernels/gemm.h"
-#include "kernels/narrow.h"
+#include "kernels/low_precision.h"
 
 namespace treadle::TREADLE_ISA {
 namespace {
@@ -62,8 +62,8 @@ TREADLE_INLINE void lstm_store(const StepArgs& a, std::int64_t row, std::int64_t
   store_up_to(saved + 3 * H, now.o, left);
 }
 
-// The same for rows and panels whose sums lie one after another, four vectors each: of a narrow
-// format, for which nothing is saved.
+// The same for rows and panels whose sums lie one after another, four vectors each: behind products
+// of low precision, for which nothing is saved.
 __attribute__((noinline)) void lstm_units(const StepArgs& a, std::int64_t row, int rows,
                                           std::int64_t panel, int panels, const float* sums) {
   const bool standard = standard_lstm(*a.options);
@@ -77,7 +77,8 @@ __attribute__((noinline)) void lstm_units(const StepArgs& a, std::int64_t row, i
     }
     const std::int64_t unit = p * kLanes, left = a.hidden_size - unit;
     float* c = a.c[r] + unit;
-    const NarrowLstm now = narrow_lstm(gates[0], gates[1], gates[2], gates[3], load_up_to(c, left));
+    const LowPrecisionLstm now =
+        low_precision_lstm(gates[0], gates[1], gates[2], gates[3], load_up_to(c, left));
     store_up_to(c, now.c, left);
     store_up_to(a.out[r] + unit, now.h, left);
   }

@@ -1,10 +1,10 @@
-// RNN: out = g(W x + R h + b). A panel is up to four vectors of hidden units; the last may be
-// narrower.
+// RNN: out = g(W x + R h + b). A panel is up to four vectors of hidden units; the last may
+// have fewer.
 #pragma once
 
 #include "kernels/activation.h"
 #include "kernels/gemm.h"
-#include "kernels/narrow.h"
+#include "kernels/low_precision.h"
 
 namespace treadle::TREADLE_ISA {
 namespace {
@@ -18,14 +18,16 @@ TREADLE_INLINE Vec rnn_activation(const CellOptions& o, Vec x) {
   return activate(o.g, clip(o.clip, x));
 }
 
-// The units of one row of a narrow format whose sums lie in `sums`, `vectors` of them. Nothing is saved.
+// The units of one row, behind a product of low precision, whose sums lie in `sums`, `vectors` of
+// them. Nothing is saved.
 template <RnnKind Kind>
 void rnn_row(const StepArgs& a, std::int64_t row, std::int64_t unit, int vectors,
              const float* sums) {
   for (int i = 0; i < vectors; ++i, unit += kLanes) {
     const std::int64_t left = a.hidden_size - unit;
     const Vec x = load(sums + i * kLanes);
-    const Vec y = Kind == RnnKind::tanh ? narrow_tanh(x) : rnn_activation<Kind>(*a.options, x);
+    const Vec y =
+        Kind == RnnKind::tanh ? low_precision_tanh(x) : rnn_activation<Kind>(*a.options, x);
     store_up_to(a.out[row] + unit, y, left);
   }
 }

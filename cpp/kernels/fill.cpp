@@ -6,12 +6,12 @@
 #include "kernels/linear.h"
 #include "kernels/machine.h"
 #if !defined(TREADLE_ISA_avx512_bf16)
-#include "kernels/attention_back.h"
+#include "kernels/attention_backward.h"
 #include "kernels/attention_chunk.h"
-#include "kernels/back_gru.h"
-#include "kernels/back_lstm.h"
-#include "kernels/back_rnn.h"
+#include "kernels/gru_backward.h"
+#include "kernels/lstm_backward.h"
 #include "kernels/outer.h"
+#include "kernels/rnn_backward.h"
 #include "kernels/rows.h"
 #endif
 
@@ -59,18 +59,18 @@ void fill(KernelTable& t) {
   t.read_loop = read_loop;
 #if !defined(TREADLE_ISA_avx512_bf16)  // the level below has all else
   fill_products<Float32>(t);
-  t.rnn_back = rnn_back;
-  t.lstm_back = lstm_back;
-  t.gru_back = gru_back;
-  t.gru_back_gates = gru_back_gates;
-  t.gru_back_reset = gru_back_reset;
+  t.rnn_backward = rnn_backward;
+  t.lstm_backward = lstm_backward;
+  t.gru_backward = gru_backward;
+  t.gru_backward_gates = gru_backward_gates;
+  t.gru_backward_reset = gru_backward_reset;
   t.outer = outer;
   t.sum_rows = sum_rows;
   fill_stored<float>(t, Dtype::float32);
   fill_stored<std::uint16_t>(t, Dtype::bfloat16);
   fill_stored<std::int8_t>(t, Dtype::int8);
   t.attention_join = attention_join;
-  t.attention_back = attention_back;
+  t.attention_backward = attention_backward;
   t.row_dots = row_dots;
   t.layer_norm = layer_norm;
   t.softmax = softmax;

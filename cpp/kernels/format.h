@@ -1,14 +1,15 @@
-// The formats of a product (layout: table.h): what a word means, and what a multiply-add of words is.
+// The formats of a product (layout: table.h): what a word means, and what a multiply-add of words
+// is.
 //
 //     kBits                    of a number
 //     Sum                      what the terms of a block are added to
 //     step(sum, x, w)          one word of a row, broadcast, times a vector of words
 //     kHead                    words before those of a row's block
 //     kTail                    steps behind those of a panel's block
-//     add(total, sum, x, w)    the block's sum to that of all; x: the head, w: this vector of the tail,
-//                              `stride` from one step of it to the next
-//     encode(x, n, out)        floats of a block as its head and words, whole vectors of floats: the
-//                              last ones may be beyond n
+//     add(total, sum, x, w)    the block's sum to that of all; x: the head, w: this vector of the
+//                              tail, `stride` from one step of it to the next
+//     encode(x, n, out)        floats of a block as its head and words, whole vectors of floats:
+//                              the last ones may be beyond n
 //
 // and, where rows that are not packed are multiplied by each other (attention: not int8),
 //
@@ -81,7 +82,8 @@ struct Int8 {
     const Vec exact = fma(broadcast(-x[1]), load(w + stride), found);
     total = fma(exact, broadcast(x[0]) * load(w), total);  // no overflow before the weights' scale
   }
-  // The range of the block, and of 0 with it, becomes 0 ... 255. Where it is not finite, all is NaN.
+  // The range of the block, and of 0 with it, becomes 0 ... 255. Where it is not finite, all is
+  // NaN.
   static void encode(const float* x, std::int64_t n, Word* out) {
     Vec low{}, high{}, wrong{};
     for (std::int64_t i = 0; i < n; i += kLanes) {

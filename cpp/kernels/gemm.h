@@ -42,8 +42,9 @@ TREADLE_INLINE void fetch(const float* row, std::int64_t size) {
   for (std::int64_t i = 0; i < size; i += kLine) __builtin_prefetch(row + i, 0, Locality);
 }
 
-// What a product needs next, fetched into L2 meanwhile: two lines in every step.
-struct Ahead {
+// A prefetch policy of `multiply`: fetches the panel that the product needs next into L2, two lines
+// in every step.
+struct NextPanelPrefetch {
   const Word* at;
   std::int64_t step;  // words
 
@@ -53,13 +54,15 @@ struct Ahead {
     at += step;
   }
 };
-struct Nothing {
+// A prefetch policy of `multiply`: fetches nothing.
+struct NoPrefetch {
   TREADLE_INLINE void fetch() {}
 };
-// What the epilogue reads and writes, up to Runs times `Floats` in a row, fetched into L2 meanwhile: a
-// line in every step. All at once would fill the queues that the product's own loads need.
+// A prefetch policy of `multiply`: fetches what the epilogue reads and writes, up to Runs runs of
+// `Floats` floats, into L2, a line in every step. Fetching all of it at once would fill the queues
+// that the product's own loads need.
 template <int Floats, int Runs>
-struct Lines {
+struct EpiloguePrefetch {
   const float* runs[Runs];
   int count = 0, run = 0, offset = 0;
 
@@ -74,8 +77,8 @@ struct Lines {
   }
 };
 
-// sum[r][p * V + v] += x[r][k] * w[p][k][v] for the words k in [0, K), in registers; `step` words from
-// one k to the next.
+// sum[r][p * V + v] += x[r][k] * w[p][k][v] for the words k in [0, K), in registers; `step` words
+// from one k to the next.
 template <int R, int P, int V, class Format = Float32, class Next>
 TREADLE_INLINE void multiply(typename Format::Sum (&sum)[R][P * V], const Word* const (&x)[R],
                              std::int64_t K, const Word* w, std::int64_t panel_stride, Next&& next,
@@ -100,10 +103,10 @@ TREADLE_INLINE void multiply(typename Format::Sum (&sum)[R][P * V], const Word* 
 // acc[r][p * S + slot(v)] += x[r][k] * w[p][k][v] for all k < K. Slot v is v, but Last for the last
 // vector: GRU keeps the candidate's input part (slot 2) and state part (slot 3) apart.
 //
-// No weights are fetched ahead where a panel serves one tile only, as in a step: on Zen 4 a software
-// prefetch takes a fifth of the L3 bandwidth that the hardware's own prefetcher reaches (75 instead of
-// 93 GB/s).
-template <class Format, int R, int P, int V, int S, int Last, class Next = Nothing>
+// No weights are fetched ahead where a panel serves one tile only, as in a step: on Zen 4 a
+// software prefetch takes a fifth of the L3 bandwidth that the hardware's own prefetcher reaches
+// (75 instead of 93 GB/s).
+template <class Format, int R, int P, int V, int S, int Last, class Next = NoPrefetch>
 TREADLE_INLINE void accumulate(Vec (&acc)[R][P * S], const Word* const* rows, std::int64_t K,
                                const Word* w, std::int64_t panel_stride, Next&& next = Next()) {
   constexpr std::int64_t kBlockWords = words(Format::kDtype, kSumBlock);
@@ -177,8 +180,8 @@ TREADLE_INLINE void for_each_tile(Args& args, std::int64_t begin, std::int64_t e
   }
 }
 
-// The same for the panels [panel_begin, panel_end) of a product that is not gated: Tile<V> for those
-// of `vectors` vectors and for the last one, which may be narrower.
+// The same for the panels [panel_begin, panel_end) of a product that is not gated: Tile<V> for
+// those of `vectors` vectors and for the last one, which may have fewer.
 template <template <int> class Tile, class Args>
 void for_each_plain_tile(Args& a, std::int64_t columns, int vectors) {
   const auto run = [&](std::int64_t width, std::int64_t begin, std::int64_t end) {
@@ -199,8 +202,8 @@ void for_each_plain_tile(Args& a, std::int64_t columns, int vectors) {
   if (a.panel_end > full && a.panel_begin < a.panel_end) run(total % vectors, full, full + 1);
 }
 
-// Whether a step's epilogue is compiled into its tiles, with the sums in registers. Other formats than
-// float32 share one, which reads them from L1: a quarter of the code.
+// Whether a step's epilogue is compiled into its tiles, with the sums in registers. Other formats
+// than float32 share one, which reads them from L1: a quarter of the code.
 template <class Format>
 constexpr bool kInlined = Format::kDtype == Dtype::float32;
 
@@ -241,7 +244,8 @@ TREADLE_INLINE void start(Vec (&acc)[R][P * S], const StepArgs& a, std::int64_t 
   }
 }
 
-// Where a tile saves its gates, asked for before the product: the rows are written for the first time.
+// Where a tile saves its gates, asked for before the product: the rows are written for the first
+// time.
 template <int Gates, int R, int P>
 TREADLE_INLINE void fetch_saved(const StepArgs& a, std::int64_t row, std::int64_t panel) {
   if (!a.saved) return;
@@ -258,8 +262,9 @@ TREADLE_INLINE void fetch_saved(const StepArgs& a, std::int64_t row, std::int64_
   }
 }
 
-// The panels of a Cell with gates: Tile for the full ones, Shared<1> or Shared<2> for a last one whose
-// gates share vectors. That comes first: its few sums wait for their fma, the others fill the gap.
+// The panels of a Cell with gates: Tile for the full ones, Shared<1> or Shared<2> for a last one
+// whose gates share vectors. That comes first: its few sums wait for their fma, the others fill the
+// gap.
 template <class Cell>
 TREADLE_INLINE void for_each_gated(const StepArgs& a) {
   const int shared = shared_vectors(a.hidden_size, kLanes);

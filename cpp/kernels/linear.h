@@ -7,7 +7,7 @@
 
 #include "kernels/activation.h"
 #include "kernels/gemm.h"
-#include "kernels/narrow.h"
+#include "kernels/low_precision.h"
 
 namespace treadle::TREADLE_ISA {
 namespace {
@@ -30,7 +30,8 @@ __attribute__((noinline)) void activate_tile(const LinearArgs& a, std::int64_t r
     }
   };
   if constexpr (Format::kDtype != Dtype::float32) {
-    if (a.f->function == Function::gelu) return run([](Vec x) { return narrow_gelu(x); });
+    if (a.f->function == ActivationFunction::gelu)
+      return run([](Vec x) { return low_precision_gelu(x); });
   }
   with_function(*a.f, run);
 }
@@ -57,7 +58,7 @@ struct Linear {
       if (R > 1 && a.rows > kMaxRows && left <= 2 * kMaxRows && ahead) {
         // The last two tiles of a panel fetch the next one, a half each.
         const std::int64_t half = a.panel_stride / 2;
-        Ahead next{ahead + (left > kMaxRows ? 0 : half), V * kLanes / 2};
+        NextPanelPrefetch next{ahead + (left > kMaxRows ? 0 : half), V * kLanes / 2};
         accumulate<Format, R, P, V, V, V - 1>(acc, a.x + row, a.k, weights, a.panel_stride, next);
       } else {
         accumulate<Format, R, P, V, V, V - 1>(acc, a.x + row, a.k, weights, a.panel_stride);

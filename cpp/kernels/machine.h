@@ -8,16 +8,17 @@
 namespace treadle::TREADLE_ISA {
 namespace {
 
-// Independent sums, enough to hide the latency of a multiply-add on every CPU so far (up to 6 cycles,
-// 2 a cycle).
+// Independent sums, enough to hide the latency of a multiply-add on every CPU so far (up to 6
+// cycles, 2 a cycle).
 constexpr int kChains = 12;
 
 // Operations of a round: a multiplication and an addition for each number of each lane.
 template <class Format>
 constexpr int kRoundFlops = 2 * kChains * kLanes * (32 / Format::kBits);
 
-// The multiply-adds of a format, as its products do them, on registers. The factors come from L1 and
-// differ by a bit that the compiler does not know, so that no two sums or products are the same.
+// The multiply-adds of a format, as its products do them, on registers. The factors come from L1
+// and differ by a bit that the compiler does not know, so that no two sums or products are the
+// same.
 template <class Format>
 float multiply_loop(std::int64_t rounds) {
   constexpr std::int64_t kVectors = 8;

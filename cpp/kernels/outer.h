@@ -1,11 +1,12 @@
 // Sums over many rows: the gradients of weights and biases.
 //
-// out[n, i] = sum_k a[k, n] b[k, i] is the tile of gemm.h with the other operand turned: the R floats
-// that are broadcast in a step lie side by side in row k of a, the panel is row k of b as it lies.
-// The terms are cut into blocks, which stay in L2; each is summed in registers and added to `out`.
+// out[n, i] = sum_k a[k, n] b[k, i] is the tile of gemm.h with the other operand turned: the R
+// floats that are broadcast in a step lie side by side in row k of a, the panel is row k of b as it
+// lies. The terms are cut into blocks, which stay in L2; each is summed in registers and added to
+// `out`.
 //
-// A line of a row of a serves two or three tiles, and no prefetcher sees that the next one follows: each
-// tile asks for it, or on Zen 4 up to a third of the time goes by waiting for L3.
+// A line of a row of a serves two or three tiles, and no prefetcher sees that the next one follows:
+// each tile asks for it, or on Zen 4 up to a third of the time goes by waiting for L3.
 #pragma once
 
 #include "kernels/gemm.h"

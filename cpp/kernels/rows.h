@@ -62,8 +62,8 @@ void softmax(const RowArgs& a) {
     for (; i + kLanes <= N; i += kLanes) most = max(most, load(x + i));
     float top = max_lanes(most);
     for (; i < N; ++i) top = x[i] > top ? x[i] : top;
-    // All at -infinity: e^-infinity without the difference, which would be NaN. The difference comes
-    // before the factor, which would take the largest numbers to infinity.
+    // All at -infinity: e^-infinity without the difference, which would be NaN. The difference
+    // comes before the factor, which would take the largest numbers to infinity.
     const Vec from = broadcast(top == -__builtin_inff() ? 0.0f : top);
     Vec sum{};
     for (i = 0; i < N; i += kLanes) {

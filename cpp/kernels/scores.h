@@ -1,10 +1,10 @@
 // What both attention kernels do with the scores of one query: scale, cap, ALiBi, mask, softmax.
 //
-// A row of scores lies in a small buffer that stays in L1. It becomes the weights of the softmax,
-// up to a factor: 2^(score - maximum), the maximum so far; what was summed before for a lower
-// maximum is multiplied by what `soften` returns (Milakov and Gimelshein, arXiv:1805.02867).
-// The difference comes before the scale, which would take the largest scores to infinity; it makes
-// the weight of the maximum exactly 1.
+// A row of scores lies in a small buffer that stays in L1. It becomes the probabilities of the
+// softmax, up to a factor: 2^(score - maximum), the maximum so far; what was summed before for a
+// lower maximum is multiplied by what `online_softmax` returns (Milakov and Gimelshein,
+// arXiv:1805.02867). The difference comes before the scale, which would take the largest scores to
+// infinity; it makes the probability of the maximum exactly 1.
 #pragma once
 
 #include "kernels/table.h"
@@ -23,16 +23,17 @@ TREADLE_INLINE Ints hidden(const unsigned char* mask, std::int64_t n) {
   return __builtin_convertvector(bytes, Ints) == 0;
 }
 
-// Whether scores are more than scale q k: then `change` has to see them.
-TREADLE_INLINE bool changes(const AttentionArgs& a) {
+// Whether scores are more than scale q k: then `modify_scores` has to see them.
+TREADLE_INLINE bool modifies_scores(const AttentionArgs& a) {
   // The softmax takes the maximum before it multiplies by the scale, which must not turn the order.
   return a.softcap != 0 || a.slope || a.mask || !(a.scale > 0);
 }
 
 // The scores s[begin, end) of keys first + begin ..., whole vectors, after everything but the
 // softmax. Not inlined: most attention has nothing to change.
-__attribute__((noinline)) void change(const AttentionArgs& a, std::int64_t row, float* s,
-                                      std::int64_t first, std::int64_t begin, std::int64_t end) {
+__attribute__((noinline)) void modify_scores(const AttentionArgs& a, std::int64_t row, float* s,
+                                             std::int64_t first, std::int64_t begin,
+                                             std::int64_t end) {
   for (std::int64_t i = begin; i < end; i += kLanes) {
     const std::int64_t key = first + i;
     Vec x = load(s + i) * broadcast(a.scale);
@@ -58,15 +59,16 @@ TREADLE_INLINE float exponent_scale(const AttentionArgs& a, bool changed) {
   return changed ? kLog2e : a.scale * kLog2e;
 }
 
-// log(sum of e^score) of a row, of its (scaled) maximum and its sum relative to that: 0, or at least 1.
+// log(sum of e^score) of a row, of its (scaled) maximum and its sum relative to that: 0, or at
+// least 1.
 TREADLE_INLINE float log_sum(float maximum, float total) {
   if (total == 0.0f) return kLowest;
   return maximum + log(broadcast(total))[0];
 }
 
 // Hides s[begin, end), whole vectors, outside of [low, high).
-TREADLE_INLINE void hide(float* s, std::int64_t begin, std::int64_t end, std::int64_t low,
-                         std::int64_t high) {
+TREADLE_INLINE void mask_range(float* s, std::int64_t begin, std::int64_t end, std::int64_t low,
+                               std::int64_t high) {
   const auto outside = [&](std::int64_t i) {
     const Ints at = lane_numbers() + static_cast<std::uint32_t>(i);
     store(s + i, (at < static_cast<std::uint32_t>(low)) | (at >= static_cast<std::uint32_t>(high))
@@ -80,11 +82,12 @@ TREADLE_INLINE void hide(float* s, std::int64_t begin, std::int64_t end, std::in
 
 // s[r][begin, end), whole vectors, becomes 2^(scale s - maximum[r]); their sums are added to
 // total[r], one per lane. Raises the maxima (scaled) and gives the factors for earlier sums, which
-// the totals have got already. The rows go side by side: their latencies overlap, and no branch asks
-// whether a maximum has risen.
+// the totals have got already. The rows go side by side: their latencies overlap, and no branch
+// asks whether a maximum has risen.
 template <int R, std::int64_t Stride>
-__attribute__((noinline)) void soften(float (*s)[Stride], std::int64_t begin, std::int64_t end,
-                                      float scale, float* maximum, float* total, float* factor) {
+__attribute__((noinline)) void online_softmax(float (*s)[Stride], std::int64_t begin,
+                                              std::int64_t end, float scale, float* maximum,
+                                              float* total, float* factor) {
   Vec most[R];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) most[r] = broadcast(kLowest);

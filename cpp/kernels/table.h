@@ -9,24 +9,23 @@
 // `depth` counts the rows of all the operands that a panel multiplies one after another (input,
 // then state), so that a single time step reads one contiguous stream. In a gated cell the vectors
 // of a panel are the gates of the same `lanes` hidden units. Columns beyond the last output are
-// zero. Where the outputs are not gated, the last panel may have fewer vectors and is stored that
-// narrow.
-// So is the last panel of lstm_step and gru_step where at most half a vector of units is left over:
-// its gates share one or two vectors, gate g in the columns [g * width, (g + 1) * width) of them,
-// width = vectors * lanes / kSharedGates.
+// zero. Where the outputs are not gated, the last panel may have fewer vectors and is stored
+// without the others. The same holds for the last panel of lstm_step and gru_step where at most
+// half a vector of units is left over: its gates share one or two vectors, gate g in the columns [g
+// * width, (g + 1) * width) of them, width = vectors * lanes / kSharedGates.
 //
 // Formats. The above is float32; in general a step takes a word of 32 bits of every output, that is
-// one float32, two bfloat16 or four int8 that follow each other along k (the first in the low bits),
-// and the rows of x and h are words, too: what `encode` makes of floats. A last word is filled up with
-// zeros. int8 is cut along k in blocks of kSumBlock:
+// one float32, two bfloat16 or four int8 that follow each other along k (the first in the low
+// bits), and the rows of x and h are words, too: what `encode` makes of floats. A last word is
+// filled up with zeros. int8 is cut along k in blocks of kSumBlock:
 //
-//     weights   a block is its words, then two steps of float32: the scales, w = scale * integer with
-//               integers -128 to 127, and the sums of the block's integers
+//     weights   a block is its words, then two steps of float32: the scales, w = scale * integer
+//               with integers -128 to 127, and the sums of the block's integers
 //     rows      a block is a scale and a zero (float32), then its words of integers 0 to 255:
 //               x = scale * (integer - zero); zero is an integer
 //
-// so that sum x w = scale_x scale_w (sum of the integers' products - zero * sum of w's integers), the
-// second sum being the one stored. The parenthesis is exact.
+// so that sum x w = scale_x scale_w (sum of the integers' products - zero * sum of w's integers),
+// the second sum being the one stored. The parenthesis is exact.
 //
 // Rows are reached through arrays of row pointers, so that strides, batch_first, reversed time and
 // ragged batches cost no copy and no second code path. No kernel reads or writes past the last
@@ -45,8 +44,9 @@ enum class Dtype { float32, bfloat16, int8 };
 constexpr int kDtypes = 3;
 
 // The rounding errors of a long sum grow with its partial sums. It is cut into blocks of so many
-// terms, each summed by itself, and the blocks are added up: at K = 1024 half of the error, for half
-// a percent of the time. The blocks depend on k alone, like everything that decides about bits.
+// terms, each summed by itself, and the blocks are added up: at K = 1024 half of the error, for
+// half a percent of the time. The blocks depend on k alone, like everything that decides about
+// bits.
 constexpr std::int64_t kSumBlock = 256;
 
 constexpr int kMostLanes = 16;  // of any ISA
@@ -73,7 +73,7 @@ constexpr int shared_vectors(std::int64_t units, int lanes) {
 }
 
 // The activations of the ONNX recurrent operators, with the meaning of alpha and beta there.
-enum class Function : int {
+enum class ActivationFunction : int {
   linear,
   tanh,
   sigmoid,
@@ -95,7 +95,7 @@ enum class Function : int {
 };
 
 struct Activation {
-  Function function;
+  ActivationFunction function;
   float alpha, beta;
 };
 
@@ -109,21 +109,23 @@ struct CellOptions {
   const float* peepholes;
 };
 
-// The cells whose activations are inlined, and whose gates are saved after activation. Any other, or
-// clipping, takes a general path, which saves what enters the activations.
+// The cells whose activations are inlined, and whose gates are saved after activation. Any other,
+// or clipping, takes a general path, which saves what enters the activations.
 enum class RnnKind { tanh, relu, general };
 inline RnnKind rnn_kind(const CellOptions& o) {
   if (o.clip > 0) return RnnKind::general;
-  return o.g.function == Function::tanh   ? RnnKind::tanh
-         : o.g.function == Function::relu ? RnnKind::relu
-                                          : RnnKind::general;
+  return o.g.function == ActivationFunction::tanh   ? RnnKind::tanh
+         : o.g.function == ActivationFunction::relu ? RnnKind::relu
+                                                    : RnnKind::general;
 }
 inline bool standard_lstm(const CellOptions& o) {
-  return o.f.function == Function::sigmoid && o.g.function == Function::tanh &&
-         o.h.function == Function::tanh && !(o.clip > 0) && !o.input_forget && !o.peepholes;
+  return o.f.function == ActivationFunction::sigmoid && o.g.function == ActivationFunction::tanh &&
+         o.h.function == ActivationFunction::tanh && !(o.clip > 0) && !o.input_forget &&
+         !o.peepholes;
 }
 inline bool standard_gru(const CellOptions& o) {
-  return o.f.function == Function::sigmoid && o.g.function == Function::tanh && !(o.clip > 0);
+  return o.f.function == ActivationFunction::sigmoid && o.g.function == ActivationFunction::tanh &&
+         !(o.clip > 0);
 }
 
 // out[m, n] = f(bias[n] + sum_k x[m, k] w[n, k]) + residual[m, n]
@@ -165,7 +167,8 @@ struct StepArgs {
   std::int64_t panel_begin, panel_end;
   // [rows] for the backward pass, or null. H floats each of: rnn_step, unless its output says all:
   // x. lstm_step: i, f, g, o. gru_step: n, r, z and the state part of n. gru_gates: r, z, and
-  // gru_candidate: n, before activation, in the same places. That is the order of BackArgs::out.
+  // gru_candidate: n, before activation, in the same places. That is the order of
+  // BackwardArgs::out.
   float* const* saved;
   float* const* saved_c;  // lstm_step: [rows] of H floats for the new c, too, or null
 };
@@ -175,15 +178,15 @@ struct StepArgs {
 //
 //     d[u] = sum_k next[k] w[k, u] + dy[u] + carry[u]
 //
-// rnn_back, lstm_back, gru_back: d is the gradient of the unprojected output. gru_back_gates: the
-// same for the reset before the product; leaves the reset gate to gru_back_reset, whose d is the
-// gradient of r h.
-struct BackArgs {
+// rnn_backward, lstm_backward, gru_backward: d is the gradient of the unprojected output.
+// gru_backward_gates: the same for the reset before the product; leaves the reset gate to
+// gru_backward_reset, whose d is the gradient of r h.
+struct BackwardArgs {
   std::int64_t rows;
   const float* const* next;   // [rows] of `depth` floats; null: no product
   const float* const* dy;     // [rows] of H floats, or null
   const float* const* carry;  // [rows] of H floats, or null
-  // [rows] as in StepArgs, rnn_back unless general: the output. May be the row of `out`.
+  // [rows] as in StepArgs, rnn_backward unless general: the output. May be the row of `out`.
   const float* const* saved;
   const float* const* old;  // [rows] of H floats: LSTM's c, GRU's h before the step; RNN: null
   const float* const* c;    // LSTM: [rows] of H floats, c after the step; else null
@@ -194,15 +197,16 @@ struct BackArgs {
   // [rows]. RNN: H. LSTM: i, f, g, o. GRU: n, r, z and, reset after, the state part of n.
   float* const* out;
   std::int64_t hidden_size, depth;
-  const float* weights;  // [depth] to [H], plain panels of kBackVectors
+  const float* weights;  // [depth] to [H], plain panels of kBackwardVectors
   std::int64_t panel_stride;
   const CellOptions* options;
   std::int64_t panel_begin, panel_end;
 };
-constexpr int kBackVectors = 4;
+constexpr int kBackwardVectors = 4;
 
-// out[n, i] += sum_k a[k, n] b[k, i] for the rows [row_begin, row_end) and the columns [column_begin,
-// column_end). k goes up in blocks of so many terms, each summed by itself and then added.
+// out[n, i] += sum_k a[k, n] b[k, i] for the rows [row_begin, row_end) and the columns
+// [column_begin, column_end). k goes up in blocks of so many terms, each summed by itself and then
+// added.
 constexpr std::int64_t kOuterTerms = 256;
 struct OuterArgs {
   std::int64_t terms;
@@ -225,8 +229,8 @@ struct SumArgs {
 };
 
 // Rows of a matrix, `stride` floats apart, laid out as the weights of a product (above) with
-// `vectors` = kAttentionVectors, in its format. pack_keys: the rows are its columns, k counts along a
-// row. pack_values: the rows are k, their floats the columns. A call takes the rows [begin, end);
+// `vectors` = kAttentionVectors, in its format. pack_keys: the rows are its columns, k counts along
+// a row. pack_values: the rows are k, their floats the columns. A call takes the rows [begin, end);
 // begin is a multiple of kPackRows.
 constexpr int kAttentionVectors = 4;
 constexpr std::int64_t kPackRows = 1024;
@@ -242,8 +246,8 @@ static_assert(kMostHeadSize <= kSumBlock);   // scores are one block
 // The most that attention_chunk takes at once.
 constexpr std::int64_t kChunkQueries = 16, kChunkKeys = 256;
 
-// Which weights of attention are kept: those whose random number (dropout.h) is at least `threshold`,
-// times `factor`.
+// Which attention probabilities are kept: those whose random number (dropout.h) is at least
+// `threshold`, times `factor`.
 struct Dropout {
   std::uint64_t seed;
   std::uint32_t threshold;  // 0: all of them
@@ -272,11 +276,11 @@ struct AttentionArgs {
   const void *stored_k, *stored_v;  // attention_chunk: rows as they are stored
   std::int64_t k_stride, v_stride;  // numbers from one row to the next
   const float *k_scale, *v_scale;   // attention_chunk: [keys], of rows in int8; else null
-  const Dropout* dropout;           // of the weights that values are multiplied by, or null
+  const Dropout* dropout;           // of the probabilities, or null
   const std::int64_t* number;  // [rows] that dropout goes by; not attention_chunk, which has none
   std::int64_t first, last;    // attention_chunk: only these keys,
-  float* partial;         // [rows][F + 2]: sums of w v, of w, and the maximum they are relative to
-  float* const* weights;  // attention: [rows] of `keys` floats for w, or null
+  float* partial;  // [rows][F + 2]: sums of w v, of w, and the maximum they are relative to
+  float* const* probabilities;  // attention: [rows] of `keys` floats for w, or null
   float* const*
       lse;  // attention: [rows] of one float, log(sum of e^score), or null; -infinity where
             // no key is seen
@@ -299,18 +303,18 @@ struct JoinArgs {
 };
 
 // Back through the softmax of the keys [first, last) of an attention call, in place: from q k and
-// the gradients of the weights, dp, to
+// the gradients of the probabilities, dp, to
 //
 //     w = e^(score - lse),    d(q k) = w (dp - dot) scale cap'(scale q k)
-struct AttentionBackArgs {
-  AttentionArgs call;       // q, k, v, out, partial and weights are not used
+struct AttentionBackwardArgs {
+  AttentionArgs call;       // q, k, v, out, partial and probabilities are not used
   const float* const* lse;  // [rows] of one float
   const float* dot;         // [rows]: the row of the output times its gradient
   float* const* scores;     // [rows] of last - first floats, in whole vectors: q k -> w
   float* const* d;          // [rows], the same: dp -> d(q k)
 };
-// The most that attention_back takes at once.
-constexpr std::int64_t kBackKeys = 256;
+// The most that attention_backward takes at once.
+constexpr std::int64_t kBackwardKeys = 256;
 
 // out[r] = a[r] . b[r]
 struct DotArgs {
@@ -352,7 +356,7 @@ struct ProductKernels {
   void (*gru_step)(const StepArgs&);       // gates r, z, n; n = g(W x + b + r (R h + b_hn))
   void (*gru_gates)(const StepArgs&);      // reset before the product: out = r h, c = z
   void (*gru_candidate)(const StepArgs&);  // n = g(W x + b + R h), h being r h; out = blend(n)
-  // Many queries; not in int8, whose rounding attention's weights do not bear.
+  // Many queries; not in int8, whose rounding attention probabilities do not bear.
   void (*attention)(const AttentionArgs&);
   void (*pack_keys)(const PackArgs&);
   void (*pack_values)(const PackArgs&);
@@ -369,15 +373,15 @@ struct KernelTable {
   int lanes;
   ProductKernels products[kDtypes];
   const ProductKernels& of(Dtype dtype) const { return products[static_cast<int>(dtype)]; }
-  void (*rnn_back)(const BackArgs&);
-  void (*lstm_back)(const BackArgs&);
-  void (*gru_back)(const BackArgs&);
-  void (*gru_back_gates)(const BackArgs&);
-  void (*gru_back_reset)(const BackArgs&);
+  void (*rnn_backward)(const BackwardArgs&);
+  void (*lstm_backward)(const BackwardArgs&);
+  void (*gru_backward)(const BackwardArgs&);
+  void (*gru_backward_gates)(const BackwardArgs&);
+  void (*gru_backward_reset)(const BackwardArgs&);
   void (*outer)(const OuterArgs&);
   void (*sum_rows)(const SumArgs&);
   void (*attention_join)(const JoinArgs&);
-  void (*attention_back)(const AttentionBackArgs&);
+  void (*attention_backward)(const AttentionBackwardArgs&);
   void (*row_dots)(const DotArgs&);
   void (*layer_norm)(const RowArgs&);
   void (*softmax)(const RowArgs&);

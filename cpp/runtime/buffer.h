@@ -17,8 +17,8 @@ class Buffer {
   explicit Buffer(std::int64_t floats) : Buffer(uninitialized(floats)) {
     if (data_) std::memset(data_, 0, static_cast<std::size_t>(size_) * sizeof(float));
   }
-  // For what is written before it is read: a gigabyte is not touched in one piece that no Ctrl-C can
-  // interrupt.
+  // For what is written before it is read: a gigabyte is not touched in one piece that no Ctrl-C
+  // can interrupt.
   static Buffer uninitialized(std::int64_t floats) {
     Buffer buffer;
     if (floats > 0) buffer.allocate(floats);

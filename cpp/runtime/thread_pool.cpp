@@ -121,8 +121,8 @@ class Pool {
     return static_cast<int>(roster_.exchange(0, std::memory_order_acq_rel) % kOpen);
   }
 
-  // Runs the job as thread 0 here and as 1 ... helpers on the workers that answered; null: lets them
-  // go.
+  // Runs the job as thread 0 here and as 1 ... helpers on the workers that answered; null: lets
+  // them go.
   void run(int helpers, const Lease::Job* job) {
     current_ = job;
     pending_.store(helpers, std::memory_order_relaxed);

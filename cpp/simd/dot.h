@@ -1,10 +1,10 @@
-// Dot products of numbers that are narrower than a lane: two bfloat16 or four int8 in 32 bits.
+// Dot products of numbers in fewer bits than a lane has: two bfloat16 or four int8 in 32 bits.
 //
-//   dot_pairs(sum, x, w)    sum + x0 w0 + x1 w1 of bfloat16, in float32; the order and the roundings are
-//                           the CPU's where it has the instruction, which takes denormals for zero
+//   dot_pairs(sum, x, w)    sum + x0 w0 + x1 w1 of bfloat16, in float32; the order and the roundings
+//                           are the CPU's where it has the instruction, which takes denormals for zero
 //   dot_quads(sum, x, w)    sum + x0 w0 + x1 w1 + x2 w2 + x3 w3, x unsigned and w signed: exact
-//   halves(v)               floats as bfloat16, to the nearest, even in the middle, NaN staying one,
-//                           each in the low half of its lane
+//   halves(v)               floats as bfloat16, to the nearest, even in the middle, NaN staying
+//                           one, each in the low half of its lane
 //   pairs(low, high)        the floats of two vectors as one of bfloat16, in their order
 //   store_pairs(p, v, n)    up to n floats as bfloat16; the last word is filled up with zero
 //   store_quads(p, v, n)    up to n floats, integers 0 to 255, as bytes; likewise
@@ -73,8 +73,8 @@ TREADLE_INLINE Ints dot_quads(Ints sum, Ints x, Ints w) {
 typedef std::uint16_t Halves __attribute__((vector_size(kLanes * 2)));
 
 #if defined(TREADLE_ISA_avx512_bf16)
-TREADLE_INLINE Halves narrow(Vec v) { return reinterpret_cast<Halves>(_mm512_cvtneps_pbh(v)); }
-TREADLE_INLINE Ints halves(Vec v) { return __builtin_convertvector(narrow(v), Ints); }
+TREADLE_INLINE Halves to_bfloat16(Vec v) { return reinterpret_cast<Halves>(_mm512_cvtneps_pbh(v)); }
+TREADLE_INLINE Ints halves(Vec v) { return __builtin_convertvector(to_bfloat16(v), Ints); }
 TREADLE_INLINE Vec pairs(Vec low, Vec high) {
   return reinterpret_cast<Vec>(_mm512_cvtne2ps_pbh(high, low));
 }
@@ -84,9 +84,9 @@ TREADLE_INLINE Ints halves(Vec v) {
   const Ints even = bits + 0x7fffu + ((bits >> 16) & 1u);
   return ((v == v) ? even : (bits | 0x00400000u)) >> 16;
 }
-TREADLE_INLINE Halves narrow(Vec v) { return __builtin_convertvector(halves(v), Halves); }
+TREADLE_INLINE Halves to_bfloat16(Vec v) { return __builtin_convertvector(halves(v), Halves); }
 TREADLE_INLINE Vec pairs(Vec low, Vec high) {
-  const Halves both[2] = {narrow(low), narrow(high)};
+  const Halves both[2] = {to_bfloat16(low), to_bfloat16(high)};
   Vec words;
   std::memcpy(&words, both, sizeof(words));
   return words;
@@ -94,24 +94,24 @@ TREADLE_INLINE Vec pairs(Vec low, Vec high) {
 #endif
 
 TREADLE_INLINE void store_pairs(Word* p, Vec v, std::int64_t n) {
-  const Halves words = narrow(v);
+  const Halves words = to_bfloat16(v);
   const std::int64_t count = n < kLanes ? (n + 1) / 2 : kLanes / 2;
   std::memcpy(p, &words, static_cast<std::size_t>(count) * sizeof(Word));
 }
 
 TREADLE_INLINE void store_quads(Word* p, Vec v, std::int64_t n) {
-  typedef std::uint8_t Narrow __attribute__((vector_size(kLanes)));
+  typedef std::uint8_t Bytes __attribute__((vector_size(kLanes)));
   const Signed whole = __builtin_convertvector(v, Signed);
-  const Narrow narrow = __builtin_convertvector(whole, Narrow);
+  const Bytes bytes = __builtin_convertvector(whole, Bytes);
   const std::int64_t count = n < kLanes ? (n + 3) / 4 : kLanes / 4;
-  std::memcpy(p, &narrow, static_cast<std::size_t>(count) * sizeof(Word));
+  std::memcpy(p, &bytes, static_cast<std::size_t>(count) * sizeof(Word));
 }
 
 TREADLE_INLINE Vec widen(const float* p) { return load(p); }
 TREADLE_INLINE Vec widen(const std::uint16_t* p) {
-  Halves narrow;
-  std::memcpy(&narrow, p, sizeof(narrow));
-  return as_floats(__builtin_convertvector(narrow, Ints) << 16);
+  Halves bits;
+  std::memcpy(&bits, p, sizeof(bits));
+  return as_floats(__builtin_convertvector(bits, Ints) << 16);
 }
 TREADLE_INLINE Vec widen(const std::int8_t* p) {
 #if defined(TREADLE_ISA_avx512)

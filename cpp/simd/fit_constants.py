@@ -1,4 +1,4 @@
-"""Fits the polynomials of simd/math.h and kernels/narrow.h and prints their coefficients, lowest degree first.
+"""Fits the polynomials of simd/math.h and kernels/low_precision.h and prints their coefficients, lowest degree first.
 
 Lawson's algorithm (iteratively reweighted least squares, C. L. Lawson, 1961) on Chebyshev nodes gives
 the polynomial of smallest maximum *weighted* error, mostly the relative one; the coefficients are then rounded to float32.
@@ -74,7 +74,7 @@ def gelu_tail(t):  # Phi(-t) = 2^(-1 - t tail(t))
     return (-mp.log(mp.ncdf(-t), 2) - 1) / t
 
 
-def gelu_narrow_weight(t):  # the absolute error of t Phi(-t)
+def gelu_low_precision_weight(t):  # the absolute error of t Phi(-t)
     return t * t * mp.log(2) * mp.ncdf(-t)
 
 
@@ -93,4 +93,4 @@ show(
 )
 show("erf, |x| >= 0.92", *lawson(erf_large, lambda t: t * mp.erfc(t) / mp.erf(t), 0.91, 4.0, 7))
 show("gelu", *lawson(gelu_tail, gelu_weight, 0.0, 5.5, 9))
-show("gelu, narrow", *lawson(gelu_tail, gelu_narrow_weight, 1e-3, 8.0, 4))
+show("gelu, low precision", *lawson(gelu_tail, gelu_low_precision_weight, 1e-3, 8.0, 4))

@@ -94,8 +94,8 @@ TREADLE_INLINE Vec log1p_unit(Vec y) {
   return fma(p * z, s, s + s);
 }
 
-// log(x) = e ln2 + log(m) with x = m 2^e, 1 <= m < 2, for x that is normal and positive; infinity and
-// NaN as they come.
+// log(x) = e ln2 + log(m) with x = m 2^e, 1 <= m < 2, for x that is normal and positive; infinity
+// and NaN as they come.
 TREADLE_INLINE Vec log(Vec x) {
   const Ints bits = as_ints(x), one = as_ints(broadcast(1.0f));
   const Vec e = __builtin_convertvector(bits >> 23, Vec) - broadcast(127.0f);

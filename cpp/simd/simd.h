@@ -5,7 +5,7 @@
 // ISA. What the extension lacks comes from one small backend header per ISA:
 //
 //   fma(a, b, c)            a * b + c; one rounding where the hardware has it (portable x86: two)
-//   min(a, b), max(a, b)    b where either is NaN, as x86 does: put the value that may be NaN second
+//   min(a, b), max(a, b)    b where either is NaN, as x86 does: put what may be NaN second
 //   broadcast(x)            x in every lane
 //   nearest(x)              the nearest integer, even in the middle; |x| < 2^22
 //   times_power_of_2(x, n)  x * 2^n for integers n from -127 (which may give 0) to 127
@@ -114,7 +114,8 @@ template <int... I>
 struct FirstLanes<0, I...> : Lanes<I...> {};
 using AllLanes = FirstLanes<kLanes>;
 
-// Lane i is the sum of the lanes i, i + N, i + 2 N, ... of v; halves first: one order for each width.
+// Lane i is the sum of the lanes i, i + N, i + 2 N, ... of v; halves first: one order for each
+// width.
 template <int N, int Shift = kLanes / 2>
 TREADLE_INLINE Vec sum_every(Vec v) {
   if constexpr (Shift < N) {

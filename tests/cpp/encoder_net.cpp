@@ -45,14 +45,14 @@ Matrix sum(Matrix a, const Matrix& b) {
   return a;
 }
 
-// `weights`, where asked for: [N][S * S].
+// `probabilities`, where asked for: [N][S * S].
 Matrix attention(const EncoderNet& net, const Matrix& x, const LayerWeights& l,
-                 const std::uint8_t* mask, Matrix* weights) {
+                 const std::uint8_t* mask, Matrix* probabilities) {
   const std::int64_t S = x.size(), E = net.H / net.N;
   const Matrix projected = linear(x, l.in, l.in_bias, 3 * net.H);
   Matrix a(S, std::vector<double>(net.H));
   for (std::int64_t n = 0; n < net.N; ++n) {
-    if (weights) weights->emplace_back(S * S);
+    if (probabilities) probabilities->emplace_back(S * S);
     for (std::int64_t i = 0; i < S; ++i) {
       std::vector<double> p(S);
       double total = 0;
@@ -65,7 +65,7 @@ Matrix attention(const EncoderNet& net, const Matrix& x, const LayerWeights& l,
         total += p[j] = hidden ? 0 : std::exp(score / std::sqrt(static_cast<double>(E)));
       }
       for (std::int64_t j = 0; j < S && total > 0; ++j) {
-        if (weights) weights->back()[i * S + j] = p[j] / total;
+        if (probabilities) probabilities->back()[i * S + j] = p[j] / total;
         for (std::int64_t e = 0; e < E; ++e) {
           a[i][n * E + e] += p[j] / total * projected[j][2 * net.H + n * E + e];
         }
@@ -79,8 +79,8 @@ Matrix feed_forward(const EncoderNet& net, const Matrix& x, const LayerWeights& 
   Matrix h = linear(x, l.linear1, l.linear1_bias, net.F);
   for (auto& row : h) {
     for (double& v : row) {
-      v = net.function == Function::relu ? std::max(v, 0.0)
-                                         : v / 2 * (1 + std::erf(v / std::sqrt(2.0)));
+      v = net.function == ActivationFunction::relu ? std::max(v, 0.0)
+                                                   : v / 2 * (1 + std::erf(v / std::sqrt(2.0)));
     }
   }
   return linear(h, l.linear2, l.linear2_bias, net.H);
@@ -126,14 +126,15 @@ Matrix rows(const float* x, std::int64_t count, std::int64_t size) {
   return m;
 }
 
-Matrix definition(const EncoderNet& net, Matrix x, const std::uint8_t* mask, Matrix* weights) {
+Matrix definition(const EncoderNet& net, Matrix x, const std::uint8_t* mask,
+                  Matrix* probabilities) {
   for (const LayerWeights& l : net.layers) {
-    if (weights) weights->clear();
+    if (probabilities) probabilities->clear();
     if (net.norm_first) {
-      x = sum(x, attention(net, norm(net, x, l.norm1, l.norm1_bias), l, mask, weights));
+      x = sum(x, attention(net, norm(net, x, l.norm1, l.norm1_bias), l, mask, probabilities));
       x = sum(x, feed_forward(net, norm(net, x, l.norm2, l.norm2_bias), l));
     } else {
-      x = norm(net, sum(x, attention(net, x, l, mask, weights)), l.norm1, l.norm1_bias);
+      x = norm(net, sum(x, attention(net, x, l, mask, probabilities)), l.norm1, l.norm1_bias);
       x = norm(net, sum(x, feed_forward(net, x, l)), l.norm2, l.norm2_bias);
     }
   }

@@ -5,7 +5,7 @@
 #include <memory>
 #include <vector>
 
-#include "engine/encoder.h"
+#include "engine/transformer/encoder.h"
 
 namespace treadle {
 
@@ -20,7 +20,7 @@ struct EncoderNet {
   std::int64_t H = 24, N = 3, F = 40;
   float eps = 1e-5f;
   bool norm_first = false, bias = true, causal = false;
-  Function function = Function::gelu;
+  ActivationFunction function = ActivationFunction::gelu;
   std::vector<LayerWeights> layers;
 
   explicit EncoderNet(int count) : layers(count) {}
@@ -31,9 +31,9 @@ std::unique_ptr<Encoder> pack(const KernelTable& table, const EncoderNet& net);
 
 Matrix rows(const float* x, std::int64_t count, std::int64_t size);
 
-// One sequence. The mask is [N, S, S], or null; the weights, where asked for, are those of the last
-// layer, [N][S * S].
+// One sequence. The mask is [N, S, S], or null; the probabilities, where asked for, are those of
+// the last layer, [N][S * S].
 Matrix definition(const EncoderNet& net, Matrix x, const std::uint8_t* mask = nullptr,
-                  Matrix* weights = nullptr);
+                  Matrix* probabilities = nullptr);
 
 }  // namespace treadle

@@ -71,7 +71,7 @@ Expected Heads::definition() const {
   const HeadsShape& s = shape;
   Expected e;
   e.out.resize(s.B * s.N * s.S * s.F);
-  e.weights.resize(s.B * s.N * s.S * s.K);
+  e.probabilities.resize(s.B * s.N * s.S * s.K);
   e.bound.resize(s.B * s.N * s.S);
   for (std::int64_t at = 0; at < s.B * s.N * s.S; ++at) {
     const std::int64_t i = at % s.S, n = at / s.S % s.N, b = at / s.S / s.N;
@@ -107,7 +107,7 @@ Expected Heads::definition() const {
     double total = 0;
     for (double& x : score) total += x = std::exp(x - most);
     for (std::int64_t j = 0; j < keys; ++j) {
-      e.weights[at * s.K + j] = score[j] /= total;
+      e.probabilities[at * s.K + j] = score[j] /= total;
       for (std::int64_t x = 0; x < s.F; ++x) {
         e.out[at * s.F + x] += score[j] * kept(s.dropout, at, j) * v[(head * s.K + j) * s.F + x];
       }
@@ -164,14 +164,14 @@ GuardedHeads::GuardedHeads(const Heads& heads)
   }
 }
 
-HeadsResult run(const KernelTable& table, const Heads& heads, bool weights) {
+HeadsResult run(const KernelTable& table, const Heads& heads, bool probabilities) {
   const HeadsShape& s = heads.shape;
   GuardedHeads given(heads);
   AttentionCall& c = given.call;
-  Guarded<float> out(s.B * s.N * s.S * s.F), seen(weights ? s.B * s.N * s.S * s.K : 0);
+  Guarded<float> out(s.B * s.N * s.S * s.F), seen(probabilities ? s.B * s.N * s.S * s.K : 0);
   c.out = contiguous(out.data(), c.N, c.S, c.F);
   std::fill(out.begin(), out.end(), 9.0f);  // that all of it is written
-  if (weights) c.weights = seen.data();
+  if (probabilities) c.probabilities = seen.data();
   Interrupt interrupt(nullptr);
   attend(table, c, interrupt);
   return {{out.begin(), out.end()}, {seen.begin(), seen.end()}};
@@ -197,11 +197,11 @@ double largest_error(const HeadsResult& actual, const Heads& heads, const Expect
       const std::int64_t i = at * s.F + x;
       look(actual.out[i] - expected.out[i], expected.bound[at]);  // values are at most one
     }
-    for (std::int64_t j = 0; j < s.K && !actual.weights.empty(); ++j) {
+    for (std::int64_t j = 0; j < s.K && !actual.probabilities.empty(); ++j) {
       const std::int64_t i = at * s.K + j;
       // Next to nothing is flushed to zero.
-      look(actual.weights[i] - expected.weights[i],
-           expected.bound[at] * expected.weights[i] + std::numeric_limits<float>::min());
+      look(actual.probabilities[i] - expected.probabilities[i],
+           expected.bound[at] * expected.probabilities[i] + std::numeric_limits<float>::min());
     }
   }
   return worst;

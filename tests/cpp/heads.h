@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/attention.h"
+#include "engine/attention/attention.h"
 #include "guarded.h"
 #include "values.h"
 
@@ -27,8 +27,8 @@ struct HeadsShape {
 
 // Whether the definition and a result agree, and by how much they may differ.
 struct Expected {
-  std::vector<double> out, weights;  // [B, N, S, F], [B, N, S, K]
-  std::vector<double> bound;         // [B, N, S]: of the error of a weight, relative to it
+  std::vector<double> out, probabilities;  // [B, N, S, F], [B, N, S, K]
+  std::vector<double> bound;               // [B, N, S]: of the error of a weight, relative to it
 };
 
 struct Heads {
@@ -54,11 +54,11 @@ struct GuardedHeads {
 };
 
 struct HeadsResult {
-  std::vector<float> out, weights;
+  std::vector<float> out, probabilities;
 };
 
 // attend() on arrays of exactly the right size, each next to a page that nobody may touch.
-HeadsResult run(const KernelTable& table, const Heads& heads, bool weights = false);
+HeadsResult run(const KernelTable& table, const Heads& heads, bool probabilities = false);
 // attend() on whatever `call` says, into a contiguous out of its shape.
 std::vector<float> run(const KernelTable& table, AttentionCall call);
 

@@ -12,17 +12,17 @@ namespace {
 
 double activate(const Activation& a, double x) {
   switch (a.function) {
-    case Function::linear:
+    case ActivationFunction::linear:
       return x;
-    case Function::tanh:
+    case ActivationFunction::tanh:
       return std::tanh(x);
-    case Function::sigmoid:
+    case ActivationFunction::sigmoid:
       return 1 / (1 + std::exp(-x));
-    case Function::relu:
+    case ActivationFunction::relu:
       return std::max(x, 0.0);
-    case Function::hard_sigmoid:
+    case ActivationFunction::hard_sigmoid:
       return std::max(0.0, std::min(1.0, static_cast<double>(a.alpha) * x + a.beta));
-    case Function::softsign:
+    case ActivationFunction::softsign:
       return x / (1 + std::fabs(x));
     default:
       throw std::invalid_argument("net.cpp: no definition of this activation");
@@ -58,7 +58,7 @@ Net::Net(const NetShape& shape, unsigned seed) : shape_(shape) {
   }
 }
 
-std::shared_ptr<const Recurrent> Net::pack(const KernelTable& table) const {
+std::shared_ptr<const RecurrentStack> Net::pack(const KernelTable& table) const {
   const auto pointer = [](const std::vector<float>& v) { return v.empty() ? nullptr : v.data(); };
   const CellOptions options{shape_.f, shape_.g, shape_.h, shape_.clip, shape_.input_forget,
                             nullptr};
@@ -73,7 +73,7 @@ std::shared_ptr<const Recurrent> Net::pack(const KernelTable& table) const {
                                    pointer(w.bias_hh), pointer(w.hr), pointer(w.peepholes)},
                        options);
   }
-  return std::make_shared<const Recurrent>(shape_.direction, std::move(cells));
+  return std::make_shared<const RecurrentStack>(shape_.direction, std::move(cells));
 }
 
 Sequence Net::sequence(std::int64_t T, std::int64_t B, unsigned seed) const {
@@ -193,7 +193,7 @@ struct Plain : std::vector<T> {
 };
 
 template <template <class> class Array>
-Outputs<float> run_on(const Recurrent& net, const NetShape& shape, const Sequence& s) {
+Outputs<float> run_on(const RecurrentStack& net, const NetShape& shape, const Sequence& s) {
   const Array<float> x(s.x), h_0(s.h_0), c_0(s.c_0), reset_h(s.reset_h), reset_c(s.reset_c);
   const Array<std::int64_t> lengths(s.lengths);
   const Array<std::uint8_t> mask(s.mask), resets(s.resets);
@@ -231,11 +231,11 @@ Outputs<float> run_on(const Recurrent& net, const NetShape& shape, const Sequenc
 
 }  // namespace
 
-Outputs<float> run(const Recurrent& net, const NetShape& shape, const Sequence& s) {
+Outputs<float> run(const RecurrentStack& net, const NetShape& shape, const Sequence& s) {
   return run_on<Guarded>(net, shape, s);
 }
 
-Outputs<float> run_plain(const Recurrent& net, const NetShape& shape, const Sequence& s) {
+Outputs<float> run_plain(const RecurrentStack& net, const NetShape& shape, const Sequence& s) {
   return run_on<Plain>(net, shape, s);
 }
 

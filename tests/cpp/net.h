@@ -5,7 +5,7 @@
 #include <memory>
 #include <vector>
 
-#include "engine/recurrent.h"
+#include "engine/recurrent/stack.h"
 
 namespace treadle {
 
@@ -15,7 +15,8 @@ struct NetShape {
   Direction direction = Direction::forward;
   bool reset_after = true, input_forget = false, peepholes = false, bias = true;
   float clip = 0;
-  Activation f{Function::sigmoid, 0, 0}, g{Function::tanh, 0, 0}, h{Function::tanh, 0, 0};
+  Activation f{ActivationFunction::sigmoid, 0, 0}, g{ActivationFunction::tanh, 0, 0},
+      h{ActivationFunction::tanh, 0, 0};
 
   std::int64_t gates() const { return gate_count(mode); }
   std::int64_t directions() const { return direction == Direction::bidirectional ? 2 : 1; }
@@ -44,7 +45,7 @@ class Net {
   explicit Net(const NetShape& shape, unsigned seed = 1);
 
   const NetShape& shape() const { return shape_; }
-  std::shared_ptr<const Recurrent> pack(const KernelTable& table) const;
+  std::shared_ptr<const RecurrentStack> pack(const KernelTable& table) const;
   Outputs<double> definition(const Sequence& sequence) const;
 
   // Random inputs and states for T steps of B rows; the rest is for the test to add.
@@ -62,10 +63,12 @@ class Net {
   std::vector<Weights> cells_;  // layer by layer, in each forward then reverse
 };
 
-// Recurrent::run on arrays of exactly the right size, each next to a page that nobody may touch.
-Outputs<float> run(const Recurrent& net, const NetShape& shape, const Sequence& sequence);
+// RecurrentStack::run on arrays of exactly the right size, each next to a page that nobody may
+// touch.
+Outputs<float> run(const RecurrentStack& net, const NetShape& shape, const Sequence& sequence);
 // The same on ordinary arrays, for callers in many threads: mapping pages would keep them in line.
-Outputs<float> run_plain(const Recurrent& net, const NetShape& shape, const Sequence& sequence);
+Outputs<float> run_plain(const RecurrentStack& net, const NetShape& shape,
+                         const Sequence& sequence);
 
 // The largest difference of any number of the two.
 double largest_error(const Outputs<float>& actual, const Outputs<double>& expected);

@@ -1,5 +1,5 @@
-// engine/attention on every ISA level against its definition in double (heads.cpp), on arrays that
-// end where the memory does.
+// engine/attention/attention on every ISA level against its definition in double (heads.cpp), on
+// arrays that end where the memory does.
 //
 // tests/functional/test_attention.py has PyTorch and many more configurations; this is for builds
 // without Python (aarch64, sanitizers), and for what lies just beyond an array.
@@ -22,16 +22,16 @@ constexpr float kLargest = std::numeric_limits<float>::max();
 // Few queries are computed by chunks of keys, many by packed keys.
 constexpr std::int64_t kFew = 3, kMany = 13;
 
-void check(const HeadsShape& shape, bool weights = false) {
+void check(const HeadsShape& shape, bool probabilities = false) {
   CAPTURE(shape.S);
   CAPTURE(shape.K);
   CAPTURE(shape.E);
   CAPTURE(shape.F);
-  CAPTURE(weights);
+  CAPTURE(probabilities);
   const Heads heads(shape);
   const Expected expected = heads.definition();
   for_each_isa([&](const KernelTable& table) {
-    CHECK(largest_error(run(table, heads, weights), heads, expected) <= 1);
+    CHECK(largest_error(run(table, heads, probabilities), heads, expected) <= 1);
   });
 }
 
@@ -111,7 +111,7 @@ const Option kOptions[] = {
      }},
 };
 
-TEST_CASE("every option, with the weights and without") {
+TEST_CASE("every option, with the probabilities and without") {
   for (const Option& option : kOptions) {
     INFO(std::string(option.name));
     // With few queries, all rows of a group come together: here up to twelve.
@@ -190,7 +190,7 @@ TEST_CASE("a query that sees no key, or only keys at -infinity, gives zeros") {
   for_each_isa([&](const KernelTable& table) {
     for (const Option& option : none) {
       INFO(std::string(option.name));
-      for (const bool weights : {false, true}) {
+      for (const bool probabilities : {false, true}) {
         for (const std::int64_t S : {kFew, kMany}) {
           HeadsShape shape;
           shape.S = S;
@@ -199,9 +199,9 @@ TEST_CASE("a query that sees no key, or only keys at -infinity, gives zeros") {
           Heads heads(shape);
           std::fill(heads.mask_bools.begin(), heads.mask_bools.end(), 0);
           std::fill(heads.mask_floats.begin(), heads.mask_floats.end(), -kInfinity);
-          const HeadsResult r = run(table, heads, weights);
+          const HeadsResult r = run(table, heads, probabilities);
           for (const float x : r.out) REQUIRE(same(x, 0.0f));
-          for (const float x : r.weights) REQUIRE(same(x, 0.0f));
+          for (const float x : r.probabilities) REQUIRE(same(x, 0.0f));
         }
       }
     }

@@ -1,5 +1,5 @@
-// engine/attention: a query's result has the same bits whatever the threads, the batch and the
-// queries beside it.
+// engine/attention/attention: a query's result has the same bits whatever the threads, the batch
+// and the queries beside it.
 #include <doctest/doctest.h>
 
 #include "heads.h"

@@ -1,5 +1,5 @@
-// Attention in bfloat16, and of keys and values that are stored in bfloat16 or int8: integers over 16
-// are the same numbers in every format, on arrays that end where the memory does.
+// Attention in bfloat16, and of keys and values that are stored in bfloat16 or int8: integers over
+// 16 are the same numbers in every format, on arrays that end where the memory does.
 #include <doctest/doctest.h>
 
 #include <cmath>

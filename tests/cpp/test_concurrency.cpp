@@ -5,7 +5,7 @@
 #include <memory>
 #include <thread>
 
-#include "engine/stream.h"
+#include "engine/recurrent/stream.h"
 #include "net.h"
 #include "runtime/thread_pool.h"
 #include "values.h"

@@ -1,5 +1,5 @@
-// engine/encoder on every ISA level against the layer's definition in double, one sequence at a
-// time; and the same bits for a sequence in any company.
+// engine/transformer/encoder on every ISA level against the layer's definition in double, one
+// sequence at a time; and the same bits for a sequence in any company.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -21,7 +21,7 @@ constexpr double kTolerance = 3e-5;
 
 struct Extra {
   const std::uint8_t* mask = nullptr;  // [B, N, S, S] bools
-  float* weights = nullptr;
+  float* probabilities = nullptr;
   std::int64_t first = 0, last = -1;  // -1: all layers
 };
 
@@ -46,7 +46,7 @@ std::vector<float> run(const Encoder& encoder, bool causal,
   c.mask = {extra.mask, N * c.S * c.S, c.S * c.S, c.S};
   c.first = extra.first;
   c.last = extra.last < 0 ? encoder.layers() : extra.last;
-  c.weights = extra.weights;
+  c.probabilities = extra.probabilities;
   Interrupt interrupt(nullptr);
   encoder.run(c, interrupt);
   return {out.begin(), out.end()};
@@ -76,7 +76,7 @@ void for_each_net(int layers, Test test) {
         net.norm_first = norm_first;
         net.bias = bias;
         net.causal = causal;
-        net.function = bias ? Function::gelu : Function::relu;
+        net.function = bias ? ActivationFunction::gelu : ActivationFunction::relu;
         net.fill();
         test(net);
       }
@@ -127,7 +127,7 @@ TEST_CASE("sizes around the vectors of a product and of a head") {
   }
 }
 
-TEST_CASE("a mask for each sequence, and the weights of a layer, in several groups") {
+TEST_CASE("a mask for each sequence, and the probabilities of a layer, in several groups") {
   constexpr std::int64_t B = 120, S = 9, kLengths[] = {4, 9, 2};  // 600 tokens
   std::vector<std::int64_t> lengths;
   for (std::int64_t b = 0; b < B; ++b) lengths.push_back(kLengths[b % 3]);
@@ -151,10 +151,10 @@ TEST_CASE("a mask for each sequence, and the weights of a layer, in several grou
       from += n * net.H;
     }
     for_each_isa([&](const KernelTable& table) {
-      Guarded<float> weights(B * pairs);
+      Guarded<float> probabilities(B * pairs);
       Extra extra;
       extra.mask = mask.data();
-      extra.weights = weights.data();
+      extra.probabilities = probabilities.data();
       const std::vector<float> out = run(*pack(table, net), net.causal, lengths, x.data(), extra);
       const float* actual = out.data();
       for (std::int64_t b = 0; b < B; ++b) {
@@ -162,11 +162,11 @@ TEST_CASE("a mask for each sequence, and the weights of a layer, in several grou
         actual += lengths[b] * net.H;
         const std::int64_t n = lengths[b];
         for (std::int64_t i = 0; i < net.N * n * n; ++i) {
-          weights[padded(b, i)] -= seen[b][i / n / n][i % (n * n)];
+          probabilities[padded(b, i)] -= seen[b][i / n / n][i % (n * n)];
         }
       }
-      // What is left of the weights is their error, and nothing beyond the lengths.
-      for (const float w : weights) REQUIRE(std::fabs(w) < kTolerance);
+      // What is left of the probabilities is their error, and nothing beyond the lengths.
+      for (const float w : probabilities) REQUIRE(std::fabs(w) < kTolerance);
     });
   });
 }

@@ -1,10 +1,10 @@
-// kernels/linear.h through engine/linear: every shape around the tiles, on every ISA level.
+// kernels/linear.h through engine/product/linear: every shape around the tiles, on every ISA level.
 #include <doctest/doctest.h>
 
 #include <cmath>
 #include <cstring>
 
-#include "engine/linear.h"
+#include "engine/product/linear.h"
 #include "guarded.h"
 #include "runtime/flush_to_zero.h"
 #include "runtime/thread_pool.h"
@@ -127,7 +127,7 @@ TEST_CASE("rows may be anywhere, and do not depend on their neighbours") {
 TEST_CASE("an activation, then a residual") {
   for_each_isa([](const KernelTable& table) {
     const std::int64_t lanes = table.lanes;
-    const Activation silu{Function::silu, 0, 0};
+    const Activation silu{ActivationFunction::silu, 0, 0};
     for (const std::int64_t M : {1, 3, 9, 97}) {
       for (const std::int64_t N : {std::int64_t{1}, lanes + 1, 4 * lanes, 9 * lanes - 1}) {
         CAPTURE(M);

@@ -24,50 +24,62 @@ struct FunctionCase {
 };
 
 const FunctionCase kCases[] = {
-    {"exp", {Function::exp, 0, 0}, [](double x) { return std::exp(x); }, -80, 88.7},
-    {"tanh", {Function::tanh, 0, 0}, [](double x) { return std::tanh(x); }, -12, 12},
+    {"exp", {ActivationFunction::exp, 0, 0}, [](double x) { return std::exp(x); }, -80, 88.7},
+    {"tanh", {ActivationFunction::tanh, 0, 0}, [](double x) { return std::tanh(x); }, -12, 12},
     {"sigmoid",
-     {Function::sigmoid, 0, 0},
+     {ActivationFunction::sigmoid, 0, 0},
      [](double x) { return 1 / (1 + std::exp(-x)); },
      -80,
      90},
-    {"erf", {Function::erf, 0, 0}, [](double x) { return std::erf(x); }, -5, 5},
-    {"log1p", {Function::log1p, 0, 0}, [](double x) { return std::log1p(x); }, 0, 1},
+    {"erf", {ActivationFunction::erf, 0, 0}, [](double x) { return std::erf(x); }, -5, 5},
+    {"log1p", {ActivationFunction::log1p, 0, 0}, [](double x) { return std::log1p(x); }, 0, 1},
     {"softplus",
-     {Function::softplus, 0, 0},
+     {ActivationFunction::softplus, 0, 0},
      [](double x) { return std::max(x, 0.0) + std::log1p(std::exp(-std::fabs(x))); },
      -80,
      80},
-    {"elu", {Function::elu, 1, 0}, [](double x) { return x >= 0 ? x : std::expm1(x); }, -20, 20},
+    {"elu",
+     {ActivationFunction::elu, 1, 0},
+     [](double x) { return x >= 0 ? x : std::expm1(x); },
+     -20,
+     20},
     {"softsign",
-     {Function::softsign, 0, 0},
+     {ActivationFunction::softsign, 0, 0},
      [](double x) { return x / (1 + std::fabs(x)); },
      -9,
      9},
-    {"relu", {Function::relu, 0, 0}, [](double x) { return std::max(x, 0.0); }, -9, 9},
+    {"relu", {ActivationFunction::relu, 0, 0}, [](double x) { return std::max(x, 0.0); }, -9, 9},
     {"hard_sigmoid",
-     {Function::hard_sigmoid, 0.25f, 0.5f},
+     {ActivationFunction::hard_sigmoid, 0.25f, 0.5f},
      [](double x) { return std::max(0.0, std::min(1.0, 0.25 * x + 0.5)); },
      -3,
      3},
     {"leaky_relu",
-     {Function::leaky_relu, 0.125f, 0},
+     {ActivationFunction::leaky_relu, 0.125f, 0},
      [](double x) { return x >= 0 ? x : 0.125 * x; },
      -9,
      9},
     {"thresholded_relu",
-     {Function::thresholded_relu, 0.25f, 0},
+     {ActivationFunction::thresholded_relu, 0.25f, 0},
      [](double x) { return x > 0.25 ? x : 0; },
      -9,
      9},
-    {"affine", {Function::affine, 0.25f, 0.5f}, [](double x) { return 0.25 * x + 0.5; }, 0, 9},
+    {"affine",
+     {ActivationFunction::affine, 0.25f, 0.5f},
+     [](double x) { return 0.25 * x + 0.5; },
+     0,
+     9},
     {"scaled_tanh",
-     {Function::scaled_tanh, 1.5f, 0.5f},
+     {ActivationFunction::scaled_tanh, 1.5f, 0.5f},
      [](double x) { return 1.5 * std::tanh(0.5 * x); },
      -12,
      12},
-    {"linear", {Function::linear, 0, 0}, [](double x) { return x; }, -9, 9},
-    {"silu", {Function::silu, 0, 0}, [](double x) { return x / (1 + std::exp(-x)); }, -80, 90},
+    {"linear", {ActivationFunction::linear, 0, 0}, [](double x) { return x; }, -9, 9},
+    {"silu",
+     {ActivationFunction::silu, 0, 0},
+     [](double x) { return x / (1 + std::exp(-x)); },
+     -80,
+     90},
 };
 
 double ulp(double x) {
@@ -104,8 +116,8 @@ TEST_CASE("GELU errs by some ULP of half its argument, its approximation by tanh
   for_each_isa([&](const KernelTable& table) {
     const FlushToZero guard;
     std::vector<float> y(x.size()), by_tanh(x.size());
-    table.apply({Function::gelu, 0, 0}, x.data(), y.data(), n);
-    table.apply({Function::gelu_tanh, 0, 0}, x.data(), by_tanh.data(), n);
+    table.apply({ActivationFunction::gelu, 0, 0}, x.data(), y.data(), n);
+    table.apply({ActivationFunction::gelu_tanh, 0, 0}, x.data(), by_tanh.data(), n);
     double worst = 0, worst_by_tanh = 0;
     for (std::int64_t i = 0; i < n; ++i) {
       const double v = x[i], exact = v / 2 * std::erfc(-v / std::sqrt(2.0));
@@ -124,15 +136,19 @@ TEST_CASE("GELU errs by some ULP of half its argument, its approximation by tanh
 
 TEST_CASE("NaN stays NaN and infinities give the limits, in every lane") {
   struct Limits {
-    Function function;
+    ActivationFunction function;
     float at_infinity, at_minus_infinity;
   };
-  const Limits limits[] = {
-      {Function::exp, kInfinity, 0},      {Function::tanh, 1, -1},
-      {Function::sigmoid, 1, 0},          {Function::erf, 1, -1},
-      {Function::softplus, kInfinity, 0}, {Function::elu, kInfinity, -1},
-      {Function::relu, kInfinity, 0},     {Function::gelu, kInfinity, kNan},
-      {Function::silu, kInfinity, kNan},  {Function::gelu_tanh, kInfinity, kNan}};
+  const Limits limits[] = {{ActivationFunction::exp, kInfinity, 0},
+                           {ActivationFunction::tanh, 1, -1},
+                           {ActivationFunction::sigmoid, 1, 0},
+                           {ActivationFunction::erf, 1, -1},
+                           {ActivationFunction::softplus, kInfinity, 0},
+                           {ActivationFunction::elu, kInfinity, -1},
+                           {ActivationFunction::relu, kInfinity, 0},
+                           {ActivationFunction::gelu, kInfinity, kNan},
+                           {ActivationFunction::silu, kInfinity, kNan},
+                           {ActivationFunction::gelu_tanh, kInfinity, kNan}};
   for_each_isa([&](const KernelTable& table) {
     const FlushToZero guard;
     for (const Limits& l : limits) {
@@ -158,7 +174,7 @@ TEST_CASE("NaN stays NaN and infinities give the limits, in every lane") {
 
 TEST_CASE("tanh and erf are odd to the last bit, zeros included") {
   for_each_isa([](const KernelTable& table) {
-    for (const Function function : {Function::tanh, Function::erf}) {
+    for (const ActivationFunction function : {ActivationFunction::tanh, ActivationFunction::erf}) {
       std::vector<float> x = random_floats(4096, 5, 8.0f), y(4096), mirrored(4096);
       x[0] = 0.0f;
       table.apply({function, 0, 0}, x.data(), y.data(), 4096);
@@ -173,7 +189,7 @@ TEST_CASE("tanh and erf are odd to the last bit, zeros included") {
 TEST_CASE("apply reads and writes its floats and no others, in place too") {
   for_each_isa([](const KernelTable& table) {
     const FlushToZero guard;
-    const Activation tanh{Function::tanh, 0, 0};
+    const Activation tanh{ActivationFunction::tanh, 0, 0};
     const std::vector<float> values = random_floats(70, 7);
     std::vector<float> whole(70);
     table.apply(tanh, values.data(), whole.data(), 70);

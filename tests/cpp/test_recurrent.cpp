@@ -1,4 +1,4 @@
-// engine/recurrent on every ISA level against the definition in double (net.cpp).
+// engine/recurrent/stack on every ISA level against the definition in double (net.cpp).
 //
 // tests/ in Python has the derived bounds, PyTorch and many more configurations; this is for builds
 // without Python (aarch64, sanitizers), and for arrays that end where the memory does.
@@ -31,7 +31,8 @@ NetShape make(Mode mode, void (*change)(NetShape&) = nullptr) {
 // Every way through the engine and the epilogues.
 const NamedShape kShapes[] = {
     {"rnn", make(Mode::rnn)},
-    {"rnn relu", make(Mode::rnn, [](NetShape& s) { s.g = {Function::relu, 0, 0}, s.H = 3; })},
+    {"rnn relu",
+     make(Mode::rnn, [](NetShape& s) { s.g = {ActivationFunction::relu, 0, 0}, s.H = 3; })},
     {"rnn clip", make(Mode::rnn, [](NetShape& s) { s.clip = 0.5f; })},
     {"lstm", make(Mode::lstm)},
     {"lstm without bias", make(Mode::lstm, [](NetShape& s) { s.bias = false; })},
@@ -40,9 +41,9 @@ const NamedShape kShapes[] = {
     {"lstm input_forget", make(Mode::lstm, [](NetShape& s) { s.input_forget = true; })},
     {"lstm other functions", make(Mode::lstm,
                                   [](NetShape& s) {
-                                    s.f = {Function::hard_sigmoid, 0.2f, 0.5f};
-                                    s.g = {Function::softsign, 0, 0};
-                                    s.h = {Function::linear, 0, 0};
+                                    s.f = {ActivationFunction::hard_sigmoid, 0.2f, 0.5f};
+                                    s.g = {ActivationFunction::softsign, 0, 0};
+                                    s.h = {ActivationFunction::linear, 0, 0};
                                   })},
     {"gru", make(Mode::gru)},
     {"gru clip", make(Mode::gru, [](NetShape& s) { s.clip = 0.5f; })},
@@ -70,14 +71,14 @@ void for_each_net(Test test) {
   }
 }
 
-void check(const Net& net, const Recurrent& packed, const Sequence& sequence) {
+void check(const Net& net, const RecurrentStack& packed, const Sequence& sequence) {
   CAPTURE(sequence.T);
   CAPTURE(sequence.B);
   CHECK(largest_error(run(packed, net.shape(), sequence), net.definition(sequence)) < kTolerance);
 }
 
 TEST_CASE("a step and a sequence, with states and without, at every number of rows in a tile") {
-  for_each_net([](const Net& net, const Recurrent& packed) {
+  for_each_net([](const Net& net, const RecurrentStack& packed) {
     for (const std::int64_t B : {1, 2, 3, 5, 7, 19}) check(net, packed, net.sequence(1, B));
     for (const std::int64_t B : {1, 4, 17}) {
       Sequence s = net.sequence(7, B);
@@ -145,7 +146,7 @@ TEST_CASE("lengths, masks and resets, in both directions") {
 }
 
 TEST_CASE("a row has the same bits alone and in a batch") {
-  for_each_net([](const Net& net, const Recurrent& packed) {
+  for_each_net([](const Net& net, const RecurrentStack& packed) {
     const NetShape& shape = net.shape();
     const std::int64_t S = shape.state_size(), B = 17, T = 4;
     const Sequence all = net.sequence(T, B);
@@ -175,7 +176,7 @@ TEST_CASE("a row has the same bits alone and in a batch") {
 TEST_CASE("every number of threads gives the same bits") {
   const int before = num_threads();
   for (const NamedShape& c : kShapes) {
-    if (c.shape.f.function != Function::sigmoid || c.shape.clip > 0) continue;
+    if (c.shape.f.function != ActivationFunction::sigmoid || c.shape.clip > 0) continue;
     INFO(std::string(c.name));
     for (const Direction direction : {Direction::forward, Direction::bidirectional}) {
       for_each_isa([&](const KernelTable& table) {
@@ -207,7 +208,7 @@ TEST_CASE("every number of threads gives the same bits") {
 }
 
 TEST_CASE("NaN and infinity stay in their row") {
-  for_each_net([](const Net& net, const Recurrent& packed) {
+  for_each_net([](const Net& net, const RecurrentStack& packed) {
     const NetShape& shape = net.shape();
     const std::int64_t B = 5, width = shape.state_size();
     Sequence sequence = net.sequence(3, B);

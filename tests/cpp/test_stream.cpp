@@ -1,9 +1,10 @@
-// engine/stream: the bits of the whole sequence, however it is cut; rows reset; interrupts.
+// engine/recurrent/stream: the bits of the whole sequence, however it is cut; rows reset;
+// interrupts.
 #include <doctest/doctest.h>
 
 #include <memory>
 
-#include "engine/stream.h"
+#include "engine/recurrent/stream.h"
 #include "guarded.h"
 #include "net.h"
 #include "values.h"
@@ -58,7 +59,7 @@ void for_each_stream(Test test) {
 }
 
 TEST_CASE("chunks of any size give the bits of the sequence") {
-  for_each_stream([](Stream& stream, const Net& net, const Recurrent& packed) {
+  for_each_stream([](Stream& stream, const Net& net, const RecurrentStack& packed) {
     Sequence s = net.sequence(kSteps, kRows);
     s.h_0.clear();
     s.c_0.clear();
@@ -82,7 +83,7 @@ TEST_CASE("chunks of any size give the bits of the sequence") {
 }
 
 TEST_CASE("chosen rows are set, to values or zero, and the others are not") {
-  for_each_stream([](Stream& stream, const Net& net, const Recurrent&) {
+  for_each_stream([](Stream& stream, const Net& net, const RecurrentStack&) {
     const Sequence s = net.sequence(kSteps, kRows);
     std::vector<float> y;
     run(stream, net.shape(), s, 0, 2, y);

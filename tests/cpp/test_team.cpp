@@ -1,4 +1,5 @@
-// engine/team and engine/interrupt: phases of shared tasks, and how they end early.
+// engine/schedule/team and engine/schedule/interrupt: phases of shared tasks, and how they end
+// early.
 #include <doctest/doctest.h>
 
 #include <atomic>
@@ -6,7 +7,7 @@
 #include <thread>
 #include <vector>
 
-#include "engine/team.h"
+#include "engine/schedule/team.h"
 
 namespace treadle {
 namespace {
@@ -42,7 +43,8 @@ TEST_CASE("every task of every phase runs once, and a phase ends before the next
     std::vector<int> wrong(team.size()), finished(team.size());
     team.run([&](Team::Member& member) {
       for (std::size_t phase = 0; phase < std::size(kTasks); ++phase) {
-        if (!member.share(kTasks[phase], 1, [&](std::int64_t i) { ++runs[phase][i]; })) return;
+        if (!member.parallel_for(kTasks[phase], 1, [&](std::int64_t i) { ++runs[phase][i]; }))
+          return;
         for (std::int64_t i = 0; i < kMost; ++i) {
           wrong[member.index()] += runs[phase][i] != (i < kTasks[phase]);
         }
@@ -84,12 +86,12 @@ TEST_CASE("a stop in the middle of a phase ends all threads, and the phases afte
     std::vector<int> ended(team.size());
     bool later = false;
     team.run([&](Team::Member& member) {
-      const bool first = member.share(kTasks, 1e6, [&](std::int64_t) {
+      const bool first = member.parallel_for(kTasks, 1e6, [&](std::int64_t) {
         ++ran;
         sleep_ms(1);
       });
       // Not what a caller should do; but then nothing is run.
-      const bool second = member.share(10, 1e6, [&](std::int64_t) { later = true; });
+      const bool second = member.parallel_for(10, 1e6, [&](std::int64_t) { later = true; });
       ended[member.index()] = !first && !second;
     });
     for (const int e : ended) CHECK(e == 1);
@@ -110,7 +112,7 @@ TEST_CASE("a long task sees the stop by itself") {
     std::atomic<int> steps{0};
     std::vector<int> went_on(team.size());
     team.run([&](Team::Member& member) {
-      went_on[member.index()] = member.share(3, 1, [&](std::int64_t) {
+      went_on[member.index()] = member.parallel_for(3, 1, [&](std::int64_t) {
         for (int i = 0; i < 4000 && member.progress(1e6); ++i) {
           ++steps;
           sleep_ms(1);

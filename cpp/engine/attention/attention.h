@@ -1,0 +1,134 @@
+// Attention over a batch: which tasks it is cut into, and what each thread needs for one.
+//
+// A task is a key head of a sequence (its keys and, where need be, its values are packed once and
+// serve all query heads of its group), or a part of its queries where there are few heads. A
+// sequence with few queries is cut by keys instead, and nothing is packed. What a task computes
+// never decides about bits.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "engine/product/encoded_rows.h"
+#include "engine/schedule/team.h"
+#include "kernels/table.h"
+#include "runtime/buffer.h"
+
+namespace treadle {
+
+// [B, N, S, E] with strides in floats; the last axis is contiguous.
+template <class T>
+struct HeadView {
+  T* data;
+  std::int64_t b, n, s;
+};
+
+// Keys and values that are kept in another dtype than float32; strides in bytes.
+struct StoredHeads {
+  Dtype dtype;  // float32: none are
+  HeadView<const std::uint8_t> k, v;
+  HeadView<const float> k_scale, v_scale;  // [B, N, K] of int8
+};
+
+struct AttentionCall {
+  // Of the products: float32 or bfloat16. A few queries read keys and values as they lie, where
+  // these are stored or float32, and multiply in float32.
+  Dtype dtype;
+  std::int64_t B, N, kv_heads, S, K, E, F;
+  HeadView<const float> q, k, v;  // k and v unless they are stored
+  StoredHeads stored;
+  HeadView<float> out;
+  const std::int64_t*
+      starts;  // [B] rows before each sequence's first, instead of strides b; or null
+  HeadView<const std::uint8_t>
+      mask;  // bools, or floats as bytes; strides in bytes; data null: none
+  bool mask_adds;
+  const std::int64_t *query_lengths, *key_lengths;  // [B], or null
+  const std::int64_t* query_offset;                 // [B], or null
+  bool causal;
+  std::int64_t left, right;  // window; -1: unlimited
+  float scale, softcap;
+  Dropout dropout;       // numbered by (b N + n) S + i
+  const float* slopes;   // [N], or null
+  float* probabilities;  // [B, N, S, K], zeroed, before dropout; or null
+  float* lse;            // [B, N, S], log(sum of e^score); or null
+
+  std::int64_t queries(std::int64_t row) const { return query_lengths ? query_lengths[row] : S; }
+  std::int64_t keys(std::int64_t row) const { return key_lengths ? key_lengths[row] : K; }
+
+  // The first row of a head of a sequence.
+  template <class T>
+  T* head(const HeadView<T>& view, std::int64_t row, std::int64_t n) const {
+    return view.data + (starts ? starts[row] * view.s : row * view.b) + n * view.n;
+  }
+};
+
+class AttentionRows;
+
+class Attention {
+ public:
+  // Buffers of one thread.
+  struct Scratch {
+    Buffer keys, values, partial, decoded;
+    EncodedRows queries;
+  };
+
+  Attention(const KernelTable& table, const AttentionCall& call, int threads);
+
+  // Makes room for whatever task a thread may get.
+  void reserve(Scratch& scratch) const;
+
+  // Two phases of a team.
+  bool run(Team::Member& member, Scratch& scratch);
+
+  // Multiply-adds of a call, as if every query saw every key.
+  static double work(const AttentionCall& call);
+
+ private:
+  struct Task {
+    std::int64_t b, kv_head;
+    std::int64_t begin, end;  // queries; or, of a sequence cut by keys, keys
+    std::int64_t partial;     // where the results of keys go; -1: many queries
+  };
+  // A head of a sequence that was cut by keys: several tasks have left results, to be joined.
+  struct SplitKeys {
+    std::int64_t b, kv_head, chunks, partial;
+  };
+
+  bool packs_values() const;
+  bool stored() const { return call_.stored.dtype != Dtype::float32; }
+  // A head's keys or values as they lie in memory; the stride in numbers.
+  struct Rows {
+    const void* data;
+    std::int64_t stride;
+    const float* scale;
+  };
+  Rows rows(const HeadView<const float>& view, const HeadView<const std::uint8_t>& stored,
+            const HeadView<const float>& scale, const Task& task) const;
+  Rows keys(const Task& task) const {
+    return rows(call_.k, call_.stored.k, call_.stored.k_scale, task);
+  }
+  Rows values(const Task& task) const {
+    return rows(call_.v, call_.stored.v, call_.stored.v_scale, task);
+  }
+  void many_queries(const Task& task, Team::Member& member, Scratch& scratch) const;
+  void few_queries(const Task& task, Team::Member& member, Scratch& scratch);
+  AttentionRows few_rows(std::int64_t b, std::int64_t kv_head) const;
+  void join(const AttentionRows& rows, std::int64_t chunks, const float* partial) const;
+
+  const KernelTable& table_;
+  const AttentionCall call_;
+  std::vector<Task> tasks_;
+  std::vector<SplitKeys> split_keys_;
+  bool joins_ = false;  // whether a task has all keys of a head, and joins its chunks itself
+  Buffer partial_;
+  bool many_ = false;              // whether some sequence is packed
+  std::int64_t most_keys_ = 0;     // of one
+  std::int64_t most_partial_ = 0;  // floats of a task that joins its chunks itself
+  double task_work_ = 0;
+};
+
+// The whole call on the pool's threads. Every pointer, stride and length has been checked.
+void attend(const KernelTable& table, const AttentionCall& call, Interrupt& interrupt);
+
+}  // namespace treadle

@@ -1,0 +1,190 @@
+#include "engine/attention/backward.h"
+
+#include <algorithm>
+
+#include "engine/attention/rows.h"
+
+namespace treadle {
+namespace {
+
+// Queries of a block: with kBackwardKeys keys two matrices of 96 KiB, beside the packed keys and
+// values.
+constexpr std::int64_t kBackwardRows = AttentionRows::kMost;
+// Queries of a part, where a head is cut.
+constexpr std::int64_t kPartQueries = 2 * kBackwardRows;
+// Tasks for each thread from which on heads are not cut: a part computes the scores again.
+constexpr std::int64_t kTasksPerThread = 4;
+
+// The rows of one product with a block of keys; out is added to where `add` says so.
+LinearArgs product(std::int64_t rows, const float* const* x, float* const* out, std::int64_t k,
+                   std::int64_t columns, const float* weights, int lanes, bool add) {
+  const std::int64_t width = kAttentionVectors * lanes;
+  LinearArgs a{};
+  a.rows = rows;
+  a.x = x;
+  a.out = out;
+  a.columns = columns;
+  a.k = k;
+  a.weights = weights;
+  a.panel_stride = k * width;
+  a.residual = add ? out : nullptr;
+  a.vectors = kAttentionVectors;
+  a.panel_end = (columns + width - 1) / width;
+  return a;
+}
+
+}  // namespace
+
+// The keys that are at work, and what they are worked with.
+struct AttentionBackward::Block {
+  const Task& task;
+  std::int64_t first, size;
+  Scratch& scratch;
+  float *dk, *dv;  // the rows of the block
+};
+
+double AttentionBackward::work(const AttentionBackwardCall& backward) {
+  return 2.5 * Attention::work(backward.call);  // five products instead of two
+}
+
+AttentionBackward::AttentionBackward(const KernelTable& table,
+                                     const AttentionBackwardCall& backward, int threads)
+    : table_(table), backward_(backward) {
+  const AttentionCall& c = backward_.call;
+  const std::int64_t heads = c.B * c.kv_heads;
+  const bool whole = threads == 1 || heads % threads == 0 || heads >= kTasksPerThread * threads;
+  const std::int64_t wanted =
+      whole ? 1 : (kTasksPerThread * threads + heads - 1) / std::max<std::int64_t>(1, heads);
+  const auto cut = [&](std::int64_t size, std::int64_t least, auto&& add) {
+    const std::int64_t blocks = (size + least - 1) / least, parts = std::min(wanted, blocks);
+    for (std::int64_t i = 0; i < parts; ++i) {
+      add(blocks * i / parts * least, std::min(size, blocks * (i + 1) / parts * least));
+    }
+  };
+  for (std::int64_t b = 0; b < c.B; ++b) {
+    const std::int64_t S = c.queries(b), K = c.keys(b);
+    if (S == 0 || K == 0) continue;
+    for (std::int64_t head = 0; head < c.kv_heads; ++head) {
+      if (whole) {
+        tasks_.push_back({b, head, 0, K, 0, S, true, true});
+        continue;
+      }
+      cut(S, kPartQueries, [&](std::int64_t begin, std::int64_t end) {
+        tasks_.push_back({b, head, 0, K, begin, end, true, false});
+      });
+      cut(K, kBackwardKeys, [&](std::int64_t begin, std::int64_t end) {
+        tasks_.push_back({b, head, begin, end, 0, S, false, true});
+      });
+    }
+  }
+  if (!tasks_.empty()) task_work_ = work(backward_) / static_cast<double>(tasks_.size());
+}
+
+AttentionBackward::Scratch AttentionBackward::scratch() const {
+  const AttentionCall& c = backward_.call;
+  const std::int64_t width = kAttentionVectors * table_.lanes;
+  const auto padded = [&](std::int64_t n) { return (n + width - 1) / width * width; };
+  std::int64_t most = 0, queries = 0;
+  for (const Task& t : tasks_) {
+    most = std::max(most, t.key_end - t.key_begin);
+    queries = std::max(queries, t.query_end - t.query_begin);
+  }
+  const std::int64_t keys = padded(std::min(most, kBackwardKeys));
+  const std::int64_t group = c.kv_heads ? c.N / c.kv_heads : 0;
+  return {Buffer::uninitialized(keys * c.E),           Buffer::uninitialized(keys * c.F),
+          Buffer::uninitialized(keys * padded(c.E)),   Buffer::uninitialized(kBackwardRows * keys),
+          Buffer::uninitialized(kBackwardRows * keys), Buffer::uninitialized(group * queries)};
+}
+
+bool AttentionBackward::run(Team::Member& member, Scratch& scratch) const {
+  return member.parallel_for(static_cast<std::int64_t>(tasks_.size()), task_work_,
+                             [&](std::int64_t i) { task(tasks_[i], member, scratch); });
+}
+
+void AttentionBackward::task(const Task& task, Team::Member& member, Scratch& scratch) const {
+  const AttentionCall& c = backward_.call;
+  const float* k = c.head(c.k, task.b, task.kv_head);
+  const float* v = c.head(c.v, task.b, task.kv_head);
+  const std::int64_t group = c.N / c.kv_heads;
+  for (std::int64_t key = task.key_begin; key < task.key_end; key += kBackwardKeys) {
+    const Block block{task,
+                      key,
+                      std::min(task.key_end - key, kBackwardKeys),
+                      scratch,
+                      c.head(backward_.dk, task.b, task.kv_head) + key * backward_.dk.s,
+                      c.head(backward_.dv, task.b, task.kv_head) + key * backward_.dv.s};
+    const auto pack = [&](auto kernel, const float* from, std::int64_t size, std::int64_t stride,
+                          Buffer& to) {
+      kernel({from + key * stride, block.size, size, stride, to.data(), 0, block.size});
+    };
+    pack(table_.of(Dtype::float32).pack_keys, k, c.E, c.k.s, scratch.keys);
+    pack(table_.of(Dtype::float32).pack_keys, v, c.F, c.v.s, scratch.values);
+    if (task.of_queries) pack(table_.of(Dtype::float32).pack_values, k, c.E, c.k.s, scratch.rows);
+    for (std::int64_t n = task.kv_head * group; n < (task.kv_head + 1) * group; ++n) {
+      for (std::int64_t i = task.query_begin; i < task.query_end; i += kBackwardRows) {
+        const std::int64_t count = std::min(task.query_end - i, kBackwardRows);
+        rows(block, n, i, count);
+        const double products = static_cast<double>(count) * block.size;
+        if (!member.progress(products * 2.5 * (c.E + c.F))) return;
+      }
+    }
+  }
+}
+
+// `count` queries of head n from i on, and the keys of a block.
+void AttentionBackward::rows(const Block& block, std::int64_t n, std::int64_t i,
+                             std::int64_t count) const {
+  const AttentionCall& c = backward_.call;
+  const Task& task = block.task;
+  AttentionRows rows(c, task.b);
+  const float *out[kBackwardRows], *dout[kBackwardRows];
+  float *dq[kBackwardRows], *scores[kBackwardRows], *d[kBackwardRows];
+  const std::int64_t stride = block.scratch.scores.size() / kBackwardRows;
+  for (std::int64_t r = 0; r < count; ++r) {
+    rows.add(n, i + r);
+    out[r] = c.head(backward_.out, task.b, n) + (i + r) * backward_.out.s;
+    dout[r] = c.head(backward_.dout, task.b, n) + (i + r) * backward_.dout.s;
+    dq[r] = c.head(backward_.dq, task.b, n) + (i + r) * backward_.dq.s;
+    scores[r] = block.scratch.scores.data() + r * stride;
+    d[r] = block.scratch.d.data() + r * stride;
+  }
+  const std::int64_t head = n % (c.N / c.kv_heads), queries = task.query_end - task.query_begin;
+  float* dot = block.scratch.dots.data() + head * queries + i - task.query_begin;
+  if (block.first == task.key_begin) table_.row_dots({count, c.F, out, dout, dot});
+  // From the first key of the block to the last that a row sees, whole panels.
+  const Span seen = rows.keys();
+  if (seen.end <= block.first || seen.begin >= block.first + block.size) return;
+  const std::int64_t panel = kAttentionVectors * table_.lanes;
+  const std::int64_t keys =
+      std::min(block.size, (seen.end - block.first + panel - 1) / panel * panel);
+
+  table_.of(Dtype::float32)
+      .linear(product(count, rows.q(), scores, c.E, keys, block.scratch.keys.data(), table_.lanes,
+                      false));
+  table_.of(Dtype::float32)
+      .linear(product(count, dout, d, c.F, keys, block.scratch.values.data(), table_.lanes, false));
+  AttentionArgs args = rows.args();
+  args.first = block.first;
+  args.last = block.first + keys;
+  table_.attention_backward({args, rows.lse(), dot, scores, d});
+  if (task.of_keys) {
+    table_.outer({count, scores, 0, dout, block.dv, backward_.dv.s, 0, keys, 0, c.F});
+    table_.outer({count, d, 0, rows.q(), block.dk, backward_.dk.s, 0, keys, 0, c.E});
+  }
+  if (task.of_queries) {
+    LinearArgs a = product(count, d, dq, keys, c.E, block.scratch.rows.data(), table_.lanes, true);
+    a.panel_stride = block.size * panel;  // the last keys of the block may be left out
+    table_.of(Dtype::float32).linear(a);
+  }
+}
+
+void attend_backward(const KernelTable& table, const AttentionBackwardCall& backward,
+                     Interrupt& interrupt) {
+  Team team(AttentionBackward::work(backward), interrupt);
+  const AttentionBackward pass(table, backward, team.size());
+  std::vector<AttentionBackward::Scratch> scratch;
+  for (int i = 0; i < team.size(); ++i) scratch.push_back(pass.scratch());
+  team.run([&](Team::Member& member) { pass.run(member, scratch[member.index()]); });
+}
+
+}  // namespace treadle

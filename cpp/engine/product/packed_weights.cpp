@@ -1,0 +1,182 @@
+#include "engine/product/packed_weights.h"
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+
+namespace treadle {
+namespace {
+
+constexpr std::int64_t kPackBlock = 64;  // along k: what a block reads and writes stays in L1
+constexpr float kZeros[kPackBlock] = {};
+
+// `count` numbers as words, `step` apart; the last word is filled up with zeros.
+template <class T>
+void pack_words(const T* w, std::int64_t count, Word* to, std::int64_t step) {
+  constexpr std::int64_t kPerWord = sizeof(Word) / sizeof(T);
+  const std::int64_t whole = count / kPerWord, rest = count % kPerWord;
+  for (std::int64_t i = 0; i < whole; ++i)
+    std::memcpy(to + i * step, w + i * kPerWord, sizeof(Word));
+  if (!rest) return;
+  to[whole * step] = 0;
+  std::memcpy(to + whole * step, w + whole * kPerWord, static_cast<std::size_t>(rest) * sizeof(T));
+}
+
+// One output's weights of a block in a format of low precision, its words `step` apart.
+void pack_block(const Operand& operand, std::int64_t output, std::int64_t begin, std::int64_t count,
+                Word* to, std::int64_t step) {
+  const std::int64_t at = output * operand.k + begin;
+  const StoredMatrix& m = operand.weights;
+  if (m.dtype == Dtype::bfloat16) {
+    return pack_words(static_cast<const std::uint16_t*>(m.data) + at, count, to, step);
+  }
+  const std::int8_t* w = static_cast<const std::int8_t*>(m.data) + at;
+  pack_words(w, count, to, step);
+  to += words(Dtype::int8, count) * step;
+  to[0] = m.scales[output * sum_blocks(operand.k) + begin / kSumBlock];
+  to[step] = static_cast<float>(std::accumulate(w, w + count, 0));  // at most 256 x 128: exact
+}
+
+}  // namespace
+
+void PackedWeights::shape_plain(std::int64_t outputs, std::initializer_list<Operand> operands,
+                                int lanes) {
+  outputs_ = outputs;
+  lanes_ = lanes;
+  vectors_ = kPlainVectors;
+  total_vectors_ = (outputs + lanes - 1) / lanes;
+  panels_ = (total_vectors_ + vectors_ - 1) / vectors_;
+  allocate(operands);
+}
+
+void PackedWeights::allocate(std::initializer_list<Operand> operands) {
+  dtype_ = operands.begin()->weights.dtype;
+  for (const Operand& operand : operands) depth_ += row_words(dtype_, operand.k);
+  panel_stride_ = depth_ * vectors_ * lanes_;
+  const std::int64_t size = total_vectors_ * lanes_ * depth_;
+  // Of floats, packing writes the zeros beyond the outputs, too.
+  weights_ = dtype_ == Dtype::float32 ? Buffer::uninitialized(size) : Buffer(size);
+}
+
+PackedWeights PackedWeights::plain(std::int64_t outputs, std::initializer_list<Operand> operands,
+                                   int lanes) {
+  PackedWeights p;
+  p.shape_plain(outputs, operands, lanes);
+  p.pack(operands);
+  return p;
+}
+
+PackedWeights PackedWeights::transposed(std::int64_t outputs,
+                                        std::initializer_list<Operand> operands, int lanes) {
+  PackedWeights p;
+  p.shape_plain(outputs, operands, lanes);
+  for (std::int64_t panel = 0; panel < p.panels_; ++panel) {
+    float* to = p.weights_.data() + panel * p.panel_stride_;
+    const std::int64_t step = static_cast<std::int64_t>(p.vectors_of(panel)) * lanes;
+    const std::int64_t first = panel * p.vectors_ * lanes;
+    const std::int64_t columns = std::min(step, outputs - first);
+    for (const Operand& operand : operands) {
+      for (std::int64_t k = 0; k < operand.k; ++k, to += step) {
+        std::copy_n(operand.weights.floats() + k * outputs + first, columns, to);
+        std::fill(to + columns, to + step, 0.0f);
+      }
+    }
+  }
+  return p;
+}
+
+PackedWeights PackedWeights::gated(std::int64_t units, std::vector<int> gates,
+                                   std::initializer_list<Operand> operands, int lanes, bool share) {
+  PackedWeights p;
+  p.outputs_ = units;
+  p.lanes_ = lanes;
+  p.vectors_ = static_cast<int>(gates.size());
+  p.gates_ = std::move(gates);
+  p.panels_ = (units + lanes - 1) / lanes;
+  p.shared_vectors_ = share ? shared_vectors(units, lanes) : 0;
+  p.total_vectors_ =
+      p.shared_vectors_ ? (p.panels_ - 1) * p.vectors_ + p.shared_vectors_ : p.panels_ * p.vectors_;
+  p.allocate(operands);
+  p.pack(operands);
+  return p;
+}
+
+int PackedWeights::vectors_of(std::int64_t panel) const {
+  return static_cast<int>(std::min<std::int64_t>(vectors_, total_vectors_ - panel * vectors_));
+}
+
+std::int64_t PackedWeights::output(std::int64_t panel, int vector, int lane) const {
+  if (gates_.empty()) {
+    const std::int64_t output = (panel * vectors_ + vector) * lanes_ + lane;
+    return output < outputs_ ? output : -1;
+  }
+  int gate = vector;
+  std::int64_t unit = panel * lanes_ + lane;
+  if (shared_vectors_ && panel == panels_ - 1) {
+    const int width = shared_vectors_ * lanes_ / kSharedGates, column = vector * lanes_ + lane;
+    gate = column / width;
+    unit = panel * lanes_ + column % width;
+    if (gate >= vectors_) return -1;
+  }
+  return unit < outputs_ ? gates_[gate] * outputs_ + unit : -1;
+}
+
+void PackedWeights::pack(std::initializer_list<Operand> operands) {
+  // int8 has scales for each block of its own.
+  const std::int64_t most = dtype_ == Dtype::int8 ? kSumBlock : kPackBlock;
+  for (std::int64_t panel = 0; panel < panels_; ++panel) {
+    Word* block = weights_.data() + panel * panel_stride_;
+    for (const Operand& operand : operands) {
+      for (std::int64_t begin = 0; begin < operand.k; begin += most) {
+        const std::int64_t count = std::min(operand.k - begin, most);
+        if (dtype_ == Dtype::float32) {
+          pack_floats(operand, panel, begin, count, block);
+        } else {
+          pack_low_precision(operand, panel, begin, count, block);
+        }
+        block += row_words(dtype_, count) * vectors_of(panel) * lanes_;
+      }
+    }
+  }
+}
+
+// The rows of a vector are read side by side: one after another, each of their numbers would be
+// written to another line.
+void PackedWeights::pack_floats(const Operand& operand, std::int64_t panel, std::int64_t begin,
+                                std::int64_t count, float* block) const {
+  const int vectors = vectors_of(panel);
+  for (int vector = 0; vector < vectors; ++vector) {
+    const float* rows[kMostLanes];
+    for (int lane = 0; lane < lanes_; ++lane) {
+      const std::int64_t from = output(panel, vector, lane);
+      rows[lane] = from < 0 ? kZeros : operand.weights.floats() + from * operand.k + begin;
+    }
+    float* to = block + vector * lanes_;
+    for (std::int64_t k = 0; k < count; ++k, to += vectors * lanes_) {
+      for (int lane = 0; lane < lanes_; ++lane) to[lane] = rows[lane][k];
+    }
+  }
+}
+
+void PackedWeights::pack_low_precision(const Operand& operand, std::int64_t panel,
+                                       std::int64_t begin, std::int64_t count, Word* block) const {
+  const std::int64_t step = static_cast<std::int64_t>(vectors_of(panel)) * lanes_;
+  for (std::int64_t column = 0; column < step; ++column) {
+    const auto vector = static_cast<int>(column / lanes_), lane = static_cast<int>(column % lanes_);
+    const std::int64_t from = output(panel, vector, lane);
+    if (from >= 0) pack_block(operand, from, begin, count, block + column, step);
+  }
+}
+
+Buffer PackedWeights::pack_vector(const float* values) const {
+  Buffer packed(total_vectors_ * lanes_);
+  for (std::int64_t i = 0; i < total_vectors_ * lanes_; ++i) {
+    const std::int64_t vector = i / lanes_;
+    const std::int64_t from = output(vector / vectors_, static_cast<int>(vector % vectors_),
+                                     static_cast<int>(i % lanes_));
+    if (from >= 0) packed.data()[i] = values[from];
+  }
+  return packed;
+}
+
+}  // namespace treadle

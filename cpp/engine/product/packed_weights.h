@@ -1,0 +1,90 @@
+// Weights packed once into the panels that the kernels read (layout: kernels/table.h).
+#pragma once
+
+#include <cstdint>
+#include <initializer_list>
+#include <vector>
+
+#include "kernels/table.h"
+#include "runtime/buffer.h"
+
+namespace treadle {
+
+// A matrix [outputs, k] of weights, row-major, in the form in which it is stored, which
+// python/treadle/_formats.py defines. Packing changes the order of the numbers and nothing else.
+struct StoredMatrix {
+  Dtype dtype = Dtype::float32;
+  const void* data = nullptr;     // float; the bits of a bfloat16; or int8
+  const float* scales = nullptr;  // int8: [outputs, blocks of kSumBlock of k]
+
+  StoredMatrix() = default;
+  StoredMatrix(const float* from) : data(from) {}  // NOLINT: the usual case
+  StoredMatrix(Dtype type, const void* from, const float* by)
+      : dtype(type), data(from), scales(by) {}
+
+  explicit operator bool() const { return data != nullptr; }
+  // Of a matrix of float32, as all are that gradients are computed with.
+  const float* floats() const { return static_cast<const float*>(data); }
+};
+
+// One factor of a product. All of a product have the same dtype.
+struct Operand {
+  StoredMatrix weights;
+  std::int64_t k;
+};
+
+class PackedWeights {
+ public:
+  PackedWeights() = default;
+
+  // Outputs as they come: panels of `kPlainVectors` vectors.
+  static PackedWeights plain(std::int64_t outputs, std::initializer_list<Operand> operands,
+                             int lanes);
+
+  // The same from matrices [k, outputs] of float32: the product with what `plain` multiplies by,
+  // transposed.
+  static PackedWeights transposed(std::int64_t outputs, std::initializer_list<Operand> operands,
+                                  int lanes);
+
+  // Outputs grouped by unit: a panel has, for `lanes` units, one vector per entry of `gates`; gate
+  // g of unit u is row g * units + u of every operand. With `share`, up to half a vector of units
+  // left over at the end puts several gates into one vector: H = 50 or 100 is not rounded up.
+  static PackedWeights gated(std::int64_t units, std::vector<int> gates,
+                             std::initializer_list<Operand> operands, int lanes, bool share);
+
+  // A vector with one float per output (a bias), in the layout of the sums.
+  Buffer pack_vector(const float* values) const;
+
+  Dtype dtype() const { return dtype_; }
+  const Word* weights() const { return weights_.data(); }
+  std::int64_t bytes() const { return weights_.size() * static_cast<std::int64_t>(sizeof(float)); }
+  std::int64_t panel_stride() const { return panel_stride_; }
+  std::int64_t depth() const { return depth_; }  // steps of a panel
+  std::int64_t panels() const { return panels_; }
+  int vectors() const { return vectors_; }
+  std::int64_t sums() const { return total_vectors_ * lanes_; }  // floats of one row of sums
+
+  static constexpr int kPlainVectors = 4;
+
+ private:
+  void shape_plain(std::int64_t outputs, std::initializer_list<Operand> operands, int lanes);
+  void allocate(std::initializer_list<Operand> operands);
+  void pack(std::initializer_list<Operand> operands);
+  // Of a panel, so many numbers of an operand along k.
+  void pack_floats(const Operand& operand, std::int64_t panel, std::int64_t begin,
+                   std::int64_t count, float* block) const;
+  void pack_low_precision(const Operand& operand, std::int64_t panel, std::int64_t begin,
+                          std::int64_t count, Word* block) const;
+  // The output that a lane of a vector of a panel computes, or -1 for padding.
+  std::int64_t output(std::int64_t panel, int vector, int lane) const;
+  int vectors_of(std::int64_t panel) const;
+
+  Dtype dtype_ = Dtype::float32;
+  Buffer weights_;
+  std::vector<int> gates_;  // empty: plain
+  std::int64_t outputs_ = 0, panels_ = 0, total_vectors_ = 0, depth_ = 0, panel_stride_ = 0;
+  int vectors_ = 0, lanes_ = 0;
+  int shared_vectors_ = 0;  // of the last panel, where gates share vectors
+};
+
+}  // namespace treadle

@@ -1,0 +1,85 @@
+// What a backward pass through one layer in one direction goes by: the arrays of the forward pass,
+// and which steps it took from which states.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "engine/recurrent/cell.h"
+#include "engine/schedule/interrupt.h"
+#include "runtime/buffer.h"
+
+namespace treadle {
+
+// What the forward pass (Pass) was given and what it left, and where the gradients go. Null:
+// absent.
+struct BackwardPass {
+  bool reverse;
+  std::int64_t T, B;
+  const float* x;  // [T, B, I] with these strides, in floats
+  std::int64_t x_t, x_b;
+  const float* y;  // [T, B, state_size]
+  std::int64_t y_t, y_b;
+  const float *h_0, *c_0, *reset_h, *reset_c;  // [B, state_size], [B, H]
+  const std::int64_t* lengths;                 // [B]
+  const std::uint8_t* mask;                    // [B, T]
+  const std::uint8_t* resets;                  // [T, B]
+  const float* saved;                          // [T, B, saved_size(recompute)]
+  bool recompute;                              // the gates are computed again
+  const float* dy;                             // [T, B, state_size] with these strides
+  std::int64_t dy_t, dy_b;
+  const float *dh_n, *dc_n;  // [B, state_size], [B, H]
+
+  // All zeroed by the caller, but for dx: null where not wanted, written where a step ran, or added
+  // to where `add` says so.
+  float* dx;  // [T, B, I] with these strides
+  std::int64_t dx_t, dx_b;
+  bool add;
+  float *weight_ih, *weight_hh, *bias_ih, *bias_hh, *weight_hr, *peepholes;  // as in CellWeights
+  float *dh_0, *dc_0, *dreset_h, *dreset_c;  // [B, state_size], [B, H]
+};
+
+// The steps that the forward pass took. A term is a row at a time, t * B + b; the sums over time
+// and batch have one for each that ran.
+class Trace {
+ public:
+  // Is incomplete when interrupted.
+  Trace(const Cell& cell, const BackwardPass& pass, Interrupt& interrupt);
+
+  std::int64_t length(std::int64_t b) const { return p_.lengths ? p_.lengths[b] : p_.T; }
+  // The time that a row is at in step s of the forward pass.
+  std::int64_t time(std::int64_t s, std::int64_t b) const {
+    return p_.reverse ? length(b) - 1 - s : s;
+  }
+  std::int64_t term(std::int64_t t, std::int64_t b) const { return t * p_.B + b; }
+  // Whether the row's state was replaced before step s.
+  bool reset_before(std::int64_t s, std::int64_t b) const {
+    if (!p_.resets || s >= length(b) || (p_.reverse && s == 0)) return false;
+    return p_.resets[(time(s, b) + (p_.reverse ? 1 : 0)) * p_.B + b] != 0;
+  }
+
+  // Those that ran, upwards.
+  const std::vector<std::int64_t>& terms() const { return terms_; }
+  bool runs(std::int64_t term) const { return h_old_[term] != nullptr; }
+
+  // Rows of a term: the state before it, and what it left.
+  const float* h_old(std::int64_t term) const { return h_old_[term]; }
+  const float* c_old(std::int64_t term) const { return c_old_[term]; }
+  const float* c_new(std::int64_t term) const { return p_.saved + term * saved_size_ + gates_; }
+  const float* y(std::int64_t term) const {
+    return p_.y + term / p_.B * p_.y_t + term % p_.B * p_.y_b;
+  }
+  // What the kernels of the step back read, where it was saved; the output where that says all.
+  const float* gates(std::int64_t term) const {
+    return gates_ ? p_.saved + term * saved_size_ : y(term);
+  }
+
+ private:
+  const BackwardPass& p_;
+  const std::int64_t saved_size_, gates_;  // floats of a term, of them the gates
+  const Buffer zeros_;
+  std::vector<const float*> h_old_, c_old_;  // by term: null where it did not run
+  std::vector<std::int64_t> terms_;
+};
+
+}  // namespace treadle

@@ -1,0 +1,262 @@
+#include "engine/recurrent/backward_steps.h"
+
+#include <cstring>
+
+namespace treadle {
+namespace {
+
+// Rows that go back through time together. With fewer for each thread, threads share panels
+// instead.
+constexpr std::int64_t kBlockRows = 128, kRowsPerThread = 8;
+
+void add(float* to, const float* from, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) to[i] += from[i];
+}
+
+std::size_t bytes(std::int64_t floats) { return static_cast<std::size_t>(floats) * sizeof(float); }
+
+}  // namespace
+
+void BackwardSteps::Block::reserve(std::int64_t n) {
+  for (auto* list : {&next, &carry, &nexts, &dys, &carries, &saved, &old, &c}) list->resize(n);
+  for (auto* list : {&dcs, &keeps, &hidden, &out, &dp}) list->resize(n);
+  active.resize(n);
+}
+
+BackwardSteps::BackwardSteps(const Cell& cell, const BackwardWeights& weights,
+                             const BackwardPass& pass, const Trace& trace, int threads,
+                             Interrupt& interrupt)
+    : cell_(cell),
+      weights_(weights),
+      p_(pass),
+      trace_(trace),
+      shape_(cell.shape()),
+      H_(shape_.hidden_size),
+      S_(shape_.state_size()),
+      zeros_(S_),
+      recompute_(pass.recompute && cell.saved_gates() > 0),
+      da_(Buffer::uninitialized(p_.T * p_.B * weights.width)),
+      split_rows_(threads == 1 || p_.B >= kRowsPerThread * threads),
+      work_(threads) {
+  const bool before = shape_.mode == Mode::gru && !shape_.reset_after;
+  if (shape_.proj_size) dp_ = Buffer::uninitialized(p_.T * p_.B * S_);
+  if (shape_.proj_size || before) hidden_ = Buffer::uninitialized(p_.T * p_.B * H_);
+  if (p_.mask && p_.dy) fold_repeated(interrupt);
+  if (shape_.mode == Mode::gru) keep_ = Buffer::uninitialized(p_.B * H_);
+  if (shape_.mode == Mode::lstm) dc_ = Buffer::uninitialized(p_.B * H_);
+  da_rows_.reserve(trace.terms().size());
+  for (const std::int64_t i : trace.terms()) da_rows_.push_back(da(i));
+  blocks_ = (p_.B + kBlockRows - 1) / kBlockRows;
+  if (split_rows_) blocks_ = std::max(blocks_, std::min<std::int64_t>(threads, p_.B));
+  for (Block& block : work_) block.reserve((p_.B + blocks_ - 1) / blocks_);
+}
+
+// The gradient of an output that was repeated in the steps after it is the sum of theirs.
+void BackwardSteps::fold_repeated(Interrupt& interrupt) {
+  dy_ = Buffer(p_.T * p_.B * S_);
+  for (std::int64_t b = 0; b < p_.B; ++b) {
+    std::vector<float> sum(S_, 0.0f);
+    for (std::int64_t s = trace_.length(b) - 1; s >= 0 && !interrupt.stopped(); --s) {
+      const std::int64_t t = trace_.time(s, b), i = trace_.term(t, b);
+      add(sum.data(), p_.dy + t * p_.dy_t + b * p_.dy_b, S_);
+      interrupt.progress(static_cast<double>(S_) * 8);
+      if (!trace_.runs(i)) continue;
+      std::memcpy(dy_.data() + i * S_, sum.data(), bytes(S_));
+      std::fill(sum.begin(), sum.end(), 0.0f);
+    }
+  }
+}
+
+bool BackwardSteps::run(Team::Member& member) {
+  Block& block = work_[member.index()];
+  const auto backward = [&](std::int64_t i, bool alone) {
+    block.first = p_.B * i / blocks_;
+    block.rows = p_.B * (i + 1) / blocks_ - block.first;
+    return through_time({member, alone}, block);
+  };
+  if (split_rows_)
+    return member.parallel_for(blocks_, 0, [&](std::int64_t i) { backward(i, true); });
+  for (std::int64_t i = 0; i < blocks_; ++i) {
+    if (!backward(i, false)) return false;
+  }
+  return true;
+}
+
+bool BackwardSteps::multiply(StepTeam team, const Linear& linear, std::int64_t rows,
+                             const float* const* x, float* const* out,
+                             const float* const* residual) {
+  LinearArgs a = linear.args();
+  a.rows = rows;
+  a.x = x;
+  a.out = out;
+  a.residual = residual;
+  return team.panels(linear.packed().panels(), linear.work(rows),
+                     [&](std::int64_t begin, std::int64_t end) {
+                       a.panel_begin = begin;
+                       a.panel_end = end;
+                       cell_.table().of(Dtype::float32).linear(a);
+                     });
+}
+
+// Back through the steps of a block's rows.
+bool BackwardSteps::through_time(StepTeam team, Block& k) {
+  std::int64_t steps = 0;
+  for (std::int64_t r = 0; r < k.rows; ++r) {
+    const std::int64_t b = k.first + r;
+    steps = std::max(steps, trace_.length(b));
+    k.next[r] = nullptr;
+    k.carry[r] = p_.dh_n ? p_.dh_n + b * S_ : nullptr;
+    if (!team.writes() || !dc_.size()) continue;
+    if (p_.dc_n) {
+      std::memcpy(dc_.data() + b * H_, p_.dc_n + b * H_, bytes(H_));
+    } else {
+      std::memset(dc_.data() + b * H_, 0, bytes(H_));
+    }
+  }
+  if (!team.meet()) return false;
+  for (std::int64_t s = steps - 1; s >= 0; --s) {
+    // First the rows with a step after this one: zero times a weight of infinity were NaN in the
+    // others. They have one, too, from here on.
+    for (const bool product : {true, false}) {
+      std::int64_t n = 0;
+      for (std::int64_t r = 0; r < k.rows; ++r) {
+        const std::int64_t b = k.first + r;
+        if (!k.next[r] == product || s >= trace_.length(b)) continue;
+        if (trace_.runs(trace_.term(trace_.time(s, b), b))) k.active[n++] = r;
+      }
+      if (n && !step(team, k, s, n, product)) return false;
+    }
+    if (!p_.resets) continue;
+    std::int64_t n = 0;
+    for (std::int64_t r = 0; r < k.rows; ++r) {
+      if (trace_.reset_before(s, k.first + r)) k.active[n++] = r;
+    }
+    if (n && !leave(team, k, n, p_.dreset_h, p_.dreset_c, true)) return false;
+  }
+  for (std::int64_t r = 0; r < k.rows; ++r) k.active[r] = r;
+  return k.rows == 0 || leave(team, k, k.rows, p_.dh_0, p_.dc_0, false);
+}
+
+// Step s of the n rows k.active, which have a step after it if `product`.
+bool BackwardSteps::step(StepTeam team, Block& k, std::int64_t s, std::int64_t n, bool product) {
+  bool carried = false;
+  for (std::int64_t i = 0; i < n; ++i) {
+    const std::int64_t r = k.active[i], b = k.first + r, t = trace_.time(s, b);
+    const std::int64_t at = trace_.term(t, b);
+    carried = carried || k.carry[r];
+    k.nexts[i] = k.next[r];
+    k.carries[i] = k.carry[r] ? k.carry[r] : zeros_.data();
+    k.dys[i] = dy(t, b);
+    k.saved[i] = recompute_ ? da(at) : trace_.gates(at);
+    k.out[i] = da(at);
+    k.old[i] = dc_.size() ? trace_.c_old(at) : trace_.h_old(at);
+    if (dc_.size()) {
+      k.c[i] = trace_.c_new(at);
+      k.dcs[i] = dc_.data() + b * H_;
+    }
+    if (keep_.size()) k.keeps[i] = keep_.data() + b * H_;
+    if (hidden_.size()) k.hidden[i] = hidden_.data() + at * H_;
+    if (dp_.size()) k.dp[i] = dp_.data() + at * S_;
+  }
+  BackwardArgs a{};
+  a.rows = n;
+  a.next = product ? k.nexts.data() : nullptr;
+  a.dy = p_.dy ? k.dys.data() : nullptr;
+  a.carry = carried ? k.carries.data() : nullptr;
+  a.saved = k.saved.data();
+  a.old = shape_.mode == Mode::rnn ? nullptr : k.old.data();
+  a.c = dc_.size() ? k.c.data() : nullptr;
+  a.dc = k.dcs.data();
+  a.keep = k.keeps.data();
+  a.hidden = hidden_.size() ? k.hidden.data() : nullptr;
+  a.out = k.out.data();
+  a.hidden_size = H_;
+  a.options = &cell_.options();
+  if (shape_.proj_size) {
+    if (!project(team, k, n, product, carried)) return false;
+    a.next = k.dp.data();
+    a.dy = a.carry = nullptr;
+  }
+  if (!activate(team, a, k)) return false;
+  for (std::int64_t i = 0; i < n; ++i) {
+    const std::int64_t r = k.active[i];
+    k.next[r] = k.out[i] + weights_.state_offset;
+    k.carry[r] = keep_.size() ? k.keeps[i] : nullptr;
+  }
+  return true;
+}
+
+// The gradient of a projected output: dp = next W + dy + carry.
+bool BackwardSteps::project(StepTeam team, Block& k, std::int64_t n, bool product, bool carried) {
+  if (product && !multiply(team, weights_.state, n, k.nexts.data(), k.dp.data(), nullptr)) {
+    return false;
+  }
+  if (team.writes()) {
+    for (std::int64_t i = 0; i < n; ++i) {
+      if (!product) std::memset(k.dp[i], 0, bytes(S_));
+      if (p_.dy) add(k.dp[i], k.dys[i], S_);
+      if (carried) add(k.dp[i], k.carries[i], S_);
+    }
+  }
+  return team.meet();
+}
+
+// The kernels of the cell: through the activations to the pre-activations.
+bool BackwardSteps::activate(StepTeam team, BackwardArgs a, Block& k) {
+  const auto backward = [&](void (*kernel)(const BackwardArgs&), const Linear& l) {
+    a.depth = l.inputs();
+    a.weights = l.packed().weights();
+    a.panel_stride = l.packed().panel_stride();
+    return team.panels(l.packed().panels(), a.next ? l.work(a.rows) : 8.0 * H_ * a.rows,
+                       [&](std::int64_t begin, std::int64_t end) {
+                         a.panel_begin = begin;
+                         a.panel_end = end;
+                         kernel(a);
+                       });
+  };
+  const KernelTable& table = cell_.table();
+  switch (shape_.mode) {
+    case Mode::rnn:
+      return backward(table.rnn_backward, weights_.state);
+    case Mode::lstm:
+      return backward(table.lstm_backward, shape_.proj_size ? weights_.projection : weights_.state);
+    case Mode::gru:
+      break;
+  }
+  if (shape_.reset_after) return backward(table.gru_backward, weights_.state);
+  if (!backward(table.gru_backward_gates, weights_.state)) return false;
+  a.next = k.out.data();
+  a.dy = a.carry = nullptr;
+  return backward(table.gru_backward_reset, weights_.reset);
+}
+
+// The gradient of the state that the rows k.active began with goes to dh and dc, rows of [B]; with
+// `on` the rows go on from a state that has none yet.
+bool BackwardSteps::leave(StepTeam team, Block& k, std::int64_t n, float* dh, float* dc, bool on) {
+  if (dh) {
+    std::int64_t products = 0;
+    for (std::int64_t i = 0; i < n; ++i) {
+      const std::int64_t r = k.active[i];
+      float* to = dh + (k.first + r) * S_;
+      if (team.writes() && k.carry[r]) add(to, k.carry[r], S_);
+      if (!k.next[r]) continue;
+      k.nexts[products] = k.next[r];
+      k.out[products++] = to;
+    }
+    if (!team.meet()) return false;
+    if (products &&
+        !multiply(team, weights_.state, products, k.nexts.data(), k.out.data(), k.out.data())) {
+      return false;
+    }
+  }
+  for (std::int64_t i = 0; i < n; ++i) {
+    const std::int64_t r = k.active[i], b = k.first + r;
+    if (team.writes() && dc && dc_.size()) add(dc + b * H_, dc_.data() + b * H_, H_);
+    if (!on) continue;
+    k.next[r] = k.carry[r] = nullptr;
+    if (team.writes() && dc_.size()) std::memset(dc_.data() + b * H_, 0, bytes(H_));
+  }
+  return team.meet();
+}
+
+}  // namespace treadle

@@ -1,0 +1,115 @@
+// Back through the steps of a layer in one direction: from the gradients of its outputs and last
+// states to those of all pre-activations and of its first states.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "engine/recurrent/backward_pass.h"
+#include "engine/recurrent/backward_weights.h"
+#include "engine/schedule/interrupt.h"
+#include "engine/schedule/team.h"
+#include "runtime/buffer.h"
+
+namespace treadle {
+
+class BackwardSteps {
+ public:
+  // For a team of so many threads. The arguments outlive this object.
+  BackwardSteps(const Cell& cell, const BackwardWeights& weights, const BackwardPass& pass,
+                const Trace& trace, int threads, Interrupt& interrupt);
+
+  // Every thread of the team calls it. False when the computation is to end.
+  bool run(Team::Member& member);
+
+  // Where gates are computed again they lie in the rows of da_rows, which hold nothing else until
+  // the step back, having read them, writes there. False: they were saved, or the output says all.
+  bool recomputes() const { return recompute_; }
+  float* gates(std::int64_t term) { return da(term); }
+
+  // Rows that are filled when all threads have left `run`: of every term that runs, the gradients
+  // of its pre-activations (BackwardArgs::out has their order).
+  const std::vector<const float*>& da_rows() const { return da_rows_; }
+  // Of one term, H floats: unprojected output; GRU, reset before: r h. Else null.
+  const float* hidden(std::int64_t term) const { return row(hidden_, term, H_); }
+  // Of one term, P floats with a projection: gradient of the output. Else null.
+  const float* dp(std::int64_t term) const { return row(dp_, term, S_); }
+
+ private:
+  // Rows that go through time together.
+  struct Block {
+    std::int64_t first = 0, rows = 0;
+    std::vector<const float*> next, carry;  // of each row: [rows]
+    // Of a step's active rows.
+    std::vector<std::int64_t> active;
+    std::vector<const float*> nexts, dys, carries, saved, old, c;
+    std::vector<float*> dcs, keeps, hidden, out, dp;
+
+    void reserve(std::int64_t n);
+  };
+
+  // The threads that take a block back: one by itself, or the whole team, sharing panels. Each then
+  // makes the block's lists for itself, and they are the same.
+  struct StepTeam {
+    Team::Member& member;
+    bool alone;
+
+    // Whether this thread is the one that writes what all of them computed.
+    bool writes() const { return alone || member.index() == 0; }
+    // All have come this far. False when the computation is to end, as below.
+    bool meet() {
+      return alone || member.parallel_for(0, 0, [](std::int64_t) {});
+    }
+    // A kernel's panels: call(begin, end).
+    template <class Call>
+    bool panels(std::int64_t count, double work, Call call) {
+      if (!alone) {
+        return member.parallel_for(count,
+                                   work / static_cast<double>(std::max<std::int64_t>(1, count)),
+                                   [&](std::int64_t i) { call(i, i + 1); });
+      }
+      call(0, count);
+      return member.progress(work);
+    }
+  };
+
+  void fold_repeated(Interrupt& interrupt);
+  bool through_time(StepTeam team, Block& k);
+  bool step(StepTeam team, Block& k, std::int64_t s, std::int64_t n, bool product);
+  bool project(StepTeam team, Block& k, std::int64_t n, bool product, bool carried);
+  bool activate(StepTeam team, BackwardArgs a, Block& k);
+  bool leave(StepTeam team, Block& k, std::int64_t n, float* dh, float* dc, bool on);
+  bool multiply(StepTeam team, const Linear& linear, std::int64_t rows, const float* const* x,
+                float* const* out, const float* const* residual);
+
+  static const float* row(const Buffer& buffer, std::int64_t i, std::int64_t floats) {
+    return buffer.size() ? buffer.data() + i * floats : nullptr;
+  }
+  float* da(std::int64_t term) { return da_.data() + term * weights_.width; }
+  const float* dy(std::int64_t t, std::int64_t b) const {
+    if (dy_.size()) return dy_.data() + trace_.term(t, b) * S_;
+    return p_.dy ? p_.dy + t * p_.dy_t + b * p_.dy_b : zeros_.data();
+  }
+
+  const Cell& cell_;
+  const BackwardWeights& weights_;
+  const BackwardPass& p_;
+  const Trace& trace_;
+  const CellShape& shape_;
+  const std::int64_t H_, S_;
+  const Buffer zeros_;
+  const bool recompute_;
+  Buffer da_;      // [T, B, width]
+  Buffer dp_;      // [T, B, P] with a projection
+  Buffer hidden_;  // [T, B, H]
+  Buffer dy_;      // [T, B, state_size], where a mask repeats outputs
+  Buffer dc_;      // LSTM: [B, H]
+  Buffer keep_;    // GRU: [B, H]
+  std::vector<const float*> da_rows_;
+  bool split_rows_;  // each thread takes blocks of rows, else all share panels
+  std::int64_t blocks_;
+  std::vector<Block> work_;  // one of each thread
+};
+
+}  // namespace treadle

@@ -1,0 +1,124 @@
+// One layer in one direction: packed weights and the products that make a time step.
+#pragma once
+
+#include <cstdint>
+
+#include "engine/product/encoded_rows.h"
+#include "engine/product/packed_weights.h"
+#include "kernels/table.h"
+
+namespace treadle {
+
+enum class Mode { rnn, lstm, gru };
+
+inline int gate_count(Mode mode) { return mode == Mode::rnn ? 1 : mode == Mode::lstm ? 4 : 3; }
+
+struct CellShape {
+  Mode mode;
+  std::int64_t input_size;   // I
+  std::int64_t hidden_size;  // H
+  std::int64_t proj_size;    // P, or 0: the state has H floats
+  bool reset_after;          // GRU
+
+  std::int64_t state_size() const { return proj_size ? proj_size : hidden_size; }
+};
+
+// PyTorch's layouts and gate orders (i, f, g, o and r, z, n). Null where absent. The matrices have
+// the same dtype.
+struct CellWeights {
+  StoredMatrix weight_ih;  // [G*H, I]
+  StoredMatrix weight_hh;  // [G*H, state_size]
+  const float* bias_ih;    // [G*H]
+  const float* bias_hh;    // [G*H]
+  StoredMatrix weight_hr;  // [P, H]
+  const float* peepholes;  // [3*H], order i, o, f as in ONNX
+};
+
+// A share of the panels: part `index` of `count`.
+struct PanelShare {
+  int index, count;
+  std::int64_t begin(std::int64_t panels) const { return panels * index / count; }
+  std::int64_t end(std::int64_t panels) const { return panels * (index + 1) / count; }
+};
+
+// A thread's room for what a step's products read, where weights are not float32.
+struct StepScratch {
+  EncodedRows input, state;
+  std::int64_t floats() const { return input.floats() + state.floats(); }
+};
+
+// The rows of one time step.
+struct StepRows {
+  std::int64_t count;
+  const float* const* x;        // I floats; ignored where partial is given
+  const float* const* partial;  // input_sums() floats each: what input_part left; or null
+  const float* const* h;        // state_size floats
+  float* const* c;              // LSTM: H floats, updated in place
+  float* const* out;            // state_size floats
+  // Where a step is two dependent products: what the first leaves for the second, H floats a row.
+  // LSTM with projection: the unprojected output. GRU, reset before: r h, and z.
+  float* const* between;
+  float* const* update;
+  float* const* saved;    // saved_gates() floats each for the backward pass, or null
+  float* const* saved_c;  // LSTM: H floats each likewise
+};
+
+class Cell {
+ public:
+  Cell(const KernelTable& table, const CellShape& shape, const CellWeights& weights,
+       CellOptions options);
+  Cell(Cell&&) = default;
+  Cell& operator=(Cell&&) = default;
+
+  const CellShape& shape() const { return shape_; }
+  const KernelTable& table() const { return *table_; }
+  Dtype dtype() const { return main_.dtype(); }              // of the weights
+  const char* isa() const { return kernels().isa; }          // the level of the products
+  const float* zero_state() const { return zeros_.data(); }  // state_size floats
+  std::int64_t weight_bytes() const {
+    return main_.bytes() + candidate_.bytes() + projection_.bytes();
+  }
+  const CellOptions& options() const { return options_; }
+  // Floats that a step saves for the backward pass beside its output: its gates, unless that
+  // computes them again, and then an LSTM's c.
+  std::int64_t saved_gates() const;
+  std::int64_t saved_size(bool recompute) const {
+    return (recompute ? 0 : saved_gates()) + (shape_.mode == Mode::lstm ? shape_.hidden_size : 0);
+  }
+  // Multiply-adds of one row in one step.
+  std::int64_t step_work() const;
+
+  // bias + W x for `rows` rows: input_sums() floats each, which a later step continues.
+  std::int64_t input_sums() const { return main_.sums() + candidate_.sums(); }
+  void input_part(std::int64_t rows, const float* const* x, float* const* sums, PanelShare part,
+                  StepScratch& scratch) const;
+
+  // A step is one product, or two where the second needs all of the first: every thread of a team
+  // must have finished phase 0 before any begins phase 1.
+  int phases() const { return projection_.panels() || candidate_.panels() ? 2 : 1; }
+  void step(int phase, const StepRows& rows, PanelShare part, StepScratch& scratch) const;
+
+  // Makes room for the inputs of so many rows and the states of so many.
+  void reserve(StepScratch& scratch, std::int64_t inputs, std::int64_t states) const;
+
+  // The hidden units of a part: [begin, end) in the state c, for whoever prepares it.
+  std::int64_t first_unit(int index, int count) const;
+
+ private:
+  StepArgs step_args(const StepRows& rows, const PackedWeights& packed, const Buffer& bias,
+                     PanelShare part, StepScratch& scratch) const;
+  const ProductKernels& kernels() const { return table_->of(dtype()); }
+  // Rows of floats as the products read them.
+  const Word* const* encoded(EncodedRows& room, const float* const* x, std::int64_t rows,
+                             std::int64_t size) const;
+
+  const KernelTable* table_;
+  CellShape shape_;
+  CellOptions options_;
+  PackedWeights main_;        // [x; h] -> every gate; GRU reset-before: r and z
+  PackedWeights candidate_;   // GRU reset-before: [x; r h] -> n
+  PackedWeights projection_;  // LSTM: H -> P
+  Buffer bias_, bias_candidate_, bias_hidden_, peepholes_, zeros_;
+};
+
+}  // namespace treadle

@@ -1,0 +1,49 @@
+// The gates of a forward pass that did not save them.
+//
+// With every state known no step waits for another: all rows of all times go through the forward
+// pass's kernels side by side, as one product. Those add in the same order whatever the rows, so
+// that the gates have the same bits as in the forward pass.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "engine/recurrent/backward_pass.h"
+#include "engine/recurrent/backward_steps.h"
+#include "engine/schedule/team.h"
+#include "runtime/buffer.h"
+
+namespace treadle {
+
+class RecomputeGates {
+ public:
+  // For a team of so many threads; where `steps` wants no gates there is nothing to run.
+  RecomputeGates(const Cell& cell, const BackwardPass& pass, const Trace& trace,
+                 BackwardSteps& steps, int threads);
+
+  // One phase of the team: fills steps.gates(term) of all terms. False when the computation is to
+  // end.
+  bool run(Team::Member& member);
+
+ private:
+  // The rows of one task, and where what only the forward pass wanted goes: [rows, H].
+  struct Work {
+    std::vector<const float*> x, h;
+    std::vector<float*> c, out, between, update, gates;
+    Buffer c_rows, out_rows, between_rows, update_rows;
+    StepScratch scratch;
+
+    void reserve(const Cell& cell, std::int64_t rows);
+  };
+
+  void compute(Work& work, std::int64_t first, std::int64_t count);
+
+  const Cell& cell_;
+  const BackwardPass& p_;
+  const Trace& trace_;
+  BackwardSteps& steps_;
+  std::int64_t tasks_;
+  std::vector<Work> work_;  // one of each thread
+};
+
+}  // namespace treadle

@@ -1,0 +1,354 @@
+#include "engine/recurrent/sequence.h"
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+
+#include "runtime/flush_to_zero.h"
+
+namespace treadle {
+namespace {
+
+// Rows that go through time together: their states stay in L2, the weights are read once for all.
+constexpr std::int64_t kBlockRows = 128;
+// Below this many rows a step does not fill the tiles, and the input part of several steps is
+// computed at once; the chunk's sums are kept to what L2 holds beside the weights.
+constexpr std::int64_t kHoistBelowRows = 16;
+constexpr std::int64_t kHoistInputSize = 8;  // a shorter product is cheaper than its sums' way back
+constexpr std::int64_t kChunkRows = 48, kChunkFloats = 1 << 16;
+// Multiply-adds between two looks at the interrupt: about 5 ms of one core.
+constexpr double kPieceWork = 2.5e8;
+// Where a second thread pays: a step shared by panels ends in a barrier (about 0.3 us).
+constexpr std::int64_t kRowsPerThread = 8;
+constexpr double kStepMicros = 2.0, kShareMicros = 20.0;
+
+bool hoists(const Cell& cell, std::int64_t rows, std::int64_t steps) {
+  return rows < kHoistBelowRows && steps > 1 && cell.shape().input_size >= kHoistInputSize;
+}
+
+// Rows that are listed at once: whole steps of `rows` rows, at least one. Where their input part is
+// computed at once too, the sums limit them.
+std::int64_t chunk_capacity(const Cell& cell, std::int64_t rows, bool hoist) {
+  const std::int64_t most = hoist ? kChunkFloats / cell.input_sums() : kChunkRows;
+  return std::max(rows, std::min(kChunkRows, most));
+}
+
+// One thread's share of a pass: some of the rows, or a part of the panels of every product.
+class Runner {
+ public:
+  Runner(const Pass& pass, Workspace& workspace, int thread, bool caller, PanelShare part,
+         Barrier* barrier, Interrupt& interrupt)
+      : p_(pass),
+        cell_(*pass.cell),
+        shared_(workspace),
+        w_(workspace.thread(thread)),
+        sums_(w_.sums.data()),
+        caller_(caller),
+        part_(part),
+        barrier_(barrier),
+        interrupt_(interrupt),
+        state_size_(cell_.shape().state_size()),
+        saved_gates_(pass.recompute ? 0 : cell_.saved_gates()) {}
+
+  // The rows first, first + stride, ... of the pass's order, block by block.
+  void run(std::int64_t first, std::int64_t stride) {
+    const std::int64_t total = first < p_.B ? (p_.B - first + stride - 1) / stride : 0;
+    const std::int64_t blocks = (total + kBlockRows - 1) / kBlockRows;
+    std::int64_t done = 0;
+    for (std::int64_t i = 0; i < blocks; ++i) {
+      const std::int64_t count = (total - done) / (blocks - i);
+      for (std::int64_t r = 0; r < count; ++r) {
+        const std::int64_t at = first + (done + r) * stride;
+        w_.rows[r] = p_.order ? p_.order[at] : at;
+      }
+      if (!run_block(count)) return;
+      done += count;
+    }
+  }
+
+ private:
+  std::int64_t length(std::int64_t row) const { return p_.lengths ? p_.lengths[row] : p_.T; }
+
+  // The time that a row is at in step s.
+  std::int64_t time(std::int64_t s, std::int64_t row) const {
+    return p_.reverse ? length(row) - 1 - s : s;
+  }
+
+  bool run_block(std::int64_t count) {
+    std::int64_t steps = 0;
+    for (std::int64_t i = 0; i < count; ++i) {
+      const std::int64_t row = w_.rows[i];
+      w_.state[i] = p_.h_0 ? p_.h_0 + row * state_size_ : cell_.zero_state();
+      w_.last[i] = nullptr;
+      steps = std::max(steps, length(row));
+    }
+    const std::int64_t I = cell_.shape().input_size;
+    const bool hoist = hoists(cell_, count, steps);
+    const std::int64_t chunk_rows = chunk_capacity(cell_, count, hoist);
+    for (std::int64_t s = 0; s < steps;) {
+      const std::int64_t end = std::min(steps, s + chunk_rows / count);
+      const std::int64_t rows = plan(count, s, end);
+      if (hoist) {
+        const std::int64_t sums = cell_.input_sums();
+        for (std::int64_t i = 0; i < rows; ++i) w_.partial[i] = sums_ + i * sums;
+        in_pieces(static_cast<double>(rows) * I * sums, [&](PanelShare part) {
+          cell_.input_part(rows, w_.x.data(), w_.partial.data(), part, w_.scratch);
+        });
+      }
+      std::int64_t first = 0;
+      for (std::int64_t i = 0; s < end; ++s, ++i) {
+        if (!step(s, count, first, w_.steps[i], hoist)) return false;
+        first += w_.steps[i];
+      }
+    }
+    return finish(count);
+  }
+
+  // Lists the active rows of the steps [begin, end): how many in each, their inputs and outputs.
+  std::int64_t plan(std::int64_t count, std::int64_t begin, std::int64_t end) {
+    std::int64_t n = 0;
+    for (std::int64_t s = begin; s < end; ++s) {
+      const std::int64_t first = n;
+      for (std::int64_t i = 0; i < count; ++i) {
+        const std::int64_t row = w_.rows[i], t = time(s, row);
+        if (s >= length(row)) break;  // rows come longest first
+        if (p_.mask && !p_.mask[row * p_.T + t]) continue;
+        w_.active[n] = i;
+        w_.x[n] = p_.x + t * p_.x_t + row * p_.x_b;
+        w_.out[n] = p_.y + t * p_.y_t + row * p_.y_b;
+        if (p_.saved) {
+          w_.saved[n] = p_.saved + (t * p_.B + row) * cell_.saved_size(p_.recompute);
+          w_.saved_c[n] = w_.saved[n] + saved_gates_;
+        }
+        ++n;
+      }
+      w_.steps[s - begin] = n - first;
+    }
+    return n;
+  }
+
+  // Returns false when the team stops.
+  bool step(std::int64_t s, std::int64_t count, std::int64_t first, std::int64_t active,
+            bool hoisted) {
+    // Masked and finished rows cost time too, if no products.
+    if (caller_) interrupt_.progress(static_cast<double>(count * state_size_));
+    if (p_.resets) reset_rows(s, count);
+    if (p_.mask) repeat_outputs(s, count, first, active);
+    const std::int64_t H = cell_.shape().hidden_size;
+    for (std::int64_t i = 0; i < active; ++i) {
+      const std::int64_t at = w_.active[first + i], row = w_.rows[at];
+      w_.h[i] = w_.state[at];
+      w_.c[i] = p_.c ? p_.c + row * H : nullptr;
+      if (cell_.phases() == 2) {
+        w_.between[i] = shared_.between().data() + row * H;
+        w_.update[i] = shared_.update().data() + row * H;
+      }
+      w_.state[at] = w_.last[at] = w_.out[first + i];
+    }
+    const bool saves_c = p_.saved && cell_.shape().mode == Mode::lstm;
+    const StepRows rows{active,
+                        hoisted ? nullptr : w_.x.data() + first,
+                        hoisted ? w_.partial.data() + first : nullptr,
+                        w_.h.data(),
+                        w_.c.data(),
+                        w_.out.data() + first,
+                        w_.between.data(),
+                        w_.update.data(),
+                        p_.saved && saved_gates_ ? w_.saved.data() + first : nullptr,
+                        saves_c ? w_.saved_c.data() + first : nullptr};
+    const double work = static_cast<double>(active) * cell_.step_work();
+    for (int phase = 0; phase < cell_.phases(); ++phase) {
+      if (active)
+        in_pieces(work, [&](PanelShare part) { cell_.step(phase, rows, part, w_.scratch); });
+      if (!meet()) return false;
+    }
+    return true;
+  }
+
+  // Before the step: the state of a row that starts anew is zero or the given value. A reset at t
+  // parts t - 1 from t, in both directions.
+  void reset_rows(std::int64_t s, std::int64_t count) {
+    const std::int64_t H = cell_.shape().hidden_size;
+    const std::int64_t begin = cell_.first_unit(part_.index, part_.count);
+    const std::int64_t end = cell_.first_unit(part_.index + 1, part_.count);
+    for (std::int64_t i = 0; i < count; ++i) {
+      const std::int64_t row = w_.rows[i];
+      if (s >= length(row)) break;
+      const std::int64_t boundary = time(s, row) + (p_.reverse ? 1 : 0);
+      if ((p_.reverse && s == 0) || !p_.resets[boundary * p_.B + row]) continue;
+      w_.state[i] = p_.reset_h ? p_.reset_h + row * state_size_ : cell_.zero_state();
+      if (!p_.c) continue;
+      for (std::int64_t unit = begin; unit < end; ++unit) {
+        p_.c[row * H + unit] = p_.reset_c ? p_.reset_c[row * H + unit] : 0.0f;
+      }
+    }
+  }
+
+  // A masked row's output repeats the one before, zeros at first (Keras).
+  void repeat_outputs(std::int64_t s, std::int64_t count, std::int64_t first, std::int64_t active) {
+    const std::size_t bytes = static_cast<std::size_t>(state_size_) * sizeof(float);
+    std::int64_t next = first;
+    for (std::int64_t i = 0; i < count; ++i) {
+      if (next < first + active && w_.active[next] == i) {
+        ++next;
+        continue;
+      }
+      const std::int64_t row = w_.rows[i];
+      float* out = p_.y + time(s, row) * p_.y_t + row * p_.y_b;
+      if (part_.index == 0) {
+        std::memcpy(out, w_.last[i] ? w_.last[i] : cell_.zero_state(), bytes);
+      }
+      w_.last[i] = out;
+    }
+  }
+
+  // Final states, and zeros beyond the lengths.
+  bool finish(std::int64_t count) {
+    if (!meet()) return false;
+    if (part_.index != 0) return true;
+    const std::size_t bytes = static_cast<std::size_t>(state_size_) * sizeof(float);
+    for (std::int64_t i = 0; i < count; ++i) {
+      const std::int64_t row = w_.rows[i];
+      float* h_n = p_.h_n + row * state_size_;
+      if (h_n != w_.state[i]) std::memcpy(h_n, w_.state[i], bytes);
+      for (std::int64_t t = length(row); t < p_.T && !interrupt_.stopped(); ++t) {
+        if (caller_) interrupt_.progress(static_cast<double>(state_size_));
+        std::memset(p_.y + t * p_.y_t + row * p_.y_b, 0, bytes);
+      }
+    }
+    return true;
+  }
+
+  // This thread's part, cut so that no piece keeps an interrupt waiting.
+  template <class Call>
+  void in_pieces(double work, Call call) {
+    work /= part_.count;
+    const int pieces = 1 + static_cast<int>(std::min(work / kPieceWork, 1e4));
+    for (int i = 0; i < pieces && !interrupt_.stopped(); ++i) {
+      call(PanelShare{part_.index * pieces + i, part_.count * pieces});
+      if (caller_) interrupt_.progress(work / pieces);
+    }
+  }
+
+  // All threads of the team have done their part; false when one of them wants to stop.
+  bool meet() { return !(barrier_ ? barrier_->wait(interrupt_.stopped()) : interrupt_.stopped()); }
+
+  const Pass& p_;
+  const Cell& cell_;
+  Workspace& shared_;
+  Workspace::Thread& w_;
+  float* const sums_;
+  const bool caller_;
+  const PanelShare part_;
+  Barrier* const barrier_;
+  Interrupt& interrupt_;
+  const std::int64_t state_size_, saved_gates_;
+};
+
+// Rows shared out need no barrier, but every thread reads all the weights: worth it once each
+// thread can fill its tiles.
+bool splits_rows(const Pass& pass, int threads) { return pass.B >= kRowsPerThread * threads; }
+
+double total_rows(const Pass& pass) {
+  if (!pass.lengths) return static_cast<double>(pass.T) * pass.B;
+  double sum = 0;
+  for (std::int64_t b = 0; b < pass.B; ++b) sum += pass.lengths[b];
+  return sum;
+}
+
+}  // namespace
+
+void Workspace::reserve(const Pass& pass, int threads, std::int64_t fewest, std::int64_t most) {
+  const Cell& cell = *pass.cell;
+  const std::int64_t rows = std::min(most, kBlockRows);
+  const bool hoisting = hoists(cell, fewest, pass.T);
+  const std::int64_t listed = chunk_capacity(cell, rows, false);  // enough for either choice
+  const std::int64_t between = cell.phases() == 2 ? pass.B * cell.shape().hidden_size : 0;
+  while (static_cast<int>(threads_.size()) < threads) {
+    threads_.push_back(std::make_unique<Thread>());
+  }
+  for (int i = 0; i < threads; ++i) {
+    Thread& t = *threads_[i];
+    // Whatever a vector's size is tested by grows last: should one before it find no memory, the
+    // next call tries again.
+    if (static_cast<std::int64_t>(t.x.size()) < listed) {
+      for (auto* list : {&t.out, &t.partial, &t.saved, &t.saved_c}) list->resize(listed);
+      for (auto* list : {&t.active, &t.steps}) list->resize(listed);
+      t.x.resize(listed);
+    }
+    if (static_cast<std::int64_t>(t.rows.size()) < rows) {
+      for (auto* list : {&t.h, &t.state, &t.last}) list->resize(rows);
+      for (auto* list : {&t.c, &t.between, &t.update}) list->resize(rows);
+      t.rows.resize(rows);
+    }
+    const std::int64_t sums =
+        hoisting ? std::min(chunk_capacity(cell, rows, true), rows * pass.T) * cell.input_sums()
+                 : 0;
+    if (t.sums.size() < sums) t.sums = Buffer(sums);
+    cell.reserve(t.scratch, listed, rows);
+  }
+  if (between_.size() < between) between_ = Buffer(between);
+  if (update_.size() < between) update_ = Buffer(between);
+}
+
+std::int64_t Workspace::floats() const {
+  std::int64_t sum = between_.size() + update_.size();
+  for (const auto& thread : threads_) sum += thread->sums.size() + thread->scratch.floats();
+  return sum;
+}
+
+Demand demand(const Pass* passes, int count) {
+  // Estimates on a core of 100 GFLOP/s that reads 100 GB/s of weights: only their order of
+  // magnitude matters.
+  double total = 0;
+  bool shared = false;
+  for (int i = 0; i < count; ++i) {
+    const Pass& pass = passes[i];
+    const double work = static_cast<double>(pass.cell->step_work());
+    const double micros =
+        std::max(total_rows(pass) * work * 2e-5, static_cast<double>(pass.T) * work * 4e-5);
+    total += micros;
+    if (splits_rows(pass, 2) || micros / pass.T >= kStepMicros) shared = true;
+  }
+  if (total < kShareMicros || (count == 1 && !shared)) return {1, total};
+  return {shared ? num_threads() : std::min(count, num_threads()), total};
+}
+
+void run_passes(const Pass* passes, int count, Workspace* workspaces, Lease& lease,
+                Interrupt& interrupt) {
+  // Thread i works for pass i % teams; with fewer threads than passes, one pass after another.
+  const int threads = lease.size(), teams = std::min(threads, count);
+  const auto team_size = [&](int i) { return (threads - i % teams + teams - 1) / teams; };
+  std::optional<Barrier> barriers[2];
+  for (int i = 0; i < count; ++i) {
+    const Pass& pass = passes[i];
+    const int team = team_size(i);
+    if (team == 1 || splits_rows(pass, team)) {
+      workspaces[i].reserve(pass, team, pass.B / team, (pass.B + team - 1) / team);
+    } else {
+      workspaces[i].reserve(pass, team, pass.B, pass.B);
+      barriers[i].emplace(team);
+    }
+  }
+  // One control word for all: a rounding mode of the caller's must not depend on the thread.
+  const std::uint64_t word = control_word() | kFlushBits;
+  auto work = [&](int thread) {
+    const ControlWord guard(word);
+    const int index = thread / teams;
+    for (int i = thread % teams; i < count; i += teams) {
+      const int team = team_size(i);
+      if (barriers[i]) {
+        Runner(passes[i], workspaces[i], index, thread == 0, PanelShare{index, team}, &*barriers[i],
+               interrupt)
+            .run(0, 1);
+      } else {
+        Runner(passes[i], workspaces[i], index, thread == 0, PanelShare{0, 1}, nullptr, interrupt)
+            .run(index, team);
+      }
+    }
+  };
+  auto idle = [&] { interrupt.look(); };
+  lease.run(work, idle);
+}
+
+}  // namespace treadle

@@ -1,0 +1,82 @@
+// A whole sequence through one cell: time, threads, ragged rows, masks and resets.
+//
+// The state of a row is a pointer to where its last output lies (the initial state, a reset value,
+// or a row of y), so nothing is copied from step to step. The rows of a step are those that are
+// active in it: with lengths, rows are taken longest first and drop out at the end; with a mask,
+// any may pause.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "engine/recurrent/cell.h"
+#include "engine/schedule/interrupt.h"
+#include "runtime/thread_pool.h"
+
+namespace treadle {
+
+struct Pass {
+  const Cell* cell;
+  bool reverse;
+  std::int64_t T, B;
+  const float* x;  // [T, B, I] with these strides, in floats
+  std::int64_t x_t, x_b;
+  float* y;  // [T, B, state_size] with these strides
+  std::int64_t y_t, y_b;
+  const float* h_0;             // [B, state_size], or null: zero
+  float* h_n;                   // [B, state_size]; may be h_0
+  float* c;                     // LSTM: [B, H], holds c_0 and becomes c_n
+  const std::int64_t* lengths;  // [B], or null
+  const std::int64_t* order;    // [B] rows by falling length, where lengths are given
+  const std::uint8_t* mask;     // [B, T], or null
+  const std::uint8_t* resets;   // [T, B], or null
+  const float* reset_h;         // [B, state_size], or null: zero
+  const float* reset_c;         // [B, H], or null: zero
+  float* saved;                 // [T, B, saved_size(recompute)] for the backward pass, or null
+  bool recompute;               // which then computes the gates again
+};
+
+// What a pass needs beside its arrays. Grows on demand and is kept by a stream, so that steps
+// allocate nothing. `shared` is used by all threads of a team, the rest is one thread's own.
+class Workspace {
+ public:
+  struct Thread {
+    std::vector<std::int64_t> rows;          // of the block: [rows]
+    std::vector<const float*> state, last;   // where each row's state and last output lie
+    std::vector<std::int64_t> steps;         // active rows in each step of the chunk
+    std::vector<std::int64_t> active;        // they, as indices into `rows`: [chunk]
+    std::vector<const float*> x;             // [chunk]
+    std::vector<float*> out, partial;        // [chunk]
+    std::vector<float*> saved, saved_c;      // [chunk]
+    std::vector<const float*> h;             // of one step: [rows]
+    std::vector<float*> c, between, update;  // [rows]
+    Buffer sums;                             // [chunk, input_sums]
+    StepScratch scratch;
+  };
+  // For `threads` threads that each run at least `fewest` and at most `most` rows.
+  void reserve(const Pass& pass, int threads, std::int64_t fewest, std::int64_t most);
+  Thread& thread(int i) { return *threads_[i]; }
+  Buffer& between() { return between_; }
+  Buffer& update() { return update_; }
+  std::int64_t floats() const;
+
+ private:
+  std::vector<std::unique_ptr<Thread>> threads_;
+  Buffer between_, update_;  // [B, H]
+};
+
+// What the passes (one, or the two directions of a layer) can use: threads, up to num_threads(),
+// and the time that one thread would take.
+struct Demand {
+  int threads;
+  double microseconds;
+};
+Demand demand(const Pass* passes, int count);
+
+// Runs the passes side by side on the lease's threads. Leaves early when interrupted; the outputs
+// are then incomplete.
+void run_passes(const Pass* passes, int count, Workspace* workspaces, Lease& lease,
+                Interrupt& interrupt);
+
+}  // namespace treadle

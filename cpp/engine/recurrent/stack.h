@@ -1,0 +1,72 @@
+// A recurrent net: L layers of one or two directions. Immutable once packed, so that any number of
+// threads may run it at the same time.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "engine/recurrent/cell.h"
+#include "engine/recurrent/sequence.h"
+
+namespace treadle {
+
+enum class Direction { forward, reverse, bidirectional };
+
+// Arrays of one run; states are [L*D, B, ...], contiguous. Null where absent.
+struct RunArgs {
+  std::int64_t T, B;
+  const float* x;  // [T, B, I] with strides in floats, the last axis contiguous
+  std::int64_t x_t, x_b;
+  float* y;  // [T, B, D * state_size] likewise
+  std::int64_t y_t, y_b;
+  const float* h_0;
+  const float* c_0;
+  float* h_n;                   // may be h_0
+  float* c_n;                   // LSTM; may be c_0
+  const std::int64_t* lengths;  // [B], 0 <= length <= T
+  const std::uint8_t* mask;     // [B, T]
+  const std::uint8_t* resets;   // [T, B]
+  const float* reset_h;
+  const float* reset_c;
+  // [D, T, B, saved_size(recompute)] of a single layer, for the backward pass, or null
+  float* saved;
+  bool recompute;  // the backward pass computes the gates again
+};
+
+// Reused from run to run by whoever wants no allocation.
+struct RunBuffers {
+  Workspace workspaces[2];
+  Buffer layers[2];  // outputs between layers, in turn
+
+  std::int64_t bytes() const;
+};
+
+class RecurrentStack {
+ public:
+  // `cells`: layer by layer, in each forward then reverse.
+  RecurrentStack(Direction direction, std::vector<Cell> cells);
+  ~RecurrentStack() { delete spare_.load(); }
+
+  int directions() const { return direction_ == Direction::bidirectional ? 2 : 1; }
+  std::int64_t layers() const { return static_cast<std::int64_t>(cells_.size()) / directions(); }
+  const Cell& cell(std::int64_t i) const { return cells_[i]; }
+  Direction direction() const { return direction_; }
+  std::int64_t output_size() const { return directions() * cells_[0].shape().state_size(); }
+  std::int64_t weight_bytes() const;
+
+  // Every size and pointer in `args` has been checked by the caller.
+  void run(const RunArgs& args, RunBuffers& buffers, Interrupt& interrupt) const;
+  // The same with buffers that the net keeps from call to call while they are small.
+  void run(const RunArgs& args, Interrupt& interrupt) const;
+
+ private:
+  Direction direction_;
+  std::vector<Cell> cells_;
+  // Null while a call uses it: others make their own. Atomic rather than locked, for a lock that
+  // another thread holds during fork() would stay locked in the child.
+  mutable std::atomic<RunBuffers*> spare_{nullptr};
+};
+
+}  // namespace treadle

@@ -1,0 +1,75 @@
+#include "engine/recurrent/stream.h"
+
+#include <cstring>
+#include <utility>
+
+namespace treadle {
+namespace {
+
+// to[layer, row, :] = from[layer, row, :], or zero, for the chosen rows.
+void set_rows(float* to, const float* from, std::int64_t layers, std::int64_t batch,
+              std::int64_t width, const std::uint8_t* rows) {
+  const std::size_t bytes = static_cast<std::size_t>(width) * sizeof(float);
+  for (std::int64_t i = 0; i < layers * batch; ++i) {
+    if (rows && !rows[i % batch]) continue;
+    if (from) {
+      std::memcpy(to + i * width, from + i * width, bytes);
+    } else {
+      std::memset(to + i * width, 0, bytes);
+    }
+  }
+}
+
+void copy(float* to, const float* from, std::int64_t floats) {
+  if (floats) std::memcpy(to, from, static_cast<std::size_t>(floats) * sizeof(float));
+}
+
+}  // namespace
+
+Stream::Stream(std::shared_ptr<const RecurrentStack> net, std::int64_t batch)
+    : net_(std::move(net)), batch_(batch) {
+  const bool lstm = net_->cell(0).shape().mode == Mode::lstm;
+  const std::int64_t h = net_->layers() * batch_ * state_size();
+  const std::int64_t c = lstm ? net_->layers() * batch_ * hidden_size() : 0;
+  h_ = Buffer(h);
+  next_h_ = Buffer(h);
+  c_ = Buffer(c);
+  next_c_ = Buffer(c);
+}
+
+bool Stream::run(std::int64_t T, const float* x, std::int64_t x_t, std::int64_t x_b, float* y,
+                 std::int64_t y_t, std::int64_t y_b, Interrupt& interrupt) {
+  const ReentrantGuard::Hold hold(guard_);
+  RunArgs args{};
+  args.T = T;
+  args.B = batch_;
+  args.x = x;
+  args.x_t = x_t;
+  args.x_b = x_b;
+  args.y = y;
+  args.y_t = y_t;
+  args.y_b = y_b;
+  args.h_0 = h_.data();
+  args.h_n = next_h_.data();
+  args.c_0 = c_.data();
+  args.c_n = next_c_.data();
+  net_->run(args, buffers_, interrupt);
+  if (interrupt.stopped()) return false;
+  std::swap(h_, next_h_);
+  std::swap(c_, next_c_);
+  return true;
+}
+
+void Stream::set(const std::uint8_t* rows, const float* h, const float* c) {
+  const ReentrantGuard::Hold hold(guard_);
+  set_rows(h_.data(), h, net_->layers(), batch_, state_size(), rows);
+  if (has_c()) set_rows(c_.data(), c, net_->layers(), batch_, hidden_size(), rows);
+}
+
+void Stream::get(float* h, float* c) {
+  const ReentrantGuard::Hold hold(guard_);
+  copy(h, h_.data(), h_.size());
+  copy(c, c_.data(), c_.size());
+}
+
+}  // namespace treadle

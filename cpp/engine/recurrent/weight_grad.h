@@ -1,0 +1,50 @@
+// The gradients of weights, biases and peepholes: sums over time and batch, cut into tasks.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "engine/recurrent/backward_pass.h"
+#include "engine/recurrent/backward_steps.h"
+#include "engine/schedule/team.h"
+#include "kernels/table.h"
+
+namespace treadle {
+
+class WeightGrad {
+ public:
+  // `width` is that of a row of the pre-activations' gradients. All are referred to; what `steps`
+  // computes may follow later.
+  WeightGrad(const Cell& cell, std::int64_t width, const BackwardPass& pass, const Trace& trace,
+             const BackwardSteps& steps);
+
+  // One phase of a team. False when the computation is to end.
+  bool run(Team::Member& member) const;
+  // After it, by one thread: of two biases with the same gradient only one is summed.
+  void copy_biases() const;
+
+ private:
+  using Rows = std::vector<const float*>;
+
+  void list_products();
+  void list_sums();
+  // out [rows, columns] = the products of the pre-activations from `offset` on with `b`.
+  void cut(const Rows& a, std::int64_t offset, std::int64_t rows, const Rows& b,
+           std::int64_t columns, float* out);
+  // out [H] = the sum of a gate's pre-activations, times `b` where given.
+  void sum(std::int64_t offset, std::int64_t size, float* out, const Rows* b = nullptr);
+  void add_products(Team::Member& member, OuterArgs a) const;
+  void add_rows(Team::Member& member, SumArgs a) const;
+
+  const KernelTable& table_;
+  const CellShape& shape_;
+  const std::int64_t width_, count_;  // of terms
+  const BackwardPass& p_;
+  // The operands, by term.
+  const Rows& da_;
+  Rows x_, h_, c_old_, c_new_, dp_, hidden_;
+  std::vector<OuterArgs> products_;
+  std::vector<SumArgs> sums_;
+};
+
+}  // namespace treadle

@@ -1,0 +1,26 @@
+#include "engine/schedule/interrupt.h"
+
+namespace treadle {
+namespace {
+
+// Multiply-adds between two looks at the clock.
+constexpr double kLookWork = 1e6;
+
+}  // namespace
+
+void Interrupt::progress(double work) {
+  work_ += work;
+  if (work_ < kLookWork) return;
+  work_ = 0;
+  look();
+}
+
+void Interrupt::look() {
+  if (!poll_ || stopped()) return;
+  const auto now = std::chrono::steady_clock::now();
+  if (now < next_) return;
+  next_ = now + kPeriod;
+  if (poll_(context_)) stop_.store(true, std::memory_order_relaxed);
+}
+
+}  // namespace treadle
