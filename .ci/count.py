@@ -14,6 +14,7 @@ from pathlib import Path
 KINDS = {
     "demo": ["example"],
     "tests": ["pytest", "example"],
+    "docs": ["reader"],
     "levels": ["pytest"],
     "cpp": ["ctest", "doctest"],
     "tsan": ["ctest", "doctest"],
@@ -25,6 +26,7 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 PYTEST = re.compile(r"=* ?((?:\d+ [a-z]+(?:, )?)+) in [\d.]+s\b")
 CTEST = re.compile(r"\d+% tests passed, (\d+) tests? failed out of (\d+)")
 DOCTEST = re.compile(r"\[doctest\] test cases: +\d+ \| +(\d+) passed \| +(\d+) failed")
+READER = re.compile(r"(\d+) passed, (\d+) failed$")  # tests/support/reader.py
 EXAMPLE = re.compile(r"example passed: ")
 
 
@@ -45,6 +47,8 @@ def counts(text):
             add("ctest", int(found[2]) - int(found[1]), int(found[1]))
         elif found := DOCTEST.match(line):
             add("doctest", int(found[1]), int(found[2]))
+        elif found := READER.match(line):
+            add("reader", int(found[1]), int(found[2]))
         elif EXAMPLE.match(line):
             add("example", 1, 0)
     return result
