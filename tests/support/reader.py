@@ -159,7 +159,7 @@ class Environments:
         """The interpreter of the environment that an install line makes."""
         place = self.folder / f"venv-{hashlib.sha256(install.encode()).hexdigest()[:12]}"
         python, ready = place / "bin" / "python", place / "ready"
-        pip = [str(python), "-m", "pip", "install", "-q"]
+        pip = [str(python), "-m", "pip", "install", "-qq"]
         if ready.exists():
             _run([*pip, "--no-deps", "--force-reinstall", str(self.wheel)])
             return python
