@@ -1,5 +1,6 @@
 """Wrong configurations and options: ValueError or TypeError that names class and argument."""
 
+import inspect
 import math
 
 import numpy as np
@@ -155,6 +156,39 @@ def test_wrong_options(name, option):
     for value in WRONG_OPTIONS[option]:
         with pytest.raises((ValueError, TypeError), match=rf"^{name}: {option} "):
             function(**arguments, **{option: value})
+
+
+MODULE_OPTIONS = {**WRONG_OPTIONS, "use_peepholes": [0, 1, None, "yes", np.ones(12, F32)]}
+# An output activation of None is that of the candidate, a clip of None is none.
+OPTIONS_OF = [
+    (n, o)
+    for n, c in CLASSES.items()
+    for o in MODULE_OPTIONS
+    if o in inspect.signature(c).parameters
+]
+
+
+@pytest.mark.parametrize(("name", "option"), OPTIONS_OF)
+def test_wrong_options_of_modules(name, option):
+    """Every option that a function has is one of its module's, with the same values refused."""
+    for value in MODULE_OPTIONS[option]:
+        with pytest.raises((ValueError, TypeError), match=rf"^{name}: {option} "):
+            CLASSES[name](3, 4, **{option: value})
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_modules_have_the_options_of_functions(name):
+    mode, cell = FUNCTIONS[name]
+    ours = inspect.signature((CELLS if cell else MODULES)[mode]).parameters
+    calls = {"lengths", "mask", "resets", "reset_state"}
+    weights = {"weight_hr": "bias" if cell else "proj_size", "peepholes": "use_peepholes"}
+    wanted = {weights.get(o, o) for o in ENTRIES[name][0].__kwdefaults__ if o not in calls}
+    assert wanted <= set(ours)
+
+
+def test_one_direction_or_both():
+    with pytest.raises(ValueError, match=r"^treadle\.GRU: reverse is True with bidirectional=True"):
+        treadle.GRU(3, 4, bidirectional=True, reverse=True)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -47,6 +47,7 @@ def test_modules_of_the_package():
         "treadle.layers.cells", "treadle.layers.configuration",
         "treadle.layers.files", "treadle.layers.kv_cache", "treadle.layers.module",
         "treadle.layers.norm", "treadle.layers.recurrent", "treadle.layers.recurrent_base",
+        "treadle.layers.recurrent_spec",
         "treadle.layers.stream", "treadle.layers.transformer", "treadle.layers.transformer_base",
         "treadle.runtime",
     }  # fmt: skip

@@ -164,26 +164,29 @@ def gru(x, weight_ih, weight_hh, bias_ih=None, bias_hh=None, h_0=None, **options
 
 
 def module(
-    mode, parameters, x, state=None, *, num_layers=1, bidirectional=False, reset_state=None,
-    **options,
+    mode, parameters, x, state=None, *, num_layers=1, bidirectional=False, reverse=False,
+    reset_state=None, **options,
 ):  # fmt: skip
     """A stack of layers under torch's parameter names: what treadle.RNN, treadle.LSTM, treadle.GRU compute.
 
     x [T, B, I] -> y [T, B, D*H], h_n [D*L, B, H] (LSTM: (h_n, c_n)). `state` and `reset_state` are
-    shaped like the final state. Every layer sees the same lengths, mask and resets.
+    shaped like the final state. Every layer sees the same lengths, mask and resets. ``reverse`` turns
+    the one direction of a net that is not bidirectional.
     """
     cell = {"rnn": rnn, "lstm": lstm, "gru": gru}[mode]
     finals = []
     for layer in range(num_layers):
         outputs = []
-        for reverse in (False, True)[: 1 + bidirectional]:
-            index, suffix = len(finals), f"_l{layer}" + "_reverse" * reverse
+        for backwards in (False, True) if bidirectional else (reverse,):
+            index = len(finals)
+            suffix = f"_l{layer}" + "_reverse" * (backwards and bidirectional)
             names = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"]
             weights = [parameters.get(name + suffix) for name in names]
-            if "weight_hr" + suffix in parameters:
-                options["weight_hr"] = parameters["weight_hr" + suffix]
+            for name in ("weight_hr", "peepholes"):
+                if name + suffix in parameters:
+                    options[name] = parameters[name + suffix]
             y, final = cell(
-                x, *weights, *_pick(state, index), reverse=reverse,
+                x, *weights, *_pick(state, index), reverse=backwards,
                 reset_state=_unwrap(_pick(reset_state, index)), **options,
             )  # fmt: skip
             outputs.append(y)

@@ -23,14 +23,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from treadle import _core
 from treadle._inputs import checks
 from treadle._inputs.arrays import to_dense, to_pair
 from treadle._inputs.sequence import Sizes, run, step
 from treadle.layers.activation import canonical
-from treadle.layers.recurrent_base import GATES, options
+from treadle.layers.recurrent_spec import GATES, RecurrentSpec
 
 if TYPE_CHECKING:
+    from treadle import _core
     from treadle._inputs.types import ArrayLike, Float
     from treadle.layers.activation import Activation
 
@@ -327,19 +327,12 @@ def packed(
     projection = 0
     if weights["weight_hr"] is not None:
         projection, _ = _matrix(function, "weight_hr", weights["weight_hr"], "P", "H")
-    native = _core.Recurrent(
-        function,
-        mode,
-        inputs,
-        hidden,
-        projection,
-        1,
-        "reverse" if reverse else "forward",
-        [tuple(weights.values())],
-        options(function, clip=_limit(function, clip), **given),
-    )
-    sizes = Sizes(function, inputs, projection or hidden, hidden, 0, batch_first)
-    return sizes, native, weights
+    if clip is not None:
+        clip = checks.number(function, "clip", clip, above=0)
+    direction = "reverse" if reverse else "forward"
+    spec = RecurrentSpec(mode, inputs, hidden, projection, direction=direction, clip=clip, **given)
+    sizes = Sizes(function, inputs, spec.state_size, hidden, 0, batch_first)
+    return sizes, spec.pack(function, [weights]), weights
 
 
 def _matrix(
@@ -353,8 +346,3 @@ def _matrix(
             f"{function}: {name} has shape {array.shape}, expected [{rows}, {columns}], not empty"
         )
     return array.shape[0], array.shape[1]
-
-
-def _limit(function: str, clip: float | None) -> float:
-    """ONNX's clip as the native number, where 0 means none."""
-    return 0.0 if clip is None else checks.number(function, "clip", clip, above=0)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from treadle._inputs.arrays import to_pair
 from treadle._inputs.sequence import step
-from treadle.layers.configuration import Flag, Nonlinearity
+from treadle.layers.configuration import Nonlinearity
 from treadle.layers.module import layer
-from treadle.layers.recurrent_base import RecurrentBase
+from treadle.layers.recurrent_base import GRU_ENTRIES, LSTM_ENTRIES, RecurrentBase
 
 if TYPE_CHECKING:
     from treadle._inputs.types import ArrayLike, Float
@@ -40,7 +40,7 @@ class _OneState(Cell):
 
 @layer
 class RNNCell(_OneState):
-    """One step of `treadle.RNN`, with the arguments of ``torch.nn.RNNCell``.
+    """One step of `treadle.RNN`, with the arguments of ``torch.nn.RNNCell`` and ``clip``.
 
     weight_ih [H, I], weight_hh [H, H], bias_ih [H], bias_hh [H].
 
@@ -63,15 +63,17 @@ class RNNCell(_OneState):
         *,
         dtype: Any = "float32",
         seed: Any = None,
+        clip: float | None = None,
     ) -> None:
         self._initialize(locals())
 
 
 @layer
 class LSTMCell(Cell):
-    """One step of `treadle.LSTM`, with the arguments of ``torch.nn.LSTMCell``.
+    """One step of `treadle.LSTM`, with the arguments of ``torch.nn.LSTMCell`` and its options.
 
-    weight_ih [4*H, I], weight_hh [4*H, H], bias_ih [4*H], bias_hh [4*H]; rows i, f, g, o.
+    weight_ih [4*H, I], weight_hh [4*H, H], bias_ih [4*H], bias_hh [4*H]; rows i, f, g, o; with
+    ``use_peepholes`` peepholes [3*H], in ONNX's order i, o, f.
 
     >>> import numpy as np, treadle
     >>> cell = treadle.LSTMCell(8, 16, seed=0)
@@ -82,11 +84,7 @@ class LSTMCell(Cell):
     """
 
     mode = "lstm"
-    _entries: ClassVar[Entries] = {
-        **Cell._entries,
-        "activation": Nonlinearity(),
-        "recurrent_activation": Nonlinearity(),
-    }
+    _entries: ClassVar[Entries] = {**Cell._entries, **LSTM_ENTRIES}
 
     def __init__(
         self,
@@ -98,6 +96,10 @@ class LSTMCell(Cell):
         recurrent_activation: Activation = "sigmoid",
         dtype: Any = "float32",
         seed: Any = None,
+        output_activation: Activation = None,
+        use_peepholes: bool = False,
+        input_forget: bool = False,
+        clip: float | None = None,
     ) -> None:
         self._initialize(locals())
 
@@ -116,7 +118,7 @@ class LSTMCell(Cell):
 
 @layer
 class GRUCell(_OneState):
-    """One step of `treadle.GRU`, with the arguments of ``torch.nn.GRUCell``.
+    """One step of `treadle.GRU`, with the arguments of ``torch.nn.GRUCell`` and its options.
 
     weight_ih [3*H, I], weight_hh [3*H, H], bias_ih [3*H], bias_hh [3*H]; rows r, z, n.
 
@@ -127,12 +129,7 @@ class GRUCell(_OneState):
     """
 
     mode = "gru"
-    _entries: ClassVar[Entries] = {
-        **Cell._entries,
-        "activation": Nonlinearity(),
-        "recurrent_activation": Nonlinearity(),
-        "reset_after": Flag(),
-    }
+    _entries: ClassVar[Entries] = {**Cell._entries, **GRU_ENTRIES}
 
     def __init__(
         self,
@@ -145,5 +142,6 @@ class GRUCell(_OneState):
         reset_after: bool = True,
         dtype: Any = "float32",
         seed: Any = None,
+        clip: float | None = None,
     ) -> None:
         self._initialize(locals())

@@ -9,7 +9,7 @@ from treadle._inputs.checks import MAX_LAYERS
 from treadle._inputs.sequence import run
 from treadle.layers.configuration import Flag, Integer, Nonlinearity
 from treadle.layers.module import layer
-from treadle.layers.recurrent_base import RecurrentBase
+from treadle.layers.recurrent_base import GRU_ENTRIES, LSTM_ENTRIES, RecurrentBase
 
 if TYPE_CHECKING:
     from treadle._inputs.types import ArrayLike, Float
@@ -26,10 +26,11 @@ class Recurrent(RecurrentBase):
         "num_layers": Integer(most=MAX_LAYERS),
         "batch_first": Flag(),
         "bidirectional": Flag(),
+        "reverse": Flag(sparse=True),
     }
 
     def _suffixes(self) -> list[tuple[int, str]]:
-        ends = ("", "_reverse")[: self._directions]
+        ends = ("", "_reverse")[: self._spec.directions]
         layers = range(self._configuration["num_layers"])
         return [(number, f"_l{number}{end}") for number in layers for end in ends]
 
@@ -90,6 +91,8 @@ class RNN(_OneState):
     side by side. ``act`` is ``nonlinearity``: tanh, relu or any activation of `treadle.layers.activation`.
 
     Arguments and defaults are those of ``torch.nn.RNN`` (without dropout, which inference ignores).
+    Two more are ONNX's: ``clip`` keeps what enters the activation in [-clip, clip], and ``reverse``
+    runs the one direction from the last step to the first, with y in the order of time.
     Shapes, in the letters T time, B batch, I input, H hidden, D directions, L layers::
 
         x [T, B, I] (batch_first: [B, T, I]; unbatched: [T, I])    h_0, h_n [D*L, B, H] ([D*L, H])
@@ -126,6 +129,8 @@ class RNN(_OneState):
         *,
         dtype: Any = "float32",
         seed: Any = None,
+        clip: float | None = None,
+        reverse: bool = False,
     ) -> None:
         self._initialize(locals())
 
@@ -151,13 +156,24 @@ class LSTM(Recurrent):
     `treadle.layers.activation` will do.
 
     Arguments and defaults are those of ``torch.nn.LSTM`` (without dropout, which inference
-    ignores). Shapes, in the letters T time, B batch, I input, H hidden, P projection, D directions,
+    ignores). The others are Keras' and ONNX's::
+
+        output_activation  the act of h_t; None: the same as ``activation``
+        use_peepholes      p_i * c_{t-1} and p_f * c_{t-1} are added to what enters the activation of
+                           i and f, p_o * c_t to that of o
+        input_forget       f = 1 - i
+        clip               what enters the activations is kept in [-clip, clip]
+        reverse            the one direction runs from the last step to the first; y stays in the
+                           order of time
+
+    Shapes, in the letters T time, B batch, I input, H hidden, P projection, D directions,
     L layers; a layer without projection has P = H::
 
         x [T, B, I] (batch_first: [B, T, I]; unbatched: [T, I])    h_0, h_n [D*L, B, P] ([D*L, P])
         y [T, B, D*P] (likewise)                                   c_0, c_n [D*L, B, H] ([D*L, H])
         weight_ih_l0 [4*H, I]   weight_ih_l{k} [4*H, D*P]   weight_hh_l{k} [4*H, P]
         bias_ih_l{k}, bias_hh_l{k} [4*H]   weight_hr_l{k} [P, H]
+        peepholes_l{k} [3*H], in ONNX's order i, o, f
         and the same with _reverse for the other direction; rows in the order i, f, g, o
 
     ``seed`` makes the initial U(-1/sqrt(H), 1/sqrt(H)) parameters repeatable.
@@ -179,9 +195,8 @@ class LSTM(Recurrent):
     mode = "lstm"
     _entries: ClassVar[Entries] = {
         **Recurrent._entries,
+        **LSTM_ENTRIES,
         "proj_size": Integer(least=0),
-        "activation": Nonlinearity(),
-        "recurrent_activation": Nonlinearity(),
     }
 
     def __init__(
@@ -198,6 +213,11 @@ class LSTM(Recurrent):
         recurrent_activation: Activation = "sigmoid",
         dtype: Any = "float32",
         seed: Any = None,
+        output_activation: Activation = None,
+        use_peepholes: bool = False,
+        input_forget: bool = False,
+        clip: float | None = None,
+        reverse: bool = False,
     ) -> None:
         self._initialize(locals())
 
@@ -268,6 +288,8 @@ class GRU(_OneState):
     and ONNX's linear_before_reset=1; ``False`` is Keras' other one and ONNX's default.
 
     Arguments and defaults are those of ``torch.nn.GRU`` (without dropout, which inference ignores).
+    Two more are ONNX's: ``clip`` keeps what enters the activations in [-clip, clip], and ``reverse``
+    runs the one direction from the last step to the first, with y in the order of time.
     Shapes, in the letters T time, B batch, I input, H hidden, D directions, L layers::
 
         x [T, B, I] (batch_first: [B, T, I]; unbatched: [T, I])    h_0, h_n [D*L, B, H] ([D*L, H])
@@ -292,12 +314,7 @@ class GRU(_OneState):
     """
 
     mode = "gru"
-    _entries: ClassVar[Entries] = {
-        **Recurrent._entries,
-        "activation": Nonlinearity(),
-        "recurrent_activation": Nonlinearity(),
-        "reset_after": Flag(),
-    }
+    _entries: ClassVar[Entries] = {**Recurrent._entries, **GRU_ENTRIES}
 
     def __init__(
         self,
@@ -313,5 +330,7 @@ class GRU(_OneState):
         reset_after: bool = True,
         dtype: Any = "float32",
         seed: Any = None,
+        clip: float | None = None,
+        reverse: bool = False,
     ) -> None:
         self._initialize(locals())

@@ -13,7 +13,7 @@ from treadle._storage.files import opened
 from treadle.layers import build
 from treadle.layers.files import described, read_parameters, write
 from treadle.layers.module import LAYERS, Module
-from treadle.layers.recurrent_base import GATES
+from treadle.layers.recurrent_spec import GATES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _CLASSES = {"rnn": "RNN", "lstm": "LSTM", "gru": "GRU"}
 _PARAMETER = re.compile(
-    r"(weight_ih|weight_hh|weight_hr|bias_ih|bias_hh)(?:_l(\d{1,4})(_reverse)?)?"
+    r"(weight_ih|weight_hh|weight_hr|bias_ih|bias_hh|peepholes)(?:_l(\d{1,4})(_reverse)?)?"
 )
 
 Shapes = dict[str, tuple[int, ...]]
@@ -142,6 +142,8 @@ def _deduce(
         "hidden_size": hidden,
         "bias": "bias_ih" + first in shapes,
     }
+    if "peepholes" + first in shapes:  # the state dict of a layer of treadle's
+        configuration["use_peepholes"] = True
     if cell:
         return _CLASSES[found] + "Cell", configuration
     layers = {int(m[2]) for m in map(_PARAMETER.fullmatch, shapes) if m and m[2]}

@@ -77,6 +77,8 @@ class Stream:
         self._batch_size = integer(self._function, "batch_size", batch_size)
         if module.bidirectional:
             raise ValueError(f"{self._function}: the layer has bidirectional=True, expected False")
+        if module.reverse:
+            raise ValueError(f"{self._function}: the layer has reverse=True, expected False")
         self._module = module
         self._packed = module._packed
         self._native = self._packed.native.stream(self._batch_size)

@@ -13,6 +13,7 @@ from treadle.layers.cells import GRUCell, LSTMCell, RNNCell
 from treadle.layers.module import Module
 from treadle.layers.norm import LayerNorm
 from treadle.layers.recurrent import GRU, LSTM, RNN
+from treadle.layers.recurrent_base import RecurrentBase
 from treadle.layers.transformer import TransformerEncoder, TransformerEncoderLayer
 
 _CLASSES: tuple[type[Module], ...] = (
@@ -26,6 +27,19 @@ _CLASSES: tuple[type[Module], ...] = (
     TransformerEncoderLayer,
     TransformerEncoder,
     LayerNorm,
+)
+
+
+# The arguments of PyTorch's recurrent modules.
+_RECURRENT = (
+    "input_size",
+    "hidden_size",
+    "num_layers",
+    "nonlinearity",
+    "bias",
+    "batch_first",
+    "bidirectional",
+    "proj_size",
 )
 
 
@@ -81,9 +95,17 @@ def _class(
     return cls
 
 
+def _names(cls: type[Module]) -> list[str]:
+    """The arguments that a class shares with PyTorch's: a subclass of PyTorch's may have an attribute
+    that is named like one of the others.
+    """
+    names = arguments(cls)
+    return [n for n in names if n in _RECURRENT] if issubclass(cls, RecurrentBase) else names
+
+
 def _configuration(torch: Any, cls: type[Module], argument: str, module: Any) -> dict[str, Any]:
     """What a module was constructed with, as far as its class in treadle asks for it."""
-    own = {name: getattr(module, name) for name in arguments(cls) if hasattr(module, name)}
+    own = {name: getattr(module, name) for name in _names(cls) if hasattr(module, name)}
     own.pop("dtype", None)
     if cls is MultiheadAttention:
         own["bias"] = module.in_proj_bias is not None

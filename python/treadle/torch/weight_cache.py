@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from treadle import _core
+from treadle.layers.recurrent_spec import WEIGHTS, RecurrentSpec
 from treadle.torch.tensors import shared_array
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
     from treadle._inputs.types import Float
     from treadle.torch.tensors import TensorLike
-
-_NATIVE_ORDER = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "peepholes")
 
 
 class RecurrentLayer(NamedTuple):
@@ -45,43 +44,36 @@ class RecurrentLayer(NamedTuple):
 
     def pack(self, weights: LayerWeights) -> _core.Recurrent:
         """The native layer."""
-        candidate = (self.activation, 0.0, 0.0)
-        return _core.Recurrent(
-            self.function,
+        spec = RecurrentSpec(
             self.mode,
             self.input_size,
             self.hidden_size,
             self.proj_size,
-            1,
-            "bidirectional" if self.directions == 2 else "forward",
-            weights.native,
-            {
-                "activations": {"f": ("sigmoid", 0.0, 0.0), "g": candidate, "h": candidate},
-                "clip": 0.0,
-                "input_forget": False,
-                "reset_after": True,
-                "dtype": "float32",
-            },
+            direction="bidirectional" if self.directions == 2 else "forward",
+            bias=self.bias,
+            activation=self.activation,
         )
+        return spec.pack(self.function, weights.named)
 
 
 class LayerWeights:
     """The weights of a layer as arrays that share the memory of its tensors."""
 
-    __slots__ = ("arrays", "native")
+    __slots__ = ("arrays", "named", "native")
 
     def __init__(self, layer: RecurrentLayer, tensors: Sequence[TensorLike]) -> None:
         self.arrays: list[Float] = [shared_array(t.contiguous()) for t in tensors]
         """The arrays of one direction after the other, in the order of `RecurrentLayer.names`."""
         names, count = layer.names, len(layer.names)
-        directions = [
+        self.named: list[dict[str, Float]] = [
             dict(zip(names, self.arrays[d * count : (d + 1) * count], strict=True))
             for d in range(layer.directions)
         ]
+        """The arrays of each direction by name."""
         self.native: list[tuple[Float | None, ...]] = [
-            tuple(own.get(name) for name in _NATIVE_ORDER) for own in directions
+            tuple(own.get(name) for name in WEIGHTS) for own in self.named
         ]
-        """The arrays of each direction, as the native layer takes them."""
+        """The arrays of each direction, as the native backward pass takes them."""
 
 
 class PackedLayer:

@@ -1,0 +1,115 @@
+"""What a recurrent net is beside its weights, and the one way to its native form.
+
+Modules, cells, functions and guests describe the net that they run as a `RecurrentSpec` and hand it
+weights by name. Nothing else constructs a native recurrent net or knows the shapes of its weights.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from treadle import _core
+from treadle.layers.activation import parse
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from treadle.layers.activation import Activation
+    from treadle.layers.build import Shapes
+
+# G: PyTorch's order of the rows of a weight is (i, f, g, o) for LSTM and (r, z, n) for GRU.
+GATES = {"rnn": 1, "gru": 3, "lstm": 4}
+# The arrays of one layer and direction, in the order in which the native constructor takes them.
+WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "peepholes")
+
+
+class RecurrentSpec(NamedTuple):
+    """L layers of one mode in one or both directions, with every option that the kernels have.
+
+    mode                "rnn", "lstm" or "gru"
+    input_size          I
+    hidden_size         H
+    proj_size           P of an LSTM with a projection, else 0
+    num_layers          L
+    direction           "forward", "reverse" or "bidirectional"
+    bias                there are bias_ih and bias_hh
+    peepholes           an LSTM's gates see the cell state (ONNX's input P)
+    activation          of the candidate; of an RNN the only one
+    recurrent_activation  of the gates
+    output_activation   of an LSTM's cell state in h = o * act(c); None: the same as ``activation``
+    clip                the pre-activations of all gates stay in [-clip, clip]; None: they are free
+    input_forget        an LSTM's f is 1 - i
+    reset_after         a GRU's reset gate follows the product with h
+    dtype               of the matrices: "float32", "bfloat16" or "int8"
+    """
+
+    mode: str
+    input_size: int
+    hidden_size: int
+    proj_size: int = 0
+    num_layers: int = 1
+    direction: str = "forward"
+    bias: bool = True
+    peepholes: bool = False
+    activation: Activation = "tanh"
+    recurrent_activation: Activation = "sigmoid"
+    output_activation: Activation = None
+    clip: float | None = None
+    input_forget: bool = False
+    reset_after: bool = True
+    dtype: str = "float32"
+
+    @property
+    def directions(self) -> int:
+        """D."""
+        return 2 if self.direction == "bidirectional" else 1
+
+    @property
+    def state_size(self) -> int:
+        """The size of h: P with a projection, else H."""
+        return self.proj_size or self.hidden_size
+
+    def shapes(self, layer: int = 0) -> Shapes:
+        """The arrays of one direction of a layer, in PyTorch's order, peepholes last."""
+        hidden, state = self.hidden_size, self.state_size
+        rows = GATES[self.mode] * hidden
+        inputs = self.directions * state if layer else self.input_size
+        shapes: Shapes = {"weight_ih": (rows, inputs), "weight_hh": (rows, state)}
+        if self.bias:
+            shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
+        if self.proj_size:
+            shapes["weight_hr"] = (self.proj_size, hidden)
+        if self.peepholes:
+            shapes["peepholes"] = (3 * hidden,)
+        return shapes
+
+    def pack(self, function: str, weights: Sequence[Mapping[str, Any]]) -> _core.Recurrent:
+        """The native net, from the arrays of each layer and direction, direction by direction.
+
+        The matrices are in the form of the dtype; an array that the net does not have is None or is
+        left out. Raises ValueError for an activation that there is not, and TypeError or ValueError
+        for an array that does not fit, in the name of ``function``.
+        """
+        candidate = parse(function, "activation", self.activation)
+        output = candidate
+        if self.output_activation is not None:
+            output = parse(function, "output_activation", self.output_activation)
+        gates = parse(function, "recurrent_activation", self.recurrent_activation)
+        return _core.Recurrent(
+            function,
+            self.mode,
+            self.input_size,
+            self.hidden_size,
+            self.proj_size,
+            self.num_layers,
+            self.direction,
+            [tuple(arrays.get(name) for name in WEIGHTS) for arrays in weights],
+            {
+                # ONNX's letters: f of the gates, g of the candidate, h of the output.
+                "activations": {"f": gates, "g": candidate, "h": output},
+                "clip": 0.0 if self.clip is None else self.clip,
+                "input_forget": self.input_forget,
+                "reset_after": self.reset_after,
+                "dtype": self.dtype,
+            },
+        )
