@@ -14,6 +14,7 @@
 #include "bindings/construct.h"
 #include "bindings/dtype.h"
 #include "bindings/gil.h"
+#include "bindings/heads.h"
 #include "engine/attention/backward.h"
 #include "engine/transformer/encoder.h"
 #include "runtime/isa.h"
@@ -24,12 +25,6 @@ namespace {
 using Object = py::object;
 
 std::string number(std::int64_t n) { return std::to_string(n); }
-
-// [B, N, S, E], any strides but on the last axis.
-template <class T>
-HeadView<T> head_view(const View<T>& v) {
-  return {v.data, v.strides[0], v.strides[1], v.strides[2]};
-}
 
 struct Mask {
   HeadView<const std::uint8_t> view{};  // strides in bytes
@@ -76,22 +71,6 @@ bool clear(float* data, std::int64_t floats, Interrupt& interrupt) {
     interrupt.look();
   }
   return !interrupt.stopped();
-}
-
-// Rows [B, N, S] of F floats that do not overlap: their strides nest, whatever their order.
-void check_rows_apart(const std::string& f, const char* name, const View<float>& out) {
-  std::int64_t axes[] = {0, 1, 2};
-  std::sort(axes, axes + 3,
-            [&](std::int64_t a, std::int64_t b) { return out.strides[a] < out.strides[b]; });
-  std::int64_t extent = out.shape[3];
-  for (const std::int64_t axis : axes) {
-    if (out.shape[axis] <= 1) continue;
-    if (out.strides[axis] < extent) {
-      throw py::value_error(f + ": " + name +
-                            " has rows that overlap or run backwards, expected rows apart");
-    }
-    extent = out.strides[axis] * (out.shape[axis] - 1) + extent;
-  }
 }
 
 // What a call of attention was asked to do, checked, and what it refers to.
@@ -230,13 +209,7 @@ Object attention(const std::string& f, const Object& q, const Object& k, const O
   check_call(checked, f, q, k, v, options);
   AttentionCall& c = checked.call;
   const Axis B{"B", c.B}, N{"N", c.N}, S{"S", c.S}, K{"K", c.K};
-  Object result = out;
-  if (out.is_none()) {
-    // Memory [B, S, N, F]: merging the heads costs no copy.
-    constexpr py::ssize_t kSize = sizeof(float);
-    result = py::array_t<float>({c.B, c.N, c.S, c.F},
-                                {c.S * c.N * c.F * kSize, c.F * kSize, c.N * c.F * kSize, kSize});
-  }
+  const Object result = heads_output(out, c.B, c.N, c.S, c.F);
   const auto to = check_output(f, "out", result, {B, N, S, {"F", c.F}}, Layout::last_contiguous);
   c.out = head_view(to);
   if (!weights.is_none()) c.probabilities = check_output(f, "weights", weights, {B, N, S, K}).data;

@@ -6,6 +6,7 @@
 
 namespace treadle {
 void register_attention(pybind11::module_& m);
+void register_kv_cache(pybind11::module_& m);
 void register_product(pybind11::module_& m);
 void register_recurrent(pybind11::module_& m);
 void register_runtime(pybind11::module_& m);
@@ -19,4 +20,5 @@ PYBIND11_MODULE(_core, m) {
   treadle::register_recurrent(m);
   treadle::register_product(m);
   treadle::register_attention(m);
+  treadle::register_kv_cache(m);
 }

@@ -177,6 +177,45 @@ _Attention: TypeAlias = tuple[
     str,
 ]
 
+@final
+class KeyValueCache:
+    """Keys [B, N, K, E] and values [B, N, K, F] of B sequences, each with a length of its own."""
+
+    def __init__(
+        self,
+        function: str,
+        *,
+        batch_size: int,
+        num_heads: int,
+        head_size: int,
+        value_size: int,
+        capacity: int,
+        dtype: str,
+    ) -> None: ...
+    def append(
+        self, function: str, k: _Float, v: _Float, *, counts: npt.NDArray[np.int64]
+    ) -> None: ...
+    def attend(
+        self,
+        function: str,
+        q: _Float,
+        *,
+        counts: npt.NDArray[np.int64],
+        scale: float,
+        window: tuple[int, int],
+        softcap: float,
+        alibi_slopes: _Float | None,
+        out: _Float | None,
+    ) -> _Float: ...
+    def set_lengths(self, function: str, lengths: npt.NDArray[np.int64]) -> None: ...
+    def reorder(self, function: str, rows: npt.NDArray[np.int64]) -> None: ...
+    def rows(self) -> tuple[Any, Any]: ...
+    def copy(self) -> KeyValueCache: ...
+    @property
+    def lengths(self) -> list[int]: ...
+    @property
+    def capacity(self) -> int: ...
+
 def attention(
     function: str,
     q: _Float,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
-import math
-import operator
-from typing import TYPE_CHECKING, TypeAlias
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,18 +11,13 @@ from treadle import _core
 from treadle._inputs import checks
 from treadle._inputs.arrays import to_float32, to_int64, widen
 from treadle._inputs.attention import attention_settings, check_range, checked_out
-from treadle._storage import formats
-from treadle.layers.attention import MAX_HEAD_SIZE, attention_dtype
+from treadle.layers.attention import MAX_HEAD_SIZE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from treadle._inputs.types import AnyArray, ArrayLike, Float, Int
-
-    # Keys or values: their numbers, and the scales of int8 [B, N, K].
-    _Rows: TypeAlias = tuple[AnyArray, ...]
-
-_LINE = 64  # bytes of a cache line
 
 
 class KVCache:
@@ -86,21 +79,20 @@ class KVCache:
         if value_size is None:
             value_size = head_size
         value_size = checks.integer(name, "value_size", value_size, most=MAX_HEAD_SIZE)
-        self._dtype = checks.dtype(name, "dtype", dtype)
-        self._lengths = np.zeros(batch_size, np.int64)
-        self._keys = self._room(name, (batch_size, num_heads, capacity, head_size))
-        self._values = self._room(name, (batch_size, num_heads, capacity, value_size))
+        dtype = checks.dtype(name, "dtype", dtype)
+        self._sizes = (batch_size, num_heads, head_size, value_size)
+        self._dtype: str = dtype
+        self._native = self._room(name, capacity)
 
     @property
     def lengths(self) -> Int:
         """[B]: how many tokens each row holds; a copy."""
-        return self._lengths.copy()
+        return np.array(self._native.lengths, np.int64)
 
     @property
     def capacity(self) -> int:
         """How many tokens of a row there is room for before the cache has to grow."""
-        capacity: int = self._keys[0].shape[2]
-        return capacity
+        return self._native.capacity
 
     @property
     def keys(self) -> Float:
@@ -108,12 +100,12 @@ class KVCache:
         float32 copies of what they were rounded to where the cache has another dtype. What lies
         beyond the length of a row is of no meaning.
         """
-        return self._seen(self._keys)
+        return self._seen(0)
 
     @property
     def values(self) -> Float:
         """[B, N, K, F], like `keys`."""
-        return self._seen(self._values)
+        return self._seen(1)
 
     def append(self, k: ArrayLike, v: ArrayLike, lengths: ArrayLike | None = None) -> None:
         """Put k [B, N, S, E] and v [B, N, S, F] behind the tokens of each row.
@@ -122,7 +114,8 @@ class KVCache:
         advance at different speeds; all of them when left out.
         """
         function = "treadle.KVCache.append"
-        self._append(function, *self._checked(function, k, v), lengths)
+        key, value = self._checked(function, k, v)
+        self._append(function, key, value, self._counts(function, lengths, key.shape[2]))
 
     def attend(
         self,
@@ -146,9 +139,7 @@ class KVCache:
         function = "treadle.KVCache.attend"
         query = self._query(function, q)
         count = self._counts(function, lengths, query.shape[2])
-        return self._attend(
-            function, query, count, self._lengths, scale, window, softcap, alibi_slopes, out
-        )
+        return self._attend(function, query, count, scale, window, softcap, alibi_slopes, out)
 
     def step(
         self,
@@ -171,104 +162,144 @@ class KVCache:
                 f"{function}: q has shape {query.shape}, expected [B, N, S, E] with "
                 f"S = {arrays[0].shape[2]} as in k"
             )
-        before = self._lengths
-        count = self._append(function, *arrays, lengths)
+        count = self._counts(function, lengths, query.shape[2])
+        before = self._native.lengths
+        self._append(function, *arrays, count)
         try:
-            return self._attend(
-                function, query, count, self._lengths, scale, window, softcap, alibi_slopes, out
-            )
+            return self._attend(function, query, count, scale, window, softcap, alibi_slopes, out)
         except BaseException:
-            self._lengths = before
+            self._native.set_lengths(function, np.array(before, np.int64))
             raise
 
     def truncate(self, lengths: ArrayLike) -> None:
         """Forget the newest tokens: row b keeps its first ``lengths[b]`` (speculative decoding)."""
         function = "treadle.KVCache.truncate"
         kept = to_int64(function, "lengths", lengths)
-        checks.shape(function, "lengths", kept, self._lengths.shape, "B")
-        if (kept < 0).any() or (kept > self._lengths).any():
+        checks.shape(function, "lengths", kept, self._sizes[:1], "B")
+        tokens = self.lengths
+        if (kept < 0).any() or (kept > tokens).any():
             raise ValueError(
                 f"{function}: lengths are {kept.tolist()!r:.60}, expected 0 to those of the "
-                f"cache, {self._lengths.tolist()!r:.60}"
+                f"cache, {tokens.tolist()!r:.60}"
             )
-        self._lengths = kept
+        self._native.set_lengths(function, kept)
 
     def reset(self, rows: ArrayLike | None = None) -> None:
         """Forget all tokens, or those of some rows, given by number; others then begin there."""
-        if rows is None:
-            self._lengths = np.zeros_like(self._lengths)
-            return
-        chosen = self._rows("treadle.KVCache.reset", rows)
-        self._lengths = self._lengths.copy()
-        self._lengths[chosen] = 0
+        function = "treadle.KVCache.reset"
+        kept = self.lengths
+        kept[... if rows is None else self._rows(function, rows)] = 0
+        self._native.set_lengths(function, kept)
 
     def reorder(self, rows: ArrayLike) -> None:
         """Row b becomes a copy of what row ``rows[b]`` was (beam search)."""
         function = "treadle.KVCache.reorder"
         chosen = self._rows(function, rows)
-        checks.shape(function, "rows", chosen, self._lengths.shape, "B")
-        longest = int(self._lengths.max())
-        arrays = (*self._keys, *self._values)
-        moved = [array[chosen, :, :longest] for array in arrays]  # all of them, or none
-        for array, rows_of_it in zip(arrays, moved, strict=True):
-            array[:, :, :longest] = rows_of_it
-        self._lengths = self._lengths[chosen]
+        checks.shape(function, "rows", chosen, self._sizes[:1], "B")
+        with self._memory(function, self.capacity):
+            self._native.reorder(function, chosen)
 
     def __copy__(self) -> KVCache:
         # What is appended to one of two caches would overwrite what the other one holds.
-        return copy.deepcopy(self)
+        other = type(self).__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        with self._memory("treadle.KVCache", self.capacity):
+            other._native = self._native.copy()
+        return other
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> KVCache:
+        return self.__copy__()
+
+    def __getstate__(self) -> dict[str, Any]:
+        tokens = self._native.lengths
+        longest = max(tokens)
+        return {
+            **{name: value for name, value in self.__dict__.items() if name != "_native"},
+            "capacity": self.capacity,
+            "lengths": tokens,
+            "rows": [array[:, :, :longest].copy() for array in self._arrays()],
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        own = dict(state)
+        capacity, lengths, rows = own.pop("capacity"), own.pop("lengths"), own.pop("rows")
+        self.__dict__.update(own)
+        self._native = self._room("treadle.KVCache", capacity)
+        for target, source in zip(self._arrays(), rows, strict=True):
+            target[:, :, : source.shape[2]] = source
+        self._native.set_lengths("treadle.KVCache", np.array(lengths, np.int64))
 
     def __repr__(self) -> str:
-        batch, heads, capacity, size = self._keys[0].shape
-        value = self._values[0].shape[3]
+        batch, heads, size, value = self._sizes
         more = "" if value == size else f", value_size={value}"
         more += "" if self._dtype == "float32" else f", dtype={self._dtype!r}"
-        lengths = repr(self._lengths.tolist()) if batch <= 8 else f"0..{self._lengths.max()}"
+        tokens = self._native.lengths
+        lengths = repr(tokens) if batch <= 8 else f"0..{max(tokens)}"
+        capacity = self.capacity
         return f"KVCache({batch}, {heads}, {size}, lengths={lengths}, capacity={capacity}{more})"
 
     # -- inside -----------------------------------------------------------------------------------
 
-    def _seen(self, arrays: _Rows) -> Float:
-        longest = int(self._lengths.max())
-        numbers, *scales = (array[:, :, :longest] for array in arrays)
-        if self._dtype == "float32":
-            seen = numbers
-        elif scales:
-            with np.errstate(all="ignore"):  # beyond the length of a row there may be anything
-                seen = numbers * scales[0][..., None]
+    def _room(self, function: str, capacity: int) -> _core.KeyValueCache:
+        """Return an empty native cache of these sizes."""
+        batch, heads, size, value = self._sizes
+        with self._memory(function, capacity):
+            return _core.KeyValueCache(
+                function,
+                batch_size=batch,
+                num_heads=heads,
+                head_size=size,
+                value_size=value,
+                capacity=capacity,
+                dtype=self._dtype,
+            )
+
+    @contextmanager
+    def _memory(self, function: str, capacity: int) -> Iterator[None]:
+        """Say what there was no memory for."""
+        try:
+            yield
+        except MemoryError:
+            raise MemoryError(
+                f"{function}: the sizes ask for keys and values of {capacity} tokens in "
+                f"{self._sizes[0]} rows and {self._sizes[1]} heads, expected sizes that fit in "
+                "memory"
+            ) from None
+
+    def _arrays(self) -> list[AnyArray]:
+        """Return views of what is stored: keys, their scales if any, values, their scales."""
+        arrays: list[AnyArray] = []
+        for rows in self._native.rows():
+            arrays.extend(rows if isinstance(rows, tuple) else (rows,))
+        return arrays
+
+    def _seen(self, which: int) -> Float:
+        """Return the keys (0) or the values (1) of the tokens, read-only, as float32."""
+        longest = max(self._native.lengths)
+        rows = self._native.rows()[which]
+        seen: Float
+        if isinstance(rows, tuple):
+            numbers, scales = (array[:, :, :longest] for array in rows)
+            with np.errstate(all="ignore"):  # There may be anything beyond the length of a row.
+                seen = numbers * scales[..., None]
         else:
-            seen = widen(numbers)
+            stored = rows[:, :, :longest]
+            seen = widen(stored) if stored.dtype == np.uint16 else stored
         seen.flags.writeable = False
         return seen
-
-    def _room(self, function: str, shape: tuple[int, ...]) -> _Rows:
-        """Memory for rows of keys or values, and for their scales."""
-        if self._dtype == "int8":
-            return _room(function, shape, np.int8), _room(function, shape[:3], np.float32)
-        return (_room(function, shape, np.uint16 if self._dtype == "bfloat16" else np.float32),)
-
-    def _stored(self, rows: Float) -> _Rows:
-        """New rows as they are kept."""
-        if self._dtype == "float32":
-            return (rows,)
-        stored = formats.encode(rows.reshape(-1, rows.shape[3]), self._dtype)
-        if isinstance(stored, formats.Int8):
-            return stored.integers.reshape(rows.shape), stored.scales.reshape(rows.shape[:3])
-        return (stored.reshape(rows.shape),)
 
     def _checked(self, function: str, k: ArrayLike, v: ArrayLike) -> tuple[Float, Float]:
         """New keys and values whose shapes fit."""
         key, value = to_float32(function, "k", k), to_float32(function, "v", v)
-        batch, heads, _, size = self._keys[0].shape
+        batch, heads, size, value_size = self._sizes
         checks.shape(function, "k", key, (batch, heads, None, size), "BNSE")
-        steps = key.shape[2]
-        expected = (batch, heads, steps, self._values[0].shape[3])
+        expected = (batch, heads, key.shape[2], value_size)
         checks.shape(function, "v", value, expected, "BNSF")
         return key, value
 
     def _query(self, function: str, q: ArrayLike) -> Float:
         query = to_float32(function, "q", q)
-        batch, heads, _, size = self._keys[0].shape
+        batch, heads, size, _ = self._sizes
         checks.shape(function, "q", query, (batch, None, None, size), "BNSE")
         if query.shape[1] == 0 or query.shape[1] % heads:
             raise ValueError(
@@ -280,120 +311,57 @@ class KVCache:
     def _counts(self, function: str, lengths: ArrayLike | None, steps: int) -> Int:
         """How many of S tokens are real in each row."""
         if lengths is None:
-            return np.full_like(self._lengths, steps)
+            return np.full(self._sizes[0], steps, np.int64)
         count = to_int64(function, "lengths", lengths)
-        checks.shape(function, "lengths", count, self._lengths.shape, "B")
+        checks.shape(function, "lengths", count, self._sizes[:1], "B")
         check_range(function, "lengths", count, "S", steps)
         return count
 
-    def _append(self, function: str, k: Float, v: Float, lengths: ArrayLike | None) -> Int:
-        count = self._counts(function, lengths, k.shape[2])
-        after = self._lengths + count
-        places = list(zip(self._lengths.tolist(), after.tolist(), strict=True))
-        self._grow(function, max(end for _, end in places))
-        if len(set(places)) == 1:  # the rows advance together
-            rows: list[tuple[int | slice, tuple[int, int]]] = [(slice(None), places[0])]
-        else:
-            rows = list(enumerate(places))
-        targets, sources = (*self._keys, *self._values), (*self._stored(k), *self._stored(v))
-        for target, source in zip(targets, sources, strict=True):
-            for row, (begin, end) in rows:
-                own = row if isinstance(row, slice) else slice(row, row + 1)
-                target[own, :, begin:end] = source[own, :, : end - begin]
-        self._lengths = after
-        return count
+    def _append(self, function: str, key: Float, value: Float, count: Int) -> None:
+        try:
+            self._native.append(function, key, value, counts=count)
+        except MemoryError:
+            raise MemoryError(
+                f"{function}: there is no memory for {self._sizes[0]} rows of "
+                f"{max(self._native.lengths) + key.shape[2]} tokens"
+            ) from None
 
     def _attend(
         self,
         function: str,
         query: Float,
         count: Int,
-        lengths: Int,
         scale: float | None,
         window: int | tuple[int | None, int | None] | None,
         softcap: float | None,
         alibi_slopes: ArrayLike | None,
         out: Float | None,
     ) -> Float:
-        # As Python's integers: a step of a small model takes less time than NumPy's reductions.
-        tokens = lengths.tolist()
-        if any(map(operator.gt, count.tolist(), tokens)):
-            raise ValueError(
-                f"{function}: q has {int(count.max())} queries for rows of {int(lengths.min())} "
-                "tokens or more, expected no more queries than tokens; append their keys first"
-            )
         settings = attention_settings(
             function, query.shape[3], query.shape[1], scale, window, softcap, alibi_slopes
         )
         if out is not None:
-            shape = (*query.shape[:3], self._values[0].shape[3])
-            inputs = {
-                "q": query,
-                "the cached keys": self._keys[0],
-                "the cached values": self._values[0],
-            }
-            checked_out(function, out, shape, inputs)
-        longest = max(tokens)
-        options = (
-            None,
-            True,
-            settings.scale,
-            count,
-            lengths,
-            settings.window,
-            settings.softcap,
-            settings.alibi_slopes,
-            lengths - count,
-            (0.0, 0),
-            attention_dtype(self._dtype),
+            inputs = {"q": query}
+            for name, rows in zip(("keys", "values"), self._native.rows(), strict=True):
+                inputs[f"the cached {name}"] = rows[0] if isinstance(rows, tuple) else rows
+            checked_out(function, out, (*query.shape[:3], self._sizes[3]), inputs)
+        return self._native.attend(
+            function,
+            query,
+            counts=count,
+            scale=settings.scale,
+            window=settings.window,
+            softcap=settings.softcap,
+            alibi_slopes=settings.alibi_slopes,
+            out=out,
         )
-        keys, values = (_native(rows, longest) for rows in (self._keys, self._values))
-        return _core.attention(function, query, keys, values, options, out, None, None)
-
-    def _grow(self, function: str, tokens: int) -> None:
-        """Make room for rows of so many tokens."""
-        if tokens <= self.capacity:
-            return
-        capacity = max(tokens, 2 * self.capacity)
-        longest = int(self._lengths.max())
-        grown = []
-        for arrays in (self._keys, self._values):
-            batch, heads, _, size = arrays[0].shape
-            larger = self._room(function, (batch, heads, capacity, size))
-            for target, source in zip(larger, arrays, strict=True):
-                target[:, :, :longest] = source[:, :, :longest]
-            grown.append(larger)
-        self._keys, self._values = grown
 
     def _rows(self, function: str, rows: ArrayLike) -> Int:
         chosen = np.atleast_1d(to_int64(function, "rows", rows))
-        batch = len(self._lengths)
+        batch = self._sizes[0]
         if chosen.ndim != 1 or (chosen < 0).any() or (chosen >= batch).any():
             raise ValueError(
                 f"{function}: rows is {checks.shown(chosen.tolist())}, "
                 f"expected integers in 0..{batch - 1}"
             )
         return chosen
-
-
-def _native(rows: _Rows, longest: int) -> Any:
-    """The rows up to the longest, as the native function takes them."""
-    seen = tuple(array[:, :, :longest] for array in rows)
-    return seen if len(seen) == 2 else seen[0]
-
-
-def _room(function: str, shape: tuple[int, ...], dtype: type[np.generic]) -> AnyArray:
-    """Memory that is not touched before it is used, from the beginning of a cache line on.
-
-    Large arrays of NumPy's begin 16 bytes behind one, where every vector lies across two lines.
-    """
-    try:
-        items = _LINE // np.dtype(dtype).itemsize
-        numbers = np.empty(math.prod(shape) + items, dtype)
-        begin = -numbers.ctypes.data // numbers.itemsize % items
-        return numbers[begin : begin + math.prod(shape)].reshape(shape)
-    except (MemoryError, ValueError):
-        raise MemoryError(
-            f"{function}: the sizes ask for an array {shape} of {np.dtype(dtype)}, "
-            "expected sizes that fit in memory"
-        ) from None

@@ -1,0 +1,241 @@
+// KeyValueCache: argument checks around the engine's cache.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "bindings/arrays.h"
+#include "bindings/construct.h"
+#include "bindings/dtype.h"
+#include "bindings/gil.h"
+#include "bindings/heads.h"
+#include "engine/attention/cache.h"
+#include "runtime/isa.h"
+#include "runtime/reentrant_guard.h"
+
+namespace treadle {
+namespace {
+
+using Object = py::object;
+using Lengths = std::vector<std::int64_t>;
+using Storage = std::shared_ptr<KeyValueCache::Storage>;
+
+constexpr std::int64_t kMostTokens = INT32_MAX;
+
+// A cache and the lock without which no thread looks at it.
+class BoundCache {
+ public:
+  BoundCache(const std::string& f, std::int64_t batch, std::int64_t heads, std::int64_t key_size,
+             std::int64_t value_size, std::int64_t capacity, const std::string& dtype) {
+    for (const auto& [name, size, most] :
+         {std::tuple{"batch_size", batch, std::int64_t{INT32_MAX}},
+          std::tuple{"num_heads", heads, std::int64_t{INT32_MAX}},
+          std::tuple{"head_size", key_size, std::int64_t{kMostHeadSize}},
+          std::tuple{"value_size", value_size, std::int64_t{kMostHeadSize}},
+          std::tuple{"capacity", capacity, kMostTokens}}) {
+      if (size < 1 || size > most) {
+        throw py::value_error(f + ": " + name + " is " + std::to_string(size) + ", expected 1 to " +
+                              std::to_string(most));
+      }
+    }
+    checked_product(f, {batch, heads, capacity, std::max(key_size, value_size), 8});
+    cache_ = std::make_unique<KeyValueCache>(
+        KeyValueCache::Shape{batch, heads, key_size, value_size, parse_dtype(f, dtype)}, capacity);
+  }
+  BoundCache(const BoundCache& other) {
+    const WithoutGil native;
+    const ReentrantGuard::Hold hold(other.guard_);
+    cache_ = std::make_unique<KeyValueCache>(*other.cache_);
+  }
+
+  std::unique_ptr<BoundCache> copy() const { return std::make_unique<BoundCache>(*this); }
+
+  Lengths lengths() const {
+    const WithoutGil native;
+    const ReentrantGuard::Hold hold(guard_);
+    return cache_->lengths();
+  }
+  std::int64_t capacity() const {
+    const WithoutGil native;
+    const ReentrantGuard::Hold hold(guard_);
+    return cache_->capacity();
+  }
+
+  void append(const std::string& f, const Object& k, const Object& v, const Object& counts) {
+    const KeyValueCache::Shape& s = cache_->shape();
+    const Axis B{"B", s.batch}, N{"N", s.heads};
+    const auto keys = check_array<float>(f, "k", k, {B, N, {"S", kAny}, {"E", s.key_size}},
+                                         Layout::last_contiguous);
+    const std::int64_t S = keys.shape[2];
+    const auto values = check_array<float>(f, "v", v, {B, N, {"S", S}, {"F", s.value_size}},
+                                           Layout::last_contiguous);
+    const Lengths own = check_counts(f, "lengths", counts, S);
+    const WithoutGil native;
+    const ReentrantGuard::Hold hold(guard_);
+    std::int64_t most = 0;
+    for (std::int64_t b = 0; b < s.batch; ++b) most = std::max(most, cache_->lengths()[b] + own[b]);
+    if (most > kMostTokens) throw std::bad_alloc();
+    cache_->append(head_view(keys), head_view(values), own.data());
+  }
+
+  Object attend(const std::string& f, const Object& q, const Object& counts, float scale,
+                std::pair<std::int64_t, std::int64_t> window, float softcap, const Object& slopes,
+                const Object& out) {
+    const KeyValueCache::Shape& s = cache_->shape();
+    const Axis B{"B", s.batch};
+    const auto query = check_array<float>(
+        f, "q", q, {B, {"N", kAny}, {"S", kAny}, {"E", s.key_size}}, Layout::last_contiguous);
+    AttentionCall c{};
+    c.B = s.batch;
+    c.N = query.shape[1];
+    c.S = query.shape[2];
+    c.q = head_view(query);
+    if (c.N % s.heads != 0) {
+      throw py::value_error(f + ": q has " + std::to_string(c.N) + " heads and the cache has " +
+                            std::to_string(s.heads) + ", expected a multiple");
+    }
+    const Axis N{"N", c.N}, S{"S", c.S}, F{"F", s.value_size};
+    const Lengths own = check_counts(f, "lengths", counts, c.S);
+    check_window(f, window);
+    c.query_lengths = own.data();
+    c.causal = true;
+    c.left = window.first;
+    c.right = window.second;
+    c.scale = scale;
+    c.softcap = softcap;
+    c.slopes = optional_array<float>(f, "alibi_slopes", slopes, {N});
+    // Few queries multiply in float32 whatever the dtype of the cache; many do so in bfloat16.
+    c.dtype = s.dtype == Dtype::float32 ? Dtype::float32 : Dtype::bfloat16;
+    checked_product(f, {c.B, c.N, c.S, s.value_size});
+    const Object result = heads_output(out, c.B, c.N, c.S, s.value_size);
+    const auto to = check_output(f, "out", result, {B, N, S, F}, Layout::last_contiguous);
+    if (c.N > 0 && c.S > 0) check_rows_apart(f, "out", to);
+    c.out = head_view(to);
+    interruptible([&](Interrupt& interrupt) {
+      const ReentrantGuard::Hold hold(guard_);
+      const Lengths offsets = query_offsets(f, own);
+      c.query_offset = offsets.data();
+      if (c.N == 0 || c.S == 0) return;
+      cache_->describe(c);
+      treadle::attend(kernels(), c, interrupt);
+    });
+    return result;
+  }
+
+  void set_lengths(const std::string& f, const Object& lengths) {
+    const Lengths own = check_counts(f, "lengths", lengths, capacity());
+    const WithoutGil native;
+    const ReentrantGuard::Hold hold(guard_);
+    // Another thread cannot have made the capacity less: it only grows.
+    cache_->truncate(own.data());
+  }
+
+  void reorder(const std::string& f, const Object& rows) {
+    const Lengths own = check_counts(f, "rows", rows, cache_->shape().batch - 1);
+    const WithoutGil native;
+    const ReentrantGuard::Hold hold(guard_);
+    cache_->reorder(own.data());
+  }
+
+  // (keys, values) as they are stored: float32, bfloat16 as uint16, or a pair of int8 and scales;
+  // views [B, N, capacity, size] of memory that lives as long as they do.
+  py::tuple rows() const {
+    const Storage storage = shared_storage();
+    return py::make_tuple(stored(storage, storage->keys), stored(storage, storage->values));
+  }
+
+ private:
+  // Numbers for each sequence, 0 to `most`: a copy, which no other thread can change.
+  Lengths check_counts(const std::string& f, const char* name, const Object& value,
+                       std::int64_t most) const {
+    const std::int64_t batch = cache_->shape().batch;
+    const auto v = check_array<std::int64_t>(f, name, value, {{"B", batch}}, Layout::contiguous);
+    Lengths own(v.data, v.data + batch);
+    for (const std::int64_t n : own) {
+      if (n < 0 || n > most) {
+        throw py::value_error(f + ": " + name + " holds " + std::to_string(n) + ", expected 0 to " +
+                              std::to_string(most));
+      }
+    }
+    return own;
+  }
+
+  static void check_window(const std::string& f, std::pair<std::int64_t, std::int64_t> window) {
+    constexpr std::int64_t kFar = std::int64_t{1} << 40;
+    for (const std::int64_t reach : {window.first, window.second}) {
+      if (reach < -1 || reach > kFar) {
+        throw py::value_error(f + ": window holds " + std::to_string(reach) +
+                              ", expected sizes >= 0, or -1 for no limit");
+      }
+    }
+  }
+
+  // The position of each sequence's first query: its queries belong to its last tokens.
+  Lengths query_offsets(const std::string& f, const Lengths& counts) const {
+    Lengths offsets = cache_->lengths();
+    bool fits = true;
+    for (std::size_t b = 0; b < counts.size(); ++b) fits &= (offsets[b] -= counts[b]) >= 0;
+    if (!fits) {
+      const Lengths& tokens = cache_->lengths();
+      throw std::invalid_argument(
+          f + ": q has " + std::to_string(*std::max_element(counts.begin(), counts.end())) +
+          " queries for rows of " +
+          std::to_string(*std::min_element(tokens.begin(), tokens.end())) +
+          " tokens or more, expected no more queries than tokens; append their keys first");
+    }
+    return offsets;
+  }
+
+  Storage shared_storage() const {
+    const WithoutGil native;
+    const ReentrantGuard::Hold hold(guard_);
+    return cache_->storage();
+  }
+
+  Object stored(const Storage& owner, const CachedRows& rows) const {
+    const KeyValueCache::Shape& s = cache_->shape();
+    const py::capsule base(new Storage(owner), [](void* p) { delete static_cast<Storage*>(p); });
+    const py::ssize_t B = s.batch, N = s.heads, K = rows.capacity(), E = rows.size();
+    const void* data = rows.vector(0, 0, 0);
+    switch (rows.dtype()) {
+      case Dtype::float32:
+        return py::array(py::dtype::of<float>(), {B, N, K, E}, data, base);
+      case Dtype::bfloat16:
+        return py::array(py::dtype::of<std::uint16_t>(), {B, N, K, E}, data, base);
+      case Dtype::int8:
+        break;
+    }
+    return py::make_tuple(py::array(py::dtype::of<std::int8_t>(), {B, N, K, E}, data, base),
+                          py::array(py::dtype::of<float>(), {B, N, K}, rows.scale(0, 0, 0), base));
+  }
+
+  std::unique_ptr<KeyValueCache> cache_;
+  mutable ReentrantGuard guard_;
+};
+
+}  // namespace
+
+void register_kv_cache(py::module_& m) {
+  py::class_<BoundCache>(m, "KeyValueCache", py::is_final(), constructed_by_new())
+      .def(py::init<const std::string&, std::int64_t, std::int64_t, std::int64_t, std::int64_t,
+                    std::int64_t, const std::string&>(),
+           py::arg("function"), py::kw_only(), py::arg("batch_size"), py::arg("num_heads"),
+           py::arg("head_size"), py::arg("value_size"), py::arg("capacity"), py::arg("dtype"))
+      .def("append", &BoundCache::append, py::arg("function"), py::arg("k"), py::arg("v"),
+           py::kw_only(), py::arg("counts"))
+      .def("attend", &BoundCache::attend, py::arg("function"), py::arg("q"), py::kw_only(),
+           py::arg("counts"), py::arg("scale"), py::arg("window"), py::arg("softcap"),
+           py::arg("alibi_slopes"), py::arg("out"))
+      .def("set_lengths", &BoundCache::set_lengths, py::arg("function"), py::arg("lengths"))
+      .def("reorder", &BoundCache::reorder, py::arg("function"), py::arg("rows"))
+      .def("rows", &BoundCache::rows)
+      .def("copy", &BoundCache::copy)
+      .def_property_readonly("lengths", &BoundCache::lengths)
+      .def_property_readonly("capacity", &BoundCache::capacity);
+}
+
+}  // namespace treadle
