@@ -41,7 +41,7 @@ def test_modules_of_the_package():
         "treadle._inputs.sequence", "treadle._public", "treadle._storage", "treadle._storage.files",
         "treadle._storage.formats", "treadle._version", "treadle.functional",
         "treadle.functional.attention", "treadle.functional.attention_backward",
-        "treadle.functional.backward", "treadle.functional.pointwise",
+        "treadle.functional.backward", "treadle.functional.options", "treadle.functional.pointwise",
         "treadle.functional.product", "treadle.functional.recurrent", "treadle.layers",
         "treadle.layers.activation", "treadle.layers.attention", "treadle.layers.build",
         "treadle.layers.cells", "treadle.layers.configuration",

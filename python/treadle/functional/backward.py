@@ -31,18 +31,23 @@ differentiated, with torch's choice of side where an activation has a corner.
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from treadle._inputs.arrays import to_dense, to_float32, to_pair
 from treadle._inputs.checks import flag
 from treadle._inputs.sequence import Call, Sizes, prepare, results, trimmed
-from treadle.functional.recurrent import gru, lstm, packed, rnn
+from treadle.functional.options import OPTIONS
+from treadle.functional.recurrent import packed
 from treadle.layers.activation import canonical
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from typing_extensions import Unpack
+
     from treadle import _core
     from treadle._inputs.types import ArrayLike, Float
+    from treadle.functional.options import GRUOptions, LSTMOptions, RNNOptions
 
 __all__ = [
     "Saved",
@@ -148,32 +153,24 @@ class Saved:
         return array.reshape(state.shape)
 
 
-@cache
-def _options(mode: str) -> frozenset[str]:
-    """Those of the plain function, which the forward pass shares."""
-    from inspect import signature  # not at import: few train
-
-    functions: dict[str, Any] = {"rnn": rnn, "lstm": lstm, "gru": gru}
-    every = signature(functions[mode]).parameters.values()
-    return frozenset(p.name for p in every if p.kind is p.KEYWORD_ONLY)
-
-
 def _saved(
     mode: str,
     weights: tuple[ArrayLike | None, ...],
     arrays: tuple[ArrayLike, ArrayLike | None, ArrayLike | None],
-    options: dict[str, Any],
+    given: Mapping[str, object],
     recompute: bool,
 ) -> Saved:
-    """The forward pass; ``arrays`` is x with the initial states, ``options`` those of the function."""
+    """The forward pass; ``arrays`` is x with the initial states, ``given`` are the options."""
     name = f"{mode}_forward"
     function = f"treadle.functional.{name}"
     recompute = flag(function, "recompute", recompute)
+    options: dict[str, Any] = dict(given)
+    known = OPTIONS[mode].__annotations__
     for option in options:
-        if option not in _options(mode):
+        if option not in known:
             raise TypeError(
                 f"{function}: got {option!r}, expected options of treadle.functional.{mode}: "
-                + ", ".join(sorted(_options(mode)))
+                + ", ".join(sorted(known))
             )
     lengths, mask, resets, reset = (
         options.pop(k, None) for k in ("lengths", "mask", "resets", "reset_state")
@@ -201,10 +198,12 @@ def rnn_forward(
     h_0: ArrayLike | None = None,
     *,
     recompute: bool = False,
-    **options: Any,
+    **options: Unpack[RNNOptions],
 ) -> tuple[Float, Float, Saved]:
     """`treadle.functional.rnn` with all its options, and what `rnn_backward` needs: (y, h_n, saved).
 
+    options    nonlinearity, clip, reverse, batch_first, lengths, mask, resets and reset_state, as
+               in `treadle.functional.rnn`
     recompute  save nothing but the results (see the head of this page); changes only what an RNN with
                ``clip`` or another nonlinearity than tanh and relu saves
 
@@ -257,11 +256,13 @@ def lstm_forward(
     weight_hr: ArrayLike | None = None,
     peepholes: ArrayLike | None = None,
     recompute: bool = False,
-    **options: Any,
+    **options: Unpack[LSTMOptions],
 ) -> tuple[Float, tuple[Float, Float], Saved]:
     """`treadle.functional.lstm` with all its options, and what `lstm_backward` needs: (y, (h_n, c_n),
     saved).
 
+    options    activation, recurrent_activation, output_activation, clip, input_forget, reverse,
+               batch_first, lengths, mask, resets and reset_state, as in `treadle.functional.lstm`
     recompute  save c_t alone, a fifth of what is saved with the gates; the backward pass computes them
                again, with the same bits
 
@@ -317,10 +318,12 @@ def gru_forward(
     h_0: ArrayLike | None = None,
     *,
     recompute: bool = False,
-    **options: Any,
+    **options: Unpack[GRUOptions],
 ) -> tuple[Float, Float, Saved]:
     """`treadle.functional.gru` with all its options, and what `gru_backward` needs: (y, h_n, saved).
 
+    options    activation, recurrent_activation, reset_after, clip, reverse, batch_first, lengths,
+               mask, resets and reset_state, as in `treadle.functional.gru`
     recompute  save nothing but the results; the backward pass computes the gates again, with the same
                bits
 

@@ -57,7 +57,7 @@ def attention_forward(
     softcap: float | None = None,
     s_aux: Any = None,
     cache: Any = None,
-    **options: Any,
+    **options: object,
 ) -> tuple[Any, None]:
     """What a model of Transformers calls: [B, N, S, E] -> [B, S, N, E], and no weights.
 

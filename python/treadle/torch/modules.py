@@ -16,7 +16,7 @@ that count, as with a PackedSequence, without packing or sorting.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import torch
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
@@ -29,6 +29,8 @@ from treadle.torch.fallback import fall_back, obstacle
 from treadle.torch.weight_cache import RecurrentLayer, weights_of
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from treadle._inputs.types import ArrayLike
     from treadle.torch.tensors import State, TensorLike
     from treadle.torch.weight_cache import ModuleWeights, PlacedWeights
@@ -41,6 +43,31 @@ _MODES = {
     "RNN_TANH": ("rnn", "tanh"),
     "RNN_RELU": ("rnn", "relu"),
 }
+
+
+class RNNOptions(TypedDict, total=False):
+    """The arguments of torch.nn.RNN after the first four."""
+
+    bias: bool
+    batch_first: bool
+    dropout: float
+    bidirectional: bool
+    device: object
+    dtype: object
+
+
+class GRUOptions(RNNOptions, total=False):
+    """The arguments of torch.nn.GRU."""
+
+    input_size: int
+    hidden_size: int
+    num_layers: int
+
+
+class LSTMOptions(GRUOptions, total=False):
+    """The arguments of torch.nn.LSTM."""
+
+    proj_size: int
 
 
 class _LayerTensors(NamedTuple):
@@ -118,7 +145,7 @@ class _Sequence(torch.nn.RNNBase):
             return self._packed(input, states, layers, cache)
         return self._padded(input, states, layers, lengths, self.batch_first, cache)
 
-    def __init_subclass__(cls, **options: Any) -> None:
+    def __init_subclass__(cls, **options: object) -> None:
         super().__init_subclass__(**options)
         cls._name = f"treadle.torch.{cls.__name__}"
 
@@ -274,7 +301,7 @@ class LSTM(_Sequence):
     get_expected_cell_size = torch.nn.LSTM.get_expected_cell_size
     permute_hidden = torch.nn.LSTM.permute_hidden
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, *args: object, **options: Unpack[LSTMOptions]) -> None:
         super().__init__("LSTM", *args, **options)
 
 
@@ -293,7 +320,7 @@ class GRU(_Sequence):
 
     theirs = torch.nn.GRU
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, *args: object, **options: Unpack[GRUOptions]) -> None:
         if "proj_size" in options:
             raise ValueError("treadle.torch.GRU: proj_size is given, which only LSTM has")
         super().__init__("GRU", *args, **options)
@@ -319,8 +346,8 @@ class RNN(_Sequence):
         hidden_size: int,
         num_layers: int = 1,
         nonlinearity: str = "tanh",
-        *args: Any,
-        **options: Any,
+        *args: object,
+        **options: Unpack[RNNOptions],
     ) -> None:
         if "proj_size" in options:
             raise ValueError("treadle.torch.RNN: proj_size is given, which only LSTM has")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
@@ -24,6 +24,22 @@ class Encoding(dict[str, Any]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (dict(self),)
+
+
+class TokenizerOptions(TypedDict, total=False):
+    """The options of a call of `treadle.transformers.AutoTokenizer`."""
+
+    add_special_tokens: bool
+    padding: bool | str
+    truncation: bool | str | None
+    max_length: int | None
+    pad_to_multiple_of: int | None
+    padding_side: str | None
+    return_tensors: str | None
+    return_token_type_ids: bool | None
+    return_attention_mask: bool | None
+    return_special_tokens_mask: bool
+    return_offsets_mapping: bool
 
 
 class Padding(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from itertools import islice
 from operator import length_hint
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
@@ -23,6 +23,8 @@ from treadle.transformers.tokenizer import AutoTokenizer
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from typing_extensions import Unpack
+
     from treadle._inputs.types import ArrayLike, Float, Int
     from treadle._storage.files import Path
 
@@ -35,6 +37,16 @@ _SETTINGS = tuple(
 # Batches that are tokenized and sorted together, and the least number of sentences.
 _BLOCK_BATCHES = 64
 _BLOCK = 4096
+
+
+class EncodeOptions(TypedDict, total=False):
+    """The options of `SentenceTransformer.encode`."""
+
+    prompt_name: str | None
+    prompt: str | None
+    batch_size: int
+    show_progress_bar: bool | None
+    normalize_embeddings: bool
 
 
 class SentenceTransformer:
@@ -120,11 +132,15 @@ class SentenceTransformer:
                     bar.update(len(rows))
         return vectors[0] if single else vectors
 
-    def encode_query(self, sentences: str | Iterable[str], **options: Any) -> Float:
+    def encode_query(
+        self, sentences: str | Iterable[str], **options: Unpack[EncodeOptions]
+    ) -> Float:
         """The vectors of questions: `encode` with the model's prompt "query", if it has one."""
         return self.encode(sentences, **self._named_prompt(("query",), options))
 
-    def encode_document(self, sentences: str | Iterable[str], **options: Any) -> Float:
+    def encode_document(
+        self, sentences: str | Iterable[str], **options: Unpack[EncodeOptions]
+    ) -> Float:
         """The vectors of answers: `encode` with the prompt "document", "passage" or "corpus"."""
         names = ("document", "passage", "corpus")
         return self.encode(sentences, **self._named_prompt(names, options))
@@ -213,10 +229,9 @@ class SentenceTransformer:
             f"{function}: prompt_name is {shown(chosen)}, expected one of {[*self.prompts]}"
         )
 
-    def _named_prompt(self, names: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:
+    def _named_prompt(self, names: tuple[str, ...], options: EncodeOptions) -> EncodeOptions:
         if options.get("prompt") is None and options.get("prompt_name") is None:
-            found = next((name for name in names if name in self.prompts), None)
-            return options | {"prompt_name": found}
+            options["prompt_name"] = next((name for name in names if name in self.prompts), None)
         return options
 
     def _prompt_length(self, prompt: str) -> int:

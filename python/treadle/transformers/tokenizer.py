@@ -26,8 +26,11 @@ from treadle.transformers.encoding import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from typing_extensions import Unpack
+
     from treadle._inputs.types import ArrayLike
     from treadle._storage.files import Path
+    from treadle.transformers.encoding import TokenizerOptions
 
 _NAME = "treadle.transformers.AutoTokenizer"
 _LOAD = f"{_NAME}.from_pretrained"
@@ -169,8 +172,10 @@ class AutoTokenizer:
             return Encoding(to_arrays(_NAME, fields))
         return Encoding({k: rows[0] for k, rows in fields.items()} if single else fields)
 
-    def encode(self, text: str, text_pair: str | None = None, **options: Any) -> list[int]:
-        """The input_ids alone; options as in a call."""
+    def encode(
+        self, text: str, text_pair: str | None = None, **options: Unpack[TokenizerOptions]
+    ) -> list[int]:
+        """The input_ids alone; the options are those of a call."""
         ids: list[int] = self(text, text_pair, **options)["input_ids"]
         return ids
 

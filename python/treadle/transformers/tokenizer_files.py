@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from treadle._inputs.checks import integer, shown
 from treadle._storage.files import check_regular
@@ -12,6 +12,9 @@ from treadle.transformers.directory import exists, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 SIDES = ("left", "right")
 # Transformers' number for "no limit".
@@ -42,7 +45,7 @@ def read_native(function: str, directory: str) -> Any:
     return native
 
 
-def guarded(where: str, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+def guarded(where: str, call: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
     """A call of the library, whose errors become ValueError.
 
     It raises Exception itself and, on a tokenizer.json that contradicts itself, Rust's panics.
