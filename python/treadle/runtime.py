@@ -12,6 +12,8 @@ def isa() -> str:
     It is the best that the CPU has, unless the environment variable TREADLE_ISA names another when
     treadle is imported.
 
+    Examples
+    --------
     >>> import treadle
     >>> treadle.isa() in treadle.available_isas()
     True
@@ -22,6 +24,8 @@ def isa() -> str:
 def available_isas() -> list[str]:
     """The instruction sets that this build and this CPU both have, the best one last.
 
+    Examples
+    --------
     >>> import treadle
     >>> treadle.available_isas()[0]
     'portable'
@@ -32,9 +36,17 @@ def available_isas() -> list[str]:
 def set_num_threads(n: int) -> None:
     """Use at most ``n`` threads, the calling one included, in every call from now on.
 
-    The results do not depend on it, bit for bit. Raises TypeError when ``n`` is not an integer and
-    ValueError when it is less than 1.
+    The results do not depend on it, bit for bit.
 
+    Raises
+    ------
+    TypeError
+        When ``n`` is not an integer.
+    ValueError
+        When it is less than 1.
+
+    Examples
+    --------
     >>> import treadle
     >>> before = treadle.get_num_threads()
     >>> treadle.set_num_threads(1)
@@ -48,6 +60,8 @@ def set_num_threads(n: int) -> None:
 def get_num_threads() -> int:
     """The number of threads a call may use; at first that of the CPUs this process may run on.
 
+    Examples
+    --------
     >>> import treadle
     >>> treadle.get_num_threads() >= 1
     True

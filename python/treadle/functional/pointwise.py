@@ -31,13 +31,22 @@ def layer_norm(
     ``x [..., *normalized_shape]``, weight and bias of the normalized shape, residual like x, all
     float32. The variance is that of the population, as in PyTorch.
 
-    Raises ValueError for a shape that does not fit, TypeError for another dtype.
+    Raises
+    ------
+    ValueError
+        For a shape that does not fit.
+    TypeError
+        For another dtype.
 
+    References
+    ----------
+    Ba, Kiros and Hinton, Layer normalization, arXiv:1607.06450.
+
+    Examples
+    --------
     >>> import treadle
     >>> treadle.functional.layer_norm([[1.0, 3.0]], 2, bias=[0.0, 10.0], eps=0.0)
     array([[-1., 11.]], dtype=float32)
-
-    Source: Ba, Kiros and Hinton, Layer normalization, arXiv:1607.06450.
     """
     function = "treadle.functional.layer_norm"
     sizes = checks.sizes(function, "normalized_shape", normalized_shape)
@@ -48,9 +57,17 @@ def layer_norm(
 def softmax(x: ArrayLike, dim: int = -1) -> Float:
     """exp(x - max x) / sum exp(x - max x) over the axis ``dim`` of x, float32.
 
-    A row of nothing but -inf, where every choice is ruled out, gives zeros (NaN in PyTorch). Raises
-    ValueError for an axis that x does not have, TypeError for another dtype.
+    A row of nothing but -inf, where every choice is ruled out, gives zeros (NaN in PyTorch).
 
+    Raises
+    ------
+    ValueError
+        For an axis that x does not have.
+    TypeError
+        For another dtype.
+
+    Examples
+    --------
     >>> import treadle
     >>> treadle.functional.softmax([[0.0, 0.0], [-float("inf"), 1.0]])
     array([[0.5, 0.5],
@@ -73,11 +90,15 @@ def gelu(x: ArrayLike, approximate: str = "none") -> Float:
 
     ``approximate="tanh"``: x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2.
 
+    References
+    ----------
+    Hendrycks and Gimpel, Gaussian error linear units, arXiv:1606.08415.
+
+    Examples
+    --------
     >>> import treadle
     >>> treadle.functional.gelu([0.0, 100.0])
     array([  0., 100.], dtype=float32)
-
-    Source: Hendrycks and Gimpel, Gaussian error linear units, arXiv:1606.08415.
     """
     function = "treadle.functional.gelu"
     name = {"none": "gelu", "tanh": "gelu_tanh"}.get(str(approximate))
@@ -92,6 +113,8 @@ def gelu(x: ArrayLike, approximate: str = "none") -> Float:
 def silu(x: ArrayLike) -> Float:
     """x sigmoid(x) = x / (1 + exp(-x)), float32; also called swish.
 
+    Examples
+    --------
     >>> import treadle
     >>> treadle.functional.silu([0.0, 100.0])
     array([  0., 100.], dtype=float32)
@@ -102,6 +125,8 @@ def silu(x: ArrayLike) -> Float:
 def relu(x: ArrayLike) -> Float:
     """max(0, x), float32; NaN stays NaN.
 
+    Examples
+    --------
     >>> import treadle
     >>> treadle.functional.relu([-1.0, 2.0])
     array([0., 2.], dtype=float32)
@@ -112,12 +137,26 @@ def relu(x: ArrayLike) -> Float:
 def embedding_sum(ids: Iterable[ArrayLike], tables: Iterable[ArrayLike]) -> Float:
     """sum_i tables[i][ids[i]]: the sum of several embeddings, [..., H].
 
-    ids     as many arrays of integers as there are tables, of shapes that broadcast to [...]
-    tables  [V_i, H], float32
+    Parameters
+    ----------
+    ids
+        As many arrays of integers as there are tables, of shapes that broadcast to [...].
+    tables
+        [V_i, H], float32.
 
-    A BERT has three: of words, positions and types. Raises ValueError for an id that is not in
-    0..V_i - 1 or a shape that does not fit, TypeError for another dtype.
+    Raises
+    ------
+    ValueError
+        For an id that is not in 0..V_i - 1 or a shape that does not fit.
+    TypeError
+        For another dtype.
 
+    Notes
+    -----
+    A BERT has three: of words, positions and types.
+
+    Examples
+    --------
     >>> import treadle
     >>> words, positions = [[1.0, 2.0], [3.0, 4.0]], [[10.0, 10.0], [20.0, 20.0]]
     >>> treadle.functional.embedding_sum([[1, 0], [0, 1]], [words, positions])

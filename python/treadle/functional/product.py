@@ -34,9 +34,15 @@ def linear(
     is that of the product: in bfloat16 and int8 the weight is rounded in every call, x as it is
     read, and the rest stays float32.
 
-    Raises ValueError for a shape that does not fit, an unknown activation or dtype, TypeError for
-    arrays of another dtype.
+    Raises
+    ------
+    ValueError
+        For a shape that does not fit, an unknown activation or dtype.
+    TypeError
+        For arrays of another dtype.
 
+    Examples
+    --------
     >>> import treadle
     >>> treadle.functional.linear([[1.0, 2.0]], [[3.0, 4.0]], [0.5])
     array([[11.5]], dtype=float32)
@@ -78,7 +84,8 @@ def conv1d(
 
     With C channels in, D channels out, J taps, groups g, and x zero outside of its T steps::
 
-        y[b, d, t] = act(bias[d] + sum_{c, j} weight[d, c, j] x[b, c', stride t + dilation j - padding])
+        y[b, d, t] = act(bias[d] + sum_{c, j} weight[d, c, j] x[b, c', s])
+        s = stride t + dilation j - padding
 
     c' being the c-th channel of the group of d. x [B, C, T] or [C, T], weight [D, C/g, J],
     bias [D], y [B, D, (T + 2 padding - dilation (J - 1) - 1) // stride + 1]. ``padding`` may be
@@ -90,9 +97,15 @@ def conv1d(
     (with dilation or groups the windows are). Each group is a product of its own, so that a
     convolution with very many groups is slow.
 
-    Raises ValueError for sizes that do not fit or an unknown dtype, TypeError for arrays of another
-    dtype than float32 and bfloat16.
+    Raises
+    ------
+    ValueError
+        For sizes that do not fit or an unknown dtype.
+    TypeError
+        For arrays of another dtype than float32 and bfloat16.
 
+    Examples
+    --------
     >>> import numpy as np, treadle
     >>> x = np.arange(5, dtype=np.float32).reshape(1, 1, 5)
     >>> treadle.functional.conv1d(x, [[[1.0, 0.0, -1.0]]], padding=1)

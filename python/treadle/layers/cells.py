@@ -44,6 +44,8 @@ class RNNCell(_OneState):
 
     weight_ih [H, I], weight_hh [H, H], bias_ih [H], bias_hh [H].
 
+    Examples
+    --------
     >>> import numpy as np, treadle
     >>> cell = treadle.RNNCell(8, 16, seed=0)
     >>> h = cell(np.ones((3, 8), np.float32))
@@ -75,6 +77,8 @@ class LSTMCell(Cell):
     weight_ih [4*H, I], weight_hh [4*H, H], bias_ih [4*H], bias_hh [4*H]; rows i, f, g, o; with
     ``use_peepholes`` peepholes [3*H], in ONNX's order i, o, f.
 
+    Examples
+    --------
     >>> import numpy as np, treadle
     >>> cell = treadle.LSTMCell(8, 16, seed=0)
     >>> h, c = cell(np.ones((3, 8), np.float32))
@@ -122,6 +126,8 @@ class GRUCell(_OneState):
 
     weight_ih [3*H, I], weight_hh [3*H, H], bias_ih [3*H], bias_hh [3*H]; rows r, z, n.
 
+    Examples
+    --------
     >>> import numpy as np, treadle
     >>> cell = treadle.GRUCell(8, 16, seed=0)
     >>> cell(np.ones(8, np.float32)).shape

@@ -31,8 +31,15 @@ def save(module: Module, path: Path) -> None:
     of a layer in bfloat16 are BF16, those of one in int8 are I8 with their scales in NAME.scale
     [N, ceil(K / 256)], F32: w[n, k] = scale[n, k // 256] * integer[n, k]. All else is F32.
 
-    Raises TypeError when ``module`` is not a treadle module, OSError when the file cannot be written.
+    Raises
+    ------
+    TypeError
+        When ``module`` is not a treadle module.
+    OSError
+        When the file cannot be written.
 
+    Examples
+    --------
     >>> import os, tempfile, treadle
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = os.path.join(folder, "model.safetensors")
@@ -67,8 +74,14 @@ def load(path: Path) -> Module:
     ever run, and its tensors are compared with its configuration, and both with the size of the
     file, before memory is allocated for them.
 
-    Raises ValueError for a file that is damaged or something else, TypeError when ``path`` is not a
-    path, OSError when the file cannot be read.
+    Raises
+    ------
+    ValueError
+        For a file that is damaged or something else.
+    TypeError
+        When ``path`` is not a path.
+    OSError
+        When the file cannot be read.
     """
     with opened("treadle.load", path) as (file, header):
         module = described(header)

@@ -128,6 +128,8 @@ class Module:
 
         The numbers are those that the layer computes with: rounded, where it is bfloat16 or int8.
 
+        Examples
+        --------
         >>> import treadle
         >>> {name: value.shape for name, value in treadle.GRU(3, 4).state_dict().items()}
         {'weight_ih_l0': (12, 3), 'weight_hh_l0': (12, 4), 'bias_ih_l0': (12,), 'bias_hh_l0': (12,)}
@@ -144,9 +146,15 @@ class Module:
         ``strict=False`` missing names keep their values, and unknown ones are passed over; the
         result lists both. A stream made before keeps the weights it was made with.
 
-        Raises ValueError for missing or unexpected names and wrong shapes, TypeError for a wrong
-        dtype.
+        Raises
+        ------
+        ValueError
+            For missing or unexpected names and wrong shapes.
+        TypeError
+            For a wrong dtype.
 
+        Examples
+        --------
         >>> import treadle
         >>> a, b = treadle.LSTM(3, 4, seed=1), treadle.LSTM(3, 4, seed=2)
         >>> b.load_state_dict(a.state_dict())
@@ -178,8 +186,13 @@ class Module:
         They are rounded from the dtype that this layer has: what one rounding has lost, ``to`` does
         not bring back.
 
-        Raises ValueError for another dtype.
+        Raises
+        ------
+        ValueError
+            For another dtype.
 
+        Examples
+        --------
         >>> import treadle
         >>> treadle.GRU(3, 4).to("int8")
         GRU(3, 4, dtype='int8')

@@ -45,13 +45,20 @@ class LayerNorm(Module):
     neither, without ``bias`` the weight alone. ``seed`` is accepted as everywhere; nothing is
     random.
 
-    Raises TypeError or ValueError for an argument of the wrong kind, value or shape.
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument of the wrong kind, value or shape.
 
+    References
+    ----------
+    Ba, Kiros and Hinton, Layer normalization, arXiv:1607.06450.
+
+    Examples
+    --------
     >>> import treadle
     >>> treadle.LayerNorm(2)([[1.0, 3.0]]).round(3)
     array([[-1.,  1.]], dtype=float32)
-
-    Source: Ba, Kiros and Hinton, Layer normalization, arXiv:1607.06450.
     """
 
     _entries: ClassVar[Entries] = {

@@ -26,13 +26,13 @@ class Stream:
     """A recurrent layer and a carried state for B independent rows, made by ``module.stream(B)``.
 
     ``step`` and ``run`` are the native methods themselves. The state is updated in place and every
-    buffer exists from the start, so that a step allocates its result only, and with ``out`` nothing.
-    Step by step, in chunks, or as one sequence: the results are the same, bit for bit. A stream
-    keeps the weights that the module had when it was made, also after ``load_state_dict``. One
-    stream serves one thread at a time; different streams of one module are independent.
+    buffer exists from the start, so that a step allocates its result only, and with ``out``
+    nothing. Step by step, in chunks, or as one sequence: the results are the same, bit for bit. A
+    stream keeps the weights that the module had when it was made, also after ``load_state_dict``.
+    One stream serves one thread at a time; different streams of one module are independent.
 
-    Shapes, in the letters T time, B batch, I input, H hidden (P where the layer projects), L layers;
-    arrays are float32:
+    Shapes, in the letters T time, B batch, I input, H hidden (P where the layer projects), L
+    layers; arrays are float32:
 
     ``step(x, out=None)``
         one time step: x [B, I] -> y [B, H], written to ``out`` when that is given
@@ -42,6 +42,8 @@ class Stream:
     Both raise ValueError for a shape that does not fit and TypeError for another dtype; the state
     is unchanged then.
 
+    Examples
+    --------
     >>> import numpy as np, treadle
     >>> gru = treadle.GRU(2, 4, seed=0)
     >>> s = gru.stream(batch_size=3)
@@ -109,7 +111,12 @@ class Stream:
         """Return all rows, or those in ``rows``, to zero or to their part of ``state``.
 
         rows is an integer, a sequence of integers in 0..B-1, or bool [B]; state is shaped like the
-        property. Raises ValueError or TypeError as assigning to the property does.
+        property.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As assigning to the property does.
         """
         chosen = None if rows is None else to_rows(self._function, "rows", rows)
         h, c = (None, None) if state is None else self._to_state("state", state)
@@ -133,6 +140,8 @@ class Stream:
         come from a module with this configuration and these weights. TypeError for what is not
         bytes.
 
+        Examples
+        --------
         >>> import numpy as np, treadle
         >>> lstm = treadle.LSTM(2, 4, seed=0)
         >>> a, b = lstm.stream(), lstm.stream()

@@ -53,10 +53,17 @@ def from_torch(module: Any) -> Module:
     nothing, since treadle runs inference. Reparametrized weights (such as weight_norm) are taken at
     their present value.
 
-    Raises ImportError without PyTorch; TypeError for another class of module, a subclass with its
-    own ``forward``, an activation that treadle does not have, layers of one encoder that differ,
-    another dtype (cast with ``module.float()``) or device (``module.cpu()``).
+    Raises
+    ------
+    ImportError
+        Without PyTorch.
+    TypeError
+        For another class of module, a subclass with its own ``forward``, an activation that treadle
+        does not have, layers of one encoder that differ, another dtype (cast with
+        ``module.float()``) or device (``module.cpu()``).
 
+    Examples
+    --------
     >>> import torch, treadle
     >>> treadle.from_torch(torch.nn.GRU(8, 16, bidirectional=True))
     GRU(8, 16, bidirectional=True)

@@ -15,15 +15,27 @@ from treadle.torch.fallback import fall_back
 def register_attention(name: str = "treadle") -> None:
     """Let Transformers' models run and train on treadle's attention, by its name.
 
-    ``AutoModel.from_pretrained(directory, attn_implementation="treadle")`` then computes every attention
-    that has no other parts than PyTorch's own by `treadle.torch.scaled_dot_product_attention`, padding,
-    causal and sliding masks and attention dropout included; grouped heads are not repeated in memory.
-    Where treadle cannot run, Transformers' "sdpa" runs, and a warning says so once for each reason.
+    ``AutoModel.from_pretrained(directory, attn_implementation="treadle")`` then computes every
+    attention that has no other parts than PyTorch's own by
+    `treadle.torch.scaled_dot_product_attention`, padding, causal and sliding masks and attention
+    dropout included; grouped heads are not repeated in memory. Where treadle cannot run,
+    Transformers' "sdpa" runs, and a warning says so once for each reason.
 
-    name  that of the implementation; must not contain "flash", which means something to Transformers
+    Parameters
+    ----------
+    name
+        The name of the implementation; must not contain "flash", which means something to
+        Transformers.
 
-    Raises ImportError without Transformers; ValueError for a name that it would misunderstand.
+    Raises
+    ------
+    ImportError
+        Without Transformers.
+    ValueError
+        For a name that it would misunderstand.
 
+    Examples
+    --------
     >>> import treadle.torch
     >>> treadle.torch.register_attention()
     """

@@ -24,6 +24,8 @@ CLASSES: dict[type, type] = {
 class Report:
     """What `accelerate` did, by the names of ``model.named_modules()``.
 
+    Examples
+    --------
     >>> import torch, treadle.torch
     >>> model = torch.nn.Sequential(torch.nn.GRU(8, 16), torch.nn.GRU(16, 16).double())
     >>> report = treadle.torch.accelerate(model)
@@ -51,13 +53,20 @@ def accelerate(model: torch.nn.Module) -> Report:
 
     A module stays the same object, with the same parameters, hooks and state_dict; only its class
     becomes the one of `treadle.torch` of the same name. Modules of other classes, subclasses with a
-    ``forward`` of their own among them, stay as they are, as do those that treadle cannot run as they are
-    now; the report says why. `restore` undoes it. Second derivatives and torch.jit.script need that.
+    ``forward`` of their own among them, stay as they are, as do those that treadle cannot run as
+    they are now; the report says why. `restore` undoes it. Second derivatives and torch.jit.script
+    need that.
 
-    Raises TypeError for what is no torch.nn.Module.
+    Raises
+    ------
+    TypeError
+        For what is no torch.nn.Module.
 
+    Examples
+    --------
     >>> import torch, treadle.torch
-    >>> model = torch.nn.ModuleDict({"encoder": torch.nn.GRU(8, 16), "head": torch.nn.Linear(16, 2)})
+    >>> parts = {"encoder": torch.nn.GRU(8, 16), "head": torch.nn.Linear(16, 2)}
+    >>> model = torch.nn.ModuleDict(parts)
     >>> print(treadle.torch.accelerate(model))
     encoder: GRU runs on treadle
     >>> treadle.torch.restore(model)
@@ -86,9 +95,15 @@ def accelerate(model: torch.nn.Module) -> Report:
 def restore(model: torch.nn.Module) -> None:
     """Give the modules that `accelerate` has changed their classes of torch.nn back.
 
-    Those that were made as modules of `treadle.torch` become PyTorch's, too. Raises TypeError for what is no
-    torch.nn.Module.
+    Those that were made as modules of `treadle.torch` become PyTorch's, too.
 
+    Raises
+    ------
+    TypeError
+        For what is no torch.nn.Module.
+
+    Examples
+    --------
     >>> import torch, treadle.torch
     >>> model = torch.nn.Sequential(treadle.torch.GRU(8, 16))
     >>> treadle.torch.restore(model)

@@ -276,18 +276,22 @@ class _Sequence(torch.nn.RNNBase):
 
 @published("treadle.torch")
 class LSTM(_Sequence):
-    """torch.nn.LSTM on treadle's kernels, forward and backward: ``LSTM(input_size, hidden_size, ...)``.
+    """torch.nn.LSTM on treadle's kernels, forward and backward.
 
-    The formula is that of `treadle.LSTM`; constructor, parameters and state_dict are PyTorch's. Shapes, in
-    the letters T time, B batch, I input, H hidden, P projection (else P = H), D directions, L layers::
+    It is made as PyTorch's is: ``LSTM(input_size, hidden_size, ...)``. The formula is that of
+    `treadle.LSTM`; constructor, parameters and state_dict are PyTorch's.
+    Shapes, in the letters T time, B batch, I input, H hidden, P projection (else P = H), D
+    directions, L layers::
 
         input [T, B, I] (batch_first: [B, T, I]; unbatched: [T, I]; or a PackedSequence)
         hx    (h_0 [D*L, B, P], c_0 [D*L, B, H]), unbatched without B; zero when left out
         y     [T, B, D*P], and the pair of final states like hx
 
-    all of one dtype: float32 runs on treadle, what else PyTorch takes on PyTorch. ``lengths`` and what is
-    raised: see `forward`.
+    all of one dtype: float32 runs on treadle, what else PyTorch takes on PyTorch. ``lengths`` and
+    what is raised: see `forward`.
 
+    Examples
+    --------
     >>> import torch, treadle.torch
     >>> m = treadle.torch.LSTM(8, 16, num_layers=2)
     >>> y, (h_n, c_n) = m(torch.zeros(5, 3, 8), lengths=[5, 2, 4])
@@ -307,11 +311,15 @@ class LSTM(_Sequence):
 
 @published("treadle.torch")
 class GRU(_Sequence):
-    """torch.nn.GRU on treadle's kernels, forward and backward: ``GRU(input_size, hidden_size, ...)``.
+    """torch.nn.GRU on treadle's kernels, forward and backward.
 
-    The formula is that of `treadle.GRU`; constructor, parameters and state_dict are PyTorch's. Shapes and
-    dtypes as in `LSTM`, with h_0 [D*L, B, H] for hx and the final state for the second result.
+    It is made as PyTorch's is: ``GRU(input_size, hidden_size, ...)``. The formula is that of
+    `treadle.GRU`; constructor, parameters and state_dict are PyTorch's.
+    Shapes and dtypes as in `LSTM`, with h_0 [D*L, B, H] for hx and the final state for the second
+    result.
 
+    Examples
+    --------
     >>> import torch, treadle.torch
     >>> theirs, ours = torch.nn.GRU(8, 16), treadle.torch.GRU(8, 16)
     >>> ours.load_state_dict(theirs.state_dict())
@@ -328,11 +336,15 @@ class GRU(_Sequence):
 
 @published("treadle.torch")
 class RNN(_Sequence):
-    """torch.nn.RNN on treadle's kernels, forward and backward: ``RNN(input_size, hidden_size, ...)``.
+    """torch.nn.RNN on treadle's kernels, forward and backward.
 
-    The formula is that of `treadle.RNN`; constructor, parameters and state_dict are PyTorch's. Shapes and
-    dtypes as in `LSTM`, with h_0 [D*L, B, H] for hx and the final state for the second result.
+    It is made as PyTorch's is: ``RNN(input_size, hidden_size, ...)``. The formula is that of
+    `treadle.RNN`; constructor, parameters and state_dict are PyTorch's.
+    Shapes and dtypes as in `LSTM`, with h_0 [D*L, B, H] for hx and the final state for the second
+    result.
 
+    Examples
+    --------
     >>> import torch, treadle.torch
     >>> treadle.torch.RNN(8, 16, nonlinearity="relu")(torch.zeros(5, 3, 8))[0].shape
     torch.Size([5, 3, 16])

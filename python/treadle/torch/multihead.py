@@ -16,10 +16,13 @@ from treadle.torch.fallback import fall_back
 class MultiheadAttention(torch.nn.MultiheadAttention):
     """torch.nn.MultiheadAttention, its attention on treadle's kernels, forward and backward.
 
-    Parameters, state_dict, hooks, pickling and copying are PyTorch's own, and so are the projections.
-    PyTorch's ``forward`` runs instead, and a warning says so once for each class and reason, with
-    ``need_weights=True`` (PyTorch's default: pass False), with add_bias_kv, add_zero_attn, and for whatever `treadle.torch.scaled_dot_product_attention` cannot do.
+    Parameters, state_dict, hooks, pickling and copying are PyTorch's own, and so are the
+    projections. PyTorch's ``forward`` runs instead, and a warning says so once for each class and
+    reason, with ``need_weights=True`` (PyTorch's default: pass False), with add_bias_kv,
+    add_zero_attn, and for whatever `treadle.torch.scaled_dot_product_attention` cannot do.
 
+    Examples
+    --------
     >>> import torch, treadle.torch
     >>> m, x = treadle.torch.MultiheadAttention(16, 4, batch_first=True), torch.zeros(2, 5, 16)
     >>> y, _ = m(x, x, x, need_weights=False)
@@ -43,12 +46,21 @@ class MultiheadAttention(torch.nn.MultiheadAttention):
     ) -> tuple[Any, Any]:
         """As torch.nn.MultiheadAttention's: (y, None), or with need_weights (y, weights).
 
-        query             float32 [S, B, H], [B, S, H] with batch_first, [S, H]
-        key, value        [K, B, kdim] and [K, B, vdim], [B, K, ..], [K, ..]
-        key_padding_mask  [B, K] ([K]): bool, True where a key is padding, or float32 to be added
-        attn_mask         [S, K] or [B*N, S, K]: bool, True where a query must not attend, or float32
-        is_causal         a promise that attn_mask is the causal one, which may then go unread
+        Parameters
+        ----------
+        query
+            float32 [S, B, H], [B, S, H] with batch_first, [S, H].
+        key, value
+            [K, B, kdim] and [K, B, vdim], [B, K, ..], [K, ..].
+        key_padding_mask
+            [B, K] ([K]): bool, True where a key is padding, or float32 to be added.
+        attn_mask
+            [S, K] or [B*N, S, K]: bool, True where a query must not attend, or float32.
+        is_causal
+            A promise that attn_mask is the causal one, which may then go unread.
 
+        Notes
+        -----
         Raises what PyTorch raises.
         """
         masks = key_padding_mask, attn_mask

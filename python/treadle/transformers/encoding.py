@@ -12,6 +12,8 @@ from treadle._inputs.checks import shown
 class Encoding(dict[str, Any]):
     """Fields by key and by attribute, ready for ``model(**encoding)``.
 
+    Examples
+    --------
     >>> Encoding(input_ids=[101, 102]).input_ids
     [101, 102]
     """

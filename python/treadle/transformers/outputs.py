@@ -15,6 +15,8 @@ class ModelOutput(dict[str, Any]):
 
     What was not asked for is None as an attribute, and missing among keys and numbers.
 
+    Examples
+    --------
     >>> output = TokenClassifierOutput(logits=1.0, hidden_states=None)
     >>> output[0], output["logits"], output.logits, output.hidden_states, output.to_tuple()
     (1.0, 1.0, 1.0, None, (1.0,))
