@@ -7,7 +7,7 @@ gradient or is neither bool nor float32, and heads of more than 256 floats.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 
@@ -15,27 +15,44 @@ from treadle import functional
 from treadle._inputs.attention import AttentionArguments
 from treadle._public import published
 from treadle.functional.attention_backward import SavedAttention
+from treadle.layers.attention import MAX_HEAD_SIZE
 from treadle.torch.fallback import fall_back, obstacle
-from treadle.torch.tensors import shared_array as array
+from treadle.torch.tensors import shared_array
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from treadle._inputs.types import ArrayLike
+    from treadle.torch.tensors import TensorLike
+
+_FUNCTION = "treadle.torch.scaled_dot_product_attention"
 _NAMES = ("query", "key", "value")
-MOST = 256  # floats of a head: kMostHeadSize of the kernels
+
+
+class _Options(NamedTuple):
+    """The options of a call, in the order in which the operators take them."""
+
+    is_causal: bool
+    scale: float | None
+    enable_gqa: bool
+    softcap: float | None
+    dropout_p: float
 
 
 @published("treadle.torch")
 def scaled_dot_product_attention(
-    query: Any,
-    key: Any,
-    value: Any,
-    attn_mask: Any = None,
+    query: TensorLike,
+    key: TensorLike,
+    value: TensorLike,
+    attn_mask: TensorLike | None = None,
     dropout_p: float = 0.0,
     is_causal: bool = False,
     *,
     scale: float | None = None,
     enable_gqa: bool = False,
-    lengths: Any = None,
+    lengths: ArrayLike | None = None,
     softcap: float | None = None,
-) -> Any:
+) -> TensorLike:
     """torch.nn.functional.scaled_dot_product_attention on treadle's kernels, forward and backward.
 
     query, key, value  float32 [..., S, E], [..., K, E], [..., K, F]
@@ -62,30 +79,29 @@ def scaled_dot_product_attention(
     if reason is not None:
         if lengths is not None or softcap is not None:
             raise RuntimeError(
-                f"treadle.torch.scaled_dot_product_attention: {reason}, where lengths and softcap are "
-                "not to be had"
+                f"{_FUNCTION}: {reason}, where lengths and softcap are not to be had"
             )
         fall_back("scaled_dot_product_attention", reason)
         return torch.nn.functional.scaled_dot_product_attention(
             query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
         )
-    options = (is_causal, scale, enable_gqa, softcap, dropout_p)
     # A tensor: under torch.compile it is another number in every call.
     seed = torch.randint(2**62, (1,)) if dropout_p else None
     if compiling:
         rows = None if lengths is None else torch.as_tensor(lengths)
+        options = _Options(is_causal, scale, enable_gqa, softcap, dropout_p)
         y, _ = torch.ops.treadle.attention(query, key, value, attn_mask, rows, seed, *options)
         return y
-    mask = None if attn_mask is None else array(attn_mask)
     given = (query, key, value)
     if dropout_p or (torch.is_grad_enabled() and any(t.requires_grad for t in given)):
-        return _Attend.apply(mask, lengths, seed, options, *given)
+        options = _Options(is_causal, scale, enable_gqa, softcap, dropout_p)
+        return _Attend.apply(attn_mask, lengths, seed, options, *given)
     return torch.from_numpy(
         functional.scaled_dot_product_attention(
-            array(query),
-            array(key),
-            array(value),
-            mask,
+            shared_array(query),
+            shared_array(key),
+            shared_array(value),
+            shared_array(attn_mask),
             is_causal=is_causal,
             scale=scale,
             enable_gqa=enable_gqa,
@@ -95,16 +111,18 @@ def scaled_dot_product_attention(
     )
 
 
-def hindrance(query: Any, key: Any, value: Any, mask: Any) -> str | None:
+def hindrance(
+    query: TensorLike, key: TensorLike, value: TensorLike, mask: TensorLike | None
+) -> str | None:
     """Why treadle's attention cannot run on these heads, or None."""
     given = (query, key, value)
     reason = unsuited(given, (mask,))
-    if reason is None and max(t.shape[-1] if t.dim() else 0 for t in given) > MOST:
-        return f"a head has more than {MOST} floats"
+    if reason is None and max(t.shape[-1] if t.dim() else 0 for t in given) > MAX_HEAD_SIZE:
+        return f"a head has more than {MAX_HEAD_SIZE} floats"
     return reason
 
 
-def unsuited(given: tuple[Any, ...], masks: tuple[Any, ...]) -> str | None:
+def unsuited(given: tuple[TensorLike, ...], masks: Iterable[TensorLike | None]) -> str | None:
     """Why treadle's attention cannot run on tensors of this kind, whatever their sizes, or None."""
     reason = obstacle(given)
     if reason is not None:
@@ -123,75 +141,96 @@ def unsuited(given: tuple[Any, ...], masks: tuple[Any, ...]) -> str | None:
     return None
 
 
-def _plain(*tensors: Any) -> bool:
-    """[B, N, rows, columns] each, of one batch."""
+def _plain(*tensors: TensorLike) -> bool:
+    """Whether all are [B, N, rows, columns] of one batch."""
     return all(t.dim() == 4 for t in tensors) and len({t.shape[0] for t in tensors}) == 1
 
 
+class _Context(Protocol):
+    """PyTorch's context of a call, with what the functions below leave in it."""
+
+    saved: SavedAttention
+    options: _Options
+
+    @property
+    def saved_tensors(self) -> tuple[TensorLike, ...]: ...
+    @property
+    def needs_input_grad(self) -> tuple[bool, ...]: ...
+    def save_for_backward(self, *tensors: TensorLike | None) -> None: ...
+    def set_materialize_grads(self, value: bool) -> None: ...
+
+
 class _Attend(torch.autograd.Function):
+    """Attention for autograd: y from query, key and value."""
+
     @staticmethod
     def forward(
-        ctx: Any, mask: Any, lengths: Any, seed: Any, options: tuple[Any, ...], *given: Any
-    ) -> Any:
+        ctx: _Context,
+        mask: TensorLike | None,
+        lengths: ArrayLike | None,
+        seed: TensorLike | None,
+        options: _Options,
+        *given: TensorLike,
+    ) -> TensorLike:
         query, key, value = given
-        causal, scale, gqa, softcap, p = options
-        y, ctx.saved = functional.scaled_dot_product_attention_forward(
-            array(query),
-            array(key),
-            array(value),
-            mask,
-            p,
-            causal,
-            scale=scale,
-            enable_gqa=gqa,
-            lengths=lengths,
-            softcap=softcap,
-            seed=None if seed is None else int(seed),
-        )
-        result = torch.from_numpy(y)
+        arguments = _Arguments(query, key, value, mask, lengths, seed, *options)
+        ctx.saved = arguments.forward(SavedAttention._function)
+        result: TensorLike = torch.from_numpy(ctx.saved.y)
         # PyTorch raises where one of these has been changed in place before the backward pass.
         ctx.save_for_backward(*given, result)
         return result
 
     @staticmethod
-    def backward(ctx: Any, dy: Any) -> Any:
+    def backward(ctx: _Context, dy: TensorLike) -> tuple[TensorLike | None, ...]:
         if torch.is_grad_enabled():  # create_graph=True; once_differentiable would let it pass
             raise RuntimeError(
                 "treadle.torch has no second derivatives (create_graph=True): use torch.nn.functional."
                 "scaled_dot_product_attention"
             )
         ctx.saved_tensors  # noqa: B018 - raises, see above
-        gradients = functional.scaled_dot_product_attention_backward(ctx.saved, array(dy))
+        gradients = functional.scaled_dot_product_attention_backward(ctx.saved, shared_array(dy))
         wanted = zip(_NAMES, ctx.needs_input_grad[4:], strict=True)
         return *[None] * 4, *(torch.from_numpy(gradients[n]) if w else None for n, w in wanted)
 
 
-# What torch.compile and torch.export keep in their graphs.
+# torch.compile and torch.export keep the operators that follow in their graphs.
 
 _OPTIONS = "bool is_causal, float? scale, bool enable_gqa, float? softcap, float dropout_p"
 _INPUTS = "Tensor query, Tensor key, Tensor value, Tensor? mask, Tensor? lengths, Tensor? seed"
 _COUNT = _INPUTS.count("Tensor")
 
 
-def _saved(inputs: Any, options: Any, results: tuple[Any, Any] | None = None) -> SavedAttention:
-    """A forward pass that has been run, if there are ``results``, or that is run now."""
-    query, key, value, mask, lengths, seed = (array(tensor) for tensor in inputs)
-    causal, scale, gqa, softcap, p = options
-    function = "treadle.torch.scaled_dot_product_attention"
-    call = AttentionArguments(
-        query=query,
-        key=key,
-        value=value,
-        attn_mask=mask,
-        dropout_p=p,
-        is_causal=causal,
-        scale=scale,
-        enable_gqa=gqa,
-        lengths=lengths,
-        softcap=softcap,
-        seed=0 if seed is None else int(seed[0]),
-    )
-    return SavedAttention(call.checked(function), results)
+class _Arguments(NamedTuple):
+    """The arguments of the forward operator, in the order of its schema."""
+
+    query: TensorLike
+    key: TensorLike
+    value: TensorLike
+    mask: TensorLike | None
+    lengths: ArrayLike | None
+    seed: TensorLike | None
+    is_causal: bool
+    scale: float | None
+    enable_gqa: bool
+    softcap: float | None
+    dropout_p: float
+
+    def forward(self, function: str, results: tuple[Any, Any] | None = None) -> SavedAttention:
+        """The forward pass, run now unless ``results`` are those of an earlier run."""
+        arguments = AttentionArguments(
+            query=shared_array(self.query),
+            key=shared_array(self.key),
+            value=shared_array(self.value),
+            attn_mask=shared_array(self.mask),
+            dropout_p=self.dropout_p,
+            is_causal=self.is_causal,
+            scale=self.scale,
+            enable_gqa=self.enable_gqa,
+            lengths=self.lengths,
+            softcap=self.softcap,
+            seed=None if self.seed is None else int(self.seed[0]),
+        )
+        return SavedAttention(arguments.checked(function), results)
 
 
 @torch.library.custom_op(
@@ -200,14 +239,15 @@ def _saved(inputs: Any, options: Any, results: tuple[Any, Any] | None = None) ->
     device_types="cpu",
     schema=f"({_INPUTS}, {_OPTIONS}) -> (Tensor, Tensor)",
 )
-def _attention(*arguments: Any) -> tuple[Any, Any]:
+def _attention(*arguments: Any) -> tuple[TensorLike, TensorLike]:
     """y [B, N, S, F] and the log-sum-exp [B, N, S]."""
-    saved = _saved(arguments[:_COUNT], arguments[_COUNT:])
+    saved = _Arguments(*arguments).forward(_FUNCTION)
     return torch.from_numpy(saved.y), torch.from_numpy(saved.lse)
 
 
 @_attention.register_fake
-def _(query: Any, key: Any, value: Any, *_: Any) -> tuple[Any, Any]:
+def _(*arguments: Any) -> tuple[TensorLike, TensorLike]:
+    query, _, value, *_ = _Arguments(*arguments)
     B, N, S, _ = query.shape
     y = query.new_empty((B, S, N, value.shape[3])).transpose(1, 2)
     return y, query.new_empty((B, N, S))
@@ -219,30 +259,32 @@ def _(query: Any, key: Any, value: Any, *_: Any) -> tuple[Any, Any]:
     device_types="cpu",
     schema=f"({_INPUTS}, Tensor y, Tensor lse, Tensor dy, {_OPTIONS}) -> Tensor[]",
 )
-def _attention_backward(*arguments: Any) -> list[Any]:
+def _attention_backward(*arguments: Any) -> list[TensorLike]:
     """The gradients of query, key and value."""
-    y, lse, dy = arguments[_COUNT : _COUNT + 3]
-    saved = _saved(arguments[:_COUNT], arguments[_COUNT + 3 :], (array(y), array(lse.contiguous())))
-    gradients = saved.backward("treadle.torch", array(dy))
+    y, lse, dy = (shared_array(t.contiguous()) for t in arguments[_COUNT : _COUNT + 3])
+    call = _Arguments(*arguments[:_COUNT], *arguments[_COUNT + 3 :])
+    gradients = call.forward(_FUNCTION, (y, lse)).backward("treadle.torch", dy)
     return [torch.from_numpy(gradients[name]).contiguous() for name in _NAMES]
 
 
 @_attention_backward.register_fake
-def _(query: Any, key: Any, value: Any, *_: Any) -> list[Any]:
+def _(*arguments: Any) -> list[TensorLike]:
+    query, key, value = arguments[:3]
     return [query.new_empty(t.shape) for t in (query, key, value)]
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
+def _setup(ctx: _Context, inputs: tuple[Any, ...], output: tuple[TensorLike, ...]) -> None:
     ctx.save_for_backward(*inputs[:_COUNT], *output)
-    ctx.options = inputs[_COUNT:]
+    ctx.options = _Options(*inputs[_COUNT:])
     ctx.set_materialize_grads(False)
 
 
-def _back(ctx: Any, dy: Any, _: Any) -> tuple[Any, ...]:
+def _backward(ctx: _Context, dy: TensorLike | None, _: object) -> tuple[TensorLike | None, ...]:
+    nothing = (None,) * (_COUNT - 3 + len(ctx.options))
     if dy is None:
-        return (None,) * (_COUNT + len(ctx.options))
+        return None, None, None, *nothing
     gradients = torch.ops.treadle.attention_backward(*ctx.saved_tensors, dy, *ctx.options)
-    return *gradients, *[None] * (_COUNT - 3 + len(ctx.options))
+    return *gradients, *nothing
 
 
-_attention.register_autograd(_back, setup_context=_setup)
+_attention.register_autograd(_backward, setup_context=_setup)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial, reduce
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from treadle._public import published
 from treadle.layers.attention import MultiheadAttention
@@ -15,6 +15,14 @@ from treadle.layers.norm import LayerNorm
 from treadle.layers.recurrent import GRU, LSTM, RNN
 from treadle.layers.recurrent_base import RecurrentBase
 from treadle.layers.transformer import TransformerEncoder, TransformerEncoderLayer
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from torch import nn
+
+    from treadle.layers.activation import Activation
+    from treadle.torch.tensors import TensorLike
 
 _CLASSES: tuple[type[Module], ...] = (
     LSTM,
@@ -44,7 +52,7 @@ _RECURRENT = (
 
 
 @published("treadle.torch")
-def from_torch(module: Any) -> Module:
+def from_torch(module: nn.Module) -> Module:
     """A treadle module with the configuration and the weights of a PyTorch module.
 
     Takes ``torch.nn.LSTM``, ``GRU``, ``RNN``, ``LSTMCell``, ``GRUCell``, ``RNNCell``,
@@ -71,7 +79,7 @@ def from_torch(module: Any) -> Module:
     TransformerEncoderLayer(8, 2, dim_feedforward=32, activation='gelu')
     """
     try:
-        torch = import_module("torch")
+        torch: ModuleType = import_module("torch")
     except ImportError as error:
         raise ImportError(
             f"treadle.from_torch: PyTorch cannot be imported ({error}); pip install treadle[torch]"
@@ -82,7 +90,7 @@ def from_torch(module: Any) -> Module:
 
 
 def _class(
-    torch: Any, argument: str, module: Any, classes: tuple[type[Module], ...]
+    torch: ModuleType, argument: str, module: nn.Module, classes: tuple[type[Module], ...]
 ) -> type[Module]:
     """The class of treadle's that computes what a module computes."""
     # A module of treadle.torch names PyTorch's class that it stands for.
@@ -110,7 +118,9 @@ def _names(cls: type[Module]) -> list[str]:
     return [n for n in names if n in _RECURRENT] if issubclass(cls, RecurrentBase) else names
 
 
-def _configuration(torch: Any, cls: type[Module], argument: str, module: Any) -> dict[str, Any]:
+def _configuration(
+    torch: ModuleType, cls: type[Module], argument: str, module: nn.Module
+) -> dict[str, Any]:
     """What a module was constructed with, as far as its class in treadle asks for it."""
     own = {name: getattr(module, name) for name in _names(cls) if hasattr(module, name)}
     own.pop("dtype", None)
@@ -141,13 +151,13 @@ def _configuration(torch: Any, cls: type[Module], argument: str, module: Any) ->
 
 
 def _part_configuration(
-    torch: Any, cls: type[Module], argument: str, module: Any
+    torch: ModuleType, cls: type[Module], argument: str, module: nn.Module
 ) -> dict[str, Any]:
     """The configuration of a part that has to be of one class."""
     return _configuration(torch, _class(torch, argument, module, (cls,)), argument, module)
 
 
-def _layer(torch: Any, argument: str, module: Any) -> dict[str, Any]:
+def _layer(torch: ModuleType, argument: str, module: nn.Module) -> dict[str, Any]:
     """The configuration of an encoder layer, which PyTorch keeps in the layer's parts."""
     attention = _part_configuration(
         torch, MultiheadAttention, f"{argument}.self_attn", module.self_attn
@@ -185,7 +195,7 @@ def _layer(torch: Any, argument: str, module: Any) -> dict[str, Any]:
     }
 
 
-def _activation(torch: Any, argument: str, function: Any) -> Any:
+def _activation(torch: ModuleType, argument: str, function: nn.Module) -> Activation:
     """treadle's name of an activation that is a function or a module."""
     nn = torch.nn
     functions = {
@@ -213,7 +223,7 @@ def _activation(torch: Any, argument: str, function: Any) -> Any:
     )
 
 
-def _part(module: Any, name: str) -> Any:
+def _part(module: nn.Module, name: str) -> TensorLike:
     """The parameter of a name with dots."""
     return reduce(getattr, name.split("."), module)
 

@@ -6,7 +6,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -15,10 +15,12 @@ import treadle
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from treadle.torch.tensors import TensorLike
+
 _WARNED: set[tuple[str, str]] = set()
 
 
-def obstacle(tensors: Iterable[Any]) -> str | None:
+def obstacle(tensors: Iterable[TensorLike]) -> str | None:
     """Why treadle cannot run on these tensors, here and now, or None."""
     compiling = torch.compiler.is_compiling()
     if not compiling:
@@ -42,7 +44,7 @@ def obstacle(tensors: Iterable[Any]) -> str | None:
     return None
 
 
-def fall_back(what: Any, reason: str) -> None:
+def fall_back(what: object, reason: str) -> None:
     """Says once what runs PyTorch's own: a module, whose class is said, or the name of a function."""
     name = what if isinstance(what, str) else type(what).__name__
     key = name, reason

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from treadle._public import published
 from treadle.torch.attention import hindrance, scaled_dot_product_attention
 from treadle.torch.fallback import fall_back
+
+if TYPE_CHECKING:
+    from treadle.torch.tensors import TensorLike
 
 
 @published("treadle.torch")
@@ -58,19 +61,19 @@ def register_attention(name: str = "treadle") -> None:
 
 def attention_forward(
     module: torch.nn.Module,
-    query: Any,
-    key: Any,
-    value: Any,
-    attention_mask: Any,
+    query: TensorLike,
+    key: TensorLike,
+    value: TensorLike,
+    attention_mask: TensorLike | None,
     dropout: float = 0.0,
     scaling: float | None = None,
     is_causal: bool | None = None,
-    position_bias: Any = None,
+    position_bias: object = None,
     softcap: float | None = None,
-    s_aux: Any = None,
-    cache: Any = None,
+    s_aux: object = None,
+    cache: object = None,
     **options: object,
-) -> tuple[Any, None]:
+) -> tuple[TensorLike, None]:
     """What a model of Transformers calls: [B, N, S, E] -> [B, S, N, E], and no weights.
 
     ``attention_mask`` is bool [B, 1, S, K], True where a query attends, or None.
@@ -117,7 +120,7 @@ def attention_forward(
     return y.transpose(1, 2).contiguous(), None
 
 
-def _prefix_lengths(mask: Any) -> Any:
+def _prefix_lengths(mask: TensorLike) -> TensorLike | None:
     """[B] where a mask does nothing but end each row's keys (padding on the right), else None.
 
     Keys beyond a length cost nothing; a mask is read for every query.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -116,7 +115,7 @@ def restore(model: torch.nn.Module) -> None:
             module.__class__ = theirs[type(module)]
 
 
-def _modules(function: str, model: Any) -> list[tuple[str, Any]]:
+def _modules(function: str, model: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
     if not isinstance(model, torch.nn.Module):
         raise TypeError(
             f"treadle.torch.{function}: model is {type(model).__name__}, expected a torch.nn.Module"

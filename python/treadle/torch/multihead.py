@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn import functional as nn
 
 from treadle._public import published
-from treadle.torch.attention import MOST, scaled_dot_product_attention, unsuited
+from treadle.layers.attention import MAX_HEAD_SIZE
+from treadle.torch.attention import scaled_dot_product_attention, unsuited
 from treadle.torch.fallback import fall_back
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from treadle.torch.tensors import TensorLike
+
+    _Masks: TypeAlias = tuple[TensorLike | None, TensorLike | None]
+    """key_padding_mask and attn_mask"""
 
 
 @published("treadle.torch")
@@ -32,18 +41,35 @@ class MultiheadAttention(torch.nn.MultiheadAttention):
     """
 
     theirs = torch.nn.MultiheadAttention
+    # PyTorch sets these.
+    embed_dim: int
+    kdim: int
+    vdim: int
+    num_heads: int
+    head_dim: int
+    dropout: float
+    batch_first: bool
+    add_zero_attn: bool
+    training: bool
+    in_proj_weight: TensorLike
+    in_proj_bias: TensorLike | None
+    q_proj_weight: TensorLike
+    k_proj_weight: TensorLike
+    v_proj_weight: TensorLike
+    bias_k: TensorLike | None
+    _qkv_same_embed_dim: bool
 
     def forward(
         self,
-        query: Any,
-        key: Any,
-        value: Any,
-        key_padding_mask: Any = None,
+        query: TensorLike,
+        key: TensorLike,
+        value: TensorLike,
+        key_padding_mask: TensorLike | None = None,
         need_weights: bool = True,
-        attn_mask: Any = None,
+        attn_mask: TensorLike | None = None,
         average_attn_weights: bool = True,
         is_causal: bool = False,
-    ) -> tuple[Any, Any]:
+    ) -> tuple[TensorLike, TensorLike | None]:
         """As torch.nn.MultiheadAttention's: (y, None), or with need_weights (y, weights).
 
         Parameters
@@ -91,10 +117,10 @@ class MultiheadAttention(torch.nn.MultiheadAttention):
 
     def _hindrance(
         self,
-        query: Any,
-        key: Any,
-        value: Any,
-        masks: tuple[Any, Any],
+        query: TensorLike,
+        key: TensorLike,
+        value: TensorLike,
+        masks: _Masks,
         need_weights: bool,
         is_causal: bool,
     ) -> str | None:
@@ -106,13 +132,13 @@ class MultiheadAttention(torch.nn.MultiheadAttention):
         reason = unsuited((query, key, value, *self.parameters()), masks)
         if reason is not None:
             return reason
-        if self.head_dim > MOST:
-            return f"a head has more than {MOST} floats"
+        if self.head_dim > MAX_HEAD_SIZE:
+            return f"a head has more than {MAX_HEAD_SIZE} floats"
         if not self._fits(query, key, value, masks) or (is_causal and masks[1] is None):
             return "its arguments do not fit"  # PyTorch says how
         return None
 
-    def _fits(self, query: Any, key: Any, value: Any, masks: tuple[Any, Any]) -> bool:
+    def _fits(self, query: TensorLike, key: TensorLike, value: TensorLike, masks: _Masks) -> bool:
         """Whether the shapes are what PyTorch expects."""
         rank = query.dim()
         if rank not in (2, 3) or key.dim() != rank or value.dim() != rank:
@@ -131,7 +157,9 @@ class MultiheadAttention(torch.nn.MultiheadAttention):
         every = (queries, keys), (batch * self.num_heads, queries, keys)
         return mask is None or mask.shape in every
 
-    def _projected(self, query: Any, key: Any, value: Any) -> tuple[Any, Any, Any]:
+    def _projected(
+        self, query: TensorLike, key: TensorLike, value: TensorLike
+    ) -> tuple[TensorLike, TensorLike, TensorLike]:
         bias = self.in_proj_bias
         if self._qkv_same_embed_dim:
             weight = self.in_proj_weight
@@ -146,12 +174,14 @@ class MultiheadAttention(torch.nn.MultiheadAttention):
         return q, k, v
 
 
-def _merged(padding: Any, mask: Any, sizes: tuple[int, int, int, int]) -> Any:
+def _merged(
+    padding: TensorLike | None, mask: TensorLike | None, sizes: tuple[int, int, int, int]
+) -> TensorLike | None:
     """Both masks as one of `scaled_dot_product_attention`, where True admits."""
     batch, heads, queries, keys = sizes
     parts = []
     if padding is not None:
-        parts.append(padding.reshape(batch, 1, 1, keys))
+        parts.append(padding.reshape((batch, 1, 1, keys)))
     if mask is not None:
         parts.append(mask.view(batch, heads, queries, keys) if mask.dim() == 3 else mask)
     if all(part.dtype is torch.bool for part in parts):
