@@ -1,4 +1,4 @@
-"""The benchmark suite: cases as data, one backend per peer, a run that checks before it times.
+"""This package measures treadle: it checks every answer, then times it against the machine and peers.
 
-``python -m treadle.benchmarks.run --help`` and ``benchmarks/README.md`` say how to use it.
+``treadle bench --help`` and ``benchmarks/README.md`` say how to use it.
 """

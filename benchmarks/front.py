@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .backends import OURS
+from .core.kind import OURS
+from .core.summary import section_of, summary
 from .report import replace_between_markers
-from .summary import section_of, summary
 
 SOURCES = ("bench", "attention", "encoder", "training", "dtypes")
 LAYERS = {
@@ -96,7 +96,7 @@ def where(results: dict[str, dict[str, Any]]) -> str:
 
 def draw(results: dict[str, dict[str, Any]], path: Path) -> None:
     """Write the picture: a row for each kind and a dot for each case."""
-    from .picture import strip
+    from .core.picture import strip
 
     rows = {KINDS[name]: cases for name, cases in _sections(results).items()}
     strip(rows, where(results).rstrip("."), path)

@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import kinds
-from .backends import OURS
-from .summary import kind_of, section_of, summary
-from .tables import microseconds, milliseconds, peaks
+from .core import registry
+from .core.kind import OURS
+from .core.summary import kind_of, section_of, summary
+from .core.tables import microseconds, milliseconds, peaks
 
 MARKER = "bench"
 
@@ -36,7 +36,7 @@ def markers(section: str) -> tuple[str, str]:
 def write(result: dict[str, Any], markdown_file: Path, folder: Path) -> None:
     """Update the block of each section in `markdown_file` and put the pictures into `folder`."""
     if "accuracy" in result:
-        from .accuracy import report as accuracy
+        from .kinds.accuracy import report as accuracy
 
         text = f"{_where(result)}\n\n{accuracy.markdown(result)}"
         replace_between_markers(markdown_file, text, accuracy.SECTION)
@@ -47,7 +47,7 @@ def write(result: dict[str, Any], markdown_file: Path, folder: Path) -> None:
         text = markdown(part)
         picture = folder / f"{MARKER if section == 'recurrent' else section}.png"
         try:
-            from . import picture as drawing
+            from .core import picture as drawing
 
             drawing.draw(part, picture)
         except ImportError as error:
@@ -64,14 +64,14 @@ def write(result: dict[str, Any], markdown_file: Path, folder: Path) -> None:
 
 
 def only(result: dict[str, Any], section: str) -> dict[str, Any]:
-    """The part of a result that is about one section, its peers and its bars."""
+    """Return the part of a result that is about one section, its peers and its targets."""
     part = dict(result)
     part["cases"] = cases = [c for c in result["cases"] if section_of(c) == section]
-    useful = [OURS, *kinds.load(kind_of(cases[0])).PEERS]
-    if section != kind_of(cases[0]):  # few peers have a narrow dtype
+    useful = [OURS, *registry.load(kind_of(cases[0])).PEERS]
+    if section != kind_of(cases[0]):  # few peers have a format of low precision
         useful = [n for n in useful if any(n in {**c["results"], **c["wrong"]} for c in cases)]
     part["versions"] = {n: v for n, v in result["versions"].items() if n in useful}
-    part["bars"] = [b for b in result.get("bars", []) if section_of(b) == section]
+    part["targets"] = [t for t in result.get("targets", []) if section_of(t) == section]
     return part
 
 
@@ -93,7 +93,7 @@ def replace_between_markers(path: Path, text: str, section: str = "recurrent") -
 def markdown(result: dict[str, Any]) -> str:
     """One kind: where it was measured, the summary, what was lost, then every case."""
     cases = result["cases"]
-    kind = kinds.load(kind_of(cases[0]))
+    kind = registry.load(kind_of(cases[0]))
     unit = {"us": "microseconds", "ms": "milliseconds"}[kind.UNIT]
     parts = [_where(result), _summary(result)]
     lost = sorted((c for c in cases if c.get("speedup", 1) < 1), key=lambda c: c["speedup"])
@@ -101,11 +101,11 @@ def markdown(result: dict[str, Any]) -> str:
         parts.append(f"**Cases lost to a peer: {len(lost)}**")
     if lost:
         parts.append(_table(lost, result))
-    missed = [c for c in cases if "bar" in c and not c["bar"]["passed"]]
+    missed = [c for c in cases if "target" in c and not c["target"]["passed"]]
     if missed:
-        parts += [f"**Cases that miss their bar: {len(missed)}**", _table(missed, result)]
-    if result.get("bars"):
-        parts.append(_bars(result["bars"]))
+        parts += [f"**Cases that miss their target: {len(missed)}**", _table(missed, result)]
+    if result.get("targets"):
+        parts.append(_targets(result["targets"]))
     parts.append(
         f"Times are medians in {unit}, {kind.NOTE}, *reached* the share of it that treadle "
         "reaches, and the peers are followed by how many times faster treadle is than the fastest."
@@ -151,9 +151,9 @@ def _summary(result: dict[str, Any]) -> str:
             f"geometric mean {found['geometric_mean']:.2f}x, worst {found['worst']['speedup']:.2f}x "
             f"(`{found['worst']['name']}`); the fastest peer was {counts}"
         )
-    if found["bars"]:
-        met = found["bars"] - len(found["missed"])
-        lines.append(f"- bars against the machine's limit met: {met} of {found['bars']}")
+    if found["targets"]:
+        met = found["targets"] - len(found["missed"])
+        lines.append(f"- targets against the machine's limit met: {met} of {found['targets']}")
     lines += [f"- **wrong answer**: `{name}`" for name in found["wrong"]]
     return "\n".join(lines)
 
@@ -161,7 +161,7 @@ def _summary(result: dict[str, Any]) -> str:
 def _table(cases: list[dict[str, Any]], result: dict[str, Any]) -> str:
     peers = [name for name in result["versions"] if name != OURS]
     against = ["faster by"] if peers else []
-    titles = ["case", "treadle", "limit", "reached", "bound by", "bar", *peers, *against]
+    titles = ["case", "treadle", "limit", "reached", "bound by", "target", *peers, *against]
     rows = [titles, ["---", *["---:"] * (len(titles) - 1)]]
     rows += [_row(case, peers) for case in cases]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
@@ -169,16 +169,16 @@ def _table(cases: list[dict[str, Any]], result: dict[str, Any]) -> str:
 
 def _row(case: dict[str, Any], peers: list[str]) -> list[str]:
     ours = case["results"].get(OURS)
-    show = milliseconds if kinds.load(kind_of(case)).UNIT == "ms" else microseconds
+    show = milliseconds if registry.load(kind_of(case)).UNIT == "ms" else microseconds
     row = [f"`{case['name']}`", show(ours["median_us"]) if ours else "-"]
     if "limit_us" in case:
         reached = f"{case['of_limit']:.0%}" if "of_limit" in case else "-"
         row += [show(case["limit_us"]), reached, case["bound_by"]]
     else:
         row += ["-", "-", "-"]
-    bar = case.get("bar")
-    allowed = show(bar["allowed_us"]) if bar else ""
-    row.append(f"{'' if bar['passed'] else '**missed** '}{allowed}" if bar else "-")
+    target = case.get("target")
+    allowed = show(target["allowed_us"]) if target else ""
+    row.append(f"{'' if target['passed'] else '**missed** '}{allowed}" if target else "-")
     for name in peers:
         if name in case["results"]:
             text = show(case["results"][name]["median_us"])
@@ -190,8 +190,8 @@ def _row(case: dict[str, Any], peers: list[str]) -> list[str]:
     return row
 
 
-def _bars(entries: list[dict[str, Any]]) -> str:
-    rows = ["| other bars | found | |", "| --- | --- | --- |"]
+def _targets(entries: list[dict[str, Any]]) -> str:
+    rows = ["| other targets | found | |", "| --- | --- | --- |"]
     rows += [
         f"| {entry['name']} | {entry['text']} | {'ok' if entry['passed'] else '**missed**'} |"
         for entry in entries

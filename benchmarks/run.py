@@ -16,16 +16,16 @@ import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from . import backends, dtypes, kinds, limits, machine
-from .backends import OURS, PEERS
-from .measure import FULL, QUICK
-from .progress import Progress
-from .summary import by_section
-from .tables import NAME_WIDTH, case_line, heading, summary_lines
-from .timing import Session, time_case
+from .core import dtypes, limits, machine, peers, registry
+from .core.kind import OURS, PEERS
+from .core.measure import FULL, QUICK
+from .core.progress import Progress
+from .core.registry import KINDS, AnyCase
+from .core.summary import by_section
+from .core.tables import NAME_WIDTH, case_line, heading, summary_lines
+from .core.timing import Session, time_case
 
 BUSY = 0.7  # load average at the start from which the numbers are doubtful
 
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ) from None
     chosen = [
         case
-        for case in kinds.grid(_kinds(options), dtypes.parse(options.dtype))
+        for case in registry.grid(_kinds(options), dtypes.parse(options.dtype))
         if (case.quick or not options.quick) and pattern.search(case.name)
     ]
     if options.list:
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _only_accuracy(options: argparse.Namespace) -> None:
     """Refuse what --accuracy has no use for."""
     unused = parser().parse_args([])
-    for name in ("kind", "dtype", "filter", "list", "bars"):
+    for name in ("kind", "dtype", "filter", "list", "targets"):
         if getattr(options, name) != getattr(unused, name):
             raise ValueError(
                 f"treadle bench: --{name} is given with --accuracy, expected without it"
@@ -76,14 +76,14 @@ def _only_accuracy(options: argparse.Namespace) -> None:
 
 def _accuracy(options: argparse.Namespace, command: str) -> int:
     """What the dtypes lose, instead of what they take."""
-    from . import accuracy
-    from .accuracy.report import lines
+    from .kinds import accuracy
+    from .kinds.accuracy.report import lines
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        session = _session(options, kinds.peers(("recurrent", "encoder")))
+        session = _session(options, registry.peers(("recurrent", "encoder")))
         result = about(session, command, options.threads, time.time())
-        found = accuracy.run(session.loaded, session.progress, options.quick)
+        found = accuracy.run(session.versions, session.progress, options.quick)
     rows = [*found["recurrent"], *found.get("encoder", [])]
     used = {row["backend"] for row in rows}  # sentence-transformers has nothing of its own here
     result["versions"] = {n: v for n, v in result["versions"].items() if n in used}
@@ -119,9 +119,9 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--kind",
-        default=",".join(kinds.KINDS),
+        default=",".join(KINDS),
         metavar="LIST",
-        help="only these kinds of cases (default: " + ",".join(kinds.KINDS) + ")",
+        help="only these kinds of cases (default: " + ",".join(KINDS) + ")",
     )
     made.add_argument(
         "--dtype",
@@ -138,7 +138,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--accuracy", action="store_true", help="what bfloat16 and int8 lose; nothing is timed"
     )
-    made.add_argument("--bars", action="store_true", help="also two threads, ragged, import, ...")
+    made.add_argument(
+        "--targets", action="store_true", help="also two threads, ragged, import, ..."
+    )
     made.add_argument(
         "--report", default="", metavar="PATH", help="write the tables into this Markdown file"
     )
@@ -147,9 +149,9 @@ def parser() -> argparse.ArgumentParser:
 
 def _kinds(options: argparse.Namespace) -> tuple[str, ...]:
     names = tuple(filter(None, options.kind.split(",")))
-    if not names or set(names) - set(kinds.KINDS):
+    if not names or set(names) - set(KINDS):
         raise ValueError(
-            f"treadle bench: --kind {options.kind}: expected some of {', '.join(kinds.KINDS)}"
+            f"treadle bench: --kind {options.kind}: expected some of {', '.join(KINDS)}"
         )
     return names
 
@@ -162,7 +164,7 @@ def _command(given: list[str], options: argparse.Namespace) -> str:
     return shlex.join(["treadle", "bench", *given])
 
 
-def run(chosen: list[Any], options: argparse.Namespace, command: str) -> dict[str, Any]:
+def run(chosen: list[AnyCase], options: argparse.Namespace, command: str) -> dict[str, Any]:
     """Time the chosen cases; the result is what --json writes."""
     started = time.time()
     before = machine.allowed()
@@ -170,9 +172,9 @@ def run(chosen: list[Any], options: argparse.Namespace, command: str) -> dict[st
     try:
         chosen, skipped = _possible(chosen)
         names = tuple(dict.fromkeys(case.kind for case in chosen))
-        session = _session(options, kinds.peers(names))
+        session = _session(options, registry.peers(names))
         result = about(session, command, options.threads, started)
-        result["missing"] |= skipped | kinds.only_float32(
+        result["missing"] |= skipped | registry.only_float32(
             _kinds(options), dtypes.parse(options.dtype)
         )
         result |= {
@@ -181,7 +183,7 @@ def run(chosen: list[Any], options: argparse.Namespace, command: str) -> dict[st
             "cases": [],
         }
         for name in names:
-            result |= kinds.load(name).describe()
+            result |= registry.load(name).describe()
         print(heading(result))
         if result["machine"]["load"] > BUSY:
             print(
@@ -197,11 +199,11 @@ def run(chosen: list[Any], options: argparse.Namespace, command: str) -> dict[st
         machine.restore(before)
     result["missing"] |= session.missing
     result["summary"] = by_section(result["cases"])
-    if options.bars:
-        from . import bars
+    if options.targets:
+        from . import targets
 
         formats = dtypes.parse(options.dtype)
-        result["bars"] = bars.run(session.progress, result, _kinds(options), formats)
+        result["targets"] = targets.run(session.progress, result, _kinds(options), formats)
     result["seconds"] = round(time.time() - started, 1)
     print("\n".join(summary_lines(result)))
     return result
@@ -220,9 +222,9 @@ def about(session: Session, command: str, threads: int, started: float) -> dict[
     }
 
 
-def _possible(cases: list[Any]) -> tuple[list[Any], dict[str, str]]:
+def _possible(cases: list[AnyCase]) -> tuple[list[AnyCase], dict[str, str]]:
     """The cases whose kind can run here, and why others cannot."""
-    why = {case.kind: kinds.of(case).missing() for case in cases}
+    why = {case.kind: registry.of(case).missing() for case in cases}
     skipped = {f"{name} cases": text for name, text in why.items() if text}
     return [case for case in cases if not why[case.kind]], skipped
 
@@ -236,24 +238,22 @@ def _session(options: argparse.Namespace, useful: tuple[str, ...]) -> Session:
             f"treadle bench: --peers {options.peers}: expected some of {', '.join(PEERS)}"
         )
     progress = Progress(sys.stderr)
-    loaded: dict[str, ModuleType] = {}
     versions: dict[str, str] = {}
     missing: dict[str, str] = {}
     for name in [name for name in names if name == OURS or name in useful]:
         progress.show(f"loading {name}")
         try:
-            loaded[name], versions[name] = backends.load(name, options.threads)
+            versions[name] = peers.start(name, options.threads)
         except ImportError as error:
             missing[name] = str(error)
     progress.clear()
     meter = None
-    if OURS in loaded:
+    if OURS in versions:
         from treadle import _core
 
         meter = limits.Meter(_core, options.threads)
-    peers = len(loaded) > 1
-    effort = FULL if peers and not options.quick else QUICK
-    return Session(loaded, versions, missing, meter, options.threads, effort, progress)
+    effort = FULL if len(versions) > 1 and not options.quick else QUICK
+    return Session(versions, missing, meter, options.threads, effort, progress)
 
 
 def _machine_limits(session: Session, formats: set[str]) -> dict[str, Any]:
@@ -263,7 +263,7 @@ def _machine_limits(session: Session, formats: set[str]) -> dict[str, Any]:
     caches = machine.caches()
     measured = {
         "peak_gflops": session.meter.peak() / 1e9,
-        "narrow_gflops": {
+        "low_precision_gflops": {
             dtype: session.meter.peak(dtype=dtype) / 1e9
             for dtype in dtypes.DTYPES
             if dtype in formats and dtype != dtypes.FLOAT32

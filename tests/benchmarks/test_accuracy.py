@@ -1,14 +1,14 @@
-"""What bfloat16 and int8 lose, held to the bars of `treadle bench --accuracy`, against installed peers."""
+"""What bfloat16 and int8 lose, held to the targets of `treadle bench --accuracy`, against installed peers."""
 
 import json
 
 import numpy as np
 import pytest
 
-from treadle.benchmarks import kinds
-from treadle.benchmarks.accuracy import bars, demo, encoder, recurrent, report
-from treadle.benchmarks.accuracy.sentences import sentences
-from treadle.benchmarks.encoder.checkpoint import missing
+from treadle.benchmarks.core import registry
+from treadle.benchmarks.core.models.minilm.checkpoint import missing
+from treadle.benchmarks.kinds.accuracy import demo, encoder, recurrent, report, targets
+from treadle.benchmarks.kinds.accuracy.sentences import sentences
 from treadle.benchmarks.run import main
 
 needs_model = pytest.mark.skipif(bool(missing()), reason=missing() or "-")
@@ -16,15 +16,15 @@ from_peers = pytest.mark.filterwarnings("ignore")  # they announce what they are
 SEEDS = range(2)
 
 
-def backends(kind, *names):
-    return {name: kinds.load(kind).backend(name) for name in ("treadle", *names)}
+def peers(kind, *names):
+    return {name: registry.load(kind).peer(name) for name in ("treadle", *names)}
 
 
 def held(found):
-    """The name of each bar; all are passed."""
-    results = list(bars.run({"recurrent": [], "encoder": [], "demo": []} | found))
-    assert [f"{bar.name}: {bar.text}" for bar in results if not bar.passed] == []
-    return [bar.name for bar in results]
+    """The name of each target; all are met."""
+    results = list(targets.run({"recurrent": [], "encoder": [], "demo": []} | found))
+    assert [f"{result.name}: {result.text}" for result in results if not result.passed] == []
+    return [result.name for result in results]
 
 
 @from_peers
@@ -32,7 +32,7 @@ def test_recurrent_nets_against_torch():
     """500 steps; bfloat16 is nearer to float64 than PyTorch's, int8 than its dynamic quantisation."""
     torch = pytest.importorskip("torch")
     with torch.inference_mode():
-        found = recurrent.measure(backends("recurrent", "torch"), SEEDS)
+        found = recurrent.measure(peers("recurrent", "torch"), SEEDS)
     assert len(held({"recurrent": found})) == 6
     assert {(r["cell"], r["dtype"], r["backend"]) for r in found} == {
         (cell, dtype, name)
@@ -49,7 +49,7 @@ def test_lstm_against_onnxruntime():
     """500 steps; int8 is nearer to float64 than DynamicQuantizeLSTM with the same weights."""
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
-    found = recurrent.measure(backends("recurrent", "onnxruntime"), SEEDS)
+    found = recurrent.measure(peers("recurrent", "onnxruntime"), SEEDS)
     assert held({"recurrent": found}) == ["lstm, int8, error of a seed over onnxruntime's"]
 
 
@@ -57,18 +57,18 @@ def test_lstm_against_onnxruntime():
 def test_sentences():
     assert len(sentences(encoder.SENTENCES)) >= 200
     assert len(set(sentences(encoder.SENTENCES))) == len(sentences(encoder.SENTENCES))
-    found = encoder.measure(backends("encoder"))
+    found = encoder.measure(peers("encoder"))
     assert [row["sentences"] for row in found] == [len(sentences(encoder.SENTENCES))] * 2
     assert len(held({"encoder": found})) == 6
 
 
 @needs_model
 @from_peers
-@pytest.mark.parametrize("peer", bars.NEARER_THAN)
+@pytest.mark.parametrize("peer", targets.NEARER_THAN)
 def test_sentences_against_int8_elsewhere(peer):
     pytest.importorskip(peer)
     pytest.importorskip({"onnxruntime": "onnx", "ctranslate2": "transformers"}[peer])
-    found = encoder.measure(backends("encoder", peer))
+    found = encoder.measure(peers("encoder", peer))
     assert f"MiniLM, int8, hidden error over {peer}'s" in held({"encoder": found})
 
 
@@ -104,10 +104,10 @@ def rows(ours, theirs, dtype, peer):
 
 def verdicts(found):
     every = {"recurrent": [], "encoder": [], "demo": []} | found
-    return [bar.passed for bar in bars.run(every)]
+    return [target.passed for target in targets.run(every)]
 
 
-def test_bars_can_be_missed():
+def test_targets_can_be_missed():
     measure = lambda *given: verdicts({"recurrent": rows(*given)})
     assert measure([0.2, 0.5], [0.3, 0.5], "bfloat16", "torch") == [True, True]
     assert measure([0.4, 0.5], [0.1, 1.0], "bfloat16", "torch") == [False, True]

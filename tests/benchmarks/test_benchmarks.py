@@ -6,14 +6,18 @@ import json
 import numpy as np
 import pytest
 
-from treadle.benchmarks import backends, limits, machine, measure, report
-from treadle.benchmarks.cases import GROUPS, Case, grid
-from treadle.benchmarks.data import Outputs, make_input, make_weights
-from treadle.benchmarks.errors import Exact
-from treadle.benchmarks.recurrent import answer
-from treadle.benchmarks.reference import expected, run, worst_error
+from treadle.benchmarks import report
+from treadle.benchmarks.core import limits, machine, measure, peers
+from treadle.benchmarks.core.errors import Exact
+from treadle.benchmarks.core.models.recurrent import work
+from treadle.benchmarks.core.models.recurrent.case import NetCase as Case
+from treadle.benchmarks.core.models.recurrent.data import Outputs, make_input, make_weights
+from treadle.benchmarks.core.models.recurrent.formulas import run
+from treadle.benchmarks.core.summary import by_section, summary
+from treadle.benchmarks.kinds.recurrent import answer, peer, target
+from treadle.benchmarks.kinds.recurrent.cases import GROUPS, grid
+from treadle.benchmarks.kinds.recurrent.reference import expected, worst_error
 from treadle.benchmarks.run import main
-from treadle.benchmarks.summary import by_section, summary
 
 CASES = grid()
 START, END = report.markers("recurrent")
@@ -78,53 +82,53 @@ def test_grid_covers_what_it_should():
 
 def test_limit_of_a_step():
     case = Case("lstm", "step", 1, 1, 2, 3, "by hand")
-    assert limits.weight_bytes(case) == 4 * 60
-    assert limits.flops(case) == 2 * 60
-    assert limits.limit_seconds(case, 1000, lambda _: 240) == 1.0  # 240 bytes; FLOPs 0.12 s
-    assert limits.limit_seconds(case, 60, lambda _: 240) == 2.0  # FLOPs 2 s
-    assert limits.buffer_sizes(case) == [240]
+    assert work.weight_bytes(case) == 4 * 60
+    assert work.flops(case) == 2 * 60
+    assert work.limit_seconds(case, 1000, lambda _: 240) == 1.0  # 240 bytes; FLOPs 0.12 s
+    assert work.limit_seconds(case, 60, lambda _: 240) == 2.0  # FLOPs 2 s
+    assert work.buffer_sizes(case) == [240]
 
 
 def test_limit_of_a_sequence_reads_the_input_weights_once():
     case = Case("lstm", "sequence", 5, 2, 2, 3, "by hand")
     # Input product: 96 bytes once, 2 * 24 * 10 FLOPs. Recurrent: 5 times 144 bytes, 2 * 36 * 2 FLOPs.
-    assert limits.flops(case) == 480 + 5 * 144
-    assert limits.bytes_read(case) == 96 + 5 * 144
-    assert limits.limit_seconds(case, 1000, lambda _: 96) == 1.0 + 5 * 1.5
-    assert limits.limit_seconds(case, 96, lambda _: 1e9) == 5.0 + 5 * 1.5
+    assert work.flops(case) == 480 + 5 * 144
+    assert work.bytes_read(case) == 96 + 5 * 144
+    assert work.limit_seconds(case, 1000, lambda _: 96) == 1.0 + 5 * 1.5
+    assert work.limit_seconds(case, 96, lambda _: 1e9) == 5.0 + 5 * 1.5
     # Each product takes its own maximum: input by FLOPs (0.48 > 0.096), recurrent equal (0.144).
-    assert limits.limit_seconds(case, 1000, lambda _: 1000) == pytest.approx(0.48 + 5 * 0.144)
-    assert limits.buffer_sizes(case) == [96, 144]
-    assert limits.tightest(case, 1e9, lambda _: 1) == 144
-    assert limits.tightest(case, 1, lambda _: 1e9) is None
+    assert work.limit_seconds(case, 1000, lambda _: 1000) == pytest.approx(0.48 + 5 * 0.144)
+    assert work.buffer_sizes(case) == [96, 144]
+    assert work.tightest(case, 1e9, lambda _: 1) == 144
+    assert work.tightest(case, 1, lambda _: 1e9) is None
 
 
 def test_limit_of_a_ragged_batch_counts_live_rows():
     case = Case("rnn", "ragged", 3, 2, 2, 3, "by hand", lengths=(3, 1))
     # 6 input weights x 4 row-steps; 9 recurrent weights, two rows once and one row twice.
-    assert limits.flops(case) == 2 * 6 * 4 + 2 * 9 * 4
-    assert limits.bytes_read(case) == 24 + 3 * 36
-    assert limits.limit_seconds(case, 18, lambda _: 1e9) == pytest.approx(48 / 18 + 4)
+    assert work.flops(case) == 2 * 6 * 4 + 2 * 9 * 4
+    assert work.bytes_read(case) == 24 + 3 * 36
+    assert work.limit_seconds(case, 18, lambda _: 1e9) == pytest.approx(48 / 18 + 4)
 
 
 def test_limit_of_stacked_bidirectional_and_projected():
     case = Case("lstm", "stacked", 2, 1, 2, 3, "by hand", L=2, D=2, P=1)
     first, second = 12 * 2 + 12 * 1 + 3, 12 * 2 + 12 * 1 + 3  # the second layer reads 2 x P = 2
-    assert limits.weight_bytes(case) == 4 * 2 * (first + second)
+    assert work.weight_bytes(case) == 4 * 2 * (first + second)
     step = Case("gru", "step", 1, 1, 2, 3, "by hand", L=2)
-    assert {p.resident for p in limits.products(step)} == {limits.weight_bytes(step)}
+    assert {p.resident for p in work.products(step)} == {work.weight_bytes(step)}
 
 
-def test_bars():
+def test_targets():
     step = Case("lstm", "step", 1, 1, 128, 128, "")
-    assert limits.bar(step, 1e-6, 1e11).allowed == pytest.approx(2.8e-6)
-    assert limits.bar(dataclasses.replace(step, I=64), 1e-6, 1e11) is None
+    assert target(step, 1e-6, 1e11).allowed == pytest.approx(2.8e-6)
+    assert target(dataclasses.replace(step, I=64), 1e-6, 1e11) is None
     sequence = Case("lstm", "sequence", 10, 1, 128, 128, "")
-    assert limits.bar(sequence, 8e-6, 1e11).allowed == pytest.approx(1e-5)
+    assert target(sequence, 8e-6, 1e11).allowed == pytest.approx(1e-5)
     batch = Case("lstm", "batch", 10, 16, 256, 256, "")
-    assert limits.bar(batch, 1.0, 1e11).allowed == limits.flops(batch) / 0.9e11
-    assert limits.bar(dataclasses.replace(batch, B=8), 1.0, 1e11) is None
-    assert limits.bar(dataclasses.replace(batch, lengths=(10,) * 16), 1.0, 1e11) is None
+    assert target(batch, 1.0, 1e11).allowed == work.flops(batch) / 0.9e11
+    assert target(dataclasses.replace(batch, B=8), 1.0, 1e11) is None
+    assert target(dataclasses.replace(batch, lengths=(10,) * 16), 1.0, 1e11) is None
 
 
 def test_levels_and_capacity():
@@ -149,18 +153,19 @@ def test_meter_adds_up_threads():
 
 @pytest.mark.parametrize("case", TINY, ids=lambda case: case.name)
 def test_treadle_agrees_with_the_reference(case):
-    module, _ = backends.load("treadle", 1)
-    weights, x = make_weights(case), make_input(case)
+    peers.start("treadle", 1)
+    module = peer("treadle")
+    inputs = make_weights(case), make_input(case)
     (variant,) = module.variants(case, 1)
-    got = answer(case, module.prepare(case, weights, x, 1, variant))
-    want = expected(case, weights, x)
+    got = answer(case, module.prepare(case, inputs, 1, variant))
+    want = expected(case, inputs)
     assert worst_error(want, got) <= want.tolerance
 
 
 def test_a_wrong_answer_is_found():
     case = TINY[2]
     weights, x = make_weights(case), make_input(case)
-    want = expected(case, weights, x)
+    want = expected(case, (weights, x))
     right = run(case, weights, x, None, Exact())
     assert worst_error(want, right) == 0
     assert want.tolerance < 1e-5
@@ -240,7 +245,7 @@ def fake(name, group, treadle, peers, passed=True):
         "limit_us": 1.0,
         "of_limit": 1 / treadle,
         "bound_by": "L1",
-        "bar": {"name": "a bar", "allowed_us": 2.0, "passed": passed},
+        "target": {"name": "a target", "allowed_us": 2.0, "passed": passed},
         "fastest_peer": fastest,
         "speedup": peers[fastest] / treadle,
     }
@@ -296,7 +301,7 @@ def test_report_makes_a_new_file_and_refuses_one_without_markers(tmp_path):
 
 def test_picture(result, tmp_path):
     pytest.importorskip("matplotlib")
-    from treadle.benchmarks import picture
+    from treadle.benchmarks.core import picture
 
     picture.draw(result, tmp_path / "bench.png")
     assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")

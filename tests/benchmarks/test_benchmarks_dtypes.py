@@ -1,4 +1,4 @@
-"""The benchmark in bfloat16 and int8: cases, limits and tolerances by hand, peers, report and bars."""
+"""The benchmark in bfloat16 and int8: cases, limits and tolerances by hand, peers, report, targets."""
 
 import dataclasses
 import importlib
@@ -9,25 +9,20 @@ import numpy as np
 import pytest
 
 import treadle
-from treadle.benchmarks import (
-    attention,
-    bars,
-    encoder,
-    kinds,
-    limits,
-    narrow,
-    recurrent,
-    report,
-    run,
-)
-from treadle.benchmarks.cases import Case
-from treadle.benchmarks.dtypes import BYTES, DTYPES, parse
-from treadle.benchmarks.encoder.cases import EncoderCase
-from treadle.benchmarks.errors import BFloat16, Int8, Plain, errors_of, tolerance
+from treadle.benchmarks import report
+from treadle.benchmarks.core import limits, registry
+from treadle.benchmarks.core.dtypes import BYTES, DTYPES, LOW_PRECISION, parse
+from treadle.benchmarks.core.errors import BFloat16, Int8, Plain, errors_of, tolerance
+from treadle.benchmarks.core.kind import Unsupported
+from treadle.benchmarks.core.models.minilm.case import EncoderCase
+from treadle.benchmarks.core.models.recurrent import work
+from treadle.benchmarks.core.models.recurrent.case import NetCase as Case
+from treadle.benchmarks.core.summary import section_of
+from treadle.benchmarks.kinds import attention, encoder, recurrent
+from treadle.benchmarks.kinds.encoder import targets as encoder_targets
+from treadle.benchmarks.kinds.recurrent import targets as recurrent_targets
 from treadle.benchmarks.run import main
-from treadle.benchmarks.summary import section_of
 
-NARROW = ("bfloat16", "int8")
 needs_model = pytest.mark.skipif(bool(encoder.missing()), reason=encoder.missing() or "-")
 TINY = [
     Case("lstm", "step", 1, 1, 64, 96, "tiny"),
@@ -38,26 +33,26 @@ TINY = [
 
 
 def test_names_and_dtypes():
-    cases = kinds.grid(dtypes=DTYPES)
+    cases = registry.grid(dtypes=DTYPES)
     assert len({case.name for case in cases}) == len(cases)
     for case in cases:
         assert case.name.endswith(f"/{case.dtype}") == (case.dtype != "float32")
-        assert kinds.about(case)["dtype"] == case.dtype
+        assert registry.about(case)["dtype"] == case.dtype
     assert {case.kind for case in cases if case.dtype == "int8"} == {"recurrent", "encoder"}
-    assert kinds.grid(dtypes=("float32",)) == kinds.grid()
-    low = kinds.grid(("encoder",), ("int8",))
+    assert registry.grid(dtypes=("float32",)) == registry.grid()
+    low = registry.grid(("encoder",), ("int8",))
     assert {(c.B, c.S) for c in low} == {(1, 8), (1, 32), (1, 128), (32, 32), (32, 128)}
     assert any(case.lengths for case in low)
-    steps = {(c.cell, c.H) for c in recurrent.narrow() if c.carried}
+    steps = {(c.cell, c.H) for c in recurrent.low_precision() if c.carried}
     assert steps == {(cell, size) for cell in ("lstm", "gru") for size in (128, 256, 512, 1024)}
-    assert all(c.B >= 32 and c.H >= 256 for c in recurrent.narrow() if not c.carried)
-    assert attention.narrow() == []
+    assert all(c.B >= 32 and c.H >= 256 for c in recurrent.low_precision() if not c.carried)
+    assert attention.low_precision() == []
 
 
 def test_what_is_left_out_is_said():
-    found = kinds.only_float32(("attention", "encoder"), ("float32", "int8"))
+    found = registry.only_float32(("attention", "encoder"), ("float32", "int8"))
     assert found == {"attention cases in int8": "only float32 is timed"}
-    assert kinds.only_float32(kinds.KINDS, ("float32",)) == {}
+    assert registry.only_float32(registry.KINDS, ("float32",)) == {}
 
 
 def test_list_of_dtypes():
@@ -75,24 +70,24 @@ def test_list_of_dtypes():
 def test_limits():
     for dtype, width in BYTES.items():
         step = Case("lstm", "step", 1, 1, 2, 3, "by hand", dtype=dtype)
-        assert limits.weight_bytes(step) == width * 60
-        assert limits.flops(step) == 2 * 60
-        assert limits.limit_seconds(step, 1e9, lambda _: 60) == width
+        assert work.weight_bytes(step) == width * 60
+        assert work.flops(step) == 2 * 60
+        assert work.limit_seconds(step, 1e9, lambda _: 60) == width
         sequence = dataclasses.replace(step, T=5, B=2)
-        assert limits.bytes_read(sequence) == width * (24 + 5 * 36)
-        assert limits.limit_seconds(sequence, 1000, lambda _: 1e9) == pytest.approx(0.48 + 0.72)
+        assert work.bytes_read(sequence) == width * (24 + 5 * 36)
+        assert work.limit_seconds(sequence, 1000, lambda _: 1e9) == pytest.approx(0.48 + 0.72)
 
 
-def test_bars_of_a_case():
+def test_targets_of_a_case():
     batch = Case("gru", "batch", 10, 32, 256, 256, "", dtype="bfloat16")
-    assert limits.bar(batch, 1.0, 1e11).allowed == limits.flops(batch) / 0.85e11
+    assert recurrent.target(batch, 1.0, 1e11).allowed == work.flops(batch) / 0.85e11
     int8 = dataclasses.replace(batch, dtype="int8")
-    assert limits.bar(int8, 1.0, 1e11).allowed == limits.flops(int8) / 0.7e11
-    assert limits.bar(dataclasses.replace(batch, B=16), 1.0, 1e11) is None
+    assert recurrent.target(int8, 1.0, 1e11).allowed == work.flops(int8) / 0.7e11
+    assert recurrent.target(dataclasses.replace(batch, B=16), 1.0, 1e11) is None
     step = Case("lstm", "step", 1, 1, 128, 128, "", dtype="int8")
-    assert limits.bar(step, 1.0, 1e11).allowed == 3e-6
+    assert recurrent.target(step, 1.0, 1e11).allowed == 3e-6
     for other in ({"cell": "gru"}, {"H": 256}, {"dtype": "bfloat16"}):
-        assert limits.bar(dataclasses.replace(step, **other), 1.0, 1e11) is None
+        assert recurrent.target(dataclasses.replace(step, **other), 1.0, 1e11) is None
 
 
 def test_peaks_are_of_their_dtype():
@@ -124,11 +119,11 @@ def test_tolerance_tells_a_wrong_answer(case):
     """A net without its recurrent weights is further off than any dtype may be."""
     given = recurrent.arguments(case)
     wrong = [w._replace(hh=np.zeros_like(w.hh)) for w in given[0]]
-    module = recurrent.backend("treadle")
+    module = recurrent.peer("treadle")
     (variant,) = module.variants(case, 1)
-    prepared = module.prepare(case, wrong, given[1], 1, variant)
+    prepared = module.prepare(case, (wrong, given[1]), 1, variant)
     got = recurrent.answer(case, prepared)
-    for dtype in NARROW:
+    for dtype in LOW_PRECISION:
         want = recurrent.expected(dataclasses.replace(case, dtype=dtype), given)
         assert recurrent.error(want, got, prepared) > want.tolerance
 
@@ -137,7 +132,7 @@ PEERS = {"treadle": "treadle", "torch": "torch", "onnxruntime": "onnx", "openvin
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("dtype", NARROW)
+@pytest.mark.parametrize("dtype", LOW_PRECISION)
 @pytest.mark.parametrize("peer", PEERS)
 @pytest.mark.parametrize("case", TINY, ids=lambda case: case.name)
 def test_peers_agree_with_the_reference(case, peer, dtype):
@@ -149,7 +144,7 @@ def test_peers_agree_with_the_reference(case, peer, dtype):
 
 @needs_model
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("dtype", NARROW)
+@pytest.mark.parametrize("dtype", LOW_PRECISION)
 @pytest.mark.parametrize("peer", [*PEERS, "ctranslate2"])
 @pytest.mark.parametrize(
     "case",
@@ -167,13 +162,13 @@ def test_encoders_agree_with_the_reference(case, peer, dtype):
 
 
 @needs_model
-@pytest.mark.parametrize("dtype", NARROW)
+@pytest.mark.parametrize("dtype", LOW_PRECISION)
 def test_tolerance_tells_other_sentences(dtype):
     """The hidden states of other tokens are further off than any dtype may be."""
     case = EncoderCase("encoder", 4, 12, "tiny", dtype=dtype)
     given = encoder.arguments(case)
     want = encoder.expected(case, given)
-    prepared = encoder.backend("treadle").prepare(case, *given, 1, "AutoModel")
+    prepared = encoder.peer("treadle").prepare(case, given, 1, "AutoModel")
     got = encoder.answer(case, prepared)
     assert encoder.error(want, got, prepared) < want.tolerance / 4
     assert encoder.error(want, got[::-1], prepared) > want.tolerance
@@ -194,14 +189,14 @@ WITHOUT = {
 
 def check(case, peer):
     """Every variant is right, and none is float32."""
-    kind = kinds.of(case)
-    module, given = kind.backend(peer), kind.arguments(case)
+    kind = registry.of(case)
+    module, given = kind.peer(peer), kind.arguments(case)
     want = kind.expected(case, given)
     cell = getattr(case, "cell", "encoder")
     for variant in module.variants(case, 1):
         try:
-            prepared = module.prepare(case, *given, 1, variant)
-        except run.backends.Unsupported:
+            prepared = module.prepare(case, given, 1, variant)
+        except Unsupported:
             if peer != "ctranslate2":  # whether it has bfloat16 depends on the CPU
                 assert cell in WITHOUT[peer, case.dtype]
             continue
@@ -218,7 +213,7 @@ def check(case, peer):
 
 def fake(case, ours, peers):
     fastest = min(peers, key=peers.get)
-    return kinds.about(case) | {
+    return registry.about(case) | {
         "name": case.name,
         "kind": case.kind,
         "results": {n: {"median_us": us} for n, us in {"treadle": ours, **peers}.items()},
@@ -235,7 +230,7 @@ def fake(case, ours, peers):
 def result():
     cases = [
         fake(case, 1000.0, {"torch": 2000.0, "openvino": 1500.0 if case.dtype == "int8" else 900.0})
-        for case in kinds.grid(("encoder",), DTYPES)
+        for case in registry.grid(("encoder",), DTYPES)
         if not case.sentences
     ]
     return {
@@ -245,23 +240,31 @@ def result():
         "pinned_to": [1],
         "machine": {"cpu": "a CPU", "python": "3", "numpy": "2"},
         "versions": {"treadle": "0", "torch": "1", "openvino": "2", "ctranslate2": "3"},
-        "limits": {"peak_gflops": 100.0, "narrow_gflops": {"int8": 400.0}, "levels": []},
+        "limits": {"peak_gflops": 100.0, "low_precision_gflops": {"int8": 400.0}, "levels": []},
         "cases": cases,
     }
 
 
-def test_bars_against_peers(result):
-    low = list(narrow.run("encoder", "int8", result))
-    assert [(bar.passed, bar.value) for bar in low] == [(True, 1.5), (True, pytest.approx(1.5))]
-    lost = list(narrow.run("encoder", "bfloat16", result))
-    assert [(bar.passed, bar.value) for bar in lost] == [(False, 0.9), (False, pytest.approx(0.9))]
-    assert {section_of(dataclasses.asdict(bar)) for bar in low} == {"encoder-int8"}
+def test_targets_against_peers(result):
+    low = list(encoder_targets.run(result, "int8"))
+    assert [(target.passed, target.value) for target in low] == [
+        (True, 1.5),
+        (True, pytest.approx(1.5)),
+    ]
+    lost = list(encoder_targets.run(result, "bfloat16"))
+    assert [(target.passed, target.value) for target in lost] == [
+        (False, 0.9),
+        (False, pytest.approx(0.9)),
+    ]
+    assert {section_of(dataclasses.asdict(target)) for target in low} == {"encoder-int8"}
 
 
 def test_report_has_a_block_for_each_dtype(result, tmp_path):
     pytest.importorskip("matplotlib")
-    result["bars"] = [
-        dataclasses.asdict(bar) for dtype in NARROW for bar in narrow.run("encoder", dtype, result)
+    result["targets"] = [
+        dataclasses.asdict(target)
+        for dtype in LOW_PRECISION
+        for target in encoder_targets.run(result, dtype)
     ]
     path = tmp_path / "README.md"
     sections = [f"encoder{ending}" for ending in ("", "-bfloat16", "-int8")]
@@ -286,31 +289,31 @@ def test_time_of_steps(monkeypatch):
         def __init__(self, name):
             self.median = times[name]
 
-    monkeypatch.setattr(narrow, "ours", lambda case: case)
+    monkeypatch.setattr(recurrent_targets, "ours", lambda case: case)
     monkeypatch.setattr(
-        narrow, "take_turns", lambda runs, effort: {name: Timing(name) for name in runs}
+        recurrent_targets, "take_turns", lambda runs, effort: {name: Timing(name) for name in runs}
     )
-    found = list(narrow.steps("bfloat16"))
-    assert {bar.name for bar in found} == {
+    found = list(recurrent_targets.steps("bfloat16"))
+    assert {target.name for target in found} == {
         f"time of {cell}/step/1x1x{size}x{size}/bfloat16"
         for cell in ("lstm", "gru")
         for size in (256, 512, 1024)
     }
-    assert all(bar.value == 0.6 for bar in found)
-    assert [bar.passed for bar in found] == [True, True, False] * 2
+    assert all(target.value == 0.6 for target in found)
+    assert [target.passed for target in found] == [True, True, False] * 2
 
 
 def test_run(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(bars.narrow, "run", lambda kind, dtype, result: iter(()))
+    monkeypatch.setattr(recurrent_targets, "run", lambda result, dtype: iter(()))
     path = tmp_path / "low.json"
-    arguments = ["--quick", "--dtype", "bfloat16,int8", "--bars", "--json", str(path)]
+    arguments = ["--quick", "--dtype", "bfloat16,int8", "--targets", "--json", str(path)]
     assert main([*arguments, "--filter", "gru/step/1x1x128x128"]) == 0
     result = json.loads(path.read_text())
-    names = [f"gru/step/1x1x128x128/{dtype}" for dtype in NARROW]
+    names = [f"gru/step/1x1x128x128/{dtype}" for dtype in LOW_PRECISION]
     assert [case["name"] for case in result["cases"]] == names
-    assert [case["dtype"] for case in result["cases"]] == list(NARROW)
+    assert [case["dtype"] for case in result["cases"]] == list(LOW_PRECISION)
     assert set(result["summary"]) == {"recurrent-bfloat16", "recurrent-int8"}
-    assert set(result["limits"]["narrow_gflops"]) == set(NARROW)
+    assert set(result["limits"]["low_precision_gflops"]) == set(LOW_PRECISION)
     assert "training cases in bfloat16 and int8" in result["missing"]
-    assert result["bars"] == []
+    assert result["targets"] == []
     assert "GFLOP/s int8" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The benchmark's attention and encoder cases: well-formed, limits and bars by hand, a run, a report."""
+"""The benchmark's attention and encoder cases: well-formed, limits and targets by hand, a run, a report."""
 
 import dataclasses
 import json
@@ -6,15 +6,22 @@ import json
 import numpy as np
 import pytest
 
-from treadle.benchmarks import attention, backends, bars, encoder, kinds, measure, report
-from treadle.benchmarks.attention import limits as attention_limits
-from treadle.benchmarks.attention.cases import AttentionCase
-from treadle.benchmarks.attention.reference import mask
-from treadle.benchmarks.bar import Result, against_peers
-from treadle.benchmarks.encoder import limits as encoder_limits
-from treadle.benchmarks.encoder.cases import EncoderCase, around
+from treadle.benchmarks import report
+from treadle.benchmarks.core import measure, peers, registry
+from treadle.benchmarks.core.comparisons import against_peers
+from treadle.benchmarks.core.kind import PEERS
+from treadle.benchmarks.core.models.attention.case import AttentionCase, mask
+from treadle.benchmarks.core.models.minilm.case import EncoderCase
+from treadle.benchmarks.core.summary import by_section
+from treadle.benchmarks.core.target import Result
+from treadle.benchmarks.kinds import attention, encoder
+from treadle.benchmarks.kinds.attention import limits as attention_limits
+from treadle.benchmarks.kinds.attention import targets as attention_targets
+from treadle.benchmarks.kinds.encoder import limits as encoder_limits
+from treadle.benchmarks.kinds.encoder import targets as encoder_targets
+from treadle.benchmarks.kinds.encoder.cases import around
+from treadle.benchmarks.kinds.recurrent import targets as recurrent_targets
 from treadle.benchmarks.run import main
-from treadle.benchmarks.summary import by_section
 
 ATTENTION, ENCODER = attention.grid(), encoder.grid()
 needs_model = pytest.mark.skipif(bool(encoder.missing()), reason=encoder.missing() or "-")
@@ -30,20 +37,20 @@ TINY = [
 
 
 def test_every_kind_answers_every_question():
-    names = ["GROUPS", "NOTE", "PEERS", "UNIT", "answer", "arguments", "backend", "bar"]
+    names = ["GROUPS", "NOTE", "PEERS", "UNIT", "answer", "arguments", "measure_targets"]
     names += ["buffer_sizes", "bytes_read", "describe", "error", "expected", "flops", "grid"]
-    names += ["limit_seconds", "missing", "narrow", "tightest"]
-    for name in kinds.KINDS:
-        kind = kinds.load(name)
+    names += ["limit_seconds", "low_precision", "missing", "peer", "target", "tightest"]
+    for name in registry.KINDS:
+        kind = registry.load(name)
         assert [n for n in names if not hasattr(kind, n)] == []
-        assert set(kind.PEERS) <= set(backends.PEERS)
+        assert set(kind.PEERS) <= set(PEERS)
         assert {case.group for case in kind.grid()} == set(kind.GROUPS)
-        assert all(kinds.of(case) is kind for case in kind.grid())
-    assert set(kinds.peers()) == set(backends.PEERS)
+        assert all(registry.of(case) is kind for case in kind.grid())
+    assert set(registry.peers()) == set(PEERS)
 
 
 def test_names_are_unique_and_have_reasons():
-    cases = kinds.grid()
+    cases = registry.grid()
     assert len({case.name for case in cases}) == len(cases)
     assert all(case.reason for case in cases)
     for kind in (ATTENTION, ENCODER):
@@ -118,25 +125,25 @@ def test_limit_of_decoding():
     assert attention.limit_seconds(case, 1e9, lambda _: 640) == 2.0
     assert attention.tightest(case, 1e9, lambda _: 640) == size
     assert attention.limit_seconds(case, 1280, lambda _: 1e9) == 1.0
-    bar = attention.bar(case, 2.0, 1e9, lambda _: 640)
-    assert bar.allowed == pytest.approx(2.0 / 0.85)
+    target = attention.target(case, 2.0, 1e9, lambda _: 640)
+    assert target.allowed == pytest.approx(2.0 / 0.85)
 
 
-def test_bars_of_attention():
+def test_targets_of_attention():
     case = AttentionCase("attention", 1, 12, 512, 512, 64, "", goal=True)
     allowed = attention.flops(case) / 1e11
-    assert attention.bar(case, 0, 1e11, float).allowed == pytest.approx(allowed / 0.85)
+    assert attention.target(case, 0, 1e11, float).allowed == pytest.approx(allowed / 0.85)
     short = dataclasses.replace(case, S=128, K=128)
     allowed = attention.flops(short) / 1e11
-    assert attention.bar(short, 0, 1e11, float).allowed == pytest.approx(allowed / 0.75)
+    assert attention.target(short, 0, 1e11, float).allowed == pytest.approx(allowed / 0.75)
     for other in ({"causal": True}, {"goal": False}, {"S": 32}):
-        assert attention.bar(dataclasses.replace(case, **other), 0, 1e11, float) is None
+        assert attention.target(dataclasses.replace(case, **other), 0, 1e11, float) is None
 
 
 @needs_model
 def test_limit_of_the_encoder():
     weights = 6 * (4 * 384 * 384 + 2 * 384 * 1536)
-    case = EncoderCase("encoder", 2, 5, "by hand", lengths=(5, 3), bandwidth_bar=True)
+    case = EncoderCase("encoder", 2, 5, "by hand", lengths=(5, 3), bandwidth_target=True)
     assert encoder_limits.weight_bytes(case) == 4 * weights
     assert encoder.flops(case) == 2 * weights * 8 + 4 * 384 * 6 * (25 + 9)
     extra = 4 * 384 * 6 * 34 / 1e9
@@ -144,15 +151,15 @@ def test_limit_of_the_encoder():
     assert reading == pytest.approx(1 + extra)
     multiplying = encoder.limit_seconds(case, 1e9, lambda _: 1e12)
     assert multiplying == pytest.approx(encoder.flops(case) / 1e9)
-    bar = encoder.bar(case, 0, 1e9, lambda _: 4 * weights)
-    assert bar.allowed == pytest.approx(1.3)
-    assert encoder.bar(dataclasses.replace(case, bandwidth_bar=False), 0, 1, float) is None
+    target = encoder.target(case, 0, 1e9, lambda _: 4 * weights)
+    assert target.allowed == pytest.approx(1.3)
+    assert encoder.target(dataclasses.replace(case, bandwidth_target=False), 0, 1, float) is None
     low = dataclasses.replace(case, dtype="int8")
     assert encoder.buffer_sizes(low) == [weights]
     assert encoder.flops(low) == encoder.flops(case)
     assert encoder.limit_seconds(low, 1e9, lambda _: 4 * weights) == pytest.approx(0.25 + extra)
-    assert encoder.bar(low, 0, 1e9, lambda _: 4 * weights).allowed == 0.8e-3
-    assert encoder.bar(dataclasses.replace(case, dtype="bfloat16"), 0, 1, float) is None
+    assert encoder.target(low, 0, 1e9, lambda _: 4 * weights).allowed == 0.8e-3
+    assert encoder.target(dataclasses.replace(case, dtype="bfloat16"), 0, 1, float) is None
 
 
 def test_mask():
@@ -164,13 +171,13 @@ def test_mask():
 
 
 def check(case, name):
-    """Every variant of a backend is right."""
-    kind = kinds.of(case)
-    backends.load(name, 1)
-    module, given = kind.backend(name), kind.arguments(case)
+    """Every variant of a peer is right."""
+    kind = registry.of(case)
+    peers.start(name, 1)
+    module, given = kind.peer(name), kind.arguments(case)
     want = kind.expected(case, given)
     for variant in module.variants(case, 1):
-        prepared = module.prepare(case, *given, 1, variant)
+        prepared = module.prepare(case, given, 1, variant)
         got = kind.answer(case, prepared)
         assert kind.error(want, got, prepared) <= want.tolerance, variant
     return want, got, prepared
@@ -228,7 +235,7 @@ def test_very_long_calls_are_made_twice(monkeypatch):
 def test_run_of_several_kinds(tmp_path, capsys):
     wanted = "^(lstm/step/1x1x32x32|attention/1x12x32x32x32|decode/1x12x1x512x64)$"
     path, readme = tmp_path / "several.json", tmp_path / "README.md"
-    blocks = [f"{a}\nold {kind}\n{b}" for kind in kinds.KINDS for a, b in [report.markers(kind)]]
+    blocks = [f"{a}\nold {kind}\n{b}" for kind in registry.KINDS for a, b in [report.markers(kind)]]
     readme.write_text("\n".join(["first", *blocks, "last\n"]))
     arguments = ["--quick", "--filter", wanted, "--json", str(path), "--report", str(readme)]
     assert main(arguments) == 0
@@ -248,12 +255,12 @@ def test_run_of_several_kinds(tmp_path, capsys):
 
 
 def fake(name, kind, treadle, peers):
-    case = next(case for case in kinds.load(kind).grid() if case.name == name)
+    case = next(case for case in registry.load(kind).grid() if case.name == name)
     results = {"treadle": {"median_us": treadle}} | {
         n: {"median_us": us} for n, us in peers.items()
     }
     fastest = min(peers, key=peers.get)
-    return kinds.about(case) | {
+    return registry.about(case) | {
         "name": name,
         "kind": kind,
         "results": results,
@@ -281,8 +288,8 @@ def result():
         ),
     ]
     entries = [
-        dataclasses.asdict(Result("a bar", "text of attention", True, 1.0, 1.0, "attention")),
-        dataclasses.asdict(Result("a bar", "text of encoder", False, 0.0, 1.0, "encoder")),
+        dataclasses.asdict(Result("a target", "text of attention", True, 1.0, 1.0, "attention")),
+        dataclasses.asdict(Result("a target", "text of encoder", False, 0.0, 1.0, "encoder")),
     ]
     versions = {"treadle": "0", "torch": "1", "ctranslate2": "2", "sentence_transformers": "3"}
     return {
@@ -294,7 +301,7 @@ def result():
         "limits": {"peak_gflops": 100.0, "levels": [{"name": "L1", "bytes": 1, "gb_s": 200.0}]},
         "cases": cases,
         "summary": by_section(cases),
-        "bars": entries,
+        "targets": entries,
     }
 
 
@@ -318,7 +325,7 @@ def test_report_of_one_kind(result):
 def test_pictures(result, tmp_path):
     pytest.importorskip("matplotlib")
     path = tmp_path / "README.md"
-    path.write_text("\n".join(line for kind in kinds.KINDS for line in report.markers(kind)))
+    path.write_text("\n".join(line for kind in registry.KINDS for line in report.markers(kind)))
     report.write(result, path, tmp_path)
     for name in ("attention", "encoder"):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
@@ -326,44 +333,40 @@ def test_pictures(result, tmp_path):
     assert not (tmp_path / "bench.png").exists()
 
 
-def test_bars_against_peers(result, monkeypatch):
+def test_targets_against_peers(result, monkeypatch):
     never, mean = against_peers("attention", result["cases"][:2], 1.25)
     assert (never.value, never.passed) == (0.5, False)
     assert (mean.value, mean.passed) == (pytest.approx(1.0), False)
     assert list(against_peers("attention", [], 1.25)) == []
-    from treadle.benchmarks.attention import bars as attention_bars
-    from treadle.benchmarks.encoder import bars as encoder_bars
-
-    for module in (attention_bars, encoder_bars):
+    for module in (attention_targets, encoder_targets):
         monkeypatch.setattr(module, "two_threads", lambda *_: iter(()))
-    monkeypatch.setattr(attention_bars, "causal", lambda: iter(()))
-    monkeypatch.setattr(encoder_bars, "loading", lambda: iter(()))
-    monkeypatch.setattr(encoder_bars, "missing", lambda: "")
-    found = {bar.name: bar for bar in encoder_bars.run(result)}
+    monkeypatch.setattr(attention_targets, "causal", lambda: iter(()))
+    monkeypatch.setattr(encoder_targets, "loading", lambda: iter(()))
+    monkeypatch.setattr(encoder_targets, "missing", lambda: "")
+    found = {target.name: target for target in encoder_targets.run(result, "float32")}
     assert found["times faster, encoder/minilm/32x128-lognormal"].passed is False
     text = found["times faster, encode/minilm/10000"]
     assert (text.value, text.passed) == (pytest.approx(1.6), True)  # CTranslate2 is not meant
     assert "1.20x" in found["never slower than a peer, encode"].text
     assert found["geometric mean, encoder"].value == pytest.approx((2 * 1.4) ** 0.5)
-    assert {bar.kind for bar in found.values()} == {"encoder"}
-    assert {bar.kind for bar in attention_bars.run(result)} == {"attention"}
+    assert {target.kind for target in found.values()} == {"encoder"}
+    assert {target.kind for target in attention_targets.run(result, "float32")} == {"attention"}
 
 
-def test_bars_name_cases_that_exist():
-    from treadle.benchmarks.attention import bars as attention_bars
-    from treadle.benchmarks.encoder import bars as encoder_bars
-
-    names = {case.name for case in kinds.grid()}
-    wanted = {*attention_bars.CAUSAL_PAIR, *attention_bars.PARALLEL, *encoder_bars.TIMES_FASTER}
+def test_targets_name_cases_that_exist():
+    names = {case.name for case in registry.grid()}
+    wanted = {
+        *attention_targets.CAUSAL_PAIR,
+        *attention_targets.PARALLEL,
+        *encoder_targets.TIMES_FASTER,
+    }
     assert wanted <= names
-    assert set(bars.PARALLEL) <= names
+    assert set(recurrent_targets.PARALLEL) <= names
     assert attention_limits.LONG_SHARE == 0.85
 
 
 @needs_model
-def test_loading_bar():
-    from treadle.benchmarks.encoder.bars import loading
-
-    seconds, memory = loading(tries=1)
+def test_loading_target():
+    seconds, memory = encoder_targets.loading(tries=1)
     assert seconds.value > 0
     assert memory.value > 0.5

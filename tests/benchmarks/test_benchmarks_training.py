@@ -1,4 +1,4 @@
-"""The benchmark's training cases: the float64 gradients, the backends, limits by hand, bars, a run."""
+"""The benchmark's training cases: the float64 gradients, the peers, limits by hand, targets, a run."""
 
 import dataclasses
 import json
@@ -8,15 +8,18 @@ import pytest
 import torch
 
 import treadle.torch.weight_cache
-from treadle.benchmarks import backends, kinds, limits, report, training
-from treadle.benchmarks.backends.training import autograd
-from treadle.benchmarks.cases import Case
-from treadle.benchmarks.data import state_dict
-from treadle.benchmarks.errors import Exact
+from treadle.benchmarks import report
+from treadle.benchmarks.core import peers
+from treadle.benchmarks.core.errors import Exact
+from treadle.benchmarks.core.models.recurrent import work as limits
+from treadle.benchmarks.core.models.recurrent.case import NetCase as Case
+from treadle.benchmarks.core.models.recurrent.data import state_dict
+from treadle.benchmarks.kinds import training
+from treadle.benchmarks.kinds.training import attention, memory, overhead, recurrent, targets
+from treadle.benchmarks.kinds.training.cases import AttentionTrainingCase, TrainingCase
+from treadle.benchmarks.kinds.training.peers import autograd
+from treadle.benchmarks.kinds.training.reference import worst_error
 from treadle.benchmarks.run import main
-from treadle.benchmarks.training import attention, bars, memory, overhead, recurrent
-from treadle.benchmarks.training.cases import AttentionTrainingCase, TrainingCase
-from treadle.benchmarks.training.reference import worst_error
 
 CASES = training.grid()
 NETS = [case for case in CASES if isinstance(case, TrainingCase)]
@@ -40,7 +43,7 @@ WAYS = [
     (name, case, variant)
     for name in ("treadle", "torch")
     for case in (*TINY, *ATTENTION)
-    for variant in kinds.load("training").backend(name).variants(case, 1)
+    for variant in training.peer(name).variants(case, 1)
 ]
 
 
@@ -49,7 +52,7 @@ def test_every_case_is_a_net_or_attention():
         assert case.kind == "training"
         if case not in NETS:
             assert isinstance(case, AttentionTrainingCase)
-            assert case.group == bars.ATTENTION
+            assert case.group == targets.ATTENTION
             assert case.S == case.K >= 128
             assert case.kv_heads == case.N
             assert not case.lengths
@@ -103,16 +106,16 @@ def test_limit_of_attention():
     assert training.limit_seconds(case, 1000, lambda _: 1) == pytest.approx(work / 1000)
     assert training.tightest(case, 1000, lambda _: 1) is None
     assert training.buffer_sizes(case) == []
-    assert training.bar(case, 0, 1e11, float) is None
+    assert training.target(case, 0, 1e11, float) is None
 
 
-def test_bar():
+def test_target():
     case = TrainingCase("gru", "train", 50, 32, 256, 256, "")
-    assert training.bar(case, 0, 1e11, float).allowed == pytest.approx(
+    assert training.target(case, 0, 1e11, float).allowed == pytest.approx(
         training.flops(case) / 0.8e11
     )
     for other in ({"B": 16}, {"H": 128}, {"lengths": (50,) * 32}):
-        assert training.bar(dataclasses.replace(case, **other), 0, 1e11, float) is None
+        assert training.target(dataclasses.replace(case, **other), 0, 1e11, float) is None
 
 
 @pytest.mark.parametrize("case", TINY, ids=lambda case: f"{case.name}-{len(case.lengths)}")
@@ -155,12 +158,12 @@ def test_reference_of_attention_is_torchs_float64(case):
     WAYS,
     ids=[f"{n}-{c.name}-{len(c.lengths)}-{v}" for n, c, v in WAYS],
 )
-def test_backends_agree_with_the_reference(name, case, variant):
+def test_peers_agree_with_the_reference(name, case, variant):
     given = training.arguments(case)
     want = training.expected(case, given)
     assert want.tolerance < 1e-4
     with torch.inference_mode():  # as PyTorch runs the other kinds
-        prepared = training.backend(name).prepare(case, *given, 1, variant)
+        prepared = training.peer(name).prepare(case, given, 1, variant)
         for _ in range(2):  # the gradients of one call, not of all
             got = training.answer(case, prepared)
             assert training.error(want, got, prepared) <= want.tolerance
@@ -184,7 +187,7 @@ def test_a_wrong_gradient_is_found():
 
 
 def test_packed_variants_are_tried_where_they_are_right():
-    peer = training.backend("torch")
+    peer = training.peer("torch")
     ragged = tiny("lstm", lengths=(2, 4, 1))
     assert set(peer.variants(ragged, 1)) == {*peer.PACKED, "padded"}
     assert set(peer.variants(dataclasses.replace(ragged, D=2), 1)) == set(peer.PACKED)
@@ -200,9 +203,7 @@ def test_treadle_packs_the_weights_in_every_call(monkeypatch):
 
     monkeypatch.setattr(treadle.torch.weight_cache.RecurrentLayer, "pack", counted)
     case = tiny("gru", L=2)
-    prepared = training.backend("treadle").prepare(
-        case, *training.arguments(case), 1, "treadle.torch"
-    )
+    prepared = training.peer("treadle").prepare(case, training.arguments(case), 1, "treadle.torch")
     for _ in range(3):
         prepared.run()
     assert packed == [5, 7] * 3
@@ -225,25 +226,25 @@ def test_missing_says_what_to_install(monkeypatch):
     assert training.missing() == ""
     monkeypatch.setattr(training.importlib.util, "find_spec", lambda name: None)
     assert training.missing() == "no torch: pip install treadle[torch]"
-    assert list(bars.run({"cases": []})) == []
+    assert list(targets.run({"cases": []}, "float32")) == []
 
 
 @pytest.fixture
 def no_inference_mode(monkeypatch):
-    """The bars load PyTorch as the runs do, which enters inference mode for good."""
-    monkeypatch.setattr(backends, "load", lambda name, threads: None)
+    """The targets load PyTorch as the runs do, which enters inference mode for good."""
+    monkeypatch.setattr(peers, "start", lambda name, threads: None)
 
 
-def test_ragged_bars(no_inference_mode):
-    share, *packed = bars.ragged(tiny("lstm", lengths=(1, 4, 1), label="tiny"))
+def test_ragged_targets(no_inference_mode):
+    share, *packed = targets.ragged(tiny("lstm", lengths=(1, 4, 1), label="tiny"))
     assert share.wanted == pytest.approx(1.1 * 6 / 12)
     assert share.passed == (share.value <= share.wanted)
-    assert [bar.name.partition(",")[0] for bar in packed] == ["packed", "accelerated"]
-    for bar in packed:
-        assert bar.wanted == 3
-        assert bar.passed == (bar.value >= 3)
-        assert "torch (packed" in bar.text
-    assert {bar.kind for bar in (share, *packed)} == {"training"}
+    assert [target.name.partition(",")[0] for target in packed] == ["packed", "accelerated"]
+    for target in packed:
+        assert target.wanted == 3
+        assert target.passed == (target.value >= 3)
+        assert "torch (packed" in target.text
+    assert {target.kind for target in (share, *packed)} == {"training"}
 
 
 def test_overhead(no_inference_mode):
@@ -262,16 +263,16 @@ def test_memory_that_is_kept():
     assert memory.measured(case, "torch.nn") >= 0.9 * y
 
 
-def test_bars(monkeypatch):
+def test_targets(monkeypatch):
     for name in ("ragged", "two_threads", "overhead", "memory"):
-        monkeypatch.setattr(bars, name, lambda *_: iter(()))
+        monkeypatch.setattr(targets, name, lambda *_: iter(()))
     cases = [
         {"name": "a", "kind": "training", "group": "train", "speedup": 1.5},
         {"name": "b", "kind": "training", "group": "train-ragged", "speedup": 0.9},
         {"name": "c", "kind": "recurrent", "group": "batch", "speedup": 0.1},
         {"name": "d", "kind": "training", "group": "train-attention", "speedup": 1.1},
     ]
-    never, mean, attends = bars.run({"cases": cases})
+    never, mean, attends = targets.run({"cases": cases}, "float32")
     assert (attends.value, attends.passed) == (1.1, True)
     assert (never.value, never.passed) == (0.9, False)
     assert (mean.value, mean.passed) == (pytest.approx(1.35**0.5), False)

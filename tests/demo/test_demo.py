@@ -10,7 +10,7 @@ from importlib.resources import files
 import numpy as np
 import pytest
 
-from treadle.benchmarks.accuracy.demo import held_out
+from treadle.benchmarks.kinds.accuracy.demo import held_out
 from treadle.demo import reader as demo
 from treadle.demo.screen import Screen, columns, percent
 

@@ -197,7 +197,7 @@ def test_tables_show_the_stored_results(source):
     for result in found.values():
         for section in dict.fromkeys(map(report.section_of, result["cases"])):
             assert report.markdown(report.only(result, section)).rstrip() in performance
-    accuracy = importlib.import_module("treadle.benchmarks.accuracy.report")
+    accuracy = importlib.import_module("treadle.benchmarks.kinds.accuracy.report")
     assert accuracy.markdown(json.loads((results / "accuracy.json").read_text())) in performance
 
 

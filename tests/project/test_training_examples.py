@@ -13,7 +13,7 @@ import torch
 from safetensors.numpy import load_file
 
 import treadle
-from treadle.benchmarks.accuracy.demo import held_out
+from treadle.benchmarks.kinds.accuracy.demo import held_out
 from treadle.demo import reader as demo
 
 

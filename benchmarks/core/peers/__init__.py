@@ -1,0 +1,28 @@
+"""The peers, one module each: how one is started, and what several kinds need to run cases on it."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, cast
+
+from ..kind import Library
+
+if TYPE_CHECKING:  # a type checker holds every peer to the protocol here
+    from . import ctranslate2, jax, onnxruntime, openvino, sentence_transformers, torch, treadle
+
+    _PEERS: tuple[Library, ...] = (
+        treadle,
+        torch,
+        onnxruntime,
+        openvino,
+        jax,
+        ctranslate2,
+        sentence_transformers,
+    )
+
+
+def start(name: str, threads: int) -> str:
+    """Start a peer and return its version. ImportError says that the peer is not installed."""
+    library = cast(Library, importlib.import_module(f".{name}", __package__))
+    library.configure(threads)
+    return library.version()

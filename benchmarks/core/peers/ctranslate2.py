@@ -1,0 +1,14 @@
+"""CTranslate2 runs encoders only."""
+
+from __future__ import annotations
+
+
+def configure(threads: int) -> None:
+    """Do nothing: threads are an option of the encoder."""
+
+
+def version() -> str:
+    """Return CTranslate2's version."""
+    import ctranslate2
+
+    return str(ctranslate2.__version__)

@@ -1,0 +1,14 @@
+"""The kinds of cases, one package each. No kind imports another; `core.registry` finds them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # a type checker holds every kind to the protocol here
+    from ..core.kind import Kind
+    from . import attention, encoder, recurrent, training
+
+    _RECURRENT: Kind[Any, Any, Any, Any] = recurrent
+    _ATTENTION: Kind[Any, Any, Any, Any] = attention
+    _ENCODER: Kind[Any, Any, Any, Any] = encoder
+    _TRAINING: Kind[Any, Any, Any, Any] = training
