@@ -276,7 +276,7 @@ std::unique_ptr<Encoder> make_encoder(const std::string& f, std::int64_t hidden,
   }
   return std::make_unique<Encoder>(
       kernels(),
-      EncoderShape{hidden, heads, feed_forward, parse_activation(f, activation), norm_first, eps},
+      BlockShape{hidden, heads, feed_forward, parse_activation(f, activation), norm_first, eps},
       parse_dtype(f, dtype));
 }
 
@@ -296,7 +296,7 @@ class BoundEncoder {
                  const Object& linear2_weight, const Object& linear2_bias,
                  const Object& norm2_weight, const Object& norm2_bias) {
     if (ran_) throw py::value_error(function_ + ": add_layer after run");
-    const EncoderShape& s = encoder_->shape();
+    const BlockShape& s = encoder_->shape();
     const Axis H{"H", s.hidden}, H3{"3*H", 3 * s.hidden}, F{"F", s.feed_forward};
     const auto matrix = [&](const char* name, const Object& value, Axis rows, Axis columns) {
       return check_weight(function_, name, value, encoder_->dtype(), rows, columns).matrix;
@@ -304,20 +304,26 @@ class BoundEncoder {
     const auto vector = [&](const char* name, const Object& value, Axis size) {
       return optional_array<float>(function_, name, value, {size});
     };
-    const EncoderWeights w{
-        matrix("in_proj_weight", in_weight, H3, H),     vector("in_proj_bias", in_bias, H3),
-        matrix("out_proj_weight", out_weight, H, H),    vector("out_proj_bias", out_bias, H),
-        vector("norm1_weight", norm1_weight, H),        vector("norm1_bias", norm1_bias, H),
-        matrix("linear1_weight", linear1_weight, F, H), vector("linear1_bias", linear1_bias, F),
-        matrix("linear2_weight", linear2_weight, H, F), vector("linear2_bias", linear2_bias, H),
-        vector("norm2_weight", norm2_weight, H),        vector("norm2_bias", norm2_bias, H)};
+    BlockWeights w{};
+    w.self_attention = {
+        matrix("in_proj_weight", in_weight, H3, H),
+        vector("in_proj_bias", in_bias, H3),
+        matrix("out_proj_weight", out_weight, H, H),
+        vector("out_proj_bias", out_bias, H),
+        {vector("norm1_weight", norm1_weight, H), vector("norm1_bias", norm1_bias, H)}};
+    w.feed_forward = {
+        matrix("linear1_weight", linear1_weight, F, H),
+        vector("linear1_bias", linear1_bias, F),
+        matrix("linear2_weight", linear2_weight, H, F),
+        vector("linear2_bias", linear2_bias, H),
+        {vector("norm2_weight", norm2_weight, H), vector("norm2_bias", norm2_bias, H)}};
     encoder_->add_layer(w);  // with the GIL: nobody may run it meanwhile
   }
 
   py::array_t<float> run(const std::string& f, const Object& x, const Object& offsets,
                          const Object& mask, bool causal, std::int64_t first, std::int64_t last,
                          const Object& weights) {
-    const EncoderShape& s = encoder_->shape();
+    const BlockShape& s = encoder_->shape();
     const auto in =
         check_array<float>(f, "x", x, {{"M", kAny}, {"H", s.hidden}}, Layout::contiguous);
     const auto list =
@@ -332,33 +338,36 @@ class BoundEncoder {
       throw py::value_error(f + ": layers " + number(first) + " to " + number(last) +
                             ", expected a part of 0 to " + number(encoder_->layers()));
     }
-    EncoderCall c{};
-    c.B = static_cast<std::int64_t>(own.size()) - 1;
-    for (std::int64_t b = 0; b < c.B; ++b) c.S = std::max(c.S, own[b + 1] - own[b]);
-    c.offsets = own.data();
+    BlockCall c{};
+    RaggedBatch& batch = c.batch;
+    batch.B = static_cast<std::int64_t>(own.size()) - 1;
+    batch.offsets = own.data();
+    for (std::int64_t b = 0; b < batch.B; ++b) {
+      batch.longest = std::max(batch.longest, batch.length(b));
+    }
     c.x = in.data;
-    c.causal = causal;
-    c.first = first;
-    c.last = last;
-    const Axis B{"B", c.B}, N{"N", s.heads}, S{"S", c.S};
+    const Axis B{"B", batch.B}, N{"N", s.heads}, S{"S", batch.longest};
     const Mask m = check_mask(f, mask, {B, N, S, S});
-    c.mask = m.view;
-    c.mask_adds = m.adds;
+    AttentionView& view = c.self_attention;
+    view = {m.view, m.adds, causal, nullptr};
     checked_product(f, {M, std::max(3 * s.hidden, s.feed_forward)});
     if (!weights.is_none()) {
       if (last != first + 1) throw py::value_error(f + ": weights of one layer only");
-      c.probabilities = check_output(f, "weights", weights, {B, N, S, S}).data;
+      view.probabilities = check_output(f, "weights", weights, {B, N, S, S}).data;
     }
     py::array_t<float> y = new_array(f, {M, s.hidden});
     c.out = y.mutable_data();
     ran_ = true;
     const bool empty = first == last;
     interruptible([&](Interrupt& interrupt) {
-      if (c.probabilities && !clear(c.probabilities, c.B * s.heads * c.S * c.S, interrupt)) return;
+      const std::int64_t pairs = batch.longest * batch.longest;
+      if (view.probabilities && !clear(view.probabilities, batch.B * s.heads * pairs, interrupt)) {
+        return;
+      }
       if (empty) {
         std::copy(c.x, c.x + M * s.hidden, c.out);
       } else {
-        encoder_->run(c, interrupt);
+        encoder_->run(c, first, last, interrupt);
       }
     });
     return y;
