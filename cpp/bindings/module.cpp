@@ -6,6 +6,7 @@
 
 namespace treadle {
 void register_attention(pybind11::module_& m);
+void register_encoder(pybind11::module_& m);
 void register_kv_cache(pybind11::module_& m);
 void register_product(pybind11::module_& m);
 void register_recurrent(pybind11::module_& m);
@@ -20,5 +21,6 @@ PYBIND11_MODULE(_core, m) {
   treadle::register_recurrent(m);
   treadle::register_product(m);
   treadle::register_attention(m);
+  treadle::register_encoder(m);
   treadle::register_kv_cache(m);
 }

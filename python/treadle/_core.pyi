@@ -1,11 +1,11 @@
 # The compiled module. It checks shapes, dtypes and values; the Python layer converts kinds of arrays.
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, final
 
 import numpy as np
 import numpy.typing as npt
 
-from treadle._inputs.sequence import SequenceInputs
+from treadle._inputs.attention import AttentionOptions
 
 _Float: TypeAlias = npt.NDArray[np.float32]
 # A matrix in the form of a dtype (formats.py): float32, the bits of bfloat16, or int8 with scales.
@@ -14,62 +14,55 @@ _Rows: TypeAlias = npt.NDArray[np.int64] | npt.NDArray[np.bool_]
 _Activation: TypeAlias = tuple[str, float, float]
 
 @final
-class RecurrentStack:
-    """Packed weights of L layers in D directions. Immutable, safe to use from several threads.
-
-    ``weights`` has a dict for each layer and direction: that of the first layer forward, of the first
-    layer backward if there are two directions, of the second layer forward, and so on. Its names are
-    weight_ih, weight_hh, bias_ih, bias_hh, weight_hr (with ``proj_size``) and peepholes (of an LSTM);
-    a bias or peepholes that are missing or None are zero. ``activations`` has ONNX's letters: f for the
-    gates, g for the candidate, h for the output of an LSTM; a missing one is the identity.
-    ``function`` is the name that errors begin with. Raises ValueError or TypeError.
-    """
+class Recurrent:
+    """Packed weights of L layers in D directions. Immutable, safe to use from several threads."""
 
     def __init__(
         self,
         function: str,
-        weights: Sequence[Mapping[str, _Weight | None]],
-        *,
         mode: str,
         input_size: int,
         hidden_size: int,
-        proj_size: int = 0,
-        num_layers: int = 1,
-        direction: str = "forward",
-        activations: dict[str, _Activation],
-        clip: float = 0.0,
-        input_forget: bool = False,
-        reset_after: bool = True,
-        dtype: str = "float32",
+        proj_size: int,
+        num_layers: int,
+        direction: str,
+        weights: Sequence[tuple[_Weight | None, ...]],
+        options: dict[str, Any],
     ) -> None: ...
-    def run(self, inputs: SequenceInputs, *, save: bool = False, recompute: bool = False) -> Any:
-        """(y, h_n, c_n or None), and with ``save`` what the backward pass needs.
-
-        y [T, B, D*H], h_n [D*L, B, H], c_n [D*L, B, H] of an LSTM, saved [D, T, B, saved_size(...)] of
-        one layer; with ``batch_first`` y [B, T, D*H]. With ``recompute`` the backward pass computes the
-        gates again and less is saved.
-        """
-
+    def run(
+        self,
+        x: _Float,
+        h0: _Float | None,
+        c0: _Float | None,
+        lengths: npt.NDArray[np.int64] | None,
+        mask: npt.NDArray[np.bool_] | None,
+        resets: npt.NDArray[np.bool_] | None,
+        reset_h: _Float | None,
+        reset_c: _Float | None,
+        batch_first: bool,
+        save: bool = False,
+        recompute: bool = False,
+    ) -> Any: ...
     def backward(
         self,
-        inputs: SequenceInputs,
-        *,
-        weights: Sequence[Mapping[str, _Float | None]],
+        weights: Sequence[tuple[_Float | None, ...]],
+        x: _Float,
         y: _Float,
+        h0: _Float | None,
+        c0: _Float | None,
+        lengths: npt.NDArray[np.int64] | None,
+        mask: npt.NDArray[np.bool_] | None,
+        resets: npt.NDArray[np.bool_] | None,
+        reset_h: _Float | None,
+        reset_c: _Float | None,
+        batch_first: bool,
         saved: _Float,
-        grads: Mapping[str, _Float | None],
+        dy: _Float | None,
+        dh_n: _Float | None,
+        dc_n: _Float | None,
         want_x: bool = True,
-    ) -> dict[str, Any]:
-        """The gradients of one layer, in the shapes of what they belong to.
-
-        ``inputs`` and ``weights`` are those of the forward pass, ``y`` and ``saved`` its results.
-        ``grads`` has the gradients of its results by the names y, h_n and c_n; a missing one is zero.
-        The result has x (None unless ``want_x``), weights (a list with a dict by name for each
-        direction), h_0, c_0 (None unless an LSTM), reset_h and reset_c (None without resets).
-        """
-
-    def stream(self, batch_size: int, *, to_float32: Callable[[str, str, Any], _Float]) -> Stream:
-        """``to_float32(function, name, x)`` converts an x of `Stream.step` that is no float32 array."""
+    ) -> tuple[Any, list[tuple[Any, ...]], _Float, Any, Any, Any]: ...
+    def stream(self, batch_size: int) -> Stream: ...
     @property
     def weight_bytes(self) -> int: ...
     @property
@@ -86,30 +79,6 @@ class Stream:
     ) -> None: ...
     def get_state(self) -> tuple[_Float, _Float | None]: ...
     def set_state(self, h: _Float, c: _Float | None) -> None: ...
-
-def gate_counts() -> dict[str, int]:
-    """The gates of a cell by its mode: rnn, lstm, gru."""
-
-def saved_size(
-    mode: str,
-    hidden_size: int,
-    *,
-    activation: str = "tanh",
-    clips: bool = False,
-    reset_after: bool = True,
-    recompute: bool = False,
-) -> int:
-    """The floats that each step of a forward pass saves for each row and direction.
-
-    ``activation`` is that of the candidate, ``clips`` whether the net clips its pre-activations.
-    """
-
-def limits() -> dict[str, int]:
-    """The kernels' limits.
-
-    ``head_size`` is the most floats of a head of attention, ``sum_block`` the numbers along K that
-    share a scale in int8.
-    """
 
 def same_bits(a: list[_Float], b: list[_Float]) -> bool: ...
 def check_weight(function: str, name: str, value: object, dtype: str) -> None: ...
@@ -151,6 +120,7 @@ class Encoder:
     def __init__(
         self,
         function: str,
+        *,
         hidden: int,
         num_heads: int,
         feed_forward: int,
@@ -159,31 +129,17 @@ class Encoder:
         eps: float,
         dtype: str = "float32",
     ) -> None: ...
-    def add_layer(
-        self,
-        in_proj_weight: _Weight,
-        in_proj_bias: _Float | None,
-        out_proj_weight: _Weight,
-        out_proj_bias: _Float | None,
-        norm1_weight: _Float | None,
-        norm1_bias: _Float | None,
-        linear1_weight: _Weight,
-        linear1_bias: _Float | None,
-        linear2_weight: _Weight,
-        linear2_bias: _Float | None,
-        norm2_weight: _Float | None,
-        norm2_bias: _Float | None,
-    ) -> None: ...
+    def add_layer(self, weights: Mapping[str, _Weight]) -> None: ...
     def run(
         self,
         function: str,
         x: _Float,
         offsets: npt.NDArray[np.int64],
-        mask: _Float | npt.NDArray[np.bool_] | None,
-        causal: bool,
-        first: int,
-        last: int,
-        weights: _Float | None = None,
+        *,
+        mask: _Float | npt.NDArray[np.bool_] | None = None,
+        is_causal: bool = False,
+        layers: tuple[int, int | None] = (0, None),
+        probabilities: _Float | None = None,
     ) -> _Float: ...
     @property
     def num_layers(self) -> int: ...
@@ -194,21 +150,6 @@ class Encoder:
 
 # float32, bfloat16 as uint16, or int8 and its scales.
 _Heads: TypeAlias = _Float | npt.NDArray[np.uint16] | tuple[npt.NDArray[np.int8], _Float]
-# mask, causal, scale, query_lengths, key_lengths, window, softcap, alibi_slopes, query_offset,
-# dropout, dtype
-_Attention: TypeAlias = tuple[
-    _Float | npt.NDArray[np.bool_] | None,
-    bool,
-    float,
-    npt.NDArray[np.int64] | None,
-    npt.NDArray[np.int64] | None,
-    tuple[int, int],
-    float,
-    _Float | None,
-    npt.NDArray[np.int64] | None,
-    tuple[float, int],
-    str,
-]
 
 @final
 class KeyValueCache:
@@ -232,13 +173,9 @@ class KeyValueCache:
         self,
         function: str,
         q: _Float,
-        *,
         counts: npt.NDArray[np.int64],
-        scale: float,
-        window: tuple[int, int],
-        softcap: float,
-        alibi_slopes: _Float | None,
-        out: _Float | None,
+        options: AttentionOptions = ...,
+        out: _Float | None = None,
     ) -> _Float: ...
     def set_lengths(self, function: str, lengths: npt.NDArray[np.int64]) -> None: ...
     def reorder(self, function: str, rows: npt.NDArray[np.int64]) -> None: ...
@@ -251,26 +188,25 @@ class KeyValueCache:
 
 def attention(
     function: str,
-    q: _Float,
-    k: _Heads,
-    v: _Heads,
-    options: _Attention,
-    out: _Float | None,
-    weights: _Float | None,
-    lse: _Float | None,
+    query: _Float,
+    key: _Heads,
+    value: _Heads,
+    options: AttentionOptions = ...,
+    out: _Float | None = None,
+    *,
+    probabilities: _Float | None = None,
+    lse: _Float | None = None,
 ) -> _Float: ...
 def attention_backward(
     function: str,
-    q: _Float,
-    k: _Float,
-    v: _Float,
-    options: _Attention,
-    lse: _Float,
-    out: _Float,
+    query: _Float,
+    key: _Float,
+    value: _Float,
+    *,
+    options: AttentionOptions,
+    forward: dict[str, _Float],
     dout: _Float,
-    dq: _Float,
-    dk: _Float,
-    dv: _Float,
+    grads: dict[str, _Float],
 ) -> None: ...
 def layer_norm(
     function: str,

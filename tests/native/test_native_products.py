@@ -11,6 +11,7 @@ from support.native_checks import (
     NO_MATRICES,
     NO_NAMES,
     NO_VECTORS,
+    native_encoder,
     refused,
     right_weight,
     wrong_weights,
@@ -93,20 +94,30 @@ def test_native_weights(dtype):
     with pytest.raises((TypeError, ValueError), match=r"^f: weight"):
         treadle._core.Linear("f", np.zeros((4, 300)), None, dtype)
     tanh, sigmoid = ("tanh", 0.0, 0.0), ("sigmoid", 0.0, 0.0)
-    shapes = {"weight_ih": (28, 5), "weight_hh": (28, 2), "weight_hr": (2, 7)}
-    build = lambda weights: treadle._core.RecurrentStack(
-        "f", [weights], mode="lstm", input_size=5, hidden_size=7, proj_size=2, dtype=dtype,
-        activations={"f": sigmoid, "g": tanh, "h": tanh},
-    )  # fmt: skip
-    right = {name: right_weight(dtype, *shape) for name, shape in shapes.items()}
-    build(right)
-    for name, shape in shapes.items():
+    options = {
+        "activations": {"f": sigmoid, "g": tanh, "h": tanh}, "clip": 0.0, "input_forget": False,
+        "reset_after": True, "dtype": dtype,
+    }  # fmt: skip
+    shapes = {0: (28, 5), 1: (28, 2), 4: (2, 7)}
+    row = [None] * 6
+    for index, shape in shapes.items():
+        row[index] = right_weight(dtype, *shape)
+    build = lambda row: treadle._core.Recurrent("f", "lstm", 5, 7, 2, 1, "forward", [row], options)
+    build(tuple(row))
+    for index, shape in shapes.items():
         for value in wrong_weights(dtype, *shape):
             with pytest.raises((TypeError, ValueError), match=r"^f: weight_"):
-                build(right | {name: value})
-    shapes = {0: (18, 6), 2: (6, 6), 6: (5, 6), 8: (6, 5)}
-    layer = [None] * 12
-    for index, shape in shapes.items():
-        layer[index] = right_weight(dtype, *shape)
-    encoder = treadle._core.Encoder("f", 6, 2, 5, ("relu", 0.0, 0.0), False, 1e-5, dtype)
-    refused(encoder.add_layer, layer, {i: wrong_weights(dtype, *s) for i, s in shapes.items()})
+                build((*row[:index], value, *row[index + 1 :]))
+    shapes = {
+        "self_attn.in_proj_weight": (18, 6),
+        "self_attn.out_proj.weight": (6, 6),
+        "linear1.weight": (5, 6),
+        "linear2.weight": (6, 5),
+    }
+    layer = {name: right_weight(dtype, *shape) for name, shape in shapes.items()}
+    encoder = native_encoder(dtype=dtype)
+    encoder.add_layer(layer)
+    for name, shape in shapes.items():
+        for value in wrong_weights(dtype, *shape):
+            with pytest.raises((TypeError, ValueError)):
+                encoder.add_layer(layer | {name: value})

@@ -285,9 +285,11 @@ def back_torch(T, H):
 
 def back_attention(x):
     q = np.zeros((1, 1, len(x), 8), "f4")
-    options = None, False, 1.0, None, None, (-1, -1), 0.0, None, None, (0.0, 0), "float32"
-    gradients = [np.zeros_like(q) for _ in range(3)]
-    treadle._core.attention_backward("f", q, q, q, options, q[..., 0].copy(), q, q, *gradients)
+    grads = {name: np.zeros_like(q) for name in ("query", "key", "value")}
+    forward = {"out": q, "lse": q[..., 0].copy()}
+    treadle._core.attention_backward(
+        "f", q, q, q, options={}, forward=forward, dout=q, grads=grads
+    )
 
 make, time, batch, threads = sys.argv[1], *map(int, sys.argv[2:])
 treadle.set_num_threads(threads)

@@ -38,7 +38,8 @@ def test_modules_of_the_package():
     expected = {
         "treadle", "treadle._core", "treadle._inputs", "treadle._inputs.arrays",
         "treadle._inputs.attention", "treadle._inputs.checks", "treadle._inputs.masks",
-        "treadle._inputs.sequence", "treadle._public", "treadle._storage", "treadle._storage.files",
+        "treadle._inputs.ragged", "treadle._inputs.sequence", "treadle._public",
+        "treadle._storage", "treadle._storage.files",
         "treadle._storage.formats", "treadle._version", "treadle.functional",
         "treadle.functional.attention", "treadle.functional.attention_backward",
         "treadle.functional.backward", "treadle.functional.options", "treadle.functional.pointwise",
@@ -49,7 +50,7 @@ def test_modules_of_the_package():
         "treadle.layers.norm", "treadle.layers.recurrent", "treadle.layers.recurrent_base",
         "treadle.layers.recurrent_spec",
         "treadle.layers.stream", "treadle.layers.transformer", "treadle.layers.transformer_base",
-        "treadle.runtime",
+        "treadle.layers.transformer_weights", "treadle.runtime",
     }  # fmt: skip
     assert {name for name in imported() if name.partition(".")[0] == "treadle"} == expected
 

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+import treadle
 from support.entries import WRONG_DTYPES
 
 F32 = np.float32
@@ -69,3 +70,16 @@ def wrong_weights(dtype, rows, columns):
 def right_weight(dtype, rows, columns):
     integers = np.ones((rows, columns), {"bfloat16": np.uint16, "int8": np.int8}[dtype])
     return integers if dtype == "bfloat16" else (integers, np.ones((rows, -(-columns // 256)), F32))
+
+
+def native_encoder(**changes):
+    """An encoder without layers: H = 6 with two heads, F = 5."""
+    right = {
+        "hidden": 6,
+        "num_heads": 2,
+        "feed_forward": 5,
+        "activation": ("relu", 0.0, 0.0),
+        "norm_first": False,
+        "eps": 1e-5,
+    }
+    return treadle._core.Encoder("f", **right | changes)

@@ -125,11 +125,6 @@ def to_rows(function: str, name: str, value: ArrayLike) -> Int | Bool:
     return np.atleast_1d(to_int64(function, name, value))
 
 
-def starts(lengths: AnyArray) -> Int:
-    """[B] -> [B + 1]: where each sequence begins when they lie one behind the other, and the end."""
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
-
-
 def to_pair(function: str, name: str, value: ArrayLike) -> tuple[ArrayLike, ArrayLike]:
     """The two halves of an LSTM state given as (h, c)."""
     if not isinstance(value, list | tuple):

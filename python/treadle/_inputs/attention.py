@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import numpy as np
 
@@ -22,102 +21,35 @@ _MAX_REACH = 2**40
 _TINY = 1.1754943508222875e-38
 
 
-class AttentionOptions(NamedTuple):
-    """What a native call of attention is told beside its arrays; the names are those it reads."""
+class AttentionOptions(TypedDict, total=False):
+    """The options of a native call of attention by their names; an option may be left out."""
 
-    mask: AnyArray | None = None
-    """[B, N, S, K]: bool, True where a query attends, or float32, added to the scores."""
-    is_causal: bool = False
-    scale: float = 1.0
-    query_lengths: Int | None = None
-    """[B]: how many queries of a row exist; None: all."""
-    key_lengths: Int | None = None
-    """[B]: how many keys of a row exist; None: all."""
-    window: tuple[int, int] = (-1, -1)
-    """How many keys to the left and to the right a query sees; -1: all."""
-    softcap: float = 0.0
-    """0: no cap."""
-    alibi_slopes: Float | None = None
-    """[N]"""
-    query_offset: Int | None = None
-    """[B]: the position of a row's first query among the keys; None: 0."""
-    dropout: tuple[float, int] = (0.0, 0)
-    """The probability of dropout and its seed."""
-    dtype: str = "float32"
-    """The dtype of the two products: float32 or bfloat16."""
-
-
-@dataclass(kw_only=True, slots=True)
-class AttentionArguments:
-    """The arguments of a call of `scaled_dot_product_attention` or its kin, not yet checked."""
-
-    query: ArrayLike
-    key: ArrayLike
-    value: ArrayLike
-    attn_mask: ArrayLike | None = None
-    dropout_p: float = 0.0
-    is_causal: bool = False
-    scale: float | None = None
-    enable_gqa: bool = False
-    lengths: ArrayLike | tuple[ArrayLike | None, ArrayLike | None] | None = None
-    window: int | tuple[int | None, int | None] | None = None
-    softcap: float | None = None
-    alibi_slopes: ArrayLike | None = None
-    seed: int | None = None
-    dtype: Any = "float32"
-
-    def checked(self, function: str) -> CheckedAttention:
-        """Check all arguments for a function of this name; errors name it and the argument."""
-        checks.flag(function, "is_causal", self.is_causal)
-        checks.flag(function, "enable_gqa", self.enable_gqa)
-        dtype = checks.dtype(function, "dtype", self.dtype, ("float32", "bfloat16"))
-        if self.is_causal and self.attn_mask is not None:
-            raise ValueError(
-                f"{function}: attn_mask is given together with is_causal, expected one of them "
-                "(as in PyTorch)"
-            )
-        query = to_float32(function, "query", self.query)
-        key = to_float32(function, "key", self.key)
-        value = to_float32(function, "value", self.value)
-        sizes = _sizes(function, query, key, value, self.enable_gqa)
-        settings = attention_settings(
-            function,
-            query.shape[-1],
-            sizes.heads,
-            self.scale,
-            self.window,
-            self.softcap,
-            self.alibi_slopes,
-        )
-        query_lengths, key_lengths = (
-            (None, None) if self.lengths is None else _lengths(function, sizes, self.lengths)
-        )
-        options = AttentionOptions(
-            mask=None if self.attn_mask is None else _mask(function, sizes, self.attn_mask),
-            is_causal=self.is_causal,
-            scale=settings.scale,
-            query_lengths=query_lengths,
-            key_lengths=key_lengths,
-            window=settings.window,
-            softcap=settings.softcap,
-            alibi_slopes=settings.alibi_slopes,
-            dropout=_dropout(function, self.dropout_p, self.seed),
-            dtype=dtype,
-        )
-        return CheckedAttention(
-            (query.shape, key.shape, value.shape),
-            sizes,
-            (
-                four(query, sizes.leading, sizes.query_heads),
-                four(key, sizes.leading, sizes.key_heads),
-                four(value, sizes.leading, sizes.key_heads),
-            ),
-            options,
-        )
+    # [B, N, S, K]: bool, True where a query attends, or float32, added to the scores.
+    mask: AnyArray | None
+    is_causal: bool
+    # 1 when it is left out.
+    scale: float
+    # [B]: how many queries and how many keys of a row exist; None: all.
+    query_lengths: Int | None
+    key_lengths: Int | None
+    # How many keys to the left and to the right of itself a query sees; -1: all.
+    window: tuple[int, int]
+    # 0: no cap.
+    softcap: float
+    # [N]
+    alibi_slopes: Float | None
+    # [B]: the place of a row's first query among its keys; None: 0.
+    query_offset: Int | None
+    # The probability of dropout and its seed.
+    dropout: tuple[float, int]
+    # The dtype of the two products, float32 or bfloat16.
+    dtype: str
 
 
-class CheckedAttention(NamedTuple):
-    """A call of attention in the form that the native functions take."""
+class AttentionCall:
+    """The arguments of `scaled_dot_product_attention` or its kin, checked for the native functions."""
+
+    __slots__ = ("arrays", "options", "shapes", "sizes")
 
     shapes: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
     """The shapes of query, key and value as the caller gave them."""
@@ -126,27 +58,62 @@ class CheckedAttention(NamedTuple):
     """query, key and value as [B, N, rows, columns]."""
     options: AttentionOptions
 
+    def __init__(
+        self,
+        function: str,
+        query: ArrayLike,
+        key: ArrayLike,
+        value: ArrayLike,
+        *,
+        attn_mask: ArrayLike | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+        lengths: ArrayLike | tuple[ArrayLike | None, ArrayLike | None] | None = None,
+        window: int | tuple[int | None, int | None] | None = None,
+        softcap: float | None = None,
+        alibi_slopes: ArrayLike | None = None,
+        seed: int | None = None,
+        dtype: Any = "float32",
+    ) -> None:
+        """Check the arguments; errors begin with the name of the public ``function``."""
+        checks.flag(function, "is_causal", is_causal)
+        checks.flag(function, "enable_gqa", enable_gqa)
+        dtype = checks.dtype(function, "dtype", dtype, ("float32", "bfloat16"))
+        if is_causal and attn_mask is not None:
+            raise ValueError(
+                f"{function}: attn_mask is given together with is_causal, expected one of them "
+                "(as in PyTorch)"
+            )
+        query = to_float32(function, "query", query)
+        key = to_float32(function, "key", key)
+        value = to_float32(function, "value", value)
+        self.shapes = query.shape, key.shape, value.shape
+        sizes, self.arrays = _fitted(function, query, key, value, enable_gqa)
+        self.sizes = sizes
+        self.options = options = score_options(
+            function, query.shape[-1], sizes.heads, scale, window, softcap, alibi_slopes
+        )
+        options["is_causal"] = is_causal
+        options["dtype"] = dtype
+        if attn_mask is not None:
+            options["mask"] = _mask(function, sizes, attn_mask)
+        if lengths is not None:
+            options["query_lengths"], options["key_lengths"] = _lengths(function, sizes, lengths)
+        if seed is not None or type(dropout_p) is not float or dropout_p != 0.0:
+            options["dropout"] = _dropout(function, dropout_p, seed)
+
 
 def _dropout(function: str, p: float, seed: int | None) -> tuple[float, int]:
-    """Dropout's probability and its seed, which is drawn where it is needed and None."""
-    if type(p) is float and p == 0.0 and seed is None:  # the usual case
-        return 0.0, 0
+    """Dropout's probability, and its seed, which is drawn where it is None."""
     p = checks.number(function, "dropout_p", p, least=0.0, most=1.0)
     if seed is None:
         seed = int(np.random.default_rng().integers(2**64, dtype=np.uint64)) if p else 0
     return p, checks.integer(function, "seed", seed, 0, 2**64 - 1)
 
 
-class Settings(NamedTuple):
-    """The numbers that shape the scores, as `AttentionOptions` names them."""
-
-    scale: float
-    window: tuple[int, int]
-    softcap: float
-    alibi_slopes: Float | None
-
-
-def attention_settings(
+def score_options(
     function: str,
     head_size: int,
     heads: int,
@@ -154,22 +121,22 @@ def attention_settings(
     window: int | tuple[int | None, int | None] | None,
     softcap: float | None,
     alibi_slopes: ArrayLike | None,
-) -> Settings:
-    """Check the arguments that every kind of attention call has; N heads of ``head_size``."""
+) -> AttentionOptions:
+    """The options that shape the scores of N heads of ``head_size``, checked."""
+    options: AttentionOptions = {}
     if scale is not None:
-        scale = checks.number(function, "scale", scale)
-    elif head_size > 0:
-        scale = head_size**-0.5
-    else:  # the kernel says what it expects
-        scale = 1.0
-    reach = (-1, -1) if window is None else _reach(function, window)
+        options["scale"] = checks.number(function, "scale", scale)
+    elif head_size > 0:  # a size of 0 is refused by the native function
+        options["scale"] = head_size**-0.5
+    if window is not None:
+        options["window"] = _reach(function, window)
     if softcap is not None:
-        softcap = checks.number(function, "softcap", softcap, least=_TINY)
-    slopes = None
+        options["softcap"] = checks.number(function, "softcap", softcap, least=_TINY)
     if alibi_slopes is not None:
         slopes = to_dense(function, "alibi_slopes", alibi_slopes)
         checks.shape(function, "alibi_slopes", slopes, (heads,), "N")
-    return Settings(scale, reach, softcap or 0.0, slopes)
+        options["alibi_slopes"] = slopes
+    return options
 
 
 def _reach(function: str, window: int | tuple[int | None, int | None]) -> tuple[int, int]:
@@ -205,17 +172,29 @@ class Sizes(NamedTuple):
         return (*self.leading, *self.query_heads, self.queries, self.value_size)
 
 
+def _fitted(
+    function: str, query: Float, key: Float, value: Float, enable_gqa: bool
+) -> tuple[Sizes, tuple[Float, Float, Float]]:
+    """The sizes of arrays whose shapes fit together, and the arrays as [B, N, rows, columns]."""
+    q, k, v = query.shape, key.shape, value.shape
+    if (
+        len(q) == len(k) == len(v) == 4
+        and q[:2] == k[:2] == v[:2]
+        and q[3] == k[3]
+        and k[2] == v[2]
+    ):  # the usual case, and a fast one
+        return Sizes(q[:1], q[1:2], q[1:2], q[2], k[2], v[3]), (query, key, value)
+    sizes = _sizes(function, query, key, value, enable_gqa)
+    return sizes, (
+        four(query, sizes.leading, sizes.query_heads),
+        four(key, sizes.leading, sizes.key_heads),
+        four(value, sizes.leading, sizes.key_heads),
+    )
+
+
 def _sizes(function: str, query: Float, key: Float, value: Float, enable_gqa: bool) -> Sizes:
     """Compare the shapes of query, key and value with each other."""
     of_q, of_k, of_v = query.shape, key.shape, value.shape
-    if (
-        len(of_q) == len(of_k) == len(of_v) == 4
-        and of_q[:2] == of_k[:2] == of_v[:2]
-        and of_q[3] == of_k[3]
-        and of_k[2] == of_v[2]
-    ):  # the usual case, and a fast one
-        axis = of_q[1:2]
-        return Sizes(of_q[:1], axis, axis, of_q[2], of_k[2], of_v[3])
     for name, array, last in (
         ("query", query, "S, E"),
         ("key", key, "K, E"),

@@ -1,4 +1,7 @@
-"""Masks of PyTorch's modules, where True rules out, as those of the kernel, where True admits."""
+"""Masks, checked and turned into those of the kernels, where True admits and False rules out.
+
+In the modules of PyTorch True rules out, and in Transformers' attention_mask 1 admits.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from treadle._inputs import checks
-from treadle._inputs.arrays import to_mask
+from treadle._inputs.arrays import to_bool, to_float32, to_int64, to_mask
 
 if TYPE_CHECKING:
     from treadle._inputs.types import AnyArray, ArrayLike, Bool, Float, Int
@@ -83,3 +86,33 @@ def added(mask: AnyArray) -> Float:
     if mask.dtype == np.bool_:
         return np.where(mask, np.float32(0), np.float32(-np.inf))
     return mask
+
+
+def kept(function: str, name: str, value: ArrayLike, shape: tuple[int, int]) -> Bool:
+    """A mask [B, S] of Transformers as bools, from bools or from numbers that are 0 or 1."""
+    mask = _numbers(function, name, value)
+    checks.shape(function, name, mask, shape, ("B", "S"))
+    if mask.dtype.kind == "b":
+        return mask
+    result: Bool = mask != 0
+    if not (result == mask).all():
+        raise ValueError(
+            f"{function}: {name} holds {mask[result != mask].flat[0]}, "
+            "expected 1 (attend) and 0 (padding)"
+        )
+    return result
+
+
+def _numbers(function: str, name: str, value: ArrayLike) -> AnyArray:
+    """An array of bools, integers or float32: tokenizers differ in what they give."""
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biu":  # the usual case
+        return value
+    first = value
+    while isinstance(first, list | tuple) and first:
+        first = first[0]
+    dtype = str(getattr(first, "dtype", type(first).__name__))
+    if dtype.endswith("bool"):
+        return to_bool(function, name, value)
+    if dtype.endswith("float32"):
+        return to_float32(function, name, value)
+    return to_int64(function, name, value)

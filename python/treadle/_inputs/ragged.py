@@ -1,8 +1,8 @@
-"""A padded batch as its tokens, one after the other, and back.
+"""The one conversion between a padded batch [B, S, ...] and its tokens, one after the other [M, ...].
 
-Only tokens that attention_mask keeps exist from here on: they are gathered into flat arrays [M]
-with offsets [B + 1], whatever holes or padding on whichever side the mask has. Results are scattered
-into arrays of the padded shape, which are zero elsewhere.
+Engines compute only tokens that exist. They are gathered into flat arrays with the offset at which
+each row begins, wherever the padding lies: left, right or in between. Results are scattered into
+arrays of the padded shape.
 """
 
 from __future__ import annotations
@@ -11,124 +11,93 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from treadle._inputs import arrays, checks
-
 if TYPE_CHECKING:
-    from treadle._inputs.types import AnyArray, ArrayLike, Bool, Float, Int
+    from treadle._inputs.types import AnyArray, Bool, Float, Int
+
+
+def starts(lengths: AnyArray) -> Int:
+    """[B] -> [B + 1]: where each row begins when they lie one behind the other, and the end."""
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
 
 
 class Ragged(NamedTuple):
-    """Where the kept tokens of a [B, S] batch are."""
+    """The places of the tokens that exist in a batch of B rows of S places."""
 
     batch: int
+    """B"""
     length: int
-    kept: Int | None
-    """Numbers of the kept places among B * S, or None when all are kept."""
+    """S"""
+    exists: Bool | None
+    """[B, S]: whether there is a token at a place; None when there is one at each."""
     offsets: Int
-    """[B + 1]: the tokens of row b are offsets[b]..offsets[b + 1]."""
+    """[B + 1]: the tokens of row b are offsets[b]..offsets[b + 1] - 1."""
 
-    def gather(self, grid: Int) -> Int:
-        """[B, S] or [B * S] -> [M]."""
-        flat = grid.reshape(-1)
-        return flat if self.kept is None else flat[self.kept]
-
-    def scatter(self, flat: Float, fill: float = 0.0) -> Float:
-        """[M, ...] -> [B, S, ...]."""
-        shape = flat.shape[1:]
-        if self.kept is None:
-            return flat.reshape(self.batch, self.length, *shape)
-        padded = np.zeros((self.batch * self.length, *shape), np.float32)
-        if fill:
-            padded.fill(fill)
-        padded[self.kept] = flat
-        return padded.reshape(self.batch, self.length, *shape)
-
-    def scatter_square(self, weights: Float) -> Float:
-        """[B, N, K, K] for the tokens that are there -> [B, N, S, S]."""
-        if self.kept is None:
-            return weights
-        batch, heads = weights.shape[:2]
-        padded = np.zeros((batch, heads, self.length, self.length), np.float32)
-        columns = self.kept % max(self.length, 1)
-        for b in range(batch):
-            at = columns[self.offsets[b] : self.offsets[b + 1]]
-            padded[b][:, at[:, None], at] = weights[b, :, : at.size, : at.size]
-        return padded
-
-    def first(self, flat: Float) -> Float:
-        """The first kept token of each row, [M, H] -> [B, H]; zeros where a row has none."""
-        starts = self.offsets[:-1]
-        if self.kept is None and self.length:
-            return np.ascontiguousarray(flat[starts])
-        full = self.offsets[1:] > starts
-        rows = np.zeros((self.batch, flat.shape[1]), np.float32)
-        rows[full] = flat[starts[full]]
-        return rows
+    @classmethod
+    def of(cls, batch: int, length: int, exists: Bool | None = None) -> Ragged:
+        """The tokens where ``exists`` [B, S] is true; all of them when it is None."""
+        if exists is None or exists.all():
+            return cls(batch, length, None, np.arange(batch + 1, dtype=np.int64) * length)
+        return cls(batch, length, exists, starts(exists.sum(axis=1)))
 
     @property
     def longest(self) -> int:
         """The number of tokens in the longest row."""
         return int(np.diff(self.offsets).max(initial=0))
 
+    def gather(self, padded: AnyArray) -> AnyArray:
+        """[B, S, ...] -> [M, ...]."""
+        if self.exists is None:
+            return padded.reshape(self.batch * self.length, *padded.shape[2:])
+        return padded[self.exists]
 
-def ids(function: str, value: ArrayLike) -> Int:
-    """input_ids, [B, S]."""
-    array = arrays.to_int64(function, "input_ids", value)
-    checks.shape(function, "input_ids", array, (None, None), ("B", "S"))
-    return array
+    def scatter(self, flat: Float, fill: float = 0.0, out: Float | None = None) -> Float:
+        """[M, ...] -> [B, S, ...], into ``out`` if that is given; ``fill`` where no token is."""
+        shape = (self.batch, self.length, *flat.shape[1:])
+        if self.exists is None and out is None:
+            return flat.reshape(shape)
+        if out is None:
+            out = np.full(shape, fill, np.float32) if fill else np.zeros(shape, np.float32)
+        elif self.exists is not None:
+            out[...] = fill
+        if self.exists is None:
+            out[...] = flat.reshape(shape)
+        else:
+            out[self.exists] = flat
+        return out
 
+    def gather_square(self, padded: AnyArray) -> AnyArray:
+        """A mask [B or 1, ., S, S] for the tokens alone, [B or 1, ., K, K] with K the longest row.
 
-def grid(function: str, name: str, value: ArrayLike, shape: tuple[int, int]) -> Int:
-    """Numbers that belong to the tokens: [B, S], or [1, S] for all rows."""
-    array = arrays.to_int64(function, name, value)
-    if array.shape == (1, shape[1]) and shape[0] != 1:
-        array = np.broadcast_to(array, shape)
-    checks.shape(function, name, array, shape, ("B", "S"))
-    return array
+        An axis of queries may be 1. What lies behind the tokens of a shorter row means nothing.
+        """
+        if self.exists is None:
+            return padded
+        exists, longest = self.exists, self.longest
+        if not (exists[:, 1:] > exists[:, :-1]).any():  # all padding is on the right
+            return padded[..., :longest, :longest]
+        order = np.argsort(~exists, axis=1, kind="stable")[:, None, :longest]
+        padded = np.broadcast_to(padded, (self.batch, *padded.shape[1:]))
+        if padded.shape[-2] > 1:
+            padded = np.take_along_axis(padded, order[..., None], axis=-2)
+        return np.take_along_axis(padded, order[:, :, None], axis=-1)
 
+    def scatter_square(self, probabilities: Float) -> Float:
+        """Attention probabilities of the tokens, [B, N, K, K] -> [B, N, S, S]."""
+        if self.exists is None:
+            return probabilities
+        batch, heads = probabilities.shape[:2]
+        padded = np.zeros((batch, heads, self.length, self.length), np.float32)
+        for b, row in enumerate(self.exists):
+            at = np.flatnonzero(row)
+            padded[b][:, at[:, None], at] = probabilities[b, :, : at.size, : at.size]
+        return padded
 
-def in_range(function: str, name: str, array: Int, size: int, meaning: str) -> None:
-    """Raise ValueError unless all numbers are in 0..size - 1."""
-    if array.size and (array.min() < 0 or array.max() >= size):
-        wrong = int(array[(array < 0) | (array >= size)][0])
-        raise ValueError(f"{function}: {name} holds {wrong}, expected 0..{size - 1} ({meaning})")
-
-
-def ragged(function: str, mask: ArrayLike | None, shape: tuple[int, int]) -> Ragged:
-    """The places that attention_mask [B, S] (0 and 1, or bools) keeps; all without one."""
-    batch, length = shape
-    if mask is not None:
-        kept = _mask(function, mask)
-        checks.shape(function, "attention_mask", kept, shape, ("B", "S"))
-        if not kept.all():
-            offsets = arrays.starts(kept.sum(axis=1))
-            return Ragged(batch, length, np.flatnonzero(kept), offsets)
-    return Ragged(batch, length, None, np.arange(batch + 1, dtype=np.int64) * length)
-
-
-def _mask(function: str, value: ArrayLike) -> Bool:
-    """Bools, or any numbers that are 0 or 1: some tokenizers give integers, some floats."""
-    array = _mask_array(function, "attention_mask", value)
-    if array.dtype.kind == "b":
-        return array
-    kept: Bool = array != 0
-    if not (kept == array).all():
-        raise ValueError(
-            f"{function}: attention_mask holds {array[kept != array].flat[0]}, "
-            "expected 1 (attend) and 0 (padding)"
-        )
-    return kept
-
-
-def _mask_array(function: str, name: str, value: ArrayLike) -> AnyArray:
-    if isinstance(value, np.ndarray) and value.dtype.kind in "biu":  # the usual case
-        return value
-    first = value
-    while isinstance(first, list | tuple) and first:
-        first = first[0]
-    dtype = str(getattr(first, "dtype", type(first).__name__))
-    if dtype.endswith("bool"):
-        return arrays.to_bool(function, name, value)
-    if dtype.endswith("float32"):
-        return arrays.to_float32(function, name, value)
-    return arrays.to_int64(function, name, value)
+    def first(self, flat: Float) -> Float:
+        """The first token of each row, [M, H] -> [B, H]; zeros for a row without tokens."""
+        begins = self.offsets[:-1]
+        if self.exists is None and self.length:
+            return np.ascontiguousarray(flat[begins])
+        full = self.offsets[1:] > begins
+        rows = np.zeros((self.batch, flat.shape[1]), np.float32)
+        rows[full] = flat[begins[full]]
+        return rows

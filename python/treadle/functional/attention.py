@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from treadle import _core
-from treadle._inputs.attention import AttentionArguments, CheckedAttention, checked_out, four
+from treadle._inputs.attention import AttentionCall, checked_out, four
 
 if TYPE_CHECKING:
     from typing import Any
@@ -93,10 +93,11 @@ def scaled_dot_product_attention(
     computed in tiles with a running maximum: Dao et al., arXiv:2205.14135.
     """
     function = "treadle.functional.scaled_dot_product_attention"
-    call = AttentionArguments(
-        query=query,
-        key=key,
-        value=value,
+    call = AttentionCall(
+        function,
+        query,
+        key,
+        value,
         attn_mask=attn_mask,
         dropout_p=dropout_p,
         is_causal=is_causal,
@@ -108,16 +109,16 @@ def scaled_dot_product_attention(
         alibi_slopes=alibi_slopes,
         seed=seed,
         dtype=dtype,
-    ).checked(function)
+    )
     target = None if out is None else _target(function, call, out)
-    result = _core.attention(function, *call.arrays, call.options, target, None, None)
+    result = _core.attention(function, *call.arrays, call.options, target)
     if out is not None:
         return out
     sizes = call.sizes
     return result if len(sizes.leading) == 1 and sizes.query_heads else result.reshape(sizes.result)
 
 
-def _target(function: str, call: CheckedAttention, out: object) -> Float:
+def _target(function: str, call: AttentionCall, out: object) -> Float:
     """The array that takes the result, as [B, N, S, F]; always a view of it."""
     inputs = dict(zip(("query", "key", "value"), call.arrays, strict=True))
     array = checked_out(function, out, call.sizes.result, inputs)

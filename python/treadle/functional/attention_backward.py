@@ -18,7 +18,7 @@ import numpy as np
 
 from treadle import _core
 from treadle._inputs.arrays import to_float32
-from treadle._inputs.attention import AttentionArguments, CheckedAttention, four
+from treadle._inputs.attention import AttentionCall, four
 
 if TYPE_CHECKING:
     from treadle._inputs.types import ArrayLike, Float
@@ -41,12 +41,12 @@ class SavedAttention:
 
     _function = "treadle.functional.scaled_dot_product_attention_forward"
 
-    def __init__(self, call: CheckedAttention, results: tuple[Float, Float] | None = None) -> None:
+    def __init__(self, call: AttentionCall, results: tuple[Float, Float] | None = None) -> None:
         """Run the forward pass, unless ``results`` are what it gave: y [B, N, S, F] and lse."""
         self._call = call
         if results is None:
             lse = np.empty(call.arrays[0].shape[:3], np.float32)
-            y = _core.attention(self._function, *call.arrays, call.options, None, None, lse)
+            y = _core.attention(self._function, *call.arrays, call.options, lse=lse)
             results = y, lse
         self._y, self.lse = results
 
@@ -68,18 +68,24 @@ class SavedAttention:
 
     def backward(self, function: str, dy: ArrayLike) -> dict[str, Float]:
         """The gradients of query, key and value, in their shapes."""
-        shapes, sizes, arrays, options = self._call
+        call, sizes = self._call, self._call.sizes
         gradient = to_float32(function, "dy", dy)
         if gradient.shape != sizes.result:
             raise ValueError(f"{function}: dy has shape {gradient.shape}, expected {sizes.result}")
-        gradient = four(gradient, sizes.leading, sizes.query_heads)
-        results = tuple(_zeros_like(a) for a in arrays)
-        _core.attention_backward(function, *arrays, options, self.lse, self._y, gradient, *results)
         names = ("query", "key", "value")
+        grads = {n: _zeros_like(array) for n, array in zip(names, call.arrays, strict=True)}
+        _core.attention_backward(
+            function,
+            *call.arrays,
+            options=call.options,
+            forward={"out": self._y, "lse": self.lse},
+            dout=four(gradient, sizes.leading, sizes.query_heads),
+            grads=grads,
+        )
         heads = (sizes.query_heads, sizes.key_heads, sizes.key_heads)
         return {
-            name: _summed(result.reshape(*sizes.leading, *n, *result.shape[2:]), shape)
-            for name, result, n, shape in zip(names, results, heads, shapes, strict=True)
+            name: _summed(grad.reshape(*sizes.leading, *n, *grad.shape[2:]), shape)
+            for (name, grad), n, shape in zip(grads.items(), heads, call.shapes, strict=True)
         }
 
 
@@ -130,10 +136,11 @@ def scaled_dot_product_attention_forward(
     >>> y.shape
     (2, 5, 8)
     """
-    call = AttentionArguments(
-        query=query,
-        key=key,
-        value=value,
+    call = AttentionCall(
+        SavedAttention._function,
+        query,
+        key,
+        value,
         attn_mask=attn_mask,
         dropout_p=dropout_p,
         is_causal=is_causal,
@@ -144,7 +151,7 @@ def scaled_dot_product_attention_forward(
         softcap=softcap,
         alibi_slopes=alibi_slopes,
         seed=seed,
-    ).checked(SavedAttention._function)
+    )
     saved = SavedAttention(call)
     return saved.y, saved
 

@@ -17,22 +17,42 @@ from treadle.layers.module import Module, layer
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from treadle._inputs.types import AnyArray, ArrayLike, Float, Int
+    from treadle._inputs.attention import AttentionOptions
+    from treadle._inputs.types import AnyArray, ArrayLike, Bool, Float
     from treadle.layers.build import Shapes
     from treadle.layers.configuration import Entries
 
-# The sizes of a head that the kernel has registers for.
+# The kernels have registers for heads of this size (kMostHeadSize in cpp/kernels/table.h).
 MAX_HEAD_SIZE = 256
 
 
 class _Products(NamedTuple):
-    """The packed projections. One product of all three would give the same bits; three of them
-    serve keys and values that are not the queries, too."""
+    """The packed projections.
+
+    One product for queries, keys and values would give the same bits; three of them serve keys and
+    values that are not the queries, too.
+    """
 
     query: _core.Linear
     key: _core.Linear
     value: _core.Linear
     out: _core.Linear
+
+
+class _Sizes(NamedTuple):
+    """The sizes of a call, and how its arrays lie."""
+
+    batched: bool
+    turned: bool
+    """Whether time comes before the batch."""
+    batch: int
+    queries: int
+    keys: int
+
+    @property
+    def tokens(self) -> tuple[int, int]:
+        """The leading axes of the result."""
+        return (self.queries, self.batch) if self.turned else (self.batch, self.queries)
 
 
 @layer
@@ -65,8 +85,8 @@ class MultiheadAttention(Module):
     >>> import numpy as np, treadle
     >>> m = treadle.MultiheadAttention(16, 4, batch_first=True, seed=0)
     >>> x = np.ones((2, 5, 16), np.float32)
-    >>> y, weights = m(x, x, x)
-    >>> y.shape, weights.shape
+    >>> y, probabilities = m(x, x, x)
+    >>> y.shape, probabilities.shape
     ((2, 5, 16), (2, 5, 5))
 
     Source: Vaswani et al., Attention is all you need, arXiv:1706.03762, section 3.2.2.
@@ -145,21 +165,21 @@ class MultiheadAttention(Module):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Float, Float | None]:
-        """Attend: ``(y, weights)``, in the shapes of the class.
+        """Attend: ``(y, probabilities)``, in the shapes of the class.
 
         key_padding_mask      [B, K] ([K] unbatched), bool: True for keys that are padding, or
                               float32: added to the scores
-        need_weights          return the weights of the keys, too: [B, S, K] with
+        need_weights          return the attention probabilities, too: [B, S, K] with
                               ``average_attn_weights``, the mean over the heads, else [B, N, S, K];
                               without B when unbatched. Keys that were appended count. Without
-                              need_weights they are never stored, and ``weights`` is None
+                              need_weights they are never stored, and None stands for them
         attn_mask             [S, K] or [B*N, S, K], bool: True for keys that a query does not
                               attend to, or float32: added to the scores
         is_causal             query i attends to the keys j <= i only. With an attn_mask, the
                               promise that it says the same; unlike PyTorch, attn_mask may be left
                               out
 
-        A query for which every key is ruled out gives weights of zero and the bias of the
+        A query for which every key is ruled out gives probabilities of zero and the bias of the
         projection (PyTorch: the same with need_weights=False, NaN otherwise).
 
         Raises ValueError for a shape that does not fit, TypeError for another dtype or kind of
@@ -173,71 +193,55 @@ class MultiheadAttention(Module):
                [0.5, 0.5, 0. ],
                [0.5, 0.5, 0. ]], dtype=float32)
         """
-        function, own, packed = self._function, self._configuration, self._packed
+        function, packed = self._function, self._packed
         for name, flag in (
             ("need_weights", need_weights),
             ("average_attn_weights", average_attn_weights),
             ("is_causal", is_causal),
         ):
             checks.flag(function, name, flag)
-        given = self._inputs_checked(query, key, value)
-        batched = given[0].ndim == 3
-        time = int(batched and own["batch_first"])
-        batch, queries, keys = (
-            given[0].shape[1 - time] if batched else 1,
-            *(array.shape[time] for array in given[:2]),
-        )
-        mask, lengths, causal = self._mask(
-            key_padding_mask, attn_mask, is_causal, batched, (batch, queries, keys)
-        )
+        arrays = self._checked(query, key, value)
+        sizes = self._sizes(*arrays[:2])
+        options = self._options(sizes, key_padding_mask, attn_mask, is_causal)
         products: _Products = packed.native
-        q, k, v = (
-            self._heads(product, array) for product, array in zip(products[:3], given, strict=True)
-        )
-        k, v = self._appended(k, "bias_k"), self._appended(v, "bias_v")
+        q, k, v = (self._heads(product, x) for product, x in zip(products, arrays, strict=False))
+        k = self._extended(k, packed.parameters.get("bias_k"))
+        v = self._extended(v, packed.parameters.get("bias_v"))
         heads, keys, size = k.shape[1:]
-        # The heads of a token side by side, in the order in which the result is wanted.
-        turned = batched and not own["batch_first"]
-        order = (queries, batch) if turned else (batch, queries)
-        joined = np.empty((*order, heads, size), np.float32)
-        weights = np.empty((batch, heads, queries, keys), np.float32) if need_weights else None
-        mask = None if mask is None else np.broadcast_to(mask, (batch, heads, queries, keys))
-        dtype = attention_dtype(own["dtype"])
-        options = (
-            mask,
-            causal,
-            size**-0.5,
-            None,
-            lengths,
-            (-1, -1),
-            0.0,
-            None,
-            None,
-            (0.0, 0),
-            dtype,
+        # The heads of a token lie side by side, in the order in which the result is wanted.
+        joined = np.empty((*sizes.tokens, heads, size), np.float32)
+        probabilities = None
+        if need_weights:
+            probabilities = np.empty((sizes.batch, heads, sizes.queries, keys), np.float32)
+        _core.attention(
+            function,
+            q,
+            k,
+            v,
+            options,
+            joined.transpose(1, 2, 0, 3) if sizes.turned else joined.transpose(0, 2, 1, 3),
+            probabilities=probabilities,
         )
-        target = joined.transpose(1, 2, 0, 3) if turned else joined.transpose(0, 2, 1, 3)
-        _core.attention(function, q, k, v, options, target, weights, None)
-        flat = joined.reshape(batch * queries, heads * size)
-        y = products.out.run(function, flat, None, None).reshape(*order, heads * size)
-        if weights is not None and average_attn_weights:
-            weights = _mean(weights)
-        if not batched:
-            y, weights = y[0], None if weights is None else weights[0]
-        return y, weights
+        flat = joined.reshape(sizes.batch * sizes.queries, heads * size)
+        y = products.out.run(function, flat).reshape(*sizes.tokens, heads * size)
+        if probabilities is not None and average_attn_weights:
+            probabilities = _mean(probabilities)
+        if sizes.batched:
+            return y, probabilities
+        return y[0], None if probabilities is None else probabilities[0]
 
-    def _inputs_checked(self, *given: ArrayLike) -> tuple[Float, Float, Float]:
+    def _checked(self, *inputs: ArrayLike) -> tuple[Float, Float, Float]:
         """query, key and value as arrays whose shapes fit."""
         function = self._function
         query, key, value = (
             to_float32(function, name, array)
-            for name, array in zip(("query", "key", "value"), given, strict=True)
+            for name, array in zip(("query", "key", "value"), inputs, strict=True)
         )
-        own, (hidden, kdim, vdim) = self._configuration, self._inputs()
+        hidden, kdim, vdim = self._inputs()
         if query.ndim == 2:
             letters = ("S", "K")
         else:
-            letters = ("BS", "BK") if own["batch_first"] else ("SB", "KB")
+            letters = ("BS", "BK") if self._configuration["batch_first"] else ("SB", "KB")
         checks.shape(
             function, "query", query, (*[None] * len(letters[0]), hidden), (*letters[0], "H")
         )
@@ -246,61 +250,85 @@ class MultiheadAttention(Module):
         checks.shape(function, "value", value, (*key.shape[:-1], vdim), (*letters[1], "vdim"))
         return query, key, value
 
+    def _sizes(self, query: Float, key: Float) -> _Sizes:
+        batched, batch_first = query.ndim == 3, self._configuration["batch_first"]
+        time = int(batched and batch_first)
+        batch = query.shape[1 - time] if batched else 1
+        turned = batched and not batch_first
+        return _Sizes(batched, turned, batch, query.shape[time], key.shape[time])
+
     def _heads(self, product: _core.Linear, x: Float) -> Float:
         """A projection of x as [B, N, rows, E], without a copy of the result."""
         own = self._configuration
         rows = prod(x.shape[:-1])
-        y = product.run(self._function, x.reshape(rows, x.shape[-1]), None, None)
+        y = product.run(self._function, x.reshape(rows, x.shape[-1]))
         heads = own["num_heads"]
         y = y.reshape(*x.shape[:-1], heads, own["embed_dim"] // heads)
         if x.ndim == 2:
             return y[None].transpose(0, 2, 1, 3)
         return y.transpose(0, 2, 1, 3) if own["batch_first"] else y.transpose(1, 2, 0, 3)
 
-    def _mask(
+    def _options(
         self,
+        sizes: _Sizes,
         key_padding_mask: ArrayLike | None,
         attn_mask: ArrayLike | None,
         is_causal: bool,
-        batched: bool,
-        sizes: tuple[int, int, int],
-    ) -> tuple[AnyArray | None, Int | None, bool]:
-        """What the kernel is told: a mask, the lengths of the keys, and whether it is causal."""
-        function, own = self._function, self._configuration
-        batch, queries, keys = sizes
-        shape, letters = ((batch, keys), "BK") if batched else ((keys,), "K")
-        exists, bias = masks.padding(function, "key_padding_mask", key_padding_mask, shape, letters)
+    ) -> AttentionOptions:
+        """The options of the native call: a mask, the lengths of the keys, and so on."""
+        own = self._configuration
         heads = own["num_heads"]
-        mask = masks.attention(function, "attn_mask", attn_mask, batch, heads, queries, keys)
-        if bias is not None:
-            mask = masks.merged(mask, bias[:, None, None])
-        extra = own["add_bias_kv"] + own["add_zero_attn"]
-        lengths = None
-        if exists is not None:
-            lengths = None if extra else masks.prefix_lengths(exists)
-            if lengths is None:
+        options: AttentionOptions = {
+            "scale": (own["embed_dim"] // heads) ** -0.5,
+            "dtype": attention_dtype(own["dtype"]),
+        }
+        mask, exists = self._masks(sizes, key_padding_mask, attn_mask)
+        appended = own["add_bias_kv"] + own["add_zero_attn"]
+        if not appended:
+            options["is_causal"] = is_causal
+            if exists is not None:
+                options["key_lengths"] = lengths = masks.prefix_lengths(exists)
+                if lengths is None:
+                    mask = masks.merged(mask, exists[:, None, None])
+        else:
+            # Every query attends to what is appended, which neither lengths nor a triangle say.
+            if exists is not None:
                 mask = masks.merged(mask, exists[:, None, None])
-        if not extra:
-            return mask, lengths, is_causal
-        # Every query attends to what was appended, which neither lengths nor a triangle can say.
-        if is_causal:
-            mask = masks.merged(mask, np.tri(queries, keys, dtype=np.bool_)[None, None])
+            if is_causal:
+                triangle = np.tri(sizes.queries, sizes.keys, dtype=np.bool_)
+                mask = masks.merged(mask, triangle[None, None])
+            if mask is not None:
+                admits = mask.dtype.type(mask.dtype == np.bool_)
+                admitted = np.broadcast_to(admits, (*mask.shape[:-1], appended))
+                mask = np.concatenate([mask, admitted], axis=-1)
         if mask is not None:
-            admitted = np.broadcast_to(
-                mask.dtype.type(mask.dtype == np.bool_), (*mask.shape[:-1], extra)
-            )
-            mask = np.concatenate([mask, admitted], axis=-1)
-        return mask, None, False
+            shape = (sizes.batch, heads, sizes.queries, sizes.keys + appended)
+            options["mask"] = np.broadcast_to(mask, shape)
+        return options
 
-    def _appended(self, x: Float, name: str) -> Float:
+    def _masks(
+        self, sizes: _Sizes, key_padding_mask: ArrayLike | None, attn_mask: ArrayLike | None
+    ) -> tuple[AnyArray | None, Bool | None]:
+        """The mask of the scores, and the keys that exist [B, K]; None: no mask, all keys."""
+        function, heads = self._function, self._configuration["num_heads"]
+        batch, queries, keys = sizes.batch, sizes.queries, sizes.keys
+        shape, letters = ((batch, keys), "BK") if sizes.batched else ((keys,), "K")
+        exists, added = masks.padding(
+            function, "key_padding_mask", key_padding_mask, shape, letters
+        )
+        mask = masks.attention(function, "attn_mask", attn_mask, batch, heads, queries, keys)
+        if added is not None:
+            mask = masks.merged(mask, added[:, None, None])
+        return mask, exists
+
+    def _extended(self, x: Float, learned: Float | None) -> Float:
         """Keys or values [B, N, K, E] with the learned one and the zeros behind them."""
-        own, parameters = self._configuration, self._packed.parameters
         batch, heads, _, size = x.shape
         parts = [x]
-        if own["add_bias_kv"]:
-            one = parameters[name].reshape(1, heads, 1, size)
+        if learned is not None:
+            one = learned.reshape(1, heads, 1, size)
             parts.append(np.broadcast_to(one, (batch, heads, 1, size)))
-        if own["add_zero_attn"]:
+        if self._configuration["add_zero_attn"]:
             parts.append(np.zeros((batch, heads, 1, size), np.float32))
         return np.concatenate(parts, axis=2) if len(parts) > 1 else x
 
@@ -348,16 +376,17 @@ def check_heads(function: str, name: str, hidden: int, heads: int) -> None:
 
 
 def attention_dtype(dtype: str) -> str:
-    """Of the products of attention where those of the weights are ``dtype``: int8 is too coarse for
-    the weights of keys, many of which are small.
+    """The dtype of attention's products in a layer of ``dtype``.
+
+    int8 is too coarse for the probabilities of keys, many of which are small.
     """
     return "float32" if dtype == "float32" else "bfloat16"
 
 
-def _mean(weights: Float) -> Float:
-    """Over the heads, in their order, whatever the shape."""
-    total = weights[:, 0].copy()
-    for head in range(1, weights.shape[1]):
-        total += weights[:, head]
-    total /= np.float32(weights.shape[1])
+def _mean(probabilities: Float) -> Float:
+    """The mean over the heads, added in their order, whatever the shape."""
+    total = probabilities[:, 0].copy()
+    for head in range(1, probabilities.shape[1]):
+        total += probabilities[:, head]
+    total /= np.float32(probabilities.shape[1])
     return total

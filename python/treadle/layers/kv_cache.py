@@ -10,13 +10,14 @@ import numpy as np
 from treadle import _core
 from treadle._inputs import checks
 from treadle._inputs.arrays import to_float32, to_int64, widen
-from treadle._inputs.attention import attention_settings, check_range, checked_out
+from treadle._inputs.attention import check_range, checked_out, score_options
 from treadle.layers.attention import MAX_HEAD_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from treadle._inputs.attention import AttentionOptions
     from treadle._inputs.types import AnyArray, ArrayLike, Float, Int
 
 
@@ -139,7 +140,10 @@ class KVCache:
         function = "treadle.KVCache.attend"
         query = self._query(function, q)
         count = self._counts(function, lengths, query.shape[2])
-        return self._attend(function, query, count, scale, window, softcap, alibi_slopes, out)
+        options = score_options(
+            function, query.shape[3], query.shape[1], scale, window, softcap, alibi_slopes
+        )
+        return self._attend(function, query, count, options, out)
 
     def step(
         self,
@@ -163,10 +167,13 @@ class KVCache:
                 f"S = {arrays[0].shape[2]} as in k"
             )
         count = self._counts(function, lengths, query.shape[2])
+        options = score_options(
+            function, query.shape[3], query.shape[1], scale, window, softcap, alibi_slopes
+        )
         before = self._native.lengths
         self._append(function, *arrays, count)
         try:
-            return self._attend(function, query, count, scale, window, softcap, alibi_slopes, out)
+            return self._attend(function, query, count, options, out)
         except BaseException:
             self._native.set_lengths(function, np.array(before, np.int64))
             raise
@@ -331,30 +338,15 @@ class KVCache:
         function: str,
         query: Float,
         count: Int,
-        scale: float | None,
-        window: int | tuple[int | None, int | None] | None,
-        softcap: float | None,
-        alibi_slopes: ArrayLike | None,
+        options: AttentionOptions,
         out: Float | None,
     ) -> Float:
-        settings = attention_settings(
-            function, query.shape[3], query.shape[1], scale, window, softcap, alibi_slopes
-        )
         if out is not None:
             inputs = {"q": query}
             for name, rows in zip(("keys", "values"), self._native.rows(), strict=True):
                 inputs[f"the cached {name}"] = rows[0] if isinstance(rows, tuple) else rows
             checked_out(function, out, (*query.shape[:3], self._sizes[3]), inputs)
-        return self._native.attend(
-            function,
-            query,
-            counts=count,
-            scale=settings.scale,
-            window=settings.window,
-            softcap=settings.softcap,
-            alibi_slopes=settings.alibi_slopes,
-            out=out,
-        )
+        return self._native.attend(function, query, count, options, out)
 
     def _rows(self, function: str, rows: ArrayLike) -> Int:
         chosen = np.atleast_1d(to_int64(function, "rows", rows))

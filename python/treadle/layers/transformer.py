@@ -19,7 +19,7 @@ from treadle.layers.configuration import (
 )
 from treadle.layers.module import layer
 from treadle.layers.norm import LayerNorm, normalized
-from treadle.layers.transformer_base import Encoder
+from treadle.layers.transformer_base import TransformerBase
 
 if TYPE_CHECKING:
     from treadle._inputs.types import ArrayLike, Float
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @layer
-class TransformerEncoderLayer(Encoder):
+class TransformerEncoderLayer(TransformerBase):
     """``torch.nn.TransformerEncoderLayer``: attention, then two products; inference.
 
     With ``attn`` as in `treadle.MultiheadAttention` and ``norm`` as in `treadle.LayerNorm`::
@@ -151,7 +151,7 @@ class TransformerEncoderLayer(Encoder):
 
 
 @layer
-class TransformerEncoder(Encoder):
+class TransformerEncoder(TransformerBase):
     """``torch.nn.TransformerEncoder``: L layers, one after the other; inference.
 
     encoder_layer  a `treadle.TransformerEncoderLayer`; each layer begins as a copy of it
@@ -207,7 +207,7 @@ class TransformerEncoder(Encoder):
 
     @property
     def dtype(self) -> str:
-        """That of the layers: float32, bfloat16 or int8."""
+        """The dtype of the layers: float32, bfloat16 or int8."""
         return self._dtype
 
     def _check_configuration(self) -> None:

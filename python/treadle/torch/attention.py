@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import torch
 
 from treadle import functional
-from treadle._inputs.attention import AttentionArguments
+from treadle._inputs.attention import AttentionCall
 from treadle._public import published
 from treadle.functional.attention_backward import SavedAttention
 from treadle.layers.attention import MAX_HEAD_SIZE
@@ -217,10 +217,11 @@ class _Arguments(NamedTuple):
 
     def forward(self, function: str, results: tuple[Any, Any] | None = None) -> SavedAttention:
         """The forward pass, run now unless ``results`` are those of an earlier run."""
-        arguments = AttentionArguments(
-            query=shared_array(self.query),
-            key=shared_array(self.key),
-            value=shared_array(self.value),
+        call = AttentionCall(
+            function,
+            shared_array(self.query),
+            shared_array(self.key),
+            shared_array(self.value),
             attn_mask=shared_array(self.mask),
             dropout_p=self.dropout_p,
             is_causal=self.is_causal,
@@ -228,9 +229,10 @@ class _Arguments(NamedTuple):
             enable_gqa=self.enable_gqa,
             lengths=self.lengths,
             softcap=self.softcap,
-            seed=None if self.seed is None else int(self.seed[0]),
+            # Without a tensor the backward operator, too, has to know the seed.
+            seed=0 if self.seed is None else int(self.seed[0]),
         )
-        return SavedAttention(arguments.checked(function), results)
+        return SavedAttention(call, results)
 
 
 @torch.library.custom_op(

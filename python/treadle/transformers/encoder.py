@@ -1,4 +1,4 @@
-"""Embeddings and encoder layers of a checkpoint, packed; what every model of the package runs.
+"""The embeddings and encoder layers of a checkpoint, packed: every model of the package runs them.
 
     x = norm(word[id] (+ type[type_id]) + position[position_id])
     for each layer:  x = norm1(x + attention(x));  x = norm2(x + linear2(act(linear1(x))))
@@ -8,16 +8,19 @@ x is [M, H], the tokens of all sequences one after the other.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from treadle import _core
-from treadle._inputs.arrays import starts
+from treadle._inputs.ragged import starts
 from treadle._storage import formats
+from treadle.layers.transformer_weights import TransformerShape, layer_shapes, pack_layers
 from treadle.transformers.families import ACTIVATIONS, FAMILIES, Family
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from treadle._inputs.types import Float, Int
     from treadle._storage.formats import Stored
     from treadle.transformers.checkpoint import Checkpoint
@@ -45,8 +48,26 @@ class Tables(NamedTuple):
     norm: Norm
 
 
-class Encoder:
-    """Immutable once it is loaded, so that any number of threads may use it."""
+# For each weight of a native layer, the tensors that it is made of, one above the other: the name of
+# a part of the family's layer, then the tensor of that part.
+_PARTS = {
+    "self_attn.in_proj_weight": ("query.weight", "key.weight", "value.weight"),
+    "self_attn.in_proj_bias": ("query.bias", "key.bias", "value.bias"),
+    "self_attn.out_proj.weight": ("attention.weight",),
+    "self_attn.out_proj.bias": ("attention.bias",),
+    "linear1.weight": ("linear1.weight",),
+    "linear1.bias": ("linear1.bias",),
+    "linear2.weight": ("linear2.weight",),
+    "linear2.bias": ("linear2.bias",),
+    "norm1.weight": ("norm1.weight",),
+    "norm1.bias": ("norm1.bias",),
+    "norm2.weight": ("norm2.weight",),
+    "norm2.bias": ("norm2.bias",),
+}
+
+
+class PretrainedEncoder:
+    """The encoder of a checkpoint. It never changes, so that any number of threads may use it."""
 
     def __init__(
         self,
@@ -56,7 +77,7 @@ class Encoder:
         more: Shapes,
         dtype: str,
     ) -> None:
-        """Check all that is needed, ``more`` included, then read and pack it layer by layer."""
+        """Check all tensors that are needed, those of ``more`` too; then pack layer by layer."""
         self.config = config
         self.family = FAMILIES[config.model_type]
         self.prefix = find_prefix(checkpoint, self.family)
@@ -64,19 +85,16 @@ class Encoder:
         checkpoint.check(shapes, f"it in a {config.model_type} model as config.json describes it")
         checkpoint.check(more, "it in a checkpoint that has this head")
         self.tables = self._read_tables(checkpoint)
-        self._layers = _core.Encoder(
-            function,
-            config.hidden_size,
-            config.num_attention_heads,
-            config.intermediate_size,
-            (ACTIVATIONS[config.hidden_act], 0.0, 0.0),
-            False,
-            config.layer_norm_eps,
-            dtype,
+        shape = TransformerShape(
+            hidden=config.hidden_size,
+            num_heads=config.num_attention_heads,
+            feed_forward=config.intermediate_size,
+            activation=(ACTIVATIONS[config.hidden_act], 0.0, 0.0),
+            norm_first=False,
+            eps=config.layer_norm_eps,
+            dtype=dtype,
         )
-        scratch = _Scratch(checkpoint, dtype)
-        for number in range(config.num_hidden_layers):
-            self._add_layer(scratch, number)
+        self._layers = pack_layers(function, shape, self._read_layers(checkpoint, dtype))
 
     @property
     def most_tokens(self) -> int:
@@ -113,16 +131,15 @@ class Encoder:
         )
 
     def run(self, function: str, x: Float, offsets: Int) -> Float:
-        """All layers."""
-        return self._layers.run(
-            function, x, offsets, None, False, 0, self.config.num_hidden_layers, None
-        )
+        """The output of all layers for tokens x [M, H] of sequences that begin at ``offsets``."""
+        return self._layers.run(function, x, offsets)
 
     def run_layer(
-        self, function: str, x: Float, offsets: Int, number: int, weights: Float | None
+        self, function: str, x: Float, offsets: Int, number: int, probabilities: Float | None
     ) -> Float:
-        """One layer; ``weights`` [B, N, K, K] is filled with those of its attention."""
-        return self._layers.run(function, x, offsets, None, False, number, number + 1, weights)
+        """The output of one layer, whose attention fills ``probabilities`` [B, N, K, K]."""
+        layers = (number, number + 1)
+        return self._layers.run(function, x, offsets, layers=layers, probabilities=probabilities)
 
     def _embedding_shapes(self, checkpoint: Checkpoint) -> Shapes:
         config, hidden = self.config, self.config.hidden_size
@@ -135,23 +152,31 @@ class Encoder:
         return shapes | norm_shapes(checkpoint, self.prefix + _NORM, hidden)
 
     def _layer_shapes(self, checkpoint: Checkpoint) -> Shapes:
-        hidden, inner = self.config.hidden_size, self.config.intermediate_size
+        """The shapes of the checkpoint's tensors, of all layers."""
         shapes: Shapes = {}
         for number in range(self.config.num_hidden_layers):
-            names = self._names(number)
+            first = self._tensor(checkpoint, number, "query.weight")
             # Here, so that a number of layers beyond reason fails at the first that is missing.
-            checkpoint.require(names["query"] + ".weight", "it as num_hidden_layers says")
-            for name in ("query", "key", "value", "attention"):
-                shapes |= linear_shapes(names[name], hidden, hidden)
-            shapes |= linear_shapes(names["linear1"], inner, hidden)
-            shapes |= linear_shapes(names["linear2"], hidden, inner)
-            for name in ("norm1", "norm2"):
-                shapes |= norm_shapes(checkpoint, names[name], hidden)
+            checkpoint.require(first, "it as num_hidden_layers says")
+            for name, (rows, *columns) in self._packed_shapes().items():
+                parts = _PARTS[name]
+                for part in parts:
+                    tensor = self._tensor(checkpoint, number, part)
+                    shapes[tensor] = (rows // len(parts), *columns)
         return shapes
 
-    def _names(self, number: int) -> dict[str, str]:
-        layer = self.family.layer._asdict().items()
-        return {key: self.prefix + name.format(number) for key, name in layer}
+    def _packed_shapes(self) -> Shapes:
+        """The shapes of the weights of one native layer."""
+        return layer_shapes(self.config.hidden_size, self.config.intermediate_size)
+
+    def _tensor(self, checkpoint: Checkpoint, number: int, part: str) -> str:
+        """The checkpoint's name for a part of a layer, such as "query.weight"."""
+        place, _, kind = part.partition(".")
+        name = self.prefix + getattr(self.family.layer, place).format(number)
+        if place.startswith("norm"):
+            weight, bias = _norm_names(checkpoint, name)
+            return weight if kind == "weight" else bias
+        return f"{name}.{kind}"
 
     def _read_tables(self, checkpoint: Checkpoint) -> Tables:
         return Tables(
@@ -161,62 +186,26 @@ class Encoder:
             read_norm(checkpoint, self.prefix + _NORM),
         )
 
-    def _add_layer(self, scratch: _Scratch, number: int) -> None:
-        names = self._names(number)
-        parts = [names["query"], names["key"], names["value"]]
-        hidden, inner = self.config.hidden_size, self.config.intermediate_size
-        norm1, norm2 = (read_norm(scratch.checkpoint, names[n]) for n in ("norm1", "norm2"))
-        self._layers.add_layer(
-            scratch.read([f"{part}.weight" for part in parts], (3 * hidden, hidden)),
-            scratch.read([f"{part}.bias" for part in parts], (3 * hidden,)),
-            scratch.read([names["attention"] + ".weight"], (hidden, hidden)),
-            scratch.read([names["attention"] + ".bias"], (hidden,)),
-            norm1.weight,
-            norm1.bias,
-            scratch.read([names["linear1"] + ".weight"], (inner, hidden)),
-            scratch.read([names["linear1"] + ".bias"], (inner,)),
-            scratch.read([names["linear2"] + ".weight"], (hidden, inner)),
-            scratch.read([names["linear2"] + ".bias"], (hidden,)),
-            norm2.weight,
-            norm2.bias,
-        )
-        scratch.rewind()
-
-
-class _Scratch:
-    """Room for the tensors of one layer, used again for the next: packing copies them."""
-
-    def __init__(self, checkpoint: Checkpoint, dtype: str) -> None:
-        self.checkpoint = checkpoint
-        self._dtype = dtype
-        self._values: list[Stored] = []
-        self._next = 0
-
-    def rewind(self) -> None:
-        self._next = 0
-
-    def read(self, names: list[str], shape: tuple[int, ...]) -> Any:
-        """Tensors one above the other, as the native encoder takes them; the same shapes are asked
-        for in each layer.
-        """
-        if self._next == len(self._values):
-            dtype = formats.stored_as(shape, self._dtype)
-            self._values.append(formats.empty(shape, dtype))
-        value = self._values[self._next]
-        self._next += 1
-        size = shape[0] // len(names)
-        for i, name in enumerate(names):
-            self.checkpoint.read_into(name, formats.rows(value, slice(i * size, (i + 1) * size)))
-        return value
+    def _read_layers(self, checkpoint: Checkpoint, dtype: str) -> Iterator[dict[str, Stored]]:
+        """The weights of each layer, in memory that is used again for the next: packing copies."""
+        shapes = self._packed_shapes()
+        weights = {n: formats.empty(s, formats.stored_as(s, dtype)) for n, s in shapes.items()}
+        for number in range(self.config.num_hidden_layers):
+            for name, value in weights.items():
+                rows = shapes[name][0] // len(_PARTS[name])
+                for i, part in enumerate(_PARTS[name]):
+                    room = formats.rows(value, slice(i * rows, (i + 1) * rows))
+                    checkpoint.read_into(self._tensor(checkpoint, number, part), room)
+            yield weights
 
 
 def linear_shapes(name: str, rows: int, columns: int) -> Shapes:
-    """Of a linear layer's two tensors."""
+    """The shapes of a linear layer's two tensors."""
     return {name + ".weight": (rows, columns), name + ".bias": (rows,)}
 
 
 def norm_shapes(checkpoint: Checkpoint, name: str, size: int) -> Shapes:
-    """Of a layer norm's two tensors."""
+    """The shapes of a layer norm's two tensors."""
     return dict.fromkeys(_norm_names(checkpoint, name), (size,))
 
 
@@ -242,5 +231,5 @@ def read_linear(
 
 
 def find_prefix(checkpoint: Checkpoint, family: Family) -> str:
-    """Of the encoder's tensors: the family's in a model with a head, none in one without."""
+    """The prefix of the encoder's tensors: the family's in a model with a head, else none."""
     return family.prefix if family.prefix + _WORDS in checkpoint else ""

@@ -8,8 +8,8 @@ import numpy as np
 
 from treadle import _core
 from treadle.transformers.encoder import (
-    Encoder,
     Norm,
+    PretrainedEncoder,
     find_prefix,
     linear_shapes,
     norm_shapes,
@@ -54,13 +54,13 @@ class AutoModelForSequenceClassification(PretrainedModel):
         dense = family.sequence_dense.format(prefix=find_prefix(checkpoint, family))
         out, labels = family.sequence_out, _labels(function, self)
         more = linear_shapes(dense, hidden, hidden) | linear_shapes(out, labels, hidden)
-        self._encoder = Encoder(function, self.config, checkpoint, more, self._dtype)
+        self._encoder = PretrainedEncoder(function, self.config, checkpoint, more, self._dtype)
         self._activation = (family.sequence_activation, 0.0, 0.0)
         self._dense = read_linear(function, checkpoint, dense)
         self._out = read_linear(function, checkpoint, out)
 
     def _finish(self, function: str, result: Result) -> ModelOutput:
-        first = result.tokens.first(result.x)
+        first = result.places.first(result.x)
         pooled = self._dense.run(function, first, self._activation, None)
         return SequenceClassifierOutput(
             logits=self._out.run(function, pooled, None, None),
@@ -85,13 +85,13 @@ class AutoModelForTokenClassification(PretrainedModel):
 
     def _load(self, function: str, checkpoint: Checkpoint) -> None:
         more = linear_shapes("classifier", _labels(function, self), self.config.hidden_size)
-        self._encoder = Encoder(function, self.config, checkpoint, more, self._dtype)
+        self._encoder = PretrainedEncoder(function, self.config, checkpoint, more, self._dtype)
         self._out = read_linear(function, checkpoint, "classifier")
 
     def _finish(self, function: str, result: Result) -> ModelOutput:
         logits = self._out.run(function, result.x, None, None)
         return TokenClassifierOutput(
-            logits=result.tokens.scatter(logits),
+            logits=result.places.scatter(logits),
             **result.requested,
         )
 
@@ -113,12 +113,12 @@ class AutoModelForQuestionAnswering(PretrainedModel):
 
     def _load(self, function: str, checkpoint: Checkpoint) -> None:
         more = linear_shapes("qa_outputs", 2, self.config.hidden_size)
-        self._encoder = Encoder(function, self.config, checkpoint, more, self._dtype)
+        self._encoder = PretrainedEncoder(function, self.config, checkpoint, more, self._dtype)
         self._out = read_linear(function, checkpoint, "qa_outputs")
 
     def _finish(self, function: str, result: Result) -> ModelOutput:
         logits = self._out.run(function, result.x, None, None)
-        padded = result.tokens.scatter(logits, fill=-np.inf)
+        padded = result.places.scatter(logits, fill=-np.inf)
         return QuestionAnsweringModelOutput(
             start_logits=np.ascontiguousarray(padded[..., 0]),
             end_logits=np.ascontiguousarray(padded[..., 1]),
@@ -156,7 +156,7 @@ class AutoModelForMaskedLM(PretrainedModel):
         own = names.decoder + ".weight"
         if not config.tie_word_embeddings:
             more[own] = (config.vocab_size, hidden)
-        self._encoder = encoder = Encoder(function, config, checkpoint, more, self._dtype)
+        self._encoder = encoder = PretrainedEncoder(function, config, checkpoint, more, self._dtype)
         self._activation = (names.activation or ACTIVATIONS[config.hidden_act], 0.0, 0.0)
         self._dense = read_linear(function, checkpoint, names.dense)
         self._norm = read_norm(checkpoint, names.norm)
@@ -169,7 +169,7 @@ class AutoModelForMaskedLM(PretrainedModel):
         x = _core.layer_norm(function, x, self._norm.weight, self._norm.bias, eps, None)
         logits = self._decoder.run(function, x, None, None)
         return MaskedLMOutput(
-            logits=result.tokens.scatter(logits),
+            logits=result.places.scatter(logits),
             **result.requested,
         )
 

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from treadle._inputs import checks, ragged
+from treadle._inputs import checks
 from treadle._inputs.checks import flag
 from treadle.transformers.checkpoint import Checkpoint
 from treadle.transformers.config import Config, read_config
 from treadle.transformers.directory import resolve
-from treadle.transformers.encoder import Encoder, find_prefix, linear_shapes, read_linear
+from treadle.transformers.encoder import PretrainedEncoder, find_prefix, linear_shapes, read_linear
 from treadle.transformers.families import FAMILIES
+from treadle.transformers.inputs import check_tokens
 from treadle.transformers.outputs import BaseModelOutput, BaseModelOutputWithPooling, ModelOutput
 
 if TYPE_CHECKING:
@@ -21,17 +22,18 @@ if TYPE_CHECKING:
 
     from treadle import _core
     from treadle._inputs.ragged import Ragged
-    from treadle._inputs.types import ArrayLike, Float, Int
+    from treadle._inputs.types import ArrayLike, Float
     from treadle._storage.files import Path
 
 TANH = ("tanh", 0.0, 0.0)
 
 
 class Result(NamedTuple):
-    """What the encoder found, flat: x [M, H], and on request what lay between."""
+    """The encoder's result for the M tokens that exist, and on request what lay between."""
 
-    tokens: Ragged
+    places: Ragged
     x: Float
+    """[M, H]"""
     hidden_states: tuple[Float, ...] | None
     attentions: tuple[Float, ...] | None
 
@@ -48,7 +50,7 @@ class PretrainedModel:
     """
 
     config: Config
-    _encoder: Encoder
+    _encoder: PretrainedEncoder
     _directory: str
     _dtype: str
 
@@ -145,63 +147,28 @@ class PretrainedModel:
         with_attentions: bool,
     ) -> Result:
         encoder = self._encoder
-        tokens, flat_ids, types, positions = self._inputs(function, *arguments)
-        x = encoder.embed(function, flat_ids, types, positions)
+        places, ids, types, positions = check_tokens(function, encoder, *arguments)
+        x = encoder.embed(function, ids, types, positions)
         if not (with_states or with_attentions):
-            return Result(tokens, encoder.run(function, x, tokens.offsets), None, None)
-        states, attentions = [tokens.scatter(x)], []
-        weights = None
+            return Result(places, encoder.run(function, x, places.offsets), None, None)
+        states, attentions = [places.scatter(x)], []
+        probabilities = None
         for number in range(self.config.num_hidden_layers):
             if with_attentions:
-                longest = tokens.longest
-                shape = (tokens.batch, self.config.num_attention_heads, longest, longest)
-                weights = np.empty(shape, np.float32)
-            x = encoder.run_layer(function, x, tokens.offsets, number, weights)
+                longest = places.longest
+                shape = (places.batch, self.config.num_attention_heads, longest, longest)
+                probabilities = np.empty(shape, np.float32)
+            x = encoder.run_layer(function, x, places.offsets, number, probabilities)
             if with_states:
-                states.append(tokens.scatter(x))
-            if weights is not None:
-                attentions.append(tokens.scatter_square(weights))
+                states.append(places.scatter(x))
+            if probabilities is not None:
+                attentions.append(places.scatter_square(probabilities))
         return Result(
-            tokens,
+            places,
             x,
             tuple(states) if with_states else None,
             tuple(attentions) if with_attentions else None,
         )
-
-    def _inputs(
-        self,
-        function: str,
-        input_ids: ArrayLike,
-        attention_mask: ArrayLike | None,
-        token_type_ids: ArrayLike | None,
-        position_ids: ArrayLike | None,
-    ) -> tuple[Ragged, Int, Int | None, Int]:
-        """The checked tokens: where they are, their ids, types and positions [M]."""
-        config, encoder = self.config, self._encoder
-        ids = ragged.ids(function, input_ids)
-        shape = ids.shape[0], ids.shape[1]
-        ragged.in_range(function, "input_ids", ids, config.vocab_size, "vocab_size")
-        tokens = ragged.ragged(function, attention_mask, shape)
-        types = None
-        if token_type_ids is not None:
-            types = ragged.grid(function, "token_type_ids", token_type_ids, shape)
-            # A family without types takes zeros, as some tokenizers give them anyway.
-            size = config.type_vocab_size or 1
-            ragged.in_range(function, "token_type_ids", types, size, "type_vocab_size")
-            types = tokens.gather(types)
-        if position_ids is None:
-            rows = np.arange(shape[0] + 1, dtype=np.int64) * shape[1]
-            positions = encoder.positions(ids.reshape(-1), rows)
-            if positions.size and positions.max() >= config.max_position_embeddings:
-                raise ValueError(
-                    f"{function}: input_ids has {shape[1]} tokens in a row, expected at most "
-                    f"{encoder.most_tokens}: shorten them with tokenizer(..., truncation=True)"
-                )
-        else:
-            positions = ragged.grid(function, "position_ids", position_ids, shape)
-            most = config.max_position_embeddings
-            ragged.in_range(function, "position_ids", positions, most, "max_position_embeddings")
-        return tokens, tokens.gather(ids), types, tokens.gather(positions)
 
     def __repr__(self) -> str:
         c = self.config
@@ -239,16 +206,16 @@ class AutoModel(PretrainedModel):
         more = linear_shapes(name, size, size) if family.pooler else {}
         has_pooler = any(tensor in checkpoint for tensor in more)
         more = more if has_pooler else {}
-        self._encoder = Encoder(function, self.config, checkpoint, more, self._dtype)
+        self._encoder = PretrainedEncoder(function, self.config, checkpoint, more, self._dtype)
         self._pooler = read_linear(function, checkpoint, name) if has_pooler else None
 
     def _finish(self, function: str, result: Result) -> ModelOutput:
-        hidden = result.tokens.scatter(result.x)
+        hidden = result.places.scatter(result.x)
         if self._encoder.family.pooler is None:
             return BaseModelOutput(last_hidden_state=hidden, **result.requested)
         pooled = None
         if self._pooler is not None:
-            pooled = self._pooler.run(function, result.tokens.first(result.x), TANH, None)
+            pooled = self._pooler.run(function, result.places.first(result.x), TANH, None)
         return BaseModelOutputWithPooling(
             last_hidden_state=hidden, pooler_output=pooled, **result.requested
         )

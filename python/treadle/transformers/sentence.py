@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
-from treadle._inputs.arrays import starts
 from treadle._inputs.checks import dtype as check_dtype
 from treadle._inputs.checks import flag, integer, shown
+from treadle._inputs.ragged import starts
 from treadle.transformers import similarity, tokenizer_files
 from treadle.transformers.directory import exists, read_json, resolve
 from treadle.transformers.encoding import check_text

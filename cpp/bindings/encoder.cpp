@@ -1,0 +1,173 @@
+// Encoder: argument checks around the engine's encoder.
+#include "engine/transformer/encoder.h"
+
+#include <pybind11/pybind11.h>
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "bindings/activation.h"
+#include "bindings/arrays.h"
+#include "bindings/construct.h"
+#include "bindings/dtype.h"
+#include "bindings/gil.h"
+#include "bindings/masks.h"
+#include "bindings/named_values.h"
+#include "runtime/isa.h"
+
+namespace treadle {
+namespace {
+
+using Object = py::object;
+
+std::string number(std::int64_t n) { return std::to_string(n); }
+
+// The engine's encoder, if its sizes are sane.
+std::unique_ptr<Encoder> make_encoder(const std::string& f, std::int64_t hidden, std::int64_t heads,
+                                      std::int64_t feed_forward, const Object& activation,
+                                      bool norm_first, float eps, const std::string& dtype) {
+  for (const auto& [name, size] : {std::pair{"hidden", hidden}, std::pair{"num_heads", heads},
+                                   std::pair{"feed_forward", feed_forward}}) {
+    if (size < 1 || size > INT32_MAX / 4) {
+      throw py::value_error(f + ": " + name + " is " + number(size) + ", expected 1 to 2**29");
+    }
+  }
+  if (hidden % heads != 0 || hidden / heads > kMostHeadSize) {
+    throw py::value_error(f + ": hidden is " + number(hidden) + " for " + number(heads) +
+                          " heads, expected a multiple and at most " + number(kMostHeadSize) +
+                          " for each");
+  }
+  return std::make_unique<Encoder>(
+      kernels(),
+      EncoderShape{hidden, heads, feed_forward, parse_activation(f, activation), norm_first, eps},
+      parse_dtype(f, dtype));
+}
+
+// An encoder with the name that errors begin with.
+class BoundEncoder {
+ public:
+  BoundEncoder(const std::string& function, std::int64_t hidden, std::int64_t heads,
+               std::int64_t feed_forward, const Object& activation, bool norm_first, float eps,
+               const std::string& dtype)
+      : function_(function),
+        encoder_(make_encoder(function, hidden, heads, feed_forward, activation, norm_first, eps,
+                              dtype)) {}
+
+  // The names are those of the state dict of torch.nn.TransformerEncoderLayer.
+  void add_layer(const py::dict& weights) {
+    if (ran_) throw py::value_error(function_ + ": add_layer after run");
+    NamedValues values(function_, "weights", weights);
+    const EncoderShape& s = encoder_->shape();
+    const Axis H{"H", s.hidden}, H3{"3*H", 3 * s.hidden}, F{"F", s.feed_forward};
+    const auto matrix = [&](const char* name, Axis rows, Axis columns) {
+      return check_weight(function_, name, values.take(name), encoder_->dtype(), rows, columns)
+          .matrix;
+    };
+    const auto vector = [&](const char* name, Axis size) {
+      return optional_array<float>(function_, name, values.take(name), {size});
+    };
+    EncoderWeights w{};
+    w.in_weight = matrix("self_attn.in_proj_weight", H3, H);
+    w.in_bias = vector("self_attn.in_proj_bias", H3);
+    w.out_weight = matrix("self_attn.out_proj.weight", H, H);
+    w.out_bias = vector("self_attn.out_proj.bias", H);
+    w.norm1_weight = vector("norm1.weight", H);
+    w.norm1_bias = vector("norm1.bias", H);
+    w.linear1_weight = matrix("linear1.weight", F, H);
+    w.linear1_bias = vector("linear1.bias", F);
+    w.linear2_weight = matrix("linear2.weight", H, F);
+    w.linear2_bias = vector("linear2.bias", H);
+    w.norm2_weight = vector("norm2.weight", H);
+    w.norm2_bias = vector("norm2.bias", H);
+    values.finish();
+    encoder_->add_layer(w);  // with the GIL: nobody may run it meanwhile
+  }
+
+  // x [M, H] through the layers first..last - 1; None: all that follow. `offsets` [B + 1] says where
+  // each sequence begins, and the end. The layer's attention fills `probabilities` [B, N, S, S].
+  py::array_t<float> run(const std::string& f, const Object& x, const Object& offsets,
+                         const Object& mask, bool is_causal,
+                         const std::pair<std::int64_t, std::optional<std::int64_t>>& layers,
+                         const Object& probabilities) {
+    const std::int64_t first = layers.first, last = layers.second.value_or(encoder_->layers());
+    const EncoderShape& s = encoder_->shape();
+    const auto in =
+        check_array<float>(f, "x", x, {{"M", kAny}, {"H", s.hidden}}, Layout::contiguous);
+    const auto list =
+        check_array<std::int64_t>(f, "offsets", offsets, {{"B+1", kAny}}, Layout::contiguous);
+    const std::int64_t M = in.shape[0];
+    const std::vector<std::int64_t> own(list.data, list.data + list.shape[0]);
+    if (own.empty() || own.front() != 0 || own.back() != M ||
+        !std::is_sorted(own.begin(), own.end())) {
+      throw py::value_error(f + ": offsets do not rise from 0 to M = " + number(M));
+    }
+    if (first < 0 || first > last || last > encoder_->layers()) {
+      throw py::value_error(f + ": layers " + number(first) + " to " + number(last) +
+                            ", expected a part of 0 to " + number(encoder_->layers()));
+    }
+    EncoderCall c{};
+    c.B = static_cast<std::int64_t>(own.size()) - 1;
+    for (std::int64_t b = 0; b < c.B; ++b) c.S = std::max(c.S, own[b + 1] - own[b]);
+    c.offsets = own.data();
+    c.x = in.data;
+    c.causal = is_causal;
+    c.first = first;
+    c.last = last;
+    const Axis B{"B", c.B}, N{"N", s.heads}, S{"S", c.S};
+    const Mask m = check_mask(f, mask, {B, N, S, S});
+    c.mask = m.view;
+    c.mask_adds = m.adds;
+    checked_product(f, {M, std::max(3 * s.hidden, s.feed_forward)});
+    if (!probabilities.is_none()) {
+      if (last != first + 1) throw py::value_error(f + ": probabilities of one layer only");
+      c.probabilities = check_output(f, "probabilities", probabilities, {B, N, S, S}).data;
+    }
+    py::array_t<float> y = new_array(f, {M, s.hidden});
+    c.out = y.mutable_data();
+    ran_ = true;
+    const bool empty = first == last;
+    interruptible([&](Interrupt& interrupt) {
+      if (c.probabilities && !clear(c.probabilities, c.B * s.heads * c.S * c.S, interrupt)) return;
+      if (empty) {
+        std::copy(c.x, c.x + M * s.hidden, c.out);
+      } else {
+        encoder_->run(c, interrupt);
+      }
+    });
+    return y;
+  }
+
+  std::int64_t layers() const { return encoder_->layers(); }
+  std::int64_t weight_bytes() const { return encoder_->weight_bytes(); }
+  const char* isa() const { return encoder_->isa(); }
+
+ private:
+  const std::string function_;
+  const std::unique_ptr<Encoder> encoder_;
+  bool ran_ = false;  // guarded by the GIL
+};
+
+}  // namespace
+
+void register_encoder(py::module_& m) {
+  py::class_<BoundEncoder>(m, "Encoder", py::is_final(), constructed_by_new())
+      .def(py::init<const std::string&, std::int64_t, std::int64_t, std::int64_t, const Object&,
+                    bool, float, const std::string&>(),
+           py::arg("function"), py::kw_only(), py::arg("hidden"), py::arg("num_heads"),
+           py::arg("feed_forward"), py::arg("activation"), py::arg("norm_first"), py::arg("eps"),
+           py::arg("dtype") = "float32")
+      .def("add_layer", &BoundEncoder::add_layer, py::arg("weights"))
+      .def("run", &BoundEncoder::run, py::arg("function"), py::arg("x"), py::arg("offsets"),
+           py::kw_only(), py::arg("mask") = py::none(), py::arg("is_causal") = false,
+           py::arg("layers") = std::pair<std::int64_t, std::optional<std::int64_t>>{0, {}},
+           py::arg("probabilities") = py::none())
+      .def_property_readonly("num_layers", &BoundEncoder::layers)
+      .def_property_readonly("weight_bytes", &BoundEncoder::weight_bytes)
+      .def_property_readonly("isa", &BoundEncoder::isa);
+}
+
+}  // namespace treadle

@@ -1,0 +1,52 @@
+#include "bindings/named_values.h"
+
+namespace treadle {
+
+NamedValues::NamedValues(const std::string& function, const char* what, const py::dict& values)
+    : function_(function), what_(what) {
+  if (values.size() > kMost) {
+    throw py::type_error(function + ": " + what + " has " + std::to_string(values.size()) +
+                         " names, expected fewer");
+  }
+  for (const auto& [key, value] : values) {
+    Py_ssize_t size = 0;
+    const char* name =
+        PyUnicode_Check(key.ptr()) ? PyUnicode_AsUTF8AndSize(key.ptr(), &size) : nullptr;
+    if (!name) {
+      PyErr_Clear();
+      throw py::type_error(function + ": " + what + " has a key that is no name");
+    }
+    Entry& entry = entries_[size_++];
+    entry.key = py::reinterpret_borrow<py::object>(key);
+    entry.value = py::reinterpret_borrow<py::object>(value);
+    entry.name = {name, static_cast<std::size_t>(size)};
+  }
+}
+
+NamedValues::Entry* NamedValues::find(std::string_view name) {
+  for (std::size_t i = 0; i < size_; ++i) {
+    if (entries_[i].name == name) {
+      entries_[i].taken = true;
+      return &entries_[i];
+    }
+  }
+  return nullptr;
+}
+
+py::object NamedValues::take(std::string_view name) {
+  const Entry* entry = find(name);
+  return entry ? entry->value : py::none();
+}
+
+void NamedValues::finish() const {
+  for (std::size_t i = 0; i < size_; ++i) {
+    if (!entries_[i].taken) refuse(entries_[i].name, "is none of the names that are known");
+  }
+}
+
+void NamedValues::refuse(std::string_view name, const std::string& problem) const {
+  throw py::type_error(function_ + ": " + what_ + ": " + std::string(name.substr(0, 60)) + " " +
+                       problem);
+}
+
+}  // namespace treadle
