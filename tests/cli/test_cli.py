@@ -3,6 +3,7 @@
 import pytest
 
 import treadle
+from support.ids import shown
 from treadle.cli.main import main
 
 LAYER = treadle.TransformerEncoderLayer(8, 2, 12)
@@ -26,7 +27,7 @@ def test_help(capsys):
         assert word in text
 
 
-@pytest.mark.parametrize(("module", "rows"), ROWS, ids=lambda value: repr(value)[:20])
+@pytest.mark.parametrize(("module", "rows"), ROWS, ids=shown)
 def test_info(tmp_path, capsys, module, rows):
     """A row for each layer, with its parameters, bytes and FLOPs, and their sum."""
     about, table, _ = info(tmp_path, capsys, module)

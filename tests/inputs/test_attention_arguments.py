@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import treadle
 from support import samples
 from support.entries import WRONG_DTYPES
+from support.ids import shown
 from support.objects import OBJECTS
 
 F32 = np.float32
@@ -191,7 +192,7 @@ ATTEND = "treadle.functional.scaled_dot_product_attention"
 NO_NUMBERS = [math.nan, math.inf, -math.inf, "1", True, [1.0], object(), 10**400, 1e39, np.ones(2)]
 
 
-@pytest.mark.parametrize("value", NO_NUMBERS, ids=lambda v: repr(v)[:20])
+@pytest.mark.parametrize("value", NO_NUMBERS, ids=shown)
 def test_wrong_numbers(value):
     for name in (ATTEND, "treadle.KVCache.attend", "treadle.KVCache.step"):
         refused(name, {"scale": value})
@@ -330,7 +331,7 @@ CLASSES = {
 NO_SIZES = [0, -1, 2**31, 2**70, 1.0, "3", True, 3j, math.nan, object()]
 
 
-@pytest.mark.parametrize("value", NO_SIZES, ids=lambda v: repr(v)[:20])
+@pytest.mark.parametrize("value", NO_SIZES, ids=shown)
 @pytest.mark.parametrize("name", CLASSES)
 def test_wrong_sizes(name, value):
     cls, right = CLASSES[name]

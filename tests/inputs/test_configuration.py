@@ -10,6 +10,7 @@ import treadle
 from support import samples
 from support.checks import CELLS, MODULES
 from support.entries import ENTRIES, INPUT, H
+from support.ids import shown
 
 F32 = np.float32
 
@@ -34,7 +35,7 @@ NO_INTEGERS = [
 ]
 
 
-@pytest.mark.parametrize("size", [*SIZES, *NO_INTEGERS], ids=lambda v: repr(v)[:20])
+@pytest.mark.parametrize("size", [*SIZES, *NO_INTEGERS], ids=shown)
 @every_class
 def test_wrong_sizes(name, size):
     error = ValueError if type(size) is int else TypeError
@@ -88,7 +89,7 @@ WRONG_ACTIVATIONS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("value", WRONG_ACTIVATIONS, ids=repr)
+@pytest.mark.parametrize("value", WRONG_ACTIVATIONS, ids=shown)
 @every_class
 def test_wrong_activations(name, value):
     options = ["nonlinearity"] if "RNN" in name else ["activation", "recurrent_activation"]
@@ -111,7 +112,7 @@ def test_float32_by_any_name(value):
     assert repr(treadle.GRU(3, 4, dtype=value)) == "GRU(3, 4)"
 
 
-@pytest.mark.parametrize("seed", [-1, 1.5, "x", object(), math.nan], ids=repr)
+@pytest.mark.parametrize("seed", [-1, 1.5, "x", object(), math.nan], ids=shown)
 @every_class
 def test_wrong_seeds(name, seed):
     with pytest.raises((ValueError, TypeError), match=rf"^{name}: seed "):

@@ -14,6 +14,7 @@ import safetensors.numpy
 import treadle
 from support import child, hostile, samples
 from support.checks import CELLS, MODULES
+from support.ids import shown
 from support.tolerance import assert_same_bits
 
 DTYPES = ("float32", "bfloat16", "int8")
@@ -143,7 +144,7 @@ class PathLike:
         return self.path
 
 
-@pytest.mark.parametrize("path", [None, 0, 1.5, object(), [], {}], ids=repr)
+@pytest.mark.parametrize("path", [None, 0, 1.5, object(), [], {}], ids=shown)
 def test_wrong_paths(path):
     with pytest.raises(TypeError, match=r"^treadle\.load: path "):
         treadle.load(path)
@@ -159,7 +160,7 @@ def test_nul_in_a_path(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("module", [None, {}, object(), treadle.GRU, "GRU"], ids=repr)
+@pytest.mark.parametrize("module", [None, {}, object(), treadle.GRU, "GRU"], ids=shown)
 def test_save_of_something_else(tmp_path, module):
     with pytest.raises(TypeError, match=r"^treadle\.save: module "):
         treadle.save(module, tmp_path / "m")

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import treadle
 from reference import formats as reference
 from support import samples
+from support.ids import shown
 from support.tolerance import EPS, assert_product, assert_same_bits
 from treadle._storage import formats
 
@@ -442,7 +443,7 @@ class Named:
     __name__ = 5
 
 
-@pytest.mark.parametrize("dtype", [Named(), 5, None, "", b"int8"], ids=repr)
+@pytest.mark.parametrize("dtype", [Named(), 5, None, "", b"int8"], ids=shown)
 def test_no_dtype(dtype):
     with pytest.raises(ValueError, match=r"treadle.GRU.to: dtype is .*, expected one of"):
         treadle.GRU(2, 3).to(dtype)
