@@ -1,0 +1,315 @@
+"""The order of the house: who may import or include whom, and how large files and functions may be."""
+
+import pytest
+
+from support import house
+
+# A room imports only rooms before it. `benchmarks` is a folder beside the package and stands above it.
+ROOMS = (
+    *("_public", "_version", "_core", "_inputs", "runtime", "_storage", "layers", "functional"),
+    *("torch", "transformers", "demo", "cli", "__main__", "benchmarks"),
+)
+# A folder of cpp/ includes only folders before it.
+FOLDERS = (
+    *("simd", "kernels", "runtime", "engine/schedule", "engine/product", "engine/attention"),
+    *("engine/recurrent", "engine/transformer", "bindings"),
+)
+MOST_PARAMETERS = {"C++": 8, "Python": 7}
+MOST_LINES, MOST_COLUMNS = 400, 100
+
+# What is being mended while this test is new: nothing may be added.
+DEBTS = {
+    "order": {
+        "treadle._core -> treadle._inputs.attention",
+    },
+    "circles": {
+        "treadle.layers.recurrent, treadle.layers.stream",
+        "treadle.benchmarks.kinds.training, treadle.benchmarks.kinds.training.targets",
+    },
+    "parameters": {
+        "cpp/bindings/backward.cpp backward",
+        "cpp/bindings/bound_recurrent.cpp make_net",
+        "cpp/bindings/checked_inputs.cpp check_inputs",
+        "cpp/bindings/recurrent.cpp run",
+        "python/treadle/_inputs/sequence.py prepare",
+        "python/treadle/functional/recurrent.py packed",
+        "python/treadle/layers/attention.py __call__",
+        "python/treadle/layers/attention.py __init__",
+        "python/treadle/layers/transformer.py __init__",
+        "python/treadle/torch/interface.py attention_forward",
+        "python/treadle/torch/multihead.py forward",
+    },
+    "lines": {
+        "python/treadle/transformers/tokenizer.py",
+        "tests/functional/test_attention.py",
+        "tests/functional/test_backward.py",
+        "tests/layers/test_kv_cache.py",
+        "tests/native/test_runtime.py",
+        "tests/storage/test_formats.py",
+        "tests/torch/test_torch_attention.py",
+        "tests/torch/test_torch_modules.py",
+        "tests/transformers/test_transformers_sentence.py",
+        "tests/transformers/test_transformers_tokenizer.py",
+    },
+    "columns": {
+        "benchmarks/__init__.py",
+        "benchmarks/core/dtypes.py",
+        "benchmarks/core/errors.py",
+        "benchmarks/core/models/__init__.py",
+        "benchmarks/core/models/attention/__init__.py",
+        "benchmarks/core/models/attention/case.py",
+        "benchmarks/core/models/minilm/case.py",
+        "benchmarks/core/models/minilm/text.py",
+        "benchmarks/core/models/recurrent/__init__.py",
+        "benchmarks/core/models/recurrent/case.py",
+        "benchmarks/core/models/recurrent/formulas.py",
+        "benchmarks/core/models/recurrent/torch.py",
+        "benchmarks/core/models/recurrent/work.py",
+        "benchmarks/core/peers/__init__.py",
+        "benchmarks/core/peers/torch.py",
+        "benchmarks/core/timing.py",
+        "benchmarks/kinds/accuracy/__init__.py",
+        "benchmarks/kinds/accuracy/encoder.py",
+        "benchmarks/kinds/accuracy/recurrent.py",
+        "benchmarks/kinds/accuracy/report.py",
+        "benchmarks/kinds/attention/__init__.py",
+        "benchmarks/kinds/attention/limits.py",
+        "benchmarks/kinds/attention/peers/__init__.py",
+        "benchmarks/kinds/attention/peers/onnxruntime.py",
+        "benchmarks/kinds/attention/peers/torch.py",
+        "benchmarks/kinds/attention/peers/treadle.py",
+        "benchmarks/kinds/attention/reference.py",
+        "benchmarks/kinds/attention/targets.py",
+        "benchmarks/kinds/encoder/__init__.py",
+        "benchmarks/kinds/encoder/limits.py",
+        "benchmarks/kinds/encoder/peers/onnxruntime.py",
+        "benchmarks/kinds/encoder/peers/openvino.py",
+        "benchmarks/kinds/encoder/peers/pipeline.py",
+        "benchmarks/kinds/encoder/peers/sentence_transformers.py",
+        "benchmarks/kinds/encoder/peers/torch.py",
+        "benchmarks/kinds/encoder/reference.py",
+        "benchmarks/kinds/encoder/targets.py",
+        "benchmarks/kinds/recurrent/__init__.py",
+        "benchmarks/kinds/recurrent/peers/jax.py",
+        "benchmarks/kinds/recurrent/peers/onnxruntime.py",
+        "benchmarks/kinds/recurrent/peers/torch.py",
+        "benchmarks/kinds/recurrent/targets.py",
+        "benchmarks/kinds/training/__init__.py",
+        "benchmarks/kinds/training/attention.py",
+        "benchmarks/kinds/training/cases.py",
+        "benchmarks/kinds/training/limits.py",
+        "benchmarks/kinds/training/memory.py",
+        "benchmarks/kinds/training/overhead.py",
+        "benchmarks/kinds/training/peers/__init__.py",
+        "benchmarks/kinds/training/peers/autograd.py",
+        "benchmarks/kinds/training/peers/jax.py",
+        "benchmarks/kinds/training/peers/torch.py",
+        "benchmarks/kinds/training/peers/treadle.py",
+        "benchmarks/kinds/training/recurrent.py",
+        "benchmarks/kinds/training/reference.py",
+        "benchmarks/kinds/training/targets.py",
+        "benchmarks/report.py",
+        "benchmarks/run.py",
+        "benchmarks/targets.py",
+        "cpp/bindings/encoder.cpp",
+        "cpp/engine/attention/cache.h",
+        "cpp/simd/dot.h",
+        "cpp/simd/fit_constants.py",
+        "docs/conf.py",
+        "docs/demo_picture.py",
+        "examples/show_training.py",
+        "examples/train_ddp.py",
+        "examples/train_langid.py",
+        "python/treadle/__init__.py",
+        "python/treadle/_core.pyi",
+        "python/treadle/_inputs/attention.py",
+        "python/treadle/_inputs/ragged.py",
+        "python/treadle/_storage/safetensors.py",
+        "python/treadle/cli/main.py",
+        "python/treadle/demo/reader.py",
+        "python/treadle/functional/__init__.py",
+        "python/treadle/functional/backward.py",
+        "python/treadle/functional/recurrent.py",
+        "python/treadle/layers/activation.py",
+        "python/treadle/layers/attention.py",
+        "python/treadle/layers/build.py",
+        "python/treadle/layers/cells.py",
+        "python/treadle/layers/module.py",
+        "python/treadle/layers/recurrent.py",
+        "python/treadle/layers/transformer.py",
+        "python/treadle/torch/__init__.py",
+        "python/treadle/torch/attention.py",
+        "python/treadle/torch/autograd.py",
+        "python/treadle/torch/cells.py",
+        "python/treadle/torch/convert.py",
+        "python/treadle/torch/fallback.py",
+        "python/treadle/torch/interface.py",
+        "python/treadle/torch/modules.py",
+        "python/treadle/torch/ops.py",
+        "python/treadle/torch/tensors.py",
+        "python/treadle/transformers/encoder.py",
+        "tests/benchmarks/test_accuracy.py",
+        "tests/benchmarks/test_benchmarks.py",
+        "tests/benchmarks/test_benchmarks_dtypes.py",
+        "tests/benchmarks/test_benchmarks_kinds.py",
+        "tests/benchmarks/test_benchmarks_training.py",
+        "tests/cli/test_cli.py",
+        "tests/conftest.py",
+        "tests/functional/test_attention.py",
+        "tests/functional/test_attention_formats.py",
+        "tests/functional/test_backward.py",
+        "tests/inputs/test_attention_arguments.py",
+        "tests/inputs/test_configuration.py",
+        "tests/layers/test_attention_modules.py",
+        "tests/layers/test_encoder.py",
+        "tests/layers/test_kv_cache.py",
+        "tests/layers/test_lengths.py",
+        "tests/layers/test_module.py",
+        "tests/layers/test_recurrent_options.py",
+        "tests/layers/test_resets.py",
+        "tests/layers/test_stream.py",
+        "tests/native/test_activation.py",
+        "tests/native/test_native_attention.py",
+        "tests/native/test_runtime.py",
+        "tests/native/test_symbols.py",
+        "tests/project/test_ci.py",
+        "tests/project/test_house.py",
+        "tests/project/test_imports.py",
+        "tests/project/test_training_examples.py",
+        "tests/reference/formats.py",
+        "tests/reference/recurrent.py",
+        "tests/reference/recurrent_torch.py",
+        "tests/storage/test_files.py",
+        "tests/storage/test_formats.py",
+        "tests/support/attention_checks.py",
+        "tests/support/bits/__init__.py",
+        "tests/support/bits/numbers.py",
+        "tests/support/bits/recurrent.py",
+        "tests/support/house.py",
+        "tests/support/reader.py",
+        "tests/support/record_bits.py",
+        "tests/support/tolerance.py",
+        "tests/torch/test_torch_attention.py",
+        "tests/torch/test_torch_modules.py",
+        "tests/transformers/test_transformers_progress.py",
+        "tests/transformers/test_transformers_tokenizer.py",
+    },
+}
+
+
+def settle(kind, found):
+    """Compare what was found with the debts that are known."""
+    assert set(found) - DEBTS[kind] == set()
+
+
+def room(module):
+    """The room of a module: the second part of its name, or "" for the package itself."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def test_rooms_are_known(source):
+    names = {room(module) for module in house.modules(source)}
+    assert names - {""} <= set(ROOMS)
+
+
+def test_order_of_rooms(source):
+    """The package's own names are there for users: of the rooms, only the highest may use them."""
+    wrong = []
+    for module, _, target, for_types in house.imports(source):
+        inside, of = room(module), room(target)
+        if inside in ("", of):
+            continue
+        if of == "":
+            if inside in ("torch", "demo", "cli", "__main__", "benchmarks"):
+                continue
+            wrong.append(f"{module} -> {target}")
+        elif ROOMS.index(of) > ROOMS.index(inside):
+            wrong.append(f"{module} -> {target}" + " (types)" * for_types)
+    settle("order", wrong)
+
+
+def test_no_import_circle(source):
+    edges = [
+        (module, target) for module, _, target, for_types in house.imports(source) if not for_types
+    ]
+    settle("circles", map(", ".join, house.circles(edges)))
+
+
+def folder(path):
+    """The folder of a file below cpp/."""
+    return path.rpartition("/")[0]
+
+
+def test_folders_are_known(source):
+    assert {folder(path) for path, _, _ in house.includes(source)} <= set(FOLDERS)
+
+
+def test_order_of_folders(source):
+    wrong = [
+        f"{path}:{line} {target}"
+        for path, line, target in house.includes(source)
+        if FOLDERS.index(folder(target)) > FOLDERS.index(folder(path))
+    ]
+    assert wrong == []
+
+
+def test_no_include_circle(source):
+    assert house.circles((path, target) for path, _, target in house.includes(source)) == []
+
+
+def test_parameters(source):
+    """Behind so many, a call is read by names: of a structure in C++, of keywords in Python."""
+    many = [
+        f"{path.relative_to(source)} {name}"
+        for path in house.files(source, ".h", ".cpp")
+        if source / "cpp/bindings" in path.parents
+        for _, name, count in house.cpp_functions(path.read_text())
+        if count > MOST_PARAMETERS["C++"]
+    ]
+    many += [
+        f"{path.relative_to(source)} {name}"
+        for path in house.files(source, ".py")
+        if source / "python" in path.parents
+        for _, name, count in house.python_functions(path)
+        if count > MOST_PARAMETERS["Python"]
+    ]
+    settle("parameters", many)
+
+
+def test_limits_of_files(source):
+    long, wide = [], []
+    for path in house.files(source, ".py", ".pyi", ".h", ".cpp"):
+        lines = path.read_text().splitlines()
+        name = path.relative_to(source).as_posix()
+        if len(lines) > MOST_LINES:
+            long.append(name)
+        if any(len(line) > MOST_COLUMNS for line in lines):
+            wide.append(name)
+    settle("lines", long)
+    settle("columns", wide)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("int f() {", [("f", 0)]),
+        ("void f(int a, std::map<int, int> b) const {\n}", [("f", 2)]),
+        ("A::A(int a, int b) : a_(a), b_{b} {}", [("A", 2)]),
+        ("if (f(a, b)) { g(c, d); }", []),
+        (
+            "auto x = [&](int a, F<void(int, int)> b) -> std::pair<int, int> { return h(a, 2); };",
+            [("lambda", 2)],
+        ),
+        ('// f(a, b) {\nint g(const char* text = "a, b) {", int n = 1) {', [("g", 2)]),
+        ("x = ok ? f(a, b) : g(c, d);", []),
+        ("for (auto& x : all(a, b)) {", []),
+    ],
+)
+def test_reading_of_functions(text, expected):
+    assert [(name, count) for _, name, count in house.cpp_functions(text)] == expected
+
+
+def test_circles():
+    assert house.circles([("a", "b"), ("b", "c"), ("c", "b"), ("d", "a"), ("c", "e")]) == [
+        ["b", "c"]
+    ]
