@@ -1,6 +1,6 @@
 #include "bindings/bound_recurrent.h"
 
-#include <algorithm>
+#include <type_traits>
 #include <utility>
 
 #include "bindings/activation.h"
@@ -11,8 +11,52 @@
 namespace treadle {
 namespace {
 
-CellOptions parse_options(const std::string& function, const py::dict& options) {
-  const py::dict activations = options["activations"];
+// The keywords of a constructor, taken one after another.
+class Keywords {
+ public:
+  Keywords(const std::string& function, const py::kwargs& given)
+      : function_(function), given_(given) {}
+
+  template <class T>
+  T take(const char* name) {
+    if (!given_.contains(name)) throw py::type_error(function_ + ": " + name + " is missing");
+    ++taken_;
+    const py::object value = given_[name];
+    try {
+      return py::cast<T>(value);
+    } catch (const py::cast_error&) {
+      throw py::type_error(function_ + ": " + name + " is of type " +
+                           Py_TYPE(value.ptr())->tp_name + ", expected " + expected<T>());
+    }
+  }
+  template <class T>
+  T take(const char* name, T absent) {
+    return given_.contains(name) ? take<T>(name) : absent;
+  }
+
+  // TypeError for a keyword that nobody took.
+  void finish() const {
+    if (taken_ != given_.size()) {
+      throw py::type_error(function_ + ": got a keyword that no recurrent net has, among " +
+                           std::string(py::repr(py::list(given_.attr("keys")()))));
+    }
+  }
+
+ private:
+  template <class T>
+  static const char* expected() {
+    if (std::is_same_v<T, std::string>) return "a str";
+    if (std::is_same_v<T, py::dict>) return "a dict";
+    return std::is_same_v<T, bool> ? "a bool" : "a number";
+  }
+
+  const std::string& function_;
+  const py::kwargs& given_;
+  std::size_t taken_ = 0;
+};
+
+CellOptions take_options(const std::string& function, Keywords& keywords) {
+  const auto activations = keywords.take<py::dict>("activations");
   const auto get = [&](const char* key) {
     return activations.contains(key) ? parse_activation(function, activations[key])
                                      : Activation{ActivationFunction::linear, 0, 0};
@@ -20,16 +64,9 @@ CellOptions parse_options(const std::string& function, const py::dict& options) 
   return {get("f"),
           get("g"),
           get("h"),
-          py::cast<float>(options["clip"]),
-          py::cast<bool>(options["input_forget"]),
+          keywords.take<float>("clip", 0.0f),
+          keywords.take<bool>("input_forget", false),
           nullptr};
-}
-
-Mode parse_mode(const std::string& function, const std::string& mode) {
-  if (mode == "rnn") return Mode::rnn;
-  if (mode == "lstm") return Mode::lstm;
-  if (mode == "gru") return Mode::gru;
-  throw py::value_error(function + ": mode is '" + mode + "', expected rnn, lstm or gru");
 }
 
 Direction parse_direction(const std::string& function, const std::string& direction) {
@@ -42,65 +79,83 @@ Direction parse_direction(const std::string& function, const std::string& direct
 
 }  // namespace
 
-CellWeights check_weights(const std::string& function, const CellShape& shape, const py::tuple& w,
-                          Dtype dtype) {
-  if (w.size() != 6) {
-    throw py::value_error(function + ": weights has an entry of " + std::to_string(w.size()) +
-                          " arrays, expected 6");
-  }
-  const std::int64_t S = shape.state_size(), H = shape.hidden_size;
-  const Axis gates{"G*H", gate_count(shape.mode) * H};
-  CellWeights cw{};
-  const auto matrix = [&](const char* name, int index, Axis rows, Axis columns) {
-    return check_weight(function, name, w[index], dtype, rows, columns).matrix;
-  };
-  cw.weight_ih = matrix("weight_ih", 0, gates, {"I", shape.input_size});
-  cw.weight_hh = matrix("weight_hh", 1, gates, {shape.proj_size ? "P" : "H", S});
-  cw.bias_ih = optional_array<float>(function, "bias_ih", w[2], {gates});
-  cw.bias_hh = optional_array<float>(function, "bias_hh", w[3], {gates});
-  if (shape.proj_size) cw.weight_hr = matrix("weight_hr", 4, {"P", S}, {"H", H});
-  if (shape.mode == Mode::lstm) {
-    cw.peepholes = optional_array<float>(function, "peepholes", w[5], {{"3*H", 3 * H}});
-  }
-  return cw;
+Mode parse_mode(const std::string& function, const std::string& mode) {
+  if (mode == "rnn") return Mode::rnn;
+  if (mode == "lstm") return Mode::lstm;
+  if (mode == "gru") return Mode::gru;
+  throw py::value_error(function + ": mode is '" + mode + "', expected rnn, lstm or gru");
 }
 
-BoundRecurrent make_net(const std::string& function, const std::string& mode_name,
-                        std::int64_t input_size, std::int64_t hidden_size, std::int64_t proj_size,
-                        std::int64_t num_layers, const std::string& direction_name,
-                        const std::vector<py::tuple>& weights, const py::dict& options) {
-  const Direction direction = parse_direction(function, direction_name);
-  const std::int64_t D = direction == Direction::bidirectional ? 2 : 1;
-  CellShape shape{parse_mode(function, mode_name), input_size, hidden_size, proj_size,
-                  py::cast<bool>(options["reset_after"])};
-  const auto positive = [&](const char* name, std::int64_t value, std::int64_t least) {
+CheckedWeights check_weights(const std::string& function, const CellShape& shape,
+                             const py::dict& weights, Dtype dtype) {
+  CheckedWeights checked{};
+  std::size_t found = 0;
+  for (std::size_t i = 0; i < checked.owners.size(); ++i) {
+    const bool present = weights.contains(kWeightNames[i]);
+    checked.owners[i] = present ? py::object(weights[kWeightNames[i]]) : py::none();
+    if (present) ++found;
+  }
+  if (found != weights.size()) {
+    throw py::value_error(function + ": weights has a name that no layer has, among " +
+                          std::string(py::repr(py::list(weights.attr("keys")()))));
+  }
+  const auto& [weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, peepholes] = checked.owners;
+  const std::int64_t S = shape.state_size(), H = shape.hidden_size;
+  const Axis gates{"G*H", gate_count(shape.mode) * H};
+  CellWeights& arrays = checked.arrays;
+  const auto matrix = [&](const char* name, const py::object& value, Axis rows, Axis columns) {
+    return check_weight(function, name, value, dtype, rows, columns).matrix;
+  };
+  arrays.weight_ih = matrix("weight_ih", weight_ih, gates, {"I", shape.input_size});
+  arrays.weight_hh = matrix("weight_hh", weight_hh, gates, {shape.proj_size ? "P" : "H", S});
+  arrays.bias_ih = optional_array<float>(function, "bias_ih", bias_ih, {gates});
+  arrays.bias_hh = optional_array<float>(function, "bias_hh", bias_hh, {gates});
+  if (shape.proj_size) arrays.weight_hr = matrix("weight_hr", weight_hr, {"P", S}, {"H", H});
+  if (shape.mode == Mode::lstm) {
+    arrays.peepholes = optional_array<float>(function, "peepholes", peepholes, {{"3*H", 3 * H}});
+  }
+  return checked;
+}
+
+BoundRecurrent make_recurrent(const std::string& function, const std::vector<py::dict>& weights,
+                              const py::kwargs& spec) {
+  Keywords keywords(function, spec);
+  const auto size = [&](const char* name, std::int64_t value, std::int64_t least) {
     // Sizes below 2^31: products of two, times the gates, stay within 64 bits.
     if (value < least || value > INT32_MAX) {
       throw py::value_error(function + ": " + name + " is " + std::to_string(value) +
                             ", expected " + std::to_string(least) + " to 2**31 - 1");
     }
+    return value;
   };
-  positive("input_size", input_size, 1);
-  positive("hidden_size", hidden_size, 1);
-  positive("proj_size", proj_size, 0);
-  positive("num_layers", num_layers, 1);
-  if (proj_size && shape.mode != Mode::lstm) {
-    throw py::value_error(function + ": proj_size is " + std::to_string(proj_size) +
+  CellShape shape{};
+  shape.mode = parse_mode(function, keywords.take<std::string>("mode"));
+  const std::int64_t input_size = size("input_size", keywords.take<std::int64_t>("input_size"), 1);
+  shape.hidden_size = size("hidden_size", keywords.take<std::int64_t>("hidden_size"), 1);
+  shape.proj_size = size("proj_size", keywords.take<std::int64_t>("proj_size", 0), 0);
+  shape.reset_after = keywords.take<bool>("reset_after", true);
+  const std::int64_t num_layers =
+      size("num_layers", keywords.take<std::int64_t>("num_layers", 1), 1);
+  const Direction direction =
+      parse_direction(function, keywords.take<std::string>("direction", "forward"));
+  const CellOptions options = take_options(function, keywords);
+  const Dtype dtype = parse_dtype(function, keywords.take<std::string>("dtype", "float32"));
+  keywords.finish();
+  if (shape.proj_size && shape.mode != Mode::lstm) {
+    throw py::value_error(function + ": proj_size is " + std::to_string(shape.proj_size) +
                           ", expected 0 where the mode is not lstm");
   }
+  const std::int64_t D = direction == Direction::bidirectional ? 2 : 1;
   if (static_cast<std::int64_t>(weights.size()) != num_layers * D) {
     throw py::value_error(function + ": weights has " + std::to_string(weights.size()) +
                           " entries, expected " + std::to_string(num_layers * D));
   }
-  const CellOptions cell_options = parse_options(function, options);
-  const Dtype dtype = parse_dtype(function, py::cast<std::string>(options["dtype"]));
-  const std::int64_t S = shape.state_size();
   std::vector<Cell> cells;
   for (std::int64_t i = 0; i < num_layers * D; ++i) {
-    shape.input_size = i < D ? input_size : D * S;
-    const CellWeights cw = check_weights(function, shape, weights[i], dtype);
+    shape.input_size = i < D ? input_size : D * shape.state_size();
+    const CheckedWeights checked = check_weights(function, shape, weights[i], dtype);
     const WithoutGil native;
-    cells.emplace_back(kernels(), shape, cw, cell_options);
+    cells.emplace_back(kernels(), shape, checked.arrays, options);
   }
   return {function, std::make_shared<const RecurrentStack>(direction, std::move(cells))};
 }

@@ -1,8 +1,9 @@
-// A recurrent net as its Python methods know it: built from weights that are checked.
+// A recurrent net as its Python methods know it, built from weights that are checked.
 #pragma once
 
 #include <pybind11/pybind11.h>
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -24,14 +25,26 @@ struct BoundRecurrent {
   std::int64_t saved_size(bool recompute) const;
 };
 
-BoundRecurrent make_net(const std::string& function, const std::string& mode_name,
-                        std::int64_t input_size, std::int64_t hidden_size, std::int64_t proj_size,
-                        std::int64_t num_layers, const std::string& direction_name,
-                        const std::vector<py::tuple>& weights, const py::dict& options);
+// The weights of one layer and direction, checked, and kept alive.
+struct CheckedWeights {
+  CellWeights arrays;
+  std::array<py::object, 6> owners;
+};
 
-// The arrays of one layer and direction: weight_ih, weight_hh, bias_ih, bias_hh, weight_hr,
-// peepholes; the matrices in the form of `dtype`.
-CellWeights check_weights(const std::string& function, const CellShape& shape, const py::tuple& w,
-                          Dtype dtype = Dtype::float32);
+// Their names in Python, in the order of CellWeights.
+constexpr const char* kWeightNames[] = {"weight_ih", "weight_hh", "bias_ih",
+                                        "bias_hh",   "weight_hr", "peepholes"};
+
+// Reads the arrays by their names (kWeightNames) from a dict of one layer and direction, the
+// matrices in the form of `dtype`. A missing name and None both mean that there is none.
+CheckedWeights check_weights(const std::string& function, const CellShape& shape,
+                             const py::dict& weights, Dtype dtype = Dtype::float32);
+
+// ValueError for another name.
+Mode parse_mode(const std::string& function, const std::string& mode);
+
+// Packs a net. `spec` are the keywords of the Python constructor, which _core.pyi lists.
+BoundRecurrent make_recurrent(const std::string& function, const std::vector<py::dict>& weights,
+                              const py::kwargs& spec);
 
 }  // namespace treadle

@@ -1,8 +1,9 @@
-// What a run of a recurrent net is given, checked.
+// The arrays of a call of a recurrent net, checked.
 #pragma once
 
 #include <pybind11/pybind11.h>
 
+#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -10,18 +11,21 @@
 
 namespace treadle {
 
-// With its own copies of what decides which steps there are: another Python thread must not change
-// it meanwhile.
+// The arrays that decide which steps there are (lengths, mask, resets) are copied, since another
+// Python thread must not change them while the engine runs without the GIL. The other arrays are
+// only referred to, and kept alive.
 struct CheckedInputs {
-  RunArgs args{};
+  SequenceArgs args{};
+  bool batch_first;
+  std::int64_t shape[2];  // the first two axes of x: T and B, or B and T if batch_first
+
   std::vector<std::int64_t> lengths;
   std::vector<std::uint8_t> mask, resets;
-  std::int64_t shape[2];  // of x but for the last axis
+  std::array<py::object, 8> owners;  // of the arrays
 };
 
-CheckedInputs check_inputs(const BoundRecurrent& net, const py::object& x, const py::object& h0,
-                           const py::object& c0, const py::object& lengths, const py::object& mask,
-                           const py::object& resets, const py::object& reset_h,
-                           const py::object& reset_c, bool batch_first);
+// Reads the attributes of `inputs`, which is a SequenceInputs of treadle._inputs.sequence. Throws
+// ValueError or TypeError for what does not fit the net.
+CheckedInputs check_inputs(const BoundRecurrent& net, const py::object& inputs);
 
 }  // namespace treadle

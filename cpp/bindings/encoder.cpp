@@ -43,7 +43,7 @@ std::unique_ptr<Encoder> make_encoder(const std::string& f, std::int64_t hidden,
   }
   return std::make_unique<Encoder>(
       kernels(),
-      EncoderShape{hidden, heads, feed_forward, parse_activation(f, activation), norm_first, eps},
+      BlockShape{hidden, heads, feed_forward, parse_activation(f, activation), norm_first, eps},
       parse_dtype(f, dtype));
 }
 
@@ -61,7 +61,7 @@ class BoundEncoder {
   void add_layer(const py::dict& weights) {
     if (ran_) throw py::value_error(function_ + ": add_layer after run");
     NamedValues values(function_, "weights", weights);
-    const EncoderShape& s = encoder_->shape();
+    const BlockShape& s = encoder_->shape();
     const Axis H{"H", s.hidden}, H3{"3*H", 3 * s.hidden}, F{"F", s.feed_forward};
     const auto matrix = [&](const char* name, Axis rows, Axis columns) {
       return check_weight(function_, name, values.take(name), encoder_->dtype(), rows, columns)
@@ -70,31 +70,30 @@ class BoundEncoder {
     const auto vector = [&](const char* name, Axis size) {
       return optional_array<float>(function_, name, values.take(name), {size});
     };
-    EncoderWeights w{};
-    w.in_weight = matrix("self_attn.in_proj_weight", H3, H);
-    w.in_bias = vector("self_attn.in_proj_bias", H3);
-    w.out_weight = matrix("self_attn.out_proj.weight", H, H);
-    w.out_bias = vector("self_attn.out_proj.bias", H);
-    w.norm1_weight = vector("norm1.weight", H);
-    w.norm1_bias = vector("norm1.bias", H);
-    w.linear1_weight = matrix("linear1.weight", F, H);
-    w.linear1_bias = vector("linear1.bias", F);
-    w.linear2_weight = matrix("linear2.weight", H, F);
-    w.linear2_bias = vector("linear2.bias", H);
-    w.norm2_weight = vector("norm2.weight", H);
-    w.norm2_bias = vector("norm2.bias", H);
+    BlockWeights w{};
+    w.self_attention = {matrix("self_attn.in_proj_weight", H3, H),
+                        vector("self_attn.in_proj_bias", H3),
+                        matrix("self_attn.out_proj.weight", H, H),
+                        vector("self_attn.out_proj.bias", H),
+                        {vector("norm1.weight", H), vector("norm1.bias", H)}};
+    w.feed_forward = {matrix("linear1.weight", F, H),
+                      vector("linear1.bias", F),
+                      matrix("linear2.weight", H, F),
+                      vector("linear2.bias", H),
+                      {vector("norm2.weight", H), vector("norm2.bias", H)}};
     values.finish();
     encoder_->add_layer(w);  // with the GIL: nobody may run it meanwhile
   }
 
-  // x [M, H] through the layers first..last - 1; None: all that follow. `offsets` [B + 1] says where
-  // each sequence begins, and the end. The layer's attention fills `probabilities` [B, N, S, S].
+  // x [M, H] through the layers first..last - 1; None: all that follow. `offsets` [B + 1] says
+  // where each sequence begins, and the end. The layer's attention fills `probabilities` [B, N, S,
+  // S].
   py::array_t<float> run(const std::string& f, const Object& x, const Object& offsets,
                          const Object& mask, bool is_causal,
                          const std::pair<std::int64_t, std::optional<std::int64_t>>& layers,
                          const Object& probabilities) {
     const std::int64_t first = layers.first, last = layers.second.value_or(encoder_->layers());
-    const EncoderShape& s = encoder_->shape();
+    const BlockShape& s = encoder_->shape();
     const auto in =
         check_array<float>(f, "x", x, {{"M", kAny}, {"H", s.hidden}}, Layout::contiguous);
     const auto list =
@@ -109,33 +108,36 @@ class BoundEncoder {
       throw py::value_error(f + ": layers " + number(first) + " to " + number(last) +
                             ", expected a part of 0 to " + number(encoder_->layers()));
     }
-    EncoderCall c{};
-    c.B = static_cast<std::int64_t>(own.size()) - 1;
-    for (std::int64_t b = 0; b < c.B; ++b) c.S = std::max(c.S, own[b + 1] - own[b]);
-    c.offsets = own.data();
+    BlockCall c{};
+    RaggedBatch& batch = c.batch;
+    batch.B = static_cast<std::int64_t>(own.size()) - 1;
+    batch.offsets = own.data();
+    for (std::int64_t b = 0; b < batch.B; ++b) {
+      batch.longest = std::max(batch.longest, batch.length(b));
+    }
     c.x = in.data;
-    c.causal = is_causal;
-    c.first = first;
-    c.last = last;
-    const Axis B{"B", c.B}, N{"N", s.heads}, S{"S", c.S};
+    const Axis B{"B", batch.B}, N{"N", s.heads}, S{"S", batch.longest};
     const Mask m = check_mask(f, mask, {B, N, S, S});
-    c.mask = m.view;
-    c.mask_adds = m.adds;
+    AttentionView& view = c.self_attention;
+    view = {m.view, m.adds, is_causal, nullptr};
     checked_product(f, {M, std::max(3 * s.hidden, s.feed_forward)});
     if (!probabilities.is_none()) {
       if (last != first + 1) throw py::value_error(f + ": probabilities of one layer only");
-      c.probabilities = check_output(f, "probabilities", probabilities, {B, N, S, S}).data;
+      view.probabilities = check_output(f, "probabilities", probabilities, {B, N, S, S}).data;
     }
     py::array_t<float> y = new_array(f, {M, s.hidden});
     c.out = y.mutable_data();
     ran_ = true;
     const bool empty = first == last;
     interruptible([&](Interrupt& interrupt) {
-      if (c.probabilities && !clear(c.probabilities, c.B * s.heads * c.S * c.S, interrupt)) return;
+      const std::int64_t pairs = batch.longest * batch.longest;
+      if (view.probabilities && !clear(view.probabilities, batch.B * s.heads * pairs, interrupt)) {
+        return;
+      }
       if (empty) {
         std::copy(c.x, c.x + M * s.hidden, c.out);
       } else {
-        encoder_->run(c, interrupt);
+        encoder_->run(c, first, last, interrupt);
       }
     });
     return y;

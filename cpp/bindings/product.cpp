@@ -3,7 +3,6 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
-#include <cstring>
 #include <optional>
 
 #include "bindings/activation.h"
@@ -12,6 +11,7 @@
 #include "bindings/dtype.h"
 #include "bindings/gil.h"
 #include "engine/product/linear.h"
+#include "engine/product/rows.h"
 #include "runtime/isa.h"
 
 namespace treadle {
@@ -49,24 +49,6 @@ py::array_t<float> run_linear(const Linear& linear, const std::string& f, const 
   return y;
 }
 
-// Rows, one after another, in pieces between which a signal is seen.
-void run_rows(void (*kernel)(const RowArgs&), const RowArgs& all) {
-  interruptible([&](Interrupt& interrupt) {
-    const FlushToZero guard;
-    constexpr std::int64_t kRows = 64, kNumbers = 1 << 18;
-    const std::int64_t most = std::clamp<std::int64_t>(kNumbers / all.size, 1, kRows);
-    RowArgs a = all;
-    for (std::int64_t row = 0; row < all.rows && !interrupt.stopped(); row += most) {
-      a.rows = std::min(most, all.rows - row);
-      a.x = all.x + row * all.x_stride;
-      a.out = all.out + row * all.out_stride;
-      if (all.residual) a.residual = all.residual + row * all.residual_stride;
-      kernel(a);
-      interrupt.progress(static_cast<double>(a.rows) * a.size * 16);
-    }
-  });
-}
-
 py::array_t<float> layer_norm(const std::string& f, const Object& x, const Object& weight,
                               const Object& bias, float eps, const Object& residual) {
   const View<const float> in =
@@ -84,7 +66,7 @@ py::array_t<float> layer_norm(const std::string& f, const Object& x, const Objec
   a.eps = eps;
   py::array_t<float> y = new_array(f, {a.rows, a.size});
   a.out = y.mutable_data();
-  if (a.size > 0) run_rows(kernels().layer_norm, a);
+  interruptible([&](Interrupt& interrupt) { run_rows(kernels().layer_norm, a, interrupt); });
   return y;
 }
 
@@ -98,52 +80,36 @@ py::array_t<float> softmax(const std::string& f, const Object& x) {
   a.x_stride = in.strides[0];
   py::array_t<float> y = new_array(f, {a.rows, a.size});
   a.out = y.mutable_data();
-  if (a.size > 0) run_rows(kernels().softmax, a);
+  interruptible([&](Interrupt& interrupt) { run_rows(kernels().softmax, a, interrupt); });
   return y;
 }
 
-// out[m] = sum_i tables[i][ids[i][m]]
 py::array_t<float> embedding_sum(const std::string& f, const std::vector<Object>& tables,
                                  const std::vector<Object>& ids) {
   if (tables.empty() || tables.size() != ids.size()) {
     throw py::value_error(f + ": " + std::to_string(tables.size()) + " tables and " +
                           std::to_string(ids.size()) + " ids are given, expected as many, some");
   }
-  std::vector<View<const float>> from;
-  std::vector<View<const std::int64_t>> rows;
+  std::vector<EmbeddingTable> checked;
   std::int64_t M = kAny, H = kAny;
   for (std::size_t i = 0; i < tables.size(); ++i) {
-    from.push_back(check_array<float>(f, "tables", tables[i], {{"V", kAny}, {"H", H}},
-                                      Layout::last_contiguous));
-    H = from[i].shape[1];
-    rows.push_back(check_array<std::int64_t>(f, "ids", ids[i], {{"M", M}}, Layout::contiguous));
-    M = rows[i].shape[0];
+    const auto table = check_array<float>(f, "tables", tables[i], {{"V", kAny}, {"H", H}},
+                                          Layout::last_contiguous);
+    H = table.shape[1];
+    const auto rows = check_array<std::int64_t>(f, "ids", ids[i], {{"M", M}}, Layout::contiguous);
+    M = rows.shape[0];
+    checked.push_back({table.data, table.shape[0], table.strides[0], rows.data});
   }
   py::array_t<float> y = new_array(f, {M, H});
   float* out = y.mutable_data();
-  std::string wrong;
-  interruptible([&](Interrupt& interrupt) {
-    for (std::int64_t m = 0; m < M && !interrupt.stopped(); ++m, out += H) {
-      for (std::size_t i = 0; i < from.size(); ++i) {
-        // Read once: another Python thread may change it between the check and its use.
-        const std::int64_t id = *static_cast<const volatile std::int64_t*>(rows[i].data + m);
-        if (id < 0 || id >= from[i].shape[0]) {
-          wrong = f + ": ids[" + std::to_string(m) + "] is " + std::to_string(id) +
-                  ", expected 0 to V - 1 with V = " + std::to_string(from[i].shape[0]);
-          return;
-        }
-        const float* row = from[i].data + id * from[i].strides[0];
-        if (i == 0) {
-          std::copy(row, row + H, out);
-        } else {
-          for (std::int64_t h = 0; h < H; ++h) out[h] += row[h];
-        }
-      }
-      // A row from memory counts for so much.
-      interrupt.progress(static_cast<double>(from.size()) * (H + 1) * 64);
-    }
-  });
-  if (!wrong.empty()) throw py::value_error(wrong);
+  std::optional<WrongId> wrong;
+  interruptible(
+      [&](Interrupt& interrupt) { wrong = sum_embeddings(checked, M, H, out, interrupt); });
+  if (wrong) {
+    throw py::value_error(
+        f + ": ids[" + std::to_string(wrong->m) + "] is " + std::to_string(wrong->id) +
+        ", expected 0 to V - 1 with V = " + std::to_string(checked[wrong->table].count));
+  }
   return y;
 }
 

@@ -1,4 +1,4 @@
-// The Python class Recurrent.
+// The Python class RecurrentStack.
 #include "bindings/recurrent.h"
 
 #include <pybind11/pybind11.h>
@@ -6,8 +6,11 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
 #include <optional>
+#include <string>
 
+#include "bindings/activation.h"
 #include "bindings/arrays.h"
 #include "bindings/checked_inputs.h"
 #include "bindings/construct.h"
@@ -18,24 +21,22 @@ namespace {
 
 using Object = py::object;
 
-py::tuple run(const BoundRecurrent& net, const Object& x, const Object& h0, const Object& c0,
-              const Object& lengths, const Object& mask, const Object& resets,
-              const Object& reset_h, const Object& reset_c, bool batch_first, bool save,
-              bool recompute) {
+py::tuple run(const BoundRecurrent& net, const Object& inputs, bool save, bool recompute) {
   const std::string& f = net.function;
-  CheckedInputs given =
-      check_inputs(net, x, h0, c0, lengths, mask, resets, reset_h, reset_c, batch_first);
-  RunArgs& args = given.args;
+  const CheckedInputs checked = check_inputs(net, inputs);
+  RunArgs args{};
+  args.in = checked.args;
+  const std::int64_t T = args.in.T, B = args.in.B;
   const std::int64_t O = net.engine->output_size(), D = net.engine->directions();
   const std::int64_t states = net.engine->layers() * D;
-  py::array_t<float> y = new_array(f, {given.shape[0], given.shape[1], O});
-  py::array_t<float> h_n = new_array(f, {states, args.B, net.shape().state_size()});
+  py::array_t<float> y = new_array(f, {checked.shape[0], checked.shape[1], O});
+  py::array_t<float> h_n = new_array(f, {states, B, net.shape().state_size()});
   std::optional<py::array_t<float>> c_n, saved;
-  if (net.lstm()) c_n = new_array(f, {states, args.B, net.shape().hidden_size});
-  if (save) saved = new_array(f, {D, args.T, args.B, net.saved_size(recompute)});
+  if (net.lstm()) c_n = new_array(f, {states, B, net.shape().hidden_size});
+  if (save) saved = new_array(f, {D, T, B, net.saved_size(recompute)});
   args.y = y.mutable_data();
-  args.y_t = batch_first ? O : args.B * O;
-  args.y_b = batch_first ? args.T * O : O;
+  args.y_t = checked.batch_first ? O : B * O;
+  args.y_b = checked.batch_first ? T * O : O;
   args.h_n = h_n.mutable_data();
   args.c_n = c_n ? c_n->mutable_data() : nullptr;
   args.saved = saved && saved->size() ? saved->mutable_data() : nullptr;
@@ -73,18 +74,33 @@ bool same_bits(const py::list& a, const py::list& b) {
   return true;
 }
 
+// The floats that a step saves for each row, in a net of float32 (Cell::saved_size).
+std::int64_t saved_floats(const std::string& mode, std::int64_t hidden_size,
+                          const std::string& activation, bool clips, bool reset_after,
+                          bool recompute) {
+  const std::string function = "treadle._core.saved_size";
+  const CellShape shape{parse_mode(function, mode), 1, hidden_size, 0, reset_after};
+  const Activation candidate{parse_function(function, activation), 0, 0};
+  const CellOptions options{{}, candidate, {}, clips ? 1.0f : 0.0f, false, nullptr};
+  return saved_size(shape, options, recompute);
+}
+
 }  // namespace
 
 void register_recurrent(py::module_& m) {
+  m.def("gate_counts", [] {
+    return std::map<std::string, int>{{"rnn", gate_count(Mode::rnn)},
+                                      {"lstm", gate_count(Mode::lstm)},
+                                      {"gru", gate_count(Mode::gru)}};
+  });
+  m.def("saved_size", &saved_floats, py::arg("mode"), py::arg("hidden_size"), py::kw_only(),
+        py::arg("activation") = "tanh", py::arg("clips") = false, py::arg("reset_after") = true,
+        py::arg("recompute") = false);
   m.def("same_bits", &same_bits, py::arg("a"), py::arg("b"));
-  py::class_<BoundRecurrent> recurrent(m, "Recurrent", py::is_final(), constructed_by_new());
-  recurrent
-      .def(py::init(&make_net), py::arg("function"), py::arg("mode"), py::arg("input_size"),
-           py::arg("hidden_size"), py::arg("proj_size"), py::arg("num_layers"),
-           py::arg("direction"), py::arg("weights"), py::arg("options"))
-      .def("run", &run, py::arg("x"), py::arg("h0"), py::arg("c0"), py::arg("lengths"),
-           py::arg("mask"), py::arg("resets"), py::arg("reset_h"), py::arg("reset_c"),
-           py::arg("batch_first"), py::arg("save") = false, py::arg("recompute") = false)
+  py::class_<BoundRecurrent> recurrent(m, "RecurrentStack", py::is_final(), constructed_by_new());
+  recurrent.def(py::init(&make_recurrent), py::arg("function"), py::arg("weights"))
+      .def("run", &run, py::arg("inputs"), py::kw_only(), py::arg("save") = false,
+           py::arg("recompute") = false)
       .def_property_readonly("weight_bytes",
                              [](const BoundRecurrent& net) { return net.engine->weight_bytes(); })
       .def_property_readonly("isa",

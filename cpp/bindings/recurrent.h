@@ -1,4 +1,4 @@
-// The methods of the Python class Recurrent that have a file of their own.
+// The methods of the Python class RecurrentStack that have a file of their own.
 #pragma once
 
 #include <pybind11/pybind11.h>

@@ -105,6 +105,10 @@ void register_runtime(py::module_& m) {
   m.def("get_num_threads", &num_threads);
   m.def("apply", &apply, py::arg("name"), py::arg("x"), py::arg("alpha") = 0.0f,
         py::arg("beta") = 0.0f);
+  m.def("limits", [] {
+    return std::map<std::string, std::int64_t>{{"head_size", kMostHeadSize},
+                                               {"sum_block", kSumBlock}};
+  });
   m.def("control_word", &control_word);
   m.def("multiply_peak", &multiply_peak, py::arg("seconds") = 0.05, py::arg("dtype") = "float32");
   m.def("read_bandwidth", &read_bandwidth, py::arg("bytes"), py::arg("seconds") = 0.05);

@@ -17,8 +17,10 @@ using Object = py::object;
 // A stream and the name that errors begin with.
 class BoundStream {
  public:
-  BoundStream(const BoundRecurrent& net, std::int64_t batch)
-      : function_(net.function + ".stream"), stream_(make(net, batch)) {}
+  BoundStream(const BoundRecurrent& net, std::int64_t batch, Object to_float32)
+      : function_(net.function + ".stream"),
+        stream_(make(net, batch)),
+        to_float32_(std::move(to_float32)) {}
 
   Object step(const Object& x, const Object& out) {
     const std::string& f = function_;
@@ -110,7 +112,7 @@ class BoundStream {
 
   const CellShape& shape() const { return stream_->net().cell(0).shape(); }
 
-  // What is not yet a float32 array goes through Python's converter; an array costs nothing.
+  // Python's converter makes a float32 array of x, unless x is one: then nothing is called.
   Object as_float32(const Object& x) const {
     if (py::isinstance<py::array>(x)) {
       const py::array a = py::reinterpret_borrow<py::array>(x);
@@ -120,7 +122,7 @@ class BoundStream {
                         a.strides(a.ndim() - 1) == a.itemsize();
       if (fits) return x;
     }
-    return py::module_::import("treadle._inputs.arrays").attr("to_float32")(function_, "x", x);
+    return to_float32_(function_, "x", x);
   }
 
   void check_apart(const View<const float>& x, std::int64_t rows, const View<float>& out,
@@ -163,6 +165,7 @@ class BoundStream {
 
   std::string function_;
   std::unique_ptr<Stream> stream_;
+  Object to_float32_;
 };
 
 }  // namespace
@@ -177,10 +180,10 @@ void register_stream(py::module_& m, py::class_<BoundRecurrent>& recurrent) {
       .def("set_state", &BoundStream::set_state, py::arg("h"), py::arg("c"));
   recurrent.def(
       "stream",
-      [](const BoundRecurrent& net, std::int64_t batch) {
-        return std::make_unique<BoundStream>(net, batch);
+      [](const BoundRecurrent& net, std::int64_t batch, py::function to_float32) {
+        return std::make_unique<BoundStream>(net, batch, std::move(to_float32));
       },
-      py::arg("batch_size"));
+      py::arg("batch_size"), py::kw_only(), py::arg("to_float32"));
 }
 
 }  // namespace treadle

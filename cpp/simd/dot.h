@@ -1,7 +1,8 @@
 // Dot products of numbers in fewer bits than a lane has: two bfloat16 or four int8 in 32 bits.
 //
-//   dot_pairs(sum, x, w)    sum + x0 w0 + x1 w1 of bfloat16, in float32; the order and the roundings
-//                           are the CPU's where it has the instruction, which takes denormals for zero
+//   dot_pairs(sum, x, w)    sum + x0 w0 + x1 w1 of bfloat16, in float32; the order and the
+//                           roundings are the CPU's where it has the instruction, which takes
+//                           denormals for zero
 //   dot_quads(sum, x, w)    sum + x0 w0 + x1 w1 + x2 w2 + x3 w3, x unsigned and w signed: exact
 //   halves(v)               floats as bfloat16, to the nearest, even in the middle, NaN staying
 //                           one, each in the low half of its lane

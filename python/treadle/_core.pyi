@@ -1,6 +1,6 @@
 # The compiled module. It checks shapes, dtypes and values; the Python layer converts kinds of arrays.
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias, final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias, final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,56 +13,76 @@ _Weight: TypeAlias = _Float | npt.NDArray[np.uint16] | tuple[npt.NDArray[np.int8
 _Rows: TypeAlias = npt.NDArray[np.int64] | npt.NDArray[np.bool_]
 _Activation: TypeAlias = tuple[str, float, float]
 
+class _SequenceInputs(Protocol):
+    """The attributes that the core reads of a `treadle._inputs.sequence.SequenceInputs`."""
+
+    x: _Float
+    h_0: _Float | None
+    c_0: _Float | None
+    lengths: npt.NDArray[np.int64] | None
+    mask: npt.NDArray[np.bool_] | None
+    resets: npt.NDArray[np.bool_] | None
+    reset_h: _Float | None
+    reset_c: _Float | None
+    batch_first: bool
+
 @final
-class Recurrent:
-    """Packed weights of L layers in D directions. Immutable, safe to use from several threads."""
+class RecurrentStack:
+    """Packed weights of L layers in D directions. Immutable, safe to use from several threads.
+
+    ``weights`` has a dict for each layer and direction: that of the first layer forward, of the first
+    layer backward if there are two directions, of the second layer forward, and so on. Its names are
+    weight_ih, weight_hh, bias_ih, bias_hh, weight_hr (with ``proj_size``) and peepholes (of an LSTM);
+    a bias or peepholes that are missing or None are zero. ``activations`` has ONNX's letters: f for the
+    gates, g for the candidate, h for the output of an LSTM; a missing one is the identity.
+    ``function`` is the name that errors begin with. Raises ValueError or TypeError.
+    """
 
     def __init__(
         self,
         function: str,
+        weights: Sequence[Mapping[str, _Weight | None]],
+        *,
         mode: str,
         input_size: int,
         hidden_size: int,
-        proj_size: int,
-        num_layers: int,
-        direction: str,
-        weights: Sequence[tuple[_Weight | None, ...]],
-        options: dict[str, Any],
+        proj_size: int = 0,
+        num_layers: int = 1,
+        direction: str = "forward",
+        activations: dict[str, _Activation],
+        clip: float = 0.0,
+        input_forget: bool = False,
+        reset_after: bool = True,
+        dtype: str = "float32",
     ) -> None: ...
-    def run(
-        self,
-        x: _Float,
-        h0: _Float | None,
-        c0: _Float | None,
-        lengths: npt.NDArray[np.int64] | None,
-        mask: npt.NDArray[np.bool_] | None,
-        resets: npt.NDArray[np.bool_] | None,
-        reset_h: _Float | None,
-        reset_c: _Float | None,
-        batch_first: bool,
-        save: bool = False,
-        recompute: bool = False,
-    ) -> Any: ...
+    def run(self, inputs: _SequenceInputs, *, save: bool = False, recompute: bool = False) -> Any:
+        """(y, h_n, c_n or None), and with ``save`` what the backward pass needs.
+
+        y [T, B, D*H], h_n [D*L, B, H], c_n [D*L, B, H] of an LSTM, saved [D, T, B, saved_size(...)] of
+        one layer; with ``batch_first`` y [B, T, D*H]. With ``recompute`` the backward pass computes the
+        gates again and less is saved.
+        """
+
     def backward(
         self,
-        weights: Sequence[tuple[_Float | None, ...]],
-        x: _Float,
+        inputs: _SequenceInputs,
+        *,
+        weights: Sequence[Mapping[str, _Float | None]],
         y: _Float,
-        h0: _Float | None,
-        c0: _Float | None,
-        lengths: npt.NDArray[np.int64] | None,
-        mask: npt.NDArray[np.bool_] | None,
-        resets: npt.NDArray[np.bool_] | None,
-        reset_h: _Float | None,
-        reset_c: _Float | None,
-        batch_first: bool,
         saved: _Float,
-        dy: _Float | None,
-        dh_n: _Float | None,
-        dc_n: _Float | None,
+        grads: Mapping[str, _Float | None],
         want_x: bool = True,
-    ) -> tuple[Any, list[tuple[Any, ...]], _Float, Any, Any, Any]: ...
-    def stream(self, batch_size: int) -> Stream: ...
+    ) -> dict[str, Any]:
+        """The gradients of one layer, in the shapes of what they belong to.
+
+        ``inputs`` and ``weights`` are those of the forward pass, ``y`` and ``saved`` its results.
+        ``grads`` has the gradients of its results by the names y, h_n and c_n; a missing one is zero.
+        The result has x (None unless ``want_x``), weights (a list with a dict by name for each
+        direction), h_0, c_0 (None unless an LSTM), reset_h and reset_c (None without resets).
+        """
+
+    def stream(self, batch_size: int, *, to_float32: Callable[[str, str, Any], _Float]) -> Stream:
+        """``to_float32(function, name, x)`` converts an x of `Stream.step` that is no float32 array."""
     @property
     def weight_bytes(self) -> int: ...
     @property
@@ -79,6 +99,30 @@ class Stream:
     ) -> None: ...
     def get_state(self) -> tuple[_Float, _Float | None]: ...
     def set_state(self, h: _Float, c: _Float | None) -> None: ...
+
+def gate_counts() -> dict[str, int]:
+    """The gates of a cell by its mode: rnn, lstm, gru."""
+
+def saved_size(
+    mode: str,
+    hidden_size: int,
+    *,
+    activation: str = "tanh",
+    clips: bool = False,
+    reset_after: bool = True,
+    recompute: bool = False,
+) -> int:
+    """The floats that each step of a forward pass saves for each row and direction.
+
+    ``activation`` is that of the candidate, ``clips`` whether the net clips its pre-activations.
+    """
+
+def limits() -> dict[str, int]:
+    """The kernels' limits.
+
+    ``head_size`` is the most floats of a head of attention, ``sum_block`` the numbers along K that
+    share a scale in int8.
+    """
 
 def same_bits(a: list[_Float], b: list[_Float]) -> bool: ...
 def check_weight(function: str, name: str, value: object, dtype: str) -> None: ...

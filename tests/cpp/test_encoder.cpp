@@ -30,25 +30,24 @@ std::vector<float> run(const Encoder& encoder, bool causal,
                        const std::vector<std::int64_t>& lengths, const float* x,
                        const Extra& extra = {}) {
   std::vector<std::int64_t> offsets{0};
-  EncoderCall c{};
+  std::int64_t longest = 0;
   for (const std::int64_t n : lengths) {
     offsets.push_back(offsets.back() + n);
-    c.S = std::max(c.S, n);
+    longest = std::max(longest, n);
   }
   const std::int64_t H = encoder.shape().hidden, N = encoder.shape().heads;
   const Guarded<float> in(std::vector<float>(x, x + offsets.back() * H));
   Guarded<float> out(offsets.back() * H);
-  c.B = lengths.size();
-  c.offsets = offsets.data();
+  BlockCall c{};
+  c.batch = {static_cast<std::int64_t>(lengths.size()), longest, offsets.data()};
   c.x = in.data();
   c.out = out.data();
-  c.causal = causal;
-  c.mask = {extra.mask, N * c.S * c.S, c.S * c.S, c.S};
-  c.first = extra.first;
-  c.last = extra.last < 0 ? encoder.layers() : extra.last;
-  c.probabilities = extra.probabilities;
+  c.self_attention = {{extra.mask, N * longest * longest, longest * longest, longest},
+                      false,
+                      causal,
+                      extra.probabilities};
   Interrupt interrupt(nullptr);
-  encoder.run(c, interrupt);
+  encoder.run(c, extra.first, extra.last < 0 ? encoder.layers() : extra.last, interrupt);
   return {out.begin(), out.end()};
 }
 
@@ -147,7 +146,7 @@ TEST_CASE("a mask for each sequence, and the probabilities of a layer, in severa
       const std::int64_t n = lengths[b];
       std::vector<std::uint8_t> own(net.N * n * n);
       for (std::size_t i = 0; i < own.size(); ++i) own[i] = mask[padded(b, i)];
-      expected.push_back(definition(net, rows(from, n, net.H), own.data(), &seen[b]));
+      expected.push_back(definition(net, rows(from, n, net.H), {own.data(), &seen[b]}));
       from += n * net.H;
     }
     for_each_isa([&](const KernelTable& table) {

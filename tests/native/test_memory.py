@@ -188,7 +188,9 @@ ERRORS = {
     "lengths": lambda module: module(np.zeros((3, 2, 4), np.float32), lengths=[4, 5]),
     "step": lambda module: module.stream(2).step(np.zeros((3, 4), np.float32)),
     "load": lambda module: module.load_state_dict({}),
-    "native": lambda module: treadle._core.Recurrent("f", "lstm", 1, 1, 0, 1, "forward", [()], {}),
+    "native": lambda module: treadle._core.RecurrentStack(
+        "f", [{}], mode="lstm", input_size=1, hidden_size=1
+    ),
 }
 
 

@@ -94,20 +94,17 @@ def test_native_weights(dtype):
     with pytest.raises((TypeError, ValueError), match=r"^f: weight"):
         treadle._core.Linear("f", np.zeros((4, 300)), None, dtype)
     tanh, sigmoid = ("tanh", 0.0, 0.0), ("sigmoid", 0.0, 0.0)
-    options = {
-        "activations": {"f": sigmoid, "g": tanh, "h": tanh}, "clip": 0.0, "input_forget": False,
-        "reset_after": True, "dtype": dtype,
-    }  # fmt: skip
-    shapes = {0: (28, 5), 1: (28, 2), 4: (2, 7)}
-    row = [None] * 6
-    for index, shape in shapes.items():
-        row[index] = right_weight(dtype, *shape)
-    build = lambda row: treadle._core.Recurrent("f", "lstm", 5, 7, 2, 1, "forward", [row], options)
-    build(tuple(row))
-    for index, shape in shapes.items():
+    shapes = {"weight_ih": (28, 5), "weight_hh": (28, 2), "weight_hr": (2, 7)}
+    build = lambda weights: treadle._core.RecurrentStack(
+        "f", [weights], mode="lstm", input_size=5, hidden_size=7, proj_size=2, dtype=dtype,
+        activations={"f": sigmoid, "g": tanh, "h": tanh},
+    )  # fmt: skip
+    right = {name: right_weight(dtype, *shape) for name, shape in shapes.items()}
+    build(right)
+    for name, shape in shapes.items():
         for value in wrong_weights(dtype, *shape):
             with pytest.raises((TypeError, ValueError), match=r"^f: weight_"):
-                build((*row[:index], value, *row[index + 1 :]))
+                build(right | {name: value})
     shapes = {
         "self_attn.in_proj_weight": (18, 6),
         "self_attn.out_proj.weight": (6, 6),

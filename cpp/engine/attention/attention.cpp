@@ -116,10 +116,10 @@ bool Attention::run(Team::Member& member, Scratch& scratch) {
 Attention::Rows Attention::rows(const HeadView<const float>& view,
                                 const HeadView<const std::uint8_t>& stored,
                                 const HeadView<const float>& scale, const Task& task) const {
-  if (!this->stored()) return {call_.head(view, task.b, task.kv_head), view.s, nullptr};
+  if (!this->stored()) return {call_.key_head(view, task.b, task.kv_head), view.s, nullptr};
   const bool int8 = call_.stored.dtype == Dtype::int8;
-  return {call_.head(stored, task.b, task.kv_head), stored.s / (int8 ? 1 : 2),
-          int8 ? call_.head(scale, task.b, task.kv_head) : nullptr};
+  return {call_.key_head(stored, task.b, task.kv_head), stored.s / (int8 ? 1 : 2),
+          int8 ? call_.key_head(scale, task.b, task.kv_head) : nullptr};
 }
 
 void Attention::many_queries(const Task& task, Team::Member& member, Scratch& scratch) const {

@@ -38,8 +38,9 @@ struct AttentionCall {
   HeadView<const float> q, k, v;  // k and v unless they are stored
   StoredHeads stored;
   HeadView<float> out;
-  const std::int64_t*
-      starts;  // [B] rows before each sequence's first, instead of strides b; or null
+  // [B] rows before each sequence's first, of q and out and of k and v, instead of strides b; or
+  // null.
+  const std::int64_t *query_starts, *key_starts;
   HeadView<const std::uint8_t>
       mask;  // bools, or floats as bytes; strides in bytes; data null: none
   bool mask_adds;
@@ -56,9 +57,20 @@ struct AttentionCall {
   std::int64_t queries(std::int64_t row) const { return query_lengths ? query_lengths[row] : S; }
   std::int64_t keys(std::int64_t row) const { return key_lengths ? key_lengths[row] : K; }
 
-  // The first row of a head of a sequence.
+  // The first row of a head of a sequence, in an array that has a row for each query or each key.
   template <class T>
-  T* head(const HeadView<T>& view, std::int64_t row, std::int64_t n) const {
+  T* query_head(const HeadView<T>& view, std::int64_t row, std::int64_t n) const {
+    return head(view, query_starts, row, n);
+  }
+  template <class T>
+  T* key_head(const HeadView<T>& view, std::int64_t row, std::int64_t n) const {
+    return head(view, key_starts, row, n);
+  }
+
+ private:
+  template <class T>
+  static T* head(const HeadView<T>& view, const std::int64_t* starts, std::int64_t row,
+                 std::int64_t n) {
     return view.data + (starts ? starts[row] * view.s : row * view.b) + n * view.n;
   }
 };

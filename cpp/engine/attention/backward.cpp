@@ -103,16 +103,16 @@ bool AttentionBackward::run(Team::Member& member, Scratch& scratch) const {
 
 void AttentionBackward::task(const Task& task, Team::Member& member, Scratch& scratch) const {
   const AttentionCall& c = backward_.call;
-  const float* k = c.head(c.k, task.b, task.kv_head);
-  const float* v = c.head(c.v, task.b, task.kv_head);
+  const float* k = c.key_head(c.k, task.b, task.kv_head);
+  const float* v = c.key_head(c.v, task.b, task.kv_head);
   const std::int64_t group = c.N / c.kv_heads;
   for (std::int64_t key = task.key_begin; key < task.key_end; key += kBackwardKeys) {
     const Block block{task,
                       key,
                       std::min(task.key_end - key, kBackwardKeys),
                       scratch,
-                      c.head(backward_.dk, task.b, task.kv_head) + key * backward_.dk.s,
-                      c.head(backward_.dv, task.b, task.kv_head) + key * backward_.dv.s};
+                      c.key_head(backward_.dk, task.b, task.kv_head) + key * backward_.dk.s,
+                      c.key_head(backward_.dv, task.b, task.kv_head) + key * backward_.dv.s};
     const auto pack = [&](auto kernel, const float* from, std::int64_t size, std::int64_t stride,
                           Buffer& to) {
       kernel({from + key * stride, block.size, size, stride, to.data(), 0, block.size});
@@ -142,9 +142,9 @@ void AttentionBackward::rows(const Block& block, std::int64_t n, std::int64_t i,
   const std::int64_t stride = block.scratch.scores.size() / kBackwardRows;
   for (std::int64_t r = 0; r < count; ++r) {
     rows.add(n, i + r);
-    out[r] = c.head(backward_.out, task.b, n) + (i + r) * backward_.out.s;
-    dout[r] = c.head(backward_.dout, task.b, n) + (i + r) * backward_.dout.s;
-    dq[r] = c.head(backward_.dq, task.b, n) + (i + r) * backward_.dq.s;
+    out[r] = c.query_head(backward_.out, task.b, n) + (i + r) * backward_.out.s;
+    dout[r] = c.query_head(backward_.dout, task.b, n) + (i + r) * backward_.dout.s;
+    dq[r] = c.query_head(backward_.dq, task.b, n) + (i + r) * backward_.dq.s;
     scores[r] = block.scratch.scores.data() + r * stride;
     d[r] = block.scratch.d.data() + r * stride;
   }

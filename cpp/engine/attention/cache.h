@@ -2,8 +2,8 @@
 //
 // Each of B sequences has keys [N, K, E] and values [N, K, F] with a length of its own, K being the
 // capacity. They are stored as float32, as bfloat16 (rounded to the nearest, even in the middle) or
-// as int8, where a vector x has the scale s = max |x| / 127 and the integers round(x / s). A call of
-// attention reads them as they lie.
+// as int8, where a vector x has the scale s = max |x| / 127 and the integers round(x / s). A call
+// of attention reads them as they lie.
 //
 // A call that throws changes nothing. The cache is not thread-safe; its owner sees to that.
 #pragma once

@@ -32,8 +32,8 @@ class AttentionRows {
 
   // Query i of head n.
   void add(std::int64_t n, std::int64_t i) {
-    q_[count_] = c_.head(c_.q, b_, n) + i * c_.q.s;
-    if (c_.out.data) out_[count_] = c_.head(c_.out, b_, n) + i * c_.out.s;
+    q_[count_] = c_.query_head(c_.q, b_, n) + i * c_.q.s;
+    if (c_.out.data) out_[count_] = c_.query_head(c_.out, b_, n) + i * c_.out.s;
     const std::int64_t position = i + (c_.query_offset ? c_.query_offset[b_] : 0);
     const Span keys = seen_keys(c_, keys_, position);
     begin_[count_] = keys.begin;

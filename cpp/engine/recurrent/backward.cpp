@@ -18,7 +18,7 @@ std::vector<float*> dx_rows(const BackwardPass& pass, const Trace& trace) {
   if (!pass.dx) return rows;
   rows.reserve(trace.terms().size());
   for (const std::int64_t i : trace.terms()) {
-    rows.push_back(pass.dx + i / pass.B * pass.dx_t + i % pass.B * pass.dx_b);
+    rows.push_back(pass.dx + i / pass.in.B * pass.dx_t + i % pass.in.B * pass.dx_b);
   }
   return rows;
 }
@@ -39,14 +39,14 @@ bool input_grad(Team::Member& member, const Linear& weight, const float* const* 
 }  // namespace
 
 void RecurrentBackward::run(const BackwardPass& pass, Interrupt& interrupt) const {
-  if (!pass.T || !pass.B) {
+  if (!pass.in.T || !pass.in.B) {
     // No step: the gradients of the last state are those of the first.
     const CellShape& shape = cell_->shape();
-    if (pass.dh_n && pass.dh_0) std::copy_n(pass.dh_n, pass.B * shape.state_size(), pass.dh_0);
-    if (pass.dc_n && pass.dc_0) std::copy_n(pass.dc_n, pass.B * shape.hidden_size, pass.dc_0);
+    if (pass.dh_n && pass.dh_0) std::copy_n(pass.dh_n, pass.in.B * shape.state_size(), pass.dh_0);
+    if (pass.dc_n && pass.dc_0) std::copy_n(pass.dc_n, pass.in.B * shape.hidden_size, pass.dc_0);
     return;
   }
-  const double rows = static_cast<double>(pass.T) * static_cast<double>(pass.B);
+  const double rows = static_cast<double>(pass.in.T) * static_cast<double>(pass.in.B);
   Team team(2 * rows * static_cast<double>(cell_->step_work()), interrupt);
   const Trace trace(*cell_, pass, interrupt);
   BackwardSteps steps(*cell_, weights_, pass, trace, team.size(), interrupt);

@@ -6,33 +6,28 @@
 #include <vector>
 
 #include "engine/recurrent/cell.h"
+#include "engine/recurrent/sequence_args.h"
 #include "engine/schedule/interrupt.h"
 #include "runtime/buffer.h"
 
 namespace treadle {
 
-// What the forward pass (Pass) was given and what it left, and where the gradients go. Null:
-// absent.
+// The backward pass of one layer in one direction: what the forward pass (Pass) read and wrote, and
+// where the gradients go. A null pointer stands for an array that is absent.
 struct BackwardPass {
   bool reverse;
-  std::int64_t T, B;
-  const float* x;  // [T, B, I] with these strides, in floats
-  std::int64_t x_t, x_b;
-  const float* y;  // [T, B, state_size]
+  SequenceArgs in;  // the states of this layer and direction
+  const float* y;   // [T, B, state_size] with the strides y_t and y_b, in floats
   std::int64_t y_t, y_b;
-  const float *h_0, *c_0, *reset_h, *reset_c;  // [B, state_size], [B, H]
-  const std::int64_t* lengths;                 // [B]
-  const std::uint8_t* mask;                    // [B, T]
-  const std::uint8_t* resets;                  // [T, B]
-  const float* saved;                          // [T, B, saved_size(recompute)]
-  bool recompute;                              // the gates are computed again
-  const float* dy;                             // [T, B, state_size] with these strides
+  const float* saved;  // [T, B, saved_size(recompute)]
+  bool recompute;      // the gates were not saved and are computed again
+  const float* dy;     // [T, B, state_size] with the strides dy_t and dy_b
   std::int64_t dy_t, dy_b;
   const float *dh_n, *dc_n;  // [B, state_size], [B, H]
 
-  // All zeroed by the caller, but for dx: null where not wanted, written where a step ran, or added
-  // to where `add` says so.
-  float* dx;  // [T, B, I] with these strides
+  // The caller has set all gradients to zero, except dx: that is null where nobody wants it, and is
+  // written where a step ran, or added to if `add`.
+  float* dx;  // [T, B, I] with the strides dx_t and dx_b
   std::int64_t dx_t, dx_b;
   bool add;
   float *weight_ih, *weight_hh, *bias_ih, *bias_hh, *weight_hr, *peepholes;  // as in CellWeights
@@ -46,16 +41,16 @@ class Trace {
   // Is incomplete when interrupted.
   Trace(const Cell& cell, const BackwardPass& pass, Interrupt& interrupt);
 
-  std::int64_t length(std::int64_t b) const { return p_.lengths ? p_.lengths[b] : p_.T; }
+  std::int64_t length(std::int64_t b) const { return p_.in.lengths ? p_.in.lengths[b] : p_.in.T; }
   // The time that a row is at in step s of the forward pass.
   std::int64_t time(std::int64_t s, std::int64_t b) const {
     return p_.reverse ? length(b) - 1 - s : s;
   }
-  std::int64_t term(std::int64_t t, std::int64_t b) const { return t * p_.B + b; }
+  std::int64_t term(std::int64_t t, std::int64_t b) const { return t * p_.in.B + b; }
   // Whether the row's state was replaced before step s.
   bool reset_before(std::int64_t s, std::int64_t b) const {
-    if (!p_.resets || s >= length(b) || (p_.reverse && s == 0)) return false;
-    return p_.resets[(time(s, b) + (p_.reverse ? 1 : 0)) * p_.B + b] != 0;
+    if (!p_.in.resets || s >= length(b) || (p_.reverse && s == 0)) return false;
+    return p_.in.resets[(time(s, b) + (p_.reverse ? 1 : 0)) * p_.in.B + b] != 0;
   }
 
   // Those that ran, upwards.
@@ -67,7 +62,7 @@ class Trace {
   const float* c_old(std::int64_t term) const { return c_old_[term]; }
   const float* c_new(std::int64_t term) const { return p_.saved + term * saved_size_ + gates_; }
   const float* y(std::int64_t term) const {
-    return p_.y + term / p_.B * p_.y_t + term % p_.B * p_.y_b;
+    return p_.y + term / p_.in.B * p_.y_t + term % p_.in.B * p_.y_b;
   }
   // What the kernels of the step back read, where it was saved; the output where that says all.
   const float* gates(std::int64_t term) const {

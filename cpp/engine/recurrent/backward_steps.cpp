@@ -35,26 +35,26 @@ BackwardSteps::BackwardSteps(const Cell& cell, const BackwardWeights& weights,
       S_(shape_.state_size()),
       zeros_(S_),
       recompute_(pass.recompute && cell.saved_gates() > 0),
-      da_(Buffer::uninitialized(p_.T * p_.B * weights.width)),
-      split_rows_(threads == 1 || p_.B >= kRowsPerThread * threads),
+      da_(Buffer::uninitialized(p_.in.T * p_.in.B * weights.width)),
+      split_rows_(threads == 1 || p_.in.B >= kRowsPerThread * threads),
       work_(threads) {
   const bool before = shape_.mode == Mode::gru && !shape_.reset_after;
-  if (shape_.proj_size) dp_ = Buffer::uninitialized(p_.T * p_.B * S_);
-  if (shape_.proj_size || before) hidden_ = Buffer::uninitialized(p_.T * p_.B * H_);
-  if (p_.mask && p_.dy) fold_repeated(interrupt);
-  if (shape_.mode == Mode::gru) keep_ = Buffer::uninitialized(p_.B * H_);
-  if (shape_.mode == Mode::lstm) dc_ = Buffer::uninitialized(p_.B * H_);
+  if (shape_.proj_size) dp_ = Buffer::uninitialized(p_.in.T * p_.in.B * S_);
+  if (shape_.proj_size || before) hidden_ = Buffer::uninitialized(p_.in.T * p_.in.B * H_);
+  if (p_.in.mask && p_.dy) fold_repeated(interrupt);
+  if (shape_.mode == Mode::gru) keep_ = Buffer::uninitialized(p_.in.B * H_);
+  if (shape_.mode == Mode::lstm) dc_ = Buffer::uninitialized(p_.in.B * H_);
   da_rows_.reserve(trace.terms().size());
   for (const std::int64_t i : trace.terms()) da_rows_.push_back(da(i));
-  blocks_ = (p_.B + kBlockRows - 1) / kBlockRows;
-  if (split_rows_) blocks_ = std::max(blocks_, std::min<std::int64_t>(threads, p_.B));
-  for (Block& block : work_) block.reserve((p_.B + blocks_ - 1) / blocks_);
+  blocks_ = (p_.in.B + kBlockRows - 1) / kBlockRows;
+  if (split_rows_) blocks_ = std::max(blocks_, std::min<std::int64_t>(threads, p_.in.B));
+  for (Block& block : work_) block.reserve((p_.in.B + blocks_ - 1) / blocks_);
 }
 
 // The gradient of an output that was repeated in the steps after it is the sum of theirs.
 void BackwardSteps::fold_repeated(Interrupt& interrupt) {
-  dy_ = Buffer(p_.T * p_.B * S_);
-  for (std::int64_t b = 0; b < p_.B; ++b) {
+  dy_ = Buffer(p_.in.T * p_.in.B * S_);
+  for (std::int64_t b = 0; b < p_.in.B; ++b) {
     std::vector<float> sum(S_, 0.0f);
     for (std::int64_t s = trace_.length(b) - 1; s >= 0 && !interrupt.stopped(); --s) {
       const std::int64_t t = trace_.time(s, b), i = trace_.term(t, b);
@@ -70,8 +70,8 @@ void BackwardSteps::fold_repeated(Interrupt& interrupt) {
 bool BackwardSteps::run(Team::Member& member) {
   Block& block = work_[member.index()];
   const auto backward = [&](std::int64_t i, bool alone) {
-    block.first = p_.B * i / blocks_;
-    block.rows = p_.B * (i + 1) / blocks_ - block.first;
+    block.first = p_.in.B * i / blocks_;
+    block.rows = p_.in.B * (i + 1) / blocks_ - block.first;
     return through_time({member, alone}, block);
   };
   if (split_rows_)
@@ -126,7 +126,7 @@ bool BackwardSteps::through_time(StepTeam team, Block& k) {
       }
       if (n && !step(team, k, s, n, product)) return false;
     }
-    if (!p_.resets) continue;
+    if (!p_.in.resets) continue;
     std::int64_t n = 0;
     for (std::int64_t r = 0; r < k.rows; ++r) {
       if (trace_.reset_before(s, k.first + r)) k.active[n++] = r;

@@ -69,17 +69,22 @@ Cell::Cell(const KernelTable& table, const CellShape& shape, const CellWeights& 
   bias_ = main_.pack_vector(bias.data());
 }
 
-std::int64_t Cell::saved_gates() const {
-  const std::int64_t H = shape_.hidden_size;
-  switch (shape_.mode) {
+std::int64_t saved_gates(const CellShape& shape, const CellOptions& options) {
+  const std::int64_t H = shape.hidden_size;
+  switch (shape.mode) {
     case Mode::rnn:
-      return rnn_kind(options_) == RnnKind::general ? H : 0;
+      return rnn_kind(options) == RnnKind::general ? H : 0;
     case Mode::lstm:
       return 4 * H;
     case Mode::gru:
       break;
   }
-  return (shape_.reset_after ? 4 : 3) * H;
+  return (shape.reset_after ? 4 : 3) * H;
+}
+
+std::int64_t saved_size(const CellShape& shape, const CellOptions& options, bool recompute) {
+  const std::int64_t gates = recompute ? 0 : saved_gates(shape, options);
+  return gates + (shape.mode == Mode::lstm ? shape.hidden_size : 0);
 }
 
 std::int64_t Cell::step_work() const {

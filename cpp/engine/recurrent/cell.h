@@ -23,6 +23,10 @@ struct CellShape {
   std::int64_t state_size() const { return proj_size ? proj_size : hidden_size; }
 };
 
+// The floats of a row that a step of a cell saves for the backward pass: its gates, and all.
+std::int64_t saved_gates(const CellShape& shape, const CellOptions& options);
+std::int64_t saved_size(const CellShape& shape, const CellOptions& options, bool recompute);
+
 // PyTorch's layouts and gate orders (i, f, g, o and r, z, n). Null where absent. The matrices have
 // the same dtype.
 struct CellWeights {
@@ -79,11 +83,11 @@ class Cell {
     return main_.bytes() + candidate_.bytes() + projection_.bytes();
   }
   const CellOptions& options() const { return options_; }
-  // Floats that a step saves for the backward pass beside its output: its gates, unless that
-  // computes them again, and then an LSTM's c.
-  std::int64_t saved_gates() const;
+  // The floats of a row that a step saves for the backward pass beside its output: the gates, 0 if
+  // these are computed again, and behind them the new c of an LSTM.
+  std::int64_t saved_gates() const { return treadle::saved_gates(shape_, options_); }
   std::int64_t saved_size(bool recompute) const {
-    return (recompute ? 0 : saved_gates()) + (shape_.mode == Mode::lstm ? shape_.hidden_size : 0);
+    return treadle::saved_size(shape_, options_, recompute);
   }
   // Multiply-adds of one row in one step.
   std::int64_t step_work() const;

@@ -50,7 +50,7 @@ void RecomputeGates::compute(Work& w, std::int64_t first, std::int64_t count) {
   const CellShape& shape = cell_.shape();
   for (std::int64_t r = 0; r < count; ++r) {
     const std::int64_t i = trace_.terms()[first + r];
-    w.x[r] = p_.x + i / p_.B * p_.x_t + i % p_.B * p_.x_b;
+    w.x[r] = p_.in.x_row(i / p_.in.B, i % p_.in.B);
     w.h[r] = trace_.h_old(i);
     w.gates[r] = steps_.gates(i);
     if (w.c.empty()) continue;

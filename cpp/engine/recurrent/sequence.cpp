@@ -52,7 +52,7 @@ class Runner {
 
   // The rows first, first + stride, ... of the pass's order, block by block.
   void run(std::int64_t first, std::int64_t stride) {
-    const std::int64_t total = first < p_.B ? (p_.B - first + stride - 1) / stride : 0;
+    const std::int64_t total = first < p_.in.B ? (p_.in.B - first + stride - 1) / stride : 0;
     const std::int64_t blocks = (total + kBlockRows - 1) / kBlockRows;
     std::int64_t done = 0;
     for (std::int64_t i = 0; i < blocks; ++i) {
@@ -67,7 +67,9 @@ class Runner {
   }
 
  private:
-  std::int64_t length(std::int64_t row) const { return p_.lengths ? p_.lengths[row] : p_.T; }
+  std::int64_t length(std::int64_t row) const {
+    return p_.in.lengths ? p_.in.lengths[row] : p_.in.T;
+  }
 
   // The time that a row is at in step s.
   std::int64_t time(std::int64_t s, std::int64_t row) const {
@@ -78,7 +80,7 @@ class Runner {
     std::int64_t steps = 0;
     for (std::int64_t i = 0; i < count; ++i) {
       const std::int64_t row = w_.rows[i];
-      w_.state[i] = p_.h_0 ? p_.h_0 + row * state_size_ : cell_.zero_state();
+      w_.state[i] = p_.in.h_0 ? p_.in.h_0 + row * state_size_ : cell_.zero_state();
       w_.last[i] = nullptr;
       steps = std::max(steps, length(row));
     }
@@ -112,12 +114,12 @@ class Runner {
       for (std::int64_t i = 0; i < count; ++i) {
         const std::int64_t row = w_.rows[i], t = time(s, row);
         if (s >= length(row)) break;  // rows come longest first
-        if (p_.mask && !p_.mask[row * p_.T + t]) continue;
+        if (p_.in.mask && !p_.in.mask[row * p_.in.T + t]) continue;
         w_.active[n] = i;
-        w_.x[n] = p_.x + t * p_.x_t + row * p_.x_b;
+        w_.x[n] = p_.in.x_row(t, row);
         w_.out[n] = p_.y + t * p_.y_t + row * p_.y_b;
         if (p_.saved) {
-          w_.saved[n] = p_.saved + (t * p_.B + row) * cell_.saved_size(p_.recompute);
+          w_.saved[n] = p_.saved + (t * p_.in.B + row) * cell_.saved_size(p_.recompute);
           w_.saved_c[n] = w_.saved[n] + saved_gates_;
         }
         ++n;
@@ -132,8 +134,8 @@ class Runner {
             bool hoisted) {
     // Masked and finished rows cost time too, if no products.
     if (caller_) interrupt_.progress(static_cast<double>(count * state_size_));
-    if (p_.resets) reset_rows(s, count);
-    if (p_.mask) repeat_outputs(s, count, first, active);
+    if (p_.in.resets) reset_rows(s, count);
+    if (p_.in.mask) repeat_outputs(s, count, first, active);
     const std::int64_t H = cell_.shape().hidden_size;
     for (std::int64_t i = 0; i < active; ++i) {
       const std::int64_t at = w_.active[first + i], row = w_.rows[at];
@@ -175,11 +177,11 @@ class Runner {
       const std::int64_t row = w_.rows[i];
       if (s >= length(row)) break;
       const std::int64_t boundary = time(s, row) + (p_.reverse ? 1 : 0);
-      if ((p_.reverse && s == 0) || !p_.resets[boundary * p_.B + row]) continue;
-      w_.state[i] = p_.reset_h ? p_.reset_h + row * state_size_ : cell_.zero_state();
+      if ((p_.reverse && s == 0) || !p_.in.resets[boundary * p_.in.B + row]) continue;
+      w_.state[i] = p_.in.reset_h ? p_.in.reset_h + row * state_size_ : cell_.zero_state();
       if (!p_.c) continue;
       for (std::int64_t unit = begin; unit < end; ++unit) {
-        p_.c[row * H + unit] = p_.reset_c ? p_.reset_c[row * H + unit] : 0.0f;
+        p_.c[row * H + unit] = p_.in.reset_c ? p_.in.reset_c[row * H + unit] : 0.0f;
       }
     }
   }
@@ -211,7 +213,7 @@ class Runner {
       const std::int64_t row = w_.rows[i];
       float* h_n = p_.h_n + row * state_size_;
       if (h_n != w_.state[i]) std::memcpy(h_n, w_.state[i], bytes);
-      for (std::int64_t t = length(row); t < p_.T && !interrupt_.stopped(); ++t) {
+      for (std::int64_t t = length(row); t < p_.in.T && !interrupt_.stopped(); ++t) {
         if (caller_) interrupt_.progress(static_cast<double>(state_size_));
         std::memset(p_.y + t * p_.y_t + row * p_.y_b, 0, bytes);
       }
@@ -247,12 +249,12 @@ class Runner {
 
 // Rows shared out need no barrier, but every thread reads all the weights: worth it once each
 // thread can fill its tiles.
-bool splits_rows(const Pass& pass, int threads) { return pass.B >= kRowsPerThread * threads; }
+bool splits_rows(const Pass& pass, int threads) { return pass.in.B >= kRowsPerThread * threads; }
 
 double total_rows(const Pass& pass) {
-  if (!pass.lengths) return static_cast<double>(pass.T) * pass.B;
+  if (!pass.in.lengths) return static_cast<double>(pass.in.T) * pass.in.B;
   double sum = 0;
-  for (std::int64_t b = 0; b < pass.B; ++b) sum += pass.lengths[b];
+  for (std::int64_t b = 0; b < pass.in.B; ++b) sum += pass.in.lengths[b];
   return sum;
 }
 
@@ -261,9 +263,9 @@ double total_rows(const Pass& pass) {
 void Workspace::reserve(const Pass& pass, int threads, std::int64_t fewest, std::int64_t most) {
   const Cell& cell = *pass.cell;
   const std::int64_t rows = std::min(most, kBlockRows);
-  const bool hoisting = hoists(cell, fewest, pass.T);
+  const bool hoisting = hoists(cell, fewest, pass.in.T);
   const std::int64_t listed = chunk_capacity(cell, rows, false);  // enough for either choice
-  const std::int64_t between = cell.phases() == 2 ? pass.B * cell.shape().hidden_size : 0;
+  const std::int64_t between = cell.phases() == 2 ? pass.in.B * cell.shape().hidden_size : 0;
   while (static_cast<int>(threads_.size()) < threads) {
     threads_.push_back(std::make_unique<Thread>());
   }
@@ -282,7 +284,7 @@ void Workspace::reserve(const Pass& pass, int threads, std::int64_t fewest, std:
       t.rows.resize(rows);
     }
     const std::int64_t sums =
-        hoisting ? std::min(chunk_capacity(cell, rows, true), rows * pass.T) * cell.input_sums()
+        hoisting ? std::min(chunk_capacity(cell, rows, true), rows * pass.in.T) * cell.input_sums()
                  : 0;
     if (t.sums.size() < sums) t.sums = Buffer(sums);
     cell.reserve(t.scratch, listed, rows);
@@ -306,9 +308,9 @@ Demand demand(const Pass* passes, int count) {
     const Pass& pass = passes[i];
     const double work = static_cast<double>(pass.cell->step_work());
     const double micros =
-        std::max(total_rows(pass) * work * 2e-5, static_cast<double>(pass.T) * work * 4e-5);
+        std::max(total_rows(pass) * work * 2e-5, static_cast<double>(pass.in.T) * work * 4e-5);
     total += micros;
-    if (splits_rows(pass, 2) || micros / pass.T >= kStepMicros) shared = true;
+    if (splits_rows(pass, 2) || micros / pass.in.T >= kStepMicros) shared = true;
   }
   if (total < kShareMicros || (count == 1 && !shared)) return {1, total};
   return {shared ? num_threads() : std::min(count, num_threads()), total};
@@ -324,9 +326,9 @@ void run_passes(const Pass* passes, int count, Workspace* workspaces, Lease& lea
     const Pass& pass = passes[i];
     const int team = team_size(i);
     if (team == 1 || splits_rows(pass, team)) {
-      workspaces[i].reserve(pass, team, pass.B / team, (pass.B + team - 1) / team);
+      workspaces[i].reserve(pass, team, pass.in.B / team, (pass.in.B + team - 1) / team);
     } else {
-      workspaces[i].reserve(pass, team, pass.B, pass.B);
+      workspaces[i].reserve(pass, team, pass.in.B, pass.in.B);
       barriers[i].emplace(team);
     }
   }

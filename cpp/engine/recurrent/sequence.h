@@ -11,30 +11,24 @@
 #include <vector>
 
 #include "engine/recurrent/cell.h"
+#include "engine/recurrent/sequence_args.h"
 #include "engine/schedule/interrupt.h"
 #include "runtime/thread_pool.h"
 
 namespace treadle {
 
+// One layer in one direction goes over the sequences of a call.
 struct Pass {
   const Cell* cell;
   bool reverse;
-  std::int64_t T, B;
-  const float* x;  // [T, B, I] with these strides, in floats
-  std::int64_t x_t, x_b;
-  float* y;  // [T, B, state_size] with these strides
+  SequenceArgs in;  // the states of this layer and direction; c_0 has been copied to c
+  float* y;         // [T, B, state_size] with the strides y_t and y_b, in floats
   std::int64_t y_t, y_b;
-  const float* h_0;             // [B, state_size], or null: zero
-  float* h_n;                   // [B, state_size]; may be h_0
-  float* c;                     // LSTM: [B, H], holds c_0 and becomes c_n
-  const std::int64_t* lengths;  // [B], or null
-  const std::int64_t* order;    // [B] rows by falling length, where lengths are given
-  const std::uint8_t* mask;     // [B, T], or null
-  const std::uint8_t* resets;   // [T, B], or null
-  const float* reset_h;         // [B, state_size], or null: zero
-  const float* reset_c;         // [B, H], or null: zero
-  float* saved;                 // [T, B, saved_size(recompute)] for the backward pass, or null
-  bool recompute;               // which then computes the gates again
+  float* h_n;                 // [B, state_size]; may be h_0
+  float* c;                   // LSTM: [B, H], holds c_0 and becomes c_n
+  const std::int64_t* order;  // [B] rows by falling length, where lengths are given
+  float* saved;               // [T, B, saved_size(recompute)] for the backward pass, or null
+  bool recompute;             // the backward pass computes the gates again
 };
 
 // What a pass needs beside its arrays. Grows on demand and is kept by a stream, so that steps

@@ -34,33 +34,26 @@ void RecurrentStack::run(const RunArgs& args, Interrupt& interrupt) const {
 void RecurrentStack::run(const RunArgs& args, RunBuffers& buffers, Interrupt& interrupt) const {
   const CellShape& shape = cells_[0].shape();
   const std::int64_t S = shape.state_size(), D = directions();
-  const std::int64_t state = args.B * S, cell_state = args.B * shape.hidden_size;
-  if (args.c_n && args.c_n != args.c_0) {
+  const std::int64_t state = args.in.B * S, cell_state = args.in.B * shape.hidden_size;
+  if (args.c_n && args.c_n != args.in.c_0) {
     const std::size_t bytes = cells_.size() * cell_state * sizeof(float);
-    if (args.c_0) {
-      std::memcpy(args.c_n, args.c_0, bytes);
+    if (args.in.c_0) {
+      std::memcpy(args.c_n, args.in.c_0, bytes);
     } else {
       std::memset(args.c_n, 0, bytes);
     }
   }
   std::vector<std::int64_t> order;
-  if (args.lengths) {
-    order.resize(args.B);
+  if (args.in.lengths) {
+    order.resize(args.in.B);
     std::iota(order.begin(), order.end(), 0);
     std::stable_sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) {
-      return args.lengths[a] > args.lengths[b];
+      return args.in.lengths[a] > args.in.lengths[b];
     });
   }
   Pass pass{};
-  pass.T = args.T;
-  pass.B = args.B;
-  pass.x = args.x;
-  pass.x_t = args.x_t;
-  pass.x_b = args.x_b;
-  pass.lengths = args.lengths;
+  SequenceArgs in = args.in;  // of the layer
   pass.order = order.empty() ? nullptr : order.data();
-  pass.mask = args.mask;
-  pass.resets = args.resets;
   for (std::int64_t layer = 0; layer < layers(); ++layer) {
     if (layer == layers() - 1) {
       pass.y = args.y;
@@ -68,10 +61,10 @@ void RecurrentStack::run(const RunArgs& args, RunBuffers& buffers, Interrupt& in
       pass.y_b = args.y_b;
     } else {
       Buffer& between = buffers.layers[layer % 2];
-      const std::int64_t floats = args.T * args.B * D * S;
+      const std::int64_t floats = args.in.T * args.in.B * D * S;
       if (between.size() < floats) between = Buffer::uninitialized(floats);
       pass.y = between.data();
-      pass.y_t = args.B * D * S;
+      pass.y_t = args.in.B * D * S;
       pass.y_b = D * S;
     }
     Pass passes[2];
@@ -80,14 +73,12 @@ void RecurrentStack::run(const RunArgs& args, RunBuffers& buffers, Interrupt& in
       passes[d] = pass;
       passes[d].cell = &cells_[i];
       passes[d].reverse = d == 1 || direction_ == Direction::reverse;
+      passes[d].in = in.states_of(i, S, shape.hidden_size);
       passes[d].y = pass.y + d * S;
-      passes[d].h_0 = args.h_0 ? args.h_0 + i * state : nullptr;
       passes[d].h_n = args.h_n + i * state;
       passes[d].c = args.c_n ? args.c_n + i * cell_state : nullptr;
-      passes[d].reset_h = args.reset_h ? args.reset_h + i * state : nullptr;
-      passes[d].reset_c = args.reset_c ? args.reset_c + i * cell_state : nullptr;
       const std::int64_t size = cells_[i].saved_size(args.recompute);
-      passes[d].saved = args.saved ? args.saved + d * args.T * args.B * size : nullptr;
+      passes[d].saved = args.saved ? args.saved + d * args.in.T * args.in.B * size : nullptr;
       passes[d].recompute = args.recompute;
     }
     const int count = static_cast<int>(D);
@@ -95,9 +86,9 @@ void RecurrentStack::run(const RunArgs& args, RunBuffers& buffers, Interrupt& in
     Lease lease(need.threads, need.microseconds);
     run_passes(passes, count, buffers.workspaces, lease, interrupt);
     if (interrupt.stopped()) return;
-    pass.x = pass.y;
-    pass.x_t = pass.y_t;
-    pass.x_b = pass.y_b;
+    in.x = pass.y;
+    in.x_t = pass.y_t;
+    in.x_b = pass.y_b;
   }
 }
 

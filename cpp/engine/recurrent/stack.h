@@ -14,22 +14,13 @@ namespace treadle {
 
 enum class Direction { forward, reverse, bidirectional };
 
-// Arrays of one run; states are [L*D, B, ...], contiguous. Null where absent.
+// What one run reads and writes.
 struct RunArgs {
-  std::int64_t T, B;
-  const float* x;  // [T, B, I] with strides in floats, the last axis contiguous
-  std::int64_t x_t, x_b;
-  float* y;  // [T, B, D * state_size] likewise
+  SequenceArgs in;
+  float* y;  // [T, B, D * state_size] with the strides y_t and y_b, in floats
   std::int64_t y_t, y_b;
-  const float* h_0;
-  const float* c_0;
-  float* h_n;                   // may be h_0
-  float* c_n;                   // LSTM; may be c_0
-  const std::int64_t* lengths;  // [B], 0 <= length <= T
-  const std::uint8_t* mask;     // [B, T]
-  const std::uint8_t* resets;   // [T, B]
-  const float* reset_h;
-  const float* reset_c;
+  float* h_n;  // [L*D, B, state_size]; may be h_0
+  float* c_n;  // LSTM: [L*D, B, H]; may be c_0
   // [D, T, B, saved_size(recompute)] of a single layer, for the backward pass, or null
   float* saved;
   bool recompute;  // the backward pass computes the gates again

@@ -41,17 +41,17 @@ bool Stream::run(std::int64_t T, const float* x, std::int64_t x_t, std::int64_t 
                  std::int64_t y_t, std::int64_t y_b, Interrupt& interrupt) {
   const ReentrantGuard::Hold hold(guard_);
   RunArgs args{};
-  args.T = T;
-  args.B = batch_;
-  args.x = x;
-  args.x_t = x_t;
-  args.x_b = x_b;
+  args.in.T = T;
+  args.in.B = batch_;
+  args.in.x = x;
+  args.in.x_t = x_t;
+  args.in.x_b = x_b;
   args.y = y;
   args.y_t = y_t;
   args.y_b = y_b;
-  args.h_0 = h_.data();
+  args.in.h_0 = h_.data();
   args.h_n = next_h_.data();
-  args.c_0 = c_.data();
+  args.in.c_0 = c_.data();
   args.c_n = next_c_.data();
   net_->run(args, buffers_, interrupt);
   if (interrupt.stopped()) return false;

@@ -22,7 +22,7 @@ WeightGrad::WeightGrad(const Cell& cell, std::int64_t width, const BackwardPass&
       da_(steps.da_rows()) {
   for (Rows* rows : {&x_, &h_}) rows->reserve(count_);
   for (const std::int64_t i : trace.terms()) {
-    x_.push_back(p_.x + i / p_.B * p_.x_t + i % p_.B * p_.x_b);
+    x_.push_back(p_.in.x_row(i / p_.in.B, i % p_.in.B));
     h_.push_back(trace.h_old(i));
     if (steps.hidden(i)) hidden_.push_back(steps.hidden(i));
     if (steps.dp(i)) dp_.push_back(steps.dp(i));

@@ -7,6 +7,7 @@ unbatched sequence, the state of a single layer, and (in `step`) a single time s
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,8 @@ from treadle._inputs.arrays import to_bool, to_dense, to_float32, to_int64
 from treadle._inputs.checks import shape
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from treadle import _core
     from treadle._inputs.types import ArrayLike, Float
 
@@ -32,24 +35,37 @@ class Sizes(NamedTuple):
     batch_first: bool = False
 
 
-class Call(NamedTuple):
-    """The arrays of one call in the native form."""
+@dataclass(slots=True)  # not frozen: that would take a microsecond of every call
+class SequenceInputs:
+    """The arrays that one call of a native recurrent net reads, in the native form.
+
+    This is what crosses the border: the native side reads the attributes, checks shapes, dtypes and
+    values, and keeps the arrays alive. None stands for an array that is absent.
+    """
 
     x: Float
-    h: Float | None
-    c: Float | None
-    lengths: Any
-    mask: Any
-    resets: Any
-    reset_h: Float | None
-    reset_c: Float | None
-    batch_first: bool
+    """[T, B, I], or [B, T, I] with ``batch_first``."""
+    h_0: Float | None = None
+    """[D*L, B, H], or P with a projection."""
+    c_0: Float | None = None
+    """[D*L, B, H], of an LSTM."""
+    lengths: npt.NDArray[np.int64] | None = None
+    """[B], each from 0 to T."""
+    mask: npt.NDArray[np.bool_] | None = None
+    """[B, T], also with ``batch_first``."""
+    resets: npt.NDArray[np.bool_] | None = None
+    """[T, B], also with ``batch_first``."""
+    reset_h: Float | None = None
+    """The shape of h_0."""
+    reset_c: Float | None = None
+    """The shape of c_0."""
+    batch_first: bool = False
 
 
-def run(sizes: Sizes, native: _core.Recurrent, *arrays: Any) -> tuple[Float, Float, Any]:
+def run(sizes: Sizes, native: _core.RecurrentStack, *arrays: Any) -> tuple[Float, Float, Any]:
     """Run whole sequences: (y, h_n, c_n or None). ``arrays`` are those of `prepare`."""
-    call, unbatched = prepare(sizes, *arrays)
-    return results(sizes, unbatched, *native.run(*call))
+    inputs, unbatched = prepare(sizes, *arrays)
+    return results(sizes, unbatched, *native.run(inputs))
 
 
 def results(
@@ -73,7 +89,7 @@ def prepare(
     resets: ArrayLike | None,
     reset_h: ArrayLike | None,
     reset_c: ArrayLike | None,
-) -> tuple[Call, bool]:
+) -> tuple[SequenceInputs, bool]:
     """The arguments of a native run, and whether x came without the axis B."""
     function = sizes.function
     x = to_float32(function, "x", x)
@@ -121,7 +137,8 @@ def prepare(
         reset_h = _with_axes(sizes, "reset_state", reset_h, sizes.h_size, rows)
         reset_c = _with_axes(sizes, "reset_state", reset_c, sizes.c_size, rows)
 
-    return Call(x, h, c, lengths, mask, resets, reset_h, reset_c, rows_first), unbatched
+    inputs = SequenceInputs(x, h, c, lengths, mask, resets, reset_h, reset_c, rows_first)
+    return inputs, unbatched
 
 
 def trimmed(sizes: Sizes, state: Any, unbatched: bool) -> Any:
@@ -133,7 +150,11 @@ def trimmed(sizes: Sizes, state: Any, unbatched: bool) -> Any:
 
 
 def step(
-    sizes: Sizes, native: _core.Recurrent, x: ArrayLike, h: ArrayLike | None, c: ArrayLike | None
+    sizes: Sizes,
+    native: _core.RecurrentStack,
+    x: ArrayLike,
+    h: ArrayLike | None,
+    c: ArrayLike | None,
 ) -> tuple[Float, Any]:
     """One time step of one layer, x [B, I] or [I]: (h_n, c_n or None)."""
     function = sizes.function
@@ -150,7 +171,7 @@ def step(
         h = _with_axes(sizes, "h", to_dense(function, "h", h), sizes.h_size, rows)
     if c is not None:
         c = _with_axes(sizes, "c", to_dense(function, "c", c), sizes.c_size, rows)
-    _, h_n, c_n = native.run(x[None], h, c, None, None, None, None, None, False)
+    _, h_n, c_n = native.run(SequenceInputs(x[None], h, c))
     row = (0, 0) if unbatched else 0
     return h_n[row], None if c_n is None else c_n[row]
 

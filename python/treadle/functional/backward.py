@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any
 
 from treadle._inputs.arrays import to_dense, to_float32, to_pair
 from treadle._inputs.checks import flag
-from treadle._inputs.sequence import Call, Sizes, prepare, results, trimmed
+from treadle._inputs.sequence import SequenceInputs, Sizes, prepare, results, trimmed
 from treadle.functional.options import OPTIONS
 from treadle.functional.recurrent import packed
 from treadle.layers.activation import canonical
@@ -79,15 +79,17 @@ class Saved:
         self,
         mode: str,
         sizes: Sizes,
-        native: _core.Recurrent,
+        native: _core.RecurrentStack,
         weights: dict[str, Float | None],
-        call: Call,
+        inputs: SequenceInputs,
         unbatched: bool,
         recompute: bool,
     ) -> None:
         self._mode, self._sizes, self._native, self._weights = mode, sizes, native, weights
-        self._call, self._unbatched = call, unbatched
-        self._y, self._h_n, self._c_n, self._kept = native.run(*call, True, recompute)
+        self._inputs, self._unbatched = inputs, unbatched
+        self._y, self._h_n, self._c_n, self._kept = native.run(
+            inputs, save=True, recompute=recompute
+        )
 
     @property
     def nbytes(self) -> int:
@@ -111,27 +113,25 @@ class Saved:
         d_y = None if dy is None else self._output(function, dy)
         d_h = self._final(function, "dh_n", dh_n, self._h_n)
         d_c = self._final(function, "dc_n", dc_n, self._c_n)
-        call = self._call
-        dx, [weights], dh_0, dc_0, dreset_h, dreset_c = self._native.backward(
-            [tuple(self._weights.values())],
-            call.x,
-            self._y,
-            *call[1:],
-            self._kept,
-            d_y,
-            d_h,
-            d_c,
+        found = self._native.backward(
+            self._inputs,
+            weights=[self._weights],
+            y=self._y,
+            saved=self._kept,
+            grads={"y": d_y, "h_n": d_h, "c_n": d_c},
         )
+        dx = found["x"]
         gradients: dict[str, Any] = {"x": dx[:, 0] if self._unbatched else dx}
-        gradients |= {k: v for k, v in zip(self._weights, weights, strict=True) if v is not None}
-        parts = {"h_0": dh_0, "c_0": dc_0, "reset_h": dreset_h, "reset_c": dreset_c}
-        states = {k: trimmed(self._sizes, v, self._unbatched) for k, v in parts.items()}
-        gradients["h_0"] = states["h_0"]
-        if dc_0 is not None:
-            gradients["c_0"] = states["c_0"]
-        if dreset_h is not None:
-            pair = (states["reset_h"], states["reset_c"])
-            gradients["reset_state"] = states["reset_h"] if dreset_c is None else pair
+        gradients |= found["weights"][0]
+        h_0, c_0, reset_h, reset_c = (
+            trimmed(self._sizes, found[name], self._unbatched)
+            for name in ("h_0", "c_0", "reset_h", "reset_c")
+        )
+        gradients["h_0"] = h_0
+        if c_0 is not None:
+            gradients["c_0"] = c_0
+        if reset_h is not None:
+            gradients["reset_state"] = reset_h if reset_c is None else (reset_h, reset_c)
         return gradients
 
     def _output(self, function: str, dy: ArrayLike) -> Float:
@@ -183,10 +183,12 @@ def _saved(
     if mode == "lstm" and reset is not None:
         reset, reset_c = to_pair(function, "reset_state", reset)
     x, h_0, c_0 = arrays
-    call, unbatched = prepare(sizes, x, h_0, c_0, lengths, mask, resets, reset, reset_c)
-    copies = {k: getattr(call, k) for k in ("lengths", "mask", "resets")}  # a step's may be reused
-    call = call._replace(**{k: v.copy() for k, v in copies.items() if v is not None})
-    return Saved(mode, sizes, native, dense, call, unbatched, recompute)
+    inputs, unbatched = prepare(sizes, x, h_0, c_0, lengths, mask, resets, reset, reset_c)
+    for name in ("lengths", "mask", "resets"):  # the caller may use these arrays again
+        flags = getattr(inputs, name)
+        if flags is not None:
+            setattr(inputs, name, flags.copy())
+    return Saved(mode, sizes, native, dense, inputs, unbatched, recompute)
 
 
 def rnn_forward(

@@ -306,7 +306,7 @@ def packed(
     batch_first: bool = False,
     clip: float | None = None,
     **given: Any,
-) -> tuple[Sizes, _core.Recurrent, dict[str, Float | None]]:
+) -> tuple[Sizes, _core.RecurrentStack, dict[str, Float | None]]:
     """One layer packed from weights, whose shapes tell its sizes; with them as float32 arrays."""
     function, gates = f"treadle.functional.{name}", GATES[mode]
     flags = {"reverse": reverse, "batch_first": batch_first}

@@ -106,7 +106,7 @@ class RecurrentBase(Module):
     def _initial(self, name: str, shape: tuple[int, ...]) -> tuple[float, float]:
         return 0.0, self._configuration["hidden_size"] ** -0.5  # as in PyTorch
 
-    def _pack(self, parameters: Mapping[str, Any]) -> _core.Recurrent:
+    def _pack(self, parameters: Mapping[str, Any]) -> _core.RecurrentStack:
         names = self._spec.shapes()
         weights = [{n: parameters[n + suffix] for n in names} for _, suffix in self._suffixes()]
         return self._spec.pack(self._function, weights)

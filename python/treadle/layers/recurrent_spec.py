@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from treadle.layers.build import Shapes
 
 # G: PyTorch's order of the rows of a weight is (i, f, g, o) for LSTM and (r, z, n) for GRU.
-GATES = {"rnn": 1, "gru": 3, "lstm": 4}
-# The arrays of one layer and direction, in the order in which the native constructor takes them.
-WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "peepholes")
+GATES = _core.gate_counts()
 
 
 class RecurrentSpec(NamedTuple):
@@ -83,7 +81,7 @@ class RecurrentSpec(NamedTuple):
             shapes["peepholes"] = (3 * hidden,)
         return shapes
 
-    def pack(self, function: str, weights: Sequence[Mapping[str, Any]]) -> _core.Recurrent:
+    def pack(self, function: str, weights: Sequence[Mapping[str, Any]]) -> _core.RecurrentStack:
         """The native net, from the arrays of each layer and direction, direction by direction.
 
         The matrices are in the form of the dtype; an array that the net does not have is None or is
@@ -95,21 +93,19 @@ class RecurrentSpec(NamedTuple):
         if self.output_activation is not None:
             output = parse(function, "output_activation", self.output_activation)
         gates = parse(function, "recurrent_activation", self.recurrent_activation)
-        return _core.Recurrent(
+        return _core.RecurrentStack(
             function,
-            self.mode,
-            self.input_size,
-            self.hidden_size,
-            self.proj_size,
-            self.num_layers,
-            self.direction,
-            [tuple(arrays.get(name) for name in WEIGHTS) for arrays in weights],
-            {
-                # ONNX's letters: f of the gates, g of the candidate, h of the output.
-                "activations": {"f": gates, "g": candidate, "h": output},
-                "clip": 0.0 if self.clip is None else self.clip,
-                "input_forget": self.input_forget,
-                "reset_after": self.reset_after,
-                "dtype": self.dtype,
-            },
+            [dict(arrays) for arrays in weights],
+            mode=self.mode,
+            input_size=self.input_size,
+            hidden_size=self.hidden_size,
+            proj_size=self.proj_size,
+            num_layers=self.num_layers,
+            direction=self.direction,
+            # ONNX's letters: f of the gates, g of the candidate, h of the output.
+            activations={"f": gates, "g": candidate, "h": output},
+            clip=0.0 if self.clip is None else self.clip,
+            input_forget=self.input_forget,
+            reset_after=self.reset_after,
+            dtype=self.dtype,
         )

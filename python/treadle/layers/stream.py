@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from treadle._inputs.arrays import to_dense, to_pair, to_rows
+from treadle._inputs.arrays import to_dense, to_float32, to_pair, to_rows
 from treadle._inputs.checks import integer
 from treadle.layers.build import configuration
 from treadle.layers.recurrent import Recurrent
@@ -83,7 +83,7 @@ class Stream:
             raise ValueError(f"{self._function}: the layer has reverse=True, expected False")
         self._module = module
         self._packed = module._packed
-        self._native = self._packed.native.stream(self._batch_size)
+        self._native = self._packed.native.stream(self._batch_size, to_float32=to_float32)
         self.step = self._native.step
         self.run = self._native.run
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 
+from treadle._inputs.sequence import SequenceInputs
 from treadle.torch.tensors import shared_array
 from treadle.torch.weight_cache import LayerWeights
 
@@ -40,15 +41,14 @@ class Upstream(NamedTuple):
     dc_n: Float | None
 
 
-def forward(native: _core.Recurrent, inputs: Inputs, save: bool) -> Outputs:
+def forward(native: _core.RecurrentStack, inputs: Inputs, save: bool) -> Outputs:
     """Run one layer."""
-    x, h, c, (lengths, batch_first) = inputs
-    y, h_n, c_n, *saved = native.run(x, h, c, lengths, None, None, None, None, batch_first, save)
+    y, h_n, c_n, *saved = native.run(_sequence(inputs), save=save)
     return y, h_n, c_n, saved[0] if save else None
 
 
 def backward(
-    native: _core.Recurrent,
+    native: _core.RecurrentStack,
     weights: LayerWeights,
     inputs: Inputs,
     results: tuple[Float, Float],
@@ -60,13 +60,26 @@ def backward(
     ``results`` are y and what the forward pass has saved. The gradients of the weights are in the
     order of ``weights.arrays``.
     """
-    x, h, c, (lengths, batch_first) = inputs
     y, saved = results
-    rows = (lengths, None, None, None, None, batch_first)
-    dx, parts, dh, dc, _, _ = native.backward(
-        weights.native, x, y, h, c, *rows, saved, *upstream, want_x
+    found = native.backward(
+        _sequence(inputs),
+        weights=weights.named,
+        y=y,
+        saved=saved,
+        grads={"y": upstream.dy, "h_n": upstream.dh_n, "c_n": upstream.dc_n},
+        want_x=want_x,
     )
-    return [dx, dh, dc, *(gradient for part in parts for gradient in part if gradient is not None)]
+    flat = [
+        grads[name]
+        for arrays, grads in zip(weights.named, found["weights"], strict=True)
+        for name in arrays
+    ]
+    return [found["x"], found["h_0"], found["c_0"], *flat]
+
+
+def _sequence(inputs: Inputs) -> SequenceInputs:
+    x, h, c, (lengths, batch_first) = inputs
+    return SequenceInputs(x, h, c, lengths, batch_first=batch_first)
 
 
 class _Context(Protocol):

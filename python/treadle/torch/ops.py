@@ -67,7 +67,7 @@ class _Call(NamedTuple):
             self.activation,
         )
 
-    def native(self) -> tuple[_core.Recurrent, LayerWeights]:
+    def native(self) -> tuple[_core.RecurrentStack, LayerWeights]:
         """The packed layer, and its weights as arrays."""
         layer = self.layer
         weights = LayerWeights(layer, self.weights)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from treadle import _core
-from treadle.layers.recurrent_spec import WEIGHTS, RecurrentSpec
+from treadle.layers.recurrent_spec import RecurrentSpec
 from treadle.torch.tensors import shared_array
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class RecurrentLayer(NamedTuple):
         biases = ("bias_ih", "bias_hh") if self.bias else ()
         return ("weight_ih", "weight_hh", *biases, *(("weight_hr",) if self.proj_size else ()))
 
-    def pack(self, weights: LayerWeights) -> _core.Recurrent:
+    def pack(self, weights: LayerWeights) -> _core.RecurrentStack:
         """The native layer."""
         spec = RecurrentSpec(
             self.mode,
@@ -59,7 +59,7 @@ class RecurrentLayer(NamedTuple):
 class LayerWeights:
     """The weights of a layer as arrays that share the memory of its tensors."""
 
-    __slots__ = ("arrays", "named", "native")
+    __slots__ = ("arrays", "named")
 
     def __init__(self, layer: RecurrentLayer, tensors: Sequence[TensorLike]) -> None:
         self.arrays: list[Float] = [shared_array(t.contiguous()) for t in tensors]
@@ -70,10 +70,6 @@ class LayerWeights:
             for d in range(layer.directions)
         ]
         """The arrays of each direction by name."""
-        self.native: list[tuple[Float | None, ...]] = [
-            tuple(own.get(name) for name in WEIGHTS) for own in self.named
-        ]
-        """The arrays of each direction, as the native backward pass takes them."""
 
 
 class PackedLayer:

@@ -1,0 +1,45 @@
+// Functions of whole rows, shared out among the threads of a team: layer norm, softmax and the sum
+// of embeddings. A row is computed by one thread, so the number of threads decides about no bit.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "engine/schedule/team.h"
+#include "kernels/table.h"
+
+namespace treadle {
+
+// A kernel of rows: `layer_norm` or `softmax` of a KernelTable.
+using RowKernel = void (*)(const RowArgs&);
+
+// A phase of a team: the threads take blocks of the rows in turn. False when the computation is to
+// end.
+bool run_rows(Team::Member& member, RowKernel kernel, const RowArgs& args);
+
+// The same as a call of its own, on the pool's threads.
+void run_rows(RowKernel kernel, const RowArgs& args, Interrupt& interrupt);
+
+// A table of embeddings [count, H], and the row of it that each output takes.
+struct EmbeddingTable {
+  const float* data;
+  std::int64_t count, stride;  // rows, and the floats from one to the next
+  const std::int64_t* ids;     // [M]
+};
+
+// An id for which its table has no row.
+struct WrongId {
+  std::size_t table;
+  std::int64_t m, id;
+};
+
+// out[m] = sum_i tables[i].data[tables[i].ids[m]], rows of H floats, added in the order of the
+// tables. Denormals are kept or flushed as the caller's thread does it.
+//
+// Returns the first id, in the order of m, for which there is no row; `out` is then incomplete.
+// Each id is read once, so that it may change in another thread meanwhile.
+std::optional<WrongId> sum_embeddings(const std::vector<EmbeddingTable>& tables, std::int64_t M,
+                                      std::int64_t H, float* out, Interrupt& interrupt);
+
+}  // namespace treadle

@@ -1,0 +1,39 @@
+// The arrays of one call of a recurrent net: the same for a whole net, for one layer in one
+// direction, forward and backward.
+#pragma once
+
+#include <cstdint>
+
+namespace treadle {
+
+// A net's states are [L*D, B, ...], those of a layer in one direction [B, ...]; all are contiguous.
+// A null pointer stands for an array that is absent.
+struct SequenceArgs {
+  std::int64_t T, B;
+  const float* x;               // [T, B, I] with the strides x_t and x_b; I is contiguous
+  std::int64_t x_t, x_b;        // in floats
+  const std::int64_t* lengths;  // [B], 0 <= length <= T
+  const std::uint8_t* mask;     // [B, T]
+  const std::uint8_t* resets;   // [T, B]
+  const float* reset_h;         // [..., B, state_size]; null: a reset state is zero
+  const float* reset_c;         // [..., B, H]
+  const float* h_0;             // [..., B, state_size]; null: the first state is zero
+  const float* c_0;             // [..., B, H]
+
+  const float* x_row(std::int64_t t, std::int64_t b) const { return x + t * x_t + b * x_b; }
+
+  // The same call with the states of number i of the L*D layers and directions.
+  SequenceArgs states_of(std::int64_t i, std::int64_t state_size, std::int64_t hidden_size) const {
+    const auto at = [&](const float* states, std::int64_t floats) {
+      return states ? states + i * B * floats : nullptr;
+    };
+    SequenceArgs one = *this;
+    one.reset_h = at(reset_h, state_size);
+    one.reset_c = at(reset_c, hidden_size);
+    one.h_0 = at(h_0, state_size);
+    one.c_0 = at(c_0, hidden_size);
+    return one;
+  }
+};
+
+}  // namespace treadle
