@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import treadle
 from reference import recurrent as reference
 from reference import recurrent_torch as reference_torch
-from support import samples
+from support import activations, samples
 from support.tolerance import EPS, assert_same_bits, flatten
 
 F = treadle.functional
@@ -163,12 +163,7 @@ def test_recomputed_gates_of_every_size(isa, threads, case, H, I, T, B):
     check_recomputed(Case(**options, T=T, B=B, I=I, H=H))
 
 
-SPECS = ["linear", "tanh", "sigmoid", "relu", "hard_sigmoid", "softsign", "softplus", "elu",
-         "leaky_relu", "scaled_tanh", "thresholded_relu", "affine", "gelu", "gelu_tanh",
-         "silu"]  # fmt: skip
-
-
-@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("spec", activations.NAMES)
 @pytest.mark.parametrize("mode", samples.MODES)
 def test_activations(isa, mode, spec):
     """In every place; PyTorch's float32 hard corners lie where ours do. Two steps: gates without a

@@ -5,15 +5,14 @@ import pytest
 
 import treadle
 from reference import recurrent as reference
-from support import samples
+from support import activations, samples
 from support.checks import check_functional, check_module
 from support.sizes import SHAPE_IDS, SHAPES, SMALL_SHAPE_IDS, SMALL_SHAPES, shape_id
 from support.tolerance import assert_sequence
 
 NONLINEARITIES = [
-    "tanh", "relu", "sigmoid", None, "hard_sigmoid", ("hard_sigmoid", 0.2, 0.5), "softsign",
-    "softplus", ("elu", 0.7), "leaky_relu", ("leaky_relu", 0.2), ("affine", 0.3, 0.4),
-    ("thresholded_relu", 0.3), ("scaled_tanh", 1.7, 0.6),
+    *activations.NAMES, None, ("hard_sigmoid", 0.2, 0.5), ("elu", 0.7), ("leaky_relu", 0.2),
+    ("affine", 0.3, 0.4), ("thresholded_relu", 0.3), ("scaled_tanh", 1.7, 0.6),
 ]  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import torch
 
 import treadle
 from reference import recurrent as reference
+from support import activations
 from support.sizes import around_powers
 from support.tolerance import TINY, ulp
 
@@ -79,6 +80,14 @@ CASES = {
     "gelu_tanh": ("gelu_tanh", 0, 0),
     "silu": ("silu", 0, 0),
 }
+
+
+def test_every_function_has_a_case(source):
+    """A function of the kernels, of the package or of the references has its cases in this file."""
+    names = {name for name, _, _ in CASES.values()}
+    assert names == set(activations.enumerated(source)) == set(FUNCTIONS)
+    assert names - {"exp", "erf", "log1p"} == set(activations.NAMES) == set(reference.ACTIVATIONS)
+    assert set(CASES) == set(MAX_ULP)
 
 
 def apply(case, x):

