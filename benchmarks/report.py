@@ -19,15 +19,15 @@ from typing import Any
 
 from .core import registry
 from .core.kind import OURS
+from .core.numbers import microseconds, milliseconds, peaks
 from .core.summary import kind_of, section_of, summary
-from .core.tables import microseconds, milliseconds, peaks
 
 MARKER = "bench"
 
 
 def markers(section: str) -> tuple[str, str]:
-    """The lines between which the block of a section stands: of a kind, in bfloat16 or int8 a block of
-    its own.
+    """The lines between which the block of a section stands: of a kind, in bfloat16 or int8 a block
+    of its own.
     """
     name = MARKER if section == "recurrent" else f"{MARKER}-{section}"
     return f"<!-- {name}:start -->", f"<!-- {name}:end -->"
@@ -148,7 +148,8 @@ def _summary(result: dict[str, Any]) -> str:
         counts = ", ".join(f"{n} {name}" for name, n in found["fastest_peers"].items())
         lines.append(
             f"- faster than the fastest peer in {won} of {found['compared']} cases, "
-            f"geometric mean {found['geometric_mean']:.2f}x, worst {found['worst']['speedup']:.2f}x "
+            f"geometric mean {found['geometric_mean']:.2f}x, "
+            f"worst {found['worst']['speedup']:.2f}x "
             f"(`{found['worst']['name']}`); the fastest peer was {counts}"
         )
     if found["targets"]:

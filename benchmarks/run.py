@@ -1,7 +1,7 @@
 """Check, then time: treadle against the machine's limit and, with --peers, against others.
 
-python -m treadle.benchmarks.run            # or: treadle bench
-treadle bench --kind recurrent --peers --json benchmarks/results/bench.json --report docs/performance.md
+python -m treadle.benchmarks.run # or: treadle bench treadle bench --kind recurrent --peers --json
+benchmarks/results/bench.json --report docs/performance.md
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ from .core.measure import FULL, QUICK
 from .core.progress import Progress
 from .core.registry import KINDS, AnyCase
 from .core.summary import by_section
-from .core.tables import NAME_WIDTH, case_line, heading, summary_lines
+from .core.terminal import Screen, width
 from .core.timing import Session, time_case
 
-BUSY = 0.7  # load average at the start from which the numbers are doubtful
+BUSY = 0.12  # share of the machine's CPUs in use by others from which the numbers are doubtful
+HEADLINE = "lstm/step/1x1x128x128"  # the case of the first sentence, where it is among the chosen
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,8 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if (case.quick or not options.quick) and pattern.search(case.name)
     ]
     if options.list:
+        longest = max((len(case.name) for case in chosen), default=0)
+        screen = Screen((), (), "", width())
         for case in chosen:
-            print(f"{case.name:<{NAME_WIDTH}} {case.reason}")
+            print(screen.wrapped(f"{case.name:<{longest}} {case.reason}", " " * (longest + 1)))
         return 0
     if not chosen:
         raise ValueError(
@@ -88,7 +91,9 @@ def _accuracy(options: argparse.Namespace, command: str) -> int:
     used = {row["backend"] for row in rows}  # sentence-transformers has nothing of its own here
     result["versions"] = {n: v for n, v in result["versions"].items() if n in used}
     result["accuracy"] = found
-    print("\n".join(lines(result["accuracy"])))
+    screen = Screen((), (), "", width())
+    for line in lines(result["accuracy"]):
+        print(screen.wrapped(line, " " * 8))
     _write(result, options)
     return 0
 
@@ -168,6 +173,8 @@ def run(chosen: list[AnyCase], options: argparse.Namespace, command: str) -> dic
     """Time the chosen cases; the result is what --json writes."""
     started = time.time()
     before = machine.allowed()
+    others = machine.used_by_others()
+    busy = _busy(others, len(before))
     cpus = machine.pin(options.threads)
     try:
         chosen, skipped = _possible(chosen)
@@ -179,22 +186,30 @@ def run(chosen: list[AnyCase], options: argparse.Namespace, command: str) -> dic
         )
         result |= {
             "pinned_to": cpus,
+            "used_by_others": round(others, 2),
             "limits": _machine_limits(session, {case.dtype for case in chosen}),
             "cases": [],
         }
         for name in names:
             result |= registry.load(name).describe()
-        print(heading(result))
-        if result["machine"]["load"] > BUSY:
-            print(
-                f"load {result['machine']['load']}: others are using this machine", file=sys.stderr
-            )
+        names_of_peers = [name for name in result["versions"] if name != OURS]
+        screen = Screen((case.name for case in chosen), names_of_peers, busy, width())
+        first = {}
+        if chosen:
+            headline = next((case for case in chosen if case.name == HEADLINE), chosen[0])
+            session.progress.show(f"1/{len(chosen)}  {headline.name}")
+            first[headline.name] = found = time_case(headline, session)
+            session.progress.clear()
+            words = registry.of(headline).words(headline)
+            print(screen.sentence(words, found), end="\n\n")
+        print(screen.machine(result), end="\n\n")
+        print(screen.heading(), flush=True)
         for number, case in enumerate(chosen):
             session.progress.show(f"{number + 1}/{len(chosen)}  {case.name}")
-            found = time_case(case, session)
+            found = first[case.name] if case.name in first else time_case(case, session)
             result["cases"].append(found)
             session.progress.clear()
-            print(case_line(found, result), flush=True)
+            print(screen.line(found), flush=True)
     finally:
         machine.restore(before)
     result["missing"] |= session.missing
@@ -205,8 +220,26 @@ def run(chosen: list[AnyCase], options: argparse.Namespace, command: str) -> dic
         formats = dtypes.parse(options.dtype)
         result["targets"] = targets.run(session.progress, result, _kinds(options), formats)
     result["seconds"] = round(time.time() - started, 1)
-    print("\n".join(summary_lines(result)))
+    if not screen.busy:  # somebody may have come later
+        screen.busy = _busy(machine.used_by_others(), len(before))
+        if screen.busy:
+            print("\n" + screen.wrapped(screen.busy))
+    print(screen.summary(result))
     return result
+
+
+def _busy(others: float, cpus: int) -> str:
+    """Say that the machine is busy, how that was seen, and what to do.
+
+    An empty text if it is not.
+    """
+    if others <= BUSY * cpus:
+        return ""
+    return (
+        f"This machine is busy: others used {others:.1f} of its {cpus} CPUs while this command "
+        "slept, so times may be too long and targets cannot be judged (?). Run it again when "
+        "nothing else runs; `top` shows what does."
+    )
 
 
 def about(session: Session, command: str, threads: int, started: float) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""This module measures the targets that are no comparison of one case with the machine or with a peer.
+"""This module measures the targets that are no comparison of one case with the machine or with a
+peer.
 
     python -m treadle.benchmarks.targets      # or, after the cases: treadle bench --targets
 

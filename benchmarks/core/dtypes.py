@@ -1,4 +1,7 @@
-"""This module names the formats in which weights are multiplied. Every kind of cases runs in float32."""
+"""This module names the formats in which weights are multiplied.
+
+Every kind of cases runs in float32.
+"""
 
 from __future__ import annotations
 

@@ -2,17 +2,18 @@
 
 A reference runs its formulas twice, in float64 (`Exact`) and in float32 with these errors put in:
 
-- `Plain`, float32. An activation is off by up to `ACTIVATION_ULPS` units in the last place of 1 (tanh
-  and sigmoid are approximated; good approximations are within that). A sum of K terms added one after
-  another is off by about eps/2 sqrt(K/2) of its size: each of the K partial sums is rounded, and they
-  grow like sqrt(k). (NumPy's own product keeps many partial sums and is more exact than the obvious
-  loop.)
-- `BFloat16`. Also, every number that is kept between two operations is rounded to bfloat16: weights,
-  inputs, sums, gates, states, outputs. So PyTorch does it; only the sum within a product is float32.
-- `Int8`. Also, both factors of a product with weights are rounded to integers with one scale for the
-  whole matrix, weights to -127 ... 127, activations to 0 ... 127 as they come (a CPU without VNNI has
-  no room for the eighth bit). This is the coarsest of the ways in use (PyTorch's); scales for a row or
-  a channel are better, and how much is what `treadle bench --accuracy` is for.
+- `Plain`, float32. An activation is off by up to `ACTIVATION_ULPS` units in the last place of 1
+  (tanh and sigmoid are approximated; good approximations are within that). A sum of K terms added
+  one after another is off by about eps/2 sqrt(K/2) of its size: each of the K partial sums is
+  rounded, and they grow like sqrt(k). (NumPy's own product keeps many partial sums and is more
+  exact than the obvious loop.)
+- `BFloat16`. Also, every number that is kept between two operations is rounded to bfloat16:
+  weights, inputs, sums, gates, states, outputs. So PyTorch does it; only the sum within a product
+  is float32.
+- `Int8`. Also, both factors of a product with weights are rounded to integers with one scale for
+  the whole matrix, weights to -127 ... 127, activations to 0 ... 127 as they come (a CPU without
+  VNNI has no room for the eighth bit). This is the coarsest of the ways in use (PyTorch's); scales
+  for a row or a channel are better, and how much is what `treadle bench --accuracy` is for.
 
 A backend may be twice as far from float64 as the second run is, plus 4 eps of the dtype.
 """

@@ -125,6 +125,9 @@ class Kind(Protocol[CaseT, InputsT, ExpectedT, AnswerT]):
     def grid(self) -> list[CaseT]:
         """Return every case in float32."""
 
+    def words(self, case: CaseT) -> str:
+        """Name a case in plain words, as the subject of a sentence."""
+
     def low_precision(self) -> list[CaseT]:
         """Return the cases that also run in bfloat16 and int8, in float32."""
 

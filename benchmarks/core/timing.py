@@ -1,4 +1,4 @@
-"""This module prepares, checks and times one case on every peer, and holds it against the machine."""
+"""This module checks and times one case on every peer, and holds it against the machine."""
 
 from __future__ import annotations
 
@@ -121,7 +121,10 @@ def _peers(kind: str, session: Session) -> dict[str, AnyPeer]:
 def _fastest(
     case: AnyCase, peer: AnyPeer, inputs: Any, threads: int, want: Any
 ) -> tuple[str, Prepared[Any], float]:
-    """Return (variant, prepared, error) of the fastest variant; each is checked before it is timed."""
+    """Return (variant, prepared, error) of the fastest variant.
+
+    Each is checked before it is timed.
+    """
     kind = registry.of(case)
     best: tuple[float, str, Prepared[Any], float] | None = None
     variants = peer.variants(case, threads)

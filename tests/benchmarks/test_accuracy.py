@@ -1,4 +1,6 @@
-"""What bfloat16 and int8 lose, held to the targets of `treadle bench --accuracy`, against installed peers."""
+"""What bfloat16 and int8 lose, held to the targets of `treadle bench --accuracy`, against installed
+peers.
+"""
 
 import json
 
@@ -29,7 +31,10 @@ def held(found):
 
 @from_peers
 def test_recurrent_nets_against_torch():
-    """500 steps; bfloat16 is nearer to float64 than PyTorch's, int8 than its dynamic quantisation."""
+    """500 steps.
+
+    Bfloat16 is nearer to float64 than PyTorch's, int8 than its dynamic quantisation.
+    """
     torch = pytest.importorskip("torch")
     with torch.inference_mode():
         found = recurrent.measure(peers("recurrent", "torch"), SEEDS)

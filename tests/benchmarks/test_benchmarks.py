@@ -1,4 +1,4 @@
-"""The benchmark suite: well-formed cases, the limit by hand, the report, and a run of tiny cases."""
+"""The benchmark suite: well-formed cases, the limit by hand, the report, a run of tiny cases."""
 
 import dataclasses
 import json
@@ -91,7 +91,8 @@ def test_limit_of_a_step():
 
 def test_limit_of_a_sequence_reads_the_input_weights_once():
     case = Case("lstm", "sequence", 5, 2, 2, 3, "by hand")
-    # Input product: 96 bytes once, 2 * 24 * 10 FLOPs. Recurrent: 5 times 144 bytes, 2 * 36 * 2 FLOPs.
+    # Input product: 96 bytes once, 2 * 24 * 10 FLOPs. Recurrent: 5 times 144 bytes, 2 * 36 * 2
+    # FLOPs.
     assert work.flops(case) == 480 + 5 * 144
     assert work.bytes_read(case) == 96 + 5 * 144
     assert work.limit_seconds(case, 1000, lambda _: 96) == 1.0 + 5 * 1.5

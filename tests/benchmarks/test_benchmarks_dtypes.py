@@ -1,4 +1,4 @@
-"""The benchmark in bfloat16 and int8: cases, limits and tolerances by hand, peers, report, targets."""
+"""The benchmark in bfloat16 and int8: limits and tolerances by hand, peers, report, targets."""
 
 import dataclasses
 import importlib

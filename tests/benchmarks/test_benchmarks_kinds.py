@@ -1,4 +1,6 @@
-"""The benchmark's attention and encoder cases: well-formed, limits and targets by hand, a run, a report."""
+"""The benchmark's attention and encoder cases: well-formed, limits and targets by hand, a run, a
+report.
+"""
 
 import dataclasses
 import json
@@ -39,7 +41,7 @@ TINY = [
 def test_every_kind_answers_every_question():
     names = ["GROUPS", "NOTE", "PEERS", "UNIT", "answer", "arguments", "measure_targets"]
     names += ["buffer_sizes", "bytes_read", "describe", "error", "expected", "flops", "grid"]
-    names += ["limit_seconds", "low_precision", "missing", "peer", "target", "tightest"]
+    names += ["limit_seconds", "low_precision", "missing", "peer", "target", "tightest", "words"]
     for name in registry.KINDS:
         kind = registry.load(name)
         assert [n for n in names if not hasattr(kind, n)] == []

@@ -1,4 +1,4 @@
-"""The benchmark's training cases: the float64 gradients, the peers, limits by hand, targets, a run."""
+"""The benchmark's training cases: float64 gradients, peers, limits by hand, targets, a run."""
 
 import dataclasses
 import json

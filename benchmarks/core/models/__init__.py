@@ -1,1 +1,1 @@
-"""The models that more than one kind of cases measures: shapes, inputs, formulas, and their work."""
+"""The models that more than one kind measures: shapes, inputs, formulas, and their work."""

@@ -1,4 +1,4 @@
-"""The peers, one module each: how one is started, and what several kinds need to run cases on it."""
+"""The peers, one module each: how one is started, and what several kinds need of it."""
 
 from __future__ import annotations
 

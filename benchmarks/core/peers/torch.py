@@ -1,4 +1,7 @@
-"""PyTorch runs in inference mode, with a pool of the wanted size; int8 is its dynamic quantisation."""
+"""PyTorch runs in inference mode, with a pool of the wanted size.
+
+The format int8 is its dynamic quantisation.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ INFERENCE = torch.inference_mode()
 
 
 def configure(threads: int) -> None:
-    """Set the size of the pool, and enter inference mode for good: entering it takes a microsecond."""
+    """Set the size of the pool, and enter inference mode for good, which saves a microsecond."""
     torch.set_num_threads(threads)
     if not torch.is_inference_mode_enabled():  # sentence-transformers asks for it, too
         INFERENCE.__enter__()
@@ -25,12 +28,17 @@ def version() -> str:
 
 
 def kept_in(case: Case) -> torch.dtype:
-    """Return the dtype of x, the states and the answer; int8 is quantised where it is multiplied."""
+    """Return the dtype of x, the states and the answer.
+
+    The format int8 is quantised where it is multiplied.
+    """
     return torch.bfloat16 if case.dtype == "bfloat16" else torch.float32
 
 
 def engines() -> tuple[str, ...]:
-    """Return the engines of quantised products, without "none" and without QNNPACK, made for phones."""
+    """Return the engines of quantised products, without "none" and without QNNPACK, made for
+    phones.
+    """
     found = [name for name in torch.backends.quantized.supported_engines if name != "none"]
     return tuple(name for name in found if name != "qnnpack") or tuple(found)
 

@@ -1,8 +1,9 @@
-"""This kind measures what bfloat16 and int8 lose, in treadle and in its peers: `treadle bench --accuracy`.
+"""This kind measures what bfloat16 and int8 lose, in treadle and in its peers: `treadle bench
+--accuracy`.
 
-It runs long recurrences on random weights (recurrent.py), MiniLM on English sentences (encoder.py) and
-the model of `treadle demo` on words that its training did not see (demo.py), each against float32 or
-float64. Nothing is timed. targets.py says what is wanted, report.py makes the tables.
+It runs long recurrences on random weights (recurrent.py), MiniLM on English sentences (encoder.py)
+and the model of `treadle demo` on words that its training did not see (demo.py), each against
+float32 or float64. Nothing is timed. targets.py says what is wanted, report.py makes the tables.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ length and run in batches of 32, as an application would; an embedding is the me
 
 - cosine: between an embedding and its float32 one;
 - hidden: the largest difference of a number in a last hidden state, whose numbers are of order 1;
-- Spearman: the rank correlation of the similarities of all pairs of sentences with the float32 ones,
-  that is, whether a search finds the same.
+- Spearman: the rank correlation of the similarities of all pairs of sentences with the float32
+  ones, that is, whether a search finds the same.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SENTENCES, BATCH = 256, 32
 
 
 def measure(peers: dict[str, EncoderPeer], count: int = SENTENCES) -> list[dict[str, Any]]:
-    """Return the metrics of each dtype and peer, in the variant that is nearest in hidden states."""
+    """Return the metrics of each dtype and peer, in the variant nearest in hidden states."""
     ours = registry.load("encoder").peer(OURS)
     model, ids = load(), _ids(count)
     (only,) = ours.variants(_batches(ids, FLOAT32)[0][0], 1)

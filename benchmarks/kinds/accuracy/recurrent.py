@@ -1,8 +1,8 @@
 """This module runs LSTM and GRU over 500 steps and measures the relative error of the outputs.
 
-The error is |y - y'| / |y'| over all outputs of a seed (Euclidean norms), y' from float64 with the same
-float32 weights (PyTorch's initialisation) and inputs (standard normal). Rounding both to the dtype is
-part of the error.
+The error is |y - y'| / |y'| over all outputs of a seed (Euclidean norms), y' from float64 with the
+same float32 weights (PyTorch's initialisation) and inputs (standard normal). Rounding both to the
+dtype is part of the error.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""This module writes the accuracy as Markdown: a table of each kind, then the targets that are missed."""
+"""This module writes the accuracy as Markdown: a table of each kind, then the targets that are
+missed.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,8 @@ def markdown(result: dict[str, Any]) -> str:
     found = result[SECTION]
     parts = [
         (
-            f"LSTM and GRU, {STEPS} steps, {ROWS} rows, I = H = {SIZE}: error of the outputs against "
-            "float64, relative to their size, mean and largest of the seeds"
+            f"LSTM and GRU, {STEPS} steps, {ROWS} rows, I = H = {SIZE}: error of the outputs "
+            "against float64, relative to their size, mean and largest of the seeds"
         ),
         _table(["cell", "dtype", "by", "mean", "largest"], map(_recurrent, found["recurrent"])),
     ]
@@ -25,9 +27,9 @@ def markdown(result: dict[str, Any]) -> str:
         titles = ["dtype", "by", "cosine, mean", "least", "hidden state", "Spearman"]
         parts += [
             (
-                f"MiniLM, {count} English sentences, against float32: cosine of the embeddings, largest "
-                "error of a hidden state (numbers of order 1), rank correlation of the similarities of "
-                "all pairs"
+                f"MiniLM, {count} English sentences, against float32: cosine of the embeddings, "
+                "largest error of a hidden state (numbers of order 1), rank correlation of the "
+                "similarities of all pairs"
             ),
             _table(titles, map(_encoder, found["encoder"])),
         ]

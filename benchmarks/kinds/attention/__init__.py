@@ -19,7 +19,7 @@ from ...core.models.attention.work import (
 )
 from ...core.target import Result
 from . import reference
-from .cases import grid
+from .cases import grid, words
 from .limits import target
 
 __all__ = [
@@ -43,13 +43,15 @@ __all__ = [
     "peer",
     "target",
     "tightest",
+    "words",
 ]
 
 PEERS: tuple[str, ...] = ("torch", "onnxruntime", "openvino", "jax")
 GROUPS = {"attention": "Attention", "decode": "Decoding: one query against a cache"}
 NOTE = (
-    "`B x N x S x K x E`: batch, heads, queries, keys, head size; `gqa8`: 8 heads of keys and values; "
-    "`padded`: half of the tokens are padding. *Limit* is what the products that a mask leaves would "
+    "`B x N x S x K x E`: batch, heads, queries, keys, head size; `gqa8`: 8 heads of keys and "
+    "values; `padded`: half of the tokens are padding. *Limit* is what the products that a mask "
+    "leaves would "
     "take on this machine at least, when decoding what reading keys and values would"
 )
 UNIT = "ms"

@@ -56,3 +56,12 @@ def _decode() -> list[AttentionCase]:
 def grid() -> list[AttentionCase]:
     """Return every case."""
     return [*_prefill(), *_decode()]
+
+
+def words(case: AttentionCase) -> str:
+    """Name a case in plain words, as the subject of a sentence."""
+    rows = f", {case.B} rows at once" if case.B > 1 else ""
+    if case.decoding:
+        return f"One query against {case.K} keys in {case.N} heads{rows}"
+    causal = "Causal attention" if case.causal else "Attention"
+    return f"{causal} of {case.S} queries to {case.K} keys in {case.N} heads{rows}"

@@ -15,8 +15,8 @@ DECODE_SHARE = 0.85
 def target(case: AttentionCase, limit: float, peak: float, bandwidth: Bandwidth) -> Target | None:
     """Return the project's target for the shapes of the speed goal, and None for the others.
 
-    Decoding from memory is bound by its bandwidth, unless many heads share few keys: then the target
-    is the same share of the limit.
+    Decoding from memory is bound by its bandwidth, unless many heads share few keys: then the
+    target is the same share of the limit.
     """
     if not case.goal or case.causal:  # causal: held against the full one, in targets.py
         return None

@@ -1,8 +1,8 @@
 """This module makes the answer that every peer is held to: softmax(q k' / sqrt(E)) v in float64.
 
-It does so for some of the queries. As for the recurrent nets the tolerance comes from a second run in float32 with the
-errors that an implementation may have put in: those of the sums, and `EXP_ULPS` units in the last
-place of each exponential. Rows of q stand for all, since they are independent.
+It does so for some of the queries. As for the recurrent nets the tolerance comes from a second run
+in float32 with the errors that an implementation may have put in: those of the sums, and `EXP_ULPS`
+units in the last place of each exponential. Rows of q stand for all, since they are independent.
 """
 
 from __future__ import annotations
@@ -40,7 +40,10 @@ def _queries(case: AttentionCase) -> list[tuple[int, int, Array]]:
 
 
 def _attend(case: AttentionCase, q: Array, k: Array, v: Array, rows: Array, e: Exact) -> Array:
-    """Attend with q [R, E] to the keys [K, E] of one head; `rows` has the positions of the queries."""
+    """Attend with q [R, E] to the keys [K, E] of one head.
+
+    `rows` has the positions of the queries.
+    """
     q, k, v = (part.astype(e.dtype) for part in (q, k, v))
     scores = e.total(q @ k.T, case.E) * e.dtype(case.E**-0.5)
     if case.causal:
@@ -75,7 +78,8 @@ def expected(case: AttentionCase, inputs: AttentionInputs) -> Expected:
 
 
 def worst_error(case: AttentionCase, want: Expected, got: Array) -> float:
-    """Return the largest absolute difference; it is infinite for a wrong shape or a value that is not finite.
+    """Return the largest absolute difference; it is infinite for a wrong shape or a value that is
+    not finite.
 
     A peer may leave anything in the rows of padded queries.
     """

@@ -1,4 +1,5 @@
-"""This module measures the targets of attention that are no comparison of one case with the machine.
+"""This module measures the targets of attention that are no comparison of one case with the
+machine.
 
 They are the geometric mean and the losses over the cases that were run with peers, causal attention
 against the full square, and two threads against one.

@@ -15,7 +15,7 @@ from ...core.models.minilm.case import EncoderCase
 from ...core.models.minilm.checkpoint import EncoderInputs, load, missing
 from ...core.target import Result
 from . import reference
-from .cases import PROBE, QUERIES, grid, low_precision
+from .cases import PROBE, QUERIES, grid, low_precision, words
 from .limits import buffer_sizes, bytes_read, flops, limit_seconds, target, tightest
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "peer",
     "target",
     "tightest",
+    "words",
 ]
 
 PEERS: tuple[str, ...] = (
@@ -54,8 +55,8 @@ GROUPS = {
 }
 NOTE = (
     "`batch x tokens` of all-MiniLM-L6-v2, or so many short sentences; `lognormal`: 32 rows of "
-    "different lengths. *Limit* is what reading the weights once and multiplying the tokens that are "
-    "no padding would take on this machine at least"
+    "different lengths. *Limit* is what reading the weights once and multiplying the tokens that "
+    "are no padding would take on this machine at least"
 )
 UNIT = "ms"
 

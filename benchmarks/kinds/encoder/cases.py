@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 
+from ...core.dtypes import FLOAT32
 from ...core.lengths import log_normal_lengths
 from ...core.models.minilm.case import EncoderCase
 
@@ -68,3 +69,15 @@ def low_precision() -> list[EncoderCase]:
     """Return the cases that are also timed in bfloat16 and int8, in float32."""
     names = {f"encoder/minilm/{shape}" for shape in LOW_PRECISION}
     return [case for case in grid() if case.name in names]
+
+
+def words(case: EncoderCase) -> str:
+    """Name a case in plain words, as the subject of a sentence."""
+    if case.sentences:
+        text = f"Making the embeddings of {case.B} sentences with MiniLM"
+    elif case.B == 1:
+        text = f"MiniLM on a sentence of {case.S} tokens"
+    else:
+        length = f"up to {case.S}" if case.lengths else str(case.S)
+        text = f"MiniLM on {case.B} sentences of {length} tokens"
+    return text + (f" in {case.dtype}" if case.dtype != FLOAT32 else "")

@@ -1,10 +1,10 @@
 """This module says how fast the machine could run the encoder, and has the targets of single cases.
 
-Each matrix is read once per call and multiplied with every token: the larger of (bytes / bandwidth of
-what holds all the weights) and (FLOPs / FMA peak), matrix by matrix. Attention adds 4 S S H FLOPs per
-layer and row. Padding costs nothing, nor do tokenisation, embeddings, norms and GELU. In bfloat16 and
-int8 a weight has two bytes and one, and everything is multiplied at the peak of the dtype, attention
-too, whatever it is computed in.
+Each matrix is read once per call and multiplied with every token: the larger of (bytes / bandwidth
+of what holds all the weights) and (FLOPs / FMA peak), matrix by matrix. Attention adds 4 S S H
+FLOPs per layer and row. Padding costs nothing, nor do tokenisation, embeddings, norms and GELU. In
+bfloat16 and int8 a weight has two bytes and one, and everything is multiplied at the peak of the
+dtype, attention too, whatever it is computed in.
 """
 
 from __future__ import annotations

@@ -99,7 +99,10 @@ def expected_embeddings(model: Model, sentences: list[str]) -> Expected:
 
 
 def worst_error(want: Expected, got: Array) -> float:
-    """Return the largest absolute difference; it is infinite for a wrong shape or a value that is not finite."""
+    """Return the largest absolute difference.
+
+    It is infinite for a wrong shape or a value that is not finite.
+    """
     worst = 0.0
     for row, right in zip(want.rows, want.values, strict=True):
         if len(got) <= row:

@@ -1,8 +1,9 @@
-"""This module measures the targets of the encoder that are no comparison of one case with the machine.
+"""This module measures the targets of the encoder that are no comparison of one case with the
+machine.
 
-Against the peers of the run it looks for losses, at the geometric mean, at the ragged batch, and at the
-way from sentences to embeddings. By themselves it measures two threads against one, and the time and
-the memory of loading.
+Against the peers of the run it looks for losses, at the geometric mean, at the ragged batch, and at
+the way from sentences to embeddings. By themselves it measures two threads against one, and the
+time and the memory of loading.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from .cases import QUERIES, grid
 
 GEOMETRIC_MEAN = 1.2
 LOW_PRECISION_GEOMETRIC_MEAN = 1.3
-# Each case is so many times faster than these peers. From sentences to embeddings the target is about
-# sentence-transformers and the runtimes of its back ends; no peer at all may be faster.
+# Each case is so many times faster than these peers. From sentences to embeddings the target is
+# about sentence-transformers and the runtimes of its back ends; no peer at all may be faster.
 TIMES_FASTER = {
     "encoder/minilm/32x128-lognormal": (1.5, PEERS),
     f"encode/minilm/{QUERIES}": (1.5, ("sentence_transformers", "onnxruntime", "openvino")),
@@ -34,7 +35,8 @@ FROM_TOKENS = 32  # in the batch, without padding
 LOAD_SECONDS = 0.3
 LOAD_MEMORY = 2.2  # times the size of the file
 
-# A new process prints the seconds of from_pretrained and the bytes of memory that it added at its peak.
+# A new process prints the seconds of from_pretrained and the bytes of memory that it added at its
+# peak.
 LOADING = """
 import sys, time
 import numpy

@@ -20,7 +20,7 @@ from ...core.models.recurrent.work import (
 )
 from ...core.target import Result
 from .cases import GROUPS as NAMES
-from .cases import grid, low_precision
+from .cases import grid, low_precision, words
 from .limits import target
 from .reference import CARRIED_STEPS, Expected, expected, worst_error
 
@@ -45,6 +45,7 @@ __all__ = [
     "peer",
     "target",
     "tightest",
+    "words",
 ]
 
 PEERS: tuple[str, ...] = ("torch", "onnxruntime", "openvino", "jax")
@@ -60,8 +61,8 @@ TITLES = (
 )
 GROUPS = dict(zip(NAMES, TITLES, strict=True))
 NOTE = (
-    "`T x B x I x H`. *Limit* is what reading the weights and multiplying would take on this machine "
-    "at least"
+    "`T x B x I x H`. *Limit* is what reading the weights and multiplying would take on this "
+    "machine at least"
 )
 UNIT = "us"
 

@@ -8,6 +8,7 @@ a longer sequence repeats the same step, and the time per step is what is measur
 
 from __future__ import annotations
 
+from ...core.dtypes import FLOAT32
 from ...core.lengths import log_normal_lengths, uniform_lengths
 from ...core.models.recurrent.case import NetCase
 
@@ -259,3 +260,20 @@ def grid() -> list[NetCase]:
 def low_precision() -> list[NetCase]:
     """Return the cases that are also timed in bfloat16 and int8, in float32."""
     return [case for case in grid() if case.name in LOW_PRECISION]
+
+
+def words(case: NetCase) -> str:
+    """Name a case in plain words, as the subject of a sentence."""
+    cell = case.cell.upper()
+    if case.carried:
+        text = f"One {cell} step of {case.H} units"
+    else:
+        article = "A" if case.cell == "gru" else "An"
+        text = f"{article} {cell} of {case.H} units over {case.T} steps"
+    if case.B > 1:
+        text += f" of {case.B} rows"
+    if case.L > 1:
+        text += f", {case.L} layers"
+    if case.D == 2:
+        text += ", in both directions"
+    return text + (f" in {case.dtype}" if case.dtype != FLOAT32 else "")

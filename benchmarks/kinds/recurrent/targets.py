@@ -1,8 +1,9 @@
-"""This module measures the targets of recurrent nets that are no comparison of a case with the machine.
+"""This module measures the targets of recurrent nets that are no comparison of a case with the
+machine.
 
-In float32 they are two threads against one, ragged batches against padded ones, and memory over many
-steps; import time and installed size of the package are measured with them. In bfloat16 and int8 a step
-is held against the same step in float32.
+In float32 they are two threads against one, ragged batches against padded ones, and memory over
+many steps; import time and installed size of the package are measured with them. In bfloat16 and
+int8 a step is held against the same step in float32.
 """
 
 from __future__ import annotations
@@ -58,7 +59,8 @@ PARALLEL = (
     "lstm/deepbench/25x1x1024x1024",
 )
 
-# In low precision a step may take this share of the float32 time: from H = 256 on, and from H = 1024 on.
+# In low precision a step may take this share of the float32 time: from H = 256 on, and from H =
+# 1024 on.
 STEP = {"bfloat16": 0.65, "int8": 0.45}
 LARGE_STEP = {"bfloat16": 0.5, "int8": 0.3}
 

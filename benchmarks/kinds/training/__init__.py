@@ -1,4 +1,4 @@
-"""The kind "training" times recurrent nets and attention forward and backward, with every gradient."""
+"""The kind "training" times recurrent nets and attention forward and backward."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, cast
 from ...core.kind import Peer, Prepared
 from ...core.target import Result
 from . import attention, recurrent, reference
-from .cases import AnyCase, TrainingCase, TrainingInputs, grid
+from .cases import AnyCase, TrainingCase, TrainingInputs, grid, missing, words
 from .limits import buffer_sizes, bytes_read, flops, limit_seconds, target, tightest
 from .reference import Gradients
 
@@ -35,6 +35,7 @@ __all__ = [
     "peer",
     "target",
     "tightest",
+    "words",
 ]
 
 PEERS: tuple[str, ...] = ("torch", "jax")
@@ -45,16 +46,12 @@ GROUPS = {
 }
 NOTE = (
     "`T x B x I x H` of a recurrent net or `B x N x S x K x E` of attention, forward and backward, "
-    "with the gradients of the inputs and of all weights; treadle runs as `treadle.torch` and packs "
-    "the weights in every call, as it does after a step of an optimizer. *Limit* is what three times "
+    "with the gradients of the inputs and of all weights; treadle runs as `treadle.torch` and "
+    "packs the weights in every call, as it does after a step of an optimizer. *Limit* is what "
+    "three times "
     "the products of the forward pass would take on this machine at least"
 )
 UNIT = "ms"
-
-
-def missing() -> str:
-    """Say whether PyTorch is missing: treadle trains through its autograd here, as its users do."""
-    return "" if importlib.util.find_spec("torch") else "no torch: pip install treadle[torch]"
 
 
 def low_precision() -> list[AnyCase]:

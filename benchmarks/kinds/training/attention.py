@@ -23,7 +23,10 @@ def arguments(case: AttentionTrainingCase, seed: int = 7) -> tuple[AttentionInpu
 
 
 def picked(case: AttentionTrainingCase) -> Any:
-    """Return the heads that are checked, b and n. They are independent, so some can stand for all."""
+    """Return the heads that are checked, b and n.
+
+    They are independent, so some can stand for all.
+    """
     flat = np.unique(np.linspace(0, case.B * case.N - 1, HEADS).round().astype(int))
     return np.divmod(flat, case.N)
 

@@ -1,12 +1,13 @@
 """The training grid lists every shape that is timed forward and backward, and why it is there.
 
-The letters are those of the other kinds. A call is one step of training without its
-optimizer: from the inputs, the weights and the gradient dy of a loss with respect to the result y, to
-the gradients of the inputs and of every weight and bias.
+The letters are those of the other kinds. A call is one step of training without its optimizer: from
+the inputs, the weights and the gradient dy of a loss with respect to the result y, to the gradients
+of the inputs and of every weight and bias.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,11 +96,27 @@ def _attention() -> list[AttentionTrainingCase]:
     ]
 
 
+def missing() -> str:
+    """Say whether PyTorch is missing: treadle trains through its autograd here, as its users do."""
+    return "" if importlib.util.find_spec("torch") else "no torch: pip install treadle[torch]"
+
+
 AnyCase = TrainingCase | AttentionTrainingCase
-# The inputs are (weights, x) of a net or (q, k, v) of attention; then comes dy, the gradient of a loss.
+# The inputs are (weights, x) of a net or (q, k, v) of attention; then comes dy, the gradient of a
+# loss.
 TrainingInputs = tuple[Any, Array]
 
 
 def grid() -> list[AnyCase]:
     """Return every case."""
     return [*_padded(), *_ragged(), *_attention()]
+
+
+def words(case: AnyCase) -> str:
+    """Name a case in plain words, as the subject of a sentence."""
+    if isinstance(case, AttentionTrainingCase):
+        return f"Attention of {case.S} queries forward and backward"
+    rows = "one row" if case.B == 1 else f"{case.B} rows"
+    article = "A" if case.cell == "gru" else "An"
+    cell = f"{article} {case.cell.upper()} of {case.H} units"
+    return f"{cell} forward and backward over {case.T} steps of {rows}"

@@ -1,11 +1,11 @@
 """This module says how fast the machine could train, and has the targets of single cases.
 
-Forward and backward are three times the products of the forward pass. A recurrent net has the forward
-pass, the gradients of x and of h (the same weights, the other way round, read as often), and those of
-the weights. The first two take what a forward pass takes, each; the third reads no weights and has all
-rows at once, so that its FLOPs are its limit. Attention has two products forward and four backward.
-Packing the weights, which change from call to call, gates, softmax, computing its probabilities again,
-and what is saved and read again are not counted.
+Forward and backward are three times the products of the forward pass. A recurrent net has the
+forward pass, the gradients of x and of h (the same weights, the other way round, read as often),
+and those of the weights. The first two take what a forward pass takes, each; the third reads no
+weights and has all rows at once, so that its FLOPs are its limit. Attention has two products
+forward and four backward. Packing the weights, which change from call to call, gates, softmax,
+computing its probabilities again, and what is saved and read again are not counted.
 """
 
 from __future__ import annotations

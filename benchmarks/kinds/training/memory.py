@@ -2,11 +2,11 @@
 
     python -m treadle.benchmarks.kinds.training.memory gru treadle.torch      # or torch.nn
 
-PyTorch's hooks for saved tensors do not see the arrays that treadle keeps. What nobody can hide is the
-process's resident memory, before a forward pass and after it. For that to be exact the process is a
-new one, whose large blocks are mappings of their own that are returned at once, in small pages, and
-which has made some passes before: what a module makes once and keeps (packed weights, compiled
-kernels) does not count.
+PyTorch's hooks for saved tensors do not see the arrays that treadle keeps. What nobody can hide is
+the process's resident memory, before a forward pass and after it. For that to be exact the process
+is a new one, whose large blocks are mappings of their own that are returned at once, in small
+pages, and which has made some passes before: what a module makes once and keeps (packed weights,
+compiled kernels) does not count.
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
-"""This module measures what a call of treadle.torch costs more than the same call with NumPy arrays.
+"""This module measures what a call of treadle.torch costs more than the same call with NumPy
+arrays.
 
-The net is so small that its kernels take next to nothing. Without gradients `treadle.torch.LSTM` stands
-against `treadle.LSTM`, with frozen weights: to enter `torch.no_grad()` takes 2 us of PyTorch's own. With
-them its forward and its backward pass stand against `functional.lstm_forward` and `lstm_backward`, and
-all of them pack the weights anew. A backward pass cannot be called twice: its time is that of both
-passes less that of the first. What PyTorch's autograd takes of it is told by a Function that takes and
-returns as many tensors and does nothing. These are differences of small numbers, so each is the least
-over its turns: the same instructions run every time, and a disturbance can only add to them.
+The net is so small that its kernels take next to nothing. Without gradients `treadle.torch.LSTM`
+stands against `treadle.LSTM`, with frozen weights: to enter `torch.no_grad()` takes 2 us of
+PyTorch's own. With them its forward and its backward pass stand against `functional.lstm_forward`
+and `lstm_backward`, and all of them pack the weights anew. A backward pass cannot be called twice:
+its time is that of both passes less that of the first. What PyTorch's autograd takes of it is told
+by a Function that takes and returns as many tensors and does nothing. These are differences of
+small numbers, so each is the least over its turns: the same instructions run every time, and a
+disturbance can only add to them.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ EFFORT = Effort(sample=0.005, total=1.0, least=25, most=100)
 
 
 class Spent(NamedTuple):
-    """The seconds more through PyTorch than with arrays, and those in an empty autograd.Function."""
+    """The seconds more through PyTorch than with arrays, and in an empty autograd.Function."""
 
     more: float
     autograd: float

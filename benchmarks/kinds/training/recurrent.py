@@ -1,4 +1,4 @@
-"""This module draws the inputs of recurrent nets, and has back-propagation through time in NumPy."""
+"""This module draws the inputs of recurrent nets and goes back through time in NumPy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ from .reference import Gradients
 
 
 def arguments(case: TrainingCase, seed: int = 7) -> tuple[NetInputs, Array]:
-    """Return (weights, x), and dy [T, B, D*H], standard normal; dy is 0 where a loss does not look."""
+    """Return (weights, x), and dy [T, B, D*H], standard normal.
+
+    Dy is 0 where a loss does not look.
+    """
     rng = np.random.default_rng(seed)
     dy = rng.standard_normal((case.T, case.B, case.D * case.H), dtype=np.float32)
     if case.lengths:
@@ -147,9 +150,9 @@ def _backward(
     return error.total(d_fed @ w.ih, rows[-1]), found
 
 
-# Each function takes h before the step, what was kept, and the gradients of h and c behind the step. It
-# returns the gradients of the input part and of the recurrent part of the sums, what goes straight to h,
-# and the gradient of c before the step.
+# Each function takes h before the step, what was kept, and the gradients of h and c behind the
+# step. It returns the gradients of the input part and of the recurrent part of the sums, what goes
+# straight to h, and the gradient of c before the step.
 
 
 def _rnn_backward(h: Array, kept: tuple[Array, ...], dh: Array, dc: Array) -> Any:

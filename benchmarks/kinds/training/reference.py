@@ -1,9 +1,9 @@
 """This module makes the answer that every peer is held to: gradients in NumPy, in float64.
 
-As for the results of a forward pass the tolerance comes from a second run in float32
-with the errors put in that any implementation may have: those of activations and of sums, here also of
-the sums over time and batch that the gradients of weights are. Gradients differ in size, so an error
-is relative to the largest element of its gradient.
+As for the results of a forward pass the tolerance comes from a second run in float32 with the
+errors put in that any implementation may have: those of activations and of sums, here also of the
+sums over time and batch that the gradients of weights are. Gradients differ in size, so an error is
+relative to the largest element of its gradient.
 """
 
 from __future__ import annotations

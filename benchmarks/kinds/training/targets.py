@@ -17,8 +17,8 @@ from ...core.dtypes import FLOAT32
 from ...core.measure import take_turns
 from ...core.models.recurrent.case import NetCase
 from ...core.target import Result
-from . import arguments, missing
-from .cases import TrainingCase, grid
+from . import recurrent
+from .cases import TrainingCase, grid, missing
 from .memory import measured
 from .overhead import seconds
 
@@ -57,9 +57,9 @@ def run(result: dict[str, Any], dtype: str) -> Iterator[Result]:
 def ragged(case: TrainingCase) -> Iterator[Result]:
     """Compare a ragged batch with treadle's padded batch and with PyTorch's packed one.
 
-    They take turns on one thread. PyTorch's faster way with a PackedSequence stands against `lengths`.
-    Who accelerates a model changes nothing else, so one program that packs and unpacks is also run with
-    both modules.
+    They take turns on one thread. PyTorch's faster way with a PackedSequence stands against
+    `lengths`. Who accelerates a model changes nothing else, so one program that packs and unpacks
+    is also run with both modules.
     """
     import treadle.torch
 
@@ -68,7 +68,7 @@ def ragged(case: TrainingCase) -> Iterator[Result]:
 
     peers.start("torch", 1)
     treadle.set_num_threads(1)
-    (weights, x), dy = arguments(case)
+    (weights, x), dy = recurrent.arguments(case)
     theirs = {way: peer.prepare(case, ((weights, x), dy), 1, way).run for way in peer.PACKED}
     same = peer.PACKED[0]
     accelerated = peer.prepare_net(

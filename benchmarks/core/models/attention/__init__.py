@@ -1,1 +1,1 @@
-"""Scaled dot-product attention: the shape of a case, its inputs and masks, and the work of a call."""
+"""Scaled dot-product attention: the shape of a case, its inputs, and the work of a call."""

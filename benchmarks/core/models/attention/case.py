@@ -18,7 +18,10 @@ AttentionInputs = tuple[Array, Array, Array]  # q, k, v
 
 @dataclass(frozen=True)
 class AttentionCase:
-    """One shape. `lengths` has the tokens of each row, of S and K alike, or of K alone when S is 1."""
+    """One shape of attention.
+
+    `lengths` has the tokens of each row, of S and K alike, or of K alone when S is 1.
+    """
 
     group: str
     B: int

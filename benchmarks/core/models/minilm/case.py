@@ -1,4 +1,7 @@
-"""This module says what a case of the encoder is. The letters are B batch, S tokens of the longest row."""
+"""This module says what a case of the encoder is.
+
+The letters are B batch, S tokens of the longest row.
+"""
 
 from __future__ import annotations
 

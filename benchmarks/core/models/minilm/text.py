@@ -1,7 +1,8 @@
 """This module makes short sentences to encode, and counts their tokens.
 
-They are the same on every machine with the same Python, and nothing is downloaded. The words are those of Python's own language reference (`pydoc_data.topics`, which `help()` prints),
-cut into pieces of 3 to 9 words; after the last word it starts again with other cuts.
+They are the same on every machine with the same Python, and nothing is downloaded. The words are
+those of Python's own language reference (`pydoc_data.topics`, which `help()` prints), cut into
+pieces of 3 to 9 words; after the last word it starts again with other cuts.
 """
 
 from __future__ import annotations

@@ -1,1 +1,3 @@
-"""Recurrent nets: the shape of a case, weights and inputs, float64 formulas, and the work of a call."""
+"""Recurrent nets: the shape of a case, weights and inputs, float64 formulas, and the work of a
+call.
+"""

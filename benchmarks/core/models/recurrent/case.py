@@ -36,7 +36,7 @@ class NetCase:
 
     @property
     def name(self) -> str:
-        """``lstm/step/1x1x128x128/int8``: cell, group, T x B x I x H, then what is not the default."""
+        """``lstm/step/1x1x128x128/int8``: cell, group, T x B x I x H, then what is special."""
         text = f"{self.cell}/{self.group}/{self.T}x{self.B}x{self.I}x{self.H}"
         if self.L > 1:
             text += f"-{self.L}layers"
@@ -50,7 +50,7 @@ class NetCase:
 
     @property
     def carried(self) -> bool:
-        """Whether the case is a single step whose state goes from call to call, as a stream has it."""
+        """Whether the case is a single step whose state goes from call to call."""
         return self.T == 1
 
     @property

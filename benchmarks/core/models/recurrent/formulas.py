@@ -1,4 +1,6 @@
-"""This module has the formulas of the recurrent nets in NumPy, in the dtype and with the errors asked for."""
+"""This module has the formulas of the recurrent nets in NumPy, in the dtype and with the errors
+asked for.
+"""
 
 from __future__ import annotations
 

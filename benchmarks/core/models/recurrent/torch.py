@@ -11,7 +11,7 @@ from .data import Weights, state_dict
 
 
 def module_of(case: NetCase, weights: list[Weights], library: Any = torch.nn) -> Any:
-    """Return nn.LSTM, GRU or RNN with these weights, or the class of that name of another library."""
+    """Return nn.LSTM, GRU or RNN with these weights, or the class of another library."""
     kind: Any = {"rnn": library.RNN, "lstm": library.LSTM, "gru": library.GRU}[case.cell]
     more: dict[str, Any] = {"proj_size": case.P} if case.P else {}
     if case.cell == "rnn":

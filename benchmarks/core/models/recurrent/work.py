@@ -1,4 +1,5 @@
-"""This module says how much work one call of a recurrent net is, and how fast the machine could do it.
+"""This module says how much work one call of a recurrent net is, and how fast the machine could do
+it.
 
 Weights have to be read and multiplied, and neither can be avoided: a product takes at least the
 larger of (bytes of its weights / read bandwidth) and (FLOPs / FMA peak), once per pass over the

@@ -69,7 +69,8 @@ def by_rows(
 ) -> Prepared[Array]:
     """Make one call per row of a padded batch, cut to its length.
 
-    That is often faster than one call with a mask. The outputs are left apart; a user would have to put them together.
+    That is often faster than one call with a mask. The outputs are left apart; a user would have to
+    put them together.
     """
     q, k, v = inputs
     calls = []

@@ -1,10 +1,10 @@
 """ONNX Runtime runs whichever of its three attention operators is fastest, bound to fixed memory.
 
-The variants are these: `multi-head` is com.microsoft.MultiHeadAttention on [B, S, N * E], which has a tiled kernel
-if there is no mask; `attention` is ai.onnx Attention-23 on [B, N, S, E]; `grouped` is com.microsoft.
-GroupQueryAttention, always causal, for prompts and for decoding: the cache is input and output in
-one buffer, and the last token is appended to it in every call. What an operator cannot do (grouped
-heads, masks) it is not tried for.
+The variants are these: `multi-head` is com.microsoft.MultiHeadAttention on [B, S, N * E], which has
+a tiled kernel if there is no mask; `attention` is ai.onnx Attention-23 on [B, N, S, E]; `grouped`
+is com.microsoft. GroupQueryAttention, always causal, for prompts and for decoding: the cache is
+input and output in one buffer, and the last token is appended to it in every call. What an operator
+cannot do (grouped heads, masks) it is not tried for.
 """
 
 from __future__ import annotations

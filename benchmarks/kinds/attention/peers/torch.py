@@ -1,7 +1,7 @@
 """PyTorch runs F.scaled_dot_product_attention under inference_mode.
 
-Lengths become a mask that broadcasts, [B, 1, 1, K], or when causal [B, 1, S, K], since is_causal and
-a mask exclude each other. Grouped heads are passed as they are, with enable_gqa.
+Lengths become a mask that broadcasts, [B, 1, 1, K], or when causal [B, 1, S, K], since is_causal
+and a mask exclude each other. Grouped heads are passed as they are, with enable_gqa.
 """
 
 from __future__ import annotations

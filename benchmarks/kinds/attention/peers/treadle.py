@@ -1,4 +1,4 @@
-"""treadle itself runs `functional.scaled_dot_product_attention`, and `KVCache.attend` for decoding."""
+"""treadle itself runs `scaled_dot_product_attention`, and `KVCache.attend` for decoding."""
 
 from __future__ import annotations
 

@@ -2,10 +2,11 @@
 
 EmbedLayerNormalization, an attention operator, SkipLayerNormalization, BiasGelu: what
 onnxruntime.transformers.optimizer fuses an exported BertModel into. (The exporter of PyTorch 2.13
-writes a graph that it cannot fuse, so the graph is built from the weights.) The variants: `attention`
-multiplies q, k and v at once and takes the rows' lengths; `multi-head` multiplies them one by one,
-for an operator with a tiled kernel where nothing is padded. In int8 quantize_dynamic does the products
-and the attention operator's, with a scale for each channel; embeddings stay float32, which is as fast.
+writes a graph that it cannot fuse, so the graph is built from the weights.) The variants:
+`attention` multiplies q, k and v at once and takes the rows' lengths; `multi-head` multiplies them
+one by one, for an operator with a tiled kernel where nothing is padded. In int8 quantize_dynamic
+does the products and the attention operator's, with a scale for each channel; embeddings stay
+float32, which is as fast.
 """
 
 from __future__ import annotations
@@ -68,7 +69,10 @@ class Graph:
 
 
 def model_bytes(model: Model, variant: str, ragged: bool) -> bytes:
-    """Return a model with inputs ids [B, S] and, if ragged, lengths [B], int32; output y [B, S, H]."""
+    """Return a model with inputs ids [B, S] and, if ragged, lengths [B], int32.
+
+    Its output is y [B, S, H].
+    """
     graph = Graph()
     lengths = "lengths" if ragged else ""
     embeddings = [model.words, model.positions]

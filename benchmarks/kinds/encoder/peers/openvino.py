@@ -1,7 +1,7 @@
 """OpenVINO runs BERT built from operators of opset 13, which the CPU plugin fuses.
 
-Embeddings, products, MVN (layer norm), ScaledDotProductAttention, exact GELU. Shapes are fixed for a
-batch of ids and dynamic for sentences. No mask is given where nothing is padded. The precision is
+Embeddings, products, MVN (layer norm), ScaledDotProductAttention, exact GELU. Shapes are fixed for
+a batch of ids and dynamic for sentences. No mask is given where nothing is padded. The precision is
 asked for. In int8 the weights are compressed, with a scale per output, and the plugin quantises the
 activations as they come, in groups along k; variants are the size of the groups and what everything
 else is computed in. (Its compression framework, nncf, calibrates fixed scales instead: not tried.)
@@ -50,7 +50,10 @@ def release() -> None:
 def graph(
     model: Model, batch: int, tokens: int, masked: bool, compressed: bool = False
 ) -> openvino.Model:
-    """Return a model with inputs ids [B, S], positions [1, S] and, if masked, mask [B, 1, 1, S]; -1 is any size."""
+    """Return a model with inputs ids [B, S], positions [1, S] and, if masked, mask [B, 1, 1, S].
+
+    A size of -1 stands for any.
+    """
     linear = _compressed if compressed else _linear
     ids = operators.parameter([batch, tokens], np.int32)
     positions = operators.parameter([1, tokens], np.int32)

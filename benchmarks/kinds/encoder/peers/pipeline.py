@@ -1,8 +1,9 @@
 """This module goes from sentences to embeddings around a runtime, as a user of it would.
 
-It does what sentence-transformers does: sentences are sorted by length, batches of 32 are padded to their
-longest sentence, and the mean over the tokens gets the length 1. Its own ONNX and OpenVINO back ends do the same around the
-same runtimes, with PyTorch tensors in between; this is the leaner way, and so the harder peer.
+It does what sentence-transformers does: sentences are sorted by length, batches of 32 are padded to
+their longest sentence, and the mean over the tokens gets the length 1. Its own ONNX and OpenVINO
+back ends do the same around the same runtimes, with PyTorch tensors in between; this is the leaner
+way, and so the harder peer.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """sentence-transformers runs encode, with each of its back ends that is installed.
 
-Its ONNX and OpenVINO back ends need Optimum, which follows Transformers at a distance: where the two
-do not go together only PyTorch is left, and the runtimes stand for themselves (pipeline.py).
+Its ONNX and OpenVINO back ends need Optimum, which follows Transformers at a distance: where the
+two do not go together only PyTorch is left, and the runtimes stand for themselves (pipeline.py).
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
 In bfloat16 the whole model is bfloat16; in int8 its Linear layers are quantised (quantize_dynamic,
 with each engine).
 
-No mask is given where nothing is padded. From sentences to embeddings: see sentence_transformers.py.
-torch.compile was not tried: it compiles anew for each shape, for tens of seconds.
+No mask is given where nothing is padded. From sentences to embeddings: see
+sentence_transformers.py. torch.compile was not tried: it compiles anew for each shape, for tens of
+seconds.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 The variants are the two ways to store a weight, `rows` [N, K] and `columns` [K, N]; which is faster
 depends on the shape. Weights are arguments and not constants of the program: that is equally fast
-when they fit in the cache and twice as fast when they do not. Unrolling the scan made nothing faster
-(0.10). In bfloat16 everything is bfloat16; int8 has no recurrent net.
+when they fit in the cache and twice as fast when they do not. Unrolling the scan made nothing
+faster (0.10). In bfloat16 everything is bfloat16; int8 has no recurrent net.
 """
 
 from __future__ import annotations

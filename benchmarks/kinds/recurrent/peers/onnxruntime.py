@@ -5,9 +5,9 @@ a carried state goes back and forth between two bindings. The variant with spinn
 only for more than one thread: with one there is no pool. It stops spinning after each run, or the
 pool would take the processor from the peer that is timed next.
 
-int8 is quantize_dynamic, which knows the LSTM (DynamicQuantizeLSTM) and no GRU; variants are its scales,
-for a matrix or for each of its channels. Weights have seven bits where the CPU has no VNNI, whose
-forerunner saturates. There is no bfloat16 on the CPU.
+int8 is quantize_dynamic, which knows the LSTM (DynamicQuantizeLSTM) and no GRU; variants are its
+scales, for a matrix or for each of its channels. Weights have seven bits where the CPU has no VNNI,
+whose forerunner saturates. There is no bfloat16 on the CPU.
 """
 
 from __future__ import annotations

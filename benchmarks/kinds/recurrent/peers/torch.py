@@ -1,14 +1,14 @@
 """PyTorch: modules under inference_mode, cells for single steps.
 
-Variants: `module` is nn.LSTM / GRU / RNN; `cell` is the function behind nn.LSTMCell and its kin
-(no weights are reordered per call, so it wins for single steps); `loop` runs that cell over a short
+Variants: `module` is nn.LSTM / GRU / RNN; `cell` is the function behind nn.LSTMCell and its kin (no
+weights are reordered per call, so it wins for single steps); `loop` runs that cell over a short
 sequence in Python; `no-onednn` keeps an nn.LSTM off oneDNN, which reorders the weights in every
 call. Ragged batches: `packed` is pack_padded_sequence, run and pad_packed_sequence; `padded` runs
 every row to the end and leaves what follows a length as it is, which is wrong for a user who does
-not mask, and impossible for the reverse direction, but quick.
-bfloat16 is the same with weights and x in it. int8 is quantize_dynamic, with each of its engines for this
-processor; `cell` then is its LSTMCell or GRUCell.
-torch.compile does not take recurrent modules, and a compiled cell was twice as slow (2.13).
+not mask, and impossible for the reverse direction, but quick. bfloat16 is the same with weights and
+x in it. int8 is quantize_dynamic, with each of its engines for this processor; `cell` then is its
+LSTMCell or GRUCell. torch.compile does not take recurrent modules, and a compiled cell was twice as
+slow (2.13).
 """
 
 from __future__ import annotations

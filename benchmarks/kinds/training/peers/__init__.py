@@ -1,7 +1,7 @@
 """Training on every peer.
 
-`Prepared.run` makes one call forward and backward, and `Prepared.outputs` a dictionary of gradients: of
-"x" and the weights under PyTorch's names, or of "q", "k" and "v".
+`Prepared.run` makes one call forward and backward, and `Prepared.outputs` a dictionary of
+gradients: of "x" and the weights under PyTorch's names, or of "q", "k" and "v".
 """
 
 from __future__ import annotations

@@ -1,11 +1,14 @@
-"""This module makes a forward and a backward pass through autograd, for PyTorch's modules and treadle's.
+"""This module makes a forward and a backward pass through autograd, for PyTorch's modules and
+treadle's.
 
-No gradient is there before a call (`zero_grad(set_to_none=True)`, PyTorch's default), so that none is
-added to. The backward pass starts from dy: a loss whose gradient dy is would cost the same for all.
+No gradient is there before a call (`zero_grad(set_to_none=True)`, PyTorch's default), so that none
+is added to. The backward pass starts from dy: a loss whose gradient dy is would cost the same for
+all.
 
-Before each call of a module one element of each layer's input weights moves by its last bit, back and
-forth. An optimizer changes the weights between two calls, and who keeps something made from them (treadle
-packs them) has to notice and to make it anew; otherwise a benchmark would time what training never has.
+Before each call of a module one element of each layer's input weights moves by its last bit, back
+and forth. An optimizer changes the weights between two calls, and who keeps something made from
+them (treadle packs them) has to notice and to make it anew; otherwise a benchmark would time what
+training never has.
 """
 
 from __future__ import annotations
@@ -29,7 +32,10 @@ def prepare(
     dy: Array,
     before: Callable[[], None] = lambda: None,
 ) -> Prepared[Gradients]:
-    """Return a call; `forward()` is y, made of the leaves, whose gradients are wanted; `before` comes before it."""
+    """Return a call.
+
+    `forward()` is y, made of the leaves, whose gradients are wanted; `before` comes before it.
+    """
     d_y = torch.from_numpy(dy)
     tensors = list(leaves.values())
 

@@ -1,10 +1,11 @@
 """JAX runs one jitted function, a net or attention and its vector-Jacobian product (jax.vjp).
 
-The nets are those of core/models/recurrent/jax.py; variants are the two layouts of a weight. Ragged batches run to the
-end, with a loss that does not look beyond the lengths: no mask in the loop, and the same gradients
-where there is one direction only. b_ih and b_hh are one parameter where their gradients are the same.
-value_and_grad of sum(y dy), and taking the products of the weights' gradients out of the loop, made
-nothing faster (0.10). Attention is jax.nn.dot_product_attention in its own layout [B, S, N, E].
+The nets are those of core/models/recurrent/jax.py; variants are the two layouts of a weight. Ragged
+batches run to the end, with a loss that does not look beyond the lengths: no mask in the loop, and
+the same gradients where there is one direction only. b_ih and b_hh are one parameter where their
+gradients are the same. value_and_grad of sum(y dy), and taking the products of the weights'
+gradients out of the loop, made nothing faster (0.10). Attention is jax.nn.dot_product_attention in
+its own layout [B, S, N, E].
 """
 
 from __future__ import annotations

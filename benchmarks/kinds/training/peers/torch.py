@@ -1,10 +1,11 @@
-"""PyTorch runs nn.LSTM, GRU and RNN in train mode and F.scaled_dot_product_attention, through autograd.
+"""PyTorch runs nn.LSTM, GRU and RNN in train mode and F.scaled_dot_product_attention, through
+autograd.
 
-Ragged batches: `packed` is pack_padded_sequence, run and pad_packed_sequence; `packed before` starts
-from a PackedSequence, rows sorted by length, as a data loader may hand it over, and ends in one: the
-loss looks at its data; `padded` runs every row to the end, with a loss that does not look beyond the
-lengths, which gives the same gradients where there is one direction only. An nn.LSTM off oneDNN was
-two to seven times slower (2.13); torch.compile does not take recurrent modules.
+Ragged batches: `packed` is pack_padded_sequence, run and pad_packed_sequence; `packed before`
+starts from a PackedSequence, rows sorted by length, as a data loader may hand it over, and ends in
+one: the loss looks at its data; `padded` runs every row to the end, with a loss that does not look
+beyond the lengths, which gives the same gradients where there is one direction only. An nn.LSTM off
+oneDNN was two to seven times slower (2.13); torch.compile does not take recurrent modules.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""treadle itself runs treadle.torch's modules, which take `lengths` as they are, and its attention."""
+"""treadle itself runs treadle.torch's modules, which take `lengths`, and its attention."""
 
 from __future__ import annotations
 
