@@ -139,9 +139,9 @@ def _shell(text: str) -> None:
 class Environments:
     """Virtual environments in a folder, one for each install line."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, wheel: Path | None = None) -> None:
         self.folder = folder
-        self.wheel = self._wheel()
+        self.wheel = wheel or self._wheel()
         self.pins = folder / "pins.txt"
         self.pins.write_text("\n".join(_pins()) + "\n", encoding="utf-8")
 
@@ -225,6 +225,7 @@ def main() -> int:
         "pages", nargs="*", type=Path, metavar="PAGE", help="default: all, and Sphinx"
     )
     parser.add_argument("--work", type=Path, help="a folder for environments that are kept")
+    parser.add_argument("--wheel", type=Path, help="a wheel of the tree that is there already")
     parser.add_argument("--blocks", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.blocks:
@@ -234,7 +235,7 @@ def main() -> int:
         work = options.work or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         work = work.resolve()
         work.mkdir(parents=True, exist_ok=True)
-        environments = Environments(work)
+        environments = Environments(work, options.wheel and options.wheel.resolve())
         total = failed = 0
         for page in options.pages or pages():
             for group in groups(page.resolve()):
