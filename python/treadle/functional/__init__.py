@@ -6,9 +6,10 @@ product    linear, conv1d
 attention  scaled_dot_product_attention
 pointwise  layer_norm, softmax, gelu, silu, relu, embedding_sum
 
-Functions that take weights pack them anew in every call; where the same weights are used again, a
-module (`treadle.LSTM`, `treadle.MultiheadAttention`, ...) packs them once. All arrays are float32; any
-other dtype raises TypeError, and a shape or value that does not fit raises ValueError.
+Functions that take weights pack them in every call (the recurrent ones keep the packing of weights
+that are read-only); where the same weights are used again, a module (`treadle.LSTM`,
+`treadle.MultiheadAttention`, ...) packs them once. All arrays are float32; any other dtype raises
+TypeError, and a shape or value that does not fit raises ValueError.
 """
 
 from treadle._public import publish

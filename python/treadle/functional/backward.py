@@ -37,7 +37,7 @@ from treadle._inputs.arrays import to_dense, to_float32, to_pair
 from treadle._inputs.checks import flag
 from treadle._inputs.sequence import SequenceInputs, Sizes, prepare, results, trimmed
 from treadle.functional.options import OPTIONS
-from treadle.functional.recurrent import packed
+from treadle.functional.packing import packed
 from treadle.layers.activation import canonical
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def _saved(
     if mode == "rnn":
         nonlinearity = options.pop("nonlinearity", "tanh")
         options["activation"] = canonical(function, "nonlinearity", nonlinearity)
-    sizes, native, dense = packed(name, mode, *weights, **options)
+    sizes, native, dense = packed(name, mode, weights, **options)
     reset_c = None
     if mode == "lstm" and reset is not None:
         reset, reset_c = to_pair(function, "reset_state", reset)

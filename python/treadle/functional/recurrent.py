@@ -1,7 +1,9 @@
 """The recurrent layers as functions of their weights: one layer, one direction.
 
-Each call packs the weights anew, which costs more than a short sequence. Where the same weights are
-used again, a module (`treadle.LSTM`, ...) packs them once.
+A call packs its weights, which costs more than a short sequence. Where the same weights are used
+again, a module (`treadle.LSTM`, ...) packs them once. Weights that are all read-only
+(``weight.flags.writeable = False``) are compared with those of the last calls, and packed when they
+are other arrays or have other bits.
 
 The functions cover every attribute of the ONNX operators RNN, LSTM and GRU; the rows of the
 weights, however, are in PyTorch's order: i, f, g, o and r, z, n. Letters: T time, B batch, I input,
@@ -21,16 +23,14 @@ All raise ValueError for shapes or values that do not fit, TypeError for other d
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from treadle._inputs import checks
-from treadle._inputs.arrays import to_dense, to_pair
-from treadle._inputs.sequence import Sizes, run, step
+from treadle._inputs.arrays import to_pair
+from treadle._inputs.sequence import run, step
+from treadle.functional.packing import packed
 from treadle.layers.activation import canonical
-from treadle.layers.recurrent_spec import GATES, RecurrentSpec
 
 if TYPE_CHECKING:
-    from treadle import _core
     from treadle._inputs.types import ArrayLike, Float
     from treadle.layers.activation import Activation
 
@@ -65,10 +65,7 @@ def rnn(
     sizes, native, _ = packed(
         "rnn",
         "rnn",
-        weight_ih,
-        weight_hh,
-        bias_ih,
-        bias_hh,
+        (weight_ih, weight_hh, bias_ih, bias_hh),
         reverse=reverse,
         batch_first=batch_first,
         clip=clip,
@@ -118,12 +115,7 @@ def lstm(
     sizes, native, _ = packed(
         "lstm",
         "lstm",
-        weight_ih,
-        weight_hh,
-        bias_ih,
-        bias_hh,
-        weight_hr,
-        peepholes,
+        (weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, peepholes),
         reverse=reverse,
         batch_first=batch_first,
         clip=clip,
@@ -169,10 +161,7 @@ def gru(
     sizes, native, _ = packed(
         "gru",
         "gru",
-        weight_ih,
-        weight_hh,
-        bias_ih,
-        bias_hh,
+        (weight_ih, weight_hh, bias_ih, bias_hh),
         reverse=reverse,
         batch_first=batch_first,
         clip=clip,
@@ -204,10 +193,7 @@ def rnn_cell(
     sizes, native, _ = packed(
         "rnn_cell",
         "rnn",
-        weight_ih,
-        weight_hh,
-        bias_ih,
-        bias_hh,
+        (weight_ih, weight_hh, bias_ih, bias_hh),
         clip=clip,
         activation=canonical("treadle.functional.rnn_cell", "nonlinearity", nonlinearity),
     )
@@ -242,12 +228,7 @@ def lstm_cell(
     sizes, native, _ = packed(
         "lstm_cell",
         "lstm",
-        weight_ih,
-        weight_hh,
-        bias_ih,
-        bias_hh,
-        weight_hr,
-        peepholes,
+        (weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, peepholes),
         clip=clip,
         activation=activation,
         recurrent_activation=recurrent_activation,
@@ -280,69 +261,10 @@ def gru_cell(
     sizes, native, _ = packed(
         "gru_cell",
         "gru",
-        weight_ih,
-        weight_hh,
-        bias_ih,
-        bias_hh,
+        (weight_ih, weight_hh, bias_ih, bias_hh),
         clip=clip,
         activation=activation,
         recurrent_activation=recurrent_activation,
         reset_after=reset_after,
     )
     return step(sizes, native, x, h, None)[0]
-
-
-def packed(
-    name: str,
-    mode: str,
-    weight_ih: ArrayLike,
-    weight_hh: ArrayLike,
-    bias_ih: ArrayLike | None,
-    bias_hh: ArrayLike | None,
-    weight_hr: ArrayLike | None = None,
-    peepholes: ArrayLike | None = None,
-    *,
-    reverse: bool = False,
-    batch_first: bool = False,
-    clip: float | None = None,
-    **given: Any,
-) -> tuple[Sizes, _core.RecurrentStack, dict[str, Float | None]]:
-    """One layer packed from weights, whose shapes tell its sizes; with them as float32 arrays."""
-    function, gates = f"treadle.functional.{name}", GATES[mode]
-    flags = {"reverse": reverse, "batch_first": batch_first}
-    flags |= {k: given[k] for k in ("reset_after", "input_forget") if k in given}
-    for argument, value in flags.items():
-        checks.flag(function, argument, value)
-    arrays = {
-        "weight_ih": weight_ih,
-        "weight_hh": weight_hh,
-        "bias_ih": bias_ih,
-        "bias_hh": bias_hh,
-        "weight_hr": weight_hr,
-        "peepholes": peepholes,
-    }
-    weights = {k: None if v is None else to_dense(function, k, v) for k, v in arrays.items()}
-    rows, inputs = _matrix(function, "weight_ih", weights["weight_ih"], f"{gates}*H", "I", gates)
-    hidden = rows // gates
-    projection = 0
-    if weights["weight_hr"] is not None:
-        projection, _ = _matrix(function, "weight_hr", weights["weight_hr"], "P", "H")
-    if clip is not None:
-        clip = checks.number(function, "clip", clip, above=0)
-    direction = "reverse" if reverse else "forward"
-    spec = RecurrentSpec(mode, inputs, hidden, projection, direction=direction, clip=clip, **given)
-    sizes = Sizes(function, inputs, spec.state_size, hidden, 0, batch_first)
-    return sizes, spec.pack(function, [weights]), weights
-
-
-def _matrix(
-    function: str, name: str, array: Float | None, rows: str, columns: str, multiple: int = 1
-) -> tuple[int, int]:
-    """The sizes of a matrix that is not empty and has a multiple of some number of rows."""
-    if array is None:
-        raise TypeError(f"{function}: {name} is None, expected an array [{rows}, {columns}]")
-    if array.ndim != 2 or array.size == 0 or array.shape[0] % multiple:
-        raise ValueError(
-            f"{function}: {name} has shape {array.shape}, expected [{rows}, {columns}], not empty"
-        )
-    return array.shape[0], array.shape[1]
