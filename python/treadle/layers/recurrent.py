@@ -10,17 +10,18 @@ from treadle._inputs.sequence import run
 from treadle.layers.configuration import Flag, Integer, Nonlinearity
 from treadle.layers.module import layer
 from treadle.layers.recurrent_base import GRU_ENTRIES, LSTM_ENTRIES, RecurrentBase
+from treadle.layers.stream import Stream
 
 if TYPE_CHECKING:
     from treadle._inputs.types import ArrayLike, Float
     from treadle.layers.activation import Activation
     from treadle.layers.configuration import Entries
-    from treadle.layers.stream import Stream
 
 
 class Recurrent(RecurrentBase):
-    """What RNN, LSTM and GRU share."""
+    """RNN, LSTM and GRU: L layers in one or both directions over whole sequences."""
 
+    _over_time = True
     _entries: ClassVar[Entries] = {
         **RecurrentBase._entries,
         "num_layers": Integer(most=MAX_LAYERS),
@@ -37,10 +38,8 @@ class Recurrent(RecurrentBase):
     def stream(self, batch_size: int = 1) -> Stream:
         """The layer with a carried state for ``batch_size`` independent rows: a `treadle.Stream`.
 
-        Raises ValueError for a bidirectional layer: its output needs the future.
+        Raises ValueError for a bidirectional or reverse layer: its output needs the future.
         """
-        from treadle.layers.stream import Stream
-
         return Stream(self, batch_size)
 
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from treadle._inputs.arrays import to_dense, to_float32, to_pair, to_rows
 from treadle._inputs.checks import integer
 from treadle.layers.build import configuration
-from treadle.layers.recurrent import Recurrent
+from treadle.layers.recurrent_base import RecurrentBase
 
 if TYPE_CHECKING:
     from treadle._inputs.types import ArrayLike, Float
+    from treadle.layers.module import Module
 
     class _Step(Protocol):
         def __call__(self, x: ArrayLike, out: Float | None = None) -> Float: ...
@@ -69,8 +70,8 @@ class Stream:
     step: _Step
     run: _Run
 
-    def __init__(self, module: Recurrent, batch_size: int = 1) -> None:
-        if not isinstance(module, Recurrent):
+    def __init__(self, module: Module, batch_size: int = 1) -> None:
+        if not (isinstance(module, RecurrentBase) and module._over_time):
             raise TypeError(
                 f"treadle.Stream: module is of type {type(module).__name__}, "
                 "expected a treadle.RNN, treadle.LSTM or treadle.GRU"
