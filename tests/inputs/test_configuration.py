@@ -85,7 +85,8 @@ def test_wrong_flags(name, value):
 WRONG_ACTIVATIONS = [
     "nosuch", "TANH", "", 5, True, object(), (), ("tanh", 1.0), ("elu", 1.0, 2.0), ("elu", "1"),
     ("elu", None), ("elu", True), ("elu", math.nan), ("elu", math.inf), ("elu", 1e39), (1.0, "elu"),
-    ("hard_sigmoid", 1, 2, 3), {"elu": 1.0}, b"tanh", ["nosuch"], [["elu"]], np.tanh, ("elu", 10**400),
+    ("hard_sigmoid", 1, 2, 3), {"elu": 1.0}, b"tanh", ["nosuch"], [["elu"]], np.tanh,
+    ("elu", 10**400),
 ]  # fmt: skip
 
 

@@ -263,7 +263,8 @@ RECORDS = {
     "GRU": ["input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional",
             "activation", "recurrent_activation", "reset_after", "dtype"],
     "RNNCell": ["input_size", "hidden_size", "bias", "nonlinearity", "dtype"],
-    "LSTMCell": ["input_size", "hidden_size", "bias", "activation", "recurrent_activation", "dtype"],
+    "LSTMCell": ["input_size", "hidden_size", "bias", "activation", "recurrent_activation",
+                 "dtype"],
     "GRUCell": ["input_size", "hidden_size", "bias", "activation", "recurrent_activation",
                 "reset_after", "dtype"],
 }  # fmt: skip

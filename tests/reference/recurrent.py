@@ -167,11 +167,12 @@ def module(
     mode, parameters, x, state=None, *, num_layers=1, bidirectional=False, reverse=False,
     reset_state=None, **options,
 ):  # fmt: skip
-    """A stack of layers under torch's parameter names: what treadle.RNN, treadle.LSTM, treadle.GRU compute.
+    """A stack of layers under torch's parameter names: what treadle.RNN, treadle.LSTM, treadle.GRU
+    compute.
 
     x [T, B, I] -> y [T, B, D*H], h_n [D*L, B, H] (LSTM: (h_n, c_n)). `state` and `reset_state` are
-    shaped like the final state. Every layer sees the same lengths, mask and resets. ``reverse`` turns
-    the one direction of a net that is not bidirectional.
+    shaped like the final state. Every layer sees the same lengths, mask and resets. ``reverse``
+    turns the one direction of a net that is not bidirectional.
     """
     cell = {"rnn": rnn, "lstm": lstm, "gru": gru}[mode]
     finals = []

@@ -1,21 +1,22 @@
 """Training of one recurrent layer in one direction: forward passes that save, and backward ones.
 
-A forward pass takes the arguments of `treadle.functional.rnn`, `lstm` or `gru` and returns, beside its
-results, a `Saved`. The backward pass takes that and the gradients of the results (of a loss, say),
-and returns those of everything that the forward pass was given::
+A forward pass takes the arguments of `treadle.functional.rnn`, `lstm` or `gru` and returns, beside
+its results, a `Saved`. The backward pass takes that and the gradients of the results (of a loss,
+say), and returns those of everything that the forward pass was given::
 
     y, h_n, saved = treadle.functional.gru_forward(x, weight_ih, weight_hh, bias_ih, bias_hh)
     gradients = treadle.functional.gru_backward(saved, dy)
     weight_hh -= 0.1 * gradients["weight_hh"]
 
-Gradients are float32 arrays in the shapes of what they belong to, zeros where nothing depends on it:
-steps beyond a row's length, or hidden by a mask. Sums over time and batch run in fixed blocks, so that
-a gradient has the same bits with any number of threads. Truncated back-propagation: pass the last
-state of one piece to the next as its first, and the gradient of that back as ``dh_n``, or not at all.
+Gradients are float32 arrays in the shapes of what they belong to, zeros where nothing depends on
+it: steps beyond a row's length, or hidden by a mask. Sums over time and batch run in fixed blocks,
+so that a gradient has the same bits with any number of threads. Truncated back-propagation: pass
+the last state of one piece to the next as its first, and the gradient of that back as ``dh_n``, or
+not at all.
 
 With ``recompute=True`` (gradient checkpointing) the forward pass does not save its gates, and the
-backward pass computes them again, as one product over all steps, where its own gradients will lie: the
-same bits for less memory and, in exchange, about a third more products::
+backward pass computes them again, as one product over all steps, where its own gradients will lie:
+the same bits for less memory and, in exchange, about a third more products::
 
     bytes saved per step and row, H float32     lstm   gru   gru, reset before   rnn
     saving the gates                              5     4            3           0, or 1: see Saved
@@ -25,8 +26,8 @@ same bits for less memory and, in exchange, about a third more products::
 The float arrays of the forward pass, y among them, are not copied: they must not change before the
 backward pass.
 
-Sources: Werbos, Backpropagation through time, 1990; the formulas of ``torch.nn.RNN``, ``LSTM``, ``GRU``
-differentiated, with torch's choice of side where an activation has a corner.
+Sources: Werbos, Backpropagation through time, 1990; the formulas of ``torch.nn.RNN``, ``LSTM``,
+``GRU`` differentiated, with torch's choice of side where an activation has a corner.
 """
 
 from __future__ import annotations
@@ -63,10 +64,10 @@ __all__ = [
 class Saved:
     """What a forward pass leaves for the backward pass.
 
-    ``nbytes`` tells what its steps have saved: per step and row 5 H floats for LSTM, 4 H for GRU (3 H
-    with the reset before the product), none for an RNN of tanh or relu without ``clip``, else H. With
-    ``recompute`` H for LSTM, a fifth, and none for the others. The packed weights are kept, too;
-    arguments and results are only referred to.
+    ``nbytes`` tells what its steps have saved: per step and row 5 H floats for LSTM, 4 H for GRU
+    (3 H with the reset before the product), none for an RNN of tanh or relu without ``clip``, else H.
+    With ``recompute`` H for LSTM, a fifth, and none for the others. The packed weights are kept,
+    too; arguments and results are only referred to.
 
     >>> import numpy as np, treadle
     >>> x, w, r = (np.ones(s, np.float32) for s in ((5, 2, 3), (16, 3), (16, 4)))
@@ -202,12 +203,14 @@ def rnn_forward(
     recompute: bool = False,
     **options: Unpack[RNNOptions],
 ) -> tuple[Float, Float, Saved]:
-    """`treadle.functional.rnn` with all its options, and what `rnn_backward` needs: (y, h_n, saved).
+    """`treadle.functional.rnn` with all its options, and what `rnn_backward` needs.
+
+    Returns (y, h_n, saved).
 
     options    nonlinearity, clip, reverse, batch_first, lengths, mask, resets and reset_state, as
                in `treadle.functional.rnn`
-    recompute  save nothing but the results (see the head of this page); changes only what an RNN with
-               ``clip`` or another nonlinearity than tanh and relu saves
+    recompute  save nothing but the results (see the head of this page); changes only what an RNN
+               with ``clip`` or another nonlinearity than tanh and relu saves
 
     >>> import numpy as np, treadle
     >>> x, w, r = (np.ones(s, np.float32) for s in ((5, 2, 3), (4, 3), (4, 4)))
@@ -260,13 +263,14 @@ def lstm_forward(
     recompute: bool = False,
     **options: Unpack[LSTMOptions],
 ) -> tuple[Float, tuple[Float, Float], Saved]:
-    """`treadle.functional.lstm` with all its options, and what `lstm_backward` needs: (y, (h_n, c_n),
-    saved).
+    """`treadle.functional.lstm` with all its options, and what `lstm_backward` needs.
+
+    Returns (y, (h_n, c_n), saved).
 
     options    activation, recurrent_activation, output_activation, clip, input_forget, reverse,
                batch_first, lengths, mask, resets and reset_state, as in `treadle.functional.lstm`
-    recompute  save c_t alone, a fifth of what is saved with the gates; the backward pass computes them
-               again, with the same bits
+    recompute  save c_t alone, a fifth of what is saved with the gates; the backward pass computes
+               them again, with the same bits
 
     >>> import numpy as np, treadle
     >>> x, w, r = (np.ones(s, np.float32) for s in ((5, 2, 3), (16, 3), (16, 4)))
@@ -292,8 +296,8 @@ def lstm_backward(
     dh_n  float32 like h_n, [B, P] ([P]); None: zero
     dc_n  float32 like c_n, [B, H] ([H]); None: zero
 
-    With dh_t = dy_t + W_hh^T d a_{t+1} for the gates i, f, g, o (with a projection W_hr^T times that),
-    and ``*`` elementwise::
+    With dh_t = dy_t + W_hh^T d a_{t+1} for the gates i, f, g, o (with a projection W_hr^T times
+    that), and ``*`` elementwise::
 
         d c_t = d c_{t+1} * f_{t+1} + dh_t * o * tanh'(c_t)
         d a = (d c_t * g * i', d c_t * c_{t-1} * f', d c_t * i * g', dh_t * tanh(c_t) * o')
@@ -322,12 +326,14 @@ def gru_forward(
     recompute: bool = False,
     **options: Unpack[GRUOptions],
 ) -> tuple[Float, Float, Saved]:
-    """`treadle.functional.gru` with all its options, and what `gru_backward` needs: (y, h_n, saved).
+    """`treadle.functional.gru` with all its options, and what `gru_backward` needs.
+
+    Returns (y, h_n, saved).
 
     options    activation, recurrent_activation, reset_after, clip, reverse, batch_first, lengths,
                mask, resets and reset_state, as in `treadle.functional.gru`
-    recompute  save nothing but the results; the backward pass computes the gates again, with the same
-               bits
+    recompute  save nothing but the results; the backward pass computes the gates again, with the
+               same bits
 
     >>> import numpy as np, treadle
     >>> x, w, r = (np.ones(s, np.float32) for s in ((5, 2, 3), (12, 3), (12, 4)))
@@ -365,8 +371,8 @@ def gru_backward(
         else:         d a_r = (W_hn^T d a_n) * h_{t-1} * r'
                       back to h_{t-1}: W_hr^T d a_r + W_hz^T d a_z + (W_hn^T d a_n) * r
 
-    Returns a dict as `rnn_backward` does. Raises ValueError for a shape that does not fit, TypeError
-    for another dtype.
+    Returns a dict as `rnn_backward` does. Raises ValueError for a shape that does not fit,
+    TypeError for another dtype.
 
     >>> import numpy as np, treadle
     >>> x, w, r = (np.zeros(s, np.float32) for s in ((1, 1, 1), (3, 1), (3, 1)))

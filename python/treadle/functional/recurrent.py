@@ -217,7 +217,7 @@ def lstm_cell(
     clip: float | None = None,
     input_forget: bool = False,
 ) -> tuple[Float, Float]:
-    """One step of `lstm`: (h_t [B, P], c_t [B, H]) from x [B, I], h_{t-1} and c_{t-1}; or without B.
+    """One step of `lstm`: (h_t [B, P], c_t [B, H]) from x [B, I], h_{t-1}, c_{t-1}; or without B.
 
     >>> import numpy as np, treadle
     >>> w, r = np.ones((8, 3), np.float32), np.ones((8, 2), np.float32)

@@ -23,9 +23,9 @@ name                  value                                      defaults
 ``silu``              x / (1 + exp(-x))
 ====================  =========================================  =====================
 
-The list is that of the ONNX operators RNN, GRU and LSTM (ONNX operator specification), with those of
-transformers added (GELU: Hendrycks and Gimpel, arXiv:1606.08415). The default
-``hard_sigmoid`` is PyTorch's and Keras 3's; ONNX's default is ``("hard_sigmoid", 0.2, 0.5)``.
+The list is that of the ONNX operators RNN, GRU and LSTM (ONNX operator specification), with those
+of transformers added (GELU: Hendrycks and Gimpel, arXiv:1606.08415). The default ``hard_sigmoid``
+is PyTorch's and Keras 3's; ONNX's default is ``("hard_sigmoid", 0.2, 0.5)``.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ class Count(NamedTuple):
     elements: int
 
 
-# -- construction -----------------------------------------------------------------------------------
+# -- construction ---------------------------------------------------------------------------------
 
 
 def blueprint(cls: type[_M], configuration: Mapping[str, Any]) -> _M:
@@ -86,7 +86,8 @@ def build(
 ) -> _M:
     """A layer with a configuration and copies of the arrays that ``find`` returns for each name.
 
-    Raises ValueError for a wrong shape and TypeError for a wrong dtype, in the name of ``function``.
+    Raises ValueError for a wrong shape and TypeError for a wrong dtype, in the name of
+    ``function``.
     """
     module = blueprint(cls, configuration)
     shapes = module._shapes()
@@ -136,7 +137,7 @@ def _uniform(
     return values if dtype == "float32" else formats.encode(values, dtype)
 
 
-# -- configurations ---------------------------------------------------------------------------------
+# -- configurations -------------------------------------------------------------------------------
 
 
 def arguments(cls: type[Module]) -> list[str]:
@@ -149,7 +150,7 @@ def configuration(module: Module) -> dict[str, Any]:
     return module._schema.recorded(module._configuration)
 
 
-# -- parameters -------------------------------------------------------------------------------------
+# -- parameters -----------------------------------------------------------------------------------
 
 
 def parameters(module: Module) -> dict[str, Any]:
@@ -169,7 +170,7 @@ def shapes(module: Module) -> Shapes:
 
 
 def count(module: Module) -> Count:
-    """How many parameters there are, counted without listing them: a file may ask for any number."""
+    """How many parameters there are, without listing them: a file may ask for any number."""
     return Count(*module._count())
 
 

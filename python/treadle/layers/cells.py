@@ -1,8 +1,9 @@
 """One time step of one layer: RNNCell, LSTMCell, GRUCell.
 
-The formulas are those of `treadle.RNN`, `treadle.LSTM` and `treadle.GRU`, the arguments and the names of the
-weights those of PyTorch's cells. A cell is handed its state and returns the next one; where the
-state is simply carried from step to step, `treadle.Stream` is faster, since it allocates nothing.
+The formulas are those of `treadle.RNN`, `treadle.LSTM` and `treadle.GRU`, the arguments and the
+names of the weights those of PyTorch's cells. A cell is handed its state and returns the next one;
+where the state is simply carried from step to step, `treadle.Stream` is faster, since it allocates
+nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ class _OneState(Cell):
 
     def __call__(self, x: ArrayLike, state: ArrayLike | None = None) -> Float:
         """One step: h_t [B, H] from x [B, I] and h_{t-1} [B, H] (zero when left out); or all three
-        without B. float32; raises ValueError for shapes that do not fit, TypeError for other dtypes.
+        without B. float32; raises ValueError for shapes that do not fit, TypeError for other
+        dtypes.
         """
         return step(self._sizes, self._packed.native, x, state, None)[0]
 

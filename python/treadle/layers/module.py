@@ -70,8 +70,8 @@ class Module:
     """Every argument of the constructor but ``seed``."""
 
     def _count(self) -> tuple[int, int]:
-        """The number of parameter arrays and of their elements. A layer whose file could ask for very
-        many arrays counts without listing them.
+        """The number of parameter arrays and of their elements. A layer whose file could ask for
+        very many arrays counts without listing them.
         """
         shapes = self._shapes()
         return len(shapes), sum(map(prod, shapes.values()))
@@ -97,7 +97,7 @@ class Module:
     # -- construction -----------------------------------------------------------------------------
 
     def _initialize(self, arguments: Mapping[str, Any]) -> None:
-        """Construct with random parameters: ``__init__`` passes its ``locals()`` and does no more."""
+        """Construct with random parameters; ``__init__`` passes its ``locals()``, no more."""
         given = {k: v for k, v in arguments.items() if k not in ("self", "seed")}
         self._configure(given)
         build.fill(self, build.draw(self, arguments["seed"]))

@@ -79,15 +79,17 @@ class _OneState(Recurrent):
 class RNN(_OneState):
     """Elman's recurrent network, L layers, one or both directions.
 
-    ``dtype`` is the format of the matrices and of what they are multiplied by: "float32", "bfloat16" or
-    "int8"; states, sums and activations are float32. Inference; `treadle.torch` trains.
+    ``dtype`` is the format of the matrices and of what they are multiplied by: "float32",
+    "bfloat16" or "int8"; states, sums and activations are float32. Inference; `treadle.torch`
+    trains.
 
     For each time step t, layer and direction::
 
         h_t = act(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)
 
     with the input of a layer above the first being the output of the layer below, both directions
-    side by side. ``act`` is ``nonlinearity``: tanh, relu or any activation of `treadle.layers.activation`.
+    side by side. ``act`` is ``nonlinearity``: tanh, relu or any activation of
+    `treadle.layers.activation`.
 
     Arguments and defaults are those of ``torch.nn.RNN`` (without dropout, which inference ignores).
     Two more are ONNX's: ``clip`` keeps what enters the activation in [-clip, clip], and ``reverse``
@@ -138,8 +140,9 @@ class RNN(_OneState):
 class LSTM(Recurrent):
     """Long short-term memory, L layers, one or both directions.
 
-    ``dtype`` is the format of the matrices and of what they are multiplied by: "float32", "bfloat16" or
-    "int8"; states, sums and activations are float32. Inference; `treadle.torch` trains.
+    ``dtype`` is the format of the matrices and of what they are multiplied by: "float32",
+    "bfloat16" or "int8"; states, sums and activations are float32. Inference; `treadle.torch`
+    trains.
 
     For each time step t, layer and direction, with ``*`` elementwise::
 
@@ -158,8 +161,8 @@ class LSTM(Recurrent):
     ignores). The others are Keras' and ONNX's::
 
         output_activation  the act of h_t; None: the same as ``activation``
-        use_peepholes      p_i * c_{t-1} and p_f * c_{t-1} are added to what enters the activation of
-                           i and f, p_o * c_t to that of o
+        use_peepholes      p_i * c_{t-1} and p_f * c_{t-1} are added to what enters the activation
+                           of i and f, p_o * c_t to that of o
         input_forget       f = 1 - i
         clip               what enters the activations is kept in [-clip, clip]
         reverse            the one direction runs from the last step to the first; y stays in the
@@ -270,8 +273,9 @@ class LSTM(Recurrent):
 class GRU(_OneState):
     """RecurrentBase recurrent unit, L layers, one or both directions.
 
-    ``dtype`` is the format of the matrices and of what they are multiplied by: "float32", "bfloat16" or
-    "int8"; states, sums and activations are float32. Inference; `treadle.torch` trains.
+    ``dtype`` is the format of the matrices and of what they are multiplied by: "float32",
+    "bfloat16" or "int8"; states, sums and activations are float32. Inference; `treadle.torch`
+    trains.
 
     For each time step t, layer and direction, with ``*`` elementwise::
 
@@ -283,12 +287,13 @@ class GRU(_OneState):
 
     with the input of a layer above the first being the output of the layer below, both directions
     side by side. ``act`` is ``activation``, ``rec`` is ``recurrent_activation``; any activation of
-    `treadle.layers.activation` will do. ``reset_after=True`` is PyTorch's candidate, cuDNN's, Keras' default
-    and ONNX's linear_before_reset=1; ``False`` is Keras' other one and ONNX's default.
+    `treadle.layers.activation` will do. ``reset_after=True`` is PyTorch's candidate, cuDNN's,
+    Keras' default and ONNX's linear_before_reset=1; ``False`` is Keras' other one and ONNX's
+    default.
 
     Arguments and defaults are those of ``torch.nn.GRU`` (without dropout, which inference ignores).
-    Two more are ONNX's: ``clip`` keeps what enters the activations in [-clip, clip], and ``reverse``
-    runs the one direction from the last step to the first, with y in the order of time.
+    Two more are ONNX's: ``clip`` keeps what enters the activations in [-clip, clip], and
+    ``reverse`` runs the one direction from the last step to the first, with y in the order of time.
     Shapes, in the letters T time, B batch, I input, H hidden, D directions, L layers::
 
         x [T, B, I] (batch_first: [B, T, I]; unbatched: [T, I])    h_0, h_n [D*L, B, H] ([D*L, H])

@@ -104,15 +104,15 @@ def _class(
         )
     if kind.forward is not getattr(torch.nn, cls.__name__).forward:
         raise TypeError(
-            f"treadle.from_torch: {argument} is of type {_name(type(module))} with a forward of its "
-            f"own, expected that of torch.nn.{cls.__name__}"
+            f"treadle.from_torch: {argument} is of type {_name(type(module))} "
+            f"with a forward of its own, expected that of torch.nn.{cls.__name__}"
         )
     return cls
 
 
 def _names(cls: type[Module]) -> list[str]:
-    """The arguments that a class shares with PyTorch's: a subclass of PyTorch's may have an attribute
-    that is named like one of the others.
+    """The arguments that a class shares with PyTorch's: a subclass of PyTorch's may have an
+    attribute that is named like one of the others.
     """
     names = arguments(cls)
     return [n for n in names if n in _RECURRENT] if issubclass(cls, RecurrentBase) else names
