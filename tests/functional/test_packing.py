@@ -1,4 +1,4 @@
-"""Recurrent functions keep the packing of read-only weights: fewer packings, the same bits always."""
+"""Recurrent functions keep the packing of read-only weights: packed once, with the same bits."""
 
 import gc
 from concurrent.futures import ThreadPoolExecutor

@@ -65,9 +65,9 @@ class Saved:
     """What a forward pass leaves for the backward pass.
 
     ``nbytes`` tells what its steps have saved: per step and row 5 H floats for LSTM, 4 H for GRU
-    (3 H with the reset before the product), none for an RNN of tanh or relu without ``clip``, else H.
-    With ``recompute`` H for LSTM, a fifth, and none for the others. The packed weights are kept,
-    too; arguments and results are only referred to.
+    (3 H with the reset before the product), none for an RNN of tanh or relu without ``clip``, and
+    H for another RNN. With ``recompute`` it is H for LSTM, a fifth, and none for the others. The
+    packed weights are kept, too; arguments and results are only referred to.
 
     >>> import numpy as np, treadle
     >>> x, w, r = (np.ones(s, np.float32) for s in ((5, 2, 3), (16, 3), (16, 4)))
