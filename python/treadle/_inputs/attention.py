@@ -1,4 +1,4 @@
-"""The arguments of attention, checked, in the form that the native functions take."""
+"""This module checks the arguments of attention and gives them the form that the core takes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class AttentionOptions(TypedDict, total=False):
 
 
 class AttentionCall:
-    """The arguments of `scaled_dot_product_attention` or its kin, checked for the native functions."""
+    """The checked arguments of a call of attention, in the form that the core takes."""
 
     __slots__ = ("arrays", "options", "shapes", "sizes")
 
@@ -106,7 +106,7 @@ class AttentionCall:
 
 
 def _dropout(function: str, p: float, seed: int | None) -> tuple[float, int]:
-    """Dropout's probability, and its seed, which is drawn where it is None."""
+    """Check the probability of dropout and its seed; draw a seed where it is None."""
     p = checks.number(function, "dropout_p", p, least=0.0, most=1.0)
     if seed is None:
         seed = int(np.random.default_rng().integers(2**64, dtype=np.uint64)) if p else 0
@@ -122,7 +122,7 @@ def score_options(
     softcap: float | None,
     alibi_slopes: ArrayLike | None,
 ) -> AttentionOptions:
-    """The options that shape the scores of N heads of ``head_size``, checked."""
+    """Check the options that shape the scores of N heads of ``head_size``."""
     options: AttentionOptions = {}
     if scale is not None:
         options["scale"] = checks.number(function, "scale", scale)
@@ -140,7 +140,7 @@ def score_options(
 
 
 def _reach(function: str, window: int | tuple[int | None, int | None]) -> tuple[int, int]:
-    """The keys to the left and to the right that a query sees; -1: all."""
+    """Check how many keys to the left and to the right a query sees; -1 stands for all."""
     ends = window if isinstance(window, tuple | list) else (window, window)
     if len(ends) != 2:
         raise ValueError(f"{function}: window has {len(ends)} items, expected (left, right)")
@@ -175,7 +175,7 @@ class Sizes(NamedTuple):
 def _fitted(
     function: str, query: Float, key: Float, value: Float, enable_gqa: bool
 ) -> tuple[Sizes, tuple[Float, Float, Float]]:
-    """The sizes of arrays whose shapes fit together, and the arrays as [B, N, rows, columns]."""
+    """Check that the shapes fit; return the sizes and the arrays as [B, N, rows, columns]."""
     q, k, v = query.shape, key.shape, value.shape
     if (
         len(q) == len(k) == len(v) == 4
@@ -248,7 +248,7 @@ def _letters(array: AnyArray, last: str) -> tuple[str, ...]:
 
 
 def four(array: AnyArray, leading: tuple[int, ...], heads: tuple[int, ...]) -> AnyArray:
-    """An array as [B, N, rows, columns], broadcast to the leading axes; a view where it can be."""
+    """Broadcast an array to [B, N, rows, columns]; the result is a view where it can be one."""
     own = array.shape
     if own[:-2] == leading + heads and len(own) == 4 and heads:  # the usual case
         return array
@@ -262,7 +262,7 @@ def four(array: AnyArray, leading: tuple[int, ...], heads: tuple[int, ...]) -> A
 
 
 def _mask(function: str, sizes: Sizes, attn_mask: ArrayLike) -> AnyArray:
-    """A mask as the native [B, N, S, K], repeated by strides of zero."""
+    """Check a mask and broadcast it to [B, N, S, K], by strides of zero."""
     mask = to_mask(function, "attn_mask", attn_mask)
     shape = (*sizes.leading, *sizes.query_heads, sizes.queries, sizes.keys)
     if mask.ndim > len(shape) or any(
@@ -285,7 +285,7 @@ def _lengths(
     sizes: Sizes,
     lengths: ArrayLike | tuple[ArrayLike | None, ArrayLike | None] | None,
 ) -> tuple[Int | None, Int | None]:
-    """The lengths of queries and of keys, [B] each."""
+    """Check the lengths of queries and of keys, [B] each."""
     if not isinstance(lengths, tuple) or not any(
         item is None or isinstance(item, list | tuple) or getattr(item, "ndim", 0)
         for item in lengths
@@ -326,12 +326,12 @@ def check_range(function: str, name: str, array: Int, letter: str, most: int) ->
 def checked_out(
     function: str, out: object, shape: tuple[int, ...], inputs: dict[str, Float]
 ) -> Float:
-    """An array that can take a result of this shape while the inputs are read."""
+    """Check that an array can take a result of this shape while the inputs are read."""
     if type(out) is not np.ndarray or out.dtype != np.float32:
         found = f"has dtype {out.dtype}" if isinstance(out, np.ndarray) else f"is {type(out)}"
         raise TypeError(f"{function}: out {found}, expected a NumPy array of float32")
     checks.shape(function, "out", out, shape)
-    reach = 0  # from the finest axis on, each stride has to step over what lies within it
+    reach = 0  # from the finest axis on, each stride has to step over the finer axes
     for stride, size in sorted((abs(s), n) for s, n in zip(out.strides, shape, strict=True)):
         if size > 1 and stride <= reach and out.size:
             raise ValueError(

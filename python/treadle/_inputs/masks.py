@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 def padding(
     function: str, name: str, value: ArrayLike | None, shape: tuple[int, ...], letters: str
 ) -> tuple[Bool | None, Float | None]:
-    """A key_padding_mask as (keys that exist [B, K], or None for all; what to add to scores).
+    """Check a key_padding_mask: (the keys that exist [B, K], the numbers to add to scores [B, K]).
 
-    bool: True is padding. float32: added to the scores; -inf is padding, and where nothing else
-    but zeros remains there is nothing to add.
+    None stands for all keys, and for nothing to add. In a mask of bools, True is padding. A mask of
+    float32 is added to the scores: -inf is padding, and if all other numbers are zero there is
+    nothing to add.
     """
     if value is None:
         return None, None
@@ -37,7 +38,7 @@ def padding(
 
 
 def prefix_lengths(exists: Bool) -> Int | None:
-    """[B] where the keys that exist come first in every row (padding on the right), else None."""
+    """Return the lengths [B] if all padding is on the right, else None."""
     if (exists[:, 1:] > exists[:, :-1]).any():
         return None
     lengths: Int = exists.sum(axis=1, dtype=np.int64)
@@ -53,7 +54,7 @@ def attention(
     queries: int,
     keys: int,
 ) -> AnyArray | None:
-    """An attn_mask [S, K] or [B*N, S, K] as one of the kernel's, [B or 1, N or 1, S, K]."""
+    """Check an attn_mask [S, K] or [B*N, S, K] and return it as [B or 1, N or 1, S, K]."""
     if value is None:
         return None
     mask = to_mask(function, name, value)
@@ -67,7 +68,7 @@ def attention(
 
 
 def merged(*masks: AnyArray | None) -> AnyArray | None:
-    """One mask that does what several do, of any shapes that broadcast."""
+    """Merge masks whose shapes broadcast into one that does what all of them do."""
     result: AnyArray | None = None
     for mask in masks:
         if mask is None:
@@ -82,14 +83,14 @@ def merged(*masks: AnyArray | None) -> AnyArray | None:
 
 
 def added(mask: AnyArray) -> Float:
-    """A mask as numbers to add."""
+    """Return a mask as numbers that are added to the scores."""
     if mask.dtype == np.bool_:
         return np.where(mask, np.float32(0), np.float32(-np.inf))
     return mask
 
 
 def kept(function: str, name: str, value: ArrayLike, shape: tuple[int, int]) -> Bool:
-    """A mask [B, S] of Transformers as bools, from bools or from numbers that are 0 or 1."""
+    """Check a mask [B, S] of Transformers, bools or numbers that are 0 or 1; return bools."""
     mask = _numbers(function, name, value)
     checks.shape(function, name, mask, shape, ("B", "S"))
     if mask.dtype.kind == "b":
@@ -104,7 +105,7 @@ def kept(function: str, name: str, value: ArrayLike, shape: tuple[int, int]) -> 
 
 
 def _numbers(function: str, name: str, value: ArrayLike) -> AnyArray:
-    """An array of bools, integers or float32: tokenizers differ in what they give."""
+    """Return an array of bools, integers or float32: tokenizers give any of these."""
     if isinstance(value, np.ndarray) and value.dtype.kind in "biu":  # the usual case
         return value
     first = value

@@ -1,4 +1,4 @@
-"""The one conversion between a padded batch [B, S, ...] and its tokens, one after the other [M, ...].
+"""The one conversion between a padded batch [B, S, ...] and its tokens in a row, [M, ...].
 
 Engines compute only tokens that exist. They are gathered into flat arrays with the offset at which
 each row begins, wherever the padding lies: left, right or in between. Results are scattered into
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def starts(lengths: AnyArray) -> Int:
-    """[B] -> [B + 1]: where each row begins when they lie one behind the other, and the end."""
+    """Return where rows of these lengths [B] begin, one behind the other, and the end: [B + 1]."""
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
 
 
@@ -51,7 +51,7 @@ class Ragged(NamedTuple):
         return padded[self.exists]
 
     def scatter(self, flat: Float, fill: float = 0.0, out: Float | None = None) -> Float:
-        """[M, ...] -> [B, S, ...], into ``out`` if that is given; ``fill`` where no token is."""
+        """[M, ...] -> [B, S, ...], into ``out`` if that is given, with ``fill`` as padding."""
         shape = (self.batch, self.length, *flat.shape[1:])
         if self.exists is None and out is None:
             return flat.reshape(shape)

@@ -1,18 +1,19 @@
-"""How the weights of a product are stored: in the dtype of their layer, in memory and in files.
+"""The weights of products are stored in the dtype of their layer, in memory and in files.
 
     float32   float32 [N, K]
     bfloat16  uint16 [N, K]: the upper half of a float32, rounded to nearest, even in the middle
     int8      int8 [N, K] and their scales, float32 [N, ceil(K / 256)]: w = scale * integer
 
-An int8 scale is that of 256 numbers along K of one output, max |w| / 127; the integers are
-w / scale, rounded likewise, -127 to 127. Scales below 2^-126 are zero, for they have no reciprocal.
-Where a number of the 256 is not finite, the scale is NaN, and so is every output that uses it.
+In int8, 256 numbers along K of one output share a scale, max |w| / 127; the integers are
+w / scale, rounded to nearest, even in the middle, from -127 to 127. Scales below 2^-126 are zero,
+for they have no reciprocal. Where a number of the 256 is not finite, the scale is NaN, and so is
+every output that uses it.
 
-One rule says what is stored so: the parameters of two axes. They are the matrices of products;
-biases, norms, peepholes and learned keys have another number of axes, embeddings are no parameters
-of a layer with a dtype, and all of these stay float32.
+The rule for a layer's parameters is: those of two axes are the matrices of products and have its
+dtype. Biases, norms, peepholes and learned keys have another number of axes and stay float32, and
+so do embeddings, which belong to no layer with a dtype.
 
-Matrices are taken in pieces that stay in the cache: there is never a second float32 copy of one.
+A matrix is converted in pieces that stay in the cache: no second float32 copy of it is ever made.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _TINY = np.float32(2.0**-126)
 
 
 class Int8(NamedTuple):
-    """A matrix in int8; what a native layer takes as a tuple."""
+    """A matrix in int8, in the form of the tuple that native layers take."""
 
     integers: npt.NDArray[np.int8]
     scales: Float
@@ -58,19 +59,19 @@ Stored: TypeAlias = "Float | Bits | Int8"
 
 
 def stored_as(shape: tuple[int, ...], dtype: str) -> str:
-    """What a parameter of a layer of this dtype is stored as."""
+    """Return the dtype in which a parameter of a layer of ``dtype`` is stored."""
     return dtype if len(shape) == 2 else "float32"
 
 
 def dtype_of(value: Stored) -> str:
-    """The dtype that a parameter is stored as."""
+    """Return the dtype in which a parameter is stored."""
     if isinstance(value, Int8):
         return "int8"
     return "bfloat16" if value.dtype == np.uint16 else "float32"
 
 
 def layout(name: str, shape: tuple[int, ...], dtype: str) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """The arrays that a parameter is stored as: their names in a file, NumPy dtypes and shapes."""
+    """Name the arrays that store a parameter in a file, each with its NumPy dtype and shape."""
     if dtype == "int8":
         rows, columns = shape
         scales = (rows, -(-columns // BLOCK))
@@ -79,29 +80,29 @@ def layout(name: str, shape: tuple[int, ...], dtype: str) -> dict[str, tuple[str
 
 
 def arrays(name: str, value: Stored) -> dict[str, AnyArray]:
-    """These arrays of a parameter."""
+    """Return the arrays that store a parameter, under the names that `layout` gives them."""
     if isinstance(value, Int8):
         return {name: value.integers, f"{name}.scale": value.scales}
     return {name: value}
 
 
 def joined(parts: list[AnyArray]) -> Stored:
-    """The parameter of these arrays, in this order."""
+    """Return the parameter that these arrays store, in the order of `layout`."""
     return Int8(*parts) if len(parts) == 2 else parts[0]
 
 
 def nbytes(shape: tuple[int, ...], dtype: str) -> int:
-    """The size of a parameter, scales included."""
+    """Return the bytes that a parameter takes, scales included."""
     return sum(np.dtype(d).itemsize * prod(s) for d, s in layout("", shape, dtype).values())
 
 
 def empty(shape: tuple[int, ...], dtype: str) -> Stored:
-    """Room for a parameter."""
+    """Allocate a parameter; its numbers are not set."""
     return joined([np.empty(s, d) for d, s in layout("", shape, dtype).values()])
 
 
 def rows(value: Stored, own: slice) -> Stored:
-    """Some rows of a matrix; a view."""
+    """Return a view of some rows of a parameter."""
     return Int8(value.integers[own], value.scales[own]) if isinstance(value, Int8) else value[own]
 
 
@@ -112,7 +113,7 @@ def freeze(value: Stored) -> None:
 
 
 def encode(value: Stored, dtype: str, out: Stored | None = None) -> Stored:
-    """A parameter in another form, or a copy in the same; ``out`` may be room for it."""
+    """Convert a parameter to a dtype, or copy it, into ``out`` if that is given."""
     result = empty(value.shape, dtype) if out is None else out
     if dtype_of(value) == dtype:
         pairs = zip(arrays("", result).values(), arrays("", value).values(), strict=True)
@@ -125,17 +126,17 @@ def encode(value: Stored, dtype: str, out: Stored | None = None) -> Stored:
 
 
 def decode(value: Stored) -> Float:
-    """The numbers that a parameter was rounded to, as a new array of float32."""
+    """Return the numbers that a parameter was rounded to, as a new array of float32."""
     result = np.empty(value.shape, np.float32)
     encode(value, "float32", result)
     return result
 
 
 def checked(function: str, name: str, value: object, shape: tuple[int, ...], dtype: str) -> Stored:
-    """A parameter from elsewhere, when it has the form of this dtype; no copy if it is contiguous.
+    """Check that a value from elsewhere has the form of a dtype; copy it unless it is contiguous.
 
-    The native layers look at the scales. Raises TypeError for another form, ValueError for another
-    shape.
+    The values of the scales are checked by the native layers. Raises TypeError for another form,
+    ValueError for another shape.
     """
     expected = layout(name, shape, dtype)
     parts = value if dtype == "int8" else (value,)
@@ -152,7 +153,7 @@ def checked(function: str, name: str, value: object, shape: tuple[int, ...], dty
 
 
 def _pieces(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
-    """Parts of a matrix, cut along K between blocks; of anything else, all of it."""
+    """Cut a matrix into pieces, along K between blocks; any other parameter is one piece."""
     if len(shape) != 2:
         yield ()
         return
@@ -169,7 +170,7 @@ def _scales_of(piece: tuple[slice, ...]) -> tuple[slice, slice]:
 
 
 def _floats(value: Stored, piece: tuple[slice, ...]) -> Float:
-    """A piece as float32."""
+    """Return a piece of a parameter as float32."""
     if isinstance(value, Int8):
         numbers = value.integers[piece].astype(np.float32)
         scales = np.repeat(value.scales[_scales_of(piece)], BLOCK, axis=1)
@@ -181,7 +182,7 @@ def _floats(value: Stored, piece: tuple[slice, ...]) -> Float:
 
 
 def _put(result: Stored, piece: tuple[slice, ...], numbers: Float) -> None:
-    """Round a piece to its place."""
+    """Round numbers to the dtype of the result and store them as a piece of it."""
     if isinstance(result, Int8):
         result.integers[piece], result.scales[_scales_of(piece)] = _quantized(numbers)
     elif result.dtype == np.uint16:
@@ -204,7 +205,7 @@ def _rounded(numbers: Float) -> npt.NDArray[np.uint32]:
 
 
 def _quantized(numbers: Float) -> tuple[Float, Float]:
-    """Integers, as floats, and scales."""
+    """Return the integers, as floats, and the scales of each block."""
     starts = np.arange(0, numbers.shape[1], BLOCK)
     with np.errstate(invalid="ignore", under="ignore"):
         scales: Float = np.maximum.reduceat(np.abs(numbers), starts, axis=1)

@@ -48,39 +48,71 @@ def scaled_dot_product_attention(
     A query for which every key is ruled out gives zeros. Tiles that the causal triangle, the window
     or the lengths rule out are skipped; keys and values beyond a length are never read.
 
-    query, key,   float32 [..., S, E], [..., K, E], [..., K, F]: S queries, K keys, E and F in
-    value         1..256, usually [B, N, S, E] with N heads. The leading axes broadcast. Strides
-                  may be anything (a view of [B, S, N, E] costs no copy) if the last is contiguous
-    attn_mask     broadcasts to [..., S, K]. bool: True where the query attends (as in PyTorch's
-                  function, and the opposite of its modules). float32: added to the scores
-    dropout_p     0 to 1. Dropout is applied whenever it is above 0, as in PyTorch: pass 0 for
-                  inference. At 1 every probability is dropped. It needs dtype="float32"
-    is_causal     query i attends to the keys j <= i; not together with attn_mask
-    scale         a number; 1 / sqrt(E) when None
-    enable_gqa    key and value have fewer heads than query, of which each serves N / N_k heads of
-                  query that follow each other (they are not repeated in memory)
-    lengths       integers [B]: the keys of a row that exist; or a pair (of queries, of keys), each
-                  of which may be None. Queries that do not exist give zeros. For more than two
-                  leading axes, in the shape of all but the last one
-    window        (left, right): query i attends to i - left <= j <= i + right; None is without
-                  limit; one number stands for both
-    softcap       number > 0 (Gemma 2)
-    alibi_slopes  float32 [N] (Press, Smith and Lewis, arXiv:2108.12409)
-    seed          0..2**64 - 1: which probabilities dropout keeps follows from it and from their
-                  place (b, n, i, j) alone, on any CPU; None draws one
-    dtype         that of the two products: "float32", or "bfloat16", to which query, key, value and
-                  the probabilities are rounded, with sums, mask and softmax in float32
-    out           float32 [..., S, F] that takes the result; last axis contiguous, in memory of its
-                  own
+    Parameters
+    ----------
+    query, key, value
+        float32 [..., S, E], [..., K, E], [..., K, F]: S queries, K keys, E and F in 1..256, usually
+        [B, N, S, E] with N heads. The leading axes broadcast. Strides may be anything (a view of
+        [B, S, N, E] costs no copy) if the last axis is contiguous.
+    attn_mask
+        Broadcasts to [..., S, K]. bool: True where the query attends (as in PyTorch's function, and
+        the opposite of its modules). float32: added to the scores.
+    dropout_p
+        0 to 1. Dropout is applied whenever it is above 0, as in PyTorch: pass 0 for inference. At 1
+        every probability is dropped. It needs ``dtype="float32"``.
+    is_causal
+        Query i attends to the keys j <= i; not together with attn_mask.
+    scale
+        A number; 1 / sqrt(E) when None.
+    enable_gqa
+        key and value have fewer heads than query, and each serves N / N_k heads of query that
+        follow each other. Nothing is repeated in memory.
+    lengths
+        Integers [B]: how many keys of a row exist; or a pair (of queries, of keys), each of which
+        may be None. Queries that do not exist give zeros. For more than two leading axes, in the
+        shape of all but the last one.
+    window
+        (left, right): query i attends to i - left <= j <= i + right; None is without limit; one
+        number stands for both.
+    softcap
+        A number > 0 (Gemma 2).
+    alibi_slopes
+        float32 [N] (Press, Smith and Lewis, arXiv:2108.12409).
+    seed
+        0..2**64 - 1: which probabilities dropout keeps follows from it and from their place
+        (b, n, i, j) alone, on any CPU. None draws one.
+    dtype
+        The dtype of the two products: "float32", or "bfloat16", to which query, key, value and the
+        probabilities are rounded; sums, mask and softmax stay in float32.
+    out
+        float32 [..., S, F] that takes the result; last axis contiguous, in memory of its own.
 
-    Returns ``out``, or a new float32 [..., S, F] whose heads lie side by side in memory, so that
-    ``y.swapaxes(-2, -3).reshape(B, S, N * F)`` costs no copy. The result for a row does not depend
-    on the batch around it, on keys beyond its length nor on the number of threads, bit for bit
-    (dropout does depend on the row's place in its batch). For gradients, call
-    `scaled_dot_product_attention_forward`, which takes the same arguments.
+    Returns
+    -------
+    float32 array
+        ``out``, or a new [..., S, F] whose heads lie side by side in memory, so that
+        ``y.swapaxes(-2, -3).reshape(B, S, N * F)`` costs no copy.
 
-    Raises ValueError for a shape or value that does not fit, TypeError for another dtype or kind.
+    Raises
+    ------
+    ValueError
+        For a shape or value that does not fit.
+    TypeError
+        For another dtype or kind of object.
 
+    Notes
+    -----
+    The result for a row does not depend on the batch around it, on keys beyond its length nor on
+    the number of threads, bit for bit (dropout does depend on the row's place in its batch). For
+    gradients, call `scaled_dot_product_attention_forward`, which takes the same arguments.
+
+    References
+    ----------
+    Vaswani et al., arXiv:1706.03762; grouped heads: Ainslie et al., arXiv:2305.13245; computed in
+    tiles with a running maximum: Dao et al., arXiv:2205.14135.
+
+    Examples
+    --------
     >>> import numpy as np, treadle
     >>> q, k = np.ones((2, 4, 3, 8), np.float32), np.ones((2, 2, 5, 8), np.float32)
     >>> v = np.arange(5, dtype=np.float32).reshape(5, 1) * np.ones((2, 2, 1, 1), np.float32)
@@ -88,9 +120,6 @@ def scaled_dot_product_attention(
     ...     q, k, v, enable_gqa=True, lengths=[5, 3])
     >>> y.shape, y[:, 0, 0, 0]
     ((2, 4, 3, 1), array([2., 1.], dtype=float32))
-
-    Sources: Vaswani et al., arXiv:1706.03762; grouped heads: Ainslie et al., arXiv:2305.13245;
-    computed in tiles with a running maximum: Dao et al., arXiv:2205.14135.
     """
     function = "treadle.functional.scaled_dot_product_attention"
     call = AttentionCall(

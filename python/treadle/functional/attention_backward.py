@@ -33,6 +33,8 @@ __all__ = [
 class SavedAttention:
     """A forward pass leaves this for its backward pass; ``nbytes`` is 4 B N S.
 
+    Examples
+    --------
     >>> import numpy as np, treadle
     >>> q = np.ones((2, 4, 8, 16), np.float32)
     >>> treadle.functional.scaled_dot_product_attention_forward(q, q, q)[1]
@@ -130,6 +132,8 @@ def scaled_dot_product_attention_forward(
     Nothing of dropout is stored: the backward pass draws the same numbers again (Philox4x32 of 7
     rounds: Salmon et al., SC11).
 
+    Examples
+    --------
     >>> import numpy as np, treadle
     >>> q, k = np.ones((2, 5, 8), np.float32), np.ones((2, 7, 8), np.float32)
     >>> y, saved = treadle.functional.scaled_dot_product_attention_forward(q, k, k, lengths=[7, 3])
@@ -159,8 +163,6 @@ def scaled_dot_product_attention_forward(
 def scaled_dot_product_attention_backward(saved: SavedAttention, dy: ArrayLike) -> dict[str, Float]:
     """The gradients of query, key and value of `scaled_dot_product_attention_forward`.
 
-    dy  float32 like y, [..., S, F]
-
     p_ij are the probabilities before dropout, p'_ij = keep_ij p_ij (keep_ij = 1 without dropout),
     cap' the derivative of the cap (1 without one), and d stands for the gradient of a loss::
 
@@ -168,10 +170,30 @@ def scaled_dot_product_attention_backward(saved: SavedAttention, dy: ArrayLike) 
         d s_ij = p_ij (d p_ij - y_i . dy_i) scale cap'
         d q_i = sum_j d s_ij k_j       d k_j = sum_i d s_ij q_i
 
-    Returns a dict of query [..., S, E], key [..., K, E] and value [..., K, F]. Keys that no query
-    sees, and queries that do not exist, get zeros. Masks and alibi_slopes get no gradient. Raises
-    ValueError for a shape that does not fit, TypeError for another dtype or kind of ``saved``.
+    Keys that no query sees, and queries that do not exist, get zeros. Masks and alibi_slopes get no
+    gradient.
 
+    Parameters
+    ----------
+    saved
+        The second result of `scaled_dot_product_attention_forward`.
+    dy
+        float32 like y, [..., S, F].
+
+    Returns
+    -------
+    dict
+        query [..., S, E], key [..., K, E] and value [..., K, F].
+
+    Raises
+    ------
+    ValueError
+        For a shape that does not fit.
+    TypeError
+        For another dtype or kind of ``saved``.
+
+    Examples
+    --------
     >>> import numpy as np, treadle
     >>> q, v = np.zeros((1, 2, 4), np.float32), np.ones((1, 2, 1), np.float32)
     >>> y, saved = treadle.functional.scaled_dot_product_attention_forward(q, q, v)

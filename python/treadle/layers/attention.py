@@ -13,6 +13,7 @@ from treadle._inputs.arrays import to_float32
 from treadle._storage import formats
 from treadle.layers.configuration import Dtype, Flag, Integer, Number
 from treadle.layers.module import Module, layer
+from treadle.layers.projections import projection_initial, projection_shapes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,9 +67,9 @@ class MultiheadAttention(Module):
         y = [head_1, ..., head_N] W_o^T + b_o
 
     Arguments, defaults and weights are PyTorch's; H is embed_dim and N num_heads. ``dropout`` is
-    accepted and does nothing, since treadle runs inference. ``add_bias_kv`` appends a learned key and
-    value to those of every row, ``add_zero_attn`` a key and value of zeros. Shapes, in the letters
-    B batch, S queries, K keys::
+    accepted and does nothing, since treadle runs inference. ``add_bias_kv`` appends a learned key
+    and value to those of every row, ``add_zero_attn`` a key and value of zeros. Shapes, in the
+    letters B batch, S queries, K keys::
 
         query [S, B, H], key [K, B, kdim], value [K, B, vdim]   y [S, B, H]
         (batch_first: [B, S, H], ...; unbatched: [S, H], ...)
@@ -79,17 +80,25 @@ class MultiheadAttention(Module):
     The initial weights are uniform with PyTorch's variances, the biases of the projections zero;
     ``seed`` makes them repeatable. E may be up to 256.
 
-    Raises TypeError or ValueError for an argument of the wrong kind or value, MemoryError for sizes
-    beyond the machine.
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument of the wrong kind or value.
+    MemoryError
+        For sizes beyond the machine.
 
+    References
+    ----------
+    Vaswani et al., Attention is all you need, arXiv:1706.03762, section 3.2.2.
+
+    Examples
+    --------
     >>> import numpy as np, treadle
     >>> m = treadle.MultiheadAttention(16, 4, batch_first=True, seed=0)
     >>> x = np.ones((2, 5, 16), np.float32)
     >>> y, probabilities = m(x, x, x)
     >>> y.shape, probabilities.shape
     ((2, 5, 16), (2, 5, 5))
-
-    Source: Vaswani et al., Attention is all you need, arXiv:1706.03762, section 3.2.2.
     """
 
     _entries: ClassVar[Entries] = {
@@ -167,24 +176,36 @@ class MultiheadAttention(Module):
     ) -> tuple[Float, Float | None]:
         """Attend: ``(y, probabilities)``, in the shapes of the class.
 
-        key_padding_mask      [B, K] ([K] unbatched), bool: True for keys that are padding, or
-                              float32: added to the scores
-        need_weights          return the attention probabilities, too: [B, S, K] with
-                              ``average_attn_weights``, the mean over the heads, else [B, N, S, K];
-                              without B when unbatched. Keys that were appended count. Without
-                              need_weights they are never stored, and None stands for them
-        attn_mask             [S, K] or [B*N, S, K], bool: True for keys that a query does not
-                              attend to, or float32: added to the scores
-        is_causal             query i attends to the keys j <= i only. With an attn_mask, the
-                              promise that it says the same; unlike PyTorch, attn_mask may be left
-                              out
+        Parameters
+        ----------
+        key_padding_mask
+            [B, K] ([K] unbatched), bool: True for keys that are padding, or float32: added to the
+            scores.
+        need_weights
+            Return the attention probabilities, too: [B, S, K] with ``average_attn_weights``, the
+            mean over the heads, else [B, N, S, K]; without B when unbatched. Keys that were
+            appended count. Without need_weights they are never stored, and None stands for them.
+        attn_mask
+            [S, K] or [B*N, S, K], bool: True for keys that a query does not attend to, or float32:
+            added to the scores.
+        is_causal
+            Query i attends to the keys j <= i only. With an attn_mask, the promise that it says the
+            same; unlike PyTorch, attn_mask may be left out.
 
+        Raises
+        ------
+        ValueError
+            For a shape that does not fit.
+        TypeError
+            For another dtype or kind of object; float64 is never rounded silently.
+
+        Notes
+        -----
         A query for which every key is ruled out gives probabilities of zero and the bias of the
         projection (PyTorch: the same with need_weights=False, NaN otherwise).
 
-        Raises ValueError for a shape that does not fit, TypeError for another dtype or kind of
-        object; float64 is never rounded silently.
-
+        Examples
+        --------
         >>> import numpy as np, treadle
         >>> m = treadle.MultiheadAttention(4, 2, seed=0)
         >>> x = np.ones((3, 4), np.float32)
@@ -231,7 +252,7 @@ class MultiheadAttention(Module):
         return y[0], None if probabilities is None else probabilities[0]
 
     def _checked(self, *inputs: ArrayLike) -> tuple[Float, Float, Float]:
-        """query, key and value as arrays whose shapes fit."""
+        """Check query, key and value, and that their shapes fit."""
         function = self._function
         query, key, value = (
             to_float32(function, name, array)
@@ -258,7 +279,7 @@ class MultiheadAttention(Module):
         return _Sizes(batched, turned, batch, query.shape[time], key.shape[time])
 
     def _heads(self, product: _core.Linear, x: Float) -> Float:
-        """A projection of x as [B, N, rows, E], without a copy of the result."""
+        """Project x and return the result as a view [B, N, rows, E]."""
         own = self._configuration
         rows = prod(x.shape[:-1])
         y = product.run(self._function, x.reshape(rows, x.shape[-1]))
@@ -275,7 +296,7 @@ class MultiheadAttention(Module):
         attn_mask: ArrayLike | None,
         is_causal: bool,
     ) -> AttentionOptions:
-        """The options of the native call: a mask, the lengths of the keys, and so on."""
+        """Turn masks and configuration into the options of the core's attention."""
         own = self._configuration
         heads = own["num_heads"]
         options: AttentionOptions = {
@@ -309,7 +330,7 @@ class MultiheadAttention(Module):
     def _masks(
         self, sizes: _Sizes, key_padding_mask: ArrayLike | None, attn_mask: ArrayLike | None
     ) -> tuple[AnyArray | None, Bool | None]:
-        """The mask of the scores, and the keys that exist [B, K]; None: no mask, all keys."""
+        """Check both masks: (the mask of the scores or None, the keys that exist [B, K] or None)."""
         function, heads = self._function, self._configuration["num_heads"]
         batch, queries, keys = sizes.batch, sizes.queries, sizes.keys
         shape, letters = ((batch, keys), "BK") if sizes.batched else ((keys,), "K")
@@ -322,7 +343,7 @@ class MultiheadAttention(Module):
         return mask, exists
 
     def _extended(self, x: Float, learned: Float | None) -> Float:
-        """Keys or values [B, N, K, E] with the learned one and the zeros behind them."""
+        """Append the learned key or value, and zeros, to those of each row [B, N, K, E]."""
         batch, heads, _, size = x.shape
         parts = [x]
         if learned is not None:
@@ -331,35 +352,6 @@ class MultiheadAttention(Module):
         if self._configuration["add_zero_attn"]:
             parts.append(np.zeros((batch, heads, 1, size), np.float32))
         return np.concatenate(parts, axis=2) if len(parts) > 1 else x
-
-
-def projection_shapes(
-    hidden: int, kdim: int, vdim: int, bias: bool, add_bias_kv: bool = False
-) -> Shapes:
-    """The parameters of multi-head attention, in PyTorch's order."""
-    shapes: Shapes
-    if kdim == vdim == hidden:
-        shapes = {"in_proj_weight": (3 * hidden, hidden)}
-    else:
-        sizes = (hidden, kdim, vdim)
-        shapes = {f"{k}_proj_weight": (hidden, n) for k, n in zip("qkv", sizes, strict=True)}
-    if bias:
-        shapes["in_proj_bias"] = (3 * hidden,)
-    if add_bias_kv:
-        shapes |= {"bias_k": (1, 1, hidden), "bias_v": (1, 1, hidden)}
-    shapes["out_proj.weight"] = (hidden, hidden)
-    if bias:
-        shapes["out_proj.bias"] = (hidden,)
-    return shapes
-
-
-def projection_initial(name: str, shape: tuple[int, ...]) -> tuple[float, float]:
-    """PyTorch's initial values: Xavier's (Glorot and Bengio, 2010), and zero biases."""
-    if name.endswith("bias"):
-        return 0.0, 0.0
-    if name.startswith("out_proj"):
-        return 0.0, shape[-1] ** -0.5
-    return 0.0, (6 / (shape[-1] + shape[-2])) ** 0.5
 
 
 def check_heads(function: str, name: str, hidden: int, heads: int) -> None:
@@ -384,7 +376,7 @@ def attention_dtype(dtype: str) -> str:
 
 
 def _mean(probabilities: Float) -> Float:
-    """The mean over the heads, added in their order, whatever the shape."""
+    """Return the mean over the heads, added in their order for any shape of the arrays."""
     total = probabilities[:, 0].copy()
     for head in range(1, probabilities.shape[1]):
         total += probabilities[:, head]

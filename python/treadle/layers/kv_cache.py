@@ -1,4 +1,4 @@
-"""Keys and values of the tokens so far: what incremental decoding carries from step to step."""
+"""The keys and values of earlier tokens, which decoding carries from step to step."""
 
 from __future__ import annotations
 
@@ -30,24 +30,40 @@ class KVCache:
     ``enable_gqa`` in `treadle.functional.scaled_dot_product_attention`; keys and values are never
     repeated in memory.
 
-    batch_size  B
-    num_heads   N, the heads of keys and values
-    head_size   E, in 1..256
-    capacity    the number of tokens there is room for at first. The cache grows by doubling; with
-                enough room from the beginning, nothing is ever copied
-    value_size  F, in 1..256; E when None
-    dtype       what keys and values are kept as: "float32", "bfloat16" (rounded to the nearest) or
-                "int8" (a vector's 256 values at most share a scale, the largest magnitude / 127).
-                What a few queries see of them (S at most 4, and 16 with all heads that share
-                keys) is multiplied in float32; for more, in bfloat16 unless the cache is of
-                float32
-
     A cache may not be used by two threads at a time. It takes B N (E + F) numbers for each token of
     its capacity, of 4, 2 or 1 bytes, and 8 B N bytes for the scales of int8. Decoding reads all of
     them for every token, so that the time of a step falls with them.
 
-    Raises ValueError or TypeError for wrong arguments; a call that raises changes nothing.
+    Parameters
+    ----------
+    batch_size
+        B
+    num_heads
+        N, the heads of keys and values.
+    head_size
+        E, in 1..256.
+    capacity
+        The number of tokens there is room for at first. The cache grows by doubling; with enough
+        room from the beginning, nothing is ever copied.
+    value_size
+        F, in 1..256; E when None.
+    dtype
+        The dtype in which keys and values are kept: "float32", "bfloat16" (rounded to the nearest)
+        or "int8" (a vector's 256 values at most share a scale, the largest magnitude / 127). A few
+        queries (S at most 4, and 16 with all heads that share keys) are multiplied with them in
+        float32; more queries in bfloat16, unless the cache is of float32.
 
+    Raises
+    ------
+    TypeError, ValueError
+        For wrong arguments. A call that raises changes nothing.
+
+    References
+    ----------
+    Shazeer, Fast Transformer Decoding, arXiv:1911.02150; Ainslie et al., arXiv:2305.13245.
+
+    Examples
+    --------
     >>> import numpy as np, treadle
     >>> cache = treadle.KVCache(1, 2, 8, capacity=64)
     >>> prompt = np.ones((1, 2, 5, 8), np.float32)
@@ -58,8 +74,6 @@ class KVCache:
     (1, 4, 1, 8)
     >>> cache
     KVCache(1, 2, 8, lengths=[6], capacity=64)
-
-    Source: Shazeer, Fast Transformer Decoding, arXiv:1911.02150; Ainslie et al., arXiv:2305.13245.
     """
 
     def __init__(
@@ -92,20 +106,21 @@ class KVCache:
 
     @property
     def capacity(self) -> int:
-        """How many tokens of a row there is room for before the cache has to grow."""
+        """The number of tokens of a row that fit in before the cache has to grow."""
         return self._native.capacity
 
     @property
     def keys(self) -> Float:
-        """[B, N, K, E] with K the longest row's length: a read-only view, until the cache grows;
-        float32 copies of what they were rounded to where the cache has another dtype. What lies
-        beyond the length of a row is of no meaning.
+        """The keys [B, N, K, E], with K the length of the longest row; read-only.
+
+        They are a view, until the cache grows, or copies in float32 where the cache has another
+        dtype. The numbers beyond the length of a row have no meaning.
         """
         return self._seen(0)
 
     @property
     def values(self) -> Float:
-        """[B, N, K, F], like `keys`."""
+        """The values [B, N, K, F], like `keys`."""
         return self._seen(1)
 
     def append(self, k: ArrayLike, v: ArrayLike, lengths: ArrayLike | None = None) -> None:
@@ -129,7 +144,7 @@ class KVCache:
         alibi_slopes: ArrayLike | None = None,
         out: Float | None = None,
     ) -> Float:
-        """What queries of the newest tokens see: [B, N', S, F] from q [B, N', S, E].
+        """Attend with queries of the newest tokens: [B, N', S, F] from q [B, N', S, E].
 
         N' is a multiple of N. The S queries of a row belong to its last S tokens, and each attends
         to its own token and to those before it. ``lengths`` [B]: how many of the S queries of a row
@@ -263,7 +278,7 @@ class KVCache:
 
     @contextmanager
     def _memory(self, function: str, capacity: int) -> Iterator[None]:
-        """Say what there was no memory for."""
+        """Turn a MemoryError into one that names the sizes."""
         try:
             yield
         except MemoryError:
@@ -296,7 +311,7 @@ class KVCache:
         return seen
 
     def _checked(self, function: str, k: ArrayLike, v: ArrayLike) -> tuple[Float, Float]:
-        """New keys and values whose shapes fit."""
+        """Check the shapes of new keys and values."""
         key, value = to_float32(function, "k", k), to_float32(function, "v", v)
         batch, heads, size, value_size = self._sizes
         checks.shape(function, "k", key, (batch, heads, None, size), "BNSE")
@@ -316,7 +331,7 @@ class KVCache:
         return query
 
     def _counts(self, function: str, lengths: ArrayLike | None, steps: int) -> Int:
-        """How many of S tokens are real in each row."""
+        """Return how many of S tokens are real in each row."""
         if lengths is None:
             return np.full(self._sizes[0], steps, np.int64)
         count = to_int64(function, "lengths", lengths)

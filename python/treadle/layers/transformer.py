@@ -6,7 +6,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from treadle._inputs.checks import MAX_LAYERS
-from treadle.layers.attention import check_heads, projection_initial
+from treadle.layers.attention import check_heads
 from treadle.layers.build import blueprint, fill
 from treadle.layers.configuration import (
     Dtype,
@@ -19,6 +19,7 @@ from treadle.layers.configuration import (
 )
 from treadle.layers.module import layer
 from treadle.layers.norm import LayerNorm, normalized
+from treadle.layers.projections import projection_initial
 from treadle.layers.transformer_base import TransformerBase
 
 if TYPE_CHECKING:
@@ -39,8 +40,9 @@ class TransformerEncoderLayer(TransformerBase):
         ffn(x) = W_2 act(W_1 x + b_1) + b_2
 
     Arguments, defaults and weights are PyTorch's; H is d_model, N nhead and F dim_feedforward.
-    ``dropout`` is accepted and does nothing, since treadle runs inference. ``activation`` is "relu",
-    "gelu" or any other of `treadle.layers.activation`. Shapes, in the letters B batch, S tokens::
+    ``dropout`` is accepted and does nothing, since treadle runs inference. ``activation`` is
+    "relu", "gelu" or any other of `treadle.layers.activation`. Shapes, in the letters B batch,
+    S tokens::
 
         src, y [S, B, H] (batch_first: [B, S, H]; unbatched: [S, H])
         self_attn.in_proj_weight [3*H, H]   self_attn.in_proj_bias [3*H]
@@ -51,16 +53,23 @@ class TransformerEncoderLayer(TransformerBase):
     The initial weights are uniform with PyTorch's variances; ``seed`` makes them repeatable. A head
     has H / N columns, up to 256.
 
-    Raises TypeError or ValueError for an argument of the wrong kind or value, MemoryError for sizes
-    beyond the machine.
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument of the wrong kind or value.
+    MemoryError
+        For sizes beyond the machine.
 
+    References
+    ----------
+    Vaswani et al., arXiv:1706.03762, section 3; norm_first: Xiong et al., arXiv:2002.04745.
+
+    Examples
+    --------
     >>> import numpy as np, treadle
     >>> m = treadle.TransformerEncoderLayer(16, 4, 32, activation="gelu", batch_first=True, seed=0)
     >>> m(np.ones((2, 5, 16), np.float32)).shape
     (2, 5, 16)
-
-    Sources: Vaswani et al., arXiv:1706.03762, section 3; norm_first: Xiong et al.,
-    arXiv:2002.04745.
     """
 
     _entries: ClassVar[Entries] = {
@@ -125,21 +134,33 @@ class TransformerEncoderLayer(TransformerBase):
     ) -> Float:
         """The layer's output, a new array of the shape of src.
 
-        src_mask              [S, S] or [B*N, S, S], bool: True for keys that a query does not
-                              attend to, or float32: added to the scores
-        src_key_padding_mask  [B, S] ([S] unbatched), bool: True for padding, or float32: added to
-                              the scores, with -inf for padding
-        is_causal             token i attends to the tokens j <= i only. With a src_mask, the
-                              promise that it says the same; unlike PyTorch, src_mask may be left
-                              out
+        Parameters
+        ----------
+        src_mask
+            [S, S] or [B*N, S, S], bool: True for keys that a query does not attend to, or float32:
+            added to the scores.
+        src_key_padding_mask
+            [B, S] ([S] unbatched), bool: True for padding, or float32: added to the scores, with
+            -inf for padding.
+        is_causal
+            Token i attends to the tokens j <= i only. With a src_mask, the promise that it says the
+            same; unlike PyTorch, src_mask may be left out.
 
+        Raises
+        ------
+        ValueError
+            For a shape that does not fit.
+        TypeError
+            For another dtype or kind of object; float64 is never rounded silently.
+
+        Notes
+        -----
         Padding may lie anywhere. It is never computed, and its output is 0 (in PyTorch it is 0 or
         something without meaning, depending on which of its paths is taken). A sequence's result
         has the same bits alone and in any batch.
 
-        Raises ValueError for a shape that does not fit, TypeError for another dtype or kind of
-        object; float64 is never rounded silently.
-
+        Examples
+        --------
         >>> import numpy as np, treadle
         >>> m = treadle.TransformerEncoderLayer(4, 2, 8, batch_first=True, seed=0)
         >>> x = np.random.default_rng(0).random((1, 3, 4), np.float32)
@@ -154,25 +175,37 @@ class TransformerEncoderLayer(TransformerBase):
 class TransformerEncoder(TransformerBase):
     """``torch.nn.TransformerEncoder``: L layers, one after the other; inference.
 
-    encoder_layer  a `treadle.TransformerEncoderLayer`; each layer begins as a copy of it
-    num_layers     L
-    norm           a `treadle.LayerNorm` that follows the last layer, or None
-
     ``enable_nested_tensor`` and ``mask_check`` are accepted and change nothing: padded tokens are
     never computed, whatever the arguments, and shape and values are always the same. (PyTorch takes
     another path in inference for some layers and masks, which cuts the result to the longest row.)
     The names of the weights are those of a layer after ``layers.0.``, ``layers.1.``, ..., then
     norm.weight and norm.bias.
 
-    Raises TypeError or ValueError for an argument of the wrong kind or value.
+    Parameters
+    ----------
+    encoder_layer
+        A `treadle.TransformerEncoderLayer`; each layer begins as a copy of it.
+    num_layers
+        L
+    norm
+        A `treadle.LayerNorm` that follows the last layer, or None.
 
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument of the wrong kind or value.
+
+    References
+    ----------
+    Vaswani et al., Attention is all you need, arXiv:1706.03762.
+
+    Examples
+    --------
     >>> import numpy as np, treadle
     >>> one = treadle.TransformerEncoderLayer(16, 4, 32, batch_first=True, seed=0)
     >>> m = treadle.TransformerEncoder(one, 6, norm=treadle.LayerNorm(16))
     >>> m(np.ones((2, 5, 16), np.float32)).shape
     (2, 5, 16)
-
-    Source: Vaswani et al., Attention is all you need, arXiv:1706.03762.
     """
 
     _entries: ClassVar[Entries] = {
@@ -260,9 +293,11 @@ class TransformerEncoder(TransformerBase):
     ) -> Float:
         """The output of the last layer, a new array of the shape of src.
 
-        The arguments are those of `treadle.TransformerEncoderLayer.__call__`; a padded token's output
-        is 0. ``is_causal=None`` means what ``mask`` says, as in PyTorch.
+        The arguments are those of `treadle.TransformerEncoderLayer.__call__`; a padded token's
+        output is 0. ``is_causal=None`` means what ``mask`` says, as in PyTorch.
 
+        Examples
+        --------
         >>> import numpy as np, treadle
         >>> m = treadle.TransformerEncoder(treadle.TransformerEncoderLayer(4, 2, 8, seed=0), 2)
         >>> x = np.random.default_rng(0).random((3, 4), np.float32)

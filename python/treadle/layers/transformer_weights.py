@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from treadle import _core
-from treadle.layers.attention import projection_shapes
+from treadle.layers.projections import projection_shapes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -3,7 +3,7 @@
 The files are not trusted. Every header is checked against the size of its file when a checkpoint is
 opened, and `check` compares names, shapes and dtypes with what the configuration asks for; only
 then is memory allocated, a tensor at a time. Weights in float16 and bfloat16 are widened to
-float32, which is exact, but for a matrix that is to be bfloat16 and is: that keeps its bits.
+float32, which is exact; a bfloat16 matrix that is to stay bfloat16 keeps its bits.
 Pickles (pytorch_model.bin) are refused.
 """
 
@@ -93,7 +93,7 @@ class Checkpoint:
         return array
 
     def read_into(self, name: str, out: Any) -> None:
-        """The same into room for a parameter, in the form that it has."""
+        """Read a tensor that `check` has seen into a parameter, in the dtype that this has."""
         file, header, _ = self._places[name]
         if formats.dtype_of(out) == "float32":
             safetensors.read(file, header, name, out)

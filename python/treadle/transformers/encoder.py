@@ -1,4 +1,4 @@
-"""The embeddings and encoder layers of a checkpoint, packed: every model of the package runs them.
+"""The packed embeddings and encoder layers of a checkpoint: every model of the package runs them.
 
     x = norm(word[id] (+ type[type_id]) + position[position_id])
     for each layer:  x = norm1(x + attention(x));  x = norm2(x + linear2(act(linear1(x))))
@@ -40,7 +40,7 @@ class Norm(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """The embeddings, each [V, H]."""
+    """The tables of the embeddings, each [V, H], and the norm of their sum."""
 
     words: Float
     types: Float | None
@@ -48,8 +48,8 @@ class Tables(NamedTuple):
     norm: Norm
 
 
-# For each weight of a native layer, the tensors that it is made of, one above the other: the name of
-# a part of the family's layer, then the tensor of that part.
+# Each weight of a native layer is made of these tensors, one above the other: a field of
+# families.Layer, which has the checkpoint's name for a part of a layer, and a tensor of that part.
 _PARTS = {
     "self_attn.in_proj_weight": ("query.weight", "key.weight", "value.weight"),
     "self_attn.in_proj_bias": ("query.bias", "key.bias", "value.bias"),
@@ -106,7 +106,7 @@ class PretrainedEncoder:
         return (self.config.pad_token_id or 0) + 1 if self.family.after_padding else 0
 
     def positions(self, ids: Int, offsets: Int) -> Int:
-        """The positions of the tokens [M] of sequences that begin at ``offsets``."""
+        """Return the positions of the tokens [M] of sequences that begin at ``offsets``."""
         if not self.family.after_padding:
             return np.arange(ids.size) - np.repeat(offsets[:-1], np.diff(offsets))
         # fairseq's rule: tokens are counted but for padding, which has the position pad_token_id.
@@ -117,7 +117,7 @@ class PretrainedEncoder:
         return np.where(counted, sums + padding, padding)
 
     def embed(self, function: str, ids: Int, types: Int | None, positions: Int) -> Float:
-        """The input of the first layer, [M, H]; ids out of range raise ValueError."""
+        """Compute the input of the first layer, [M, H]; ids out of range raise ValueError."""
         tables, norm = self.tables, self.tables.norm
         if tables.types is None:
             x = _core.embedding_sum(function, [tables.words, tables.positions], [ids, positions])
@@ -187,7 +187,7 @@ class PretrainedEncoder:
         )
 
     def _read_layers(self, checkpoint: Checkpoint, dtype: str) -> Iterator[dict[str, Stored]]:
-        """The weights of each layer, in memory that is used again for the next: packing copies."""
+        """Read the weights of each layer into the same memory again and again: packing copies."""
         shapes = self._packed_shapes()
         weights = {n: formats.empty(s, formats.stored_as(s, dtype)) for n, s in shapes.items()}
         for number in range(self.config.num_hidden_layers):
@@ -210,13 +210,13 @@ def norm_shapes(checkpoint: Checkpoint, name: str, size: int) -> Shapes:
 
 
 def read_norm(checkpoint: Checkpoint, name: str) -> Norm:
-    """The weight and bias of a layer norm."""
+    """Read the weight and bias of a layer norm."""
     weight, bias = _norm_names(checkpoint, name)
     return Norm(checkpoint.read(weight), checkpoint.read(bias))
 
 
 def _norm_names(checkpoint: Checkpoint, name: str) -> tuple[str, str]:
-    """The first BERT checkpoints, converted from TensorFlow, say gamma and beta."""
+    """Return the names of a norm's tensors: gamma and beta in the first BERT checkpoints."""
     if name + ".gamma" in checkpoint and name + ".weight" not in checkpoint:
         return name + ".gamma", name + ".beta"
     return name + ".weight", name + ".bias"
@@ -225,7 +225,7 @@ def _norm_names(checkpoint: Checkpoint, name: str) -> tuple[str, str]:
 def read_linear(
     function: str, checkpoint: Checkpoint, name: str, *, bias: bool = True
 ) -> _core.Linear:
-    """A linear layer, packed."""
+    """Read and pack a linear layer."""
     weight = checkpoint.read(name + ".weight")
     return _core.Linear(function, weight, checkpoint.read(name + ".bias") if bias else None)
 

@@ -1,4 +1,4 @@
-"""The encoder with a head on it: classes of texts, classes of tokens, answers, masked words."""
+"""Models with a head on the encoder: classes of texts and of tokens, answers, masked words."""
 
 from __future__ import annotations
 

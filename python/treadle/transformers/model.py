@@ -29,7 +29,7 @@ TANH = ("tanh", 0.0, 0.0)
 
 
 class Result(NamedTuple):
-    """The encoder's result for the M tokens that exist, and on request what lay between."""
+    """The encoder's result for the M tokens that exist, and on request those of each layer."""
 
     places: Ragged
     x: Float
@@ -39,12 +39,12 @@ class Result(NamedTuple):
 
     @property
     def requested(self) -> dict[str, Any]:
-        """The part that is the same in the outputs of all models."""
+        """The fields that the outputs of all models have in common."""
         return {"hidden_states": self.hidden_states, "attentions": self.attentions}
 
 
 class PretrainedModel:
-    """What the models have in common: loading, the encoder, and the arguments of a call.
+    """The base of the models: loading, the encoder, and the arguments of a call.
 
     A model does not change after it is loaded; any number of threads may call it.
     """
@@ -178,7 +178,7 @@ class PretrainedModel:
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled as its directory, so that worker processes can load it."""
+        """Pickle the directory alone, so that worker processes load the model from it."""
         return partial(type(self).from_pretrained, dtype=self._dtype), (self._directory,)
 
 
