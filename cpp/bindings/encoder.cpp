@@ -85,9 +85,9 @@ class BoundEncoder {
     encoder_->add_layer(w);  // with the GIL: nobody may run it meanwhile
   }
 
-  // x [M, H] through the layers first..last - 1; None: all that follow. `offsets` [B + 1] says
-  // where each sequence begins, and the end. The layer's attention fills `probabilities` [B, N, S,
-  // S].
+  // Takes x [M, H] through the layers first..last - 1, or through all from the first on if the last
+  // is None. `offsets` [B + 1] says where each sequence begins, and the end. The attention of a
+  // single layer fills `probabilities` [B, N, S, S].
   py::array_t<float> run(const std::string& f, const Object& x, const Object& offsets,
                          const Object& mask, bool is_causal,
                          const std::pair<std::int64_t, std::optional<std::int64_t>>& layers,

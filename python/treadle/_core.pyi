@@ -1,11 +1,9 @@
 # The compiled module. It checks shapes, dtypes and values; the Python layer converts kinds of arrays.
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias, final
+from typing import Any, Protocol, TypeAlias, TypedDict, final, type_check_only
 
 import numpy as np
 import numpy.typing as npt
-
-from treadle._inputs.attention import AttentionOptions
 
 _Float: TypeAlias = npt.NDArray[np.float32]
 # A matrix in the form of a dtype (formats.py): float32, the bits of bfloat16, or int8 with scales.
@@ -191,6 +189,31 @@ class Encoder:
     def weight_bytes(self) -> int: ...
     @property
     def isa(self) -> str: ...
+
+@type_check_only
+class AttentionOptions(TypedDict, total=False):
+    """The options of a native call of attention by their names; an option may be left out."""
+
+    # [B, N, S, K]: bool, True where a query attends, or float32, added to the scores.
+    mask: _Float | npt.NDArray[np.bool_] | None
+    is_causal: bool
+    # 1 when it is left out.
+    scale: float
+    # [B]: how many queries and how many keys of a row exist; None: all.
+    query_lengths: npt.NDArray[np.int64] | None
+    key_lengths: npt.NDArray[np.int64] | None
+    # How many keys to the left and to the right of itself a query sees; -1: all.
+    window: tuple[int, int]
+    # 0: no cap.
+    softcap: float
+    # [N]
+    alibi_slopes: _Float | None
+    # [B]: the place of a row's first query among its keys; None: 0.
+    query_offset: npt.NDArray[np.int64] | None
+    # The probability of dropout and its seed.
+    dropout: tuple[float, int]
+    # The dtype of the two products, float32 or bfloat16.
+    dtype: str
 
 # float32, bfloat16 as uint16, or int8 and its scales.
 _Heads: TypeAlias = _Float | npt.NDArray[np.uint16] | tuple[npt.NDArray[np.int8], _Float]

@@ -22,6 +22,16 @@ def refused(function, right, wrong):
                 function(*arguments)
 
 
+def refused_by_name(function, right, wrong):
+    """The right arguments do; each wrong value in the place of one of them does not."""
+    names = list(right)
+    refused(
+        lambda *values: function(**dict(zip(names, values, strict=True))),
+        list(right.values()),
+        {names.index(name): values for name, values in wrong.items()},
+    )
+
+
 def misaligned(*shape):
     """Zeros that begin one byte off."""
     size = 4 * math.prod(shape)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -13,37 +13,13 @@ from treadle._inputs.arrays import to_dense, to_float32, to_int64, to_mask
 if TYPE_CHECKING:
     from typing import Any
 
+    from treadle._core import AttentionOptions
     from treadle._inputs.types import AnyArray, ArrayLike, Float, Int
 
 # No window reaches further; nobody has more keys.
 _MAX_REACH = 2**40
 # The kernel takes smaller positive numbers for zero.
 _TINY = 1.1754943508222875e-38
-
-
-class AttentionOptions(TypedDict, total=False):
-    """The options of a native call of attention by their names; an option may be left out."""
-
-    # [B, N, S, K]: bool, True where a query attends, or float32, added to the scores.
-    mask: AnyArray | None
-    is_causal: bool
-    # 1 when it is left out.
-    scale: float
-    # [B]: how many queries and how many keys of a row exist; None: all.
-    query_lengths: Int | None
-    key_lengths: Int | None
-    # How many keys to the left and to the right of itself a query sees; -1: all.
-    window: tuple[int, int]
-    # 0: no cap.
-    softcap: float
-    # [N]
-    alibi_slopes: Float | None
-    # [B]: the place of a row's first query among its keys; None: 0.
-    query_offset: Int | None
-    # The probability of dropout and its seed.
-    dropout: tuple[float, int]
-    # The dtype of the two products, float32 or bfloat16.
-    dtype: str
 
 
 class AttentionCall:

@@ -18,7 +18,7 @@ from treadle.layers.projections import projection_initial, projection_shapes
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from treadle._inputs.attention import AttentionOptions
+    from treadle._core import AttentionOptions
     from treadle._inputs.types import AnyArray, ArrayLike, Bool, Float
     from treadle.layers.build import Shapes
     from treadle.layers.configuration import Entries
@@ -330,7 +330,7 @@ class MultiheadAttention(Module):
     def _masks(
         self, sizes: _Sizes, key_padding_mask: ArrayLike | None, attn_mask: ArrayLike | None
     ) -> tuple[AnyArray | None, Bool | None]:
-        """Check both masks: (the mask of the scores or None, the keys that exist [B, K] or None)."""
+        """Check both masks: (mask of the scores or None, the keys that exist [B, K] or None)."""
         function, heads = self._function, self._configuration["num_heads"]
         batch, queries, keys = sizes.batch, sizes.queries, sizes.keys
         shape, letters = ((batch, keys), "BK") if sizes.batched else ((keys,), "K")

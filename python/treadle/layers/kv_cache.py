@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from treadle._inputs.attention import AttentionOptions
+    from treadle._core import AttentionOptions
     from treadle._inputs.types import AnyArray, ArrayLike, Float, Int
 
 

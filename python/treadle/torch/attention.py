@@ -1,8 +1,9 @@
 """Attention for autograd, and as custom operators for torch.compile and torch.export.
 
-`scaled_dot_product_attention` has PyTorch's arguments and results. What treadle cannot do runs PyTorch's
-own, and a warning says so once for each reason: what `treadle.torch.LSTM` names, and a mask that wants a
-gradient or is neither bool nor float32, and heads of more than 256 floats.
+`scaled_dot_product_attention` has PyTorch's arguments and results. Where treadle cannot run,
+PyTorch's function runs instead, and a warning says so once for each reason: the reasons of
+`treadle.torch.LSTM`, a mask that wants a gradient or is neither bool nor float32, and heads of more
+than 256 floats.
 """
 
 from __future__ import annotations
@@ -55,17 +56,36 @@ def scaled_dot_product_attention(
 ) -> TensorLike:
     """torch.nn.functional.scaled_dot_product_attention on treadle's kernels, forward and backward.
 
-    query, key, value  float32 [..., S, E], [..., K, E], [..., K, F]
-    attn_mask          bool (True where the query attends) or float32, broadcasts to [..., S, K]
-    dropout_p          the probability with which an attention probability is dropped; which are kept
-                       follows from torch.manual_seed and from the number of calls since, but they
-                       are not those that PyTorch keeps
-    lengths            integers [B] in 0..K, beside PyTorch's arguments: the keys of a row that exist
-    softcap            beside PyTorch's, too: scores become softcap tanh(score / softcap)
+    Parameters
+    ----------
+    query, key, value
+        float32 [..., S, E], [..., K, E], [..., K, F].
+    attn_mask
+        bool (True where the query attends) or float32; broadcasts to [..., S, K].
+    dropout_p
+        The probability with which an attention probability is dropped. The choice follows from
+        torch.manual_seed and from the number of calls since, but it is not PyTorch's choice.
+    lengths
+        Integers [B] in 0..K, beside PyTorch's arguments: how many keys of a row exist.
+    softcap
+        Beside PyTorch's, too: scores become softcap tanh(score / softcap).
 
-    Returns [..., S, F]. Raises ValueError for a shape that does not fit, TypeError for another kind of
-    object; lengths and softcap need treadle, and a RuntimeError says where it cannot run.
+    Returns
+    -------
+    Tensor
+        [..., S, F]
 
+    Raises
+    ------
+    ValueError
+        For a shape that does not fit.
+    TypeError
+        For another kind of object.
+    RuntimeError
+        For lengths or softcap where treadle cannot run: PyTorch does not have them.
+
+    Examples
+    --------
     >>> import torch, treadle.torch
     >>> q = torch.ones(2, 4, 8, 16, requires_grad=True)
     >>> treadle.torch.scaled_dot_product_attention(q, q, q, is_causal=True).sum().backward()
@@ -184,8 +204,8 @@ class _Attend(torch.autograd.Function):
     def backward(ctx: _Context, dy: TensorLike) -> tuple[TensorLike | None, ...]:
         if torch.is_grad_enabled():  # create_graph=True; once_differentiable would let it pass
             raise RuntimeError(
-                "treadle.torch has no second derivatives (create_graph=True): use torch.nn.functional."
-                "scaled_dot_product_attention"
+                "treadle.torch has no second derivatives (create_graph=True): use "
+                "torch.nn.functional.scaled_dot_product_attention"
             )
         ctx.saved_tensors  # noqa: B018 - raises, see above
         gradients = functional.scaled_dot_product_attention_backward(ctx.saved, shared_array(dy))
