@@ -170,7 +170,7 @@ void check_call(CheckedCall& checked, const std::string& f, const Object& query,
   AttentionCall& c = checked.call;
   check_heads(c, f, query, key, value);
   const Axis B{"B", c.B}, N{"N", c.N};
-  const Mask mask = check_mask(f, options.mask, {B, N, {"S", c.S}, {"K", c.K}});
+  const Mask mask = check_mask(f, "mask", options.mask, {B, N, {"S", c.S}, {"K", c.K}});
   c.mask = mask.view;
   c.mask_adds = mask.adds;
   const auto numbers = [&](std::vector<std::int64_t>& copy, const char* name, const Object& given,

@@ -2,16 +2,17 @@
 #include "engine/transformer/encoder.h"
 
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <algorithm>
 #include <memory>
 #include <optional>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include "bindings/activation.h"
 #include "bindings/arrays.h"
+#include "bindings/block.h"
 #include "bindings/construct.h"
 #include "bindings/dtype.h"
 #include "bindings/gil.h"
@@ -30,21 +31,10 @@ std::string number(std::int64_t n) { return std::to_string(n); }
 std::unique_ptr<Encoder> make_encoder(const std::string& f, std::int64_t hidden, std::int64_t heads,
                                       std::int64_t feed_forward, const Object& activation,
                                       bool norm_first, float eps, const std::string& dtype) {
-  for (const auto& [name, size] : {std::pair{"hidden", hidden}, std::pair{"num_heads", heads},
-                                   std::pair{"feed_forward", feed_forward}}) {
-    if (size < 1 || size > INT32_MAX / 4) {
-      throw py::value_error(f + ": " + name + " is " + number(size) + ", expected 1 to 2**29");
-    }
-  }
-  if (hidden % heads != 0 || hidden / heads > kMostHeadSize) {
-    throw py::value_error(f + ": hidden is " + number(hidden) + " for " + number(heads) +
-                          " heads, expected a multiple and at most " + number(kMostHeadSize) +
-                          " for each");
-  }
-  return std::make_unique<Encoder>(
-      kernels(),
-      BlockShape{hidden, heads, feed_forward, parse_activation(f, activation), norm_first, eps},
-      parse_dtype(f, dtype));
+  BlockShape shape{hidden, heads, feed_forward, {}, norm_first, eps};
+  check_block_shape(f, shape);
+  shape.activation = parse_activation(f, activation);
+  return std::make_unique<Encoder>(kernels(), shape, parse_dtype(f, dtype));
 }
 
 // An encoder with the name that errors begin with.
@@ -61,28 +51,9 @@ class BoundEncoder {
   void add_layer(const py::dict& weights) {
     if (ran_) throw py::value_error(function_ + ": add_layer after run");
     NamedValues values(function_, "weights", weights);
-    const BlockShape& s = encoder_->shape();
-    const Axis H{"H", s.hidden}, H3{"3*H", 3 * s.hidden}, F{"F", s.feed_forward};
-    const auto matrix = [&](const char* name, Axis rows, Axis columns) {
-      return check_weight(function_, name, values.take(name), encoder_->dtype(), rows, columns)
-          .matrix;
-    };
-    const auto vector = [&](const char* name, Axis size) {
-      return optional_array<float>(function_, name, values.take(name), {size});
-    };
-    BlockWeights w{};
-    w.self_attention = {matrix("self_attn.in_proj_weight", H3, H),
-                        vector("self_attn.in_proj_bias", H3),
-                        matrix("self_attn.out_proj.weight", H, H),
-                        vector("self_attn.out_proj.bias", H),
-                        {vector("norm1.weight", H), vector("norm1.bias", H)}};
-    w.feed_forward = {matrix("linear1.weight", F, H),
-                      vector("linear1.bias", F),
-                      matrix("linear2.weight", H, F),
-                      vector("linear2.bias", H),
-                      {vector("norm2.weight", H), vector("norm2.bias", H)}};
-    values.finish();
-    encoder_->add_layer(w);  // with the GIL: nobody may run it meanwhile
+    // The GIL is held: no other thread may run the encoder meanwhile.
+    encoder_->add_layer(
+        check_block_weights(function_, values, encoder_->shape(), encoder_->dtype(), false));
   }
 
   // Takes x [M, H] through the layers first..last - 1, or through all from the first on if the last
@@ -96,28 +67,17 @@ class BoundEncoder {
     const BlockShape& s = encoder_->shape();
     const auto in =
         check_array<float>(f, "x", x, {{"M", kAny}, {"H", s.hidden}}, Layout::contiguous);
-    const auto list =
-        check_array<std::int64_t>(f, "offsets", offsets, {{"B+1", kAny}}, Layout::contiguous);
     const std::int64_t M = in.shape[0];
-    const std::vector<std::int64_t> own(list.data, list.data + list.shape[0]);
-    if (own.empty() || own.front() != 0 || own.back() != M ||
-        !std::is_sorted(own.begin(), own.end())) {
-      throw py::value_error(f + ": offsets do not rise from 0 to M = " + number(M));
-    }
+    const CheckedBatch checked(f, "offsets", offsets, M);
     if (first < 0 || first > last || last > encoder_->layers()) {
       throw py::value_error(f + ": layers " + number(first) + " to " + number(last) +
                             ", expected a part of 0 to " + number(encoder_->layers()));
     }
     BlockCall c{};
-    RaggedBatch& batch = c.batch;
-    batch.B = static_cast<std::int64_t>(own.size()) - 1;
-    batch.offsets = own.data();
-    for (std::int64_t b = 0; b < batch.B; ++b) {
-      batch.longest = std::max(batch.longest, batch.length(b));
-    }
+    c.batch = checked.batch();
     c.x = in.data;
-    const Axis B{"B", batch.B}, N{"N", s.heads}, S{"S", batch.longest};
-    const Mask m = check_mask(f, mask, {B, N, S, S});
+    const Axis B{"B", c.batch.B}, N{"N", s.heads}, S{"S", c.batch.longest};
+    const Mask m = check_mask(f, "mask", mask, {B, N, S, S});
     AttentionView& view = c.self_attention;
     view = {m.view, m.adds, is_causal, nullptr};
     checked_product(f, {M, std::max(3 * s.hidden, s.feed_forward)});
@@ -130,8 +90,8 @@ class BoundEncoder {
     ran_ = true;
     const bool empty = first == last;
     interruptible([&](Interrupt& interrupt) {
-      const std::int64_t pairs = batch.longest * batch.longest;
-      if (view.probabilities && !clear(view.probabilities, batch.B * s.heads * pairs, interrupt)) {
+      if (view.probabilities &&
+          !clear(view.probabilities, B.size * N.size * S.size * S.size, interrupt)) {
         return;
       }
       if (empty) {

@@ -4,7 +4,7 @@
 
 namespace treadle {
 
-Mask check_mask(const std::string& function, const py::object& mask,
+Mask check_mask(const std::string& function, const char* name, const py::object& mask,
                 std::initializer_list<Axis> axes) {
   Mask m;
   if (mask.is_none()) return m;
@@ -15,9 +15,9 @@ Mask check_mask(const std::string& function, const py::object& mask,
   };
   m.adds = !py::isinstance<py::array_t<bool>>(mask);
   if (m.adds) {
-    m.view = bytes(check_array<float>(function, "mask", mask, axes, Layout::last_contiguous), 4);
+    m.view = bytes(check_array<float>(function, name, mask, axes, Layout::last_contiguous), 4);
   } else {
-    m.view = bytes(check_array<bool>(function, "mask", mask, axes, Layout::last_contiguous), 1);
+    m.view = bytes(check_array<bool>(function, name, mask, axes, Layout::last_contiguous), 1);
   }
   return m;
 }

@@ -17,8 +17,9 @@ struct Mask {
   bool adds = false;
 };
 
-// A mask [B, N, S, K] of bool or float32, its last axis contiguous, or None.
-Mask check_mask(const std::string& function, const py::object& mask,
+// A mask [B, N, S, K] of bool or float32, its last axis contiguous, or None; `name` is
+// the argument's.
+Mask check_mask(const std::string& function, const char* name, const py::object& mask,
                 std::initializer_list<Axis> axes);
 
 // Fills an array with zeros, in pieces between which a signal is seen; false when it was.

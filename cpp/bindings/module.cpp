@@ -11,6 +11,7 @@ void register_kv_cache(pybind11::module_& m);
 void register_product(pybind11::module_& m);
 void register_recurrent(pybind11::module_& m);
 void register_runtime(pybind11::module_& m);
+void register_transformer_block(pybind11::module_& m);
 }  // namespace treadle
 
 PYBIND11_MODULE(_core, m) {
@@ -22,5 +23,6 @@ PYBIND11_MODULE(_core, m) {
   treadle::register_product(m);
   treadle::register_attention(m);
   treadle::register_encoder(m);
+  treadle::register_transformer_block(m);
   treadle::register_kv_cache(m);
 }

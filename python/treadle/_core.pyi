@@ -190,6 +190,39 @@ class Encoder:
     @property
     def isa(self) -> str: ...
 
+@final
+class TransformerBlock:
+    """A packed block of a transformer, with cross attention if its weights have it."""
+
+    def __init__(
+        self,
+        function: str,
+        weights: Mapping[str, _Weight],
+        *,
+        num_heads: int,
+        activation: _Activation,
+        norm_first: bool,
+        eps: float,
+        dtype: str = "float32",
+    ) -> None: ...
+    def run(
+        self,
+        function: str,
+        x: _Float,
+        offsets: npt.NDArray[np.int64],
+        *,
+        memory: tuple[_Float, npt.NDArray[np.int64]] | None = None,
+        mask: _Float | npt.NDArray[np.bool_] | None = None,
+        memory_mask: _Float | npt.NDArray[np.bool_] | None = None,
+        is_causal: bool = False,
+    ) -> _Float: ...
+    @property
+    def has_cross_attention(self) -> bool: ...
+    @property
+    def weight_bytes(self) -> int: ...
+    @property
+    def isa(self) -> str: ...
+
 @type_check_only
 class AttentionOptions(TypedDict, total=False):
     """The options of a native call of attention by their names; an option may be left out."""

@@ -378,7 +378,11 @@ def test_native_objects_come_from_their_constructors():
     native = treadle._core.RecurrentStack(**native_arguments())
     linear = treadle._core.Linear("f", np.zeros((3, 2), F32), None)
     encoder = native_encoder()
-    for value in (native, native.stream(2, to_float32=to_float32), linear, encoder):
+    layer = treadle.TransformerEncoderLayer(6, 2, 5, seed=0).state_dict()
+    block = treadle._core.TransformerBlock(
+        "f", layer, num_heads=2, activation=("relu", 0.0, 0.0), norm_first=False, eps=1e-5
+    )
+    for value in (native, native.stream(2, to_float32=to_float32), linear, encoder, block):
         for way in (copy.copy, copy.deepcopy, pickle.dumps):
             with pytest.raises(TypeError):
                 way(value)

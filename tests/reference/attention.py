@@ -158,23 +158,56 @@ def encoder_layer(
     key_lengths=None, dtype=np.float64,
 ):  # fmt: skip
     """x [B, S, H] -> [B, S, H]; what lies beyond a length has no meaning."""
-    p, x = parameters, x.astype(dtype)
-    own = {k.removeprefix("self_attn."): v for k, v in p.items() if k.startswith("self_attn.")}
-    norm = lambda x, n: layer_norm(x, p[f"{n}.weight"], p.get(f"{n}.bias"), eps, dtype=dtype)
-    attend = lambda x: multihead_attention(
-        own, heads, x, x, x, mask, is_causal=is_causal, key_lengths=key_lengths, dtype=dtype
-    )[0]
+    layer = _Layer(parameters, heads, act, norm_first, eps, dtype)
+    own = {"is_causal": is_causal, "key_lengths": key_lengths}
+    x = x.astype(dtype)
+    x = layer.add(x, "norm1", lambda x: layer.attend("self_attn", x, x, mask, **own))
+    return layer.add(x, "norm2", layer.feed_forward)
 
-    def linear(x, name):
+
+def decoder_layer(
+    parameters, heads, x, memory, mask=None, memory_mask=None, *, act="relu", norm_first=False,
+    eps=1e-5, is_causal=False, dtype=np.float64,
+):  # fmt: skip
+    """x [B, S, H] and the memory [B, K, H] that cross attention sees -> [B, S, H]."""
+    layer = _Layer(parameters, heads, act, norm_first, eps, dtype)
+    x, memory = x.astype(dtype), memory.astype(dtype)
+    own = {"is_causal": is_causal}
+    x = layer.add(x, "norm1", lambda x: layer.attend("self_attn", x, x, mask, **own))
+    x = layer.add(x, "norm2", lambda x: layer.attend("multihead_attn", x, memory, memory_mask))
+    return layer.add(x, "norm3", layer.feed_forward)
+
+
+class _Layer:
+    """What a transformer's layer is made of."""
+
+    def __init__(self, parameters, heads, act, norm_first, eps, dtype):
+        self.parameters, self.heads, self.act = parameters, heads, act
+        self.norm_first, self.eps, self.dtype = norm_first, eps, dtype
+
+    def add(self, x, norm, function):
+        """x + f(norm(x)), or norm(x + f(x))."""
+        p, dtype = self.parameters, self.dtype
+        normal = lambda x: layer_norm(
+            x, p[f"{norm}.weight"], p.get(f"{norm}.bias"), self.eps, dtype=dtype
+        )
+        return x + function(normal(x)) if self.norm_first else normal(x + function(x))
+
+    def attend(self, name, x, memory, mask, **options):
+        """Attention from x to the memory, which is x itself in self attention."""
+        begin = f"{name}."
+        own = {k.removeprefix(begin): v for k, v in self.parameters.items() if k.startswith(begin)}
+        return multihead_attention(
+            own, self.heads, x, memory, memory, mask, dtype=self.dtype, **options
+        )[0]
+
+    def feed_forward(self, x):
+        return self.linear(reference.activation(self.act, self.linear(x, "linear1")), "linear2")
+
+    def linear(self, x, name):
+        p, dtype = self.parameters, self.dtype
         y = x @ p[f"{name}.weight"].astype(dtype).T
         return y + p[f"{name}.bias"].astype(dtype) if f"{name}.bias" in p else y
-
-    forward = lambda x: linear(reference.activation(act, linear(x, "linear1")), "linear2")
-    if norm_first:
-        x = x + attend(norm(x, "norm1"))
-        return x + forward(norm(x, "norm2"))
-    x = norm(x + attend(x), "norm1")
-    return norm(x + forward(x), "norm2")
 
 
 def encoder(

@@ -1,0 +1,41 @@
+// The checks that all objects made of transformer blocks share: sizes, weights by name, ragged
+// batches.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "bindings/arrays.h"
+#include "bindings/named_values.h"
+#include "engine/transformer/block_call.h"
+
+namespace treadle {
+
+// Throws ValueError unless the sizes of a block are such that the engine's sums of them stay in 64
+// bits, and heads divide `hidden` into sizes that attention takes.
+void check_block_shape(const std::string& function, const BlockShape& shape);
+
+// Reads the weights of a block by the names of torch.nn.TransformerEncoderLayer's state dict or,
+// with cross attention, TransformerDecoderLayer's. A bias and an array of a norm may be left out.
+// Throws TypeError or ValueError for anything else. `values` must outlive the result.
+BlockWeights check_block_weights(const std::string& function, NamedValues& values,
+                                 const BlockShape& shape, Dtype dtype, bool cross_attention);
+
+// A copy of the offsets of sequences whose rows lie one after the other: no other Python thread can
+// change it while a call runs.
+class CheckedBatch {
+ public:
+  // Throws TypeError or ValueError unless the offsets [B + 1], int64, rise from 0 to `rows`. Errors
+  // call the argument `name`.
+  CheckedBatch(const std::string& function, const char* name, const py::object& offsets,
+               std::int64_t rows);
+
+  // It refers to this object.
+  RaggedBatch batch() const;
+
+ private:
+  std::vector<std::int64_t> offsets_;
+};
+
+}  // namespace treadle
