@@ -5,6 +5,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <map>
 #include <optional>
@@ -79,6 +80,10 @@ std::int64_t saved_floats(const std::string& mode, std::int64_t hidden_size,
                           const std::string& activation, bool clips, bool reset_after,
                           bool recompute) {
   const std::string function = "treadle._core.saved_size";
+  if (hidden_size < 1 || hidden_size > INT32_MAX) {
+    throw py::value_error(function + ": hidden_size is " + std::to_string(hidden_size) +
+                          ", expected 1 to 2**31 - 1");
+  }
   const CellShape shape{parse_mode(function, mode), 1, hidden_size, 0, reset_after};
   const Activation candidate{parse_function(function, activation), 0, 0};
   const CellOptions options{{}, candidate, {}, clips ? 1.0f : 0.0f, false, nullptr};

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
+from treadle import _core
 from treadle._inputs.arrays import widen
 from treadle._inputs.checks import shape as check_shape
 from treadle._inputs.checks import shown
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from treadle._inputs.types import AnyArray, Bits, Float
 
 
-BLOCK = 256  # numbers along K that share an int8 scale (kSumBlock in cpp/kernels/table.h)
+BLOCK = _core.limits()["sum_block"]  # numbers along K that share an int8 scale
 _PIECE = 2**16  # elements, a multiple of BLOCK
 _TINY = np.float32(2.0**-126)
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from treadle.layers.build import Shapes
     from treadle.layers.configuration import Entries
 
-# The kernels have registers for heads of this size (kMostHeadSize in cpp/kernels/table.h).
-MAX_HEAD_SIZE = 256
+# The kernels have registers for heads up to this size.
+MAX_HEAD_SIZE: int = _core.limits()["head_size"]
 
 
 class _Products(NamedTuple):

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 import torch
 
+from treadle import _core
 from treadle.torch.autograd import Upstream, backward, forward
 from treadle.torch.tensors import shared_array
 from treadle.torch.weight_cache import LayerWeights, RecurrentLayer, WeightCache
 
 if TYPE_CHECKING:
-    from treadle import _core
     from treadle._inputs.types import AnyArray
     from treadle.torch.autograd import Inputs, Rows, States
     from treadle.torch.tensors import TensorLike
@@ -31,7 +31,6 @@ _BACKWARD = (
     "(Tensor x, Tensor? h, Tensor? c, Tensor[] weights, Tensor? lengths, Tensor y, Tensor saved, "
     f"Tensor? dy, Tensor? dh_n, Tensor? dc_n, {_LAYER}, bool batch_first) -> Tensor[]"
 )
-_SAVED = {"lstm": 5, "gru": 4, "rnn": 0}  # floats for each unit and step
 
 # The key of a layer is the address of its first weight, for an operator does not see its module.
 _CACHE = WeightCache(most=256)
@@ -124,7 +123,8 @@ def _(*arguments: Any) -> tuple[TensorLike, ...]:
     call = _Call(*arguments)
     x, D, H = call.x, call.directions, call.hidden_size
     T, B = (x.shape[1], x.shape[0]) if call.batch_first else x.shape[:2]
-    saved = (D, T, B, _SAVED[call.mode] * H) if call.save else (0,)
+    floats = _core.saved_size(call.mode, H, activation=call.activation)
+    saved = (D, T, B, floats) if call.save else (0,)
     y = x.new_empty((x.shape[0], x.shape[1], D * (call.proj_size or H)))
     return y, *call.states(), x.new_empty(saved)
 
