@@ -1,62 +1,19 @@
 #include "bindings/bound_recurrent.h"
 
-#include <type_traits>
+#include <string>
 #include <utility>
 
 #include "bindings/activation.h"
 #include "bindings/dtype.h"
 #include "bindings/gil.h"
+#include "bindings/named_values.h"
 #include "runtime/isa.h"
 
 namespace treadle {
 namespace {
 
-// The keywords of a constructor, taken one after another.
-class Keywords {
- public:
-  Keywords(const std::string& function, const py::kwargs& given)
-      : function_(function), given_(given) {}
-
-  template <class T>
-  T take(const char* name) {
-    if (!given_.contains(name)) throw py::type_error(function_ + ": " + name + " is missing");
-    ++taken_;
-    const py::object value = given_[name];
-    try {
-      return py::cast<T>(value);
-    } catch (const py::cast_error&) {
-      throw py::type_error(function_ + ": " + name + " is of type " +
-                           Py_TYPE(value.ptr())->tp_name + ", expected " + expected<T>());
-    }
-  }
-  template <class T>
-  T take(const char* name, T absent) {
-    return given_.contains(name) ? take<T>(name) : absent;
-  }
-
-  // TypeError for a keyword that nobody took.
-  void finish() const {
-    if (taken_ != given_.size()) {
-      throw py::type_error(function_ + ": got a keyword that no recurrent net has, among " +
-                           std::string(py::repr(py::list(given_.attr("keys")()))));
-    }
-  }
-
- private:
-  template <class T>
-  static const char* expected() {
-    if (std::is_same_v<T, std::string>) return "a str";
-    if (std::is_same_v<T, py::dict>) return "a dict";
-    return std::is_same_v<T, bool> ? "a bool" : "a number";
-  }
-
-  const std::string& function_;
-  const py::kwargs& given_;
-  std::size_t taken_ = 0;
-};
-
-CellOptions take_options(const std::string& function, Keywords& keywords) {
-  const auto activations = keywords.take<py::dict>("activations");
+CellOptions take_options(const std::string& function, NamedValues& keywords) {
+  const auto activations = keywords.require<py::dict>("activations");
   const auto get = [&](const char* key) {
     return activations.contains(key) ? parse_activation(function, activations[key])
                                      : Activation{ActivationFunction::linear, 0, 0};
@@ -89,16 +46,11 @@ Mode parse_mode(const std::string& function, const std::string& mode) {
 CheckedWeights check_weights(const std::string& function, const CellShape& shape,
                              const py::dict& weights, Dtype dtype) {
   CheckedWeights checked{};
-  std::size_t found = 0;
+  NamedValues values(function, "weights", weights);
   for (std::size_t i = 0; i < checked.owners.size(); ++i) {
-    const bool present = weights.contains(kWeightNames[i]);
-    checked.owners[i] = present ? py::object(weights[kWeightNames[i]]) : py::none();
-    if (present) ++found;
+    checked.owners[i] = values.take(kWeightNames[i]);
   }
-  if (found != weights.size()) {
-    throw py::value_error(function + ": weights has a name that no layer has, among " +
-                          std::string(py::repr(py::list(weights.attr("keys")()))));
-  }
+  values.finish();
   const auto& [weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, peepholes] = checked.owners;
   const std::int64_t S = shape.state_size(), H = shape.hidden_size;
   const Axis gates{"G*H", gate_count(shape.mode) * H};
@@ -119,7 +71,7 @@ CheckedWeights check_weights(const std::string& function, const CellShape& shape
 
 BoundRecurrent make_recurrent(const std::string& function, const std::vector<py::dict>& weights,
                               const py::kwargs& spec) {
-  Keywords keywords(function, spec);
+  NamedValues keywords(function, "a recurrent net", spec);
   const auto size = [&](const char* name, std::int64_t value, std::int64_t least) {
     // Sizes below 2^31: products of two, times the gates, stay within 64 bits.
     if (value < least || value > INT32_MAX) {
@@ -129,9 +81,10 @@ BoundRecurrent make_recurrent(const std::string& function, const std::vector<py:
     return value;
   };
   CellShape shape{};
-  shape.mode = parse_mode(function, keywords.take<std::string>("mode"));
-  const std::int64_t input_size = size("input_size", keywords.take<std::int64_t>("input_size"), 1);
-  shape.hidden_size = size("hidden_size", keywords.take<std::int64_t>("hidden_size"), 1);
+  shape.mode = parse_mode(function, keywords.require<std::string>("mode"));
+  const std::int64_t input_size =
+      size("input_size", keywords.require<std::int64_t>("input_size"), 1);
+  shape.hidden_size = size("hidden_size", keywords.require<std::int64_t>("hidden_size"), 1);
   shape.proj_size = size("proj_size", keywords.take<std::int64_t>("proj_size", 0), 0);
   shape.reset_after = keywords.take<bool>("reset_after", true);
   const std::int64_t num_layers =

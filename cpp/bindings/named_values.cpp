@@ -40,13 +40,13 @@ py::object NamedValues::take(std::string_view name) {
 
 void NamedValues::finish() const {
   for (std::size_t i = 0; i < size_; ++i) {
-    if (!entries_[i].taken) refuse(entries_[i].name, "is none of the names that are known");
+    if (entries_[i].taken) continue;
+    refuse(entries_[i].name, std::string("is no name that ") + what_ + " can have");
   }
 }
 
 void NamedValues::refuse(std::string_view name, const std::string& problem) const {
-  throw py::type_error(function_ + ": " + what_ + ": " + std::string(name.substr(0, 60)) + " " +
-                       problem);
+  throw py::type_error(function_ + ": " + std::string(name.substr(0, 60)) + " " + problem);
 }
 
 }  // namespace treadle

@@ -1,4 +1,4 @@
-// Options and weights cross the border as a dict: the names decide, not an order.
+// Options and weights cross the border as a dict or as keywords: names decide, not an order.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -23,9 +23,13 @@ class NamedValues {
   // The value of this name, or None where the dict has no such name.
   py::object take(std::string_view name);
 
-  // The same as a T, or `otherwise`; throws TypeError for another kind of value.
+  // The value as a T, or `otherwise`; throws TypeError for another kind of value.
   template <class T>
   T take(std::string_view name, T otherwise);
+
+  // The value as a T; throws TypeError where the dict has no such name, too.
+  template <class T>
+  T require(std::string_view name);
 
   // Throws TypeError for a name that nobody has taken: it is misspelt.
   void finish() const;
@@ -41,6 +45,10 @@ class NamedValues {
   Entry* find(std::string_view name);
   [[noreturn]] void refuse(std::string_view name, const std::string& problem) const;
 
+  // The value of an entry that was found.
+  template <class T>
+  T converted(const Entry& entry) const;
+
   const std::string& function_;
   const char* what_;
   std::array<Entry, kMost> entries_;
@@ -49,15 +57,30 @@ class NamedValues {
 
 template <class T>
 T NamedValues::take(std::string_view name, T otherwise) {
+  const Entry* entry = find(name);
+  return entry ? converted<T>(*entry) : otherwise;
+}
+
+template <class T>
+T NamedValues::require(std::string_view name) {
+  const Entry* entry = find(name);
+  if (!entry) refuse(name, "is missing");
+  return converted<T>(*entry);
+}
+
+template <class T>
+T NamedValues::converted(const Entry& entry) const {
   static_assert(!std::is_pointer_v<T> && !std::is_same_v<T, std::string_view>,
                 "a caster's value must outlive the caster");
-  Entry* entry = find(name);
-  if (!entry) return otherwise;
   py::detail::make_caster<T> caster;
-  if (!caster.load(entry->value, true)) {
-    refuse(name, "is a " +
-                     py::cast<std::string>(py::type::handle_of(entry->value).attr("__name__")) +
-                     ", which does not fit");
+  if (!caster.load(entry.value, true)) {
+    const char* expected = std::is_same_v<T, std::string> ? "a str"
+                           : std::is_same_v<T, py::dict>  ? "a dict"
+                           : std::is_same_v<T, bool>      ? "a bool"
+                           : std::is_arithmetic_v<T>      ? "a number"
+                                                          : "a pair of numbers";
+    refuse(entry.name, std::string("is of type ") + Py_TYPE(entry.value.ptr())->tp_name +
+                           ", expected " + expected);
   }
   return py::detail::cast_op<T>(std::move(caster));
 }
