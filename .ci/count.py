@@ -24,7 +24,7 @@ KINDS = {
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 PYTEST = re.compile(r"=* ?((?:\d+ [a-z]+(?:, )?)+) in [\d.]+s\b")
-CTEST = re.compile(r"\d+% tests passed, (\d+) tests? failed out of (\d+)")
+CTEST = re.compile(r"\d+% tests passed(?:, (\d+) tests? failed)? out of (\d+)")
 DOCTEST = re.compile(r"\[doctest\] test cases: +\d+ \| +(\d+) passed \| +(\d+) failed")
 READER = re.compile(r"(\d+) passed, (\d+) failed$")  # tests/support/reader.py
 EXAMPLE = re.compile(r"example passed: ")
@@ -44,7 +44,8 @@ def counts(text):
             failed = sum(words.get(word, 0) for word in ("failed", "error", "errors"))
             add("pytest", words.get("passed", 0), failed)
         elif found := CTEST.match(line):
-            add("ctest", int(found[2]) - int(found[1]), int(found[1]))
+            failed = int(found[1] or 0)  # newer ones say nothing of none
+            add("ctest", int(found[2]) - failed, failed)
         elif found := DOCTEST.match(line):
             add("doctest", int(found[1]), int(found[2]))
         elif found := READER.match(line):

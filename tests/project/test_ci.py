@@ -162,6 +162,7 @@ def test_steps_are_known(source, count):
         ("5 failed, 1 passed, 2 errors in 1.00s", {"pytest": [1, 7]}),
         ("3 errors in 0.12s", {"pytest": [0, 3]}),
         ("2 passed in 1.00s\n3 passed in 1.00s", {"pytest": [5, 0]}),
+        ("100% tests passed out of 21", {"ctest": [21, 0]}),
         ("95% tests passed, 1 tests failed out of 20", {"ctest": [19, 1]}),
         ("[doctest] test cases:  3 |  2 passed | 1 failed | 4 skipped", {"doctest": [2, 1]}),
         ("40 passed, 2 failed", {"reader": [40, 2]}),
