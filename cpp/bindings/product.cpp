@@ -1,4 +1,4 @@
-// Linear, and functions of whole rows: argument checks around the engine.
+// Linear, layer_norm, softmax and embedding_sum: argument checks around the engine.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 

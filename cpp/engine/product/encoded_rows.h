@@ -1,4 +1,5 @@
-// Rows of floats as the words of a format (kernels/table.h), ready for a product.
+// EncodedRows holds rows of floats as the words of a format (kernels/table.h), as a product reads
+// them.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +12,7 @@ namespace treadle {
 
 class EncodedRows {
  public:
-  // Room for so many rows of so many floats; none is needed for float32.
+  // Makes room for `rows` rows of `size` floats. float32 needs none: its words are the floats.
   void reserve(Dtype dtype, std::int64_t rows, std::int64_t size) {
     if (dtype == Dtype::float32) return;
     const std::int64_t words = rows * row_words(dtype, size);
@@ -19,7 +20,8 @@ class EncodedRows {
     if (static_cast<std::int64_t>(rows_.size()) < rows) rows_.resize(rows);
   }
 
-  // Fills the rows [first, first + count) from x, of the same rows. `kernels` are those of `dtype`.
+  // Encodes the rows [first, first + count) of x, of `size` floats each, into the rows of the same
+  // numbers. `kernels` are those of `dtype`.
   void encode(const ProductKernels& kernels, Dtype dtype, const float* const* x, std::int64_t first,
               std::int64_t count, std::int64_t size) {
     const std::int64_t stride = row_words(dtype, size);

@@ -1,4 +1,4 @@
-// A product with weights packed once: f(x W^T + b) + residual.
+// Linear is a product with weights that are packed once: out = f(x W^T + b) + residual.
 #pragma once
 
 #include <cstdint>
@@ -10,24 +10,25 @@
 
 namespace treadle {
 
-// The rows of a product. Without `f`, a row of `residual` may be the row of `out`.
+// ProductRows says where the rows of a product lie. Without `f`, a row of `residual` may be the row
+// of `out`.
 struct ProductRows {
   std::int64_t count;
   const float* const* x;
   float* const* out;
   const Activation* f;           // or null
   const float* const* residual;  // or null
-  EncodedRows* encoded;          // room for x, shared by the team, where weights are not float32
+  EncodedRows* encoded;          // the team's room for x in words, unless weights are float32
 };
 
 class Linear {
  public:
   Linear() = default;
-  // weight [N, K]; bias [N] or null.
+  // Packs a weight [N, K]; the bias [N] may be null.
   Linear(const KernelTable& table, std::int64_t N, std::int64_t K, const StoredMatrix& weight,
          const float* bias);
 
-  // Packed already in float32, no bias.
+  // Takes weights that are packed already, in float32. There is no bias.
   Linear(const KernelTable& table, std::int64_t N, PackedWeights packed);
 
   std::int64_t outputs() const { return N_; }
@@ -38,12 +39,13 @@ class Linear {
   std::int64_t weight_bytes() const { return packed_.bytes(); }
   double work(std::int64_t rows) const { return static_cast<double>(rows) * N_ * K_; }
 
-  // The arguments of the kernel but for rows and panels.
+  // Returns the arguments of the kernel; those that say which rows and panels are left to the
+  // caller.
   LinearArgs args() const;
 
-  // A phase of a team, or two where x is encoded first: the threads share out panels times blocks
-  // of rows. `next` is the product that comes after this one, or null: its weights are fetched
-  // ahead.
+  // Runs as a phase of a team, or as two where x is encoded first. A task is a panel and a block of
+  // rows. `next` is the product that follows this one, or null: its weights are fetched ahead.
+  // Returns false when the computation is to end.
   bool run(Team::Member& member, const ProductRows& rows, const Linear* next = nullptr) const;
 
  private:
@@ -53,7 +55,8 @@ class Linear {
   Buffer bias_;
 };
 
-// x [M, K] with rows x_m floats apart, out [M, N] and residual [M, N] contiguous.
+// Computes a product as a call of its own, on the pool's threads. The rows of x [M, K] are x_m
+// floats apart; out [M, N] and residual [M, N], which may be null, are contiguous.
 void product(const Linear& linear, std::int64_t M, const float* x, std::int64_t x_m,
              const Activation* f, const float* residual, float* out, Interrupt& interrupt);
 

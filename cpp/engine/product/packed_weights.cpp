@@ -7,10 +7,10 @@
 namespace treadle {
 namespace {
 
-constexpr std::int64_t kPackBlock = 64;  // along k: what a block reads and writes stays in L1
+constexpr std::int64_t kPackBlock = 64;  // numbers along k: a block's rows and panel stay in L1
 constexpr float kZeros[kPackBlock] = {};
 
-// `count` numbers as words, `step` apart; the last word is filled up with zeros.
+// Writes `count` numbers as words that lie `step` apart. The last word is filled up with zeros.
 template <class T>
 void pack_words(const T* w, std::int64_t count, Word* to, std::int64_t step) {
   constexpr std::int64_t kPerWord = sizeof(Word) / sizeof(T);
@@ -22,7 +22,8 @@ void pack_words(const T* w, std::int64_t count, Word* to, std::int64_t step) {
   std::memcpy(to + whole * step, w + whole * kPerWord, static_cast<std::size_t>(rest) * sizeof(T));
 }
 
-// One output's weights of a block in a format of low precision, its words `step` apart.
+// Writes the weights of one output in one block, in a format of low precision, as words that lie
+// `step` apart.
 void pack_block(const Operand& operand, std::int64_t output, std::int64_t begin, std::int64_t count,
                 Word* to, std::int64_t step) {
   const std::int64_t at = output * operand.k + begin;
@@ -54,7 +55,7 @@ void PackedWeights::allocate(std::initializer_list<Operand> operands) {
   for (const Operand& operand : operands) depth_ += row_words(dtype_, operand.k);
   panel_stride_ = depth_ * vectors_ * lanes_;
   const std::int64_t size = total_vectors_ * lanes_ * depth_;
-  // Of floats, packing writes the zeros beyond the outputs, too.
+  // Packing of floats writes the zeros beyond the outputs, too; packing of other formats does not.
   weights_ = dtype_ == Dtype::float32 ? Buffer::uninitialized(size) : Buffer(size);
 }
 
@@ -122,7 +123,7 @@ std::int64_t PackedWeights::output(std::int64_t panel, int vector, int lane) con
 }
 
 void PackedWeights::pack(std::initializer_list<Operand> operands) {
-  // int8 has scales for each block of its own.
+  // Each block of int8 along k has its own scales.
   const std::int64_t most = dtype_ == Dtype::int8 ? kSumBlock : kPackBlock;
   for (std::int64_t panel = 0; panel < panels_; ++panel) {
     Word* block = weights_.data() + panel * panel_stride_;
@@ -140,8 +141,8 @@ void PackedWeights::pack(std::initializer_list<Operand> operands) {
   }
 }
 
-// The rows of a vector are read side by side: one after another, each of their numbers would be
-// written to another line.
+// The rows of a vector are read side by side. If they were read one after another, each number
+// would be written to another cache line.
 void PackedWeights::pack_floats(const Operand& operand, std::int64_t panel, std::int64_t begin,
                                 std::int64_t count, float* block) const {
   const int vectors = vectors_of(panel);

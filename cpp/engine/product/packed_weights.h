@@ -1,4 +1,4 @@
-// Weights packed once into the panels that the kernels read (layout: kernels/table.h).
+// PackedWeights holds weights in the panels that the kernels read (kernels/table.h has the layout).
 #pragma once
 
 #include <cstdint>
@@ -10,8 +10,9 @@
 
 namespace treadle {
 
-// A matrix [outputs, k] of weights, row-major, in the form in which it is stored, which
-// python/treadle/_formats.py defines. Packing changes the order of the numbers and nothing else.
+// A StoredMatrix is a row-major matrix [outputs, k] of weights in the form in which its dtype is
+// stored (python/treadle/_storage/formats.py). Packing changes the order of its numbers and nothing
+// else.
 struct StoredMatrix {
   Dtype dtype = Dtype::float32;
   const void* data = nullptr;     // float; the bits of a bfloat16; or int8
@@ -23,11 +24,12 @@ struct StoredMatrix {
       : dtype(type), data(from), scales(by) {}
 
   explicit operator bool() const { return data != nullptr; }
-  // Of a matrix of float32, as all are that gradients are computed with.
+  // The matrix must be float32. All matrices that gradients are computed with are.
   const float* floats() const { return static_cast<const float*>(data); }
 };
 
-// One factor of a product. All of a product have the same dtype.
+// An Operand is the matrix that one part of a product's rows is multiplied by: W of [x; h] or R.
+// All operands of a product have the same dtype.
 struct Operand {
   StoredMatrix weights;
   std::int64_t k;
@@ -37,22 +39,22 @@ class PackedWeights {
  public:
   PackedWeights() = default;
 
-  // Outputs as they come: panels of `kPlainVectors` vectors.
+  // Packs the outputs in their order, into panels of `kPlainVectors` vectors.
   static PackedWeights plain(std::int64_t outputs, std::initializer_list<Operand> operands,
                              int lanes);
 
-  // The same from matrices [k, outputs] of float32: the product with what `plain` multiplies by,
-  // transposed.
+  // Does the same with matrices [k, outputs] of float32, the transposes of those that `plain`
+  // takes.
   static PackedWeights transposed(std::int64_t outputs, std::initializer_list<Operand> operands,
                                   int lanes);
 
-  // Outputs grouped by unit: a panel has, for `lanes` units, one vector per entry of `gates`; gate
-  // g of unit u is row g * units + u of every operand. With `share`, up to half a vector of units
-  // left over at the end puts several gates into one vector: H = 50 or 100 is not rounded up.
+  // Groups the outputs by unit: a panel has, for `lanes` units, one vector per entry of `gates`;
+  // gate g of unit u is row g * units + u of every operand. With `share`, up to half a vector of
+  // units left over at the end puts several gates into one vector: H = 50 or 100 is not rounded up.
   static PackedWeights gated(std::int64_t units, std::vector<int> gates,
                              std::initializer_list<Operand> operands, int lanes, bool share);
 
-  // A vector with one float per output (a bias), in the layout of the sums.
+  // Returns a vector with one float per output, a bias, in the layout of the sums.
   Buffer pack_vector(const float* values) const;
 
   Dtype dtype() const { return dtype_; }
@@ -70,12 +72,13 @@ class PackedWeights {
   void shape_plain(std::int64_t outputs, std::initializer_list<Operand> operands, int lanes);
   void allocate(std::initializer_list<Operand> operands);
   void pack(std::initializer_list<Operand> operands);
-  // Of a panel, so many numbers of an operand along k.
+  // Both pack the numbers [begin, begin + count) along k of an operand, for one panel, into
+  // `block`.
   void pack_floats(const Operand& operand, std::int64_t panel, std::int64_t begin,
                    std::int64_t count, float* block) const;
   void pack_low_precision(const Operand& operand, std::int64_t panel, std::int64_t begin,
                           std::int64_t count, Word* block) const;
-  // The output that a lane of a vector of a panel computes, or -1 for padding.
+  // Returns the output that a lane of a vector of a panel computes, or -1 for padding.
   std::int64_t output(std::int64_t panel, int vector, int lane) const;
   int vectors_of(std::int64_t panel) const;
 

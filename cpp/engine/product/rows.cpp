@@ -8,13 +8,14 @@
 namespace treadle {
 namespace {
 
-// A task has about so many floats, so that the threads share out rows of any length; and it has no
-// more than so many rows.
+// A task has about kTaskFloats floats, so that the threads share out rows of any length, and at
+// most kTaskRows rows.
 constexpr std::int64_t kTaskFloats = 6144, kTaskRows = 64;
-// The work of a float, in multiply-adds of a product: few enough that a second thread pays.
+// A float counts as so many multiply-adds. It takes longer in truth, but only long calls gain from
+// a second thread: it waits for memory as the first one does.
 constexpr double kFloatWork = 3;
 
-// The rows [0, M) in tasks of equal size, but for the last.
+// RowTasks cuts the rows [0, M) into tasks of equal size; the last may be smaller.
 struct RowTasks {
   std::int64_t M, size;
 
@@ -30,7 +31,8 @@ double row_work(std::int64_t rows, std::int64_t floats) {
   return static_cast<double>(rows) * static_cast<double>(floats) * kFloatWork;
 }
 
-// The sum for the output m; or the first table that has no row for its id, with that id.
+// Writes the sum for the output m. Returns the first id for which its table has no row, if there is
+// one; the sum is then incomplete.
 std::optional<WrongId> add_embeddings(const std::vector<EmbeddingTable>& tables, std::int64_t m,
                                       std::int64_t H, float* out) {
   for (std::size_t i = 0; i < tables.size(); ++i) {

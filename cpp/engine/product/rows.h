@@ -1,5 +1,5 @@
-// Functions of whole rows, shared out among the threads of a team: layer norm, softmax and the sum
-// of embeddings. A row is computed by one thread, so the number of threads decides about no bit.
+// Layer norm, softmax and sums of embeddings work on whole rows, which the threads of a team share
+// out. A row is computed by one thread, so the number of threads changes no bit.
 #pragma once
 
 #include <cstdint>
@@ -14,21 +14,22 @@ namespace treadle {
 // A kernel of rows: `layer_norm` or `softmax` of a KernelTable.
 using RowKernel = void (*)(const RowArgs&);
 
-// A phase of a team: the threads take blocks of the rows in turn. False when the computation is to
+// Applies the kernel to all rows, as a phase of a team. Returns false when the computation is to
 // end.
 bool run_rows(Team::Member& member, RowKernel kernel, const RowArgs& args);
 
-// The same as a call of its own, on the pool's threads.
+// Does the same as a call of its own, on the pool's threads.
 void run_rows(RowKernel kernel, const RowArgs& args, Interrupt& interrupt);
 
-// A table of embeddings [count, H], and the row of it that each output takes.
+// An EmbeddingTable is a table [count, H] and, for each output, the number of the row that it
+// takes.
 struct EmbeddingTable {
   const float* data;
-  std::int64_t count, stride;  // rows, and the floats from one to the next
+  std::int64_t count, stride;  // rows, and the floats from one row to the next
   const std::int64_t* ids;     // [M]
 };
 
-// An id for which its table has no row.
+// A WrongId is an id for which its table has no row.
 struct WrongId {
   std::size_t table;
   std::int64_t m, id;

@@ -3,8 +3,7 @@
 namespace treadle {
 namespace {
 
-// Multiply-adds between two looks at the clock.
-constexpr double kLookWork = 1e6;
+constexpr double kLookWork = 1e6;  // multiply-adds between two looks at the clock
 
 }  // namespace
 

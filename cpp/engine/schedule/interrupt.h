@@ -1,4 +1,4 @@
-// Whether the caller still wants the result of a long computation.
+// An Interrupt tells a long computation whether the caller still wants its result.
 #pragma once
 
 #include <atomic>
@@ -6,17 +6,18 @@
 
 namespace treadle {
 
-// Asks now and then whether the caller wants the computation to end (Ctrl-C).
+// It asks the caller every 50 ms whether the computation is to end (Ctrl-C).
 class Interrupt {
  public:
-  // poll(context) is called on the calling thread only, every 50 ms, and returns true to stop; a
-  // null poll never stops.
+  // poll(context) is called on the calling thread only and returns true to stop. A null poll never
+  // stops.
   explicit Interrupt(bool (*poll)(void*), void* context = nullptr)
       : poll_(poll), context_(context) {}
 
-  // Reports `work` multiply-adds done by the calling thread; looks at the clock after many.
+  // The calling thread reports `work` multiply-adds that it has done. After a million of them the
+  // clock is looked at.
   void progress(double work);
-  // Looks at the clock now.
+  // Looks at the clock, and polls if 50 ms have passed since the last time.
   void look();
   bool stopped() const { return stop_.load(std::memory_order_relaxed); }
 

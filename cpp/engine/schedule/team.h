@@ -1,4 +1,5 @@
-// Threads that share out the tasks of one phase after another.
+// A team of threads goes through phases together. In a phase the threads take task after task until
+// none is left, and wait for each other.
 #pragma once
 
 #include <atomic>
@@ -12,7 +13,7 @@ namespace treadle {
 
 class Team {
  public:
-  // Threads for work of about so many multiply-adds.
+  // Leases as many threads as are of use for `work`, in multiply-adds.
   Team(double work, Interrupt& interrupt)
       : lease_(work < kShareWork ? 1 : num_threads(), work / kWorkPerMicrosecond),
         barrier_(lease_.size()),
@@ -20,22 +21,24 @@ class Team {
 
   int size() const { return lease_.size(); }
 
-  // One thread of the team.
+  // A Member stands for one thread of the team, in the code that this thread runs.
   class Member {
    public:
     int index() const { return index_; }
-    // Within a long task: reports multiply-adds done, and tells whether to end.
+    // Reports `work` multiply-adds done within a long task. Returns false when the computation is
+    // to end.
     bool progress(double work) {
       if (index_ == 0) team_.interrupt_.progress(work);
       return !team_.interrupt_.stopped();
     }
 
     // Every thread calls this with the same arguments; task(i) runs once for every i < tasks, on
-    // whichever thread is free, and the call returns when all are done. `work` is that of one task,
-    // in multiply-adds. False when the computation is to end.
+    // whichever thread is free, and the call returns when all are done. A task takes `work`
+    // multiply-adds. Returns false when the computation is to end.
     template <class Task>
     bool parallel_for(std::int64_t tasks, double work, Task&& task) {
-      // The counter never turns back: in a phase every thread takes one number too many.
+      // The counter only rises. Each thread leaves a phase with the first number that is no task,
+      // so the next phase begins as many numbers after the last task as there are threads.
       const std::int64_t end = begin_ + tasks;
       for (std::int64_t i = next(); i < end; i = next()) {
         if (progress(work)) task(i - begin_);
@@ -43,7 +46,7 @@ class Team {
       begin_ = end + team_.size();
       const bool stop = team_.interrupt_.stopped();
       if (team_.size() == 1) return !stop;
-      // The caller's thread waits for tasks that may be long: it has to hear Ctrl-C meanwhile.
+      // The tasks of other threads may be long: the caller's thread notices Ctrl-C while it waits.
       const auto look = [](void* interrupt) { static_cast<Interrupt*>(interrupt)->look(); };
       return !team_.barrier_.wait(stop, index_ == 0 ? +look : nullptr, &team_.interrupt_);
     }
@@ -60,10 +63,11 @@ class Team {
     std::int64_t begin_ = 0, alone_ = 0;
   };
 
-  // Calls work(member) on every thread. Once per team.
+  // Calls work(member) on every thread at the same time. A team can do this once.
   template <class Work>
   void run(Work&& work) {
-    // One control word for all: a rounding mode of the caller's must not depend on the thread.
+    // Every thread gets the caller's control word, so that a rounding mode of the caller's does not
+    // depend on the thread, and flushes denormals to zero.
     const std::uint64_t word = control_word() | kFlushBits;
     auto one = [&](int thread) {
       const ControlWord guard(word);
@@ -75,7 +79,8 @@ class Team {
   }
 
  private:
-  // A core does about so much; below some microseconds of it a second thread does not pay.
+  // A core does about so many multiply-adds in a microsecond. A second thread does not pay for less
+  // than ten microseconds of work.
   static constexpr double kWorkPerMicrosecond = 5e4, kShareWork = 10 * kWorkPerMicrosecond;
 
   Lease lease_;

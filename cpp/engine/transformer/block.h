@@ -28,7 +28,7 @@ struct BlockShape {
   std::int64_t hidden, heads, feed_forward;  // H, N, F
   Activation activation;
   bool norm_first;
-  float eps;  // of the norms
+  float eps;  // the norms add it to the variance
 };
 
 // All matrices are row-major, as in PyTorch, and have the same dtype; biases and the arrays of a
@@ -56,7 +56,7 @@ struct BlockWeights {
   FeedForwardWeights feed_forward;
 };
 
-// The hidden states of some sequences on their way through the blocks, changed in place.
+// BlockRows are the hidden states of some sequences. The phases of a block change them in place.
 struct BlockRows {
   std::int64_t count;
   float* const* x;  // [count] rows of H that follow each other in memory
@@ -88,13 +88,14 @@ class TransformerBlock {
   const char* isa() const { return self_.in.isa(); }  // the level of the products
   bool has_cross_attention() const { return cross_.has_value(); }
   std::int64_t weight_bytes() const;
-  // The product that a block begins with.
+  // Returns the product that a block begins with, whose weights may be fetched ahead.
   const Linear& first_product() const { return self_.in; }
-  // From a row of the memory [H] to its keys and values [2 * H].
+  // Returns the product that makes keys and values [2 * H] of a row of the memory [H]. The block
+  // must have cross attention.
   const Linear& memory_product() const { return cross_->key_value; }
 
-  // Each of these changes x and returns false when the computation is to end. `attention` reads the
-  // queries that the buffers hold and writes there, as `attention_call` has it.
+  // The three functions change x, as some phases of a team, and return false when the computation
+  // is to end. `attention` was made from `attention_call` for the same rows and buffers.
   bool self_attention(Team::Member& member, const BlockRows& rows, Attention& attention,
                       BlockBuffers& buffers) const;
   bool cross_attention(Team::Member& member, const BlockRows& rows, Attention& attention,
@@ -105,7 +106,7 @@ class TransformerBlock {
 
  private:
   struct Norm {
-    Buffer weight, bias;  // empty: none
+    Buffer weight, bias;  // empty where there is none
   };
   struct SelfAttention {
     Linear in, out;
@@ -134,9 +135,9 @@ class TransformerBlock {
   FeedForward forward_;
 };
 
-// Attention from the queries that lie in the buffers to the keys and values at the first row of
-// `keys_values`, [rows, H] each and side by side, with rows `stride` floats apart. Sequences, masks
-// and lengths are left to the caller.
+// Returns a call of attention that reads its queries from the buffers and writes its result there.
+// Keys and values lie side by side in the rows of `keys_values`, H floats each; the rows are
+// `stride` floats apart. The caller adds sequences, lengths and masks.
 AttentionCall attention_call(const BlockShape& shape, Dtype dtype, BlockBuffers& buffers,
                              const float* keys_values, std::int64_t stride);
 

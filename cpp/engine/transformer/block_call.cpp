@@ -6,12 +6,12 @@
 namespace treadle {
 namespace {
 
-// A group is full when it has so many rows. Its activations stay in L2, and the weights of a block,
-// read once for each group, in L3.
+// A group is full when it has so many rows: its activations then stay in L2, and the weights of a
+// block, which are read once for each group, in L3.
 constexpr std::int64_t kGroupRows = 128;
-constexpr std::int64_t kEnterRows = 16;  // of a task
+constexpr std::int64_t kEnterRows = 16;  // rows that a task copies
 
-// The sequences from `begin` on of an attention call for all of a batch.
+// Lets a call of attention see what `view` says of the sequences from `begin` on.
 void set_view(AttentionCall& a, const AttentionView& view, std::int64_t begin) {
   a.mask = view.mask;
   if (a.mask.data) a.mask.data += begin * a.mask.b;

@@ -1,5 +1,4 @@
-// A call of transformer blocks over a ragged batch, and the groups of sequences that it is cut
-// into.
+// A BlockCall runs transformer blocks over a ragged batch; SequenceGroups cuts it into groups.
 //
 // The tokens of all sequences lie one after the other; nothing is padded. Sequences go through a
 // block in groups whose activations stay in the cache.
@@ -13,8 +12,8 @@
 
 namespace treadle {
 
-// Sequences whose rows lie one after the other: sequence b is the rows [offsets[b], offsets[b +
-// 1]).
+// In a RaggedBatch the rows of all sequences lie one after the other. Sequence b has the rows
+// [offsets[b], offsets[b + 1]).
 struct RaggedBatch {
   std::int64_t B, longest;      // sequences, and the rows of the longest
   const std::int64_t* offsets;  // [B + 1]
@@ -23,7 +22,8 @@ struct RaggedBatch {
   std::int64_t length(std::int64_t b) const { return offsets[b + 1] - offsets[b]; }
 };
 
-// How the queries of a batch see its keys; S and K are the longest sequences of queries and keys.
+// An AttentionView says which keys the queries of a batch see. S and K are the longest sequences of
+// queries and keys.
 struct AttentionView {
   HeadView<const std::uint8_t> mask;  // [B, N, S, K], as in AttentionCall
   bool mask_adds, causal;
@@ -35,14 +35,15 @@ struct BlockCall {
   const float* x;  // [rows, H]
   float* out;      // the same shape
   AttentionView self_attention;
-  // Cross attention: sequence b sees the rows of sequence b of the memory. Null where no block has
-  // it.
+  // In cross attention sequence b sees the rows of sequence b of the memory. All of these are zero
+  // where no block has it.
   RaggedBatch memory;
   const float* memory_rows;  // [rows of the memory, H]
   AttentionView cross_attention;
 };
 
-// The sequences of a call in groups. The hidden states lie in the call's output.
+// SequenceGroups holds the sequences of a call in groups. The hidden states lie in the call's
+// output.
 class SequenceGroups {
  public:
   struct Group {
