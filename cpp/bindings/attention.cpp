@@ -263,10 +263,10 @@ void attention_backward(const std::string& f, const Object& query, const Object&
 }  // namespace
 
 void register_attention(py::module_& m) {
-  // Decoding passes `options` and `out` by position: a keyword takes 0.4 us of a step of 6.
+  // Inference passes arguments by position: a keyword takes 0.4 us of a call of 4.
   m.def("attention", &attention, py::arg("function"), py::arg("query"), py::arg("key"),
         py::arg("value"), py::arg("options") = py::dict(), py::arg("out") = py::none(),
-        py::kw_only(), py::arg("probabilities") = py::none(), py::arg("lse") = py::none());
+        py::arg("probabilities") = py::none(), py::kw_only(), py::arg("lse") = py::none());
   m.def("attention_backward", &attention_backward, py::arg("function"), py::arg("query"),
         py::arg("key"), py::arg("value"), py::kw_only(), py::arg("options"), py::arg("forward"),
         py::arg("dout"), py::arg("grads"));

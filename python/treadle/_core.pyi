@@ -293,8 +293,8 @@ def attention(
     value: _Heads,
     options: AttentionOptions = ...,
     out: _Float | None = None,
-    *,
     probabilities: _Float | None = None,
+    *,
     lse: _Float | None = None,
 ) -> _Float: ...
 def attention_backward(

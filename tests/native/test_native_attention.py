@@ -180,7 +180,7 @@ def test_native_attention_options_may_be_left_out(name):
 def test_native_attention_takes_names_only():
     right = attention_arguments()
     with pytest.raises(TypeError):
-        treadle._core.attention(*(right[name] for name in HEADS), {}, None, None)
+        treadle._core.attention(*(right[name] for name in HEADS), {}, None, None, None)
 
 
 BACKWARD_SHAPES = {

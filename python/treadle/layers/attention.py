@@ -241,7 +241,7 @@ class MultiheadAttention(Module):
             v,
             options,
             joined.transpose(1, 2, 0, 3) if sizes.turned else joined.transpose(0, 2, 1, 3),
-            probabilities=probabilities,
+            probabilities,
         )
         flat = joined.reshape(sizes.batch * sizes.queries, heads * size)
         y = products.out.run(function, flat).reshape(*sizes.tokens, heads * size)
