@@ -65,6 +65,7 @@ def attention_forward(
     key: TensorLike,
     value: TensorLike,
     attention_mask: TensorLike | None,
+    *,
     dropout: float = 0.0,
     scaling: float | None = None,
     is_causal: bool | None = None,
