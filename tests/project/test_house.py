@@ -66,7 +66,6 @@ DEBTS = {
         "python/treadle/torch/autograd.py",
         "python/treadle/torch/cells.py",
         "python/treadle/torch/fallback.py",
-        "python/treadle/torch/interface.py",
         "python/treadle/torch/modules.py",
         "python/treadle/torch/ops.py",
         "python/treadle/torch/tensors.py",

@@ -59,7 +59,7 @@ def to_float32(function: str, name: str, value: ArrayLike) -> Float:
 
 
 def to_dense(function: str, name: str, value: ArrayLike) -> Float:
-    """The same with all axes contiguous, for the arrays that are small beside x and y."""
+    """``value`` as `to_float32` has it, contiguous: for arrays that are small beside x and y."""
     array = to_float32(function, name, value)
     return array if array.flags.c_contiguous else array.copy()
 
@@ -180,7 +180,7 @@ def _from_dlpack(function: str, name: str, value: ArrayLike) -> AnyArray:
 
 
 def _is_bfloat16(array: AnyArray) -> bool:
-    """Whether it is ml_dtypes' bfloat16 (which need not be installed), or stands for PyTorch's."""
+    """Return whether it is ml_dtypes' bfloat16 (not necessarily installed) or PyTorch's."""
     dtype = array.dtype
     return dtype.itemsize == 2 and (dtype.name == "bfloat16" or dtype == _BFLOAT16)
 

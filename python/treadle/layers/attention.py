@@ -45,7 +45,7 @@ class _Sizes(NamedTuple):
 
     batched: bool
     turned: bool
-    """Whether time comes before the batch."""
+    """True if time comes before the batch."""
     batch: int
     queries: int
     keys: int

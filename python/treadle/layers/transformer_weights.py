@@ -26,7 +26,7 @@ class TransformerShape(NamedTuple):
     """Its name and its two numbers, as `treadle.layers.activation.parse` returns them."""
     norm_first: bool
     eps: float
-    """What the norms add to the variance."""
+    """The norms add it to the variance."""
     dtype: str
 
 

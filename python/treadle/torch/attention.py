@@ -162,7 +162,7 @@ def unsuited(given: tuple[TensorLike, ...], masks: Iterable[TensorLike | None]) 
 
 
 def _plain(*tensors: TensorLike) -> bool:
-    """Whether all are [B, N, rows, columns] of one batch."""
+    """Return whether all are [B, N, rows, columns] of one batch."""
     return all(t.dim() == 4 for t in tensors) and len({t.shape[0] for t in tensors}) == 1
 
 

@@ -51,8 +51,8 @@ def register_attention(name: str = "treadle") -> None:
         from transformers.masking_utils import sdpa_mask
     except ImportError as error:
         raise ImportError(
-            f"treadle.torch.register_attention: Transformers' attention interface cannot be imported "
-            f"({error}); pip install 'transformers>=5'"
+            "treadle.torch.register_attention: Transformers' attention interface cannot be "
+            f"imported ({error}); pip install 'transformers>=5'"
         ) from error
     AttentionInterface.register(name, attention_forward)
     # A name without a mask function gets no mask at all, and padding would be attended to.
@@ -75,14 +75,14 @@ def attention_forward(
     cache: object = None,
     **options: object,
 ) -> tuple[TensorLike, None]:
-    """What a model of Transformers calls: [B, N, S, E] -> [B, S, N, E], and no weights.
+    """Attend for a model of Transformers: [B, N, S, E] -> [B, S, N, E], and no probabilities.
 
     ``attention_mask`` is bool [B, 1, S, K], True where a query attends, or None.
     """
     if s_aux is not None:
         raise ValueError(
-            "treadle.torch: the model's attention has sinks (s_aux), which treadle does not have; use "
-            'attn_implementation="eager"'
+            "treadle.torch: the model's attention has sinks (s_aux), which treadle does not have; "
+            'use attn_implementation="eager"'
         )
     reason = hindrance(query, key, value, attention_mask)
     if reason is None and position_bias is not None:

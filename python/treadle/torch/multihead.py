@@ -70,7 +70,7 @@ class MultiheadAttention(torch.nn.MultiheadAttention):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[TensorLike, TensorLike | None]:
-        """As torch.nn.MultiheadAttention's: (y, None), or with need_weights (y, weights).
+        """Attend as torch.nn.MultiheadAttention: (y, None), or (y, weights) with need_weights.
 
         Parameters
         ----------
@@ -139,7 +139,7 @@ class MultiheadAttention(torch.nn.MultiheadAttention):
         return None
 
     def _fits(self, query: TensorLike, key: TensorLike, value: TensorLike, masks: _Masks) -> bool:
-        """Whether the shapes are what PyTorch expects."""
+        """Return whether the shapes are those that PyTorch expects."""
         rank = query.dim()
         if rank not in (2, 3) or key.dim() != rank or value.dim() != rank:
             return False

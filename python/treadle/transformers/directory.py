@@ -56,7 +56,7 @@ def read_flag(where: str, entries: dict[str, Any], name: str, *, default: bool) 
 
 
 def exists(directory: str, name: str) -> bool:
-    """Whether there is something of that name."""
+    """Return whether the directory has an entry of this name."""
     return os.path.exists(os.path.join(directory, name))
 
 

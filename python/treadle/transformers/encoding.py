@@ -1,4 +1,4 @@
-"""What a tokenizer returns, and how token lists become padded arrays."""
+"""The result of a tokenizer, and the way from token lists to padded arrays."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ class Padding(NamedTuple):
     multiple: int
     left: bool
     values: dict[str, Any]
-    """Field -> the item to pad it with."""
+    """The item that pads each field, by the field's name."""
 
     def apply(self, fields: dict[str, list[list[Any]]]) -> dict[str, list[list[Any]]]:
-        """The same fields, all rows as long."""
+        """Pad the fields until all rows have the same length."""
         longest = max(map(len, fields["input_ids"]), default=0)
         width = longest if self.length is None else self.length
         width += -width % self.multiple

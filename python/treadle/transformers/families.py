@@ -1,4 +1,4 @@
-"""What differs between the families: how their tensors and entries are called, what they add up.
+"""The families of checkpoints differ in the names of tensors and entries, and in embeddings.
 
 Everything else is one model: a sum of embeddings and its layer norm, then post-norm encoder layers
 (BERT: Devlin et al. 2019, arXiv:1810.04805; RoBERTa: Liu et al. 2019, arXiv:1907.11692; DistilBERT:
@@ -30,30 +30,30 @@ class MaskedLM(NamedTuple):
     norm: str
     decoder: str
     biases: tuple[str, ...]
-    """Names the bias may have: apart from the decoder's weight, and beside it."""
+    """The bias has one of these names: apart from the decoder's weight, or beside it."""
     activation: str | None
-    """None: the model's."""
+    """None stands for the activation of the model."""
 
 
 class Family(NamedTuple):
     prefix: str
-    """Of the names of the encoder in a model that has a head."""
+    """The names of the encoder begin with it in a model that has a head."""
     layer: Layer
     token_types: bool
-    """Whether there is an embedding of token types."""
+    """True if there is an embedding of token types."""
     after_padding: bool
-    """Whether positions count from pad_token_id + 1, and padding has the position pad_token_id."""
+    """True if positions count from pad_token_id + 1 and padding has the position pad_token_id."""
     pooler: str | None
-    """Name of the linear layer behind pooler_output."""
+    """The name of the linear layer that makes pooler_output."""
     sequence_dense: str
-    """Name of the linear layer before the classifier of sequences; "{prefix}" is the encoder's."""
+    """The name of the layer before the classifier of sequences; "{prefix}" is the encoder's."""
     sequence_activation: str
     sequence_out: str
     masked_lm: MaskedLM
     aliases: dict[str, str]
-    """Common name of an entry of config.json -> the family's."""
+    """The family's names of entries of config.json, by their common names."""
     defaults: dict[str, object]
-    """Of entries that config.json may leave out."""
+    """The values of entries that config.json leaves out."""
 
 
 _BERT_LAYER = Layer(

@@ -35,7 +35,7 @@ _ACTIVATIONS = {
 
 
 class Steps(NamedTuple):
-    """What a directory's modules are: where the encoder lies, and what follows it."""
+    """The modules of a directory: where the encoder lies, and which modules follow it."""
 
     encoder: str
     entries: list[tuple[str, str]]

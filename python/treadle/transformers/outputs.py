@@ -1,4 +1,4 @@
-"""What models return: Transformers' output classes, as dicts of NumPy arrays."""
+"""Models return Transformers' output classes, as dicts of NumPy arrays."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class BaseModelOutput(ModelOutput):
 
 
 class BaseModelOutputWithPooling(ModelOutput):
-    """The same with pooler_output [B, H], tanh of a linear function of the first token."""
+    """A BaseModelOutput with pooler_output [B, H], tanh of a linear function of the first token."""
 
     _names = ("last_hidden_state", "pooler_output", "hidden_states", "attentions")
     last_hidden_state: Float

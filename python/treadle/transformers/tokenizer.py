@@ -306,7 +306,7 @@ class AutoTokenizer:
         return encodings
 
     def _cut(self, text: str, pair: str | None, special: bool, strategy: str, most: int) -> Any:
-        """The same without the last tokens of the texts; the special tokens come afterwards.
+        """Tokenize and drop the last tokens of the texts; the special tokens come afterwards.
 
         The library could do it in one go, but only as a setting of the tokenizer, which other
         threads use at the same time.

@@ -70,7 +70,7 @@ def read_settings(function: str, directory: str) -> dict[str, Any]:
 
 
 def adapt(native: Any, settings: dict[str, Any]) -> None:
-    """Where tokenizer_config.json contradicts tokenizer.json, the former holds in Transformers."""
+    """Let tokenizer_config.json win where tokenizer.json contradicts it, as Transformers does."""
     normalizer, pre_tokenizer = native.normalizer, native.pre_tokenizer
     if type(normalizer).__name__ == "BertNormalizer":
         for setting, attribute in (
