@@ -1,16 +1,17 @@
 """PyTorch as a guest: its modules as treadle's, and modules of its own that run and train on treadle.
 
-convert     `treadle.from_torch`
-modules     LSTM, GRU and RNN: nn.Modules with torch's parameters and treadle's kernels
-cells       LSTMCell, GRUCell and RNNCell, likewise
-fallback    why treadle cannot run, and the warning that PyTorch does instead
-autograd    one layer for autograd; ops: the same for torch.compile and torch.export
-weight_cache  weights that are packed once, and anew where they have changed
-tensors     what a tensor is to this package
-attention   scaled_dot_product_attention, for autograd and for graphs
-multihead   MultiheadAttention
-interface   `register_attention` for the models of Transformers
-models      `accelerate` and `restore` for whole models
+convert       `treadle.from_torch`
+modules       LSTM, GRU and RNN: nn.Modules with torch's parameters and treadle's kernels
+cells         LSTMCell, GRUCell and RNNCell, likewise
+attention     scaled_dot_product_attention, for autograd and for graphs
+multihead     MultiheadAttention
+models        `accelerate` and `restore` for whole models
+transformers_attention  `register_attention` for the models of Transformers
+weight_cache  the weights of recurrent layers, packed anew where they have changed
+autograd      one recurrent layer for autograd
+ops           one recurrent layer for torch.compile and torch.export
+fallback      why treadle cannot run, and the warning that PyTorch does instead
+tensors       the type of a tensor, and the array in its memory
 
 Nothing else in the package imports PyTorch, and this does so only where it is used.
 """
@@ -31,7 +32,7 @@ _MODULES = {
     "RNNCell": "cells",
     "MultiheadAttention": "multihead",
     "scaled_dot_product_attention": "attention",
-    "register_attention": "interface",
+    "register_attention": "transformers_attention",
     "accelerate": "models",
     "restore": "models",
     "Report": "models",

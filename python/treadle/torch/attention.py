@@ -92,7 +92,7 @@ def scaled_dot_product_attention(
     >>> q.grad.shape
     torch.Size([2, 4, 8, 16])
     """
-    reason = hindrance(query, key, value, attn_mask)
+    reason = attention_obstacle(query, key, value, attn_mask)
     compiling = torch.compiler.is_compiling()
     if reason is None and compiling and not _plain(query, key, value):
         reason = "shapes that broadcast are being compiled"
@@ -131,18 +131,20 @@ def scaled_dot_product_attention(
     )
 
 
-def hindrance(
+def attention_obstacle(
     query: TensorLike, key: TensorLike, value: TensorLike, mask: TensorLike | None
 ) -> str | None:
     """Why treadle's attention cannot run on these heads, or None."""
     given = (query, key, value)
-    reason = unsuited(given, (mask,))
+    reason = tensor_obstacle(given, (mask,))
     if reason is None and max(t.shape[-1] if t.dim() else 0 for t in given) > MAX_HEAD_SIZE:
         return f"a head has more than {MAX_HEAD_SIZE} floats"
     return reason
 
 
-def unsuited(given: tuple[TensorLike, ...], masks: Iterable[TensorLike | None]) -> str | None:
+def tensor_obstacle(
+    given: tuple[TensorLike, ...], masks: Iterable[TensorLike | None]
+) -> str | None:
     """Why treadle's attention cannot run on tensors of this kind, whatever their sizes, or None."""
     reason = obstacle(given)
     if reason is not None:

@@ -1,12 +1,12 @@
 """One recurrent layer for PyTorch's autograd: tensors in, tensors out, treadle's kernels between.
 
-`run_layer` is what the modules call. `forward` and `backward` work on arrays and know nothing of
-graphs; the operators of `treadle.torch.ops` use them too.
+`run_layer` is what the modules call. `sequence_inputs` and `backward` know nothing of graphs; the
+operators of `treadle.torch.ops` use them too.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
@@ -27,59 +27,49 @@ if TYPE_CHECKING:
     """(h, c): None for zeros, and for the c of a layer that has none."""
     Rows: TypeAlias = tuple[ArrayLike | None, bool]
     """(lengths, batch_first): the steps of each row, and how rows lie in x."""
-    Inputs: TypeAlias = tuple[Float, Float | None, Float | None, Rows]
-    """(x, h, c, rows)"""
-    Outputs: TypeAlias = tuple[Float, Float, Float | None, Float | None]
-    """(y, h_n, c_n, saved): c_n of an LSTM, saved where a forward pass saves."""
 
 
-class Upstream(NamedTuple):
-    """The gradients of the results; None stands for zeros."""
-
-    dy: Float | None
-    dh_n: Float | None
-    dc_n: Float | None
+RESULTS = ("y", "h_n", "c_n")
+"""The names of the results, by which a backward pass takes their gradients."""
 
 
-def forward(native: _core.RecurrentStack, inputs: Inputs, save: bool) -> Outputs:
-    """Run one layer."""
-    y, h_n, c_n, *saved = native.run(_sequence(inputs), save=save)
-    return y, h_n, c_n, saved[0] if save else None
+def sequence_inputs(
+    x: TensorLike, h: TensorLike | None, c: TensorLike | None, rows: Rows
+) -> SequenceInputs:
+    """The arrays in the memory of tensors whose last axes are contiguous."""
+    return SequenceInputs(
+        shared_array(x), shared_array(h), shared_array(c), rows[0], batch_first=rows[1]
+    )
 
 
 def backward(
     native: _core.RecurrentStack,
     weights: LayerWeights,
-    inputs: Inputs,
+    inputs: SequenceInputs,
     results: tuple[Float, Float],
-    upstream: Upstream,
+    grads: dict[str, Float | None],
     want_x: bool = True,
 ) -> list[Float | None]:
     """The gradients of x, h and c (None where there is none), then those of the weights.
 
-    ``results`` are y and what the forward pass has saved. The gradients of the weights are in the
-    order of ``weights.arrays``.
+    ``results`` are y and what the forward pass has saved, ``grads`` the gradients of `RESULTS`, None
+    for zeros. The gradients of the weights are in the order of ``weights.arrays``.
     """
     y, saved = results
     found = native.backward(
-        _sequence(inputs),
+        inputs,
         weights=weights.named,
         y=y,
         saved=saved,
-        grads={"y": upstream.dy, "h_n": upstream.dh_n, "c_n": upstream.dc_n},
+        grads=grads,
         want_x=want_x,
     )
     flat = [
-        grads[name]
-        for arrays, grads in zip(weights.named, found["weights"], strict=True)
+        own[name]
+        for arrays, own in zip(weights.named, found["weights"], strict=True)
         for name in arrays
     ]
     return [found["x"], found["h_0"], found["c_0"], *flat]
-
-
-def _sequence(inputs: Inputs) -> SequenceInputs:
-    x, h, c, (lengths, batch_first) = inputs
-    return SequenceInputs(x, h, c, lengths, batch_first=batch_first)
 
 
 class _Context(Protocol):
@@ -88,10 +78,10 @@ class _Context(Protocol):
     weights: PlacedWeights
     packed: PackedLayer
     rows: Rows
-    saved: Any
+    saved: Float
 
     @property
-    def saved_tensors(self) -> tuple[Any, ...]: ...
+    def saved_tensors(self) -> tuple[TensorLike, ...]: ...
     @property
     def needs_input_grad(self) -> tuple[bool, ...]: ...
     def save_for_backward(self, *tensors: TensorLike | None) -> None: ...
@@ -112,10 +102,10 @@ class _Run(torch.autograd.Function):
         c: TensorLike | None,
         *tensors: TensorLike,
     ) -> tuple[TensorLike | None, ...]:
-        inputs = (shared_array(x), shared_array(h), shared_array(c), rows)
-        outputs = forward(packed.native, inputs, True)
-        results = to_tensors(outputs)
-        ctx.weights, ctx.packed, ctx.rows, ctx.saved = weights, packed, rows, outputs[3]
+        inputs = sequence_inputs(x, h, c, rows)
+        y, h_n, c_n, ctx.saved = packed.native.run(inputs, save=True)
+        results = _tensors(y, h_n, c_n)
+        ctx.weights, ctx.packed, ctx.rows = weights, packed, rows
         # PyTorch raises where one of these has been changed in place before the backward pass.
         ctx.save_for_backward(x, h, c, results[0], *tensors)
         ctx.set_materialize_grads(False)
@@ -132,14 +122,17 @@ class _Run(torch.autograd.Function):
         packed, placed = ctx.packed, ctx.weights
         lie_there = placed.lie_in(tensors)
         weights = placed if lie_there else LayerWeights(packed.layer, tensors)
-        dy, dh_n, dc_n = (None if d is None else shared_array(d.contiguous()) for d in upstream)
+        grads = {
+            name: None if grad is None else shared_array(grad.contiguous())
+            for name, grad in zip(RESULTS, upstream, strict=True)
+        }
         wanted = ctx.needs_input_grad[3:]  # without those of weights, packed and rows
         gradients = backward(
             packed.native,
             weights,
-            (shared_array(x), shared_array(h), shared_array(c), ctx.rows),
+            sequence_inputs(x, h, c, ctx.rows),
             (shared_array(y), ctx.saved),
-            Upstream(dy, dh_n, dc_n),
+            grads,
             wanted[0],
         )
         return (
@@ -153,9 +146,10 @@ class _Run(torch.autograd.Function):
         )
 
 
-def to_tensors(outputs: Outputs) -> tuple[TensorLike, TensorLike, TensorLike | None]:
-    """The results of a forward pass as tensors: y, h_n, and c_n of an LSTM."""
-    y, h_n, c_n, _ = outputs
+def _tensors(
+    y: Float, h_n: Float, c_n: Float | None
+) -> tuple[TensorLike, TensorLike, TensorLike | None]:
+    """The results of a forward pass as tensors; c_n is None but for an LSTM."""
     tensor = torch.from_numpy
     return tensor(y), tensor(h_n), None if c_n is None else tensor(c_n)
 
@@ -181,5 +175,4 @@ def run_layer(
             if tensor is not None and tensor.requires_grad:
                 y, h_n, c_n = _Run.apply(weights, packed, rows, x, h, c, *tensors)
                 return y, h_n, c_n
-    inputs = (shared_array(x), shared_array(h), shared_array(c), rows)
-    return to_tensors(forward(packed.native, inputs, False))
+    return _tensors(*packed.native.run(sequence_inputs(x, h, c, rows)))

@@ -9,7 +9,7 @@ from torch.nn import functional as nn
 
 from treadle._public import published
 from treadle.layers.attention import MAX_HEAD_SIZE
-from treadle.torch.attention import scaled_dot_product_attention, unsuited
+from treadle.torch.attention import scaled_dot_product_attention, tensor_obstacle
 from treadle.torch.fallback import fall_back
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class MultiheadAttention(torch.nn.MultiheadAttention):
         Raises what PyTorch raises.
         """
         masks = key_padding_mask, attn_mask
-        reason = self._hindrance(query, key, value, masks, need_weights, is_causal)
+        reason = self._obstacle(query, key, value, masks, need_weights, is_causal)
         if reason is not None:
             fall_back(self, reason)
             return super().forward(
@@ -115,7 +115,7 @@ class MultiheadAttention(torch.nn.MultiheadAttention):
         y = y.transpose(0, 1) if turned else y
         return (y if batched else y.squeeze(0)), None
 
-    def _hindrance(
+    def _obstacle(
         self,
         query: TensorLike,
         key: TensorLike,
@@ -129,7 +129,7 @@ class MultiheadAttention(torch.nn.MultiheadAttention):
             return "need_weights is True"
         if self.bias_k is not None or self.add_zero_attn:
             return "add_bias_kv and add_zero_attn are PyTorch's"
-        reason = unsuited((query, key, value, *self.parameters()), masks)
+        reason = tensor_obstacle((query, key, value, *self.parameters()), masks)
         if reason is not None:
             return reason
         if self.head_dim > MAX_HEAD_SIZE:

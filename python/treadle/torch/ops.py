@@ -13,13 +13,14 @@ import numpy as np
 import torch
 
 from treadle import _core
-from treadle.torch.autograd import Upstream, backward, forward
+from treadle.torch.autograd import RESULTS, backward, sequence_inputs
 from treadle.torch.tensors import shared_array
 from treadle.torch.weight_cache import LayerWeights, RecurrentLayer, WeightCache
 
 if TYPE_CHECKING:
+    from treadle._inputs.sequence import SequenceInputs
     from treadle._inputs.types import AnyArray
-    from treadle.torch.autograd import Inputs, Rows, States
+    from treadle.torch.autograd import Rows, States
     from treadle.torch.tensors import TensorLike
 
 _LAYER = "str mode, int hidden_size, int proj_size, bool bias, int directions, str activation"
@@ -73,9 +74,10 @@ class _Call(NamedTuple):
         key = self.weights[0].data_ptr(), layer
         return _CACHE.get(key, layer, weights).native, weights
 
-    def inputs(self) -> Inputs:
+    def inputs(self) -> SequenceInputs:
+        h, c = (None if state is None else state.contiguous() for state in (self.h, self.c))
         rows = _dense(self.lengths), self.batch_first
-        return shared_array(self.x.contiguous()), _dense(self.h), _dense(self.c), rows
+        return sequence_inputs(self.x.contiguous(), h, c, rows)
 
     def states(self) -> list[TensorLike]:
         """Room for h_n, and for c_n or nothing; without numbers."""
@@ -109,13 +111,14 @@ def recurrent(*arguments: Any) -> tuple[TensorLike, ...]:
     """(y, h_n, c_n, saved) of one layer."""
     call = _Call(*arguments)
     inputs = call.inputs()
-    outputs = forward(call.native()[0], inputs, call.save)
-    (lengths, _), saved = inputs[3], outputs[3]
-    if saved is not None and lengths is not None:
+    outputs = call.native()[0].run(inputs, save=call.save)
+    if call.save and inputs.lengths is not None:
         # Nothing is saved for steps beyond a row's end. An operator must return the same numbers in
         # every run, those that nobody reads included.
-        saved[:, np.arange(saved.shape[1])[:, None] >= lengths] = 0
-    return tuple(call.x.new_empty(0) if a is None else torch.from_numpy(a) for a in outputs)
+        saved = outputs[3]
+        saved[:, np.arange(saved.shape[1])[:, None] >= inputs.lengths] = 0
+    found = [call.x.new_empty(0) if a is None else torch.from_numpy(a) for a in outputs]
+    return *found, *[call.x.new_empty(0)] * (4 - len(found))
 
 
 @recurrent.register_fake
@@ -123,8 +126,8 @@ def _(*arguments: Any) -> tuple[TensorLike, ...]:
     call = _Call(*arguments)
     x, D, H = call.x, call.directions, call.hidden_size
     T, B = (x.shape[1], x.shape[0]) if call.batch_first else x.shape[:2]
-    floats = _core.saved_size(call.mode, H, activation=call.activation)
-    saved = (D, T, B, floats) if call.save else (0,)
+    size = _core.saved_size(call.mode, H, activation=call.activation)
+    saved = (D, T, B, size) if call.save else (0,)
     y = x.new_empty((x.shape[0], x.shape[1], D * (call.proj_size or H)))
     return y, *call.states(), x.new_empty(saved)
 
@@ -136,13 +139,15 @@ def recurrent_backward(*arguments: Any) -> list[TensorLike]:
     """The gradients of x, h, c and the weights."""
     call, (y, saved, *upstream) = _split(arguments)
     native, weights = call.native()
-    dy, dh_n, dc_n = (_dense(tensor) for tensor in upstream)
+    grads = {name: _dense(grad) for name, grad in zip(RESULTS, upstream, strict=True)}
+    if call.mode != "lstm":
+        grads["c_n"] = None  # PyTorch hands over a gradient of the empty tensor
     gradients = backward(
         native,
         weights,
         call.inputs(),
         (shared_array(y.contiguous()), shared_array(saved.contiguous())),
-        Upstream(dy, dh_n, dc_n if call.mode == "lstm" else None),
+        grads,
     )
     return [call.x.new_empty(0) if g is None else torch.from_numpy(g) for g in gradients]
 

@@ -37,14 +37,9 @@ class RecurrentLayer(NamedTuple):
     activation: str
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """The names of the weights of one direction, in PyTorch's order."""
-        biases = ("bias_ih", "bias_hh") if self.bias else ()
-        return ("weight_ih", "weight_hh", *biases, *(("weight_hr",) if self.proj_size else ()))
-
-    def pack(self, weights: LayerWeights) -> _core.RecurrentStack:
-        """The native layer."""
-        spec = RecurrentSpec(
+    def spec(self) -> RecurrentSpec:
+        """The layer as every part of treadle describes one."""
+        return RecurrentSpec(
             self.mode,
             self.input_size,
             self.hidden_size,
@@ -53,7 +48,15 @@ class RecurrentLayer(NamedTuple):
             bias=self.bias,
             activation=self.activation,
         )
-        return spec.pack(self.function, weights.named)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the weights of one direction, in PyTorch's order."""
+        return tuple(self.spec.shapes())
+
+    def pack(self, weights: LayerWeights) -> _core.RecurrentStack:
+        """The native layer."""
+        return self.spec.pack(self.function, weights.named)
 
 
 class LayerWeights:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from treadle._public import published
-from treadle.torch.attention import hindrance, scaled_dot_product_attention
+from treadle.torch.attention import attention_obstacle, scaled_dot_product_attention
 from treadle.torch.fallback import fall_back
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def attention_forward(
             "treadle.torch: the model's attention has sinks (s_aux), which treadle does not have; "
             'use attn_implementation="eager"'
         )
-    reason = hindrance(query, key, value, attention_mask)
+    reason = attention_obstacle(query, key, value, attention_mask)
     if reason is None and position_bias is not None:
         reason = "the attention has a position bias"
     if reason is None and cache is not None:

@@ -1,0 +1,91 @@
+"""`WeightCache`: what it packs, when it packs again, what it forgets, and what it does not keep."""
+
+import gc
+import weakref
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from treadle.torch import tensors, weight_cache
+
+LAYER = weight_cache.RecurrentLayer("treadle.torch.GRU", "gru", 3, 4, 0, True, 2, "tanh")
+
+
+def weights():
+    """The tensors of both directions, and their arrays."""
+    shapes = [(12, 3), (12, 4), (12,), (12,)] * 2
+    own = [torch.ones(shape) for shape in shapes]
+    return own, weight_cache.LayerWeights(LAYER, own)
+
+
+def test_the_same_values_are_packed_once():
+    cache = weight_cache.WeightCache()
+    first = cache.get("key", LAYER, weights()[1])
+    assert cache.get("key", LAYER, weights()[1]) is first  # other memory, the same bits
+    assert cache.get("other", LAYER, weights()[1]) is not first
+
+
+def test_a_changed_value_is_packed_again():
+    cache = weight_cache.WeightCache()
+    own, arrays = weights()
+    first = cache.get("key", LAYER, arrays)
+    own[5].data[2, 1] += 1  # PyTorch's version counter does not see this
+    second = cache.get("key", LAYER, arrays)
+    assert second is not first
+    assert cache.get("key", LAYER, arrays) is second
+
+
+def test_another_form_is_packed_again():
+    cache = weight_cache.WeightCache()
+    _, arrays = weights()
+    first = cache.get("key", LAYER, arrays)
+    renamed = LAYER._replace(function="treadle.torch.GRUCell")
+    assert cache.get("key", renamed, arrays) is not first
+
+
+def test_the_layer_packed_first_is_forgotten_first():
+    cache = weight_cache.WeightCache(most=2)
+    packed = {key: cache.get(key, LAYER, weights()[1]) for key in "abc"}
+    assert cache.get("b", LAYER, weights()[1]) is packed["b"]
+    assert cache.get("c", LAYER, weights()[1]) is packed["c"]
+    assert cache.get("a", LAYER, weights()[1]) is not packed["a"]
+
+
+def test_a_cache_keeps_no_tensor():
+    cache = weight_cache.WeightCache()
+    own, arrays = weights()
+    cache.get("key", LAYER, arrays)
+    gone = weakref.ref(own[0])
+    memory = weakref.ref(arrays.arrays[0])
+    del own, arrays
+    gc.collect()
+    assert gone() is None
+    assert memory() is None
+
+
+def test_names_are_those_of_pytorch():
+    for directions in (1, 2):
+        for bias in (False, True):
+            for proj_size in (0, 2):
+                module = torch.nn.LSTM(
+                    3, 4, bias=bias, proj_size=proj_size, bidirectional=directions == 2
+                )
+                layer = weight_cache.RecurrentLayer(
+                    "", "lstm", 3, 4, proj_size, bias, directions, "tanh"
+                )
+                ends = ("_l0", "_l0_reverse")[:directions]
+                expected = [name + end for end in ends for name in layer.names]
+                assert expected == [name for name, _ in module.named_parameters()]
+
+
+def test_tensors_are_tensor_like():
+    """A member that PyTorch does not have would be believed by mypy and fail at run time."""
+    members = {
+        name
+        for name, value in vars(tensors.TensorLike).items()
+        if callable(value) or isinstance(value, property)
+    }
+    assert len(members) > 40
+    for name in members:
+        assert hasattr(torch.Tensor, name) or hasattr(torch.zeros(1), name), name
