@@ -1,4 +1,4 @@
-"""PyTorch as a guest: its modules as treadle's, and modules of its own that run and train on treadle.
+"""PyTorch as a guest: its modules become treadle's, or run and train on treadle's kernels.
 
 convert       `treadle.from_torch`
 modules       LSTM, GRU and RNN: nn.Modules with torch's parameters and treadle's kernels
@@ -62,7 +62,8 @@ def __getattr__(name: str) -> Any:
         import_module("torch")
     except ImportError as error:
         raise ImportError(
-            f"treadle.torch.{name}: PyTorch cannot be imported ({error}); pip install treadle[torch]"
+            f"treadle.torch.{name}: PyTorch cannot be imported ({error}); "
+            "pip install treadle[torch]"
         ) from error
     return getattr(import_module(f"treadle.torch.{_MODULES[name]}"), name)
 

@@ -52,8 +52,8 @@ def backward(
 ) -> list[Float | None]:
     """The gradients of x, h and c (None where there is none), then those of the weights.
 
-    ``results`` are y and what the forward pass has saved, ``grads`` the gradients of `RESULTS`, None
-    for zeros. The gradients of the weights are in the order of ``weights.arrays``.
+    ``results`` are y and what the forward pass has saved, ``grads`` the gradients of `RESULTS`,
+    None for zeros. The gradients of the weights are in the order of ``weights.arrays``.
     """
     y, saved = results
     found = native.backward(
@@ -115,8 +115,8 @@ class _Run(torch.autograd.Function):
     def backward(ctx: _Context, *upstream: TensorLike | None) -> tuple[TensorLike | None, ...]:
         if torch.is_grad_enabled():  # create_graph=True; once_differentiable would let it pass
             raise RuntimeError(
-                "treadle.torch has no second derivatives (create_graph=True): use torch.nn's module, "
-                "for an accelerated model after treadle.torch.restore(model)"
+                "treadle.torch has no second derivatives (create_graph=True): use torch.nn's "
+                "module, for an accelerated model after treadle.torch.restore(model)"
             )
         x, h, c, y, *tensors = ctx.saved_tensors
         packed, placed = ctx.packed, ctx.weights

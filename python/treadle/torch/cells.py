@@ -1,7 +1,7 @@
 """torch.nn's recurrent cells on treadle's kernels: LSTMCell, GRUCell and RNNCell.
 
-A cell is a sequence of one step. As with the sequences of `treadle.torch.modules`, parameters, hooks and
-copying are PyTorch's own, and PyTorch's ``forward`` runs for what treadle cannot do.
+A cell is a sequence of one step. As with the sequences of `treadle.torch.modules`, parameters,
+hooks and copying are PyTorch's own, and PyTorch's ``forward`` runs for what treadle cannot do.
 """
 
 from __future__ import annotations

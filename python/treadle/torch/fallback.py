@@ -45,7 +45,7 @@ def obstacle(tensors: Iterable[TensorLike]) -> str | None:
 
 
 def fall_back(what: object, reason: str) -> None:
-    """Says once what runs PyTorch's own: a module, whose class is said, or the name of a function."""
+    """Warn once that PyTorch's own code runs, for a module or for a function by its name."""
     name = what if isinstance(what, str) else type(what).__name__
     key = name, reason
     if key not in _WARNED and not torch.compiler.is_compiling():

@@ -1,17 +1,18 @@
 """torch.nn's recurrent modules on treadle's kernels: the same parameters, state_dict and results.
 
 Each class differs from PyTorch's in ``forward`` alone: parameters, state_dict, hooks, pickling and
-copying are PyTorch's own. The sequences derive from torch.nn.RNNBase, not from torch.nn.LSTM, GRU and
-RNN, which torch.compile does not let into a graph. What treadle cannot do runs PyTorch's ``forward`` with
-the same parameters, and a warning says so once for each class and reason: tensors that are not float32
-or not on the CPU, autocast (PyTorch casts, treadle does not), torch.jit's tracing and torch.func's
-transforms. Under torch.compile and torch.export a sequence is one operator in the graph, without a
-break; a cell or a PackedSequence runs PyTorch's ``forward`` there. There are no second derivatives
-(create_graph=True raises RuntimeError), and torch.jit.script refuses these classes: use
-`treadle.torch.restore` first.
+copying are PyTorch's own. The sequences derive from torch.nn.RNNBase, not from torch.nn.LSTM, GRU
+and RNN, which torch.compile does not let into a graph.
 
-Beside PyTorch's arguments there is ``lengths``, integers [B] in any order: the steps of a padded batch
-that count, as with a PackedSequence, without packing or sorting.
+PyTorch's ``forward`` runs with the same parameters where treadle cannot, and a warning says so once
+for each class and reason: for tensors that are not float32 or not on the CPU, under autocast
+(PyTorch casts, treadle does not), torch.jit's tracing and torch.func's transforms. Under
+torch.compile and torch.export a sequence is one operator in the graph, without a break; a cell or a
+PackedSequence runs PyTorch's ``forward`` there. There are no second derivatives (create_graph=True
+raises RuntimeError), and torch.jit.script refuses these classes: use `treadle.torch.restore` first.
+
+Beside PyTorch's arguments there is ``lengths``, integers [B] in any order: the steps of a padded
+batch that count, as with a PackedSequence, without packing or sorting.
 """
 
 from __future__ import annotations
@@ -112,10 +113,11 @@ class _Sequence(torch.nn.RNNBase):
         lengths  integers [B] in 0..T, in any order: row b ends after lengths[b] steps. Its output
                  is zero from there on, and its final state is the one at its end
 
-        Raises RuntimeError for a shape of input or state that does not fit (as PyTorch does; ValueError
-        for a number of axes), ValueError for lengths that do not fit or beside a PackedSequence, TypeError
-        for lengths that are no integers. The backward pass raises RuntimeError for create_graph=True, and
-        where a tensor that it needs has been changed in place.
+        Raises RuntimeError for a shape of input or state that does not fit (as PyTorch does;
+        ValueError for a number of axes), ValueError for lengths that do not fit or beside a
+        PackedSequence, TypeError for lengths that are no integers. The backward pass raises
+        RuntimeError for create_graph=True, and where a tensor that it needs has been changed in
+        place.
         """
         packed_input = isinstance(input, PackedSequence)
         if lengths is not None and packed_input:
@@ -164,8 +166,11 @@ class _Sequence(torch.nn.RNNBase):
     def _with_lengths(
         self, input: TensorLike, hx: State | None, lengths: ArrayLike
     ) -> tuple[TensorLike, State]:
-        """``lengths`` where PyTorch's forward runs. It wants one step at least of every row: one without
-        any goes along with a step of zeros, and its results are put right."""
+        """Run PyTorch's forward on a padded batch with ``lengths``.
+
+        PyTorch wants at least one step of every row: a row without any goes along with a step of
+        zeros, and its results are put right afterwards.
+        """
         if input.dim() not in (2, 3):
             return self.theirs.forward(self, input, hx)  # which says what is wrong with it
         lstm, unbatched = self.mode == "LSTM", input.dim() == 2
@@ -177,8 +182,8 @@ class _Sequence(torch.nn.RNNBase):
         lengths = torch.as_tensor(to_int64(self._name, "lengths", lengths))
         if lengths.shape != (B,) or (lengths < 0).any() or (lengths > T).any():
             raise ValueError(
-                f"{self._name}: lengths are {lengths.tolist()}, expected [B] of 0 to T with B = {B}, "
-                f"T = {T}"
+                f"{self._name}: lengths are {lengths.tolist()}, expected [B] of 0 to T "
+                f"with B = {B}, T = {T}"
             )
         empty = (lengths == 0).to(input.device)[:, None]
         outer = empty[:, None] if rows == 0 else empty

@@ -1,4 +1,4 @@
-"""One recurrent layer as custom operators, which torch.compile and torch.export keep in their graphs.
+"""One recurrent layer as custom operators, for the graphs of torch.compile and torch.export.
 
 Eager calls take `treadle.torch.autograd` instead, whose way is shorter. ``weights`` are those of
 `RecurrentLayer.names`, of one direction after the other. Where a result has no part, an operator

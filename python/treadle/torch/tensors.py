@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class TensorLike(Protocol):
     """A torch.Tensor, as far as this package uses one.
 
-    mypy does not read PyTorch's own types: they take minutes, and what they say depends on PyTorch's
-    version. Without this protocol a tensor would be `Any`, about which nothing can be proved.
+    mypy does not read PyTorch's own types, so that its findings are the same with and without
+    PyTorch. Without this protocol a tensor would be `Any`, about which nothing can be proved.
     """
 
     @property
