@@ -48,7 +48,7 @@ PAGE_OF = {path: f"docs/project/{page}.md" for page, path in SHOWN.items()}
 
 
 def show_project_files(app, docname, source):
-    """Put the text of a project file into its page, and let links out of this folder lead somewhere."""
+    """Put the text of a project file into its page, and give links out of this folder an end."""
     page = Path("docs") / f"{docname}.md"
     origin = page
     if docname.startswith("project/"):

@@ -3,8 +3,8 @@
     python docs/demo_picture.py docs/demo.svg
 
 The program runs the demo, reads the colours of its last frame and writes an SVG. Blocks such as the
-bars are drawn as rectangles, so that the picture does not depend on the reader's fonts. The times in
-it are those of the machine that draws it.
+bars are drawn as rectangles, so that the picture does not depend on the reader's fonts. The times
+in it are those of the machine that draws it.
 """
 
 from __future__ import annotations

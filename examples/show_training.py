@@ -1,7 +1,7 @@
-"""How the training examples show what they do: a live line (tqdm), a picture of the loss (matplotlib).
+"""The training examples show what they do: a live line (tqdm), a picture of the loss (matplotlib).
 
-Both are optional: without tqdm a training runs without the line, without matplotlib `--plot` says what
-to install before anything is trained.
+Both are optional: without tqdm a training runs without the line, without matplotlib `--plot` says
+what to install before anything is trained.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
     pip install ".[torch]" scikit-learn tqdm
     torchrun --standalone --nproc-per-node 2 examples/train_ddp.py
 
-DistributedDataParallel averages the gradients over gloo; treadle's modules are to it what PyTorch's are.
+DistributedDataParallel averages the gradients over gloo; treadle's modules are to it what PyTorch's
+are.
 """
 
 from __future__ import annotations

@@ -1,18 +1,18 @@
 """Train the network of `treadle demo`: a character-level LSTM that tells the language of a text.
 
-It trains on treadle's kernels through PyTorch's autograd and optimiser. It needs PyTorch (`pip install
-".[torch,plot]" tqdm`; without the last two there is no picture and no live line) and Debian's word
-lists, which it reads from /usr/share/dict:
+It trains on treadle's kernels through PyTorch's autograd and optimiser. It needs PyTorch (`pip
+install ".[torch,plot]" tqdm`; without the last two there is no picture and no live line) and
+Debian's word lists, which it reads from /usr/share/dict:
 
     apt-get install wamerican wfrench wngerman wspanish witalian wportuguese wdutch wpolish \\
         wswedish wdanish wnorwegian wukrainian
     python examples/train_langid.py --out python/treadle/demo/langid.safetensors --plot loss.png
 
 One core needs about fifteen minutes. Seeds are fixed: the same machine and the same versions give
-the same file; another CPU, or the other module, rounds differently and gives another network, as good
-on held-out words to a few tenths of a percent. `--torch` trains on PyTorch's own LSTM, as the file in
-the package was; `--compare` on both, step by step on the same texts: the log has the loss and the
-time of each. `--quick` tries everything in seconds.
+the same file; another CPU, or the other module, rounds differently and gives another network, as
+good on held-out words to a few tenths of a percent. `--torch` trains on PyTorch's own LSTM, as the
+file in the package was; `--compare` on both, step by step on the same texts: the log has the loss
+and the time of each. `--quick` tries everything in seconds.
 
 *Texts.* Word lists hold no sentences and no frequencies, so a text is made up: with probability
 0.45 the next word comes from a short hand-written list of very common words (langid_words.txt),

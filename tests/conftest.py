@@ -9,8 +9,8 @@ import pytest
 
 import treadle
 
-# Tests import `support` and `reference` from this folder. It then leaves the path, where its folders
-# `torch` and `transformers` would pass for the packages when those are not installed.
+# Tests import `support` and `reference` from this folder. It then leaves the path, where its
+# folders `torch` and `transformers` would pass for the packages when those are not installed.
 tests = Path(__file__).resolve().parent
 sys.path.insert(0, str(tests))
 import reference  # noqa: F401
@@ -18,8 +18,8 @@ import support  # noqa: F401
 
 sys.path[:] = [entry for entry in sys.path if entry != str(tests)]
 
-# The same examples on every run: a failure in CI is a failure everywhere. HYPOTHESIS_PROFILE=explore
-# draws new ones.
+# The same examples on every run: a failure in CI is a failure everywhere.
+# HYPOTHESIS_PROFILE=explore draws new ones.
 hypothesis.settings.register_profile("repeat", derandomize=True, deadline=None, database=None)
 hypothesis.settings.register_profile("explore", deadline=None, max_examples=1000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))

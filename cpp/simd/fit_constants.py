@@ -1,7 +1,10 @@
-"""Fits the polynomials of simd/math.h and kernels/low_precision.h and prints their coefficients, lowest degree first.
+"""Fit the polynomials of simd/math.h and kernels/low_precision.h and print their coefficients.
 
-Lawson's algorithm (iteratively reweighted least squares, C. L. Lawson, 1961) on Chebyshev nodes gives
-the polynomial of smallest maximum *weighted* error, mostly the relative one; the coefficients are then rounded to float32.
+The lowest degree comes first.
+
+Lawson's algorithm (iteratively reweighted least squares, C. L. Lawson, 1961) on Chebyshev nodes
+gives the polynomial of smallest maximum *weighted* error, mostly the relative one; the coefficients
+are then rounded to float32.
 
     python cpp/simd/fit_constants.py      # needs NumPy and mpmath
 """

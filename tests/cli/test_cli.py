@@ -1,4 +1,4 @@
-"""The command line, but for what test_demo.py, test_benchmarks.py and test_transformers_cli.py test."""
+"""The command line: what test_demo.py, test_benchmarks.py, test_transformers_cli.py leave."""
 
 import pytest
 

@@ -28,7 +28,8 @@ def qkv(b, n, s, k, e, f=None, *, shared=None, seed=0):
     )
 
 
-HEAD_SIZES = [1, 2, 3, 7, 8, 15, 16, 17, 31, 32, 33, 48, 63, 64, 65, 80, 96, 100, 127, 128, 192, 255, 256]  # fmt: skip
+HEAD_SIZES = [1, 2, 3, 7, 8, 15, 16, 17, 31, 32, 33, 48, 63, 64, 65, 80, 96, 100, 127, 128, 192,
+              255, 256]  # fmt: skip
 
 
 @pytest.mark.parametrize("e", HEAD_SIZES, ids=lambda e: f"E{e}")

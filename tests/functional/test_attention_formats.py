@@ -23,8 +23,8 @@ def heads(s, k, e, f, *, b=2, n=4, shared=2, seed=0):
 
 
 SIZES = [
-    (5, 1, 1, 1), (6, 2, 2, 3), (7, 17, 15, 16), (5, 63, 16, 17), (13, 64, 33, 32), (49, 65, 64, 64),
-    (5, 255, 128, 65), (6, 256, 256, 1), (9, 257, 31, 256), (100, 300, 32, 32),
+    (5, 1, 1, 1), (6, 2, 2, 3), (7, 17, 15, 16), (5, 63, 16, 17), (13, 64, 33, 32), (49, 65, 64,
+    64), (5, 255, 128, 65), (6, 256, 256, 1), (9, 257, 31, 256), (100, 300, 32, 32),
 ]  # fmt: skip
 
 
@@ -123,7 +123,7 @@ def test_dropout_needs_float32():
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
 def test_modules_attend_in_bfloat16(isa, dtype):
-    """Their error is that of the projections and of bfloat16 attention, and the weights sum to 1."""
+    """The error is that of the projections and of bfloat16 attention; the weights sum to 1."""
     module = treadle.MultiheadAttention(32, 4, batch_first=True, seed=3)
     x = samples.normal(7, 2, 20, 32)
     exact, weights = module(x, x, x)

@@ -1,4 +1,4 @@
-"""Backward passes of rnn, lstm, gru: every option, against autograd, finite differences and bits."""
+"""Backward passes of rnn, lstm, gru: every option, against autograd, differences and bits."""
 
 import numpy as np
 import pytest
@@ -364,7 +364,7 @@ def test_empty(isa, threads, mode):
 
 @pytest.mark.parametrize("mode", samples.MODES)
 def test_not_a_number_stays_in_its_row(isa, mode):
-    """As in the formula: a row of NaN makes its own gradients NaN, the weights' and no other row's."""
+    """As in the formula: a row of NaN makes its gradients NaN, the weights' and no other row's."""
     own = Case(mode)
     own.arrays["x"][2, 1] = np.nan
     gradients = own.ours()
@@ -417,7 +417,8 @@ def test_recompute_that_is_no_flag(mode, wrong):
         Case(mode).forward(recompute=wrong)
 
 
-OTHERS = [("rnn", "activation"), ("rnn", "peepholes"), ("gru", "peepholes"), ("gru", "nonlinearity"),
+OTHERS = [("rnn", "activation"), ("rnn", "peepholes"), ("gru", "peepholes"),
+          ("gru", "nonlinearity"),
           ("gru", "c_0"), ("lstm", "reset_after"), ("rnn", "weight_hr")]  # fmt: skip
 
 

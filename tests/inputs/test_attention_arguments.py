@@ -220,7 +220,9 @@ def test_wrong_seeds(seed):
 
 
 @pytest.mark.parametrize(
-    "window", [-1, (-1, 0), (0, -1), 1.0, (1.5, 2), "12", (1, 2, 3), (1,), (), {}, 2**41, 2**70, True], ids=repr
+    "window",
+    [-1, (-1, 0), (0, -1), 1.0, (1.5, 2), "12", (1, 2, 3), (1,), (), {}, 2**41, 2**70, True],
+    ids=repr,
 )  # fmt: skip
 def test_wrong_windows(window):
     refused(ATTEND, {"window": window})
@@ -336,7 +338,8 @@ NO_SIZES = [0, -1, 2**31, 2**70, 1.0, "3", True, 3j, math.nan, object()]
 def test_wrong_sizes(name, value):
     cls, right = CLASSES[name]
     sizes = [*right]
-    sizes += {"treadle.TransformerEncoderLayer": ["dim_feedforward"], "treadle.KVCache": ["capacity", "value_size"],
+    sizes += {"treadle.TransformerEncoderLayer": ["dim_feedforward"],
+              "treadle.KVCache": ["capacity", "value_size"],
               "treadle.MultiheadAttention": ["kdim", "vdim"]}.get(name, [])  # fmt: skip
     for size in sizes:
         with pytest.raises((ValueError, TypeError), match=rf"^{name}: {size} "):
@@ -347,7 +350,8 @@ def test_wrong_sizes(name, value):
 def test_wrong_options(name):
     cls, right = CLASSES[name]
     flags = {"treadle.MultiheadAttention": ["bias", "add_bias_kv", "add_zero_attn", "batch_first"],
-             "treadle.TransformerEncoderLayer": ["bias", "norm_first", "batch_first"]}[name]  # fmt: skip
+             "treadle.TransformerEncoderLayer": ["bias", "norm_first", "batch_first"],
+             }[name]  # fmt: skip
     for flag in flags:
         for value in (0, None, "yes"):
             with pytest.raises(TypeError, match=rf"^{name}: {flag} "):

@@ -1,4 +1,4 @@
-"""MultiheadAttention, TransformerEncoder(Layer) and LayerNorm as modules: weights, copies, files."""
+"""MultiheadAttention, TransformerEncoder(Layer), LayerNorm as modules: weights, copies, files."""
 
 import copy
 import json

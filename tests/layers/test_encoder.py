@@ -59,7 +59,9 @@ PADDING = {
     "nothing is padding": np.zeros((B, S), bool),
     "float": samples.normal(0, B, S),
     "float of infinity": np.where(lengths_mask(9, 2, 5), -np.inf, 0).astype(np.float32),
-    "float of both": np.where(lengths_mask(9, 2, 5), -np.inf, samples.normal(0, B, S)).astype(np.float32),
+    "float of both": np.where(
+        lengths_mask(9, 2, 5), -np.inf, samples.normal(0, B, S)
+    ).astype(np.float32),
 }  # fmt: skip
 MASKS = {
     "none": None,

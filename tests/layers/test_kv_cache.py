@@ -252,8 +252,10 @@ def test_a_call_that_raises_changes_nothing():
     keys = cache.keys.copy()
     q, k, v = (x[:, :, 9:12] for x in arrays)
     wrong = [
-        {"lengths": [1, 2, 4]}, {"scale": "1"}, {"out": np.zeros(3, np.float32)}, {"window": (-1, 0)},
-        {"alibi_slopes": np.zeros(3, np.float32)}, {"q": q[:, :, :1]}, {"v": v[:, :1]}, {"k": k[1:]},
+        {"lengths": [1, 2, 4]}, {"scale": "1"}, {"out": np.zeros(3, np.float32)},
+        {"window": (-1, 0)},
+        {"alibi_slopes": np.zeros(3, np.float32)}, {"q": q[:, :, :1]}, {"v": v[:, :1]},
+        {"k": k[1:]},
         {"q": q[:, :5]}, {"q": q[..., 1:]}, {"q": q[:, :0]},
     ]  # fmt: skip
     for change in wrong:
@@ -304,7 +306,7 @@ def test_reference_offsets():
     np.testing.assert_allclose(last, whole[:, :, 4:])
 
 
-# -- other dtypes -----------------------------------------------------------------------------------
+# -- other dtypes ----------------------------------------------------------------------------------
 
 
 def rounded(x, dtype):

@@ -1,4 +1,4 @@
-"""Per-row lengths: in any order, zero allowed, in both directions, whatever stands in the padding."""
+"""Per-row lengths: in any order, zero allowed, in both directions, whatever fills the padding."""
 
 import numpy as np
 import pytest

@@ -46,7 +46,7 @@ def test_state_dicts_of_torch_load(case):
 
 @every_class
 def test_initialisation(cls):
-    """U(-1/sqrt(H), 1/sqrt(H)): in range, filling it, different for every seed, the same for one."""
+    """U(-1/sqrt(H), 1/sqrt(H)): in range, filling it, other for every seed, the same for one."""
     module = cls(60, 25, seed=1)
     values = np.concatenate([v.ravel() for v in module.state_dict().values()])
     bound = np.float32(0.2)

@@ -1,4 +1,4 @@
-"""Resets inside a sequence: to zero or to given states, in both directions, with lengths and mask."""
+"""Resets in a sequence: to zero or to given states, in both directions, with lengths and mask."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Stream: carried state, step by step and in chunks, against the reference and the whole sequence."""
+"""Stream: carried state, by steps and in chunks, against the reference and the whole sequence."""
 
 import numpy as np
 import pytest

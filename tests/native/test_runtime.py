@@ -416,7 +416,7 @@ def test_control_word_of_a_caller_who_flushes():
 
 @pytest.mark.parametrize("batch", [1, 16], ids=["B1", "B16"])
 def test_states_that_decay_are_flushed(isa, threads, batch):
-    """h' = h / 2, without input: after 150 steps zero and at no step a denormal, in every thread."""
+    """h' = h / 2, without input: after 150 steps zero, at no step a denormal, in every thread."""
     hidden = 300
     weights = np.zeros((hidden, 1), np.float32), np.eye(hidden, dtype=np.float32) / 2
     h_0 = np.ones((batch, hidden), np.float32)

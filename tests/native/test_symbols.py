@@ -1,9 +1,9 @@
 """The object files: what one ISA level compiles can never be linked in the place of another's.
 
-An inline function shared between objects built with different -m flags is emitted in each; the linker
-keeps one of them, perhaps the AVX-512 one, and an older CPU dies of it. So every symbol that another
-object can see must be in treadle::<isa>, one function is all that a level exports, and what is compiled
-for the baseline must not contain wider registers.
+An inline function shared between objects built with different -m flags is emitted in each; the
+linker keeps one of them, perhaps the AVX-512 one, and an older CPU dies of it. So every symbol that
+another object can see must be in treadle::<isa>, one function is all that a level exports, and what
+is compiled for the baseline must not contain wider registers.
 """
 
 import os
@@ -128,7 +128,10 @@ needs_compiler = pytest.mark.skipif(
     COMPILER is None or bool(TOOLS), reason=f"no C++ compiler or no binutils (missing: {TOOLS})"
 )
 
-GOOD = "namespace treadle::avx2 { namespace { int f(int x) { return x; } } int fill(int x) { return f(x); } }"
+GOOD = (
+    "namespace treadle::avx2 { namespace { int f(int x) { return x; } } "
+    "int fill(int x) { return f(x); } }"
+)
 VIOLATIONS = {
     "free function": ("int helper() { return 1; }", "helper()"),
     "inline function": ("inline int helper() { return 1; } auto* keep = &helper;", "helper()"),

@@ -91,7 +91,8 @@ def test_unknown_step(start, steps):
     assert script.returncode == 2
     wrong = steps.split()[-1]
     assert output == (
-        f'TREADLE_CI_STEPS: there is no step "{wrong}"; the steps are good bad silent mute endless\n'
+        f'TREADLE_CI_STEPS: there is no step "{wrong}"; '
+        "the steps are good bad silent mute endless\n"
     )
 
 

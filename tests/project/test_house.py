@@ -1,12 +1,12 @@
-"""The order of the house: who may import or include whom, and how large files and functions may be."""
+"""The order of the house: who may import or include whom, how large files and functions may be."""
 
 import pytest
 
 from support import house
 
-# A room imports only rooms before it. `benchmarks` is a folder beside the package and stands above it.
+# A room imports only rooms before it. `benchmarks`, a folder beside the package, stands above it.
 ROOMS = (
-    *("_public", "_version", "_core", "_inputs", "runtime", "_storage", "layers", "functional"),
+    *("_public", "_version", "_core", "_inputs", "_storage", "runtime", "layers", "functional"),
     *("torch", "transformers", "demo", "cli", "__main__", "benchmarks"),
 )
 # A folder of cpp/ includes only folders before it.
@@ -15,7 +15,7 @@ FOLDERS = (
     *("engine/recurrent", "engine/transformer", "bindings"),
 )
 MOST_PARAMETERS = {"C++": 8, "Python": 7}
-MOST_LINES, MOST_COLUMNS = 400, 100
+MOST_LINES, MOST_LINES_OF_TESTS, MOST_COLUMNS = 400, 550, 100
 
 # PyTorch prescribes these signatures, positions included.
 PYTORCHS = {
@@ -30,74 +30,17 @@ DEBTS = {
     "order": set(),
     "circles": set(),
     "parameters": {
-        "cpp/bindings/backward.cpp backward",
-        "cpp/bindings/bound_recurrent.cpp make_net",
-        "cpp/bindings/checked_inputs.cpp check_inputs",
-        "cpp/bindings/recurrent.cpp run",
         "python/treadle/_inputs/sequence.py prepare",
     },
     "lines": {
         "python/treadle/transformers/tokenizer.py",
-        "tests/functional/test_attention.py",
-        "tests/functional/test_backward.py",
-        "tests/layers/test_kv_cache.py",
-        "tests/native/test_runtime.py",
-        "tests/storage/test_formats.py",
-        "tests/torch/test_torch_attention.py",
-        "tests/torch/test_torch_modules.py",
-        "tests/transformers/test_transformers_sentence.py",
-        "tests/transformers/test_transformers_tokenizer.py",
     },
     "columns": {
-        "cpp/engine/attention/cache.h",
-        "cpp/simd/dot.h",
-        "cpp/simd/fit_constants.py",
-        "docs/conf.py",
-        "docs/demo_picture.py",
-        "examples/show_training.py",
-        "examples/train_ddp.py",
-        "examples/train_langid.py",
         "python/treadle/__init__.py",
         "python/treadle/_core.pyi",
         "python/treadle/_storage/safetensors.py",
         "python/treadle/cli/main.py",
         "python/treadle/demo/reader.py",
-        "tests/cli/test_cli.py",
-        "tests/conftest.py",
-        "tests/functional/test_attention.py",
-        "tests/functional/test_attention_formats.py",
-        "tests/functional/test_backward.py",
-        "tests/inputs/test_attention_arguments.py",
-        "tests/layers/test_attention_modules.py",
-        "tests/layers/test_encoder.py",
-        "tests/layers/test_kv_cache.py",
-        "tests/layers/test_lengths.py",
-        "tests/layers/test_module.py",
-        "tests/layers/test_resets.py",
-        "tests/layers/test_stream.py",
-        "tests/native/test_activation.py",
-        "tests/native/test_runtime.py",
-        "tests/native/test_symbols.py",
-        "tests/project/test_ci.py",
-        "tests/project/test_house.py",
-        "tests/project/test_imports.py",
-        "tests/project/test_training_examples.py",
-        "tests/reference/formats.py",
-        "tests/reference/recurrent_torch.py",
-        "tests/storage/test_files.py",
-        "tests/storage/test_formats.py",
-        "tests/support/attention_checks.py",
-        "tests/support/bits/__init__.py",
-        "tests/support/bits/numbers.py",
-        "tests/support/bits/recurrent.py",
-        "tests/support/house.py",
-        "tests/support/reader.py",
-        "tests/support/record_bits.py",
-        "tests/support/tolerance.py",
-        "tests/torch/test_torch_attention.py",
-        "tests/torch/test_torch_modules.py",
-        "tests/transformers/test_transformers_progress.py",
-        "tests/transformers/test_transformers_tokenizer.py",
     },
 }
 
@@ -187,7 +130,7 @@ def test_limits_of_files(source):
     for path in house.files(source, ".py", ".pyi", ".h", ".cpp"):
         lines = path.read_text().splitlines()
         name = path.relative_to(source).as_posix()
-        if len(lines) > MOST_LINES:
+        if len(lines) > (MOST_LINES_OF_TESTS if path.name.startswith("test_") else MOST_LINES):
             long.append(name)
         if any(len(line) > MOST_COLUMNS for line in lines):
             wide.append(name)

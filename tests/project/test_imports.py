@@ -128,7 +128,10 @@ def test_public_names():
 
 
 def test_unknown_names():
-    code = "import treadle\ntry:\n    treadle.nosuch\nexcept AttributeError as error:\n    print(error)"
+    code = (
+        "import treadle\ntry:\n    treadle.nosuch\n"
+        "except AttributeError as error:\n    print(error)"
+    )
     assert "nosuch" in child.succeed(code)
 
 

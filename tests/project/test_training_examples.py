@@ -1,4 +1,4 @@
-"""The training examples: the same loss on treadle's modules as on PyTorch's; what they show and say."""
+"""The training examples: the same loss on treadle's modules as on PyTorch's; what they show."""
 
 import argparse
 import io
@@ -86,7 +86,7 @@ def test_both_modules_give_the_same_loss(langid, lists):
 
 
 def test_the_command(langid, folder, lists, tmp_path):
-    """What `--quick --compare --plot` leaves: the network of treadle, a picture and both in the log."""
+    """`--quick --compare --plot` leaves the network of treadle, a picture and both in the log."""
     out, plot = tmp_path / "langid.safetensors", tmp_path / "loss.png"
     script = [sys.executable, folder / "train_langid.py", "--quick", "--steps", "30"]
     command = [*script, "--compare", "--dict", lists, "--out", out, "--plot", plot]

@@ -14,7 +14,7 @@ def bfloat16(x):
 
 
 def quantized_rows(x):
-    """Rows [M, k] of one block: (integers 0..255, zero [M], scale [M]); x is scale (integer - zero)."""
+    """Rows [M, k] of a block: (numbers 0..255, zero [M], scale [M]); x = scale (integer - zero)."""
     low, high = np.minimum(x.min(axis=1), 0), np.maximum(x.max(axis=1), 0)
     part = F32(1) / F32(255)
     scale = (high * part - low * part).astype(F32)

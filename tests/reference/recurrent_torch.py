@@ -141,8 +141,9 @@ def sequence(
 
 
 def gradients(mode, arrays, seeds, dtype, *, reset_state=None, **options):
-    """The gradients of ``arrays`` (x, weights, h_0, c_0 by name) and of reset_state; and by the same
-    names the sizes of what was summed up for weights and biases.
+    """The gradients of ``arrays`` (x, weights, h_0, c_0 by name) and of reset_state.
+
+    The second result has, by the same names, sizes of what was summed up for weights and biases.
 
     ``seeds``: those of y, h_n and, for an LSTM, c_n; None is zero.
     """

@@ -80,7 +80,7 @@ def test_others_can_read_it(tmp_path):
 
 @pytest.mark.parametrize(("dtype", "kind"), [("bfloat16", "BF16"), ("int8", "I8")])
 def test_others_can_read_what_is_not_float32(tmp_path, dtype, kind):
-    """The tensors that the documentation of `treadle.save` names, aligned, and the numbers in them."""
+    """The tensors that the documentation of `treadle.save` names, aligned, and their numbers."""
     module = treadle.LSTM(300, 8, proj_size=3, seed=0, dtype=dtype)
     treadle.save(module, tmp_path / "m")
     assert os.path.getsize(tmp_path / "m") < module.num_parameters * {"BF16": 2.2, "I8": 1.3}[kind]
@@ -344,7 +344,7 @@ def test_hostile_files_in_little_address_space(tmp_path, hostile_files):
 
 
 def test_big_sparse_files(tmp_path):
-    """A terabyte of zeros on no disk, behind a good header or none: nothing is read or allocated."""
+    """A terabyte of zeros on no disk, behind a good header or none: nothing is read or stored."""
     good = good_file(tmp_path)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for name, data in {"zeros": b"", "good": good}.items():

@@ -475,8 +475,7 @@ EXACT = {
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cls", EXACT)
 def test_functions_of_cells(isa, cls, dtype):
-    """Weights are zero: what enters the gates is their biases, from 1e-3 to 1e4 and not finite, and not
-    rounded."""
+    """Weights are zero: biases alone enter the gates, from 1e-3 to 1e4 and beyond, unrounded."""
     H = 4099
     m = cls(1, H)
     gates = m.bias_ih.size // H

@@ -43,7 +43,7 @@ def assert_attention(actual, q, k, v, mask=None, *, rounding=0.0, **options):
 
 
 def _score_error(q, k, w, mask=None, *, scale=None, softcap=None, alibi_slopes=None, **_):
-    """How far the score of a query and a key may be off, [B, N, S, K]; zero where it does not count."""
+    """How far the score of a query and a key may be off, [B, N, S, K]; 0 where it is not used."""
     group = q.shape[1] // max(k.shape[1], 1)
     k = np.repeat(np.abs(k.astype(np.float64)), group, axis=1)
     size = np.abs(q.astype(np.float64)) @ k.swapaxes(2, 3)
@@ -70,8 +70,8 @@ def assert_gradients(actual, q, k, v, dy, mask=None, **options):
 
     The weights are e^(score - lse). To the score's error comes that of lse: the mean error of the
     scores, the rounding of its own size, and 8 eps for the sum and its logarithm. A product of n
-    terms errs by 3 eps of its size (tolerance.py), of which some are products with an error already.
-    What dropout multiplies by errs, and its product.
+    terms errs by 3 eps of its size (tolerance.py), of which some are products with an error
+    already. What dropout multiplies by errs, and its product.
     """
     exact = reference.attention_gradients(q, k, v, dy, mask, **options)
     y, w = reference.attention(q, k, v, mask, weights=True, **options)

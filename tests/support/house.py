@@ -1,4 +1,4 @@
-"""This module reads the source: who imports or includes whom, and how many parameters functions have."""
+"""This module reads the source: imports, includes, and how many parameters functions have."""
 
 import ast
 import re
@@ -37,8 +37,8 @@ def modules(root):
 def imports(root):
     """Every import of one module of the package by another: (module, line, imported, for types).
 
-    Imports inside functions are among them. A name that an import takes from a package counts as the
-    package, unless it is a module.
+    Imports inside functions are among them. A name that an import takes from a package counts as
+    the package, unless it is a module.
     """
     known = modules(root)
     for name, path in known.items():
@@ -99,7 +99,7 @@ def circles(edges):
 
 
 def python_functions(path):
-    """Every function of a Python file: (line, name, number of positional parameters but for self)."""
+    """Every function of a Python file: (line, name, number of positional parameters but self)."""
     tree = ast.parse(path.read_text(), str(path))
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):

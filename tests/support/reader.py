@@ -1,13 +1,14 @@
-"""Run every block of README.md and docs/ as a reader would: in a fresh environment, in an empty folder.
+"""Run every block of README.md and docs/ as a reader would: in fresh environments, empty folders.
 
     python3 tests/support/reader.py [PAGE ...]        all pages, unless some are named
 
 A block of `pip install` commands opens a group: it is the one install line of its section, and all
 `sh` and `python` blocks up to the end of the section belong to it. For each different install line
-the program makes one virtual environment, with a wheel of this tree in place of `.`; it runs the blocks of a
-group in their order, the Python blocks in one namespace. Blocks behind a line `<!-- command:NAME -->` are run by .ci/run
-itself, and fences of another language are shown only. A block outside every group fails. Last, Sphinx builds the pages with
-warnings as errors. The closing line is "N passed, N failed".
+the program makes one virtual environment, with a wheel of this tree in place of `.`; it runs the
+blocks of a group in their order, the Python blocks in one namespace. Blocks behind a line
+`<!-- command:NAME -->` are run by .ci/run itself, and fences of another language are shown only. A
+block outside every group fails. Last, Sphinx builds the pages with warnings as errors. The closing
+line is "N passed, N failed".
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ def groups(page: Path, root: Path = ROOT) -> list[Group]:
 
 
 def run_blocks(blocks: list[Block], where: str) -> int:
-    """Run blocks in the current folder and interpreter, and say which fail; returns how many did."""
+    """Run blocks in the current folder and interpreter, say which fail, return how many did."""
     names: dict[str, object] = {"__name__": "__main__"}
     failed = 0
     for block in blocks:
@@ -181,7 +182,9 @@ def _pins() -> list[str]:
 
 
 def _run(command: list[str], **more: object) -> None:
-    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, **more)  # type: ignore[call-overload]
+    subprocess.run(  # type: ignore[call-overload]
+        command, check=True, stdin=subprocess.DEVNULL, **more
+    )
 
 
 def _surroundings(python: Path) -> dict[str, str]:

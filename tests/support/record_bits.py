@@ -4,13 +4,14 @@
     ... change the code, build it ...
     python tests/support/record_bits.py after.json --compare before.json
 
-The program runs every case of `support.bits` on each instruction set of the CPU, with one thread and
-with two, whose results must be the same. It writes the SHA-256 of shapes, dtypes and bytes, one case a
-line. An instruction set that a line does not name has the hash of the one before it in `LEVELS`.
+The program runs every case of `support.bits` on each instruction set of the CPU, with one thread
+and with two, whose results must be the same. It writes the SHA-256 of shapes, dtypes and bytes, one
+case a line. An instruction set that a line does not name has the hash of the one before it in
+`LEVELS`.
 
-``--portable`` leaves out the cases whose bits depend on NumPy, PyTorch or the machine. Made with it on
-x86-64, tests/reference/bits.json is the record that tests/project/test_bits.py compares with; make it
-anew where a change of bits is meant.
+``--portable`` leaves out the cases whose bits depend on NumPy, PyTorch or the machine. Made with it
+on x86-64, tests/reference/bits.json is the record that tests/project/test_bits.py compares with;
+make it anew where a change of bits is meant.
 """
 
 import argparse

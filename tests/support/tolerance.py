@@ -35,7 +35,7 @@ def assert_product(actual, a, b, bias=None):
 
 
 def assert_sequence(actual, function, *args, **kwargs):
-    """`actual` (an array or nested tuples) is what reference.`function`(*args, **kwargs) defines."""
+    """`actual`, an array or nested tuples, is what `reference.function(*args, **kwargs)` says."""
     exact = function(*args, dtype=np.float64, **kwargs)
     rounded = function(*args, dtype=np.float32, **kwargs)
     assert all(part.dtype == np.float32 for part in flatten(rounded))

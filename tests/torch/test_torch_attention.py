@@ -1,4 +1,4 @@
-"""treadle.torch's attention: the function, the module, and Transformers' models, against PyTorch's own."""
+"""treadle.torch's attention: the function, the module, Transformers' models, against PyTorch's."""
 
 import copy
 import warnings

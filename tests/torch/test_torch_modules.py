@@ -286,7 +286,8 @@ NANS = {
 @pytest.mark.parametrize("kind", [*SEQUENCES, "relu"])
 def test_nan_goes_where_it_goes_in_torch(isa, kind, place):
     """Forward and backward: the same elements of every result and every gradient are NaN."""
-    # PyTorch's n + z * (h - n) makes NaN of an infinite gradient, the formula's (1 - z) * n + z * h not.
+    # PyTorch's n + z * (h - n) makes NaN of an infinite gradient, the formula's (1 - z) * n + z * h
+    # not.
     fewer = (kind, place) == ("GRU", "infinite gradient")
     options = {"nonlinearity": "relu"} if kind == "relu" else {}
     kind = "RNN" if options else kind

@@ -1,4 +1,4 @@
-"""The progress bar of SentenceTransformer.encode: on demand, or on a terminal when it takes long."""
+"""The progress bar of SentenceTransformer.encode: on demand, or on a terminal if it takes long."""
 
 import io
 import sys

@@ -380,7 +380,8 @@ def test_without_the_library():
 
 IMPORTED = """
 import sys, treadle.transformers
-print([m for m in ("torch", "transformers", "tokenizers", "tqdm", "safetensors") if m in sys.modules])
+guests = ("torch", "transformers", "tokenizers", "tqdm", "safetensors")
+print([m for m in guests if m in sys.modules])
 """
 
 

@@ -1,8 +1,8 @@
 """Numbers that are the same with every version of NumPy and on every machine.
 
-NumPy guarantees the raw output of PCG64 and of SeedSequence for a seed, but not the distributions that
-its Generator makes of it. These numbers are the upper 24 bits of that output, scaled by a power of two,
-so that no rounding is involved.
+NumPy guarantees the raw output of PCG64 and of SeedSequence for a seed, but not the distributions
+that its Generator makes of it. These numbers are the upper 24 bits of that output, scaled by a
+power of two, so that no rounding is involved.
 """
 
 import zlib

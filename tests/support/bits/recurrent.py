@@ -17,7 +17,8 @@ SHAPES = [
     (30, 16, 256, 256), (20, 2, 512, 512),
 ]  # fmt: skip
 ACTIVATIONS = [
-    "tanh", "sigmoid", "relu", "linear", "softsign", "softplus", "hard_sigmoid", "elu", "leaky_relu",
+    "tanh", "sigmoid", "relu", "linear", "softsign", "softplus", "hard_sigmoid", "elu",
+    "leaky_relu",
     "thresholded_relu", "affine", "scaled_tanh", "gelu", "gelu_tanh", "silu",
     ("hard_sigmoid", 0.2, 0.5), ("elu", 0.5), ("leaky_relu", 0.3), ("thresholded_relu", 0.25),
     ("affine", 0.5, 0.25), ("scaled_tanh", 0.75, 0.5),
@@ -48,7 +49,7 @@ def _state(numbers: Numbers, mode: str, *leading: int, hidden: int, output: int 
 
 
 def _layer(name: str, mode: str, shape: tuple[int, ...], **options: Any) -> Any:
-    """A layer over sequences of ``shape`` (T, B, I, H); some of the options are those of the call."""
+    """A layer over sequences of ``shape`` (T, B, I, H); some options are those of the call."""
     numbers, (T, B, I, H) = Numbers(name), shape
     wanted = {k for k in ("lengths", "mask", "resets", "state", "unbatched") if k in options}
     module = _loaded(
