@@ -7,6 +7,11 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+# PyTorch is only the reference here, on small arrays. Its threads cost more than they give, and
+# where several processes test at once, they wait for each other a hundred times as long as they
+# compute.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import treadle
 
 # Tests import `support` and `reference` from this folder. It then leaves the path, where its
