@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "engine/recurrent/backward_buffers.h"
 #include "engine/recurrent/backward_steps.h"
 #include "engine/recurrent/recompute_gates.h"
 #include "engine/recurrent/weight_grad.h"
@@ -13,6 +14,7 @@ namespace {
 
 constexpr std::int64_t kDxRows = 4096;  // of one product, between two barriers
 
+// The row of dx of every term that ran; none where nobody wants dx.
 std::vector<float*> dx_rows(const BackwardPass& pass, const Trace& trace) {
   std::vector<float*> rows;
   if (!pass.dx) return rows;
@@ -23,15 +25,18 @@ std::vector<float*> dx_rows(const BackwardPass& pass, const Trace& trace) {
   return rows;
 }
 
-// dx = da W_ih for all terms, one phase of a team after another.
-bool input_grad(Team::Member& member, const Linear& weight, const float* const* da,
-                const std::vector<float*>& dx, bool add) {
+// dx = da W_ih for all terms that ran, in phases of the team. False when the computation is to end.
+bool input_grad(Team::Member& member, const BackwardCall& call, const std::vector<float*>& dx) {
   const auto total = static_cast<std::int64_t>(dx.size());
+  const float* const* da = call.buffers.da_rows.data();
   for (std::int64_t first = 0; first < total; first += kDxRows) {
-    const ProductRows rows{
-        std::min(kDxRows, total - first),  da + first, dx.data() + first, nullptr,
-        add ? dx.data() + first : nullptr, nullptr};
-    if (!weight.run(member, rows)) return false;
+    const ProductRows rows{std::min(kDxRows, total - first),
+                           da + first,
+                           dx.data() + first,
+                           nullptr,
+                           call.pass.add ? dx.data() + first : nullptr,
+                           nullptr};
+    if (!call.weights.input.run(member, rows)) return false;
   }
   return true;
 }
@@ -49,17 +54,23 @@ void RecurrentBackward::run(const BackwardPass& pass, Interrupt& interrupt) cons
   const double rows = static_cast<double>(pass.in.T) * static_cast<double>(pass.in.B);
   Team team(2 * rows * static_cast<double>(cell_->step_work()), interrupt);
   const Trace trace(*cell_, pass, interrupt);
-  BackwardSteps steps(*cell_, weights_, pass, trace, team.size(), interrupt);
-  RecomputeGates gates(*cell_, pass, trace, steps, team.size());
-  const WeightGrad sums(*cell_, weights_.width, pass, trace, steps);
+  BackwardBuffers buffers(*cell_, weights_, pass, trace, interrupt);
+  const BackwardCall call{*cell_, weights_, pass, trace, buffers};
+
+  // Everything that needs memory is made here, so that no thread of the team can run out of it.
+  RecomputeGates recompute_gates(call, team.size());
+  BackwardSteps through_time(call, team.size());
   const std::vector<float*> dx = dx_rows(pass, trace);
+  const WeightGrad weight_grads(call);
+
   team.run([&](Team::Member& member) {
-    if (steps.recomputes() && !gates.run(member)) return;
-    if (!steps.run(member)) return;
-    if (!input_grad(member, weights_.input, steps.da_rows().data(), dx, pass.add)) return;
-    sums.run(member);
+    // A stage begins when all threads have left the one before it.
+    if (!recompute_gates.run(member)) return;
+    if (!through_time.run(member)) return;
+    if (!input_grad(member, call, dx)) return;
+    weight_grads.run(member);
   });
-  sums.copy_biases();
+  weight_grads.copy_biases();
 }
 
 }  // namespace treadle

@@ -1,10 +1,14 @@
-// Back-propagation through time for one layer in one direction.
+// Back-propagation through time for one layer in one direction, in stages:
 //
-// Where the gates were not saved, they are computed again first (recompute_gates). Three stages
-// follow: the way back through the steps (backward_steps) leaves the gradients of all
-// pre-activations; products over all steps at once then give the gradient of the input, and those
-// of the weights (weight_grad), whose sums over time and batch run in fixed blocks: the same bits
-// for any number of threads.
+//     trace             lists the steps that the forward pass took, and the states they began with
+//     recompute_gates   computes the gates again if they were not saved
+//     through_time      goes back through the steps (BackwardSteps) and leaves the gradients of all
+//                       pre-activations, and of the first states
+//     input_grad        is a product over all steps at once: the gradient of the input
+//     weight_grads      sums over time and batch in fixed blocks (WeightGrad): the gradients of the
+//                       weights have the same bits for any number of threads
+//
+// What a stage leaves for the next one lies in BackwardBuffers.
 #pragma once
 
 #include "engine/recurrent/backward_pass.h"

@@ -23,48 +23,21 @@ void BackwardSteps::Block::reserve(std::int64_t n) {
   active.resize(n);
 }
 
-BackwardSteps::BackwardSteps(const Cell& cell, const BackwardWeights& weights,
-                             const BackwardPass& pass, const Trace& trace, int threads,
-                             Interrupt& interrupt)
-    : cell_(cell),
-      weights_(weights),
-      p_(pass),
-      trace_(trace),
-      shape_(cell.shape()),
+BackwardSteps::BackwardSteps(const BackwardCall& call, int threads)
+    : cell_(call.cell),
+      weights_(call.weights),
+      p_(call.pass),
+      trace_(call.trace),
+      buffers_(call.buffers),
+      shape_(call.cell.shape()),
       H_(shape_.hidden_size),
       S_(shape_.state_size()),
       zeros_(S_),
-      recompute_(pass.recompute && cell.saved_gates() > 0),
-      da_(Buffer::uninitialized(p_.in.T * p_.in.B * weights.width)),
       split_rows_(threads == 1 || p_.in.B >= kRowsPerThread * threads),
       work_(threads) {
-  const bool before = shape_.mode == Mode::gru && !shape_.reset_after;
-  if (shape_.proj_size) dp_ = Buffer::uninitialized(p_.in.T * p_.in.B * S_);
-  if (shape_.proj_size || before) hidden_ = Buffer::uninitialized(p_.in.T * p_.in.B * H_);
-  if (p_.in.mask && p_.dy) fold_repeated(interrupt);
-  if (shape_.mode == Mode::gru) keep_ = Buffer::uninitialized(p_.in.B * H_);
-  if (shape_.mode == Mode::lstm) dc_ = Buffer::uninitialized(p_.in.B * H_);
-  da_rows_.reserve(trace.terms().size());
-  for (const std::int64_t i : trace.terms()) da_rows_.push_back(da(i));
   blocks_ = (p_.in.B + kBlockRows - 1) / kBlockRows;
   if (split_rows_) blocks_ = std::max(blocks_, std::min<std::int64_t>(threads, p_.in.B));
   for (Block& block : work_) block.reserve((p_.in.B + blocks_ - 1) / blocks_);
-}
-
-// The gradient of an output that was repeated in the steps after it is the sum of theirs.
-void BackwardSteps::fold_repeated(Interrupt& interrupt) {
-  dy_ = Buffer(p_.in.T * p_.in.B * S_);
-  for (std::int64_t b = 0; b < p_.in.B; ++b) {
-    std::vector<float> sum(S_, 0.0f);
-    for (std::int64_t s = trace_.length(b) - 1; s >= 0 && !interrupt.stopped(); --s) {
-      const std::int64_t t = trace_.time(s, b), i = trace_.term(t, b);
-      add(sum.data(), p_.dy + t * p_.dy_t + b * p_.dy_b, S_);
-      interrupt.progress(static_cast<double>(S_) * 8);
-      if (!trace_.runs(i)) continue;
-      std::memcpy(dy_.data() + i * S_, sum.data(), bytes(S_));
-      std::fill(sum.begin(), sum.end(), 0.0f);
-    }
-  }
 }
 
 bool BackwardSteps::run(Team::Member& member) {
@@ -106,11 +79,11 @@ bool BackwardSteps::through_time(StepTeam team, Block& k) {
     steps = std::max(steps, trace_.length(b));
     k.next[r] = nullptr;
     k.carry[r] = p_.dh_n ? p_.dh_n + b * S_ : nullptr;
-    if (!team.writes() || !dc_.size()) continue;
+    if (!team.writes() || !buffers_.dc.size()) continue;
     if (p_.dc_n) {
-      std::memcpy(dc_.data() + b * H_, p_.dc_n + b * H_, bytes(H_));
+      std::memcpy(buffers_.dc.data() + b * H_, p_.dc_n + b * H_, bytes(H_));
     } else {
-      std::memset(dc_.data() + b * H_, 0, bytes(H_));
+      std::memset(buffers_.dc.data() + b * H_, 0, bytes(H_));
     }
   }
   if (!team.meet()) return false;
@@ -147,16 +120,16 @@ bool BackwardSteps::step(StepTeam team, Block& k, std::int64_t s, std::int64_t n
     k.nexts[i] = k.next[r];
     k.carries[i] = k.carry[r] ? k.carry[r] : zeros_.data();
     k.dys[i] = dy(t, b);
-    k.saved[i] = recompute_ ? da(at) : trace_.gates(at);
-    k.out[i] = da(at);
-    k.old[i] = dc_.size() ? trace_.c_old(at) : trace_.h_old(at);
-    if (dc_.size()) {
+    k.saved[i] = buffers_.recomputes ? buffers_.gates(at) : trace_.gates(at);
+    k.out[i] = buffers_.da(at);
+    k.old[i] = buffers_.dc.size() ? trace_.c_old(at) : trace_.h_old(at);
+    if (buffers_.dc.size()) {
       k.c[i] = trace_.c_new(at);
-      k.dcs[i] = dc_.data() + b * H_;
+      k.dcs[i] = buffers_.dc.data() + b * H_;
     }
-    if (keep_.size()) k.keeps[i] = keep_.data() + b * H_;
-    if (hidden_.size()) k.hidden[i] = hidden_.data() + at * H_;
-    if (dp_.size()) k.dp[i] = dp_.data() + at * S_;
+    if (buffers_.keep.size()) k.keeps[i] = buffers_.keep.data() + b * H_;
+    if (buffers_.hidden.size()) k.hidden[i] = buffers_.hidden.data() + at * H_;
+    if (buffers_.dp.size()) k.dp[i] = buffers_.dp.data() + at * S_;
   }
   BackwardArgs a{};
   a.rows = n;
@@ -165,10 +138,10 @@ bool BackwardSteps::step(StepTeam team, Block& k, std::int64_t s, std::int64_t n
   a.carry = carried ? k.carries.data() : nullptr;
   a.saved = k.saved.data();
   a.old = shape_.mode == Mode::rnn ? nullptr : k.old.data();
-  a.c = dc_.size() ? k.c.data() : nullptr;
+  a.c = buffers_.dc.size() ? k.c.data() : nullptr;
   a.dc = k.dcs.data();
   a.keep = k.keeps.data();
-  a.hidden = hidden_.size() ? k.hidden.data() : nullptr;
+  a.hidden = buffers_.hidden.size() ? k.hidden.data() : nullptr;
   a.out = k.out.data();
   a.hidden_size = H_;
   a.options = &cell_.options();
@@ -181,7 +154,7 @@ bool BackwardSteps::step(StepTeam team, Block& k, std::int64_t s, std::int64_t n
   for (std::int64_t i = 0; i < n; ++i) {
     const std::int64_t r = k.active[i];
     k.next[r] = k.out[i] + weights_.state_offset;
-    k.carry[r] = keep_.size() ? k.keeps[i] : nullptr;
+    k.carry[r] = buffers_.keep.size() ? k.keeps[i] : nullptr;
   }
   return true;
 }
@@ -251,10 +224,12 @@ bool BackwardSteps::leave(StepTeam team, Block& k, std::int64_t n, float* dh, fl
   }
   for (std::int64_t i = 0; i < n; ++i) {
     const std::int64_t r = k.active[i], b = k.first + r;
-    if (team.writes() && dc && dc_.size()) add(dc + b * H_, dc_.data() + b * H_, H_);
+    if (team.writes() && dc && buffers_.dc.size()) {
+      add(dc + b * H_, buffers_.dc.data() + b * H_, H_);
+    }
     if (!on) continue;
     k.next[r] = k.carry[r] = nullptr;
-    if (team.writes() && dc_.size()) std::memset(dc_.data() + b * H_, 0, bytes(H_));
+    if (team.writes() && buffers_.dc.size()) std::memset(buffers_.dc.data() + b * H_, 0, bytes(H_));
   }
   return team.meet();
 }

@@ -6,8 +6,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "engine/recurrent/backward_pass.h"
-#include "engine/recurrent/backward_weights.h"
+#include "engine/recurrent/backward_buffers.h"
 #include "engine/schedule/interrupt.h"
 #include "engine/schedule/team.h"
 #include "runtime/buffer.h"
@@ -16,25 +15,12 @@ namespace treadle {
 
 class BackwardSteps {
  public:
-  // For a team of so many threads. The arguments outlive this object.
-  BackwardSteps(const Cell& cell, const BackwardWeights& weights, const BackwardPass& pass,
-                const Trace& trace, int threads, Interrupt& interrupt);
+  // For a team of so many threads. The call outlives this object.
+  BackwardSteps(const BackwardCall& call, int threads);
 
-  // Every thread of the team calls it. False when the computation is to end.
+  // One phase of the team: every thread calls it. It fills the rows `da`, and `dp` and `hidden`
+  // where there are such, of all terms that ran. False when the computation is to end.
   bool run(Team::Member& member);
-
-  // Where gates are computed again they lie in the rows of da_rows, which hold nothing else until
-  // the step back, having read them, writes there. False: they were saved, or the output says all.
-  bool recomputes() const { return recompute_; }
-  float* gates(std::int64_t term) { return da(term); }
-
-  // Rows that are filled when all threads have left `run`: of every term that runs, the gradients
-  // of its pre-activations (BackwardArgs::out has their order).
-  const std::vector<const float*>& da_rows() const { return da_rows_; }
-  // Of one term, H floats: unprojected output; GRU, reset before: r h. Else null.
-  const float* hidden(std::int64_t term) const { return row(hidden_, term, H_); }
-  // Of one term, P floats with a projection: gradient of the output. Else null.
-  const float* dp(std::int64_t term) const { return row(dp_, term, S_); }
 
  private:
   // Rows that go through time together.
@@ -74,7 +60,6 @@ class BackwardSteps {
     }
   };
 
-  void fold_repeated(Interrupt& interrupt);
   bool through_time(StepTeam team, Block& k);
   bool step(StepTeam team, Block& k, std::int64_t s, std::int64_t n, bool product);
   bool project(StepTeam team, Block& k, std::int64_t n, bool product, bool carried);
@@ -83,12 +68,8 @@ class BackwardSteps {
   bool multiply(StepTeam team, const Linear& linear, std::int64_t rows, const float* const* x,
                 float* const* out, const float* const* residual);
 
-  static const float* row(const Buffer& buffer, std::int64_t i, std::int64_t floats) {
-    return buffer.size() ? buffer.data() + i * floats : nullptr;
-  }
-  float* da(std::int64_t term) { return da_.data() + term * weights_.width; }
   const float* dy(std::int64_t t, std::int64_t b) const {
-    if (dy_.size()) return dy_.data() + trace_.term(t, b) * S_;
+    if (buffers_.dy.size()) return buffers_.dy.data() + trace_.term(t, b) * S_;
     return p_.dy ? p_.dy + t * p_.dy_t + b * p_.dy_b : zeros_.data();
   }
 
@@ -96,17 +77,10 @@ class BackwardSteps {
   const BackwardWeights& weights_;
   const BackwardPass& p_;
   const Trace& trace_;
+  BackwardBuffers& buffers_;
   const CellShape& shape_;
   const std::int64_t H_, S_;
   const Buffer zeros_;
-  const bool recompute_;
-  Buffer da_;      // [T, B, width]
-  Buffer dp_;      // [T, B, P] with a projection
-  Buffer hidden_;  // [T, B, H]
-  Buffer dy_;      // [T, B, state_size], where a mask repeats outputs
-  Buffer dc_;      // LSTM: [B, H]
-  Buffer keep_;    // GRU: [B, H]
-  std::vector<const float*> da_rows_;
   bool split_rows_;  // each thread takes blocks of rows, else all share panels
   std::int64_t blocks_;
   std::vector<Block> work_;  // one of each thread

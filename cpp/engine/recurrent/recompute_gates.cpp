@@ -28,16 +28,16 @@ void RecomputeGates::Work::reserve(const Cell& cell, std::int64_t rows) {
   }
 }
 
-RecomputeGates::RecomputeGates(const Cell& cell, const BackwardPass& pass, const Trace& trace,
-                               BackwardSteps& steps, int threads)
-    : cell_(cell), p_(pass), trace_(trace), steps_(steps), work_(threads) {
-  const auto total = static_cast<std::int64_t>(trace.terms().size());
+RecomputeGates::RecomputeGates(const BackwardCall& call, int threads)
+    : cell_(call.cell), p_(call.pass), trace_(call.trace), buffers_(call.buffers), work_(threads) {
+  const auto total = static_cast<std::int64_t>(trace_.terms().size());
   tasks_ = std::max((total + kTaskRows - 1) / kTaskRows, std::min<std::int64_t>(threads, total));
-  if (!tasks_ || !steps.recomputes()) return;
-  for (Work& work : work_) work.reserve(cell, (total + tasks_ - 1) / tasks_);
+  if (!tasks_ || !buffers_.recomputes) return;
+  for (Work& work : work_) work.reserve(cell_, (total + tasks_ - 1) / tasks_);
 }
 
 bool RecomputeGates::run(Team::Member& member) {
+  if (!buffers_.recomputes) return true;
   const auto total = static_cast<std::int64_t>(trace_.terms().size());
   const std::int64_t work = std::min(total, kTaskRows) * cell_.step_work();
   return member.parallel_for(tasks_, static_cast<double>(work), [&](std::int64_t i) {
@@ -52,7 +52,7 @@ void RecomputeGates::compute(Work& w, std::int64_t first, std::int64_t count) {
     const std::int64_t i = trace_.terms()[first + r];
     w.x[r] = p_.in.x_row(i / p_.in.B, i % p_.in.B);
     w.h[r] = trace_.h_old(i);
-    w.gates[r] = steps_.gates(i);
+    w.gates[r] = buffers_.gates(i);
     if (w.c.empty()) continue;
     std::memcpy(w.c[r], trace_.c_old(i),
                 static_cast<std::size_t>(shape.hidden_size) * sizeof(float));

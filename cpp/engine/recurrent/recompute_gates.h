@@ -8,8 +8,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "engine/recurrent/backward_pass.h"
-#include "engine/recurrent/backward_steps.h"
+#include "engine/recurrent/backward_buffers.h"
 #include "engine/schedule/team.h"
 #include "runtime/buffer.h"
 
@@ -17,12 +16,11 @@ namespace treadle {
 
 class RecomputeGates {
  public:
-  // For a team of so many threads; where `steps` wants no gates there is nothing to run.
-  RecomputeGates(const Cell& cell, const BackwardPass& pass, const Trace& trace,
-                 BackwardSteps& steps, int threads);
+  // For a team of so many threads. The call outlives this object.
+  RecomputeGates(const BackwardCall& call, int threads);
 
-  // One phase of the team: fills steps.gates(term) of all terms. False when the computation is to
-  // end.
+  // One phase of the team: fills the rows `gates` of all terms that ran, if the buffers want them.
+  // False when the computation is to end.
   bool run(Team::Member& member);
 
  private:
@@ -41,7 +39,7 @@ class RecomputeGates {
   const Cell& cell_;
   const BackwardPass& p_;
   const Trace& trace_;
-  BackwardSteps& steps_;
+  BackwardBuffers& buffers_;
   std::int64_t tasks_;
   std::vector<Work> work_;  // one of each thread
 };

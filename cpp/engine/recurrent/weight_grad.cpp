@@ -12,20 +12,22 @@ constexpr std::int64_t kOuterRows = 192, kOuterColumns = 256, kTerms = 64 * kOut
 
 }  // namespace
 
-WeightGrad::WeightGrad(const Cell& cell, std::int64_t width, const BackwardPass& pass,
-                       const Trace& trace, const BackwardSteps& steps)
-    : table_(cell.table()),
-      shape_(cell.shape()),
-      width_(width),
-      count_(static_cast<std::int64_t>(trace.terms().size())),
-      p_(pass),
-      da_(steps.da_rows()) {
+WeightGrad::WeightGrad(const BackwardCall& call)
+    : table_(call.cell.table()),
+      shape_(call.cell.shape()),
+      width_(call.buffers.width),
+      count_(static_cast<std::int64_t>(call.trace.terms().size())),
+      p_(call.pass),
+      da_(call.buffers.da_rows) {
+  const Trace& trace = call.trace;
+  BackwardBuffers& buffers = call.buffers;
+  const std::int64_t H = shape_.hidden_size, S = shape_.state_size();
   for (Rows* rows : {&x_, &h_}) rows->reserve(count_);
   for (const std::int64_t i : trace.terms()) {
     x_.push_back(p_.in.x_row(i / p_.in.B, i % p_.in.B));
     h_.push_back(trace.h_old(i));
-    if (steps.hidden(i)) hidden_.push_back(steps.hidden(i));
-    if (steps.dp(i)) dp_.push_back(steps.dp(i));
+    if (buffers.hidden.size()) hidden_.push_back(BackwardBuffers::row(buffers.hidden, i, H));
+    if (buffers.dp.size()) dp_.push_back(BackwardBuffers::row(buffers.dp, i, S));
     if (!p_.peepholes) continue;
     c_old_.push_back(trace.c_old(i));
     c_new_.push_back(trace.c_new(i));

@@ -4,8 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "engine/recurrent/backward_pass.h"
-#include "engine/recurrent/backward_steps.h"
+#include "engine/recurrent/backward_buffers.h"
 #include "engine/schedule/team.h"
 #include "kernels/table.h"
 
@@ -13,10 +12,8 @@ namespace treadle {
 
 class WeightGrad {
  public:
-  // `width` is that of a row of the pre-activations' gradients. All are referred to; what `steps`
-  // computes may follow later.
-  WeightGrad(const Cell& cell, std::int64_t width, const BackwardPass& pass, const Trace& trace,
-             const BackwardSteps& steps);
+  // The call outlives this object, whose rows the stages before may fill later.
+  explicit WeightGrad(const BackwardCall& call);
 
   // One phase of a team. False when the computation is to end.
   bool run(Team::Member& member) const;
