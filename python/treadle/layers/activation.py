@@ -67,6 +67,8 @@ def canonical(function: str, argument: str, value: object) -> str | tuple[Any, .
     >>> canonical("treadle.GRU", "activation", ("hard_sigmoid", 0.2))
     ('hard_sigmoid', 0.2, 0.5)
     """
+    if type(value) is str and value in _PARAMETERS:  # the usual case, and a fast one
+        return value
     name, *given = ("linear",) if value is None else _as_tuple(function, argument, value)
     if not isinstance(name, str):
         raise TypeError(f"{function}: {argument} is {shown(value)}, expected a name in the tuple")

@@ -77,8 +77,7 @@ def attention_forward(
 ) -> tuple[TensorLike, None]:
     """Attend for a model of Transformers: [B, N, S, E] -> [B, S, N, E], and no probabilities.
 
-    The second result, attention probabilities, is None. ``attention_mask`` is bool [B, 1, S, K],
-    True where a query attends, or None.
+    ``attention_mask`` is bool [B, 1, S, K], True where a query attends, or None.
     """
     if s_aux is not None:
         raise ValueError(
