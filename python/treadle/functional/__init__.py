@@ -20,7 +20,6 @@ from treadle.functional.attention_backward import (
     scaled_dot_product_attention_forward,
 )
 from treadle.functional.backward import (
-    Saved,
     gru_backward,
     gru_forward,
     lstm_backward,
@@ -31,6 +30,7 @@ from treadle.functional.backward import (
 from treadle.functional.pointwise import embedding_sum, gelu, layer_norm, relu, silu, softmax
 from treadle.functional.product import conv1d, linear
 from treadle.functional.recurrent import gru, gru_cell, lstm, lstm_cell, rnn, rnn_cell
+from treadle.functional.saved import Saved
 
 __all__ = [
     "Saved",

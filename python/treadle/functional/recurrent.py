@@ -56,6 +56,8 @@ def rnn(
 ) -> tuple[Float, Float]:
     """Vanilla RNN, the formula of `treadle.RNN`: (y [T, B, H], h_n [B, H]).
 
+    Examples
+    --------
     >>> import numpy as np, treadle
     >>> x, w, r = (np.ones(s, np.float32) for s in ((5, 2, 3), (4, 3), (4, 4)))
     >>> y, h_n = treadle.functional.rnn(x, w, r, nonlinearity="relu", clip=100)
@@ -100,12 +102,20 @@ def lstm(
 ) -> tuple[Float, tuple[Float, Float]]:
     """LSTM, the formula of `treadle.LSTM`: (y [T, B, P], (h_n [B, P], c_n [B, H])).
 
-    weight_hr          [P, H], the projection
-    peepholes          [3*H], ONNX's input P for one direction, in its order i, o, f: i and f get
-                       P * c_{t-1} added before their activation, o gets P * c_t
-    output_activation  that of c_t in h_t = o * act(c_t); None: the same as ``activation``
-    input_forget       f = 1 - i
+    Parameters
+    ----------
+    weight_hr
+        [P, H], the projection.
+    peepholes
+        [3*H], ONNX's input P for one direction, in its order i, o, f: i and f get P * c_{t-1} added
+        before their activation, o gets P * c_t.
+    output_activation
+        The activation of c_t in h_t = o * act(c_t); None: the same as ``activation``.
+    input_forget
+        f = 1 - i.
 
+    Examples
+    --------
     >>> import numpy as np, treadle
     >>> x, w, r, p = (np.ones(s, np.float32) for s in ((5, 2, 3), (16, 3), (16, 4), (12,)))
     >>> y, (h_n, c_n) = treadle.functional.lstm(x, w, r, peepholes=p, reverse=True)
@@ -152,6 +162,8 @@ def gru(
 ) -> tuple[Float, Float]:
     """GRU, the formula of `treadle.GRU`: (y [T, B, H], h_n [B, H]).
 
+    Examples
+    --------
     >>> import numpy as np, treadle
     >>> x, w, r = (np.ones(s, np.float32) for s in ((5, 2, 3), (12, 3), (12, 4)))
     >>> y, h_n = treadle.functional.gru(x, w, r, reset_after=False)
@@ -186,6 +198,8 @@ def rnn_cell(
 ) -> Float:
     """One step of `rnn`: h_t [B, H] from x [B, I] and h_{t-1} [B, H]; or all without B.
 
+    Examples
+    --------
     >>> import numpy as np, treadle
     >>> treadle.functional.rnn_cell([1.0, 2.0], np.eye(2, dtype="f4"), np.eye(2, dtype="f4")).shape
     (2,)
@@ -219,6 +233,8 @@ def lstm_cell(
 ) -> tuple[Float, Float]:
     """One step of `lstm`: (h_t [B, P], c_t [B, H]) from x [B, I], h_{t-1}, c_{t-1}; or without B.
 
+    Examples
+    --------
     >>> import numpy as np, treadle
     >>> w, r = np.ones((8, 3), np.float32), np.ones((8, 2), np.float32)
     >>> h, c = treadle.functional.lstm_cell(np.ones((5, 3), np.float32), w, r)
@@ -253,6 +269,8 @@ def gru_cell(
 ) -> Float:
     """One step of `gru`: h_t [B, H] from x [B, I] and h_{t-1} [B, H]; or all without B.
 
+    Examples
+    --------
     >>> import numpy as np, treadle
     >>> w, r = np.ones((6, 3), np.float32), np.ones((6, 2), np.float32)
     >>> treadle.functional.gru_cell(np.ones((5, 3), np.float32), w, r).shape

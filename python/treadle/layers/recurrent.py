@@ -38,7 +38,10 @@ class Recurrent(RecurrentBase):
     def stream(self, batch_size: int = 1) -> Stream:
         """The layer with a carried state for ``batch_size`` independent rows: a `treadle.Stream`.
 
-        Raises ValueError for a bidirectional or reverse layer: its output needs the future.
+        Raises
+        ------
+        ValueError
+            For a bidirectional or reverse layer: its output needs the future.
         """
         return Stream(self, batch_size)
 
@@ -103,16 +106,24 @@ class RNN(_OneState):
 
     ``seed`` makes the initial U(-1/sqrt(H), 1/sqrt(H)) parameters repeatable.
 
-    Raises TypeError or ValueError for an argument of the wrong kind or value, MemoryError for sizes
-    beyond the machine.
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument of the wrong kind or value.
+    MemoryError
+        For sizes beyond the machine.
 
+    References
+    ----------
+    Elman, Finding structure in time, 1990; ``torch.nn.RNN``; the ONNX operator RNN.
+
+    Examples
+    --------
     >>> import numpy as np, treadle
     >>> m = treadle.RNN(8, 16, nonlinearity="relu", seed=0)
     >>> y, h_n = m(np.zeros((5, 3, 8), np.float32))
     >>> y.shape, h_n.shape
     ((5, 3, 16), (1, 3, 16))
-
-    Sources: Elman, Finding structure in time, 1990; ``torch.nn.RNN``; the ONNX operator RNN.
     """
 
     mode = "rnn"
@@ -180,18 +191,26 @@ class LSTM(Recurrent):
 
     ``seed`` makes the initial U(-1/sqrt(H), 1/sqrt(H)) parameters repeatable.
 
-    Raises TypeError or ValueError for an argument of the wrong kind or value, MemoryError for sizes
-    beyond the machine.
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument of the wrong kind or value.
+    MemoryError
+        For sizes beyond the machine.
 
+    References
+    ----------
+    Hochreiter and Schmidhuber, Long short-term memory, 1997, with the forget gate of Gers et al.,
+    2000; ``torch.nn.LSTM`` (projection: Sak et al., arXiv:1402.1128); the ONNX operator LSTM;
+    ``keras.layers.LSTM`` for the two activations.
+
+    Examples
+    --------
     >>> import numpy as np, treadle
     >>> m = treadle.LSTM(8, 16, num_layers=2, bidirectional=True, seed=0)
     >>> y, (h_n, c_n) = m(np.zeros((5, 3, 8), np.float32))
     >>> y.shape, h_n.shape, c_n.shape
     ((5, 3, 32), (4, 3, 16), (4, 3, 16))
-
-    Sources: Hochreiter and Schmidhuber, Long short-term memory, 1997, with the forget gate of Gers
-    et al., 2000; ``torch.nn.LSTM`` (projection: Sak et al., arXiv:1402.1128); the ONNX operator
-    LSTM; ``keras.layers.LSTM`` for the two activations.
     """
 
     mode = "lstm"
@@ -235,23 +254,39 @@ class LSTM(Recurrent):
     ) -> tuple[Float, tuple[Float, Float]]:
         """Run over whole sequences: ``(y, (h_n, c_n))``.
 
-        x            float32 [T, B, I], [B, T, I] with batch_first, or [T, I]
-        state        (h_0, c_0), float32; zero when left out
-        lengths      integers [B] in 0..T, in any order: row b ends after lengths[b] steps. Its
-                     output is zero from there on, its final state is the one at its end, and the
-                     reverse direction starts there, as with PyTorch's packed sequences
-        mask         bool [B, T] (not together with lengths), Keras' meaning: a step that is False
-                     holds the state and repeats the output before it, zeros before the first one
-        resets       bool [T, B] ([B, T] with batch_first, [T] unbatched): the state of the row
-                     returns to zero, or to ``reset_state``, before that step. In the reverse
-                     direction the border is the same one, between t-1 and t: the state returns
-                     before step t-1
-        reset_state  (h, c) like ``state``
+        Parameters
+        ----------
+        x
+            float32 [T, B, I], [B, T, I] with batch_first, or [T, I].
+        state
+            (h_0, c_0), float32; zero when left out.
+        lengths
+            Integers [B] in 0..T, in any order: row b ends after lengths[b] steps. Its output is
+            zero from there on, its final state is the one at its end, and the reverse direction
+            starts there, as with PyTorch's packed sequences.
+        mask
+            bool [B, T] (not together with lengths), Keras' meaning: a step that is False holds the
+            state and repeats the output before it, zeros before the first one.
+        resets
+            bool [T, B] ([B, T] with batch_first, [T] unbatched): the state of the row returns to
+            zero, or to ``reset_state``, before that step. In the reverse direction the border is
+            the same one, between t-1 and t: the state returns before step t-1.
+        reset_state
+            (h, c) like ``state``.
 
-        The results are new float32 arrays in the shapes of the class. Raises ValueError for a
-        shape or value that does not fit, TypeError for another dtype or kind of object; float64 is
-        never rounded silently.
+        Raises
+        ------
+        ValueError
+            For a shape or value that does not fit.
+        TypeError
+            For another dtype or kind of object; float64 is never rounded silently.
 
+        Notes
+        -----
+        The results are new float32 arrays in the shapes of the class.
+
+        Examples
+        --------
         >>> import numpy as np, treadle
         >>> m = treadle.LSTM(2, 4, seed=0)
         >>> y, (h_n, c_n) = m(np.ones((3, 2, 2), np.float32), lengths=[3, 1])
@@ -304,17 +339,25 @@ class GRU(_OneState):
 
     ``seed`` makes the initial U(-1/sqrt(H), 1/sqrt(H)) parameters repeatable.
 
-    Raises TypeError or ValueError for an argument of the wrong kind or value, MemoryError for sizes
-    beyond the machine.
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument of the wrong kind or value.
+    MemoryError
+        For sizes beyond the machine.
 
+    References
+    ----------
+    Cho et al., arXiv:1406.1078 (reset before the product in its third version, after it in the
+    first); ``torch.nn.GRU``; the ONNX operator GRU; ``keras.layers.GRU``.
+
+    Examples
+    --------
     >>> import numpy as np, treadle
     >>> m = treadle.GRU(8, 16, batch_first=True, seed=0)
     >>> y, h_n = m(np.zeros((3, 5, 8), np.float32))
     >>> y.shape, h_n.shape
     ((3, 5, 16), (1, 3, 16))
-
-    Sources: Cho et al., arXiv:1406.1078 (reset before the product in its third version, after it in
-    the first); ``torch.nn.GRU``; the ONNX operator GRU; ``keras.layers.GRU``.
     """
 
     mode = "gru"
