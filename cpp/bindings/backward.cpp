@@ -15,7 +15,7 @@ namespace {
 
 using Object = py::object;
 
-// What the forward pass left, and the gradients of its results, of all directions. The arrays of
+// The results of the forward pass, and their gradients, for all directions. The arrays of
 // the dict `grads` are kept alive.
 struct Results {
   View<const float> y, dy;  // [T, B, D * state_size] or [B, T, ...]; dy without data: zero

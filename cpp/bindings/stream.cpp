@@ -55,7 +55,7 @@ class BoundStream {
     if (!rows.is_none()) {
       chosen.assign(static_cast<std::size_t>(B), 0);
       if (py::isinstance<py::array_t<bool>>(rows)) {
-        // As bytes: a view of other memory may hold more than 0 and 1.
+        // The flags are read as bytes, since a view of other memory may hold more than 0 and 1.
         const auto* flags = reinterpret_cast<const std::uint8_t*>(
             optional_array<bool>(function_, "rows", rows, {{"B", B}}));
         chosen.assign(flags, flags + B);

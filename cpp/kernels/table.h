@@ -165,10 +165,10 @@ struct StepArgs {
   const float* bias_hidden;  // gru_step: b_hn [panels][lanes]
   const CellOptions* options;
   std::int64_t panel_begin, panel_end;
-  // [rows] for the backward pass, or null. H floats each of: rnn_step, unless its output says all:
-  // x. lstm_step: i, f, g, o. gru_step: n, r, z and the state part of n. gru_gates: r, z, and
-  // gru_candidate: n, before activation, in the same places. That is the order of
-  // BackwardArgs::out.
+  // [rows] for the backward pass, or null. A row has parts of H floats, in the order of
+  // BackwardArgs::out. lstm_step saves i, f, g, o; gru_step n, r, z and the state part of n;
+  // gru_gates r, z and gru_candidate n, all before activation, in the places that gru_step uses.
+  // rnn_step saves what enters the activation, and nothing where the output tells the slope.
   float* const* saved;
   float* const* saved_c;  // lstm_step: [rows] of H floats for the new c, too, or null
 };

@@ -51,7 +51,7 @@ struct BackwardBuffers {
   }
 };
 
-// What every stage of a backward pass works on.
+// Every stage of a backward pass works on these objects.
 struct BackwardCall {
   const Cell& cell;
   const BackwardWeights& weights;

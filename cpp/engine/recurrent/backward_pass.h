@@ -1,5 +1,5 @@
-// What a backward pass through one layer in one direction goes by: the arrays of the forward pass,
-// and which steps it took from which states.
+// A backward pass through one layer in one direction needs the arrays of the forward pass
+// (BackwardPass), and which steps that took from which states (Trace).
 #pragma once
 
 #include <cstdint>
@@ -34,11 +34,11 @@ struct BackwardPass {
   float *dh_0, *dc_0, *dreset_h, *dreset_c;  // [B, state_size], [B, H]
 };
 
-// The steps that the forward pass took. A term is a row at a time, t * B + b; the sums over time
-// and batch have one for each that ran.
+// The steps that the forward pass took. A term is one row at one time, number t * B + b: the sums
+// over time and batch have a term for each row and time that ran.
 class Trace {
  public:
-  // Is incomplete when interrupted.
+  // Lists the steps; the list is incomplete when interrupted.
   Trace(const Cell& cell, const BackwardPass& pass, Interrupt& interrupt);
 
   std::int64_t length(std::int64_t b) const { return p_.in.lengths ? p_.in.lengths[b] : p_.in.T; }
@@ -53,25 +53,26 @@ class Trace {
     return p_.in.resets[(time(s, b) + (p_.reverse ? 1 : 0)) * p_.in.B + b] != 0;
   }
 
-  // Those that ran, upwards.
+  // The numbers of the terms that ran, in rising order.
   const std::vector<std::int64_t>& terms() const { return terms_; }
   bool runs(std::int64_t term) const { return h_old_[term] != nullptr; }
 
-  // Rows of a term: the state before it, and what it left.
+  // The states before the step of a term, the cell state after it, and its output.
   const float* h_old(std::int64_t term) const { return h_old_[term]; }
   const float* c_old(std::int64_t term) const { return c_old_[term]; }
   const float* c_new(std::int64_t term) const { return p_.saved + term * saved_size_ + gates_; }
   const float* y(std::int64_t term) const {
     return p_.y + term / p_.in.B * p_.y_t + term % p_.in.B * p_.y_b;
   }
-  // What the kernels of the step back read, where it was saved; the output where that says all.
+  // The row from which the backward kernels read the gates of a term: the saved one, or the output
+  // if nothing was saved because the output tells all.
   const float* gates(std::int64_t term) const {
     return gates_ ? p_.saved + term * saved_size_ : y(term);
   }
 
  private:
   const BackwardPass& p_;
-  const std::int64_t saved_size_, gates_;  // floats of a term, of them the gates
+  const std::int64_t saved_size_, gates_;  // the floats saved for a term; its gates are the first
   const Buffer zeros_;
   std::vector<const float*> h_old_, c_old_;  // by term: null where it did not run
   std::vector<std::int64_t> terms_;

@@ -5,8 +5,8 @@
 namespace treadle {
 namespace {
 
-// Rows that go back through time together. With fewer for each thread, threads share panels
-// instead.
+// So many rows go back through time together. With fewer than kRowsPerThread for each thread, the
+// threads share panels instead.
 constexpr std::int64_t kBlockRows = 128, kRowsPerThread = 8;
 
 void add(float* to, const float* from, std::int64_t n) {
@@ -71,7 +71,7 @@ bool BackwardSteps::multiply(StepTeam team, const Linear& linear, std::int64_t r
                      });
 }
 
-// Back through the steps of a block's rows.
+// Goes back through all steps of a block's rows.
 bool BackwardSteps::through_time(StepTeam team, Block& k) {
   std::int64_t steps = 0;
   for (std::int64_t r = 0; r < k.rows; ++r) {
@@ -88,8 +88,9 @@ bool BackwardSteps::through_time(StepTeam team, Block& k) {
   }
   if (!team.meet()) return false;
   for (std::int64_t s = steps - 1; s >= 0; --s) {
-    // First the rows with a step after this one: zero times a weight of infinity were NaN in the
-    // others. They have one, too, from here on.
+    // The rows that have a step after this one go first, with a product. The other rows have no
+    // gradient from there, and go without: zero times an infinite weight would be NaN. From this
+    // step on they have one, too.
     for (const bool product : {true, false}) {
       std::int64_t n = 0;
       for (std::int64_t r = 0; r < k.rows; ++r) {
@@ -174,7 +175,7 @@ bool BackwardSteps::project(StepTeam team, Block& k, std::int64_t n, bool produc
   return team.meet();
 }
 
-// The kernels of the cell: through the activations to the pre-activations.
+// Calls the kernels of the cell, which go through the activations to the pre-activations.
 bool BackwardSteps::activate(StepTeam team, BackwardArgs a, Block& k) {
   const auto backward = [&](void (*kernel)(const BackwardArgs&), const Linear& l) {
     a.depth = l.inputs();
@@ -203,8 +204,8 @@ bool BackwardSteps::activate(StepTeam team, BackwardArgs a, Block& k) {
   return backward(table.gru_backward_reset, weights_.reset);
 }
 
-// The gradient of the state that the rows k.active began with goes to dh and dc, rows of [B]; with
-// `on` the rows go on from a state that has none yet.
+// Adds the gradient of the state that the rows k.active began with to their rows of dh and dc, [B,
+// ...]. With `on`, the rows then go on to earlier steps, whose last state has no gradient yet.
 bool BackwardSteps::leave(StepTeam team, Block& k, std::int64_t n, float* dh, float* dc, bool on) {
   if (dh) {
     std::int64_t products = 0;

@@ -1,5 +1,6 @@
-// Back through the steps of a layer in one direction: from the gradients of its outputs and last
-// states to those of all pre-activations and of its first states.
+// The way back through the steps of a layer in one direction. It begins with the gradients of the
+// outputs and of the last states, and ends with those of all pre-activations and of the first
+// states.
 #pragma once
 
 #include <algorithm>
@@ -27,7 +28,7 @@ class BackwardSteps {
   struct Block {
     std::int64_t first = 0, rows = 0;
     std::vector<const float*> next, carry;  // of each row: [rows]
-    // Of a step's active rows.
+    // One entry for each active row of a step.
     std::vector<std::int64_t> active;
     std::vector<const float*> nexts, dys, carries, saved, old, c;
     std::vector<float*> dcs, keeps, hidden, out, dp;
@@ -35,19 +36,19 @@ class BackwardSteps {
     void reserve(std::int64_t n);
   };
 
-  // The threads that take a block back: one by itself, or the whole team, sharing panels. Each then
-  // makes the block's lists for itself, and they are the same.
+  // The threads that take a block back. That is one thread alone, or the whole team, whose threads
+  // share the panels of every product; each of them then makes the same lists for itself.
   struct StepTeam {
     Team::Member& member;
     bool alone;
 
-    // Whether this thread is the one that writes what all of them computed.
+    // Whether this thread writes the results that every thread of the team has computed alike.
     bool writes() const { return alone || member.index() == 0; }
-    // All have come this far. False when the computation is to end, as below.
+    // Waits until all threads have come this far. False when the computation is to end, as below.
     bool meet() {
       return alone || member.parallel_for(0, 0, [](std::int64_t) {});
     }
-    // A kernel's panels: call(begin, end).
+    // Shares out the panels of a kernel: call(begin, end).
     template <class Call>
     bool panels(std::int64_t count, double work, Call call) {
       if (!alone) {

@@ -12,9 +12,9 @@ struct BackwardWeights {
   // `weights` are those that the cell was packed from.
   BackwardWeights(const Cell& cell, const CellWeights& weights);
 
-  std::int64_t width;         // floats of a step's gradients, before activation: first those
-                              // beside the input's weights
-  std::int64_t state_offset;  // and from here on those beside the state's
+  std::int64_t width;         // floats of a row of pre-activation gradients; `input` multiplies the
+                              // first of them
+  std::int64_t state_offset;  // `state` multiplies those from here on
   Linear input;               // [inputs] -> [I]
   Linear state;               // [states] -> [state_size]
   Linear reset;               // GRU, reset before: [H] -> [H], of the candidate

@@ -38,14 +38,14 @@ struct CellWeights {
   const float* peepholes;  // [3*H], order i, o, f as in ONNX
 };
 
-// A share of the panels: part `index` of `count`.
+// One thread's share of the panels of a product: number `index` of `count` shares.
 struct PanelShare {
   int index, count;
   std::int64_t begin(std::int64_t panels) const { return panels * index / count; }
   std::int64_t end(std::int64_t panels) const { return panels * (index + 1) / count; }
 };
 
-// A thread's room for what a step's products read, where weights are not float32.
+// A thread's room for the rows that the products of a step read, where weights are not float32.
 struct StepScratch {
   EncodedRows input, state;
   std::int64_t floats() const { return input.floats() + state.floats(); }

@@ -1,8 +1,8 @@
-// The gates of a forward pass that did not save them.
+// Computes the gates of a forward pass that did not save them.
 //
-// With every state known no step waits for another: all rows of all times go through the forward
-// pass's kernels side by side, as one product. Those add in the same order whatever the rows, so
-// that the gates have the same bits as in the forward pass.
+// Every state is known by now, so that no step waits for another: all rows of all times go through
+// the kernels of the forward pass side by side, as one product. A kernel adds in the same order
+// whatever the number of rows: the gates have the same bits as in the forward pass.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +24,7 @@ class RecomputeGates {
   bool run(Team::Member& member);
 
  private:
-  // The rows of one task, and where what only the forward pass wanted goes: [rows, H].
+  // The rows of one task, and room [rows, H] for the results that only the forward pass needed.
   struct Work {
     std::vector<const float*> x, h;
     std::vector<float*> c, out, between, update, gates;

@@ -14,7 +14,7 @@ constexpr std::int64_t kBlockRows = 128;
 // Below this many rows a step does not fill the tiles, and the input part of several steps is
 // computed at once; the chunk's sums are kept to what L2 holds beside the weights.
 constexpr std::int64_t kHoistBelowRows = 16;
-constexpr std::int64_t kHoistInputSize = 8;  // a shorter product is cheaper than its sums' way back
+constexpr std::int64_t kHoistInputSize = 8;  // a shorter product is cheaper than reading its sums
 constexpr std::int64_t kChunkRows = 48, kChunkFloats = 1 << 16;
 // Multiply-adds between two looks at the interrupt: about 5 ms of one core.
 constexpr double kPieceWork = 2.5e8;
@@ -271,8 +271,8 @@ void Workspace::reserve(const Pass& pass, int threads, std::int64_t fewest, std:
   }
   for (int i = 0; i < threads; ++i) {
     Thread& t = *threads_[i];
-    // Whatever a vector's size is tested by grows last: should one before it find no memory, the
-    // next call tries again.
+    // The vector whose size is tested grows last: if one of the others finds no memory, the size
+    // stays small and the next call tries again.
     if (static_cast<std::int64_t>(t.x.size()) < listed) {
       for (auto* list : {&t.out, &t.partial, &t.saved, &t.saved_c}) list->resize(listed);
       for (auto* list : {&t.active, &t.steps}) list->resize(listed);

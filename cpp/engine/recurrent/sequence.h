@@ -31,8 +31,9 @@ struct Pass {
   bool recompute;             // the backward pass computes the gates again
 };
 
-// What a pass needs beside its arrays. Grows on demand and is kept by a stream, so that steps
-// allocate nothing. `shared` is used by all threads of a team, the rest is one thread's own.
+// The memory that a pass needs beside its arrays. It grows on demand, and a stream keeps it, so
+// that its steps allocate nothing. All threads of a team use `between` and `update`; a Thread
+// belongs to one of them.
 class Workspace {
  public:
   struct Thread {
@@ -48,7 +49,7 @@ class Workspace {
     Buffer sums;                             // [chunk, input_sums]
     StepScratch scratch;
   };
-  // For `threads` threads that each run at least `fewest` and at most `most` rows.
+  // Makes room for `threads` threads, each of which runs at least `fewest` and at most `most` rows.
   void reserve(const Pass& pass, int threads, std::int64_t fewest, std::int64_t most);
   Thread& thread(int i) { return *threads_[i]; }
   Buffer& between() { return between_; }
@@ -60,8 +61,8 @@ class Workspace {
   Buffer between_, update_;  // [B, H]
 };
 
-// What the passes (one, or the two directions of a layer) can use: threads, up to num_threads(),
-// and the time that one thread would take.
+// How many threads the passes (one, or the two directions of a layer) can use, at most
+// num_threads(), and how long one thread would take for them.
 struct Demand {
   int threads;
   double microseconds;

@@ -14,7 +14,7 @@ namespace treadle {
 
 enum class Direction { forward, reverse, bidirectional };
 
-// What one run reads and writes.
+// The arrays that one run reads and writes.
 struct RunArgs {
   SequenceArgs in;
   float* y;  // [T, B, D * state_size] with the strides y_t and y_b, in floats
@@ -26,7 +26,7 @@ struct RunArgs {
   bool recompute;  // the backward pass computes the gates again
 };
 
-// Reused from run to run by whoever wants no allocation.
+// Memory of a run, which a caller keeps from run to run if it wants no allocation.
 struct RunBuffers {
   Workspace workspaces[2];
   Buffer layers[2];  // outputs between layers, in turn
@@ -49,14 +49,15 @@ class RecurrentStack {
 
   // Every size and pointer in `args` has been checked by the caller.
   void run(const RunArgs& args, RunBuffers& buffers, Interrupt& interrupt) const;
-  // The same with buffers that the net keeps from call to call while they are small.
+  // Runs with buffers that the net keeps from call to call while they are small.
   void run(const RunArgs& args, Interrupt& interrupt) const;
 
  private:
   Direction direction_;
   std::vector<Cell> cells_;
-  // Null while a call uses it: others make their own. Atomic rather than locked, for a lock that
-  // another thread holds during fork() would stay locked in the child.
+  // The buffers of the last call. The pointer is null while a call uses them, and other calls then
+  // make new ones. It is atomic, since a lock that another thread holds during fork() would stay
+  // locked in the child.
   mutable std::atomic<RunBuffers*> spare_{nullptr};
 };
 

@@ -45,7 +45,7 @@ void WeightGrad::list_products() {
     if (shape_.proj_size) cut(dp_, 0, S, hidden_, H, p_.weight_hr);
     return;
   }
-  // The gradients are in the order n, r, z, the weights in r, z, n.
+  // A row of gradients has the order n, r, z; the weights have the order r, z, n.
   cut(da_, H, 2 * H, x_, I, ih);
   cut(da_, 0, H, x_, I, ih + 2 * H * I);
   if (shape_.reset_after) {
@@ -58,7 +58,7 @@ void WeightGrad::list_products() {
 
 void WeightGrad::list_sums() {
   const std::int64_t H = shape_.hidden_size;
-  // Both biases have the same gradient but for the state part of a candidate, see copy_biases.
+  // Both biases have the same gradient, except the state part of a candidate (see copy_biases).
   float* bias = p_.bias_ih ? p_.bias_ih : p_.bias_hh;
   if (bias && shape_.mode != Mode::gru) sum(0, width_, bias);
   if (bias && shape_.mode == Mode::gru) {

@@ -17,7 +17,7 @@ class WeightGrad {
 
   // One phase of a team. False when the computation is to end.
   bool run(Team::Member& member) const;
-  // After it, by one thread: of two biases with the same gradient only one is summed.
+  // One thread calls this after `run`, which sums only one of two biases with the same gradient.
   void copy_biases() const;
 
  private:
