@@ -91,7 +91,7 @@ def replace_between_markers(path: Path, text: str, section: str = "recurrent") -
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """One kind: where it was measured, the summary, what was lost, then every case."""
+    """Return one kind: where it was measured, the summary, what was lost, then every case."""
     cases = result["cases"]
     kind = registry.load(kind_of(cases[0]))
     unit = {"us": "microseconds", "ms": "milliseconds"}[kind.UNIT]

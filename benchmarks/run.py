@@ -78,7 +78,7 @@ def _only_accuracy(options: argparse.Namespace) -> None:
 
 
 def _accuracy(options: argparse.Namespace, command: str) -> int:
-    """What the dtypes lose, instead of what they take."""
+    """Measure what the dtypes lose, instead of what they take."""
     from .kinds import accuracy
     from .kinds.accuracy.report import lines
 
@@ -99,7 +99,7 @@ def _accuracy(options: argparse.Namespace, command: str) -> int:
 
 
 def _write(result: dict[str, Any], options: argparse.Namespace) -> None:
-    """The JSON and the report, where they are asked for."""
+    """Write the JSON and the report, where they are asked for."""
     if options.json:
         path = Path(options.json)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,7 +112,7 @@ def _write(result: dict[str, Any], options: argparse.Namespace) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options."""
+    """Return the parser of the options."""
     made = argparse.ArgumentParser(prog="treadle bench", description=(__doc__ or "").split("\n")[0])
     made.add_argument(
         "--peers",
@@ -162,7 +162,7 @@ def _kinds(options: argparse.Namespace) -> tuple[str, ...]:
 
 
 def _command(given: list[str], options: argparse.Namespace) -> str:
-    """The command as typed in the report's folder: no record holds paths of one machine."""
+    """Return the command as typed in the report's folder: no record holds paths of one machine."""
     folder = Path(options.report).parent if options.report else Path()
     for path in filter(None, (options.json, options.report)):
         given = [part.replace(path, os.path.relpath(path, folder)) for part in given]
@@ -243,7 +243,7 @@ def _busy(others: float, cpus: int) -> str:
 
 
 def about(session: Session, command: str, threads: int, started: float) -> dict[str, Any]:
-    """Where and when a result was measured, and with what."""
+    """Return where and when a result was measured, and with what."""
     return {
         "format": 1,
         "command": command,
@@ -256,14 +256,14 @@ def about(session: Session, command: str, threads: int, started: float) -> dict[
 
 
 def _possible(cases: list[AnyCase]) -> tuple[list[AnyCase], dict[str, str]]:
-    """The cases whose kind can run here, and why others cannot."""
+    """Return the cases whose kind can run here, and why others cannot."""
     why = {case.kind: registry.of(case).missing() for case in cases}
     skipped = {f"{name} cases": text for name, text in why.items() if text}
     return [case for case in cases if not why[case.kind]], skipped
 
 
 def _session(options: argparse.Namespace, useful: tuple[str, ...]) -> Session:
-    """`useful`: the peers that the chosen cases can be run on; no other is loaded."""
+    """Start the peers in `useful`, on which the chosen cases can be run, and no other."""
     names = [OURS, *filter(None, options.peers.split(","))]
     unknown = set(names) - {OURS, *PEERS}
     if unknown:

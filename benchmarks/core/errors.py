@@ -1,4 +1,4 @@
-"""How far an answer may be off: the errors that every implementation in a dtype may have.
+"""This module says how far off an answer may be, from the errors that every implementation has.
 
 A reference runs its formulas twice, in float64 (`Exact`) and in float32 with these errors put in:
 
@@ -31,33 +31,33 @@ ACTIVATION_ULPS = 4
 
 
 class Exact:
-    """Puts no error in."""
+    """This class puts no error in."""
 
     dtype: Any = np.float64
 
     def activation(self, a: Array) -> Array:
-        """The value of an activation function."""
+        """Return the value of an activation function."""
         return a
 
     def kept(self, a: Array) -> Array:
-        """What is stored between two operations, and a factor of a product without weights."""
+        """Return a number as it is stored between two operations."""
         return a
 
     def inputs(self, x: Array) -> Array:
-        """One factor of a product with weights."""
+        """Return the inputs as a product with weights takes them."""
         return self.kept(x)
 
     def weights(self, w: Array) -> Array:
-        """The other."""
+        """Return the weights as a product takes them."""
         return self.kept(w)
 
     def total(self, a: Array, terms: int, begun: Array | None = None) -> Array:
-        """A sum of that many terms that began at `begun`."""
+        """Return a sum of that many terms that began at `begun`."""
         return a
 
 
 class Plain(Exact):
-    """float32 with the errors of sums and activations."""
+    """This class puts the errors of sums and activations in float32 in."""
 
     dtype: Any = np.float32
     eps = EPS
@@ -66,11 +66,11 @@ class Plain(Exact):
         self._rng = np.random.default_rng(3)
 
     def activation(self, a: Array) -> Array:
-        """Off by up to `ACTIVATION_ULPS` of 1."""
+        """Return a value that is off by up to `ACTIVATION_ULPS` of 1."""
         return self.kept(self._off(a, ACTIVATION_ULPS * EPS))
 
     def total(self, a: Array, terms: int, begun: Array | None = None) -> Array:
-        """Off by the rounding of the partial sums."""
+        """Return a sum that is off by the rounding of its partial sums."""
         whole = a if begun is None else a + begun
         size = float(np.sqrt(np.mean(whole * whole)))
         return self.kept(self._off(a, EPS / 2 * (terms / 2) ** 0.5 * size))
@@ -81,30 +81,30 @@ class Plain(Exact):
 
 
 class BFloat16(Plain):
-    """What is kept has eight bits."""
+    """This class keeps eight bits of every number."""
 
     eps = 2.0**-7
 
     def kept(self, a: Array) -> Array:
-        """Rounded to the nearest, even in the middle."""
+        """Return the number rounded to the nearest, to even in the middle."""
         bits = np.ascontiguousarray(a, np.float32).view(np.uint32)
         rounded = bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))
         return (rounded & np.uint32(0xFFFF0000)).view(np.float32)
 
 
 class Int8(Plain):
-    """Products of integers."""
+    """This class rounds the factors of products to integers."""
 
     eps = 2.0**-7
 
     def inputs(self, x: Array) -> Array:
-        """128 steps between the least and the largest, or 0."""
+        """Round to 128 steps between the least and the largest, or 0."""
         least, most = min(float(x.min()), 0.0), max(float(x.max()), 0.0)
         scale = (most - least) / 127 or 1.0
         return (np.rint(x / scale) * scale).astype(np.float32)
 
     def weights(self, w: Array) -> Array:
-        """127 steps to the largest."""
+        """Round to 127 steps up to the largest."""
         scale = float(np.abs(w).max()) / 127 or 1.0
         return (np.rint(w / scale) * scale).astype(np.float32)
 
@@ -113,10 +113,10 @@ _ERRORS = {"float32": Plain, "bfloat16": BFloat16, "int8": Int8}
 
 
 def errors_of(dtype: str) -> Plain:
-    """Those of a dtype."""
+    """Return the errors of a dtype."""
     return _ERRORS[dtype]()
 
 
 def tolerance(error: float, scale: float, errors: Plain) -> float:
-    """The error allowed: `error` is that of the second run, `scale` the largest right answer."""
+    """Return the error allowed: `error` is that of the second run, `scale` the largest answer."""
     return 2 * error + 4 * errors.eps * max(1.0, scale)

@@ -13,18 +13,18 @@ SMALLEST_BUFFER = 16 * 1024
 
 
 class Meter:
-    """Measures the machine with `threads` threads at the same time, through treadle._core."""
+    """A meter measures the machine with `threads` threads at once, through treadle._core."""
 
     def __init__(self, core: Any, threads: int) -> None:
         self._core = core
         self.threads = threads
 
     def peak(self, seconds: float = 0.05, dtype: str = FLOAT32) -> float:
-        """FLOP/s of a format's multiply-adds, of all threads together."""
+        """Return the FLOP/s of a format's multiply-adds, of all threads together."""
         return self._together(lambda: self._core.multiply_peak(seconds, dtype))
 
     def bandwidth(self, nbytes: int, seconds: float = 0.05) -> float:
-        """Bytes/s of all threads together, each reading its share of a buffer of `nbytes`."""
+        """Return the bytes/s of all threads, each reading its share of a buffer of `nbytes`."""
         share = max(nbytes // self.threads, SMALLEST_BUFFER)
         return self._together(lambda: self._core.read_bandwidth(share, seconds))
 
@@ -47,14 +47,14 @@ class Meter:
 
 
 def levels(caches: list[Cache], threads: int) -> list[tuple[str, int]]:
-    """(name, bytes) of a typical working set per level: half of a cache, four times the last."""
+    """Return (name, bytes) of a working set per level: half of a cache, four times the last."""
     found = [(c.name, c.capacity(threads) // 2) for c in caches]
     last = max((c.size for c in caches), default=32 << 20)
     return [*found, ("DRAM", 4 * last)]
 
 
 def level_of(nbytes: int, caches: list[Cache], threads: int) -> str:
-    """Name of the level that holds `nbytes`."""
+    """Return the name of the level that holds `nbytes`."""
     for cache in caches:
         if nbytes <= cache.capacity(threads):
             return cache.name

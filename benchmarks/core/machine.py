@@ -1,4 +1,4 @@
-"""What the numbers were measured on: processor, caches, versions, environment, pinning."""
+"""This module describes the machine, and pins the process to some of its CPUs."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Cache:
     shared_by: int  # CPUs
 
     def capacity(self, threads: int) -> int:
-        """Bytes that `threads` threads, one per CPU, have together."""
+        """Return the bytes that `threads` threads, one per CPU, have together."""
         return self.size * max(1, threads // self.shared_by)
 
 
 def caches() -> list[Cache]:
-    """Data caches of the first allowed CPU, smallest first; empty where Linux does not tell."""
+    """Return the data caches of the first allowed CPU, smallest first, as Linux tells them."""
     cpu = min(allowed())
     found = []
     for index in sorted(Path(f"/sys/devices/system/cpu/cpu{cpu}/cache").glob("index*")):
@@ -44,7 +44,7 @@ def _read(path: Path) -> str:
 
 
 def _count(cpu_list: str) -> int:
-    """CPUs in a list such as 0-3,8."""
+    """Count the CPUs in a list such as 0-3,8."""
     total = 0
     for part in cpu_list.split(","):
         first, _, last = part.partition("-")
@@ -53,7 +53,7 @@ def _count(cpu_list: str) -> int:
 
 
 def cpu_name() -> str:
-    """Model name, with family and model, which a virtual machine does not hide."""
+    """Return the model name, with family and model, which a virtual machine does not hide."""
     fields: dict[str, str] = {}
     for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
         key, _, value = line.partition(":")
@@ -65,7 +65,7 @@ def cpu_name() -> str:
 
 
 def allowed() -> set[int]:
-    """CPUs this process may use."""
+    """Return the CPUs that this process may use."""
     return os.sched_getaffinity(0)
 
 
@@ -109,7 +109,7 @@ def _busy_ticks() -> int:
 
 
 def describe() -> dict[str, Any]:
-    """For the JSON."""
+    """Return the machine as the JSON has it."""
     import numpy
 
     return {

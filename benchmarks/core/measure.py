@@ -1,4 +1,4 @@
-"""Timing: the backends take turns, A B C D A B C D ..., so that a disturbance hits all of them.
+"""This module times calls that take turns, A B C D A B C D ..., so that a disturbance hits all.
 
 A turn is one call that is not counted (it brings the weights back into the cache) and then as many
 calls as last `Effort.sample` seconds. Reported are the median over the turns and the quartiles.
@@ -22,7 +22,7 @@ VERY_LONG_CALL = 3.0  # seconds; such a call is made twice and no more, and both
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure."""
+    """An effort says how long to measure."""
 
     sample: float  # seconds of one turn
     total: float  # seconds of all turns of one backend in one case
@@ -36,7 +36,7 @@ QUICK = Effort(sample=0.002, total=0.05)
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds per call."""
+    """A timing has seconds per call."""
 
     median: float
     q1: float
@@ -47,13 +47,13 @@ class Timing:
 
     @staticmethod
     def of(samples: list[float], calls: int) -> Timing:
-        """From the seconds per call of each turn."""
+        """Make a timing from the seconds per call of each turn."""
         q1, median, q3 = (float(q) for q in np.percentile(samples, (25, 50, 75)))
         return Timing(median, q1, q3, min(samples), len(samples), calls)
 
 
 def once(run: Callable[[], Any], calls: int = 1) -> float:
-    """Seconds per call of `calls` calls in a row."""
+    """Return the seconds per call of `calls` calls in a row."""
     loop = itertools.repeat(None, calls)
     start = time.perf_counter()
     for _ in loop:
@@ -62,7 +62,7 @@ def once(run: Callable[[], Any], calls: int = 1) -> float:
 
 
 def estimate(run: Callable[[], Any], enough: float = 0.001) -> float:
-    """Seconds per call, roughly: the best of a few tries of at least `enough` seconds."""
+    """Return the seconds per call, roughly: the best of tries of at least `enough` seconds."""
     first = once(run)  # and whatever is put off until the first call
     if first > SLOW_CALL:
         return first
@@ -76,7 +76,7 @@ def estimate(run: Callable[[], Any], enough: float = 0.001) -> float:
 
 
 def nothing(_: Any) -> None:
-    """The default of the two hooks of `take_turns`."""
+    """Do nothing; this is the default of the two hooks of `take_turns`."""
 
 
 def take_turns(

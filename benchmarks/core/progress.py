@@ -1,4 +1,4 @@
-"""One line on a terminal that is written over; nothing where there is no terminal."""
+"""This module shows one line on a terminal that is written over, and nothing elsewhere."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def expected(case: NetCase, inputs: NetInputs) -> Expected:
 
 
 def worst_error(want: Expected, got: Outputs, beyond_lengths: bool = True) -> float:
-    """Largest absolute difference; infinite for a wrong shape or a value that is not finite.
+    """Return the largest absolute difference; infinity for a malformed answer.
 
     `beyond_lengths` False leaves out y beyond each length (a peer that does not zero it).
     """

@@ -1,4 +1,4 @@
-"""ONNX Runtime: the RNN, LSTM and GRU operators, one node per layer, weights as initialisers.
+"""ONNX Runtime runs the RNN, LSTM and GRU operators, one node per layer, weights as initialisers.
 
 Input, states and outputs are bound to fixed memory (IOBinding), which beats `session.run` by 12 us;
 a carried state goes back and forth between two bindings. The variant with spinning threads exists

@@ -1,4 +1,4 @@
-"""OpenVINO: LSTMSequence, GRUSequence and RNNSequence on batch-major input, float32 or bfloat16.
+"""OpenVINO runs LSTMSequence, GRUSequence and RNNSequence on batch-major input.
 
 Built from the operators and not from ONNX, so that no transposition is added. Latency hint, one
 stream, and the precision asked for, since the default is bfloat16 on a processor that has it; int8

@@ -1,4 +1,4 @@
-"""PyTorch: modules under inference_mode, cells for single steps.
+"""PyTorch runs modules under inference_mode, and cells for single steps.
 
 Variants: `module` is nn.LSTM / GRU / RNN; `cell` is the function behind nn.LSTMCell and its kin (no
 weights are reordered per call, so it wins for single steps); `loop` runs that cell over a short
