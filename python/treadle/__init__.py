@@ -2,8 +2,8 @@
 
 RNN, LSTM and GRU, over whole sequences or step by step; attention and transformer encoders; their
 parts in `treadle.functional`. BERT-family checkpoints and sentence embeddings are in
-`treadle.transformers`, modules that train under PyTorch in `treadle.torch`, both imported when asked for.
-Names, arguments and weights are PyTorch's.
+`treadle.transformers`, modules that train under PyTorch in `treadle.torch`; both are imported when
+asked for. Names, arguments and weights are PyTorch's.
 
 >>> import numpy as np, treadle
 >>> lstm = treadle.LSTM(128, 128, seed=0)

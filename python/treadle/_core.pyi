@@ -1,4 +1,4 @@
-# The compiled module. It checks shapes, dtypes and values; the Python layer converts kinds of arrays.
+# The compiled module checks shapes, dtypes and values; the Python layer converts kinds of arrays.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, TypedDict, final, type_check_only
 
@@ -28,12 +28,12 @@ class _SequenceInputs(Protocol):
 class RecurrentStack:
     """Packed weights of L layers in D directions. Immutable, safe to use from several threads.
 
-    ``weights`` has a dict for each layer and direction: that of the first layer forward, of the first
-    layer backward if there are two directions, of the second layer forward, and so on. Its names are
-    weight_ih, weight_hh, bias_ih, bias_hh, weight_hr (with ``proj_size``) and peepholes (of an LSTM);
-    a bias or peepholes that are missing or None are zero. ``activations`` has ONNX's letters: f for the
-    gates, g for the candidate, h for the output of an LSTM; a missing one is the identity.
-    ``function`` is the name that errors begin with. Raises ValueError or TypeError.
+    ``weights`` has a dict for each layer and direction: that of the first layer forward, of the
+    first layer backward if there are two directions, of the second layer forward, and so on. Its
+    names are weight_ih, weight_hh, bias_ih, bias_hh, weight_hr (with ``proj_size``) and peepholes
+    (of an LSTM); a bias or peepholes that are missing or None are zero. ``activations`` has ONNX's
+    letters: f for the gates, g for the candidate, h for the output of an LSTM; a missing one is the
+    identity. ``function`` is the name that errors begin with. Raises ValueError or TypeError.
     """
 
     def __init__(
@@ -56,9 +56,9 @@ class RecurrentStack:
     def run(self, inputs: _SequenceInputs, *, save: bool = False, recompute: bool = False) -> Any:
         """(y, h_n, c_n or None), and with ``save`` what the backward pass needs.
 
-        y [T, B, D*H], h_n [D*L, B, H], c_n [D*L, B, H] of an LSTM, saved [D, T, B, saved_size(...)] of
-        one layer; with ``batch_first`` y [B, T, D*H]. With ``recompute`` the backward pass computes the
-        gates again and less is saved.
+        y [T, B, D*H], h_n [D*L, B, H], c_n [D*L, B, H] of an LSTM, saved [D, T, B, saved_size(...)]
+        of one layer; with ``batch_first`` y [B, T, D*H]. With ``recompute`` the backward pass
+        computes the gates again and less is saved.
         """
 
     def backward(
@@ -74,13 +74,13 @@ class RecurrentStack:
         """The gradients of one layer, in the shapes of what they belong to.
 
         ``inputs`` and ``weights`` are those of the forward pass, ``y`` and ``saved`` its results.
-        ``grads`` has the gradients of its results by the names y, h_n and c_n; a missing one is zero.
-        The result has x (None unless ``want_x``), weights (a list with a dict by name for each
-        direction), h_0, c_0 (None unless an LSTM), reset_h and reset_c (None without resets).
+        ``grads`` has the gradients of its results by the names y, h_n and c_n; a missing one is
+        zero. The result has x (None unless ``want_x``), weights (a list with a dict by name for
+        each direction), h_0, c_0 (None unless an LSTM), reset_h and reset_c (None without resets).
         """
 
     def stream(self, batch_size: int, *, to_float32: Callable[[str, str, Any], _Float]) -> Stream:
-        """``to_float32(function, name, x)`` converts an x of `Stream.step` that is no float32 array."""
+        """``to_float32(function, name, x)`` converts an x of `Stream.step` that is not float32."""
     @property
     def weight_bytes(self) -> int: ...
     @property

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from treadle._inputs.types import AnyArray, Float
 
-    # Names of tensors with NumPy's dtypes and shapes, as `treadle._storage.formats.layout` gives them.
+    # Names of tensors with NumPy's dtypes and shapes, as `_storage.formats.layout` gives them.
     Layout: TypeAlias = Mapping[str, tuple[str, tuple[int, ...]]]
 
 # Longer than any header of ours by far, and short enough to parse without care.

@@ -1,4 +1,4 @@
-"""`treadle COMMAND`: finds the command, runs it, and turns errors into one line and an exit code."""
+"""`treadle COMMAND`: finds the command, runs it, turns errors into one line and an exit code."""
 
 from __future__ import annotations
 

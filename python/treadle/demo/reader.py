@@ -290,7 +290,8 @@ def run(
     kind: type = type(text)
     if issubclass(kind, (bytes, bytearray)) or not hasattr(kind, "__iter__"):
         raise TypeError(
-            f"treadle.demo.run: text is of type {kind.__name__}, expected a str or an iterable of str"
+            f"treadle.demo.run: text is of type {kind.__name__}, "
+            "expected a str or an iterable of str"
         )
     chunks = [text] if isinstance(text, str) else text
     tell(chunks, Screen(sys.stdout if stream is None else stream, color))
