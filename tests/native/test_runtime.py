@@ -259,22 +259,24 @@ import sys
 from functools import partial
 from time import monotonic
 import numpy as np, treadle
+from treadle._inputs.sequence import SequenceInputs
 
 def back(module, saved, lengths=None):
     "A backward pass of any length without the forward pass before it, which would be as long."
     own = module.state_dict()
     names = "weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr"
-    weights = [(*(own.get(name + "_l0") for name in names), None)]
+    weights = [{name: own[name + "_l0"] for name in names if name + "_l0" in own}]
     S, H = own["weight_hh_l0"].shape[1], module.hidden_size
 
     def run(x):
         T, B, _ = x.shape
         x = np.broadcast_to(np.zeros((1, 1, module.input_size), "f4"), (T, B, module.input_size))
         y = np.broadcast_to(np.ones((1, 1, S), "f4"), (T, B, S))
-        rows = lengths, None, None, None, None, False
         kept = np.zeros((1, T, B, saved * H), "f4")
-        native = module._packed.native
-        native.backward(weights, x, y, None, None, *rows, kept, y, None, None, False)
+        inputs = SequenceInputs(x, lengths=lengths)
+        module._packed.native.backward(
+            inputs, weights=weights, y=y, saved=kept, grads={"y": y}, want_x=False
+        )
 
     return run
 
