@@ -34,6 +34,8 @@ smartquotes = False
 napoleon_google_docstring = False
 exclude_patterns = ["out"]
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]
 html_title = "treadle"
 
 # Files of the project that a page under project/ shows, by the name of that page.

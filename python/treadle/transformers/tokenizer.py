@@ -17,10 +17,18 @@ from treadle.transformers.directory import resolve
 from treadle.transformers.encoding import (
     Encoding,
     Padding,
-    check_text,
     flatten_ids,
     to_arrays,
     truncated_lengths,
+)
+from treadle.transformers.tokenizer_arguments import (
+    NAME,
+    PADDINGS,
+    STRATEGIES,
+    choice,
+    field_of,
+    texts_in,
+    texts_of,
 )
 
 if TYPE_CHECKING:
@@ -32,28 +40,12 @@ if TYPE_CHECKING:
     from treadle._storage.files import Path
     from treadle.transformers.encoding import TokenizerOptions
 
-_NAME = "treadle.transformers.AutoTokenizer"
-_LOAD = f"{_NAME}.from_pretrained"
+_LOAD = f"{NAME}.from_pretrained"
 # Characters that the library gets at a time: it takes a tenth of a second for them.
 _PIECE = 2**19
 # The longest row that is padded: a number of a file's must not take all memory.
 _MAX_PADDED = 2**24
 _SPECIAL = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
-_STRATEGIES = {
-    False: None,
-    True: "longest_first",
-    "do_not_truncate": None,
-    "longest_first": "longest_first",
-    "only_first": "only_first",
-    "only_second": "only_second",
-}
-_PADDINGS = {
-    False: None,
-    True: "longest",
-    "do_not_pad": None,
-    "longest": "longest",
-    "max_length": "max_length",
-}
 
 
 class AutoTokenizer:
@@ -97,7 +89,7 @@ class AutoTokenizer:
     eos_token_id: int | None
 
     def __init__(self) -> None:
-        raise TypeError(f"{_NAME}: made by AutoTokenizer.from_pretrained(directory) only")
+        raise TypeError(f"{NAME}: made by AutoTokenizer.from_pretrained(directory) only")
 
     @classmethod
     def from_pretrained(cls, directory: Path) -> AutoTokenizer:
@@ -161,36 +153,36 @@ class AutoTokenizer:
         -----
         Special tokens are never cut off.
         """
-        texts, pairs, single = _texts(text, text_pair)
+        texts, pairs, single = texts_of(text, text_pair)
         names = self._fields(
             {
                 "token_type_ids": return_token_type_ids,
                 "attention_mask": return_attention_mask,
                 "special_tokens_mask": flag(
-                    _NAME, "return_special_tokens_mask", return_special_tokens_mask
+                    NAME, "return_special_tokens_mask", return_special_tokens_mask
                 ),
-                "offset_mapping": flag(_NAME, "return_offsets_mapping", return_offsets_mapping),
+                "offset_mapping": flag(NAME, "return_offsets_mapping", return_offsets_mapping),
             }
         )
-        pad = _choice("padding", padding, _PADDINGS)
+        pad = choice("padding", padding, PADDINGS)
         if truncation is None:
             truncation = max_length is not None and pad is None
-        strategy = _choice("truncation", truncation, _STRATEGIES)
+        strategy = choice("truncation", truncation, STRATEGIES)
         most = self.model_max_length
         if max_length is not None:
-            most = integer(_NAME, "max_length", max_length, 0)
-        flag(_NAME, "add_special_tokens", add_special_tokens)
+            most = integer(NAME, "max_length", max_length, 0)
+        flag(NAME, "add_special_tokens", add_special_tokens)
         if return_tensors not in (None, "np"):
             raise ValueError(
-                f'{_NAME}: return_tensors is {shown(return_tensors)}, expected "np" or None'
+                f'{NAME}: return_tensors is {shown(return_tensors)}, expected "np" or None'
             )
         padded = self._padding(pad, strategy, most, pad_to_multiple_of, padding_side)
         encodings = self._encode(texts, pairs, add_special_tokens, strategy, most)
-        fields = {name: [_field(e, name) for e in encodings] for name in names}
+        fields = {name: [field_of(e, name) for e in encodings] for name in names}
         if padded is not None:
             fields = padded.apply(fields)
         if return_tensors == "np":
-            return Encoding(to_arrays(_NAME, fields))
+            return Encoding(to_arrays(NAME, fields))
         return Encoding({k: rows[0] for k, rows in fields.items()} if single else fields)
 
     def encode(
@@ -213,10 +205,10 @@ class AutoTokenizer:
         ids = flatten_ids(token_ids)
         for number in ids:
             if isinstance(number, bool) or not isinstance(number, int | np.integer):
-                raise TypeError(f"{_NAME}: token_ids holds {shown(number)}, expected integers")
+                raise TypeError(f"{NAME}: token_ids holds {shown(number)}, expected integers")
             if not 0 <= number <= MAX_SIZE:
-                raise ValueError(f"{_NAME}: token_ids holds {shown(number)}, expected 0 or more")
-        flag(_NAME, "skip_special_tokens", skip_special_tokens)
+                raise ValueError(f"{NAME}: token_ids holds {shown(number)}, expected 0 or more")
+        flag(NAME, "skip_special_tokens", skip_special_tokens)
         text: str = self._call("decode", ids, skip_special_tokens=skip_special_tokens)
         return text
 
@@ -227,14 +219,13 @@ class AutoTokenizer:
     def convert_ids_to_tokens(self, ids: int | Sequence[int]) -> Any:
         """The tokens of token ids, None for numbers out of range; of one number, one token."""
         tokens = [
-            self._native.id_to_token(integer(_NAME, "ids", number, 0))
-            for number in flatten_ids(ids)
+            self._native.id_to_token(integer(NAME, "ids", number, 0)) for number in flatten_ids(ids)
         ]
         return tokens[0] if np.ndim(ids) == 0 else tokens
 
     def convert_tokens_to_ids(self, tokens: str | Sequence[str]) -> Any:
         """The numbers of tokens, that of unk_token for unknown ones; of one token, one number."""
-        numbers = (self._native.token_to_id(token) for token in _list("tokens", tokens))
+        numbers = (self._native.token_to_id(token) for token in texts_in("tokens", tokens))
         found = [self.unk_token_id if number is None else number for number in numbers]
         return found[0] if isinstance(tokens, str) else found
 
@@ -318,7 +309,7 @@ class AutoTokenizer:
         room = most - (self.num_special_tokens_to_add(pair is not None) if special else 0)
         if room < 0:
             raise ValueError(
-                f"{_NAME}: max_length is {most}, expected at least {most - room} special tokens"
+                f"{NAME}: max_length is {most}, expected at least {most - room} special tokens"
             )
         lengths = [len(part.ids) for part in parts]
         if pair is None:
@@ -327,7 +318,7 @@ class AutoTokenizer:
             kept = list(truncated_lengths(strategy, lengths[0], lengths[1], room))
         if sum(kept) > room:
             raise ValueError(
-                f"{_NAME}: truncation {strategy!r} cannot shorten texts of {lengths} tokens to "
+                f"{NAME}: truncation {strategy!r} cannot shorten texts of {lengths} tokens to "
                 f"max_length {most}"
             )
         for part, length in zip(parts, kept, strict=True):
@@ -335,14 +326,14 @@ class AutoTokenizer:
         return self._call("post_process", *parts, add_special_tokens=special)
 
     def _call(self, method: str, *arguments: Any, **options: Any) -> Any:
-        return tokenizer_files.guarded(_NAME, getattr(self._native, method), *arguments, **options)
+        return tokenizer_files.guarded(NAME, getattr(self._native, method), *arguments, **options)
 
     def _fields(self, wanted: dict[str, bool | None]) -> list[str]:
         names = ["input_ids"]
         for name, value in wanted.items():
             if value is None:
                 value = name in self.model_input_names
-            if flag(_NAME, f"return_{name}", value):
+            if flag(NAME, f"return_{name}", value):
                 names.append(name)
         return names
 
@@ -355,21 +346,21 @@ class AutoTokenizer:
         side: str | None,
     ) -> Padding | None:
         if side is not None and side not in tokenizer_files.SIDES:
-            raise ValueError(f'{_NAME}: padding_side is {shown(side)}, expected "left" or "right"')
+            raise ValueError(f'{NAME}: padding_side is {shown(side)}, expected "left" or "right"')
         if multiple is not None:
-            multiple = integer(_NAME, "pad_to_multiple_of", multiple, most=_MAX_PADDED)
+            multiple = integer(NAME, "pad_to_multiple_of", multiple, most=_MAX_PADDED)
         if pad is None:
             return None
         if self.pad_token_id is None:
-            raise ValueError(f"{_NAME}: padding is asked for, but the tokenizer has no pad_token")
+            raise ValueError(f"{NAME}: padding is asked for, but the tokenizer has no pad_token")
         if pad == "max_length" and most > _MAX_PADDED:
             raise ValueError(
-                f'{_NAME}: padding is "max_length" and that is {most}, expected max_length '
+                f'{NAME}: padding is "max_length" and that is {most}, expected max_length '
                 f"up to {_MAX_PADDED}"
             )
         if strategy and multiple and most <= MAX_SIZE and most % multiple:
             raise ValueError(
-                f"{_NAME}: max_length is {most} and pad_to_multiple_of is {multiple}, expected a "
+                f"{NAME}: max_length is {most} and pad_to_multiple_of is {multiple}, expected a "
                 "multiple: padding would exceed what truncation keeps to"
             )
         values = {
@@ -399,51 +390,3 @@ class AutoTokenizer:
             number = None if token is None else self._native.token_to_id(token)
             setattr(self, f"{name}_token", token)
             setattr(self, f"{name}_token_id", number)
-
-
-def _texts(text: object, text_pair: object) -> tuple[list[str], list[str] | None, bool]:
-    """(texts, second texts, whether it was one text alone), all checked."""
-    single = isinstance(text, str)
-    texts = _list("text", text)
-    if text_pair is None:
-        return texts, None, single
-    pairs = _list("text_pair", text_pair)
-    if isinstance(text_pair, str) != single or len(pairs) != len(texts):
-        raise ValueError(
-            f"{_NAME}: text_pair has {len(pairs)} texts for {len(texts)}, expected one for each"
-        )
-    return texts, pairs, single
-
-
-def _list(name: str, value: object) -> list[str]:
-    if isinstance(value, str):
-        value = [value]
-    elif isinstance(value, np.ndarray) and value.dtype.kind in "UO":
-        value = value.tolist()
-    if not isinstance(value, list | tuple):
-        raise TypeError(f"{_NAME}: {name} is {shown(value)}, expected a text or a list of texts")
-    for item in value:
-        if not isinstance(item, str):
-            raise TypeError(f"{_NAME}: {name} holds {shown(item)}, expected texts")
-        check_text(_NAME, name, item)
-    return list(value)
-
-
-def _choice(name: str, value: object, choices: dict[Any, str | None]) -> str | None:
-    if isinstance(value, bool | str) and value in choices:
-        return choices[value]
-    expected = ", ".join(map(repr, choices))
-    raise ValueError(f"{_NAME}: {name} is {shown(value)}, expected one of {expected}")
-
-
-def _field(encoding: Any, name: str) -> list[Any]:
-    if name == "attention_mask":
-        return [1] * len(encoding.ids)
-    attribute = {
-        "input_ids": "ids",
-        "token_type_ids": "type_ids",
-        "special_tokens_mask": "special_tokens_mask",
-        "offset_mapping": "offsets",
-    }[name]
-    values: list[Any] = getattr(encoding, attribute)
-    return values
