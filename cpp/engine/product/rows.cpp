@@ -1,7 +1,6 @@
 #include "engine/product/rows.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "runtime/flush_to_zero.h"
 
@@ -42,7 +41,7 @@ std::optional<WrongId> add_embeddings(const std::vector<EmbeddingTable>& tables,
     if (id < 0 || id >= table.count) return WrongId{i, m, id};
     const float* row = table.data + id * table.stride;
     if (i == 0) {
-      std::memcpy(out, row, static_cast<std::size_t>(H) * sizeof(float));
+      std::copy(row, row + H, out);
     } else {
       for (std::int64_t h = 0; h < H; ++h) out[h] += row[h];
     }
