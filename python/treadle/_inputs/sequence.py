@@ -8,7 +8,7 @@ unbatched sequence, the state of a single layer, and (in `step`) a single time s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from treadle import _core
     from treadle._inputs.types import ArrayLike, Float
+
+    # (h, c), of which a part may be None.
+    State: TypeAlias = tuple[ArrayLike | None, ArrayLike | None]
 
 
 class Sizes(NamedTuple):
@@ -82,16 +85,19 @@ def results(
 def prepare(
     sizes: Sizes,
     x: ArrayLike,
-    h: ArrayLike | None,
-    c: ArrayLike | None,
+    state: State,
     lengths: ArrayLike | None,
     mask: ArrayLike | None,
     resets: ArrayLike | None,
-    reset_h: ArrayLike | None,
-    reset_c: ArrayLike | None,
+    reset_state: State,
 ) -> tuple[SequenceInputs, bool]:
-    """The arguments of a native run, and whether x came without the axis B."""
+    """Check the arguments of a call; return them, and whether x came without the axis B.
+
+    ``state`` is (h_0, c_0) and ``reset_state`` what replaces it where ``resets`` says so; each part
+    may be None.
+    """
     function = sizes.function
+    (h, c), (reset_h, reset_c) = state, reset_state
     x = to_float32(function, "x", x)
     unbatched = x.ndim == 2
     if x.ndim != 3 and not unbatched:

@@ -73,7 +73,7 @@ def rnn(
         clip=clip,
         activation=canonical("treadle.functional.rnn", "nonlinearity", nonlinearity),
     )
-    y, h_n, _ = run(sizes, native, x, h_0, None, lengths, mask, resets, reset_state, None)
+    y, h_n, _ = run(sizes, native, x, (h_0, None), lengths, mask, resets, (reset_state, None))
     return y, h_n
 
 
@@ -134,10 +134,10 @@ def lstm(
         output_activation=output_activation,
         input_forget=input_forget,
     )
-    reset_h = reset_c = None
+    reset = (None, None)
     if reset_state is not None:
-        reset_h, reset_c = to_pair(sizes.function, "reset_state", reset_state)
-    y, h_n, c_n = run(sizes, native, x, h_0, c_0, lengths, mask, resets, reset_h, reset_c)
+        reset = to_pair(sizes.function, "reset_state", reset_state)
+    y, h_n, c_n = run(sizes, native, x, (h_0, c_0), lengths, mask, resets, reset)
     return y, (h_n, c_n)
 
 
@@ -181,7 +181,7 @@ def gru(
         recurrent_activation=recurrent_activation,
         reset_after=reset_after,
     )
-    y, h_n, _ = run(sizes, native, x, h_0, None, lengths, mask, resets, reset_state, None)
+    y, h_n, _ = run(sizes, native, x, (h_0, None), lengths, mask, resets, (reset_state, None))
     return y, h_n
 
 

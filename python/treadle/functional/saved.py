@@ -146,7 +146,7 @@ def run_saving(
     if mode == "lstm" and reset is not None:
         reset, reset_c = to_pair(function, "reset_state", reset)
     x, h_0, c_0 = arrays
-    inputs, unbatched = prepare(sizes, x, h_0, c_0, lengths, mask, resets, reset, reset_c)
+    inputs, unbatched = prepare(sizes, x, (h_0, c_0), lengths, mask, resets, (reset, reset_c))
     for name in ("lengths", "mask", "resets"):  # the caller may use these arrays again
         flags = getattr(inputs, name)
         if flags is not None:

@@ -67,13 +67,11 @@ class _OneState(Recurrent):
             self._sizes,
             self._packed.native,
             x,
-            state,
-            None,
+            (state, None),
             lengths,
             mask,
             resets,
-            reset_state,
-            None,
+            (reset_state, None),
         )
         return y, h_n
 
@@ -293,20 +291,18 @@ class LSTM(Recurrent):
         >>> bool(np.all(y[1:, 1] == 0)), bool(np.all(h_n[0, 1] == y[0, 1]))
         (True, True)
         """
-        h = c = reset_h = reset_c = None
+        h_c = reset = (None, None)
         if state is not None:
-            h, c = to_pair(self._function, "state", state)
+            h_c = to_pair(self._function, "state", state)
         if reset_state is not None:
-            reset_h, reset_c = to_pair(self._function, "reset_state", reset_state)
-        y, h_n, c_n = run(
-            self._sizes, self._packed.native, x, h, c, lengths, mask, resets, reset_h, reset_c
-        )
+            reset = to_pair(self._function, "reset_state", reset_state)
+        y, h_n, c_n = run(self._sizes, self._packed.native, x, h_c, lengths, mask, resets, reset)
         return y, (h_n, c_n)
 
 
 @layer
 class GRU(_OneState):
-    """RecurrentBase recurrent unit, L layers, one or both directions.
+    """Gated recurrent unit, L layers, one or both directions.
 
     ``dtype`` is the format of the matrices and of what they are multiplied by: "float32",
     "bfloat16" or "int8"; states, sums and activations are float32. Inference; `treadle.torch`
