@@ -259,7 +259,7 @@ def measure(net: LanguageNet, lists: list[Words], texts_each: int) -> tuple[dict
 
 
 def read_words(directory: Path, seed: int) -> tuple[list[Words], list[Words], list[Words]]:
-    """Of each language: the words to train with, the common ones among them, those held out."""
+    """Read each language's words: to train with, the common ones among them, and held out."""
     here, rng = Path(__file__).parent, np.random.default_rng(seed)
     written = {k: v.split() for k, v in read_table(here / "langid_words.txt").items()}
     hand_written = {word for words in written.values() for word in words}

@@ -23,8 +23,8 @@ import support  # noqa: F401
 
 sys.path[:] = [entry for entry in sys.path if entry != str(tests)]
 
-# The same examples on every run: a failure in CI is a failure everywhere.
-# HYPOTHESIS_PROFILE=explore draws new ones.
+# Every run tries the same examples, so that a failure in CI is a failure everywhere.
+# HYPOTHESIS_PROFILE=explore draws new examples.
 hypothesis.settings.register_profile("repeat", derandomize=True, deadline=None, database=None)
 hypothesis.settings.register_profile("explore", deadline=None, max_examples=1000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
@@ -56,7 +56,7 @@ def source():
 
 @pytest.fixture
 def no_warnings_before():
-    """Of treadle.torch: the test sees the first warning of its reason."""
+    """Let the test see the first warning of each reason, which treadle.torch shows only once."""
     from treadle.torch import fallback
 
     fallback._WARNED.clear()

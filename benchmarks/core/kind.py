@@ -54,7 +54,7 @@ class Case(Protocol):
 
     @property
     def quick(self) -> bool:
-        """Whether ``--quick`` runs the case."""
+        """Tell whether ``--quick`` runs the case."""
 
 
 class Expected(Protocol):

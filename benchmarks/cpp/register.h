@@ -1,4 +1,4 @@
-// What the files of benchmarks have in common: one benchmark per ISA level, rates as counters.
+// This header registers one benchmark per ISA level and shows rates as counters.
 #pragma once
 
 #include <benchmark/benchmark.h>

@@ -47,7 +47,7 @@ const T* optional_array(const std::string& function, const char* name, const py:
   return check_array<T>(function, name, value, axes, Layout::contiguous).data;
 }
 
-// The same for an array that is written to.
+// Checks a float32 array as check_array does, and that it is writable, since the call fills it.
 View<float> check_output(const std::string& function, const char* name, const py::handle& value,
                          std::initializer_list<Axis> axes, Layout layout = Layout::contiguous);
 

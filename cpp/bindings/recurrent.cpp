@@ -50,8 +50,8 @@ py::tuple run(const BoundRecurrent& net, const Object& inputs, bool save, bool r
   return save ? py::make_tuple(result[0], result[1], result[2], object(saved)) : result;
 }
 
-// Whether two lists of contiguous float32 arrays have the same shapes and bytes. It is asked in
-// every call of a module of treadle.torch: no conversions.
+// Tells whether two lists of contiguous float32 arrays have the same shapes and bytes. Every call
+// of a module of treadle.torch asks this, so nothing is converted.
 bool same_bits(const py::list& a, const py::list& b) {
   if (a.size() != b.size()) return false;
   const int float32 = py::dtype::of<float>().num();

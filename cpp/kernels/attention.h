@@ -87,7 +87,7 @@ void pack_values(const PackArgs& a) {
   }
 }
 
-// What a block of queries carries from one block of keys to the next.
+// The state that a block of queries carries from one block of keys to the next.
 struct QueryBlock {
   explicit QueryBlock(const AttentionArgs& args)  // the arrays are not touched before their use
       : a(args), width(up_to_lanes(args.value_size)) {}

@@ -140,7 +140,7 @@ TREADLE_INLINE void add_values(const AttentionArgs& a, const float* probabilitie
   }
 }
 
-// The same for all columns, in as few passes over the rows as registers allow.
+// Adds probability times value for all columns, in as few passes over the rows as registers allow.
 template <class T, int R, Fetch F>
 __attribute__((noinline)) void chunk_values(const AttentionArgs& a, const float* probabilities,
                                             std::int64_t first, std::int64_t keys, float* sums) {

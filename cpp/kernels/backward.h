@@ -42,7 +42,7 @@ __attribute__((noinline)) void backward_units(const BackwardArgs& a, std::int64_
 
 template <class Epilogue>
 struct Backward {
-  // What R rows of so many vectors will read and write that was not touched since the step forward.
+  // The cache lines that R rows of so many vectors will touch for the first time since the forward.
   template <int R, int Vectors>
   static TREADLE_INLINE auto epilogue_lines(const BackwardArgs& a, std::int64_t row,
                                             std::int64_t panel) {

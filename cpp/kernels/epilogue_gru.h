@@ -47,8 +47,8 @@ TREADLE_INLINE void gru_store(const StepArgs& a, std::int64_t row, std::int64_t 
   store_up_to(a.out[row] + unit, gru_blend(n, z, h), left);
 }
 
-// The same for rows and panels whose sums lie one after another, four vectors each: behind products
-// of low precision, for which nothing is saved.
+// Finishes a step for rows and panels whose sums lie one after another, four vectors each. It is
+// called behind products of low precision, for which nothing is saved.
 __attribute__((noinline)) void gru_units(const StepArgs& a, std::int64_t row, int rows,
                                          std::int64_t panel, int panels, const float* sums) {
   const bool standard = standard_gru(*a.options);

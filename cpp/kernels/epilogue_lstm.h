@@ -12,7 +12,7 @@
 namespace treadle::TREADLE_ISA {
 namespace {
 
-// What a step computes and what it saves for the backward pass.
+// The values that a step computes, which it may save for the backward pass.
 struct LstmUnits {
   Vec i, f, g, o, c, h;
 };
@@ -62,8 +62,8 @@ TREADLE_INLINE void lstm_store(const StepArgs& a, std::int64_t row, std::int64_t
   store_up_to(saved + 3 * H, now.o, left);
 }
 
-// The same for rows and panels whose sums lie one after another, four vectors each: behind products
-// of low precision, for which nothing is saved.
+// Finishes a step for rows and panels whose sums lie one after another, four vectors each. It is
+// called behind products of low precision, for which nothing is saved.
 __attribute__((noinline)) void lstm_units(const StepArgs& a, std::int64_t row, int rows,
                                           std::int64_t panel, int panels, const float* sums) {
   const bool standard = standard_lstm(*a.options);

@@ -32,7 +32,7 @@ void rnn_row(const StepArgs& a, std::int64_t row, std::int64_t unit, int vectors
   }
 }
 
-// The same for rows whose sums lie one after another.
+// Finishes a step for rows whose sums lie one after another.
 __attribute__((noinline)) void rnn_units(const StepArgs& a, std::int64_t row, int rows,
                                          std::int64_t unit, int vectors, const float* sums) {
   const RnnKind kind = rnn_kind(*a.options);

@@ -180,8 +180,8 @@ TREADLE_INLINE void for_each_tile(Args& args, std::int64_t begin, std::int64_t e
   }
 }
 
-// The same for the panels [panel_begin, panel_end) of a product that is not gated: Tile<V> for
-// those of `vectors` vectors and for the last one, which may have fewer.
+// Runs the tiles of the panels [panel_begin, panel_end) of a product without gates: Tile<V> for the
+// panels of `vectors` vectors and for the last panel, which may have fewer.
 template <template <int> class Tile, class Args>
 void for_each_plain_tile(Args& a, std::int64_t columns, int vectors) {
   const auto run = [&](std::int64_t width, std::int64_t begin, std::int64_t end) {
@@ -202,8 +202,8 @@ void for_each_plain_tile(Args& a, std::int64_t columns, int vectors) {
   if (a.panel_end > full && a.panel_begin < a.panel_end) run(total % vectors, full, full + 1);
 }
 
-// Whether a step's epilogue is compiled into its tiles, with the sums in registers. Other formats
-// than float32 share one, which reads them from L1: a quarter of the code.
+// True if a step's epilogue is compiled into its tiles, with the sums in registers. The formats
+// other than float32 share one epilogue, which reads the sums from L1: a quarter of the code.
 template <class Format>
 constexpr bool kInlined = Format::kDtype == Dtype::float32;
 

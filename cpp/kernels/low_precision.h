@@ -20,7 +20,7 @@ TREADLE_INLINE Vec low_precision_exp(Vec x) {
   return exp2_between(clamp(-limit, limit, x * broadcast(-Factor * kLog2e)));
 }
 
-// What LSTM computes: c' and h' from its gates and c.
+// The results of an LSTM's step: c' and h' from its gates and c.
 struct LowPrecisionLstm {
   Vec c, h;
 };

@@ -1,4 +1,4 @@
-// What the machine can do at best: the denominators of every "percent of limit".
+// These loops measure the machine's limits, the denominators of every "percent of limit".
 #pragma once
 
 #include "kernels/format.h"

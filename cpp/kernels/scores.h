@@ -1,4 +1,4 @@
-// What both attention kernels do with the scores of one query: scale, cap, ALiBi, mask, softmax.
+// Both attention kernels treat the scores of a query by this: scale, cap, ALiBi, mask, softmax.
 //
 // A row of scores lies in a small buffer that stays in L1. It becomes the probabilities of the
 // softmax, up to a factor: 2^(score - maximum), the maximum so far; what was summed before for a
@@ -23,7 +23,7 @@ TREADLE_INLINE Ints hidden(const unsigned char* mask, std::int64_t n) {
   return __builtin_convertvector(bytes, Ints) == 0;
 }
 
-// Whether scores are more than scale q k: then `modify_scores` has to see them.
+// Tells whether scores are more than scale q k, so that `modify_scores` has to see them.
 TREADLE_INLINE bool modifies_scores(const AttentionArgs& a) {
   // The softmax takes the maximum before it multiplies by the scale, which must not turn the order.
   return a.softcap != 0 || a.slope || a.mask || !(a.scale > 0);
@@ -54,7 +54,7 @@ __attribute__((noinline)) void modify_scores(const AttentionArgs& a, std::int64_
   }
 }
 
-// What turns a score into an exponent of 2.
+// Returns the factor that turns a score into an exponent of 2.
 TREADLE_INLINE float exponent_scale(const AttentionArgs& a, bool changed) {
   return changed ? kLog2e : a.scale * kLog2e;
 }

@@ -49,7 +49,7 @@ class Event {
       wake_.notify_all();
     }
   }
-  // The same for a caller that has something to do every 50 ms.
+  // Waits until the word is no longer `seen`; `job` may do something every 50 ms meanwhile.
   void wait_past(std::uint64_t seen, const Lease::Job& job) {
     for (int i = 0; i < kSpins; ++i) {
       if (value() != seen) return;

@@ -1,4 +1,4 @@
-// What a vector is. Compiled once per ISA level, inside namespace treadle::<isa> and an unnamed
+// This defines vectors. Compiled once per ISA level, inside namespace treadle::<isa> and an unnamed
 // namespace: nothing here may be shared between object files built with different -m flags.
 //
 // Vec and Ints are GCC/Clang vector extensions, so + - * / < & << and ?: work lane by lane on every

@@ -1,5 +1,5 @@
-"""What bfloat16 and int8 lose, held to the targets of `treadle bench --accuracy`, against installed
-peers.
+"""The accuracy of bfloat16 and int8 meets the targets of `treadle bench --accuracy`, against
+installed peers.
 """
 
 import json

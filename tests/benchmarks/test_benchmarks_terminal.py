@@ -1,4 +1,4 @@
-"""What a run shows on a terminal: plain words first, lines that fit, and no blame on a busy
+"""A run shows plain words first on a terminal, in lines that fit, and blames nothing on a busy
 machine.
 """
 

@@ -58,7 +58,7 @@ def test_info_says_what_multiplies(tmp_path, capsys, isa, dtype, size):
 
 
 def info(folder, capsys, module):
-    """What is said in general, the rows of the table with numbers as such, and the packed bytes."""
+    """Return the text before the table, its rows with numbers as integers, and the packed bytes."""
     path = folder / "m.safetensors"
     treadle.save(module, path)
     assert main(["info", str(path)]) == 0

@@ -39,7 +39,7 @@ def written(path, module, prefix=""):
 @pytest.mark.parametrize("given", [torch.float32, torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("kind", SOURCES)
 def test_state_dicts(tmp_path, capsys, kind, given, dtype):
-    """What from_torch makes of the same numbers, in the dtype that is asked for."""
+    """The command makes what from_torch makes of the same numbers, in the requested dtype."""
     theirs = SOURCES[kind]().to(given)
     source = written(tmp_path / "source", theirs, "encoder.")
     options = [] if dtype is None else ["--dtype", dtype]
@@ -67,7 +67,7 @@ def test_bfloat16_keeps_its_bits(tmp_path):
 @pytest.mark.parametrize("dtype", [None, *DTYPES])
 @pytest.mark.parametrize("given", DTYPES)
 def test_models(tmp_path, given, dtype):
-    """What treadle.save wrote, of any class: as `to` does it."""
+    """The command converts files of treadle.save, of any class, as `to` converts the module."""
     layer = treadle.TransformerEncoderLayer(24, 2, 300, seed=3)
     for module in (
         treadle.TransformerEncoder(layer, 2, treadle.LayerNorm(24)).to(given),

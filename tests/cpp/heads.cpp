@@ -35,7 +35,7 @@ std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> x, std::uint64_
   return x;
 }
 
-// What dropout multiplies a weight by.
+// Returns the factor by which dropout multiplies an attention probability.
 double kept(const Dropout& d, std::int64_t row, std::int64_t key) {
   if (d.threshold == 0) return 1;
   const std::uint64_t n = key / 64 * 16 + key % 16;

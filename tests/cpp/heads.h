@@ -25,7 +25,7 @@ struct HeadsShape {
   std::vector<std::int64_t> query_lengths, key_lengths, query_offset;  // [B], or empty
 };
 
-// Whether the definition and a result agree, and by how much they may differ.
+// The results of the definition, and by how much the results of a call may differ from them.
 struct Expected {
   std::vector<double> out, probabilities;  // [B, N, S, F], [B, N, S, K]
   std::vector<double> bound;               // [B, N, S]: of the error of a weight, relative to it
@@ -44,7 +44,7 @@ struct Heads {
   std::vector<float> mask_floats;
 };
 
-// The same arrays, each of exactly its size and next to a page that nobody may touch.
+// A copy of the arrays of Heads, each of exactly its size and next to a page that nobody may touch.
 struct GuardedHeads {
   explicit GuardedHeads(const Heads& heads);
 

@@ -220,7 +220,7 @@ Outputs<float> run_on(const RecurrentStack& net, const NetShape& shape, const Se
   a.in.resets = pointer(resets);
   a.in.reset_h = pointer(reset_h);
   a.in.reset_c = pointer(reset_c);
-  // Whatever run does not write is seen.
+  // These numbers stay where run does not write, so that a test sees it.
   std::fill(y.begin(), y.end(), 1e30f);
   std::fill(h_n.begin(), h_n.end(), 1e30f);
   std::fill(c_n.begin(), c_n.end(), 1e30f);

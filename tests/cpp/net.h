@@ -23,7 +23,7 @@ struct NetShape {
   std::int64_t state_size() const { return P ? P : H; }
 };
 
-// What goes in. Empty where absent.
+// The inputs of a net. A vector is empty where the input is absent.
 struct Sequence {
   std::int64_t T = 1, B = 1;
   std::vector<float> x;                    // [T, B, I]
@@ -33,7 +33,7 @@ struct Sequence {
   std::vector<float> reset_h, reset_c;     // as h_0, c_0
 };
 
-// What comes out.
+// The outputs of a net.
 template <class Number>
 struct Outputs {
   std::vector<Number> y;         // [T, B, D * state_size]
@@ -66,7 +66,7 @@ class Net {
 // RecurrentStack::run on arrays of exactly the right size, each next to a page that nobody may
 // touch.
 Outputs<float> run(const RecurrentStack& net, const NetShape& shape, const Sequence& sequence);
-// The same on ordinary arrays, for callers in many threads: mapping pages would keep them in line.
+// Does as `run`, on ordinary arrays, for callers in many threads: mapping pages makes them wait.
 Outputs<float> run_plain(const RecurrentStack& net, const NetShape& shape,
                          const Sequence& sequence);
 

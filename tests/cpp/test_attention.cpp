@@ -266,7 +266,7 @@ TEST_CASE("heads may lie anywhere") {
       shape.mask = MaskKind::floats;
       const Heads heads(shape);
       const std::vector<float> expected = run(table, heads.call());
-      // The same numbers as [B, S, N, E] and in reverse order, so that the strides are negative.
+      // `moved` lays the numbers out as [B, S, N, E] in reverse order: the strides are negative.
       const auto moved = [](const std::vector<float>& from, std::int64_t heads, std::int64_t rows,
                             std::int64_t size) {
         std::vector<float> to(from.size());

@@ -13,7 +13,7 @@ namespace {
 
 using Vector = std::vector<float>;
 
-// What a cache holds, spelled out: tokens[b][t][head] is a vector.
+// A plain model of a cache's contents: keys[b][t][head] and values[b][t][head] are vectors.
 struct Model {
   std::vector<std::vector<std::vector<Vector>>> keys, values;
 };

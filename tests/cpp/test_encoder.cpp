@@ -164,7 +164,7 @@ TEST_CASE("a mask for each sequence, and the probabilities of a layer, in severa
           probabilities[padded(b, i)] -= seen[b][i / n / n][i % (n * n)];
         }
       }
-      // What is left of the probabilities is their error, and nothing beyond the lengths.
+      // The difference that is left is an error within the lengths, and must be zero beyond them.
       for (const float w : probabilities) REQUIRE(std::fabs(w) < kTolerance);
     });
   });

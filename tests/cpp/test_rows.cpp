@@ -123,8 +123,8 @@ void check_softmax(const KernelTable& table, const float* x, std::int64_t N, con
   for (std::int64_t i = 0; i < N; ++i) total += std::exp(x[i] - most);
   for (std::int64_t i = 0; i < N; ++i) {
     const double y = std::exp(x[i] - most) / total;
-    // Of the exponent: its own rounding and that of log2(e); without fma, that of x log2(e) as
-    // well. Then 2^x and the sum.
+    // The bound adds the errors of the exponent (its own rounding and that of log2(e); without fma
+    // that of x log2(e) as well), of 2^x, and of the sum.
     const double product = fused ? 0 : 2 * (std::fabs(x[i]) + std::fabs(most));
     const double bound = y * kUnit * (2 * (most - x[i]) + product + N + 12) +
                          std::numeric_limits<float>::min();  // less than that is flushed

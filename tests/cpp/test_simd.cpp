@@ -203,7 +203,7 @@ TEST_CASE("a partial store writes n floats") {
       std::fill(to.begin(), to.end(), 9.0f);
       t.store_up_to(from.data(), n, to.data());
       CHECK(first_difference(to, from, n) == -1);
-      // What lies beyond keeps its value too, where it could be written.
+      // Elements beyond the first n keep their values, even where the memory may be written.
       std::vector<float> wide(t.lanes + 1, 9.0f);
       t.store_partial(from.data(), n, wide.data());
       CHECK(first_difference(wide, from, n) == -1);

@@ -39,7 +39,7 @@ inline std::vector<float> random_floats(std::int64_t count, unsigned seed, float
   return values;
 }
 
-// The same bits, or NaN both.
+// Tells whether two numbers have the same bits or are both NaN.
 inline bool same(float a, float b) {
   if (std::isnan(a) || std::isnan(b)) return std::isnan(a) && std::isnan(b);
   return std::memcmp(&a, &b, sizeof a) == 0;

@@ -253,7 +253,7 @@ def test_special_values(isa):
 
 
 def layouts(x):
-    """The same values in other places; the last axis is contiguous in all but the last."""
+    """Return copies of x in other layouts; all but the last have a contiguous last axis."""
     turned = np.ascontiguousarray(x.transpose(2, 0, 1, 3)).transpose(1, 2, 0, 3)
     middle = np.ascontiguousarray(x.transpose(0, 2, 1, 3)).transpose(0, 2, 1, 3)
     wide = np.full((*x.shape[:-1], 3 * x.shape[-1] + 1), np.nan, np.float32)

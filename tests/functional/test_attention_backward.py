@@ -186,7 +186,9 @@ def test_philox():
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
 def test_dropout_keeps_its_share(p):
-    """Of 10^6 weights, within five standard deviations, along every axis; the mean stays."""
+    """Dropout keeps 1 - p of 10^6 probabilities along every axis, within five standard deviations;
+    the mean stays.
+    """
     B, N, S, K = 2, 5, 100, 1000
     q, v = np.zeros((B, N, S, 4), np.float32), np.ones((B, N, K, 1), np.float32)
     keep = lambda seed: (

@@ -66,7 +66,7 @@ def test_special_values(isa):
 
 @pytest.mark.parametrize("k", [1, 7, 64, 501], ids=lambda k: f"K{k}")
 def test_a_row_does_not_see_its_neighbours(isa, threads, k):
-    """The same bits for a row alone, at another position, and within any batch."""
+    """A row gets the same bits alone, at another position, and within any batch."""
     x, weight, bias = product(33, 50, k)
     whole = treadle.functional.linear(x, weight, bias)
     for row in (0, 1, 13, 32):
@@ -97,7 +97,7 @@ def test_core(isa):
 
 @pytest.mark.parametrize("activation", ["relu", "gelu", "gelu_tanh", "silu", ("elu", 0.5)])
 def test_epilogue(isa, activation):
-    """The same bits as product, activation and sum one after the other."""
+    """A call gives the same bits as product, activation and sum one after the other."""
     x, weight, bias = product(13, 37, 29)
     residual = samples.normal(4, 13, 37)
     linear = treadle.functional.linear

@@ -187,7 +187,7 @@ def test_there_are_few_entries():
 
 
 def test_arrays_that_are_made_for_a_call_are_not_kept(cache):
-    """Those of another dtype or with gaps; they are gone when the call is."""
+    """Weights of another dtype or with gaps are copied for a call, and gone when it has ended."""
     weights = layer("gru")
     expected = fresh("gru", weights)
     big = [array.astype(">f4") for array in weights]

@@ -103,7 +103,7 @@ def test_streams_and_attention(kind):
 @every_kind
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
 def test_state_dicts(kind, dtype):
-    """What is stored as bfloat16 keeps its bits."""
+    """A matrix that is stored as bfloat16 keeps its bits."""
     m = treadle.GRU(3, 4, seed=0)
     pairs = {name: rounded(value) for name, value in m.state_dict().items()}
     found, expected = treadle.GRU(3, 4, dtype=dtype), treadle.GRU(3, 4, dtype=dtype)

@@ -1,4 +1,6 @@
-"""What files, guests and the command line use of a layer, and what a class has to declare."""
+"""Tests of the functions by which files, guests and the command line see a layer, and of the
+declarations that its class has to make.
+"""
 
 from typing import Any, ClassVar
 

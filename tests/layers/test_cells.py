@@ -118,7 +118,7 @@ def test_functional_options(isa, case):
 
 @pytest.mark.parametrize("mode", samples.MODES)
 def test_a_cell_is_a_step_of_the_layer(isa, mode):
-    """The same bits as T = 1 of the whole layer."""
+    """A cell gives the same bits as the whole layer with T = 1."""
     cell, weights = make_cell(mode, 6, 20)
     x, state = samples.normal(3, 4, 6), samples.states(mode, [], 4, 20)
     _, final = getattr(treadle.functional, mode)(x[None], *weights, *flatten(state))

@@ -235,7 +235,7 @@ def test_pickle(dtype):
 
 
 def test_views_outlive_the_memory_of_the_cache():
-    """What somebody looks at stays when the cache grows and lets go of it."""
+    """A view keeps its numbers when the cache grows and lets go of the memory."""
     k, v = sequence()[1:]
     cache = treadle.KVCache(B, SHARED, E, T)
     cache.append(k, v)
@@ -310,7 +310,7 @@ def test_reference_offsets():
 
 
 def rounded(x, dtype):
-    """What a cache keeps of vectors [B, N, S, E], as float32."""
+    """Return vectors [B, N, S, E] as a cache of the dtype rounds them, as float32."""
     if dtype == "bfloat16":
         return bfloat16(x)
     integers, scale = quantized_weights(x.reshape(-1, x.shape[-1]))
@@ -337,7 +337,7 @@ def test_decoding_multiplies_what_is_kept_in_float32(isa, threads, dtype, e):
 
 
 def test_bfloat16_gives_the_bits_of_float32(isa):
-    """Of the same numbers: widening is exact, and the sums go in the same order."""
+    """If the numbers are the same: widening is exact, and the sums go in the same order."""
     q, *rest = sequence(300)
     k, v = map(bfloat16, rest)
     results = []
@@ -435,7 +435,7 @@ def test_dtypes_that_no_cache_has(dtype):
 
 @low_dtypes
 def test_rows_beyond_their_length_are_not_looked_at(dtype):
-    """Whatever lies there: reading the keys warns of nothing."""
+    """Reading the keys warns of nothing, even if NaN lies beyond the lengths."""
     cache = treadle.KVCache(2, 1, 8, 64, dtype=dtype)
     k = samples.normal(5, 2, 1, 20, 8)
     cache.append(k, k, lengths=[20, 1])

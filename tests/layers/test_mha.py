@@ -178,7 +178,7 @@ def test_is_causal():
 
 
 def test_layouts_of_the_batch():
-    """The same bits with the batch first, second, and alone."""
+    """The bits are the same with the batch first, second, and without a batch."""
     first, theirs = make(batch_first=True)
     theirs.batch_first = False
     second = treadle.from_torch(theirs)

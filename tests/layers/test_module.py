@@ -161,7 +161,9 @@ def test_state_dicts_that_are_none(cls, mapping):
 
 @every_class
 def test_not_strict(cls):
-    """What is there is taken, what is not is kept, and both are told."""
+    """Entries of the state dict are loaded, other parameters are kept, and the result names the
+    missing and the unexpected.
+    """
     module = cls(5, 7, seed=0)
     names = list(module.state_dict())
     bias = np.arange(module.state_dict()["bias_hh" + names[-1][7:]].size, dtype=np.float32)

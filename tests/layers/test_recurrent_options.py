@@ -236,7 +236,7 @@ def test_files_copies_and_state_dicts(tmp_path, case, dtype):
 
 
 def test_peepholes_in_a_state_dict(tmp_path):
-    """Of treadle's own: PyTorch has none."""
+    """The names are treadle's own, since PyTorch has no peepholes."""
     module, _ = make("lstm-peepholes", num_layers=2, bidirectional=True)
     save_file(module.state_dict(), tmp_path / "state.safetensors")
     convert_file(tmp_path / "state.safetensors", tmp_path / "m.treadle", dtype="float32")
@@ -254,7 +254,7 @@ def test_names_and_shapes_of_peepholes():
     assert treadle.LSTMCell(3, 8, use_peepholes=True).peepholes.shape == (24,)
 
 
-# What files of these layers said before there were more options.
+# Files of these layers had these entries before there were more options.
 RECORDS = {
     "RNN": ["input_size", "hidden_size", "num_layers", "nonlinearity", "bias", "batch_first",
             "bidirectional", "dtype"],

@@ -92,7 +92,7 @@ def test_pieces_are_calls_of_their_own(isa, threads, case):
 
 @every_case
 def test_sequence_is_a_stream_with_resets(isa, case):
-    """What reinforcement-learning code does step by step."""
+    """A sequence with resets equals the steps that reinforcement-learning code takes one by one."""
     mode, options = CASES[case]
     module, _ = make_module(mode, 5, 11, num_layers=2, **options)
     resets, x = samples.resets(12, 7), samples.normal(3, 12, 7, 5)

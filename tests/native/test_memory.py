@@ -131,7 +131,7 @@ def functional_step(mode):
 
 
 def torch_step(kind, **options):
-    """The same by a module and an optimizer of PyTorch's."""
+    """Return a step of training by a module of treadle.torch and an optimizer of PyTorch's."""
     module = getattr(treadle.torch, kind)(4, 8)
     optimizer = torch.optim.SGD(module.parameters(), lr=1e-3)
     x = torch.zeros(*(5, 2, 4)["Cell" in kind :])

@@ -15,8 +15,8 @@ from support import child, samples
 from support.checks import make_module
 from support.tolerance import TINY, assert_same_bits, flatten
 
-# What the kernels of a level are compiled for: x86-64-v3 and x86-64-v4 (System V psABI), by the
-# names of Linux.
+# The kernels of a level are compiled for these features, which x86-64-v3 and x86-64-v4 (System V
+# psABI) list; the names are those of Linux.
 LEVELS = {
     "portable": set(),
     "avx2": {"avx", "avx2", "fma", "bmi1", "bmi2", "f16c", "movbe", "abm"},
@@ -26,7 +26,7 @@ LEVELS = {
 
 
 def test_detection():
-    """What /proc/cpuinfo says; each level asks for all below it."""
+    """The levels follow from the flags in /proc/cpuinfo; each level asks for all below it."""
     flags = set()
     if platform.machine() == "x86_64":
         text = Path("/proc/cpuinfo").read_text()

@@ -1,4 +1,4 @@
-"""What `import treadle` brings along: NumPy, and nothing that costs time or is a guest."""
+"""`import treadle` imports NumPy, and nothing that costs time or is a guest."""
 
 import json
 
@@ -34,7 +34,9 @@ def test_nothing_heavy():
 
 
 def test_modules_of_the_package():
-    """Those that every user needs; files' inner parts, the command line and guests come later."""
+    """`import treadle` loads the modules that every user needs; the inner parts of files, the
+    command line and the guests come later.
+    """
     expected = {
         "treadle", "treadle._core", "treadle._inputs", "treadle._inputs.arrays",
         "treadle._inputs.attention", "treadle._inputs.checks", "treadle._inputs.masks",

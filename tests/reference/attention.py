@@ -179,7 +179,7 @@ def decoder_layer(
 
 
 class _Layer:
-    """What a transformer's layer is made of."""
+    """The parts of a transformer's layer."""
 
     def __init__(self, parameters, heads, act, norm_first, eps, dtype):
         self.parameters, self.heads, self.act = parameters, heads, act

@@ -35,7 +35,7 @@ ROUND_TRIPS += [m.to(dtype) for m in ROUND_TRIPS[2:6] for dtype in ("bfloat16", 
 
 @pytest.mark.parametrize("module", ROUND_TRIPS, ids=repr)
 def test_round_trip(tmp_path, module):
-    """The same class, configuration and bits."""
+    """A loaded module has the class, configuration and bits of the saved one."""
     path = tmp_path / "model.safetensors"
     treadle.save(module, path)
     loaded = treadle.load(path)
@@ -101,7 +101,7 @@ def test_others_can_read_what_is_not_float32(tmp_path, dtype, kind):
 
 @pytest.mark.parametrize("dtype", DTYPES[1:])
 def test_no_float32_copy(tmp_path, dtype):
-    """What loading and saving take beside the arrays that stay."""
+    """Loading and saving take at most 1 MiB beside the arrays that stay."""
     module = treadle.GRU(512, 512, 4, dtype=dtype)
     stored = module.num_parameters * {"bfloat16": 2, "int8": 1.02}[dtype]
     tracemalloc.start()
@@ -196,7 +196,7 @@ def good_file(folder, dtype="float32"):
 
 
 def format_variants(data, dtype):
-    """What concerns matrices that are not float32."""
+    """Return wrong files whose fault concerns matrices that are not float32."""
     header, payload = hostile.split(data)
     first, last = "weight_ih_l0", "weight_hr_l1"
 
@@ -271,7 +271,7 @@ def configuration_variants(data, dtype):
 
 
 def hostile_variants(folder):
-    """Those of all dtypes; some, such as an empty file, are the same."""
+    """Return the wrong files of all dtypes; some, such as an empty file, are the same."""
     names = {}
     for dtype in DTYPES:
         data = good_file(folder, dtype)

@@ -116,7 +116,7 @@ def test_what_is_not_finite_stays_in_its_row_and_column(isa, dtype, value):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_row_alone(isa, dtype, threads):
-    """The same bits in any batch and on any number of threads."""
+    """A row has the same bits in any batch and on any number of threads."""
     x, w = samples.normal(1, 130, 300), samples.normal(2, 90, 300)
     product = packed(w, dtype)
     y = product.run("f", x)
@@ -360,7 +360,8 @@ RECURRENT = {
     "gru-before": lambda: treadle.GRU(20, 37, reset_after=False, seed=1),
     "gru-hard": lambda: treadle.GRU(20, 37, recurrent_activation="hard_sigmoid", seed=1),
 }
-# Of outputs in [-1, 1]: bfloat16 keeps 8 bits of a factor, int8 those of a block's largest.
+# Outputs in [-1, 1] have these errors: bfloat16 keeps 8 bits of a factor, int8 8 bits of the
+# largest in a block.
 ERRORS = {"bfloat16": 2.0**-6, "int8": 2.0**-4}
 
 
@@ -433,7 +434,7 @@ def test_norms_stay_float32():
 
 
 def test_large_numbers_times_small_weights(isa):
-    """What the product of the scales makes of them, not their sum, decides about overflow."""
+    """Large numbers do not overflow if their products with small weights stay in range."""
     x, w = np.full((3, 300), 1e36, np.float32), np.full((5, 300), 1e-3, np.float32)
     y = treadle.functional.linear(x, w, dtype="int8")
     np.testing.assert_allclose(y, 3e35, rtol=0.02)
@@ -504,7 +505,7 @@ def test_functions_of_cells(isa, cls, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_gelu(isa, dtype):
-    """Of the bias, behind a product of zeros."""
+    """The product is zero, so the call returns gelu of the bias."""
     x = np.sinh(np.linspace(-10, 10, 40001)).astype(np.float32)
     x[:3] = np.inf, -np.inf, np.nan
     y = treadle.functional.linear(

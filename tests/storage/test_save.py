@@ -105,7 +105,7 @@ def test_save_through_a_link(tmp_path):
 
 
 def test_permissions_of_a_saved_file(tmp_path):
-    """Those of the file that stood there, or of any new file."""
+    """A saved file has the permissions of the file that it replaces, or of any new file."""
     treadle.save(treadle.GRU(3, 4), tmp_path / "m")
     (tmp_path / "plain").write_bytes(b"")
     assert (tmp_path / "m").stat().st_mode == (tmp_path / "plain").stat().st_mode

@@ -4,7 +4,7 @@ import re
 
 from treadle.layers import activation
 
-# What a user may name, as the package's own table lists it.
+# A user may name these activations; the package's table lists them.
 NAMES = list(activation._PARAMETERS)
 
 

@@ -111,7 +111,7 @@ def assert_gradients(actual, q, k, v, dy, mask=None, **options):
 
 
 def assert_threads_change_nothing(call):
-    """The same bits with one thread, two and three."""
+    """Check that the call gives the same bits with one thread, two and three."""
     before, results = treadle.get_num_threads(), []
     try:
         for n in (1, 2, 3):

@@ -106,7 +106,7 @@ def load(path, head="", **options):
 
 
 def loaded(family, head=""):
-    """The same model as `theirs`, by treadle."""
+    """Return the same model as `theirs` does, by treadle."""
     return load(saved(family, head), head)
 
 

@@ -45,7 +45,7 @@ def variants(data):
 
 
 def foreign_variants(data):
-    """The same without those that concern what treadle itself writes into the metadata."""
+    """Return the variants but those that concern the entry of treadle in the metadata."""
     return _cut(data) | _lengths(data) | _headers(data) | _entries(data)
 
 

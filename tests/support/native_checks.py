@@ -1,4 +1,4 @@
-"""What no argument of treadle._core may be, and that it is refused."""
+"""Values that no argument of treadle._core may have, and checks that they are refused."""
 
 import math
 
@@ -60,7 +60,7 @@ NO_ACTIVATIONS = ["relu", ("nosuch", 0.0, 0.0), ("relu",), ("relu", "0", 0.0), (
 
 
 def wrong_weights(dtype, rows, columns):
-    """What is no matrix [rows, columns] in the form of a dtype (python/treadle/_formats.py)."""
+    """Return values that are no matrix [rows, columns] in a dtype's form (_storage/formats.py)."""
     kind = {"bfloat16": np.uint16, "int8": np.int8}[dtype]
     right = np.zeros((rows, columns), kind)
     arrays = [a for a in NO_MATRICES if not isinstance(a, np.ndarray) or a.dtype != kind]

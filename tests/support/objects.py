@@ -16,7 +16,7 @@ F32 = np.float32
 
 
 class Raises:
-    """Whatever is asked of it, it raises."""
+    """An object that raises when it is asked for an array."""
 
     def __array__(self, *_, **__):
         raise RuntimeError("no array today")

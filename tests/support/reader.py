@@ -60,7 +60,7 @@ def pages(root: Path = ROOT) -> list[Path]:
 
 
 def is_install(block: Block) -> bool:
-    """Whether a block only installs packages."""
+    """Tell whether a block only installs packages."""
     commands = re.split(r"\n|&&", block.text.strip())
     return block.language == "sh" and all(c.strip().startswith("pip install ") for c in commands)
 

@@ -109,7 +109,7 @@ def write(path: Path, found: Record) -> None:
 
 
 def read(path: Path) -> Record:
-    """What `write` has written, for all of `LEVELS`."""
+    """Read a record that `write` has written, for all of `LEVELS`."""
     found: Record = {}
     for name, short in json.loads(path.read_text()).items():
         found[name], last = {}, None

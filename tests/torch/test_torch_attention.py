@@ -114,7 +114,7 @@ def test_fallback(reason, options):
 
 
 def dropped(seed, p, given, **options):
-    """What has to come out of dropout: softmax as PyTorch's, and the kept weights by definition."""
+    """Return attention with dropout: PyTorch's softmax, and by definition what dropout keeps."""
     torch.manual_seed(seed)
     own = int(torch.randint(2**62, (1,)))
     q, k, v = given

@@ -157,7 +157,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_packed_weights_follow_the_parameters(change):
-    """Whatever writes to them: stale weights are the classic fault here."""
+    """A call sees every kind of write to the parameters; stale weights are the classic fault."""
     _, ours = pair("GRU", 5, 9)
     x = torch.from_numpy(samples.normal(0, 7, 5, 5))
     before = ours(x)[0]
@@ -200,7 +200,7 @@ MISFITS = {
 
 @pytest.mark.parametrize("misfit", MISFITS)
 def test_a_parameter_that_no_longer_fits(misfit):
-    """Of the same object, and in part of the same memory, after a call that packed it."""
+    """The parameter is the same object, in part with the same memory, and a call had packed it."""
     _, ours = pair("GRU", 5, 9)
     x = torch.from_numpy(samples.normal(0, 7, 5, 5))
     ours(x)
@@ -220,7 +220,7 @@ def test_a_parameter_of_another_dtype_falls_back():
 
 
 def test_memory_that_moves_between_forward_and_backward():
-    """What the forward pass knew of the weights' places is not read any more."""
+    """The backward pass does not read memory where the weights lay in the forward pass."""
     _, ours = pair("GRU", 5, 9)
     x = torch.from_numpy(samples.normal(0, 7, 5, 5))
     found = []

@@ -19,7 +19,7 @@ def hidden(path):
 
 
 def test_shards(tmp_path):
-    """The same bits from many files as from one."""
+    """A model in many files gives the same bits as in one."""
     checkpoints.theirs("bert").save_pretrained(tmp_path, max_shard_size="20KB")
     assert len(list(tmp_path.glob("model-*.safetensors"))) > 2
     assert not (tmp_path / "model.safetensors").exists()
@@ -108,7 +108,7 @@ def test_other_tensors_are_ignored(tmp_path):
 
 
 def test_defaults_of_the_configuration(tmp_path):
-    """What config.json leaves out is what Transformers' classes say."""
+    """An entry that config.json lacks gets the default of Transformers' class."""
     for family in checkpoints.FAMILIES:
         entries = {"model_type": family, "hidden_act": "relu"}
         path = tmp_path / family

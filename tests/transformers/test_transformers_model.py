@@ -90,7 +90,7 @@ def test_hidden_states_and_attentions(family, left):
         assert_close(ours, right, float32, rows)
         assert not ours[~rows].any()
         assert not ours.swapaxes(2, 3)[~rows].any()
-    # What is asked for beside them does not change the result.
+    # Requests for hidden states and attentions do not change the other outputs.
     assert_same_bits(output.last_hidden_state, model(**inputs).last_hidden_state)
     assert_same_bits(output.hidden_states[-1], output.last_hidden_state)
     alone = model(**inputs, output_attentions=True)
@@ -165,7 +165,7 @@ def loaded_once(family):
 
 
 def test_padding_does_not_matter():
-    """Whatever stands where attention_mask is 0."""
+    """Tokens where attention_mask is 0 do not change the outputs."""
     model, inputs = loaded_once("bert"), batch("bert")
     other = dict(inputs)
     padding = inputs["attention_mask"] == 0

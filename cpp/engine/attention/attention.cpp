@@ -9,23 +9,24 @@
 namespace treadle {
 namespace {
 
-// Rows of one call of a kernel.
+// One call of the attention kernel handles at most so many rows (queries of a head).
 constexpr std::int64_t kRows = 48;
 static_assert(kRows <= AttentionRows::kMost);
-// The same where the keys are many: a tile of every ISA level.
+// Where the keys are many, a call handles only so many rows, which is one tile on every ISA level.
 constexpr std::int64_t kTileRows = 6;
-// Multiply-adds of one call: some milliseconds, between two looks at the interrupt.
+// One call does at most about so many multiply-adds: some milliseconds between two looks at the
+// interrupt.
 constexpr double kCallWork = 2.5e8;
-// Up to so many queries a sequence is cut by its keys.
+// A sequence of at most so many queries is cut by its keys.
 constexpr std::int64_t kFewQueries = 4;
-// Queries of a part, where a head is cut: each part packs the head's keys again.
+// A part of a head has at least so many queries, since each part packs the head's keys again.
 constexpr std::int64_t kPartQueries = 192;
-// Tasks for each thread, so that none waits long for the others.
+// Each thread gets about so many tasks, so that none waits long for the others.
 constexpr std::int64_t kTasksPerThread = 4;
 
 }  // namespace
 
-// Rows without anything between them are what the kernel wants already.
+// float32 rows of whole vectors without gaps are already as the kernel wants them.
 bool Attention::packs_values() const {
   return stored() || call_.dtype != Dtype::float32 || call_.v.s != call_.F ||
          call_.F % table_.lanes != 0;

@@ -31,8 +31,8 @@ struct StoredHeads {
 };
 
 struct AttentionCall {
-  // Of the products: float32 or bfloat16. A few queries read keys and values as they lie, where
-  // these are stored or float32, and multiply in float32.
+  // The dtype of the products, float32 or bfloat16. A call with few queries reads stored or float32
+  // keys and values where they lie and always multiplies in float32.
   Dtype dtype;
   std::int64_t B, N, kv_heads, S, K, E, F;
   HeadView<const float> q, k, v;  // k and v unless they are stored

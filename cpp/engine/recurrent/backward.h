@@ -8,7 +8,7 @@
 //     weight_grads      sums over time and batch in fixed blocks (WeightGrad): the gradients of the
 //                       weights have the same bits for any number of threads
 //
-// What a stage leaves for the next one lies in BackwardBuffers.
+// A stage hands its results to the next one in BackwardBuffers.
 #pragma once
 
 #include "engine/recurrent/backward_pass.h"

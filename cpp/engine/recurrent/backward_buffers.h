@@ -19,7 +19,7 @@ struct BackwardBuffers {
   BackwardBuffers(const Cell& cell, const BackwardWeights& weights, const BackwardPass& pass,
                   const Trace& trace, Interrupt& interrupt);
 
-  // Whether recompute_gates has work: the gates were not saved, and the output does not say all.
+  // True if recompute_gates has work: the gates were not saved, and the output does not tell them.
   const bool recomputes;
 
   // [T*B, width], the one large array, which has two lives. If `recomputes`, recompute_gates writes

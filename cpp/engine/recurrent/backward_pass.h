@@ -47,7 +47,7 @@ class Trace {
     return p_.reverse ? length(b) - 1 - s : s;
   }
   std::int64_t term(std::int64_t t, std::int64_t b) const { return t * p_.in.B + b; }
-  // Whether the row's state was replaced before step s.
+  // Tells whether the state of row b was replaced before step s.
   bool reset_before(std::int64_t s, std::int64_t b) const {
     if (!p_.in.resets || s >= length(b) || (p_.reverse && s == 0)) return false;
     return p_.in.resets[(time(s, b) + (p_.reverse ? 1 : 0)) * p_.in.B + b] != 0;

@@ -42,7 +42,7 @@ class BackwardSteps {
     Team::Member& member;
     bool alone;
 
-    // Whether this thread writes the results that every thread of the team has computed alike.
+    // Tells whether this thread writes the results that all threads of the team computed alike.
     bool writes() const { return alone || member.index() == 0; }
     // Waits until all threads have come this far. False when the computation is to end, as below.
     bool meet() {

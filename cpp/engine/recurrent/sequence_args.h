@@ -22,7 +22,7 @@ struct SequenceArgs {
 
   const float* x_row(std::int64_t t, std::int64_t b) const { return x + t * x_t + b * x_b; }
 
-  // The same call with the states of number i of the L*D layers and directions.
+  // Returns this call with the states of number i of the L*D layers and directions.
   SequenceArgs states_of(std::int64_t i, std::int64_t state_size, std::int64_t hidden_size) const {
     const auto at = [&](const float* states, std::int64_t floats) {
       return states ? states + i * B * floats : nullptr;

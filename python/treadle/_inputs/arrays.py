@@ -30,7 +30,7 @@ _FLOAT32 = np.dtype(np.float32)
 _BFLOAT16 = np.dtype([("bfloat16", np.uint16)])
 # DLPack's numbers for memory that the CPU reads: CPU, and page-locked host memory of CUDA and ROCm.
 _HOST_MEMORY = (1, 3, 11)
-# What reading a foreign object as an array may raise; its own code runs, so the list is wide.
+# Reading a foreign object as an array may raise these; its own code runs, so the list is long.
 _UNREADABLE = (TypeError, ValueError, RuntimeError, BufferError, AttributeError, OverflowError)
 
 

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-# What weights can be packed as.
+# Weights can be packed as these dtypes.
 DTYPES = ("float32", "bfloat16", "int8")
 # A dimension fits in 32 bits, so that a product of two of them cannot leave 64.
 MAX_SIZE = 2**31 - 1
-# Far more than anybody stacks; it bounds the list of parameter names a file can ask for.
+# Nobody stacks so many layers; the limit bounds the list of parameter names a file can ask for.
 MAX_LAYERS = 4096
-# Of NumPy's arrays.
+# NumPy's arrays have at most so many axes.
 MAX_RANK = 64
 FLOAT32_MAX = 3.4028234663852886e38
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Sizes(NamedTuple):
-    """What a call needs to know about the layer that runs it."""
+    """The sizes and the name that the checks of a call need from the layer that it runs."""
 
     function: str
     input_size: int

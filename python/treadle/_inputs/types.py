@@ -15,4 +15,4 @@ Bits: TypeAlias = npt.NDArray[np.uint16]
 AnyArray: TypeAlias = npt.NDArray[Any]
 
 ArrayLike: TypeAlias = Any
-"""What public functions accept as an array; no static type describes all of it."""
+"""Public functions accept any of this as an array; no static type describes all of it."""

@@ -40,9 +40,9 @@ _MAX_RANK = 8
 _CHUNK = 2**17
 # The dtypes that are read: how they lie in a file, bfloat16 as its bits.
 _DISK = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "I8": "i1"}
-# Those that are written, by NumPy's names.
+# The dtypes that are written, by NumPy's names.
 _NAMES = {"float32": "F32", "uint16": "BF16", "int8": "I8"}
-# What a weight of somebody else's may be: all of it is exact in float32.
+# A weight in a foreign file may have these dtypes, all of which are exact in float32.
 FLOATS = ("F32", "F16", "BF16")
 
 
@@ -126,7 +126,7 @@ def read_header(file: BufferedIOBase, size: int, where: str) -> Header:
 
 
 def read_about(header: Header, form: str, expected: Iterable[str]) -> dict[str, Any]:
-    """What treadle itself wrote into the metadata, with exactly the expected entries."""
+    """Return the entries that treadle wrote into the metadata: exactly the expected ones."""
     text = header.metadata.get("treadle")
     if text is None:
         raise ValueError(f'{header.where} has no "treadle" in its metadata, expected {form}')

@@ -63,7 +63,7 @@ def describe(module: Module) -> None:
 
 
 def _layer_of(name: str) -> str:
-    """What a parameter is part of: l0_reverse, layers.0, self_attn, ...; or the module itself."""
+    """Name the part that holds a parameter (l0_reverse, layers.0, self_attn, ...) or "itself"."""
     _, _, suffix = name.partition("_l")
     if suffix:
         return f"l{suffix}"

@@ -66,7 +66,7 @@ CHEERS = {
 
 
 def normalise(text: str) -> str:
-    """What the network sees of a text: lower case, compatibility forms and apostrophes unified.
+    """Return a text as the network sees it: lower case, one form of letters and apostrophes.
 
     >>> normalise("Où est la Ⅷ?")
     'où est la viii?'
@@ -313,7 +313,7 @@ def main(text: str | None = None, file: str | None = None, *, color: bool | None
     if text is not None or file is None:
         run(DEFAULT if text is None else text, color=color)
     elif file == "-":
-        # What stands in for standard input, in a notebook for example, may have no bytes below.
+        # A replacement of standard input, as in a notebook, may have no buffer of bytes.
         run(decoded(sys.stdin.buffer) if hasattr(sys.stdin, "buffer") else sys.stdin, color=color)
     else:
         with open(file, "rb") as source:

@@ -104,7 +104,7 @@ class Screen:
             self._write(style(line) + "\n")
 
     def header(self, hidden: int, isa: str, languages: list[str]) -> None:
-        """What this is, how to read it, and what it cannot know."""
+        """Print what the demo is, how to read it, and what it cannot know."""
         sign = "; orange is positive, blue negative" if self.color else ""
         heights = HEIGHTS[self.blocks]
         paragraphs = [
@@ -176,7 +176,7 @@ class Screen:
         return lines
 
     def due(self) -> bool:
-        """Whether a terminal has not been redrawn for a while."""
+        """Tell whether this is a terminal that has not been redrawn for a while."""
         return self.live and time.monotonic() - self._last > FRAME
 
     def draw(
@@ -199,7 +199,7 @@ class Screen:
 
     @property
     def unfinished(self) -> bool:
-        """Whether a panel stands on the terminal that `keep` has not closed."""
+        """Tell whether a panel stands on the terminal that `keep` has not closed."""
         return self._drawn > 0
 
     def keep(self) -> None:

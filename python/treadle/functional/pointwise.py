@@ -1,4 +1,6 @@
-"""What stands between products: layer norm, softmax, activations, embeddings."""
+"""Functions of single rows, which stand between products: layer norm, softmax, activations,
+embeddings.
+"""
 
 from __future__ import annotations
 

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 class Saved:
-    """What a forward pass leaves for the backward pass.
+    """The values that a forward pass saves for the backward pass.
 
-    ``nbytes`` tells what its steps have saved: per step and row 5 H floats for LSTM, 4 H for GRU
+    ``nbytes`` is the size of these values: per step and row 5 H floats for LSTM, 4 H for GRU
     (3 H with the reset before the product), none for an RNN of tanh or relu without ``clip``, and
     H for another RNN. With ``recompute`` it is H for LSTM, a fifth, and none for the others. The
     packed weights are kept, too; arguments and results are only referred to.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Cell(RecurrentBase):
-    """What the cells share: one layer, forward, and names without a layer number."""
+    """The base of the cells: one layer, forward, whose parameter names have no layer number."""
 
     def _suffixes(self) -> list[tuple[int, str]]:
         return [(0, "")]

@@ -222,7 +222,7 @@ class KVCache:
             self._native.reorder(function, chosen)
 
     def __copy__(self) -> KVCache:
-        # What is appended to one of two caches would overwrite what the other one holds.
+        # If two caches shared memory, tokens appended to one would overwrite those of the other.
         other = type(self).__new__(type(self))
         other.__dict__.update(self.__dict__)
         with self._memory("treadle.KVCache", self.capacity):

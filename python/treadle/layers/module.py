@@ -1,4 +1,4 @@
-"""What all layers share: a configuration, named parameters, and their packed form.
+"""The base class of all layers: a configuration, named parameters, and their packed form.
 
 A module is its configuration (what the constructor was called with) and its parameters (arrays
 under PyTorch's names, the matrices in the dtype of the configuration, as `_storage.formats` stores
@@ -90,7 +90,7 @@ class Module:
 
     @property
     def _dtype(self) -> str:
-        """What the matrices are stored as."""
+        """The dtype in which the matrices are stored."""
         dtype: str = self._configuration["dtype"]
         return dtype
 

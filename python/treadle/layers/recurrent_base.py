@@ -1,4 +1,4 @@
-"""What RNN, LSTM and GRU are made of, in every form: entries, arrays, packing."""
+"""The base class of RNN, LSTM and GRU and of their cells: configuration, parameters, packing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class RecurrentBase(Module):
     """L layers in D directions; a cell is one layer in one direction."""
 
     mode: ClassVar[str]
-    # Whether a call runs over a sequence: RNN, LSTM and GRU; a cell takes one step.
+    # True if a call runs over a sequence (RNN, LSTM and GRU); a cell takes one step.
     _over_time: ClassVar[bool] = False
     _sizes: Sizes
     _spec: RecurrentSpec

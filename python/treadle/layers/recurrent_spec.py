@@ -1,4 +1,4 @@
-"""What a recurrent net is beside its weights, and the one way to its native form.
+"""This module describes a recurrent net without its weights, and packs it into its native form.
 
 Modules, cells, functions and guests describe the net that they run as a `RecurrentSpec` and hand it
 weights by name. Nothing else constructs a native recurrent net or knows the shapes of its weights.

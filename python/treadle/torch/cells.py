@@ -22,7 +22,7 @@ _WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 class _Cell(torch.nn.RNNCellBase):
-    """What the cells share: a sequence of one step."""
+    """The base of the cells: each call runs a sequence of one step."""
 
     theirs: type[torch.nn.Module]
     # PyTorch sets these.

@@ -121,7 +121,7 @@ def _names(cls: type[Module]) -> list[str]:
 def _configuration(
     torch: ModuleType, cls: type[Module], argument: str, module: nn.Module
 ) -> dict[str, Any]:
-    """What a module was constructed with, as far as its class in treadle asks for it."""
+    """Return a module's constructor arguments, as far as its class in treadle takes them."""
     own = {name: getattr(module, name) for name in _names(cls) if hasattr(module, name)}
     own.pop("dtype", None)
     if cls is MultiheadAttention:

@@ -21,7 +21,7 @@ CLASSES: dict[type, type] = {
 @published("treadle.torch")
 @dataclass(frozen=True)
 class Report:
-    """What `accelerate` did, by the names of ``model.named_modules()``.
+    """A report of what `accelerate` did, by the names of ``model.named_modules()``.
 
     Examples
     --------

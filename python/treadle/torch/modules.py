@@ -80,7 +80,7 @@ class _LayerTensors(NamedTuple):
 
 
 class _Sequence(torch.nn.RNNBase):
-    """What LSTM, GRU and RNN share."""
+    """The base class of LSTM, GRU and RNN."""
 
     theirs: type[torch.nn.Module]
     """PyTorch's class, for its ``forward``."""

@@ -87,7 +87,7 @@ class PackedLayer:
         self.layer, self.native = layer, layer.pack(weights)
 
     def has_packed(self, layer: RecurrentLayer, weights: LayerWeights) -> bool:
-        """Whether the native layer is of this form and has the present bits of these weights."""
+        """Tell whether the native layer has this form and the present bits of these weights."""
         return self.layer == layer and _core.same_bits(weights.arrays, self._values)
 
 
@@ -122,7 +122,7 @@ class PlacedWeights(LayerWeights):
         self._places = [(weakref.ref(t), t.data_ptr(), t.shape) for t in tensors]
 
     def lie_in(self, tensors: Sequence[TensorLike]) -> bool:
-        """Whether the arrays still have the memory of these tensors; if not, it may be freed.
+        """Tell whether the arrays still have the memory of these tensors; if not, it may be freed.
 
         An assignment to ``.data`` gives a tensor other memory, another shape or dtype, and leaves
         it the same object.

@@ -44,7 +44,7 @@ __all__ = [
     "SentenceTransformer",
 ]
 
-# What models and tokenizers return; nobody constructs it, but results are pickled by these names.
+# Models and tokenizers return these. Nobody constructs them, but they are pickled by these names.
 _RESULTS = (
     BaseModelOutput,
     BaseModelOutputWithPooling,

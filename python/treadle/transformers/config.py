@@ -10,7 +10,7 @@ from treadle.layers.attention import check_heads
 from treadle.transformers.directory import read_flag, read_json, wrong
 from treadle.transformers.families import ACTIVATIONS, FAMILIES, Family
 
-# Of labels; each has a name in config.json anyway.
+# A model has at most so many labels; each has a name in config.json anyway.
 _MAX_LABELS = 2**20
 
 

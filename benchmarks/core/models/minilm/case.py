@@ -39,7 +39,7 @@ class EncoderCase:
 
     @property
     def sentences(self) -> bool:
-        """Whether the case starts from text, which is B sentences."""
+        """Tell whether the case starts from text: B sentences, which have to be tokenised."""
         return self.group == "encode"
 
     @property

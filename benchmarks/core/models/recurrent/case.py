@@ -50,7 +50,7 @@ class NetCase:
 
     @property
     def carried(self) -> bool:
-        """Whether the case is a single step whose state goes from call to call."""
+        """Tell whether the case is a single step whose state goes from call to call."""
         return self.T == 1
 
     @property

@@ -21,7 +21,7 @@ class Weights(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """What a backend returns, as PyTorch returns it. None: the backend does not give it."""
+    """The results of a backend in PyTorch's shapes; h or c is None if the backend lacks it."""
 
     y: Array  # [T, B, D*Hout]
     h: Array | None = None  # [L*D, B, Hout]

@@ -91,7 +91,7 @@ def limit_seconds(case: NetCase, peak: float, bandwidth: Bandwidth) -> float:
 
 
 def tightest(case: NetCase, peak: float, bandwidth: Bandwidth) -> int | None:
-    """What most of the limit is: reading a buffer of the returned size, or FMA (None)."""
+    """Return the size of the buffer whose reading takes most of the limit, or None for FMA."""
     shares: Counter[int | None] = Counter()
     for p in products(case):
         reading = p.nbytes / bandwidth(p.resident)
