@@ -31,7 +31,7 @@ class CheckedBatch {
   CheckedBatch(const std::string& function, const char* name, const py::object& offsets,
                std::int64_t rows);
 
-  // It refers to this object.
+  // The result refers to this object.
   RaggedBatch batch() const;
 
  private:

@@ -1,4 +1,4 @@
-// Native code without the GIL, that can look for signals now and then.
+// This header runs native code without the GIL, which may look for signals now and then.
 #pragma once
 
 #include <Python.h>
@@ -18,8 +18,8 @@ class WithoutGil {
   WithoutGil(const WithoutGil&) = delete;
   WithoutGil& operator=(const WithoutGil&) = delete;
 
-  // For an Interrupt: true, with a Python exception set, when a signal handler raised. Python runs
-  // handlers on its main thread only; elsewhere this never stops.
+  // An Interrupt calls this. It returns true, with a Python exception set, when a signal handler
+  // raised. Python runs handlers on its main thread only; on other threads this returns false.
   static bool poll(void* self) { return static_cast<WithoutGil*>(self)->poll_signals(); }
 
  private:
@@ -45,7 +45,8 @@ class WithoutGil {
   PyThreadState* state_;
 };
 
-// Calls native(interrupt) without the GIL; throws the Python exception of whatever stopped it.
+// Calls native(interrupt) without the GIL. If a signal handler stopped the computation, this throws
+// the handler's Python exception.
 template <class Native>
 void interruptible(Native&& native) {
   bool stopped;

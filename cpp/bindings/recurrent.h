@@ -1,4 +1,4 @@
-// The methods of the Python class RecurrentStack that have a file of their own.
+// These functions register the methods of the Python class RecurrentStack that have their own file.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -8,7 +8,7 @@
 namespace treadle {
 
 void register_backward(py::class_<BoundRecurrent>& recurrent);
-void register_stream(py::module_& m,
-                     py::class_<BoundRecurrent>& recurrent);  // and the class Stream
+// Registers the method `stream` and the class Stream.
+void register_stream(py::module_& m, py::class_<BoundRecurrent>& recurrent);
 
 }  // namespace treadle

@@ -14,7 +14,7 @@ ScoreOptions take_score_options(NamedValues& values) {
 }
 
 void set_scores(AttentionCall& call, const std::string& function, const ScoreOptions& options) {
-  constexpr std::int64_t kFar = std::int64_t{1} << 40;  // sums of a few stay in 64 bits
+  constexpr std::int64_t kFar = std::int64_t{1} << 40;  // a sum of a few such sizes fits in 64 bits
   const auto [left, right] = options.window;
   if (left < -1 || right < -1 || left > kFar || right > kFar) {
     throw py::value_error(function + ": window is (" + std::to_string(left) + ", " +

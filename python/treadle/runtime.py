@@ -7,7 +7,7 @@ from treadle._inputs.checks import integer
 
 
 def isa() -> str:
-    """The instruction set in use: "portable", "avx2", "avx512" or "avx512_bf16".
+    """Return the instruction set in use: "portable", "avx2", "avx512" or "avx512_bf16".
 
     It is the best that the CPU has, unless the environment variable TREADLE_ISA names another when
     treadle is imported.
@@ -22,7 +22,7 @@ def isa() -> str:
 
 
 def available_isas() -> list[str]:
-    """The instruction sets that this build and this CPU both have, the best one last.
+    """Return the instruction sets that this build and this CPU both have, the best one last.
 
     Examples
     --------
@@ -58,7 +58,7 @@ def set_num_threads(n: int) -> None:
 
 
 def get_num_threads() -> int:
-    """The number of threads a call may use; at first that of the CPUs this process may run on.
+    """Return how many threads a call may use; at first one for each CPU of this process.
 
     Examples
     --------

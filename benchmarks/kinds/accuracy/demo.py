@@ -10,7 +10,7 @@ from treadle.demo.reader import Reader
 
 from ...core.dtypes import DTYPES
 
-WORDS = (1, 3, 5)  # of a text
+WORDS = (1, 3, 5)  # the texts have so many words
 
 
 @cache
@@ -22,7 +22,7 @@ def held_out() -> dict[str, tuple[str, ...]]:
 
 
 def texts(words: int) -> list[tuple[str, str]]:
-    """Return (language, text) pairs, with so many words in a row."""
+    """Return (language, text) pairs, where each text has so many words."""
     return [
         (language, " ".join(found[start : start + words]))
         for language, found in held_out().items()
@@ -31,7 +31,7 @@ def texts(words: int) -> list[tuple[str, str]]:
 
 
 def right(reader: Reader, some: list[tuple[str, str]]) -> int:
-    """Count the texts that are told right, when read to their end and one space."""
+    """Count the texts whose language is told right after their end and one space."""
     count = 0
     for language, text in some:
         reader.reset()
@@ -41,7 +41,7 @@ def right(reader: Reader, some: list[tuple[str, str]]) -> int:
 
 
 def measure() -> list[dict[str, Any]]:
-    """Count the texts of each size that are told right, in each dtype."""
+    """Count the texts of each size whose language is told right, in each dtype."""
     rows = []
     for dtype in DTYPES:
         reader = Reader(dtype)

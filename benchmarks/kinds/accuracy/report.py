@@ -13,7 +13,7 @@ SECTION = "accuracy"
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """Return everything but where it was measured."""
+    """Return the report as Markdown, without the description of the machine."""
     found = result[SECTION]
     parts = [
         (
@@ -48,7 +48,7 @@ def markdown(result: dict[str, Any]) -> str:
 
 
 def lines(found: dict[str, Any]) -> list[str]:
-    """Return the same for a terminal."""
+    """Return the lines of the report for a terminal."""
     shown = ["recurrent nets: cell, dtype, by, mean and largest relative error"]
     shown += ["  " + "  ".join(_recurrent(row)) for row in found["recurrent"]]
     shown.append("MiniLM: dtype, by, cosine mean and least, hidden state, Spearman")

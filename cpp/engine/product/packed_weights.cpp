@@ -7,7 +7,8 @@
 namespace treadle {
 namespace {
 
-constexpr std::int64_t kPackBlock = 64;  // numbers along k: a block's rows and panel stay in L1
+// Floats are packed in blocks of so many along k, so that a block's rows and panel stay in L1.
+constexpr std::int64_t kPackBlock = 64;
 constexpr float kZeros[kPackBlock] = {};
 
 // Writes `count` numbers as words that lie `step` apart. The last word is filled up with zeros.
@@ -35,7 +36,8 @@ void pack_block(const Operand& operand, std::int64_t output, std::int64_t begin,
   pack_words(w, count, to, step);
   to += words(Dtype::int8, count) * step;
   to[0] = m.scales[output * sum_blocks(operand.k) + begin / kSumBlock];
-  to[step] = static_cast<float>(std::accumulate(w, w + count, 0));  // at most 256 x 128: exact
+  // The sum is at most 256 x 128, which a float holds exactly.
+  to[step] = static_cast<float>(std::accumulate(w, w + count, 0));
 }
 
 }  // namespace

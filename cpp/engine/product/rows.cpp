@@ -83,7 +83,7 @@ std::optional<WrongId> sum_embeddings(const std::vector<EmbeddingTable>& tables,
   team.run([&](Team::Member& member) {
     std::optional<WrongId>& found = wrong[member.index()];
     member.parallel_for(tasks.count(), row_work(tasks.size, floats), [&](std::int64_t t) {
-      // The tasks of a thread come in the order of m: what it finds first is its least.
+      // A thread's tasks come in the order of m, so the first id that it finds has its least m.
       if (found) return;
       const ControlWord guard(word);
       for (std::int64_t m = tasks.begin(t); m < tasks.end(t) && !found; ++m) {

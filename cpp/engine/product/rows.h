@@ -18,7 +18,7 @@ using RowKernel = void (*)(const RowArgs&);
 // end.
 bool run_rows(Team::Member& member, RowKernel kernel, const RowArgs& args);
 
-// Does the same as a call of its own, on the pool's threads.
+// Applies the kernel to all rows in a call by itself, on the threads of the pool.
 void run_rows(RowKernel kernel, const RowArgs& args, Interrupt& interrupt);
 
 // An EmbeddingTable is a table [count, H] and, for each output, the number of the row that it

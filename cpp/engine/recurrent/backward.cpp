@@ -12,9 +12,9 @@
 namespace treadle {
 namespace {
 
-constexpr std::int64_t kDxRows = 4096;  // of one product, between two barriers
+constexpr std::int64_t kDxRows = 4096;  // rows of one product for dx, between two barriers
 
-// The row of dx of every term that ran; none where nobody wants dx.
+// Returns the row of dx for every term (t, b) whose step ran; no rows if the caller wants no dx.
 std::vector<float*> dx_rows(const BackwardPass& pass, const Trace& trace) {
   std::vector<float*> rows;
   if (!pass.dx) return rows;

@@ -6,7 +6,8 @@
 namespace treadle {
 namespace {
 
-// The gradient of an output that a mask repeated in the steps after it is the sum of theirs.
+// Returns the gradients of the outputs. Where a mask skipped steps, they repeat the output of the
+// last step that ran, whose gradient is then the sum of the gradients of all these outputs.
 Buffer fold_repeated(const BackwardPass& p, const Trace& trace, std::int64_t state_size,
                      Interrupt& interrupt) {
   Buffer dy(p.in.T * p.in.B * state_size);

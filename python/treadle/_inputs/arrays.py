@@ -1,4 +1,4 @@
-"""Arrays in: what treadle accepts as an array, and what it says about everything else.
+"""This module turns what treadle accepts as an array into NumPy arrays, and refuses the rest.
 
 Accepted are NumPy arrays, objects with the buffer protocol (``array.array``, ``memoryview``), with
 DLPack on the CPU (PyTorch, JAX) or with ``__array__``, and nested lists of Python numbers. A value
@@ -35,7 +35,7 @@ _UNREADABLE = (TypeError, ValueError, RuntimeError, BufferError, AttributeError,
 
 
 def to_float32(function: str, name: str, value: ArrayLike) -> Float:
-    """``value`` as a float32 array: native byte order, aligned, last axis contiguous.
+    """Return ``value`` as a float32 array: native byte order, aligned, last axis contiguous.
 
     No copy when it is all that already; strides of the leading axes may be anything. bfloat16 is
     widened.
@@ -59,13 +59,13 @@ def to_float32(function: str, name: str, value: ArrayLike) -> Float:
 
 
 def to_dense(function: str, name: str, value: ArrayLike) -> Float:
-    """``value`` as `to_float32` has it, contiguous: for arrays that are small beside x and y."""
+    """Convert as `to_float32` does, to a contiguous array; for arrays small beside x and y."""
     array = to_float32(function, name, value)
     return array if array.flags.c_contiguous else array.copy()
 
 
 def to_weight(function: str, name: str, value: ArrayLike) -> AnyArray:
-    """``value`` as float32, or as uint16 with the bits of bfloat16 where that is what it is."""
+    """Return ``value`` as float32, or the bits of bfloat16 as uint16 if it has that dtype."""
     if not isinstance(value, list | tuple):
         bits = _bits(_as_array(function, name, value))
         if bits is not None:
@@ -74,7 +74,7 @@ def to_weight(function: str, name: str, value: ArrayLike) -> AnyArray:
 
 
 def to_int64(function: str, name: str, value: ArrayLike) -> Int:
-    """``value`` as a new int64 array, from integers of any width; never from floats or bools."""
+    """Return a new int64 array from integers of any width; floats and bools are refused."""
     if isinstance(value, list | tuple):
         array = _from_list(function, name, value, "integers", _is_integer)
         if array.size == 0:
@@ -89,7 +89,7 @@ def to_int64(function: str, name: str, value: ArrayLike) -> Int:
 
 
 def to_bool(function: str, name: str, value: ArrayLike) -> Bool:
-    """``value`` as a contiguous array of bools; numbers are refused, for 0.5 is neither."""
+    """Return ``value`` as a contiguous array of bools; numbers are refused."""
     if isinstance(value, list | tuple):
         array = _from_list(function, name, value, "bools", _is_bool)
         if array.size == 0:
@@ -102,7 +102,7 @@ def to_bool(function: str, name: str, value: ArrayLike) -> Bool:
 
 
 def to_mask(function: str, name: str, value: ArrayLike) -> AnyArray:
-    """A mask, bool or float32, its last axis contiguous; the leading axes keep their strides."""
+    """Return a mask as bool or float32, its last axis contiguous; other axes have any strides."""
     if isinstance(value, list | tuple):
         first: ArrayLike = value
         for _ in range(MAX_RANK):
@@ -118,7 +118,7 @@ def to_mask(function: str, name: str, value: ArrayLike) -> AnyArray:
 
 
 def to_rows(function: str, name: str, value: ArrayLike) -> Int | Bool:
-    """A choice of rows: their numbers (one alone, too), or one bool for each row."""
+    """Return a choice of rows as the array of their numbers, or as one bool for each row."""
     first = value[0] if isinstance(value, list | tuple) and value else value
     if isinstance(first, bool) or str(getattr(first, "dtype", "")).endswith("bool"):
         return to_bool(function, name, value)
@@ -126,7 +126,7 @@ def to_rows(function: str, name: str, value: ArrayLike) -> Int | Bool:
 
 
 def to_pair(function: str, name: str, value: ArrayLike) -> tuple[ArrayLike, ArrayLike]:
-    """The two halves of an LSTM state given as (h, c)."""
+    """Check that an LSTM's state is a pair, and return (h, c)."""
     if not isinstance(value, list | tuple):
         raise TypeError(f"{function}: {name} is {_kind(value)}, expected a tuple (h, c)")
     if len(value) != 2:
@@ -135,7 +135,7 @@ def to_pair(function: str, name: str, value: ArrayLike) -> tuple[ArrayLike, Arra
 
 
 def widen(bits: AnyArray, out: Float | None = None) -> Float:
-    """The float32 numbers of bfloat16 bits; exact."""
+    """Return bfloat16 numbers, given by their bits, as float32, which is exact."""
     result = np.empty(bits.shape, np.float32) if out is None else out
     whole = result.view(np.uint32)
     whole[...] = bits
@@ -144,7 +144,7 @@ def widen(bits: AnyArray, out: Float | None = None) -> Float:
 
 
 def _as_array(function: str, name: str, value: ArrayLike) -> AnyArray:
-    """Any object as a plain ndarray of whatever dtype it has."""
+    """Return any object as a plain ndarray of the dtype that it has."""
     if not isinstance(value, np.ndarray) and hasattr(value, "__dlpack__"):
         return _from_dlpack(function, name, value)
     try:
@@ -180,13 +180,13 @@ def _from_dlpack(function: str, name: str, value: ArrayLike) -> AnyArray:
 
 
 def _is_bfloat16(array: AnyArray) -> bool:
-    """Return whether it is ml_dtypes' bfloat16 (not necessarily installed) or PyTorch's."""
+    """Tell whether an array holds bfloat16: ml_dtypes' (not necessarily installed) or PyTorch's."""
     dtype = array.dtype
     return dtype.itemsize == 2 and (dtype.name == "bfloat16" or dtype == _BFLOAT16)
 
 
 def _bits(array: AnyArray) -> Bits | None:
-    """The bits of bfloat16, if that is what an array holds."""
+    """Return the bits of an array of bfloat16 as uint16, or None for another dtype."""
     if _is_bfloat16(array):
         return array.view(np.uint16)
     if array.dtype.kind == "u" and array.dtype.itemsize == 2:
@@ -214,7 +214,7 @@ def _from_list(
     expected: str,
     accepts: Callable[[object], bool],
 ) -> AnyArray:
-    """A nested list as an array, when every item at its ends is accepted."""
+    """Return a nested list as an array, if `accepts` is true for every innermost item."""
     try:
         array = np.asarray(value)
     except _UNREADABLE as error:  # ragged, too deep, a number beyond 64 bits

@@ -1,4 +1,4 @@
-"""Checks of configuration values and shapes.
+"""This module checks configuration values and shapes.
 
 Every check returns the value in its plain Python form, or raises an error that names the function,
 the argument, what was expected and what was found.
@@ -30,7 +30,7 @@ FLOAT32_MAX = 3.4028234663852886e38
 
 
 def shown(value: object) -> str:
-    """A value and its type for an error message, short whatever the value is."""
+    """Describe a value and its type for an error message, in few characters."""
     kind = type(value).__name__
     if isinstance(value, int) and value.bit_length() > 128:
         return f"an integer of {value.bit_length()} bits"
@@ -39,7 +39,7 @@ def shown(value: object) -> str:
 
 
 def integer(function: str, name: str, value: object, least: int = 1, most: int = MAX_SIZE) -> int:
-    """An integer in ``least..most``; bools and floats are not integers."""
+    """Check for an integer in ``least..most`` and return it; bools and floats are no integers."""
     expected = f"expected an integer in {least}..{most}"
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{function}: {name} is {shown(value)}, {expected}")
@@ -53,7 +53,7 @@ def integer(function: str, name: str, value: object, least: int = 1, most: int =
 
 
 def sizes(function: str, name: str, value: object) -> tuple[int, ...]:
-    """A shape given as one size or as several."""
+    """Check a shape that may be one size or several, and return it as a tuple."""
     if not isinstance(value, Iterable) or isinstance(value, str | bytes):
         return (integer(function, name, value),)
     result = tuple(integer(function, name, size) for size in islice(value, MAX_RANK + 1))
@@ -70,7 +70,7 @@ def number(
     above: float | None = None,
     most: float = FLOAT32_MAX,
 ) -> float:
-    """A finite number that float32 can hold; bools and texts are not numbers."""
+    """Check for a finite number in the range of float32; bools and texts are no numbers."""
     if above is not None:
         expected = f"expected a number > {above:g}"
     elif (least, most) == (-FLOAT32_MAX, FLOAT32_MAX):
@@ -88,14 +88,14 @@ def number(
 
 
 def flag(function: str, name: str, value: object) -> bool:
-    """True or False."""
+    """Check that a value is True or False, and return it."""
     if not isinstance(value, bool):
         raise TypeError(f"{function}: {name} is {shown(value)}, expected True or False")
     return value
 
 
 def dtype(function: str, name: str, value: object, among: tuple[str, ...] = DTYPES) -> str:
-    """The element type of products, by name or as NumPy's type."""
+    """Check the dtype of products, a name or a type of NumPy's, and return its name."""
     name_of = value if isinstance(value, str) else getattr(value, "__name__", None)
     given = name_of if isinstance(name_of, str) else str(value)
     given = given.removeprefix("torch.")

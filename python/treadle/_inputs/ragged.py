@@ -1,4 +1,4 @@
-"""The one conversion between a padded batch [B, S, ...] and its tokens in a row, [M, ...].
+"""This module converts between a padded batch [B, S, ...] and its M tokens in a row, [M, ...].
 
 Engines compute only tokens that exist. They are gathered into flat arrays with the offset at which
 each row begins, wherever the padding lies: left, right or in between. Results are scattered into
@@ -28,13 +28,13 @@ class Ragged(NamedTuple):
     length: int
     """S"""
     exists: Bool | None
-    """[B, S]: whether there is a token at a place; None when there is one at each."""
+    """[B, S]: True where there is a token; None if there is one at every place."""
     offsets: Int
     """[B + 1]: the tokens of row b are offsets[b]..offsets[b + 1] - 1."""
 
     @classmethod
     def of(cls, batch: int, length: int, exists: Bool | None = None) -> Ragged:
-        """The tokens where ``exists`` [B, S] is true; all of them when it is None."""
+        """Construct from a mask ``exists`` [B, S]; None means that all tokens exist."""
         if exists is None or exists.all():
             return cls(batch, length, None, np.arange(batch + 1, dtype=np.int64) * length)
         return cls(batch, length, exists, starts(exists.sum(axis=1)))
@@ -45,13 +45,13 @@ class Ragged(NamedTuple):
         return int(np.diff(self.offsets).max(initial=0))
 
     def gather(self, padded: AnyArray) -> AnyArray:
-        """[B, S, ...] -> [M, ...]."""
+        """Take the tokens out of a padded batch: [B, S, ...] -> [M, ...]."""
         if self.exists is None:
             return padded.reshape(self.batch * self.length, *padded.shape[2:])
         return padded[self.exists]
 
     def scatter(self, flat: Float, fill: float = 0.0, out: Float | None = None) -> Float:
-        """[M, ...] -> [B, S, ...], into ``out`` if that is given, with ``fill`` as padding."""
+        """Pad the tokens with ``fill``, into ``out`` if it is not None: [M, ...] -> [B, S, ...]."""
         shape = (self.batch, self.length, *flat.shape[1:])
         if self.exists is None and out is None:
             return flat.reshape(shape)
@@ -66,9 +66,9 @@ class Ragged(NamedTuple):
         return out
 
     def gather_square(self, padded: AnyArray) -> AnyArray:
-        """A mask [B or 1, ., S, S] for the tokens alone, [B or 1, ., K, K] with K the longest row.
+        """Reduce a mask [B or 1, ., S, S] to the tokens: [B or 1, ., K, K], K in the longest row.
 
-        An axis of queries may be 1. What lies behind the tokens of a shorter row means nothing.
+        The axis of queries may be 1. Entries behind the tokens of a shorter row mean nothing.
         """
         if self.exists is None:
             return padded
@@ -82,7 +82,7 @@ class Ragged(NamedTuple):
         return np.take_along_axis(padded, order[:, :, None], axis=-1)
 
     def scatter_square(self, probabilities: Float) -> Float:
-        """Attention probabilities of the tokens, [B, N, K, K] -> [B, N, S, S]."""
+        """Pad the attention probabilities of the tokens: [B, N, K, K] -> [B, N, S, S]."""
         if self.exists is None:
             return probabilities
         batch, heads = probabilities.shape[:2]
@@ -93,7 +93,7 @@ class Ragged(NamedTuple):
         return padded
 
     def first(self, flat: Float) -> Float:
-        """The first token of each row, [M, H] -> [B, H]; zeros for a row without tokens."""
+        """Return the first token of each row, [M, H] -> [B, H]; zeros for a row without tokens."""
         begins = self.offsets[:-1]
         if self.exists is None and self.length:
             return np.ascontiguousarray(flat[begins])

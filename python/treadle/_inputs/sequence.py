@@ -1,8 +1,8 @@
-"""One call of a native layer: arrays in, axes that the caller left out, arrays out.
+"""This module prepares the arrays of a call of a native recurrent net, and calls it.
 
 The native side works on x [T, B, I] (or [B, T, I]) with states [D*L, B, H] and checks all shapes
-and values. Here are the other forms that PyTorch's functions take, so that they exist once: an
-unbatched sequence, the state of a single layer, and (in `step`) a single time step.
+and values. This module translates the other forms that PyTorch's functions take: an unbatched
+sequence, the state of a single layer, and (in `step`) a single time step.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class SequenceInputs:
 
 
 def run(sizes: Sizes, native: _core.RecurrentStack, *arrays: Any) -> tuple[Float, Float, Any]:
-    """Run whole sequences: (y, h_n, c_n or None). ``arrays`` are those of `prepare`."""
+    """Run whole sequences; return (y, h_n, c_n or None). `prepare` names the ``arrays``."""
     inputs, unbatched = prepare(sizes, *arrays)
     return results(sizes, unbatched, *native.run(inputs))
 
@@ -74,7 +74,7 @@ def run(sizes: Sizes, native: _core.RecurrentStack, *arrays: Any) -> tuple[Float
 def results(
     sizes: Sizes, unbatched: bool, y: Float, h_n: Float, c_n: Any
 ) -> tuple[Float, Float, Any]:
-    """Native results in the caller's shapes."""
+    """Return native results in the caller's shapes."""
     return (
         y[:, 0] if unbatched else y,
         trimmed(sizes, h_n, unbatched),
@@ -148,7 +148,7 @@ def prepare(
 
 
 def trimmed(sizes: Sizes, state: Any, unbatched: bool) -> Any:
-    """A native state [D*L, B, H] without the axes that the caller's states do not have."""
+    """Return a native state [D*L, B, H] without the axes that the caller's states do not have."""
     if state is None:
         return None
     state = state[:, 0] if unbatched else state
@@ -162,7 +162,7 @@ def step(
     h: ArrayLike | None,
     c: ArrayLike | None,
 ) -> tuple[Float, Any]:
-    """One time step of one layer, x [B, I] or [I]: (h_n, c_n or None)."""
+    """Run one time step of one layer on x [B, I] or [I]; return (h_n, c_n or None)."""
     function = sizes.function
     x = to_float32(function, "x", x)
     unbatched = x.ndim == 1
@@ -185,7 +185,7 @@ def step(
 def _with_axes(
     sizes: Sizes, name: str, state: Float | None, size: int, rows: int | None
 ) -> Float | None:
-    """A checked state with the axes D*L and B, where ``rows`` is None for the state of one row."""
+    """Check a state and give it the axes D*L and B; ``rows`` is None for the state of one row."""
     if state is None:
         return None
     expected = (size,) if rows is None else (rows, size)

@@ -1,4 +1,4 @@
-"""Opening and replacing files: regular ones only, and all or nothing."""
+"""This module opens regular files only, and replaces a file as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def opened(function: str, path: Path) -> Iterator[tuple[BufferedIOBase, Header]]:
-    """A safetensors file open for reading, and its checked header."""
+    """Open a safetensors file for reading and check its header; a context of both."""
     from treadle._storage.safetensors import read_header
 
     name = checked_path(function, path)
@@ -43,7 +43,7 @@ def checked_path(function: str, path: Any) -> str:
 
 @contextmanager
 def replaced(path: str) -> Iterator[BinaryIO]:
-    """A file to be written, which then takes the place of another in one step."""
+    """Open a new file, which takes the place of another in one step when it is complete."""
     if os.path.exists(path) and not os.path.isfile(path):  # /dev/null, a pipe: to be written to
         with open(path, "wb") as target:
             buffer = BytesIO()

@@ -1,4 +1,4 @@
-"""JSON from files that are not trusted."""
+"""This module reads JSON from files that are not trusted."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def parse_json(text: bytes, where: str) -> dict[str, Any]:
-    """A JSON object in strict UTF-8, without NaN and without doubled names. Raises ValueError."""
+    """Parse a JSON object: strict UTF-8, no NaN, no name twice. Raises ValueError."""
     try:
         content = json.loads(
             text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant
@@ -20,7 +20,7 @@ def parse_json(text: bytes, where: str) -> dict[str, Any]:
 
 
 def short(value: object) -> str:
-    """A value from a file, for a message."""
+    """Show a value from a file in a message."""
     text = repr(value)
     return text if len(text) <= 100 else text[:97] + "..."
 

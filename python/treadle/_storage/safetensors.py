@@ -63,7 +63,7 @@ class Header(NamedTuple):
 
 
 def serialize(arrays: Mapping[str, AnyArray], form: str, about: Mapping[str, Any]) -> bytes:
-    """Arrays, and what `read_about` reads, as the bytes of a safetensors file."""
+    """Return the bytes of a safetensors file with these arrays and an entry for `read_about`."""
     file = BytesIO()
     layout = {name: (array.dtype.name, array.shape) for name, array in arrays.items()}
     write(file, layout, form, about, arrays.items())
@@ -77,7 +77,7 @@ def write(
     about: Mapping[str, Any],
     arrays: Iterable[tuple[str, AnyArray]],
 ) -> None:
-    """Write a safetensors file to an empty one, an array at a time, in any order.
+    """Write a safetensors file into an empty file, one array at a time, in any order.
 
     In the file, larger elements come before smaller ones: each is aligned where the file is mapped.
     """
@@ -165,7 +165,7 @@ def check_names(header: Header, found: Collection[str], expected: Collection[str
 def check_tensor(
     header: Header, name: str, shape: tuple[int, ...], dtypes: tuple[str, ...] = FLOATS
 ) -> None:
-    """Compare a tensor, which is there, with what it must be."""
+    """Compare a tensor of the file with the dtypes and the shape that it must have."""
     entry = header.tensors[name]
     if entry.dtype not in dtypes:
         raise ValueError(
@@ -179,7 +179,7 @@ def check_tensor(
 
 
 def read(file: BufferedIOBase, header: Header, name: str, out: Float | None = None) -> AnyArray:
-    """A tensor whose dtype has been checked: float32, uint16 with the bits of bfloat16, or int8.
+    """Read a tensor whose dtype has been checked: float32, bits of bfloat16 as uint16, or int8.
 
     Into ``out``, where it is given, as float32. float16 is always widened to float32, as nothing
     stores it; both are exact.
@@ -245,7 +245,7 @@ def _are_sizes(values: object) -> bool:
 
 
 def _check_offsets(where: str, tensors: dict[str, Entry], size: int) -> None:
-    """The tensors fill the rest of the file, one after the other."""
+    """Raise ValueError unless the tensors fill the rest of the file, one after the other."""
     end = 0
     for name, entry in sorted(tensors.items(), key=lambda item: (item[1].begin, item[1].end)):
         if entry.begin != end:

@@ -1,4 +1,4 @@
-"""The lines of a text file or of standard input, for the commands that read texts."""
+"""This module reads the lines of a text file or of standard input for the commands."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def add_input(parser: argparse.ArgumentParser) -> None:
 
 
 def lines(function: str, source: str) -> Iterator[str]:
-    """The lines of a file in UTF-8, or of standard input for "-"."""
+    """Yield the lines of a file in UTF-8, or of standard input for "-"."""
     if source == "-":
         if sys.stdin is None:  # closed by the shell's <&-
             raise ValueError(f"{function}: there is no standard input, expected one for -")

@@ -25,7 +25,7 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; its exit code, 1 after a message on standard error."""
+    """Run one command and return its exit code: 1 after a message on standard error."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         # The benchmarks parse their own options, so that they need not be imported for a --help.

@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
 def search(
     directory: str, query: str, source: str, *, top: int, batch_size: int
 ) -> list[tuple[float, int, str]]:
-    """The ``top`` lines nearest to a question: (similarity, number of the line from 1, line)."""
+    """Return the ``top`` lines nearest to a question as (similarity, line number from 1, line)."""
     integer("treadle search", "--top", top)
     from treadle.transformers.sentence import SentenceTransformer
 

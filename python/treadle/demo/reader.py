@@ -76,7 +76,7 @@ def normalise(text: str) -> str:
 
 
 def encode(text: str, alphabet: str) -> list[int]:
-    """Characters as rows of the embedding: 1 + the place in the alphabet, 0 for any other.
+    """Return each character's row of the embedding: 1 + its place in the alphabet, or 0.
 
     >>> encode("Abba!", "abc")
     [1, 2, 2, 1, 0]
@@ -85,7 +85,7 @@ def encode(text: str, alphabet: str) -> list[int]:
 
 
 class Reader:
-    """Reads a text character by character and holds what it believes about its language.
+    """A reader takes a text character by character and keeps probabilities of its language.
 
     >>> reader = Reader()
     >>> reader.read("ich liebe dich ")
@@ -118,7 +118,7 @@ class Reader:
         self.reset()
 
     def reset(self) -> None:
-        """Forgets what it has read."""
+        """Forget what has been read."""
         self._stream.reset()
         self.hidden[:] = 0
         self.characters = 0
@@ -126,7 +126,7 @@ class Reader:
         self.nanoseconds.clear()
 
     def read(self, text: str) -> None:
-        """Takes one step of the network per character."""
+        """Take one step of the network for each character."""
         step, clock = self._stream.step, time.perf_counter_ns
         for code in encode(text, self.alphabet):
             row = self._rows[code]
@@ -137,9 +137,9 @@ class Reader:
             self.known += code > 0 and self.alphabet[code - 1].isalpha()
 
     def probabilities(self, hidden: Float | None = None) -> npt.NDArray[np.float64]:
-        """p(language | characters so far), in the order of `languages`; uniform before any.
+        """Return p(language | characters so far), in the order of `languages`; uniform at first.
 
-        hidden [1, H] is an earlier state to be asked instead of the current one.
+        ``hidden`` [1, H] is an earlier state, which is then used in place of the current one.
         """
         if not self.characters:
             return np.full(len(self.languages), 1 / len(self.languages))
@@ -150,18 +150,18 @@ class Reader:
         return np.asarray(powers / powers.sum())
 
     def ranking(self, hidden: Float | None = None) -> list[tuple[str, float]]:
-        """Languages with their probabilities, the likeliest first."""
+        """Return the languages with their probabilities, the likeliest first."""
         pairs = zip(self.languages, self.probabilities(hidden).tolist(), strict=True)
         return sorted(pairs, key=lambda pair: -pair[1])
 
     def microseconds(self, last: int = RECENT) -> float:
-        """Median time of the last steps; 0 before the first."""
+        """Return the median time of the last steps, 0 before the first step."""
         times = list(islice(reversed(self.nanoseconds), last))
         return statistics.median(times) / 1e3 if times else 0.0
 
 
 def words(chunks: Iterable[str]) -> Iterator[str]:
-    """Whitespace-separated words of a text that comes in pieces, none longer than `LONGEST`.
+    """Yield the words of a text that comes in pieces; none is longer than `LONGEST`.
 
     >>> list(words(["ich lie", "be", " dich"]))
     ['ich', 'liebe', 'dich']
@@ -186,7 +186,7 @@ def pieces(word: str) -> Iterator[str]:
 
 
 def decoded(file: BinaryIO) -> Iterator[str]:
-    """The text of a file of unknown size: UTF-8, or UTF-16 with its mark; bad bytes become U+FFFD.
+    """Yield the text of a file of any size: UTF-8, or UTF-16 with its mark; bad bytes are U+FFFD.
 
     A pipe is read as it fills, so that words show when they are written.
     """
@@ -201,7 +201,7 @@ def decoded(file: BinaryIO) -> Iterator[str]:
 
 
 def show_word(reader: Reader, word: str, screen: Screen, keep: bool) -> None:
-    """Reads one word, then draws it: on a terminal as a slow replay of what it did.
+    """Read one word, then draw it: on a terminal as a slow replay of the steps.
 
     The steps come one after the other and the drawing afterwards: a pause between two steps would
     leave the weights in no cache, and the time per character would be that of the pause.
@@ -298,7 +298,7 @@ def run(
 
 
 def main(text: str | None = None, file: str | None = None, *, color: bool | None = None) -> None:
-    """The command line: a text, a file ("-" is standard input), standard input, or a default text.
+    """Run the command line on a text, a file ("-" is standard input), piped input or `DEFAULT`.
 
     Files are read as they come, whatever bytes they hold. Ctrl-C ends the text: the verdict on what
     was read is printed before KeyboardInterrupt goes on to the caller.

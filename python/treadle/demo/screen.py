@@ -1,4 +1,4 @@
-"""How `treadle demo` draws: a strip for the hidden state and bars for the probabilities.
+"""This module draws `treadle demo`: a strip for the hidden state and bars for the probabilities.
 
 Plain lines in a file or a pipe; on a terminal the panel of the current word is redrawn in place.
 Where the encoding lacks block characters, ASCII stands in; where it lacks a letter, "?".
@@ -29,14 +29,14 @@ BARS = (76, 109, 145)  # the likeliest language first
 
 
 def columns(character: str) -> int:
-    """Columns of a terminal that a character takes: 0, 1 or 2."""
+    """Return how many columns of a terminal a character takes: 0, 1 or 2."""
     if unicodedata.combining(character):
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def percent(probability: float) -> str:
-    """A probability to a tenth of a percent; certainty is not claimed by rounding.
+    """Write a probability to a tenth of a percent; rounding never makes it 0 or 1.
 
     >>> percent(0.4321), percent(0.9999), percent(1e-6)
     ('43.2%', '>99.9%', '<0.1%')
@@ -99,7 +99,7 @@ class Screen:
         self.stream.write(text)
 
     def print(self, text: str = "", style: Callable[[str], str] = str) -> None:
-        """A paragraph, wrapped to the width."""
+        """Print a paragraph, wrapped to the width."""
         for line in textwrap.wrap(text, max(self.width, 20)) or [""]:
             self._write(style(line) + "\n")
 
@@ -117,7 +117,7 @@ class Screen:
         self.print()
 
     def strip(self, state: Float, width: int) -> str:
-        """Hidden units [H], each in (-1, 1); neighbours share a block where there is no room."""
+        """Draw hidden units [H], each in (-1, 1); neighbours share a block where room is short."""
         share = -(-len(state) // max(width, 1))
         padded = np.zeros(-(-len(state) // share) * share, np.float32)
         padded[: len(state)] = state
@@ -132,14 +132,14 @@ class Screen:
         return "".join(cells)
 
     def bar(self, share: float, width: int) -> str:
-        """A bar of `width` columns, `share` of it filled, to an eighth of a column."""
+        """Return a bar of `width` columns, filled to `share` with steps of an eighth column."""
         eighths = round(min(max(share, 0.0), 1.0) * width * 8)
         if not self.blocks:
             return ("#" * round(eighths / 8)).ljust(width)
         return ("█" * (eighths // 8) + EIGHTHS[eighths % 8].strip()).ljust(width)
 
     def fit(self, text: str, width: int) -> str:
-        """Exactly `width` columns of a text, nothing in it that could move the cursor."""
+        """Return exactly `width` columns of a text, without anything that moves the cursor."""
         out, used = "", 0
         for character in text:
             shown = character if character.isprintable() else "\N{REPLACEMENT CHARACTER}"
@@ -159,7 +159,7 @@ class Screen:
         ranking: list[tuple[str, float]],
         micro: float,
     ) -> list[str]:
-        """The lines for one word: strip and time, then the likeliest languages."""
+        """Return the lines for one word: strip and time, then the likeliest languages."""
         label = min(14, max(self.width // 3, 4))
         timing = f"  {micro:.1f} {self.microseconds} per character" if self.width >= 60 else ""
         room = self.width - label - 1
@@ -186,7 +186,7 @@ class Screen:
         ranking: list[tuple[str, float]],
         micro: float,
     ) -> None:
-        """The panel, in place of the one drawn last on a terminal."""
+        """Draw the panel; on a terminal it takes the place of the panel drawn before."""
         if self.live:
             self._measure()
         lines = self.panel(word, state, ranking, micro)
@@ -203,7 +203,7 @@ class Screen:
         return self._drawn > 0
 
     def keep(self) -> None:
-        """Leaves the panel where it is: the next one goes below."""
+        """Leave the panel where it is; the next panel goes below."""
         self._drawn = 0
         self.print()
         self.stream.flush()  # whoever watches a pipe sees the word when it is read

@@ -33,11 +33,11 @@ def scaled_dot_product_attention(
     dtype: Any = "float32",
     out: Float | None = None,
 ) -> Float:
-    """softmax(scale q k^T + mask) v, ``torch.nn.functional.scaled_dot_product_attention``.
+    """Compute softmax(scale q k^T + mask) v, ``torch.nn.functional.scaled_dot_product_attention``.
 
-    The arguments have PyTorch's names, order and meaning as far as ``enable_gqa``; those behind it
-    are treadle's own. For query i and key j of a head, where an argument that is left out changes
-    nothing::
+    The arguments have PyTorch's names, order and meaning as far as ``enable_gqa``; the arguments
+    behind it are treadle's own. This is computed for query i and key j of a head; an argument that
+    is left out changes nothing::
 
         s_ij = scale q_i . k_j                       scale: 1 / sqrt(E) when None
         s_ij = softcap tanh(s_ij / softcap)
@@ -148,7 +148,7 @@ def scaled_dot_product_attention(
 
 
 def _target(function: str, call: AttentionCall, out: object) -> Float:
-    """The array that takes the result, as [B, N, S, F]; always a view of it."""
+    """Return a view [B, N, S, F] of the array that takes the result."""
     inputs = dict(zip(("query", "key", "value"), call.arrays, strict=True))
     array = checked_out(function, out, call.sizes.result, inputs)
     view = four(array, call.sizes.leading, call.sizes.query_heads)

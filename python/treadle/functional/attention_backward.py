@@ -1,4 +1,4 @@
-"""Training of attention: a forward pass that saves, and the backward one.
+"""Training of attention: a forward pass that saves, and its backward pass.
 
     y, saved = treadle.functional.scaled_dot_product_attention_forward(q, k, v, is_causal=True)
     gradients = treadle.functional.scaled_dot_product_attention_backward(saved, dy)
@@ -31,7 +31,7 @@ __all__ = [
 
 
 class SavedAttention:
-    """A forward pass leaves this for its backward pass; ``nbytes`` is 4 B N S.
+    """The values that a forward pass saves for its backward pass; ``nbytes`` is 4 B N S.
 
     Examples
     --------
@@ -44,7 +44,7 @@ class SavedAttention:
     _function = "treadle.functional.scaled_dot_product_attention_forward"
 
     def __init__(self, call: AttentionCall, results: tuple[Float, Float] | None = None) -> None:
-        """Run the forward pass, unless ``results`` are what it gave: y [B, N, S, F] and lse."""
+        """Run the forward pass, unless ``results`` has its y [B, N, S, F] and log-sum-exp."""
         self._call = call
         if results is None:
             lse = np.empty(call.arrays[0].shape[:3], np.float32)
@@ -57,7 +57,7 @@ class SavedAttention:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the forward pass has saved."""
+        """The number of bytes that the forward pass has saved."""
         return self.lse.nbytes
 
     def __repr__(self) -> str:
@@ -69,7 +69,7 @@ class SavedAttention:
         return self._y.reshape(self._call.sizes.result)
 
     def backward(self, function: str, dy: ArrayLike) -> dict[str, Float]:
-        """The gradients of query, key and value, in their shapes."""
+        """Return the gradients of query, key and value, in their shapes."""
         call, sizes = self._call, self._call.sizes
         gradient = to_float32(function, "dy", dy)
         if gradient.shape != sizes.result:
@@ -92,7 +92,9 @@ class SavedAttention:
 
 
 def _zeros_like(array: Float) -> Float:
-    """Zeros, in memory [B, S, N, E] for a view of that: merging the heads again costs no copy."""
+    """Return zeros in the layout of an array: if its heads are a view of [B, S, N, E], so are the
+    result's, and merging them costs no copy.
+    """
     B, N, S, E = array.shape
     if 0 < array.strides[1] < array.strides[2]:
         return np.zeros((B, S, N, E), np.float32).transpose(0, 2, 1, 3)
@@ -100,7 +102,7 @@ def _zeros_like(array: Float) -> Float:
 
 
 def _summed(gradient: Float, shape: tuple[int, ...]) -> Float:
-    """The gradient of an array that was broadcast: summed over the axes that it did not have."""
+    """Sum the gradient of an array that was broadcast over the axes that the array did not have."""
     extra = gradient.ndim - len(shape)
     axes = (
         *range(extra),
@@ -125,7 +127,7 @@ def scaled_dot_product_attention_forward(
     alibi_slopes: ArrayLike | None = None,
     seed: int | None = None,
 ) -> tuple[Float, SavedAttention]:
-    """Attention, and what its backward pass needs: (y, saved).
+    """Run attention and save the values that its backward pass needs: (y, saved).
 
     The arguments and y are those of `treadle.functional.scaled_dot_product_attention`, dropout
     included; the products are in float32.
@@ -161,7 +163,7 @@ def scaled_dot_product_attention_forward(
 
 
 def scaled_dot_product_attention_backward(saved: SavedAttention, dy: ArrayLike) -> dict[str, Float]:
-    """The gradients of query, key and value of `scaled_dot_product_attention_forward`.
+    """Return the gradients of query, key and value of `scaled_dot_product_attention_forward`.
 
     p_ij are the probabilities before dropout, p'_ij = keep_ij p_ij (keep_ij = 1 without dropout),
     cap' the derivative of the cap (1 without one), and d stands for the gradient of a loss::

@@ -1,4 +1,4 @@
-"""Training of one recurrent layer in one direction: forward passes that save, and backward ones.
+"""Training of one recurrent layer in one direction: forward passes that save, backward passes.
 
 A forward pass takes the arguments of `treadle.functional.rnn`, `lstm` or `gru` and returns, beside
 its results, a `Saved`. The backward pass takes that and the gradients of the results (of a loss,
@@ -63,7 +63,7 @@ def rnn_forward(
     recompute: bool = False,
     **options: Unpack[RNNOptions],
 ) -> tuple[Float, Float, Saved]:
-    """`treadle.functional.rnn` with all its options, and what `rnn_backward` needs.
+    """Run `treadle.functional.rnn` and save the values that `rnn_backward` needs.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def rnn_forward(
 def rnn_backward(
     saved: Saved, dy: ArrayLike | None = None, dh_n: ArrayLike | None = None
 ) -> dict[str, Any]:
-    """The gradients of what `rnn_forward` was given.
+    """Return the gradients of the arguments of `rnn_forward`.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def lstm_forward(
     recompute: bool = False,
     **options: Unpack[LSTMOptions],
 ) -> tuple[Float, tuple[Float, Float], Saved]:
-    """`treadle.functional.lstm` with all its options, and what `lstm_backward` needs.
+    """Run `treadle.functional.lstm` and save the values that `lstm_backward` needs.
 
     Parameters
     ----------
@@ -184,7 +184,7 @@ def lstm_backward(
     dh_n: ArrayLike | None = None,
     dc_n: ArrayLike | None = None,
 ) -> dict[str, Any]:
-    """The gradients of what `lstm_forward` was given.
+    """Return the gradients of the arguments of `lstm_forward`.
 
     Parameters
     ----------
@@ -237,7 +237,7 @@ def gru_forward(
     recompute: bool = False,
     **options: Unpack[GRUOptions],
 ) -> tuple[Float, Float, Saved]:
-    """`treadle.functional.gru` with all its options, and what `gru_backward` needs.
+    """Run `treadle.functional.gru` and save the values that `gru_backward` needs.
 
     Parameters
     ----------
@@ -276,7 +276,7 @@ def gru_forward(
 def gru_backward(
     saved: Saved, dy: ArrayLike | None = None, dh_n: ArrayLike | None = None
 ) -> dict[str, Any]:
-    """The gradients of what `gru_forward` was given.
+    """Return the gradients of the arguments of `gru_forward`.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The weights that the recurrent functions are called with, checked and packed.
+"""This module checks and packs the weights that a call of a recurrent function gets.
 
 Packing costs more than a short sequence. The nets of read-only weights are therefore kept for the
 next call with the same arrays. A read-only array can change all the same, through a base that is
@@ -32,7 +32,7 @@ _NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "peephole
 
 
 class PackedCall(NamedTuple):
-    """One layer in one direction, packed."""
+    """One packed layer in one direction, with its sizes and its weights as arrays."""
 
     sizes: Sizes
     native: _core.RecurrentStack
@@ -49,7 +49,7 @@ class _Entry(NamedTuple):
 
 
 class PackingCache:
-    """Native nets by the read-only arrays that they were packed from.
+    """A cache of native nets, by the read-only arrays that they were packed from.
 
     An entry leaves when one of its arrays is freed. Beyond ``most_nets`` entries or ``most_bytes``
     of weights the oldest entries leave; an entry takes twice the memory of its weights. Each change
@@ -67,7 +67,7 @@ class PackingCache:
     def get(
         self, function: str, spec: RecurrentSpec, weights: dict[str, Float | None]
     ) -> _core.RecurrentStack:
-        """The native net of these weights, each an array or None."""
+        """Return the native net of these weights, each an array or None."""
         arrays = [array for array in weights.values() if array is not None]
         if (
             any(array.flags.writeable for array in arrays)
@@ -97,7 +97,7 @@ class PackingCache:
         return native
 
     def _shrink(self) -> None:
-        """Let the oldest entries go until the others are within the bounds."""
+        """Remove the oldest entries until the others are within the bounds."""
         held = list(self._entries.copy().items())
         total = sum(self._nbytes(entry.copies) for _, entry in held)
         for number, (key, entry) in enumerate(held):
@@ -124,7 +124,7 @@ def packed(
     clip: float | None = None,
     **options: Any,
 ) -> PackedCall:
-    """One layer packed from weights, whose shapes tell its sizes.
+    """Pack a layer from weights, whose shapes tell its sizes.
 
     ``weights`` are weight_ih, weight_hh, bias_ih, bias_hh and, of an LSTM, weight_hr and peepholes.
     """
@@ -170,7 +170,7 @@ def packed(
 def _matrix(
     function: str, name: str, array: Float | None, rows: str, columns: str, multiple: int = 1
 ) -> tuple[int, int]:
-    """The sizes of a matrix that is not empty and has a multiple of some number of rows."""
+    """Return the sizes of a matrix, which must not be empty and whose rows a number must divide."""
     if array is None:
         raise TypeError(f"{function}: {name} is None, expected an array [{rows}, {columns}]")
     if array.ndim != 2 or array.size == 0 or array.shape[0] % multiple:

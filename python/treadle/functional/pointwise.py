@@ -28,7 +28,7 @@ def layer_norm(
     *,
     residual: ArrayLike | None = None,
 ) -> Float:
-    """(x - mean) / sqrt(variance + eps) * weight + bias over the last axes, of x + residual.
+    """Return (x - mean) / sqrt(variance + eps) * weight + bias over the last axes, of x + residual.
 
     ``x [..., *normalized_shape]``, weight and bias of the normalized shape, residual like x, all
     float32. The variance is that of the population, as in PyTorch.
@@ -57,7 +57,7 @@ def layer_norm(
 
 
 def softmax(x: ArrayLike, dim: int = -1) -> Float:
-    """exp(x - max x) / sum exp(x - max x) over the axis ``dim`` of x, float32.
+    """Return exp(x - max x) / sum exp(x - max x) over the axis ``dim`` of x, float32.
 
     A row of nothing but -inf, where every choice is ruled out, gives zeros (NaN in PyTorch).
 
@@ -88,7 +88,7 @@ def softmax(x: ArrayLike, dim: int = -1) -> Float:
 
 
 def gelu(x: ArrayLike, approximate: str = "none") -> Float:
-    """x Phi(x), with Phi the normal distribution: x (1 + erf(x / sqrt 2)) / 2; float32.
+    """Return x Phi(x), with Phi the normal distribution: x (1 + erf(x / sqrt 2)) / 2; float32.
 
     ``approximate="tanh"``: x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2.
 
@@ -113,7 +113,7 @@ def gelu(x: ArrayLike, approximate: str = "none") -> Float:
 
 
 def silu(x: ArrayLike) -> Float:
-    """x sigmoid(x) = x / (1 + exp(-x)), float32; also called swish.
+    """Return x sigmoid(x) = x / (1 + exp(-x)), float32; also called swish.
 
     Examples
     --------
@@ -125,7 +125,7 @@ def silu(x: ArrayLike) -> Float:
 
 
 def relu(x: ArrayLike) -> Float:
-    """max(0, x), float32; NaN stays NaN.
+    """Return max(0, x), float32; NaN stays NaN.
 
     Examples
     --------
@@ -137,7 +137,7 @@ def relu(x: ArrayLike) -> Float:
 
 
 def embedding_sum(ids: Iterable[ArrayLike], tables: Iterable[ArrayLike]) -> Float:
-    """sum_i tables[i][ids[i]]: the sum of several embeddings, [..., H].
+    """Return the sum of several embeddings, sum_i tables[i][ids[i]], [..., H].
 
     Parameters
     ----------

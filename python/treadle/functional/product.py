@@ -27,7 +27,7 @@ def linear(
     residual: ArrayLike | None = None,
     dtype: Any = "float32",
 ) -> Float:
-    """act(x weight^T + bias) + residual: [..., N] from x [..., K], all float32.
+    """Return act(x weight^T + bias) + residual: [..., N] from x [..., K], all float32.
 
     weight [N, K], bias [N], residual [..., N]; ``activation`` is any of `treadle.activation`. Bias,
     activation and residual are applied to the tile of the product before it is stored. ``dtype``
@@ -80,7 +80,7 @@ def conv1d(
     activation: Activation = None,
     dtype: Any = "float32",
 ) -> Float:
-    """Cross-correlation over time, ``torch.nn.functional.conv1d``, then an activation.
+    """Compute a cross-correlation over time, ``torch.nn.functional.conv1d``, then an activation.
 
     With C channels in, D channels out, J taps, groups g, and x zero outside of its T steps::
 
@@ -156,7 +156,7 @@ def conv1d(
 
 
 def _windows(x: Float, taps: int, steps: int, stride: int, dilation: int) -> Float:
-    """The rows [steps, taps * C] of a product; views of x [T, C] unless taps are spread."""
+    """Return the windows of x [T, C] as rows [steps, taps * C]; a view, except with dilation."""
     row, item = x.strides
     channels = x.shape[1]
     if dilation == 1:
@@ -170,7 +170,7 @@ def _windows(x: Float, taps: int, steps: int, stride: int, dilation: int) -> Flo
 
 
 def _padding(function: str, padding: int | str, stride: int, extent: int) -> tuple[int, int]:
-    """Zeros before and after, for taps that reach over ``extent`` more steps than one."""
+    """Return the numbers of zeros before and after x; taps reach over 1 + ``extent`` steps."""
     if not isinstance(padding, str):
         size = checks.integer(function, "padding", padding, least=0)
         return size, size
@@ -200,6 +200,6 @@ def _bias(function: str, bias: ArrayLike | None, outputs: int, letter: str) -> F
 
 
 def _native(function: str, activation: Activation) -> tuple[str, float, float] | None:
-    """An activation as an epilogue; none at all where it would change nothing."""
+    """Return an activation as (name, alpha, beta) for the epilogue, or None for the linear one."""
     parsed = parse(function, "activation", activation)
     return None if parsed[0] == "linear" else parsed

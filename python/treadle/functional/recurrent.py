@@ -7,8 +7,8 @@ are other arrays or have other bits.
 
 The functions cover every attribute of the ONNX operators RNN, LSTM and GRU; the rows of the
 weights, however, are in PyTorch's order: i, f, g, o and r, z, n. Letters: T time, B batch, I input,
-H hidden, P projection (P = H without one). All arrays are float32. Arguments common to the three
-sequence functions:
+H hidden, P projection (P = H without one). All arrays are float32. The three sequence functions
+have these arguments in common:
 
 x                     [T, B, I], [B, T, I] with batch_first, or [T, I], a sequence without batch
 weight_ih, weight_hh  [G*H, I] and [G*H, P], with G = 1, 4, 3 for rnn, lstm, gru
@@ -54,7 +54,7 @@ def rnn(
     resets: ArrayLike | None = None,
     reset_state: ArrayLike | None = None,
 ) -> tuple[Float, Float]:
-    """Vanilla RNN, the formula of `treadle.RNN`: (y [T, B, H], h_n [B, H]).
+    """Run a vanilla RNN by the formula of `treadle.RNN`: (y [T, B, H], h_n [B, H]).
 
     Examples
     --------
@@ -100,7 +100,7 @@ def lstm(
     resets: ArrayLike | None = None,
     reset_state: tuple[ArrayLike, ArrayLike] | None = None,
 ) -> tuple[Float, tuple[Float, Float]]:
-    """LSTM, the formula of `treadle.LSTM`: (y [T, B, P], (h_n [B, P], c_n [B, H])).
+    """Run an LSTM by the formula of `treadle.LSTM`: (y [T, B, P], (h_n [B, P], c_n [B, H])).
 
     Parameters
     ----------
@@ -160,7 +160,7 @@ def gru(
     resets: ArrayLike | None = None,
     reset_state: ArrayLike | None = None,
 ) -> tuple[Float, Float]:
-    """GRU, the formula of `treadle.GRU`: (y [T, B, H], h_n [B, H]).
+    """Run a GRU by the formula of `treadle.GRU`: (y [T, B, H], h_n [B, H]).
 
     Examples
     --------
@@ -196,7 +196,7 @@ def rnn_cell(
     nonlinearity: Activation = "tanh",
     clip: float | None = None,
 ) -> Float:
-    """One step of `rnn`: h_t [B, H] from x [B, I] and h_{t-1} [B, H]; or all without B.
+    """Take one step of `rnn`: h_t [B, H] from x [B, I] and h_{t-1} [B, H]; or all without B.
 
     Examples
     --------
@@ -231,7 +231,9 @@ def lstm_cell(
     clip: float | None = None,
     input_forget: bool = False,
 ) -> tuple[Float, Float]:
-    """One step of `lstm`: (h_t [B, P], c_t [B, H]) from x [B, I], h_{t-1}, c_{t-1}; or without B.
+    """Take one step of `lstm`: (h_t [B, P], c_t [B, H]) from x [B, I], h_{t-1} and c_{t-1}.
+
+    All arrays may come without B.
 
     Examples
     --------
@@ -267,7 +269,7 @@ def gru_cell(
     reset_after: bool = True,
     clip: float | None = None,
 ) -> Float:
-    """One step of `gru`: h_t [B, H] from x [B, I] and h_{t-1} [B, H]; or all without B.
+    """Take one step of `gru`: h_t [B, H] from x [B, I] and h_{t-1} [B, H]; or all without B.
 
     Examples
     --------

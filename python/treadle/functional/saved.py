@@ -53,20 +53,20 @@ class Saved:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the steps of the forward pass have saved."""
+        """The number of bytes that the steps of the forward pass have saved."""
         return int(self._kept.nbytes)
 
     def __repr__(self) -> str:
         return f"<saved by {self._sizes.function}: {self.nbytes} bytes>"
 
     def results(self) -> tuple[Float, Float, Any]:
-        """(y, h_n, c_n or None) in the caller's shapes."""
+        """Return (y, h_n, c_n or None) in the caller's shapes."""
         return results(self._sizes, self._unbatched, self._y, self._h_n, self._c_n)
 
     def backward(
         self, mode: str, dy: ArrayLike | None, dh_n: ArrayLike | None, dc_n: ArrayLike | None
     ) -> dict[str, Any]:
-        """The gradients by the names of the forward pass's arguments."""
+        """Return the gradients by the names of the forward pass's arguments."""
         function = f"treadle.functional.{mode}_backward"
         if mode != self._mode:
             raise ValueError(f"{function}: saved comes from {self._mode}_forward")
@@ -95,7 +95,7 @@ class Saved:
         return gradients
 
     def _output(self, function: str, dy: ArrayLike) -> Float:
-        """dy with all three axes."""
+        """Check dy and return it with all three axes."""
         array = to_float32(function, "dy", dy)
         expected = self.results()[0].shape
         if array.shape != expected:
@@ -103,7 +103,7 @@ class Saved:
         return array[:, None] if self._unbatched else array
 
     def _final(self, function: str, name: str, given: ArrayLike | None, state: Any) -> Float | None:
-        """The gradient of a final state with all three axes."""
+        """Check the gradient of a final state and return it with all three axes."""
         if given is None:
             return None
         array = to_dense(function, name, given)

@@ -57,7 +57,7 @@ _PARAMETERS: dict[str, tuple[float, ...]] = {
 
 
 def canonical(function: str, argument: str, value: object) -> str | tuple[Any, ...]:
-    """The shortest way to write an activation: its name alone when it has its defaults.
+    """Return the shortest form of an activation: its name alone if its parameters are the defaults.
 
     Raises TypeError for anything but a name, a tuple (name, alpha[, beta]) or None, ValueError for
     an unknown name, a parameter that the activation does not have or one that is not finite.
@@ -88,7 +88,7 @@ def canonical(function: str, argument: str, value: object) -> str | tuple[Any, .
 
 
 def parse(function: str, argument: str, value: object) -> tuple[str, float, float]:
-    """An activation as (name, alpha, beta), zero where it has no such parameter.
+    """Return an activation as (name, alpha, beta); a parameter that it does not have is zero.
 
     >>> parse("treadle.GRU", "recurrent_activation", "hard_sigmoid")
     ('hard_sigmoid', 0.16666666666666666, 0.5)

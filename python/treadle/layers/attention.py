@@ -28,7 +28,7 @@ MAX_HEAD_SIZE: int = _core.limits()["head_size"]
 
 
 class _Products(NamedTuple):
-    """The packed projections.
+    """The packed projections of multi-head attention.
 
     One product for queries, keys and values would give the same bits; three of them serve keys and
     values that are not the queries, too.
@@ -41,7 +41,7 @@ class _Products(NamedTuple):
 
 
 class _Sizes(NamedTuple):
-    """The sizes of a call, and how its arrays lie."""
+    """The sizes of a call, and the layout of its arrays."""
 
     batched: bool
     turned: bool
@@ -58,7 +58,7 @@ class _Sizes(NamedTuple):
 
 @layer
 class MultiheadAttention(Module):
-    """``torch.nn.MultiheadAttention``: N heads attend side by side; inference.
+    """``torch.nn.MultiheadAttention`` for inference: N heads attend side by side.
 
     With E = H / N columns of each projection for a head, and ``mask`` 0 or -inf when bool::
 
@@ -137,7 +137,7 @@ class MultiheadAttention(Module):
         super()._check_configuration()
 
     def _inputs(self) -> tuple[int, int, int]:
-        """The sizes of query, key and value."""
+        """Return the sizes of query, key and value."""
         own = self._configuration
         hidden = own["embed_dim"]
         return hidden, own["kdim"] or hidden, own["vdim"] or hidden
@@ -368,7 +368,7 @@ def check_heads(function: str, name: str, hidden: int, heads: int) -> None:
 
 
 def attention_dtype(dtype: str) -> str:
-    """The dtype of attention's products in a layer of ``dtype``.
+    """Return the dtype of attention's products in a layer of ``dtype``.
 
     int8 is too coarse for the probabilities of keys, many of which are small.
     """

@@ -1,4 +1,4 @@
-"""From a class, a configuration and parameters to a layer, and back.
+"""This module builds a layer from its class, configuration and parameters, and takes it apart.
 
 Files, the conversion of state dicts, guests and the command line use these functions and nothing
 else of a layer that is not public. A layer without parameters is a *blueprint*: it knows names,
@@ -29,7 +29,7 @@ _M = TypeVar("_M", bound="Module")
 
 
 class PackedParameters:
-    """Parameters and their packed form: immutable, replaced as one by loading new weights."""
+    """Parameters and their packed form; new weights replace the whole, which never changes."""
 
     __slots__ = ("_fingerprint", "native", "parameters")
 
@@ -64,7 +64,7 @@ class Count(NamedTuple):
 
 
 def blueprint(cls: type[_M], configuration: Mapping[str, Any]) -> _M:
-    """A layer with a configuration, which is checked, and no parameters yet."""
+    """Check a configuration and return a layer with it that has no parameters yet."""
     module = cls.__new__(cls)
     module._configure(configuration)
     return module
@@ -84,7 +84,7 @@ def build(
     find: Callable[[str], ArrayLike],
     function: str,
 ) -> _M:
-    """A layer with a configuration and copies of the arrays that ``find`` returns for each name.
+    """Build a layer from a configuration and copies of the arrays that ``find`` returns by name.
 
     Raises ValueError for a wrong shape and TypeError for a wrong dtype, in the name of
     ``function``.
@@ -96,12 +96,12 @@ def build(
 
 
 def retyped(module: _M, dtype: str) -> _M:
-    """The blueprint of the same layer with its products in another dtype."""
+    """Return the blueprint of the same layer with its products in another dtype."""
     return blueprint(type(module), module._schema.retyped(module._configuration, dtype))
 
 
 def draw(module: Module, seed: Any) -> dict[str, Stored]:
-    """Uniform random parameters for a blueprint, each drawn in float32 and stored."""
+    """Draw uniform random parameters for a blueprint, each in float32, and store them."""
     function = module._function
     try:
         generator = np.random.default_rng(seed)
@@ -141,12 +141,12 @@ def _uniform(
 
 
 def arguments(cls: type[Module]) -> list[str]:
-    """The names of the entries of the configurations of a class: its constructor's arguments."""
+    """Return the names of a class's configuration entries: its constructor's arguments."""
     return list(cls._schema.entries)
 
 
 def configuration(module: Module) -> dict[str, Any]:
-    """The configuration of a layer as files, pickles and fingerprints have it."""
+    """Return the configuration of a layer as files, pickles and fingerprints have it."""
     return module._schema.recorded(module._configuration)
 
 
@@ -154,28 +154,28 @@ def configuration(module: Module) -> dict[str, Any]:
 
 
 def parameters(module: Module) -> dict[str, Any]:
-    """The parameters of a layer as they are stored: read-only."""
+    """Return the parameters of a layer as they are stored: read-only."""
     return dict(module._packed.parameters)
 
 
 def natives(module: Module) -> tuple[Any, ...]:
-    """The native objects with the packed weights of a layer: one, several, or none."""
+    """Return the native objects with the packed weights of a layer: one, several, or none."""
     native = module._packed.native
     return native if isinstance(native, tuple) else () if native is None else (native,)
 
 
 def shapes(module: Module) -> Shapes:
-    """The name and shape of every parameter, in PyTorch's order."""
+    """Return the name and shape of every parameter, in PyTorch's order."""
     return module._shapes()
 
 
 def count(module: Module) -> Count:
-    """How many parameters there are, without listing them: a file may ask for any number."""
+    """Count the parameters without listing them, since a file may ask for any number."""
     return Count(*module._count())
 
 
 def layout(module: Module) -> dict[str, dict[str, tuple[str, tuple[int, ...]]]]:
-    """For every parameter the arrays that it is stored as: their names, dtypes and shapes."""
+    """Return the names, dtypes and shapes of the arrays that store each parameter."""
     return {
         name: formats.layout(name, shape, formats.stored_as(shape, module._dtype))
         for name, shape in module._shapes().items()
@@ -185,13 +185,13 @@ def layout(module: Module) -> dict[str, dict[str, tuple[str, tuple[int, ...]]]]:
 def stored(
     module: Module, function: str, name: str, value: ArrayLike, shape: tuple[int, ...]
 ) -> Stored:
-    """A copy of a parameter that somebody gives, as the layer stores it, if it has this shape."""
+    """Check the shape of a new parameter and return a copy of it, as the layer stores it."""
     array = to_weight(function, name, value)
     checks.shape(function, name, array, shape)
     return formats.encode(array, formats.stored_as(shape, module._dtype))
 
 
 def converted(module: Module, value: Stored) -> Stored:
-    """A parameter of another layer as this layer stores it; itself, if it is stored so already."""
+    """Convert a parameter to this layer's dtype; a parameter that has it is returned as it is."""
     dtype = formats.stored_as(value.shape, module._dtype)
     return value if formats.dtype_of(value) == dtype else formats.encode(value, dtype)

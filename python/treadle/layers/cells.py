@@ -1,4 +1,4 @@
-"""One time step of one layer: RNNCell, LSTMCell, GRUCell.
+"""The cells take one time step of one layer: RNNCell, LSTMCell, GRUCell.
 
 The formulas are those of `treadle.RNN`, `treadle.LSTM` and `treadle.GRU`, the arguments and the
 names of the weights those of PyTorch's cells. A cell is handed its state and returns the next one;

@@ -48,15 +48,15 @@ class Entry:
         raise NotImplementedError
 
     def recorded(self, value: Any) -> Any:
-        """The value as files, pickles and fingerprints have it."""
+        """Return the value as files, pickles and fingerprints have it."""
         return value
 
     def written(self, value: Any) -> str:
-        """The value as the argument of a call."""
+        """Return the value as the argument of a call."""
         return repr(value)
 
     def retyped(self, value: Any, dtype: str) -> Any:
-        """The value in a layer whose products are computed in another dtype."""
+        """Return the value in a layer whose products are computed in another dtype."""
         return value
 
 
@@ -189,7 +189,7 @@ class Schema:
         self.defaults: dict[str, Any] = {name: p.default for name, p in parameters.items()}
 
     def checked(self, configuration: Mapping[str, Any]) -> dict[str, Any]:
-        """A complete configuration; entries that are left out get their defaults."""
+        """Return a complete configuration; entries that are left out get their defaults."""
         function = self.function
         if not isinstance(configuration, Mapping):
             raise TypeError(
@@ -210,7 +210,7 @@ class Schema:
         return result
 
     def recorded(self, configuration: Mapping[str, Any]) -> dict[str, Any]:
-        """The configuration as files, pickles and fingerprints have it."""
+        """Return the configuration as files, pickles and fingerprints have it."""
         return {
             name: self.entries[name].recorded(value)
             for name, value in configuration.items()
@@ -218,11 +218,11 @@ class Schema:
         }
 
     def retyped(self, configuration: Mapping[str, Any], dtype: str) -> dict[str, Any]:
-        """The configuration with products in another dtype, those of nested layers among them."""
+        """Return the configuration with all products, also of nested layers, in another dtype."""
         return {k: self.entries[k].retyped(value, dtype) for k, value in configuration.items()}
 
     def written(self, name: str, configuration: Mapping[str, Any]) -> str:
-        """The call that constructs a layer, without the arguments that have their defaults."""
+        """Write the call that constructs a layer, without arguments that have their defaults."""
         shown = []
         for entry, value in configuration.items():
             text, default = self.entries[entry].written(value), self.defaults[entry]

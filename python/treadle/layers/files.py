@@ -1,4 +1,4 @@
-"""Saving and loading: safetensors, with the configuration as JSON in the metadata."""
+"""Layers are saved as safetensors, with their configuration as JSON in the metadata."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def save(module: Module, path: Path) -> None:
 def write(
     path: Path, function: str, module: Module, parameters: Iterable[tuple[str, Stored]]
 ) -> None:
-    """Write a module's file from its parameters, one after the other; it need not have them."""
+    """Write a module's file from an iterator of its parameters, which it need not hold itself."""
     from treadle._storage import safetensors
 
     layout = {k: v for arrays in build.layout(module).values() for k, v in arrays.items()}
@@ -92,8 +92,8 @@ def load(path: Path) -> Module:
 def read_parameters(
     file: BufferedIOBase, header: Header, module: Module
 ) -> Iterator[tuple[str, Stored]]:
-    """The parameters of a module that the header has been compared with. ValueError for scales that
-    are none.
+    """Yield the parameters of a module that the header has been compared with. Raises ValueError
+    for wrong scales.
     """
     from treadle import _core
     from treadle._storage import safetensors
@@ -106,7 +106,7 @@ def read_parameters(
 
 
 def described(header: Header) -> Module:
-    """The module that a file of ours describes, without parameters yet, when its tensors fit."""
+    """Return the module that a file describes, still without parameters, if its tensors fit."""
     from treadle._storage import safetensors
 
     about = safetensors.read_about(header, FORMAT, ABOUT)

@@ -1,4 +1,4 @@
-"""The keys and values of earlier tokens, which decoding carries from step to step."""
+"""A cache holds the keys and values of earlier tokens, which decoding carries from step to step."""
 
 from __future__ import annotations
 
@@ -101,12 +101,12 @@ class KVCache:
 
     @property
     def lengths(self) -> Int:
-        """[B]: how many tokens each row holds; a copy."""
+        """The number of tokens in each row, a new array [B]."""
         return np.array(self._native.lengths, np.int64)
 
     @property
     def capacity(self) -> int:
-        """The number of tokens of a row that fit in before the cache has to grow."""
+        """The number of tokens of a row for which there is room before the cache has to grow."""
         return self._native.capacity
 
     @property
@@ -173,7 +173,7 @@ class KVCache:
         alibi_slopes: ArrayLike | None = None,
         out: Float | None = None,
     ) -> Float:
-        """`append` k and v, then `attend` with q, all of S tokens: [B, N', S, F]."""
+        """Append k and v, then attend with q, all of them of S tokens: [B, N', S, F]."""
         function = "treadle.KVCache.step"
         query, arrays = self._query(function, q), self._checked(function, k, v)
         if query.shape[2] != arrays[0].shape[2]:
@@ -207,14 +207,14 @@ class KVCache:
         self._native.set_lengths(function, kept)
 
     def reset(self, rows: ArrayLike | None = None) -> None:
-        """Forget all tokens, or those of some rows, given by number; others then begin there."""
+        """Forget all tokens, or those of some rows, so that other sequences may begin there."""
         function = "treadle.KVCache.reset"
         kept = self.lengths
         kept[... if rows is None else self._rows(function, rows)] = 0
         self._native.set_lengths(function, kept)
 
     def reorder(self, rows: ArrayLike) -> None:
-        """Row b becomes a copy of what row ``rows[b]`` was (beam search)."""
+        """Replace row b by a copy of row ``rows[b]`` as it was before the call (beam search)."""
         function = "treadle.KVCache.reorder"
         chosen = self._rows(function, rows)
         checks.shape(function, "rows", chosen, self._sizes[:1], "B")

@@ -44,7 +44,7 @@ def layer(cls: type[_M]) -> type[_M]:
 
 
 class LoadResult(NamedTuple):
-    """The names that ``load_state_dict(strict=False)`` passed over."""
+    """The names that ``load_state_dict(strict=False)`` ignored."""
 
     missing_keys: list[str]
     unexpected_keys: list[str]
@@ -77,15 +77,15 @@ class Module:
         return len(shapes), sum(map(prod, shapes.values()))
 
     def _shapes(self) -> Shapes:
-        """The name and shape of every parameter, in PyTorch's order."""
+        """Return the name and shape of every parameter, in PyTorch's order."""
         raise NotImplementedError
 
     def _pack(self, parameters: Mapping[str, Any]) -> Any:
-        """The packed form of checked parameters."""
+        """Return the packed form of checked parameters."""
         raise NotImplementedError
 
     def _initial(self, name: str, shape: tuple[int, ...]) -> tuple[float, float]:
-        """How a parameter is drawn: (a, b) means uniformly from a - b to a + b."""
+        """Return how a parameter is drawn: (a, b) means uniformly from a - b to a + b."""
         raise NotImplementedError
 
     @property
@@ -108,7 +108,7 @@ class Module:
         self._check_configuration()
 
     def _check_configuration(self) -> None:
-        """Check what one entry alone does not tell."""
+        """Check conditions between several entries of the configuration."""
         elements = self._count()[1]
         if elements * 4 >= 2**63:
             raise ValueError(
@@ -124,7 +124,7 @@ class Module:
         return sum(value.size for value in self._packed.parameters.values())
 
     def state_dict(self) -> dict[str, Float]:
-        """Copies of all parameters, under PyTorch's names: float32, whatever they are stored as.
+        """Return copies of all parameters under PyTorch's names, as float32 in every dtype.
 
         The numbers are those that the layer computes with: rounded, where it is bfloat16 or int8.
 
@@ -181,7 +181,7 @@ class Module:
         return LoadResult(missing, unexpected)
 
     def to(self, dtype: Any) -> Self:
-        """A new layer with the same parameters, its matrices in float32, bfloat16 or int8.
+        """Return a new layer with the same parameters, its matrices in float32, bfloat16 or int8.
 
         They are rounded from the dtype that this layer has: what one rounding has lost, ``to`` does
         not bring back.
@@ -269,6 +269,6 @@ class Module:
 
 
 def _some(names: list[Any]) -> str:
-    """A few names of a list that may be long."""
+    """Write out a few names of a list that may be long."""
     few = ", ".join(str(name)[:80] for name in names[:5])
     return f"[{few}{', ...' if len(names) > 5 else ''}]"

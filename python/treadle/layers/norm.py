@@ -116,7 +116,7 @@ def normalized(
     eps: float,
     residual: ArrayLike | None = None,
 ) -> Float:
-    """`layer_norm` under the name of another function, with a shape that has been checked."""
+    """Compute `layer_norm` over a shape that has been checked; errors name ``function``."""
     x = to_dense(function, "x", x)
     if x.shape[max(x.ndim - len(sizes), 0) :] != sizes:
         expected = ", ".join(["...", *map(str, sizes)])

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 def projection_shapes(
     hidden: int, kdim: int, vdim: int, bias: bool, add_bias_kv: bool = False
 ) -> Shapes:
-    """The name and shape of each parameter, in PyTorch's order."""
+    """Return the name and shape of each parameter, in PyTorch's order."""
     shapes: Shapes
     if kdim == vdim == hidden:
         shapes = {"in_proj_weight": (3 * hidden, hidden)}
@@ -29,7 +29,7 @@ def projection_shapes(
 
 
 def projection_initial(name: str, shape: tuple[int, ...]) -> tuple[float, float]:
-    """(a, b) of uniform values a - b to a + b: Xavier's (Glorot and Bengio, 2010), zero biases."""
+    """Return (a, b) for uniform values a - b to a + b by Glorot and Bengio (2010); biases are 0."""
     if name.endswith("bias"):
         return 0.0, 0.0
     if name.startswith("out_proj"):

@@ -36,7 +36,7 @@ class Recurrent(RecurrentBase):
         return [(number, f"_l{number}{end}") for number in layers for end in ends]
 
     def stream(self, batch_size: int = 1) -> Stream:
-        """The layer with a carried state for ``batch_size`` independent rows: a `treadle.Stream`.
+        """Make a `treadle.Stream`: this layer with a state of ``batch_size`` independent rows.
 
         Raises
         ------

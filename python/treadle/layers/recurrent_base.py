@@ -48,7 +48,7 @@ class RecurrentBase(Module):
     }
 
     def _suffixes(self) -> list[tuple[int, str]]:
-        """The layer and the end of its names for each layer and direction: _l0, _l0_reverse, ..."""
+        """Return (layer, end of its parameters' names) for each direction: _l0, _l0_reverse, ..."""
         raise NotImplementedError
 
     def _check_configuration(self) -> None:

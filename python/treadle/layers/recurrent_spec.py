@@ -22,7 +22,7 @@ GATES = _core.gate_counts()
 
 
 class RecurrentSpec(NamedTuple):
-    """L layers of one mode in one or both directions, with every option that the kernels have.
+    """A recurrent net: L layers of one mode, with every option that the kernels have.
 
     mode                "rnn", "lstm" or "gru"
     input_size          I
@@ -59,7 +59,7 @@ class RecurrentSpec(NamedTuple):
 
     @property
     def directions(self) -> int:
-        """D."""
+        """The number of directions, D."""
         return 2 if self.direction == "bidirectional" else 1
 
     @property
@@ -68,7 +68,7 @@ class RecurrentSpec(NamedTuple):
         return self.proj_size or self.hidden_size
 
     def shapes(self, layer: int = 0) -> Shapes:
-        """The arrays of one direction of a layer, in PyTorch's order, peepholes last."""
+        """Return the arrays of one direction of a layer, in PyTorch's order, peepholes last."""
         hidden, state = self.hidden_size, self.state_size
         rows = GATES[self.mode] * hidden
         inputs = self.directions * state if layer else self.input_size
@@ -82,7 +82,7 @@ class RecurrentSpec(NamedTuple):
         return shapes
 
     def pack(self, function: str, weights: Sequence[Mapping[str, Any]]) -> _core.RecurrentStack:
-        """The native net, from the arrays of each layer and direction, direction by direction.
+        """Pack the native net from the arrays of each layer, one direction after the other.
 
         The matrices are in the form of the dtype; an array that the net does not have is None or is
         left out. Raises ValueError for an activation that there is not, and TypeError or ValueError

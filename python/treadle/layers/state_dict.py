@@ -1,4 +1,4 @@
-"""A model file out of another, or out of a PyTorch state dict.
+"""This module converts a model file, or a PyTorch state dict, into a model file.
 
 What a recurrent layer's state dict is follows from names and shapes.
 """
@@ -39,7 +39,7 @@ def convert_file(
     prefix: str | None = None,
     **configuration: Any,
 ) -> Module:
-    """Write the model of one file to another, a parameter at a time: never is all of it in memory.
+    """Write the model of one file to another, a parameter at a time; memory never holds all.
 
     The source is what treadle.save wrote, or the state dict of a PyTorch layer or cell (RNN, LSTM,
     GRU) as safetensors, in float32, float16 or bfloat16. The target has ``dtype``; without one that
@@ -81,7 +81,7 @@ def convert_file(
 def _of_state_dict(
     header: Header, mode: str | None, prefix: str | None, configuration: dict[str, Any]
 ) -> tuple[Module, str]:
-    """The module without its parameters, and the prefix of its tensors, which fit."""
+    """Return the module of a state dict, without parameters, and the prefix of its tensors."""
     shapes = {name: entry.shape for name, entry in header.tensors.items()}
     if prefix is None:
         prefix = _find_prefix(header.where, shapes)
@@ -115,7 +115,7 @@ def _find_prefix(where: str, shapes: Shapes) -> str:
 def _deduce(
     where: str, prefix: str, shapes: Shapes, mode: str | None
 ) -> tuple[str, dict[str, Any]]:
-    """The name of the class and the configuration behind the names and shapes of its weights."""
+    """Deduce the class and the configuration of a net from the names and shapes of its weights."""
     cell = "weight_hh" in shapes
     first = "" if cell else "_l0"
     try:

@@ -95,7 +95,7 @@ class Stream:
 
     @property
     def state(self) -> Any:
-        """h [L, B, H], or (h, c) of an LSTM: copies. Assigning replaces the state.
+        """A copy of the state: h [L, B, H], or (h, c) of an LSTM. Assignment replaces it.
 
         Assigning raises ValueError for shapes that do not fit and TypeError for another dtype; the
         state is unchanged then.
@@ -109,7 +109,7 @@ class Stream:
         self._native.set_state(h, c)
 
     def reset(self, rows: ArrayLike | None = None, state: ArrayLike | None = None) -> None:
-        """Return all rows, or those in ``rows``, to zero or to their part of ``state``.
+        """Set the states of all rows, or of ``rows``, to zero or to their part of ``state``.
 
         rows is an integer, a sequence of integers in 0..B-1, or bool [B]; state is shaped like the
         property.
@@ -124,7 +124,7 @@ class Stream:
         self._native.reset(chosen, h, c)
 
     def export_state(self) -> bytes:
-        """The state as bytes, to be stored and given to ``import_state`` later or elsewhere.
+        """Return the state as bytes, to be stored and given to ``import_state`` later or elsewhere.
 
         The format is safetensors, with a fingerprint of the module in its metadata.
         """

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @layer
 class TransformerEncoderLayer(TransformerBase):
-    """``torch.nn.TransformerEncoderLayer``: attention, then two products; inference.
+    """``torch.nn.TransformerEncoderLayer`` for inference: attention, then two products.
 
     With ``attn`` as in `treadle.MultiheadAttention` and ``norm`` as in `treadle.LayerNorm`::
 
@@ -132,7 +132,7 @@ class TransformerEncoderLayer(TransformerBase):
         src_key_padding_mask: ArrayLike | None = None,
         is_causal: bool = False,
     ) -> Float:
-        """The layer's output, a new array of the shape of src.
+        """Return the layer's output, a new array of the shape of src.
 
         Parameters
         ----------
@@ -173,7 +173,7 @@ class TransformerEncoderLayer(TransformerBase):
 
 @layer
 class TransformerEncoder(TransformerBase):
-    """``torch.nn.TransformerEncoder``: L layers, one after the other; inference.
+    """``torch.nn.TransformerEncoder`` for inference: L layers, one after the other.
 
     ``enable_nested_tensor`` and ``mask_check`` are accepted and change nothing: padded tokens are
     never computed, whatever the arguments, and shape and values are always the same. (PyTorch takes
@@ -291,7 +291,7 @@ class TransformerEncoder(TransformerBase):
         src_key_padding_mask: ArrayLike | None = None,
         is_causal: bool | None = None,
     ) -> Float:
-        """The output of the last layer, a new array of the shape of src.
+        """Return the output of the last layer, a new array of the shape of src.
 
         The arguments are those of `treadle.TransformerEncoderLayer.__call__`; a padded token's
         output is 0. ``is_causal=None`` means what ``mask`` says, as in PyTorch.

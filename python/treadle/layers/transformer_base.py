@@ -29,11 +29,11 @@ class TransformerBase(Module):
     """Encoder layers of one configuration, one after the other."""
 
     def _layer(self) -> dict[str, Any]:
-        """The configuration of each layer."""
+        """Return the configuration of each layer."""
         raise NotImplementedError
 
     def _prefixes(self) -> list[str]:
-        """The beginnings of the names of each layer's parameters."""
+        """Return the prefix of each layer's parameter names."""
         raise NotImplementedError
 
     @property
@@ -68,7 +68,7 @@ class TransformerBase(Module):
         padding: ArrayLike | None,
         is_causal: bool,
     ) -> Float:
-        """The layers' output for src; ``mask_name`` is what the caller calls the mask."""
+        """Return the layers' output for src; errors call the mask ``mask_name``."""
         function, packed = self._function, self._packed
         checks.flag(function, "is_causal", is_causal)
         x = to_float32(function, "src", src)
@@ -92,7 +92,7 @@ class TransformerBase(Module):
         return result
 
     def _batch(self, x: Float) -> Float:
-        """A view [B, S, H] of an array in the layout of src."""
+        """Return a view [B, S, H] of an array in the layout of src."""
         if x.ndim == 2:
             return x[None]
         return x if self._layer()["batch_first"] else x.swapaxes(0, 1)
@@ -105,7 +105,7 @@ class TransformerBase(Module):
         mask: ArrayLike | None,
         padding: ArrayLike | None,
     ) -> tuple[Ragged, AnyArray | None]:
-        """The tokens that exist among rows [B, S, H], and the mask of their scores, if any."""
+        """Return the tokens that exist in rows [B, S, H], and the mask of their scores or None."""
         function, heads = self._function, self._layer()["nhead"]
         batch, time = rows.shape[:2]
         shape, letters = ((batch, time), "BS") if batched else ((time,), "S")
@@ -120,5 +120,5 @@ class TransformerBase(Module):
         return places, np.broadcast_to(scores, (batch, heads, places.longest, places.longest))
 
     def _after(self, y: Float) -> Float:
-        """The result of what follows the layers."""
+        """Apply what follows the layers; by default nothing does."""
         return y

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class TransformerShape(NamedTuple):
-    """All that is the same in each layer of a stack; the names are those that the core reads."""
+    """The configuration that all layers of a stack share; the core reads these names."""
 
     hidden: int
     """H"""
@@ -31,7 +31,7 @@ class TransformerShape(NamedTuple):
 
 
 def layer_shapes(hidden: int, feed_forward: int, bias: bool = True) -> Shapes:
-    """The names of torch.nn.TransformerEncoderLayer's parameters and their shapes, in its order."""
+    """Return the shapes of torch.nn.TransformerEncoderLayer's parameters, in its order."""
     attention = projection_shapes(hidden, hidden, hidden, bias)
     shapes: Shapes = {f"self_attn.{name}": shape for name, shape in attention.items()}
     for name, size in (
@@ -49,7 +49,7 @@ def layer_shapes(hidden: int, feed_forward: int, bias: bool = True) -> Shapes:
 def pack_layers(
     function: str, shape: TransformerShape, layers: Iterable[Mapping[str, Stored]]
 ) -> _core.Encoder:
-    """An encoder with these layers, each of them weights under the names of `layer_shapes`.
+    """Pack an encoder from the weights of its layers, under the names of `layer_shapes`.
 
     Weights are packed as they come, so that a generator may read them into the same memory again.
     Biases and the arrays of a norm may be left out. Errors begin with the name ``function``.

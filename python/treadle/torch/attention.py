@@ -54,7 +54,7 @@ def scaled_dot_product_attention(
     lengths: ArrayLike | None = None,
     softcap: float | None = None,
 ) -> TensorLike:
-    """torch.nn.functional.scaled_dot_product_attention on treadle's kernels, forward and backward.
+    """Run torch.nn.functional.scaled_dot_product_attention on treadle's kernels, also backward.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ def scaled_dot_product_attention(
 def attention_obstacle(
     query: TensorLike, key: TensorLike, value: TensorLike, mask: TensorLike | None
 ) -> str | None:
-    """Why treadle's attention cannot run on these heads, or None."""
+    """Return why treadle's attention cannot run on these heads, or None."""
     given = (query, key, value)
     reason = tensor_obstacle(given, (mask,))
     if reason is None and max(t.shape[-1] if t.dim() else 0 for t in given) > MAX_HEAD_SIZE:
@@ -145,7 +145,7 @@ def attention_obstacle(
 def tensor_obstacle(
     given: tuple[TensorLike, ...], masks: Iterable[TensorLike | None]
 ) -> str | None:
-    """Why treadle's attention cannot run on tensors of this kind, whatever their sizes, or None."""
+    """Return why treadle's attention cannot run on such tensors of any size, or None."""
     reason = obstacle(given)
     if reason is not None:
         return reason
@@ -164,7 +164,7 @@ def tensor_obstacle(
 
 
 def _plain(*tensors: TensorLike) -> bool:
-    """Return whether all are [B, N, rows, columns] of one batch."""
+    """Tell whether all tensors have the shape [B, N, rows, columns] with the same B."""
     return all(t.dim() == 4 for t in tensors) and len({t.shape[0] for t in tensors}) == 1
 
 
@@ -238,7 +238,7 @@ class _Arguments(NamedTuple):
     dropout_p: float
 
     def forward(self, function: str, results: tuple[Any, Any] | None = None) -> SavedAttention:
-        """The forward pass, run now unless ``results`` are those of an earlier run."""
+        """Run the forward pass, unless ``results`` has those of an earlier run, and return it."""
         call = AttentionCall(
             function,
             shared_array(self.query),
@@ -264,7 +264,7 @@ class _Arguments(NamedTuple):
     schema=f"({_INPUTS}, {_OPTIONS}) -> (Tensor, Tensor)",
 )
 def _attention(*arguments: Any) -> tuple[TensorLike, TensorLike]:
-    """y [B, N, S, F] and the log-sum-exp [B, N, S]."""
+    """Return y [B, N, S, F] and the log-sum-exp of the scores [B, N, S]."""
     saved = _Arguments(*arguments).forward(_FUNCTION)
     return torch.from_numpy(saved.y), torch.from_numpy(saved.lse)
 
@@ -284,7 +284,7 @@ def _(*arguments: Any) -> tuple[TensorLike, TensorLike]:
     schema=f"({_INPUTS}, Tensor y, Tensor lse, Tensor dy, {_OPTIONS}) -> Tensor[]",
 )
 def _attention_backward(*arguments: Any) -> list[TensorLike]:
-    """The gradients of query, key and value."""
+    """Return the gradients of query, key and value."""
     y, lse, dy = (shared_array(t.contiguous()) for t in arguments[_COUNT : _COUNT + 3])
     call = _Arguments(*arguments[:_COUNT], *arguments[_COUNT + 3 :])
     gradients = call.forward(_FUNCTION, (y, lse)).backward("treadle.torch", dy)

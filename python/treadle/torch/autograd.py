@@ -1,4 +1,4 @@
-"""One recurrent layer for PyTorch's autograd: tensors in, tensors out, treadle's kernels between.
+"""This module runs a recurrent layer on treadle's kernels for PyTorch's autograd, on tensors.
 
 `run_layer` is what the modules call. `sequence_inputs` and `backward` know nothing of graphs; the
 operators of `treadle.torch.ops` use them too.
@@ -36,7 +36,7 @@ RESULTS = ("y", "h_n", "c_n")
 def sequence_inputs(
     x: TensorLike, h: TensorLike | None, c: TensorLike | None, rows: Rows
 ) -> SequenceInputs:
-    """The arrays in the memory of tensors whose last axes are contiguous."""
+    """Return arrays that share the memory of tensors whose last axes are contiguous."""
     return SequenceInputs(
         shared_array(x), shared_array(h), shared_array(c), rows[0], batch_first=rows[1]
     )
@@ -50,7 +50,7 @@ def backward(
     grads: dict[str, Float | None],
     want_x: bool = True,
 ) -> list[Float | None]:
-    """The gradients of x, h and c (None where there is none), then those of the weights.
+    """Return the gradients of x, h and c (None where there is none), then those of the weights.
 
     ``results`` are y and what the forward pass has saved, ``grads`` the gradients of `RESULTS`,
     None for zeros. The gradients of the weights are in the order of ``weights.arrays``.
@@ -89,7 +89,7 @@ class _Context(Protocol):
 
 
 class _Run(torch.autograd.Function):
-    """(y, h_n, c_n or None) of one layer from x, h, c and the weights."""
+    """The function of autograd that makes (y, h_n, c_n or None) from x, h, c and the weights."""
 
     @staticmethod
     def forward(
@@ -149,7 +149,7 @@ class _Run(torch.autograd.Function):
 def _tensors(
     y: Float, h_n: Float, c_n: Float | None
 ) -> tuple[TensorLike, TensorLike, TensorLike | None]:
-    """The results of a forward pass as tensors; c_n is None but for an LSTM."""
+    """Return the results of a forward pass as tensors; c_n is None but for an LSTM."""
     tensor = torch.from_numpy
     return tensor(y), tensor(h_n), None if c_n is None else tensor(c_n)
 
@@ -162,9 +162,9 @@ def run_layer(
     x: TensorLike,
     rows: Rows,
 ) -> tuple[TensorLike, TensorLike, TensorLike | None]:
-    """(y, h_n, c_n or None) of a layer, with a graph for autograd where a gradient is wanted.
+    """Run a layer, recorded for autograd if a gradient is wanted: (y, h_n, c_n or None).
 
-    ``tensors`` are those that the weights lie in, ``states`` are h and c.
+    ``tensors`` hold the memory of the weights, ``states`` are h and c.
     """
     h, c = states
     x = x if x.stride(-1) == 1 else x.contiguous()

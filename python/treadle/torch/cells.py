@@ -32,7 +32,7 @@ class _Cell(torch.nn.RNNCellBase):
     _parameters: dict[str, TensorLike]
 
     def forward(self, input: TensorLike, hx: State | None = None) -> State:
-        """As the class of torch.nn: h, for an LSTMCell (h, c).
+        """Take a step as the class of torch.nn does: h, or (h, c) for an LSTMCell.
 
         input  float32 [B, I] or [I]
         hx     h [B, H] or [H], for an LSTMCell (h, c); zero when left out

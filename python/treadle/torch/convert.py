@@ -1,4 +1,4 @@
-"""PyTorch's modules as treadle's."""
+"""This module converts PyTorch's modules into treadle's."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _RECURRENT = (
 
 @published("treadle.torch")
 def from_torch(module: nn.Module) -> Module:
-    """A treadle module with the configuration and the weights of a PyTorch module.
+    """Make a treadle module with the configuration and the weights of a PyTorch module.
 
     Takes ``torch.nn.LSTM``, ``GRU``, ``RNN``, ``LSTMCell``, ``GRUCell``, ``RNNCell``,
     ``MultiheadAttention``, ``TransformerEncoderLayer``, ``TransformerEncoder`` and ``LayerNorm`` on
@@ -92,7 +92,7 @@ def from_torch(module: nn.Module) -> Module:
 def _class(
     torch: ModuleType, argument: str, module: nn.Module, classes: tuple[type[Module], ...]
 ) -> type[Module]:
-    """The class of treadle's that computes what a module computes."""
+    """Return treadle's class that computes the same as a module."""
     # A module of treadle.torch names PyTorch's class that it stands for.
     kind = vars(type(module)).get("theirs", type(module))
     cls = next((c for c in classes if issubclass(kind, getattr(torch.nn, c.__name__))), None)
@@ -111,8 +111,8 @@ def _class(
 
 
 def _names(cls: type[Module]) -> list[str]:
-    """The arguments that a class shares with PyTorch's: a subclass of PyTorch's may have an
-    attribute that is named like one of the others.
+    """Return the arguments that a class shares with PyTorch's. Others are not read: a subclass of
+    PyTorch's class may have an unrelated attribute of the same name.
     """
     names = arguments(cls)
     return [n for n in names if n in _RECURRENT] if issubclass(cls, RecurrentBase) else names
@@ -153,12 +153,12 @@ def _configuration(
 def _part_configuration(
     torch: ModuleType, cls: type[Module], argument: str, module: nn.Module
 ) -> dict[str, Any]:
-    """The configuration of a part that has to be of one class."""
+    """Return the configuration of a part of a module, which must be of the class ``cls``."""
     return _configuration(torch, _class(torch, argument, module, (cls,)), argument, module)
 
 
 def _layer(torch: ModuleType, argument: str, module: nn.Module) -> dict[str, Any]:
-    """The configuration of an encoder layer, which PyTorch keeps in the layer's parts."""
+    """Return the configuration of an encoder layer, which PyTorch keeps in the layer's parts."""
     attention = _part_configuration(
         torch, MultiheadAttention, f"{argument}.self_attn", module.self_attn
     )
@@ -196,7 +196,7 @@ def _layer(torch: ModuleType, argument: str, module: nn.Module) -> dict[str, Any
 
 
 def _activation(torch: ModuleType, argument: str, function: nn.Module) -> Activation:
-    """treadle's name of an activation that is a function or a module."""
+    """Return treadle's name of an activation that is a function or a module."""
     nn = torch.nn
     functions = {
         "relu": (nn.functional.relu, torch.relu),
@@ -224,7 +224,7 @@ def _activation(torch: ModuleType, argument: str, function: nn.Module) -> Activa
 
 
 def _part(module: nn.Module, name: str) -> TensorLike:
-    """The parameter of a name with dots."""
+    """Return a parameter by its name, which may have dots."""
     return reduce(getattr, name.split("."), module)
 
 

@@ -1,4 +1,4 @@
-"""When PyTorch's own code has to run, and saying so once for each reason."""
+"""This module decides when PyTorch's own code has to run, and warns once for each reason."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WARNED: set[tuple[str, str]] = set()
 
 
 def obstacle(tensors: Iterable[TensorLike]) -> str | None:
-    """Why treadle cannot run on these tensors, here and now, or None."""
+    """Return why treadle cannot run on these tensors, here and now, or None."""
     compiling = torch.compiler.is_compiling()
     if not compiling:
         if torch.jit.is_tracing():
@@ -58,8 +58,8 @@ def fall_back(what: object, reason: str) -> None:
 
 
 def _callers_level() -> int:
-    """The ``stacklevel``, for the function that calls this one, of the line that called a module:
-    between them lie frames of PyTorch (hooks, containers) and of treadle."""
+    """Return the ``stacklevel`` by which a warning of the calling function names the line that
+    called a module. Frames of PyTorch (hooks, containers) and of treadle lie between them."""
     own = tuple(f"{Path(str(package.__file__)).parent}{os.sep}" for package in (torch, treadle))
     level, frame = 1, sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(own):

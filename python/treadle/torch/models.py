@@ -1,4 +1,4 @@
-"""Existing models on treadle's kernels, in place."""
+"""This module lets existing models run on treadle's kernels, by changing them in place."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def accelerate(model: torch.nn.Module) -> Report:
 
 @published("treadle.torch")
 def restore(model: torch.nn.Module) -> None:
-    """Give the modules that `accelerate` has changed their classes of torch.nn back.
+    """Give the modules that `accelerate` has changed back their classes of torch.nn.
 
     Those that were made as modules of `treadle.torch` become PyTorch's, too.
 

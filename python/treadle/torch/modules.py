@@ -106,7 +106,7 @@ class _Sequence(torch.nn.RNNBase):
         *,
         lengths: ArrayLike | None = None,
     ) -> tuple[TensorLike | PackedSequence, State]:
-        """As the class of torch.nn of the same name: (y, h_n), for an LSTM (y, (h_n, c_n)).
+        """Run as torch.nn's class of the same name does: (y, h_n), or (y, (h_n, c_n)) for an LSTM.
 
         input    float32 [T, B, I], [B, T, I] with batch_first, [T, I], or a PackedSequence
         hx       h_0 [D*L, B, H], for an LSTM (h_0, c_0); zero when left out
@@ -152,7 +152,7 @@ class _Sequence(torch.nn.RNNBase):
         cls._name = f"treadle.torch.{cls.__name__}"
 
     def _layers(self, cache: ModuleWeights | None) -> list[_LayerTensors]:
-        """The tensors of each layer, direction by direction, as they are now."""
+        """Return the tensors of each layer, direction by direction, as they are now."""
         own, D = self._parameters, 1 + self.bidirectional
         result = []
         for index in range(self.num_layers):
@@ -210,7 +210,7 @@ class _Sequence(torch.nn.RNNBase):
         layers: list[_LayerTensors],
         cache: ModuleWeights | None,
     ) -> tuple[PackedSequence, State]:
-        """Rows in the caller's order go through as a padded batch, and back."""
+        """Run a packed sequence as a padded batch, its rows in the caller's order, and pack y."""
         self.check_input(input.data, input.batch_sizes)
         x, lengths = pad_packed_sequence(input)
         y, state = self._padded(x, states, layers, lengths, False, cache)

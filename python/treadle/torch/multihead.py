@@ -70,7 +70,7 @@ class MultiheadAttention(torch.nn.MultiheadAttention):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[TensorLike, TensorLike | None]:
-        """Attend as torch.nn.MultiheadAttention: (y, None), or (y, weights) with need_weights.
+        """Attend as torch.nn.MultiheadAttention does: (y, None), or (y, weights) if need_weights.
 
         Parameters
         ----------
@@ -124,7 +124,7 @@ class MultiheadAttention(torch.nn.MultiheadAttention):
         need_weights: bool,
         is_causal: bool,
     ) -> str | None:
-        """Why PyTorch's forward has to run, or None."""
+        """Return why PyTorch's forward has to run, or None."""
         if need_weights:
             return "need_weights is True"
         if self.bias_k is not None or self.add_zero_attn:
@@ -139,7 +139,7 @@ class MultiheadAttention(torch.nn.MultiheadAttention):
         return None
 
     def _fits(self, query: TensorLike, key: TensorLike, value: TensorLike, masks: _Masks) -> bool:
-        """Return whether the shapes are those that PyTorch expects."""
+        """Tell whether the shapes are those that PyTorch expects."""
         rank = query.dim()
         if rank not in (2, 3) or key.dim() != rank or value.dim() != rank:
             return False
@@ -177,7 +177,7 @@ class MultiheadAttention(torch.nn.MultiheadAttention):
 def _merged(
     padding: TensorLike | None, mask: TensorLike | None, sizes: tuple[int, int, int, int]
 ) -> TensorLike | None:
-    """Both masks as one of `scaled_dot_product_attention`, where True admits."""
+    """Merge both masks into one of `scaled_dot_product_attention`, where True means attend."""
     batch, heads, queries, keys = sizes
     parts = []
     if padding is not None:

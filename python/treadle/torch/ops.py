@@ -1,4 +1,4 @@
-"""One recurrent layer as custom operators, for the graphs of torch.compile and torch.export.
+"""Custom operators run one recurrent layer in the graphs of torch.compile and torch.export.
 
 Eager calls take `treadle.torch.autograd` instead, whose way is shorter. ``weights`` are those of
 `RecurrentLayer.names`, of one direction after the other. Where a result has no part, an operator
@@ -68,7 +68,7 @@ class _Call(NamedTuple):
         )
 
     def native(self) -> tuple[_core.RecurrentStack, LayerWeights]:
-        """The packed layer, and its weights as arrays."""
+        """Return the packed layer, and its weights as arrays."""
         layer = self.layer
         weights = LayerWeights(layer, self.weights)
         key = self.weights[0].data_ptr(), layer
@@ -80,7 +80,7 @@ class _Call(NamedTuple):
         return sequence_inputs(self.x.contiguous(), h, c, rows)
 
     def states(self) -> list[TensorLike]:
-        """Room for h_n, and for c_n or nothing; without numbers."""
+        """Allocate h_n, and c_n or an empty tensor, without setting their numbers."""
         x, H, D = self.x, self.hidden_size, self.directions
         B = x.shape[0 if self.batch_first else 1]
         shapes = (D, B, self.proj_size or H), (D, B, H) if self.mode == "lstm" else (0,)
@@ -98,7 +98,7 @@ class _Saved(NamedTuple):
 
 
 def _split(arguments: tuple[Any, ...]) -> tuple[_Call, _Saved]:
-    """The arguments of the backward operator, in the order of its schema."""
+    """Split the arguments of the backward operator, which have the order of its schema."""
     return _Call(*arguments[:5], *arguments[10:]), _Saved(*arguments[5:10])
 
 
@@ -108,7 +108,7 @@ def _dense(tensor: TensorLike | None) -> AnyArray | None:
 
 @torch.library.custom_op("treadle::recurrent", mutates_args=(), device_types="cpu", schema=_FORWARD)
 def recurrent(*arguments: Any) -> tuple[TensorLike, ...]:
-    """(y, h_n, c_n, saved) of one layer."""
+    """Run one layer: (y, h_n, c_n, saved)."""
     call = _Call(*arguments)
     inputs = call.inputs()
     outputs = call.native()[0].run(inputs, save=call.save)
@@ -136,7 +136,7 @@ def _(*arguments: Any) -> tuple[TensorLike, ...]:
     "treadle::recurrent_backward", mutates_args=(), device_types="cpu", schema=_BACKWARD
 )
 def recurrent_backward(*arguments: Any) -> list[TensorLike]:
-    """The gradients of x, h, c and the weights."""
+    """Return the gradients of x, h, c and the weights."""
     call, (y, saved, *upstream) = _split(arguments)
     native, weights = call.native()
     grads = {name: _dense(grad) for name, grad in zip(RESULTS, upstream, strict=True)}
@@ -200,7 +200,7 @@ def run_layer(
     x: TensorLike,
     rows: Rows,
 ) -> tuple[TensorLike, TensorLike, TensorLike | None]:
-    """(y, h_n, c_n or None) of a layer, by an operator that a graph keeps."""
+    """Run a layer by an operator, which stays in a graph as one node: (y, h_n, c_n or None)."""
     form = layer[1:2] + layer[3:]  # without the function's name and the size of x
     lengths, batch_first = rows
     y, h_n, c_n, _ = torch.ops.treadle.recurrent(

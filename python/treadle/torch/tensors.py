@@ -1,4 +1,4 @@
-"""Tensors as this package sees them: their type, and the arrays that share their memory."""
+"""This module has the type of tensors in annotations, and makes arrays that share their memory."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def shared_array(tensor: TensorLike) -> AnyArray: ...
 @overload
 def shared_array(tensor: None) -> None: ...
 def shared_array(tensor: TensorLike | None) -> AnyArray | None:
-    """The array in the memory of a tensor on the CPU."""
+    """Return an array that shares the memory of a tensor on the CPU; None for None."""
     if tensor is None:
         return None
     return (tensor.detach() if tensor.requires_grad else tensor).numpy()

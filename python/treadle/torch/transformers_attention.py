@@ -122,7 +122,7 @@ def attention_forward(
 
 
 def _prefix_lengths(mask: TensorLike) -> TensorLike | None:
-    """[B] where a mask does nothing but end each row's keys (padding on the right), else None.
+    """Return lengths [B] if a mask only ends each row's keys (padding on the right), else None.
 
     Keys beyond a length cost nothing; a mask is read for every query.
     """

@@ -1,4 +1,4 @@
-"""The weights of recurrent layers, packed once and packed anew where they have changed.
+"""This module keeps packed weights of recurrent layers, and packs them anew if they changed.
 
 Optimizers, load_state_dict and assignments to ``.data`` all write to weights, and PyTorch's version
 counters do not count the last of them. The values themselves tell: a `WeightCache` keeps a copy of
@@ -38,7 +38,7 @@ class RecurrentLayer(NamedTuple):
 
     @property
     def spec(self) -> RecurrentSpec:
-        """The layer as every part of treadle describes one."""
+        """The layer as a `RecurrentSpec`, the description that all of treadle uses."""
         return RecurrentSpec(
             self.mode,
             self.input_size,
@@ -55,7 +55,7 @@ class RecurrentLayer(NamedTuple):
         return tuple(self.spec.shapes())
 
     def pack(self, weights: LayerWeights) -> _core.RecurrentStack:
-        """The native layer."""
+        """Pack the weights into a native layer."""
         return self.spec.pack(self.function, weights.named)
 
 
@@ -92,9 +92,9 @@ class PackedLayer:
 
 
 class WeightCache:
-    """Packed layers by keys that the caller chooses.
+    """A cache of packed layers by keys that the caller chooses.
 
-    With ``most``, the cache holds so many layers and then forgets the one that it packed first. It
+    With ``most``, the cache holds at most so many layers: the oldest makes room for a new one. It
     keeps copies of weights only, and no memory of a tensor.
     """
 
@@ -103,7 +103,7 @@ class WeightCache:
         self._layers: dict[Hashable, PackedLayer] = {}
 
     def get(self, key: Hashable, layer: RecurrentLayer, weights: LayerWeights) -> PackedLayer:
-        """The layer with the weights as they are now, packed if this is not what the key holds."""
+        """Return the packed layer of a key; pack it anew unless it has exactly these weights."""
         packed = self._layers.get(key)
         if packed is None or not packed.has_packed(layer, weights):
             packed = self._layers[key] = PackedLayer(layer, weights)
@@ -113,7 +113,7 @@ class WeightCache:
 
 
 class PlacedWeights(LayerWeights):
-    """The weights of a layer, and where in memory their tensors had them."""
+    """The weights of a layer, and the addresses of their tensors when this was made."""
 
     __slots__ = ("_places",)
 
@@ -149,9 +149,9 @@ class ModuleWeights:
         self._placed: dict[int, PlacedWeights] = {}
 
     def find(self, index: int, tensors: Sequence[TensorLike]) -> PlacedWeights | None:
-        """The weights of a layer if its tensors lie where they did in the call before.
+        """Return the weights of a layer if its tensors lie where they did in the call before.
 
-        They are then float32 tensors on the CPU, since the arrays were made from such.
+        The tensors are then float32 and on the CPU, since the arrays were made from such tensors.
         """
         placed = self._placed.get(index)
         return placed if placed is not None and placed.lie_in(tensors) else None
@@ -159,12 +159,12 @@ class ModuleWeights:
     def place(
         self, index: int, layer: RecurrentLayer, tensors: Sequence[TensorLike]
     ) -> PlacedWeights:
-        """The weights of a layer where `find` has found none."""
+        """Make and remember the weights of a layer for which `find` has returned None."""
         placed = self._placed[index] = PlacedWeights(layer, tensors)
         return placed
 
     def get(self, index: int, layer: RecurrentLayer, weights: LayerWeights) -> PackedLayer:
-        """The packed layer, as `WeightCache.get`."""
+        """Return the packed layer of a number, as `WeightCache.get` does."""
         return self._cache.get(index, layer, weights)
 
 
@@ -172,7 +172,7 @@ _MODULES: weakref.WeakKeyDictionary[torch.nn.Module, ModuleWeights] = weakref.We
 
 
 def weights_of(module: torch.nn.Module) -> ModuleWeights:
-    """The weights of a module, kept beside it: its copies and pickles know nothing of them."""
+    """Return the weights kept beside a module, which its copies and pickles do not contain."""
     found = _MODULES.get(module)
     if found is None:
         found = _MODULES[module] = ModuleWeights()

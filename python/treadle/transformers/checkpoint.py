@@ -43,7 +43,7 @@ class _Place(NamedTuple):
 
 
 class Checkpoint:
-    """Tensors by name, from open files; a context manager."""
+    """The tensors of open files by name; a context manager that closes the files."""
 
     def __init__(self, function: str, directory: str) -> None:
         self._function = function
@@ -87,13 +87,13 @@ class Checkpoint:
             safetensors.check_tensor(self._places[name].header, name, shape)
 
     def read(self, name: str) -> Float:
-        """A tensor that `check` has seen, as float32."""
+        """Read a tensor that `check` has checked, as float32."""
         array = np.empty(self._places[name].entry.shape, np.float32)
         self.read_into(name, array)
         return array
 
     def read_into(self, name: str, out: Any) -> None:
-        """Read a tensor that `check` has seen into a parameter, in the dtype that this has."""
+        """Read a tensor that `check` has checked into a parameter, in the parameter's dtype."""
         file, header, _ = self._places[name]
         if formats.dtype_of(out) == "float32":
             safetensors.read(file, header, name, out)

@@ -1,4 +1,4 @@
-"""config.json, checked as a whole before a tensor is looked at."""
+"""This module reads config.json and checks all of it before any tensor is read."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Config:
         raise AttributeError(f"treadle.transformers: config.{name} cannot be deleted")
 
     def to_dict(self) -> dict[str, Any]:
-        """All entries, as a new dict."""
+        """Return all entries, as a new dict."""
         return dict(self.__dict__)
 
     def __repr__(self) -> str:
@@ -117,7 +117,7 @@ def _padding(where: str, family: Family, value: object, sizes: dict[str, Any]) -
 
 
 def _check_kind(where: str, entries: dict[str, Any]) -> None:
-    """Refuse what these families can be configured to and what is computed otherwise."""
+    """Refuse configurations of these families that treadle would compute wrongly."""
     for name in ("is_decoder", "add_cross_attention", "is_encoder_decoder"):
         if read_flag(where, entries, name, default=False):
             raise ValueError(f"{where}: {name} is true, expected false: treadle runs encoders")
@@ -127,7 +127,7 @@ def _check_kind(where: str, entries: dict[str, Any]) -> None:
 
 
 def _labels(where: str, entries: dict[str, Any]) -> dict[str, Any]:
-    """id2label, label2id and num_labels: whichever is there, as Transformers completes them."""
+    """Complete id2label, label2id and num_labels from those in the file, as Transformers does."""
     given = entries.get("id2label")
     if given is None:
         count = integer(where, "num_labels", entries.get("num_labels", 2), 0, _MAX_LABELS)

@@ -1,4 +1,5 @@
-"""Files of a model directory, which may be hostile: regular, of bounded size, nowhere else."""
+"""This module reads files of a model directory, which may be hostile: only regular files inside
+the directory, of bounded size."""
 
 from __future__ import annotations
 
@@ -17,7 +18,9 @@ _MAX_JSON = 2**24
 
 
 def resolve(function: str, directory: Path) -> str:
-    """The path of an existing directory; TypeError, FileNotFoundError or NotADirectoryError."""
+    """Check that a directory exists, and return its path. Raises TypeError, FileNotFoundError or
+    NotADirectoryError.
+    """
     if not isinstance(directory, str | os.PathLike):
         raise TypeError(f"{function}: directory is {shown(directory)}, expected a path")
     path = os.fsdecode(directory)
@@ -34,7 +37,7 @@ def resolve(function: str, directory: Path) -> str:
 
 
 def plain(function: str, where: str, name: object) -> str:
-    """A name of a file beside the one that mentions it: no path, so that it leads nowhere else."""
+    """Check that an entry is the plain name of a file, not a path that may lead elsewhere."""
     if not isinstance(name, str) or name in ("", ".", "..") or set(name) & set("/\\\0"):
         raise ValueError(
             f"{function}: {where} names the file {shown(name)}, expected a name without a path"
@@ -43,12 +46,12 @@ def plain(function: str, where: str, name: object) -> str:
 
 
 def wrong(where: str, name: str, value: object, expected: str) -> ValueError:
-    """The error for an entry of a file: it names the file, the entry, what it is and should be."""
+    """Make the error for a wrong entry of a file, with its value and what it should be."""
     return ValueError(f"{where}: {name} is {shown(value)}, expected {expected}")
 
 
 def read_flag(where: str, entries: dict[str, Any], name: str, *, default: bool) -> bool:
-    """An entry that is true or false. Raises ValueError."""
+    """Read an entry that is true or false. Raises ValueError for any other value."""
     value = entries.get(name, default)
     if isinstance(value, bool):
         return value
@@ -56,12 +59,12 @@ def read_flag(where: str, entries: dict[str, Any], name: str, *, default: bool) 
 
 
 def exists(directory: str, name: str) -> bool:
-    """Return whether the directory has an entry of this name."""
+    """Tell whether the directory has an entry of this name."""
     return os.path.exists(os.path.join(directory, name))
 
 
 def read_json(function: str, directory: str, name: str) -> dict[str, Any]:
-    """A JSON object. Raises FileNotFoundError, or ValueError for what is no JSON object."""
+    """Read a JSON object. Raises FileNotFoundError, or ValueError if the file holds none."""
     path = os.path.join(directory, name)
     if not os.path.exists(path):
         raise FileNotFoundError(f"{function}: there is no file {path}")
@@ -69,7 +72,7 @@ def read_json(function: str, directory: str, name: str) -> dict[str, Any]:
 
 
 def read_list(function: str, directory: str, name: str) -> list[Any]:
-    """A JSON list, as modules.json is one."""
+    """Read a file that holds a JSON list, such as modules.json."""
     path = os.path.join(directory, name)
     text = _read(function, path)
     # The parser, with its care for names and numbers, takes objects: make the list part of one.

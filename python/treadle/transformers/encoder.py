@@ -1,4 +1,4 @@
-"""The packed embeddings and encoder layers of a checkpoint: every model of the package runs them.
+"""Every model of the package runs these packed embeddings and encoder layers of a checkpoint.
 
     x = norm(word[id] (+ type[type_id]) + position[position_id])
     for each layer:  x = norm1(x + attention(x));  x = norm2(x + linear2(act(linear1(x))))
@@ -131,13 +131,13 @@ class PretrainedEncoder:
         )
 
     def run(self, function: str, x: Float, offsets: Int) -> Float:
-        """The output of all layers for tokens x [M, H] of sequences that begin at ``offsets``."""
+        """Run all layers on tokens x [M, H] of sequences that begin at ``offsets``."""
         return self._layers.run(function, x, offsets)
 
     def run_layer(
         self, function: str, x: Float, offsets: Int, number: int, probabilities: Float | None
     ) -> Float:
-        """The output of one layer, whose attention fills ``probabilities`` [B, N, K, K]."""
+        """Run one layer, which writes its attention into ``probabilities`` [B, N, K, K]."""
         layers = (number, number + 1)
         return self._layers.run(function, x, offsets, layers=layers, probabilities=probabilities)
 
@@ -152,7 +152,7 @@ class PretrainedEncoder:
         return shapes | norm_shapes(checkpoint, self.prefix + _NORM, hidden)
 
     def _layer_shapes(self, checkpoint: Checkpoint) -> Shapes:
-        """The shapes of the checkpoint's tensors, of all layers."""
+        """Return the shapes of the checkpoint's tensors, of all layers."""
         shapes: Shapes = {}
         for number in range(self.config.num_hidden_layers):
             first = self._tensor(checkpoint, number, "query.weight")
@@ -166,11 +166,11 @@ class PretrainedEncoder:
         return shapes
 
     def _packed_shapes(self) -> Shapes:
-        """The shapes of the weights of one native layer."""
+        """Return the shapes of the weights of one native layer."""
         return layer_shapes(self.config.hidden_size, self.config.intermediate_size)
 
     def _tensor(self, checkpoint: Checkpoint, number: int, part: str) -> str:
-        """The checkpoint's name for a part of a layer, such as "query.weight"."""
+        """Return the checkpoint's name for a part of a layer, such as "query.weight"."""
         place, _, kind = part.partition(".")
         name = self.prefix + getattr(self.family.layer, place).format(number)
         if place.startswith("norm"):
@@ -187,7 +187,7 @@ class PretrainedEncoder:
         )
 
     def _read_layers(self, checkpoint: Checkpoint, dtype: str) -> Iterator[dict[str, Stored]]:
-        """Read the weights of each layer into the same memory again and again: packing copies."""
+        """Yield the weights of each layer, read into the same memory, since packing copies them."""
         shapes = self._packed_shapes()
         weights = {n: formats.empty(s, formats.stored_as(s, dtype)) for n, s in shapes.items()}
         for number in range(self.config.num_hidden_layers):
@@ -200,12 +200,12 @@ class PretrainedEncoder:
 
 
 def linear_shapes(name: str, rows: int, columns: int) -> Shapes:
-    """The shapes of a linear layer's two tensors."""
+    """Return the shapes of a linear layer's two tensors."""
     return {name + ".weight": (rows, columns), name + ".bias": (rows,)}
 
 
 def norm_shapes(checkpoint: Checkpoint, name: str, size: int) -> Shapes:
-    """The shapes of a layer norm's two tensors."""
+    """Return the shapes of a layer norm's two tensors."""
     return dict.fromkeys(_norm_names(checkpoint, name), (size,))
 
 
@@ -231,5 +231,5 @@ def read_linear(
 
 
 def find_prefix(checkpoint: Checkpoint, family: Family) -> str:
-    """The prefix of the encoder's tensors: the family's in a model with a head, else none."""
+    """Find the prefix of the encoder's tensors: the family's in a model with a head, else none."""
     return family.prefix if family.prefix + _WORDS in checkpoint else ""

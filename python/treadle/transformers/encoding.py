@@ -1,4 +1,4 @@
-"""The result of a tokenizer, and the way from token lists to padded arrays."""
+"""This module has the result of a tokenizer, and turns lists of tokens into padded arrays."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from treadle._inputs.checks import shown
 
 
 class Encoding(dict[str, Any]):
-    """Fields by key and by attribute, ready for ``model(**encoding)``.
+    """The fields of a tokenizer's result, by key and by attribute, ready for ``model(**encoding)``.
 
     Examples
     --------
@@ -45,7 +45,7 @@ class TokenizerOptions(TypedDict, total=False):
 
 
 class Padding(NamedTuple):
-    """How far to pad, on which side and with what."""
+    """The settings of padding: to which length, on which side and with which numbers."""
 
     length: int | None
     """None: to the longest row."""
@@ -70,7 +70,7 @@ class Padding(NamedTuple):
 
 
 def to_arrays(function: str, fields: dict[str, list[list[Any]]]) -> dict[str, Any]:
-    """Each field as an int64 array [B, S]; its rows must be as long."""
+    """Return each field as an int64 array [B, S]; its rows must have equal lengths."""
     lengths = {len(row) for row in fields["input_ids"]}
     if len(lengths) > 1:
         raise ValueError(
@@ -86,9 +86,9 @@ def to_arrays(function: str, fields: dict[str, list[list[Any]]]) -> dict[str, An
 
 
 def truncated_lengths(strategy: str, first: int, second: int, most: int) -> tuple[int, int]:
-    """How many tokens of a text and its pair are kept, of ``most`` together.
+    """Return how many tokens of a text and of its pair to keep, at most ``most`` together.
 
-    longest_first takes from the longer until both are as long, as the library tokenizers does.
+    longest_first cuts the longer one until both are as long, as the library tokenizers does.
     Returns lengths whose sum exceeds ``most`` where the strategy cannot do better.
     """
     if first + second <= most:
@@ -106,7 +106,7 @@ def truncated_lengths(strategy: str, first: int, second: int, most: int) -> tupl
 
 
 def flatten_ids(ids: Any) -> list[int] | list[list[int]]:
-    """Token ids as lists, from one number, a list, an array or a list of arrays."""
+    """Return token ids as lists, from one number, a list, an array or a list of arrays."""
     if hasattr(ids, "tolist"):
         ids = ids.tolist()
     if isinstance(ids, list | tuple):

@@ -1,4 +1,4 @@
-"""The arguments of a model's call, checked, as the tokens that exist."""
+"""This module checks the arguments of a model's call and takes out the tokens that exist."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def check_tokens(
     token_type_ids: ArrayLike | None,
     position_ids: ArrayLike | None,
 ) -> Tokens:
-    """Check what a model is called with; [B, S] or, where it is the same for all rows, [1, S]."""
+    """Check the arguments of a model's call, [B, S] or, where all rows are the same, [1, S]."""
     config = encoder.config
     ids = arrays.to_int64(function, "input_ids", input_ids)
     checks.shape(function, "input_ids", ids, (None, None), ("B", "S"))
@@ -66,7 +66,7 @@ def check_tokens(
 
 
 def _integers(function: str, name: str, value: ArrayLike, shape: tuple[int, int]) -> Int:
-    """Numbers that belong to the tokens: [B, S], or [1, S] for all rows."""
+    """Check integers that belong to the tokens: [B, S], or [1, S] for all rows."""
     array = arrays.to_int64(function, name, value)
     if array.shape == (1, shape[1]) and shape[0] != 1:
         array = np.broadcast_to(array, shape)

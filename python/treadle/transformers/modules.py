@@ -43,14 +43,14 @@ class Steps(NamedTuple):
 
 
 def normalize(x: Float) -> Float:
-    """Rows of length 1; a row of zeros stays. F.normalize's formula: x / max(||x||, 1e-12)."""
+    """Scale rows to length 1 by F.normalize's formula, x / max(||x||, 1e-12); zeros stay."""
     lengths = np.sqrt((x * x).sum(axis=1, keepdims=True))
     scaled: Float = x / np.maximum(lengths, np.float32(1e-12))
     return scaled
 
 
 def read_steps(function: str, directory: str) -> Steps:
-    """modules.json; without one, the directory is an encoder, and its tokens' mean is taken."""
+    """Read modules.json; a directory without it is an encoder whose tokens' mean is taken."""
     if not exists(directory, "modules.json"):
         return Steps(directory, [])
     where = os.path.join(directory, "modules.json")
@@ -65,7 +65,7 @@ def read_steps(function: str, directory: str) -> Steps:
 def read_following(
     function: str, steps: Steps, hidden_size: int
 ) -> tuple[Pooling, list[Callable[[Float], Float]], int]:
-    """The pooling, what is applied to its result, and the size of the final vectors."""
+    """Return the pooling, the functions applied to its result, and the size of the vectors."""
     if not steps.entries:
         return Pooling(), [], hidden_size
     (_, place), *rest = steps.entries

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class ModelOutput(dict[str, Any]):
-    """Arrays by attribute, key and number: ``o.logits``, ``o["logits"]``, ``o[0]``, ``o[:2]``.
+    """The arrays of a result, by attribute, key or number: ``o.logits``, ``o["logits"]``, ``o[0]``.
 
     What was not asked for is None as an attribute, and missing among keys and numbers.
 
@@ -42,7 +42,7 @@ class ModelOutput(dict[str, Any]):
         return type(self), (list(self.items()),)
 
     def to_tuple(self) -> tuple[Any, ...]:
-        """The arrays that are there, in order."""
+        """Return the arrays that are not None, in order."""
         return tuple(self.values())
 
 

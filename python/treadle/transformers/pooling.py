@@ -1,4 +1,4 @@
-"""From the tokens of a sentence to one vector, as sentence-transformers' Pooling module does it.
+"""Pooling makes one vector of the tokens of a sentence, as sentence-transformers' Pooling does.
 
 With x [n, H] the tokens of a sentence and w_t = t + 1:
 
@@ -56,14 +56,14 @@ _FLAGS = {
 
 
 class Pooling:
-    """Modes, and whether the tokens of a prompt take part."""
+    """A pooling has one or several modes, and includes the tokens of a prompt or not."""
 
     def __init__(self, modes: tuple[str, ...] = ("mean",), *, include_prompt: bool = True) -> None:
         self.modes = modes
         self.include_prompt = include_prompt
 
     def __call__(self, x: Float, offsets: Int, prompt: int = 0) -> Float:
-        """x [M, H], the tokens of B sentences -> [B, H * number of modes]."""
+        """Pool x [M, H], the tokens of B sentences, to [B, H * number of modes]."""
         size = x.shape[1]
         skip = 0 if self.include_prompt else prompt
         pooled = np.zeros((len(offsets) - 1, size * len(self.modes)), np.float32)

@@ -1,4 +1,4 @@
-"""A progress bar on long work, by tqdm, which is imported only when there is something to show."""
+"""Long work shows a progress bar of tqdm, which is imported only if there is something to show."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _NoBar:
 def progress_bar(
     function: str, show: bool | None, total: int | None, batch_size: int
 ) -> AbstractContextManager[Any]:
-    """A context with ``update(n)``; ``show`` None: on a terminal, when it takes long."""
+    """Return a context with ``update(n)``; ``show`` None shows only long work on a terminal."""
     few = total is not None and total <= _FEW_BATCHES * batch_size
     terminal = sys.stderr is not None and sys.stderr.isatty()
     if show is False or (show is None and (few or not terminal)):

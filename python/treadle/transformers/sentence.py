@@ -102,7 +102,7 @@ class SentenceTransformer:
         *,
         normalize_embeddings: bool = False,
     ) -> Float:
-        """The vectors of sentences, float32 [n, D]; of one sentence given as a text, [D].
+        """Return the vectors of sentences, float32 [n, D], or [D] for one sentence as a text.
 
         Parameters
         ----------
@@ -155,18 +155,18 @@ class SentenceTransformer:
     def encode_query(
         self, sentences: str | Iterable[str], **options: Unpack[EncodeOptions]
     ) -> Float:
-        """The vectors of questions: `encode` with the model's prompt "query", if it has one."""
+        """Encode questions, by `encode` with the model's prompt "query" if it has one."""
         return self.encode(sentences, **self._named_prompt(("query",), options))
 
     def encode_document(
         self, sentences: str | Iterable[str], **options: Unpack[EncodeOptions]
     ) -> Float:
-        """The vectors of answers: `encode` with the prompt "document", "passage" or "corpus"."""
+        """Encode answers, by `encode` with the prompt "document", "passage" or "corpus" if any."""
         names = ("document", "passage", "corpus")
         return self.encode(sentences, **self._named_prompt(names, options))
 
     def similarity(self, embeddings1: ArrayLike, embeddings2: ArrayLike) -> Float:
-        """How alike vectors [n, D] and [m, D] are, [n, m]: by default the cosine of their angle.
+        """Compute how alike vectors [n, D] and [m, D] are, [n, m]; by default by the cosine.
 
         ``similarity_fn_name`` is the model's: "cosine", "dot", "euclidean" or "manhattan"; the last
         two are distances with a minus sign. A vector [D] is one row.
@@ -182,7 +182,7 @@ class SentenceTransformer:
         return similarity.compare(function, self.similarity_fn_name, embeddings1, embeddings2)
 
     def get_sentence_embedding_dimension(self) -> int:
-        """D, the size of the vectors."""
+        """Return D, the size of the vectors."""
         return self._size
 
     @property
@@ -202,7 +202,7 @@ class SentenceTransformer:
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled as its directory, so that worker processes can load it."""
+        """Pickle the directory alone, so that worker processes load the model from it."""
         return partial(type(self), dtype=self._model._dtype), (self._directory,)
 
     # One block of sentences.
@@ -210,7 +210,7 @@ class SentenceTransformer:
     def _batches(
         self, function: str, texts: list[str], prompt: str, batch_size: int
     ) -> Iterator[tuple[Int, Float]]:
-        """(the numbers of the rows, their vectors), the longest sentences first."""
+        """Yield (numbers of rows, their vectors) for batches, the longest sentences first."""
         ids = self.tokenizer.ids(
             [prompt + t for t in texts] if prompt else texts, self._max_seq_length
         )
@@ -260,7 +260,7 @@ class SentenceTransformer:
         return options
 
     def _prompt_length(self, prompt: str) -> int:
-        """The tokens of a prompt in front of a sentence, without the special ones after it."""
+        """Count the tokens of a prompt before a sentence, without the special tokens after it."""
         if not prompt or self._pooling.include_prompt:
             return 0
         alone = self.tokenizer(prompt, return_special_tokens_mask=True)
@@ -303,7 +303,7 @@ class SentenceTransformer:
 
 
 def _blocks(function: str, sentences: object, size: int) -> Iterator[list[str]]:
-    """The sentences, checked, in lists of at most ``size``."""
+    """Check the sentences and yield them in lists of at most ``size``."""
     try:
         items = iter(sentences)  # type: ignore[call-overload]
     except TypeError:

@@ -1,4 +1,4 @@
-"""How alike vectors are, by the functions of sentence-transformers."""
+"""This module compares vectors by the functions of sentence-transformers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FUNCTIONS = ("cosine", "dot", "euclidean", "manhattan")
 
 
 def check(where: str, name: object) -> str:
-    """The name of a function, "cosine" for None."""
+    """Check the name of a function and return it; None means "cosine"."""
     if name is None:
         return "cosine"
     if name not in _FUNCTIONS:

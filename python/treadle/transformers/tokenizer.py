@@ -49,7 +49,7 @@ _SPECIAL = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
 
 
 class AutoTokenizer:
-    """Texts to token ids and back, as the model's own tokenizer does it.
+    """The model's own tokenizer, which turns texts into token ids and back.
 
     Attributes, from tokenizer_config.json and special_tokens_map.json: model_max_length,
     model_input_names, padding_side, truncation_side, vocab_size, and for each of pad, unk, cls,
@@ -126,7 +126,7 @@ class AutoTokenizer:
         return_special_tokens_mask: bool = False,
         return_offsets_mapping: bool = False,
     ) -> Encoding:
-        """The tokens of a text, or of a list of texts, each perhaps with a second text.
+        """Tokenize a text or a list of texts, each perhaps with a second text.
 
         Parameters
         ----------
@@ -188,12 +188,12 @@ class AutoTokenizer:
     def encode(
         self, text: str, text_pair: str | None = None, **options: Unpack[TokenizerOptions]
     ) -> list[int]:
-        """The input_ids alone; the options are those of a call."""
+        """Return the input_ids alone; the options are those of a call."""
         ids: list[int] = self(text, text_pair, **options)["input_ids"]
         return ids
 
     def decode(self, token_ids: ArrayLike, skip_special_tokens: bool = False) -> str:
-        """The text of token ids: one number, a list or an array. Numbers out of range are skipped.
+        """Return the text of token ids, one number, a list or an array; unknown ids are skipped.
 
         Raises
         ------
@@ -213,29 +213,29 @@ class AutoTokenizer:
         return text
 
     def batch_decode(self, sequences: ArrayLike, skip_special_tokens: bool = False) -> list[str]:
-        """The texts of several lists of token ids, or of the rows of an array."""
+        """Return the texts of several lists of token ids, or of the rows of an array."""
         return [self.decode(row, skip_special_tokens) for row in sequences]
 
     def convert_ids_to_tokens(self, ids: int | Sequence[int]) -> Any:
-        """The tokens of token ids, None for numbers out of range; of one number, one token."""
+        """Return the token of an id, or the list for several; None for ids out of range."""
         tokens = [
             self._native.id_to_token(integer(NAME, "ids", number, 0)) for number in flatten_ids(ids)
         ]
         return tokens[0] if np.ndim(ids) == 0 else tokens
 
     def convert_tokens_to_ids(self, tokens: str | Sequence[str]) -> Any:
-        """The numbers of tokens, that of unk_token for unknown ones; of one token, one number."""
+        """Return the id of a token, or the list for several; unknown tokens get unk_token's id."""
         numbers = (self._native.token_to_id(token) for token in texts_in("tokens", tokens))
         found = [self.unk_token_id if number is None else number for number in numbers]
         return found[0] if isinstance(tokens, str) else found
 
     def get_vocab(self) -> dict[str, int]:
-        """Token -> number, added tokens included."""
+        """Return a dict from token to id, added tokens included."""
         vocabulary: dict[str, int] = self._native.get_vocab()
         return vocabulary
 
     def num_special_tokens_to_add(self, pair: bool = False) -> int:
-        """How many special tokens go around a text, or around a pair of texts."""
+        """Return how many special tokens go around a text, or around a pair of texts."""
         count: int = self._native.num_special_tokens_to_add(pair)
         return count
 
@@ -252,13 +252,13 @@ class AutoTokenizer:
         return f"AutoTokenizer({len(self)} tokens, model_max_length={self.model_max_length})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled as its directory, so that worker processes can load it."""
+        """Pickle the directory alone, so that worker processes load the tokenizer from it."""
         return AutoTokenizer.from_pretrained, (self._directory,)
 
     def ids(
         self, texts: list[str], most: int, *, add_special_tokens: bool = True
     ) -> list[list[int]]:
-        """The token ids of texts, cut to ``most`` tokens: the fast way, for embeddings."""
+        """Return the token ids of texts, cut to ``most`` tokens; fast, for embeddings."""
         encodings = self._encoded("encode_batch_fast", texts, add_special_tokens)
         return [
             e.ids if len(e.ids) <= most else self._cut(t, None, add_special_tokens, "", most).ids
@@ -286,7 +286,7 @@ class AutoTokenizer:
         return encodings
 
     def _encoded(self, method: str, inputs: Sequence[Any], special: bool) -> list[Any]:
-        """The library's encodings, in pieces between which Ctrl-C is seen."""
+        """Call the library for a piece of the inputs at a time, so that Ctrl-C works in between."""
         encodings: list[Any] = []
         start = size = 0
         for stop, text in enumerate(inputs, 1):

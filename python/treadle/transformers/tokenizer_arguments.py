@@ -1,4 +1,4 @@
-"""This module checks what a call of the tokenizer is given, and picks the fields of its answer."""
+"""This module checks the arguments of a tokenizer's call, and picks the fields of its answer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PADDINGS = {
 
 
 def texts_of(text: object, text_pair: object) -> tuple[list[str], list[str] | None, bool]:
-    """(texts, second texts, whether it was one text alone), all checked."""
+    """Check texts and second texts; return both lists, and whether there was one text alone."""
     single = isinstance(text, str)
     texts = texts_in("text", text)
     if text_pair is None:
@@ -42,7 +42,7 @@ def texts_of(text: object, text_pair: object) -> tuple[list[str], list[str] | No
 
 
 def texts_in(name: str, value: object) -> list[str]:
-    """The texts of an argument that is one text or a list of them."""
+    """Check an argument that is one text or a list of texts, and return the list."""
     if isinstance(value, str):
         value = [value]
     elif isinstance(value, np.ndarray) and value.dtype.kind in "UO":
@@ -57,7 +57,7 @@ def texts_in(name: str, value: object) -> list[str]:
 
 
 def choice(name: str, value: object, choices: dict[Any, str | None]) -> str | None:
-    """The entry that the value of an argument names in ``choices``."""
+    """Return the entry that the value of an argument names in ``choices``."""
     if isinstance(value, bool | str) and value in choices:
         return choices[value]
     expected = ", ".join(map(repr, choices))
@@ -65,7 +65,7 @@ def choice(name: str, value: object, choices: dict[Any, str | None]) -> str | No
 
 
 def field_of(encoding: Any, name: str) -> list[Any]:
-    """The values of a field of the answer, taken from the library's encoding."""
+    """Return the values of a field of the answer, taken from the library's encoding."""
     if name == "attention_mask":
         return [1] * len(encoding.ids)
     attribute = {

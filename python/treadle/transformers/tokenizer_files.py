@@ -1,4 +1,4 @@
-"""tokenizer.json and the settings beside it: what a tokenizer is, from its directory."""
+"""This module reads tokenizer.json and the files of settings beside it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _WITHOUT_TYPES = ("roberta", "distilbert")
 
 
 def read_native(function: str, directory: str) -> Any:
-    """The library's object behind tokenizer.json, without padding and truncation."""
+    """Load tokenizer.json by the library tokenizers, without its padding and truncation."""
     try:
         tokenizers = import_module("tokenizers")
     except ImportError as error:
@@ -46,7 +46,7 @@ def read_native(function: str, directory: str) -> Any:
 
 
 def guarded(where: str, call: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
-    """A call of the library, whose errors become ValueError.
+    """Call the library and turn its errors into ValueError.
 
     It raises Exception itself and, on a tokenizer.json that contradicts itself, Rust's panics.
     """
@@ -61,7 +61,7 @@ def guarded(where: str, call: Callable[P, R], *arguments: P.args, **options: P.k
 
 
 def read_settings(function: str, directory: str) -> dict[str, Any]:
-    """tokenizer_config.json over special_tokens_map.json; both may be missing."""
+    """Read special_tokens_map.json, then tokenizer_config.json, which wins; both may be missing."""
     settings: dict[str, Any] = {}
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
         if exists(directory, name):
@@ -98,7 +98,7 @@ def add_lowercase(native: Any) -> None:
 
 
 def max_length(function: str, directory: str, settings: dict[str, Any]) -> int:
-    """model_max_length, or a number beyond all lengths."""
+    """Return model_max_length, or a number beyond all lengths if there is none."""
     value = settings.get("model_max_length")
     if value is None:
         return _NO_LIMIT
@@ -108,7 +108,7 @@ def max_length(function: str, directory: str, settings: dict[str, Any]) -> int:
 
 
 def side(function: str, directory: str, settings: dict[str, Any], name: str) -> str:
-    """padding_side or truncation_side."""
+    """Read padding_side or truncation_side."""
     value = settings.get(name, "right")
     if value not in SIDES:
         raise ValueError(
@@ -118,7 +118,7 @@ def side(function: str, directory: str, settings: dict[str, Any], name: str) -> 
 
 
 def input_names(function: str, directory: str, settings: dict[str, Any]) -> list[str]:
-    """model_input_names, which mostly follow from the kind of tokenizer or model."""
+    """Return model_input_names, which mostly follow from the kind of tokenizer or model."""
     names = settings.get("model_input_names")
     if names is None:
         kind = str(settings.get("tokenizer_class") or _model_type(function, directory)).lower()
@@ -132,7 +132,7 @@ def input_names(function: str, directory: str, settings: dict[str, Any]) -> list
 
 
 def token(settings: dict[str, Any], name: str) -> str | None:
-    """A special token, written as a text or as an object with its content."""
+    """Read a special token, which is a text or an object with its content."""
     entry = settings.get(name)
     content = entry.get("content") if isinstance(entry, dict) else entry
     return content if isinstance(content, str) else None

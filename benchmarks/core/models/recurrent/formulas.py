@@ -1,5 +1,5 @@
-"""This module has the formulas of the recurrent nets in NumPy, in the dtype and with the errors
-asked for.
+"""This module runs recurrent nets by their formulas in NumPy, in the dtype and with the rounding
+errors that an `Exact` describes.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from .data import Outputs, Weights
 
 
 def sigmoid(a: Array) -> Array:
-    """1 / (1 + exp(-a)), in the form that cannot overflow."""
+    """Return 1 / (1 + exp(-a)), by a form that cannot overflow."""
     return 0.5 * np.tanh(0.5 * a) + 0.5
 
 
 def run(
     case: NetCase, weights: list[Weights], x: Array, lengths: Array | None, error: Exact
 ) -> Outputs:
-    """The net over x [T, B, I] from the zero state."""
+    """Run the net over x [T, B, I] from the zero state."""
     states_h, states_c = [], []
     fed: Array = x.astype(error.dtype)
     for layer in range(case.L):

@@ -6,10 +6,10 @@ larger of (bytes of its weights / read bandwidth) and (FLOPs / FMA peak), once p
 weights. A sequence passes once over the input weights, for all T*B rows together, and T times over
 the recurrent weights. A single step passes once over everything.
 
-The bandwidth is that of the level of the memory hierarchy that holds the weights: it is measured,
-in the same run, on a buffer of the size of what is read again and again, i.e. the recurrent weights
-of a layer and direction in a sequence, all weights in a step that is repeated. With several threads
-each reads its share, at the same time.
+The bandwidth is that of the level of the memory hierarchy that holds the weights. It is measured in
+the same run on a buffer as large as the weights that are read again and again: in a sequence the
+recurrent weights of one layer and direction, in a repeated step all weights. With several threads
+each thread reads its share, at the same time.
 
 In bfloat16 and int8 a weight has two bytes and one, scales not counted, and the peak is that of the
 format's multiply-adds: FMA stands for them, too.
@@ -26,16 +26,16 @@ from .case import NetCase
 
 
 class Product(NamedTuple):
-    """Rows times one weight matrix."""
+    """A product of rows and one weight matrix, which a call may repeat."""
 
     nbytes: int  # of the weights
     resident: int  # bytes that have to stay in the cache between two passes
     row_flops: int
-    passes: tuple[tuple[int, int], ...]  # (rows, how many passes have that many)
+    passes: tuple[tuple[int, int], ...]  # (rows of a pass, number of passes with so many rows)
 
 
 def products(case: NetCase) -> list[Product]:
-    """Every product of one call."""
+    """List every product of one call."""
     outer = case.gates * case.H
     if case.lengths:
         live = Counter(sum(t < length for length in case.lengths) for t in range(case.T))
@@ -62,27 +62,27 @@ def products(case: NetCase) -> list[Product]:
 
 
 def flops(case: NetCase) -> int:
-    """Floating-point operations of the products of one call; gates are not counted."""
+    """Count the floating-point operations of one call's products; gates are not counted."""
     return sum(p.row_flops * rows * times for p in products(case) for rows, times in p.passes)
 
 
 def bytes_read(case: NetCase) -> int:
-    """Bytes of weights read by one call."""
+    """Count the bytes of weights that one call reads."""
     return sum(p.nbytes * times for p in products(case) for _, times in p.passes)
 
 
 def weight_bytes(case: NetCase) -> int:
-    """Bytes of all weight matrices."""
+    """Count the bytes of all weight matrices."""
     return sum(p.nbytes for p in products(case))
 
 
 def buffer_sizes(case: NetCase) -> list[int]:
-    """Sizes whose read bandwidth `limit_seconds` asks for."""
+    """List the sizes of buffers for which `limit_seconds` needs the read bandwidth."""
     return sorted({p.resident for p in products(case)})
 
 
 def limit_seconds(case: NetCase, peak: float, bandwidth: Bandwidth) -> float:
-    """The limit; `peak` in FLOP/s, `bandwidth(bytes)` in bytes/s."""
+    """Return the limit in seconds, from `peak` in FLOP/s and `bandwidth(bytes)` in bytes/s."""
     return sum(
         times * max(p.nbytes / bandwidth(p.resident), p.row_flops * rows / peak)
         for p in products(case)
