@@ -1,4 +1,4 @@
-// Names of the activations, as Python spells them.
+// This header translates Python's names of the activations.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -41,7 +41,7 @@ inline ActivationFunction parse_function(const std::string& function, const std:
   throw pybind11::value_error(function + ": activation is '" + name + "', which is unknown");
 }
 
-// (name, alpha, beta)
+// Python gives an activation as (name, alpha, beta).
 inline Activation parse_activation(const std::string& function, const pybind11::handle& value) {
   using Parts = std::tuple<std::string, float, float>;
   try {

@@ -11,7 +11,7 @@ std::string shape_text(const py::array& a) {
   return text + (a.ndim() == 1 ? ",)" : ")");
 }
 
-// "[T, B, I] with I = 8"
+// Writes an expected shape for an error, such as "[T, B, I] with I = 8".
 std::string expected_text(std::initializer_list<Axis> axes) {
   std::string letters, sizes;
   for (const Axis& axis : axes) {
@@ -54,7 +54,7 @@ bool has_layout(const py::array& a, Layout layout) {
   return a.size() == 0 || a.shape(last) <= 1 || a.strides(last) == a.itemsize();
 }
 
-// Nothing is built unless it is for an error: a step of a small net takes half a microsecond.
+// Texts are built only for an error, since a step of a small net takes half a microsecond.
 py::array check_common(const std::string& function, const char* name, const py::handle& value,
                        const py::dtype& dtype, std::initializer_list<Axis> axes, Layout layout) {
   if (!py::isinstance<py::array>(value)) {
@@ -124,7 +124,8 @@ View<float> check_output(const std::string& function, const char* name, const py
 
 std::int64_t checked_product(const std::string& function,
                              std::initializer_list<std::int64_t> sizes) {
-  // A quarter of the address space: sums of a few such sizes, in bytes, cannot overflow either.
+  // The limit is a quarter of the address space, so that sums of a few such sizes, in bytes, cannot
+  // overflow either.
   constexpr std::int64_t kMost = std::int64_t{1} << 56;
   std::int64_t product = 1;
   for (std::int64_t size : sizes) {

@@ -1,5 +1,5 @@
-// The one argument checker: a NumPy array of the right dtype and shape, or an error that says what
-// was expected. Shapes are spelled in the letters of the documentation.
+// This header checks all array arguments: it returns a NumPy array of the right dtype and shape, or
+// throws an error that says what was expected. Shapes have the letters of the documentation.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -14,7 +14,7 @@ namespace treadle {
 
 namespace py = pybind11;
 
-// One axis: its letter and the size it must have, or kAny.
+// An axis has a letter and the size that it must have, or kAny.
 struct Axis {
   const char* letter;
   std::int64_t size;
@@ -26,7 +26,7 @@ enum class Layout {
   last_contiguous  // any strides but on the last axis
 };
 
-// A borrowed view; strides in elements.
+// A view of memory that somebody else owns; the strides count elements.
 template <class T>
 struct View {
   T* data = nullptr;
@@ -39,7 +39,7 @@ template <class T>
 View<const T> check_array(const std::string& function, const char* name, const py::handle& value,
                           std::initializer_list<Axis> axes, Layout layout);
 
-// The data of a C-contiguous array, or null for None.
+// Returns the data of a C-contiguous array, or null for None.
 template <class T>
 const T* optional_array(const std::string& function, const char* name, const py::handle& value,
                         std::initializer_list<Axis> axes) {
@@ -51,10 +51,10 @@ const T* optional_array(const std::string& function, const char* name, const py:
 View<float> check_output(const std::string& function, const char* name, const py::handle& value,
                          std::initializer_list<Axis> axes, Layout layout = Layout::contiguous);
 
-// A new float32 array; throws MemoryError or ValueError rather than overflow.
+// Makes a new float32 array; throws MemoryError or ValueError rather than overflow.
 py::array_t<float> new_array(const std::string& function, std::vector<std::int64_t> shape);
 
-// a * b * ... of non-negative sizes, or ValueError.
+// Returns the product a * b * ... of non-negative sizes, or throws ValueError if it overflows.
 std::int64_t checked_product(const std::string& function,
                              std::initializer_list<std::int64_t> sizes);
 

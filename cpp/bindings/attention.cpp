@@ -1,4 +1,4 @@
-// attention and attention_backward: argument checks around the engine.
+// attention and attention_backward check their arguments and call the engine.
 #include "engine/attention/attention.h"
 
 #include <pybind11/pybind11.h>
@@ -23,7 +23,7 @@ namespace {
 
 using Object = py::object;
 
-constexpr std::int64_t kFar = std::int64_t{1} << 40;  // positions: sums of a few stay in 64 bits
+constexpr std::int64_t kFar = std::int64_t{1} << 40;  // a few such positions sum up within 64 bits
 
 std::string number(std::int64_t n) { return std::to_string(n); }
 
@@ -55,14 +55,14 @@ AttentionOptions read_options(const std::string& f, const py::dict& options) {
   return o;
 }
 
-// A call whose arguments have been checked, and the copies that it refers to: another Python thread
-// must not change them while the call runs.
+// A call whose arguments have been checked. It refers to copies of some of them, since another
+// Python thread must not change these while the call runs.
 struct CheckedCall {
   AttentionCall call{};
   std::vector<std::int64_t> query_lengths, key_lengths, query_offset;
 };
 
-// A copy of numbers [B], `least` to `most`; empty for None.
+// Checks numbers [B] from `least` to `most` and returns a copy, which is empty for None.
 std::vector<std::int64_t> check_numbers(const std::string& f, const char* name, const Object& value,
                                         std::int64_t B, std::int64_t least, std::int64_t most) {
   if (value.is_none()) return {};
@@ -77,7 +77,7 @@ std::vector<std::int64_t> check_numbers(const std::string& f, const char* name, 
   return numbers;
 }
 
-// Keys or values [B, Nk, K, E]: float32, bfloat16 as uint16, or int8 with its scales [B, Nk, K].
+// Checks keys or values [B, Nk, K, E]: float32, bfloat16 as uint16, or int8 with scales [B, Nk, K].
 struct CheckedRows {
   Dtype dtype;
   std::int64_t shape[4];
@@ -119,7 +119,7 @@ CheckedRows check_rows(const std::string& f, const char* name, const Object& val
   return rows;
 }
 
-// The arrays of a call, their shapes and their sizes.
+// Checks the arrays of a call, whose shapes tell its sizes.
 void check_heads(AttentionCall& c, const std::string& f, const Object& query, const Object& key,
                  const Object& value) {
   const Axis any_b{"B", kAny}, any_n{"N", kAny};
@@ -159,7 +159,7 @@ Dropout check_dropout(const std::string& f, double p, std::uint64_t seed) {
   if (!(p >= 0 && p <= 1)) {
     throw py::value_error(f + ": dropout is " + std::to_string(p) + ", expected 0 to 1");
   }
-  // All are dropped with a factor of 0: no threshold is above every random number.
+  // With probability 1 the factor is 0, since no threshold is above every random number.
   return {seed, static_cast<std::uint32_t>(std::min(p * 0x1p32, 0x1p32 - 1)),
           p < 1 ? static_cast<float>(1 / (1 - p)) : 0.0f};
 }
@@ -238,7 +238,7 @@ void attention_backward(const std::string& f, const Object& query, const Object&
   };
   backward.out = input("out", results.take("out"));
   backward.dout = input("dout", dout);
-  // The forward pass alone writes to it, but through the same call.
+  // Only the forward pass writes to `lse`, but both passes have the same struct.
   c.lse = const_cast<float*>(
       check_array<float>(f, "lse", results.take("lse"), {B, N, S}, Layout::contiguous).data);
   results.finish();
@@ -263,7 +263,7 @@ void attention_backward(const std::string& f, const Object& query, const Object&
 }  // namespace
 
 void register_attention(py::module_& m) {
-  // Inference passes arguments by position: a keyword takes 0.4 us of a call of 4.
+  // Inference passes arguments by position, since a keyword takes 0.4 us and the call only 4 us.
   m.def("attention", &attention, py::arg("function"), py::arg("query"), py::arg("key"),
         py::arg("value"), py::arg("options") = py::dict(), py::arg("out") = py::none(),
         py::arg("probabilities") = py::none(), py::kw_only(), py::arg("lse") = py::none());

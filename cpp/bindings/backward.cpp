@@ -1,4 +1,4 @@
-// RecurrentStack.backward: argument checks around engine/recurrent/backward.
+// RecurrentStack.backward checks its arguments and calls engine/recurrent/backward.
 #include "engine/recurrent/backward.h"
 
 #include <pybind11/stl.h>
@@ -21,7 +21,7 @@ struct Results {
   View<const float> y, dy;  // [T, B, D * state_size] or [B, T, ...]; dy without data: zero
   const float *saved, *dh_n, *dc_n;
   std::int64_t saved_size;
-  bool recompute;                    // the number of floats saved tells
+  bool recompute;                    // follows from the number of saved floats
   std::array<py::object, 3> owners;  // of dy, dh_n and dc_n
 };
 
@@ -71,7 +71,7 @@ Results check_results(const BoundRecurrent& net, const CheckedInputs& inputs, co
   return results;
 }
 
-// The backward pass of direction d, without the places of its gradients.
+// Returns the backward pass of direction d, still without pointers to its gradients.
 BackwardPass backward_pass(const BoundRecurrent& net, const CheckedInputs& inputs,
                            const Results& results, std::int64_t d) {
   const std::int64_t S = net.shape().state_size(), H = net.shape().hidden_size;
@@ -96,7 +96,7 @@ BackwardPass backward_pass(const BoundRecurrent& net, const CheckedInputs& input
   return pass;
 }
 
-// Zeros, for a gradient that is added to, or None if it is not wanted.
+// Returns zeros, to which a gradient is added, or None if the gradient is not wanted.
 Object zeros(const std::string& function, bool wanted, std::vector<std::int64_t> shape) {
   if (!wanted) return py::none();
   py::array_t<float> array = new_array(function, std::move(shape));
@@ -134,7 +134,7 @@ struct StateGrads {
   }
 };
 
-// Room for the gradients of the weights of a direction, as zeros: a dict by the weights' names.
+// Returns zeros for the gradients of a direction's weights, as a dict by the weights' names.
 py::dict weight_grads(const std::string& function, const CellShape& shape, const CellWeights& w,
                       BackwardPass& pass) {
   const std::int64_t I = shape.input_size, H = shape.hidden_size, S = shape.state_size();
@@ -155,9 +155,9 @@ py::dict weight_grads(const std::string& function, const CellShape& shape, const
   return grads;
 }
 
-// The gradients of what `run` has read, from those of its results: a dict, whose contents _core.pyi
-// describes. A dx that nobody wants costs a quarter of the products where I = H, so that there is
-// none without `want_x`.
+// Returns the gradients of the arguments of `run`, from those of its results, as a dict, which
+// _core.pyi describes. dx takes a quarter of the work where I = H, so it is computed only if
+// `want_x`.
 py::dict backward(const BoundRecurrent& net, const Object& inputs,
                   const std::vector<py::dict>& weights, const Object& y, const Object& saved,
                   const py::dict& grads, bool want_x) {

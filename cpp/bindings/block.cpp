@@ -10,7 +10,7 @@ namespace {
 
 std::string number(std::int64_t n) { return std::to_string(n); }
 
-// The weights of one block, taken by their names.
+// Takes the weights of one block by their names.
 class BlockReader {
  public:
   BlockReader(const std::string& function, NamedValues& values, const BlockShape& shape,

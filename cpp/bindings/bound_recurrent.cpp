@@ -73,7 +73,7 @@ BoundRecurrent make_recurrent(const std::string& function, const std::vector<py:
                               const py::kwargs& spec) {
   NamedValues keywords(function, "a recurrent net", spec);
   const auto size = [&](const char* name, std::int64_t value, std::int64_t least) {
-    // Sizes below 2^31: products of two, times the gates, stay within 64 bits.
+    // Sizes are below 2^31, so that products of two, times the gates, fit in 64 bits.
     if (value < least || value > INT32_MAX) {
       throw py::value_error(function + ": " + name + " is " + std::to_string(value) +
                             ", expected " + std::to_string(least) + " to 2**31 - 1");

@@ -1,4 +1,4 @@
-// A recurrent net as its Python methods know it, built from weights that are checked.
+// This header checks weights and builds the recurrent net that the Python methods run.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -21,17 +21,17 @@ struct BoundRecurrent {
 
   const CellShape& shape() const { return engine->cell(0).shape(); }
   bool lstm() const { return shape().mode == Mode::lstm; }
-  // The floats that a step of a direction saves, for nets of one layer; ValueError for others.
+  // Returns how many floats a step of a direction saves; throws ValueError unless L = 1.
   std::int64_t saved_size(bool recompute) const;
 };
 
-// The weights of one layer and direction, checked, and kept alive.
+// The checked weights of one layer and direction, and the Python objects that keep them alive.
 struct CheckedWeights {
   CellWeights arrays;
   std::array<py::object, 6> owners;
 };
 
-// Their names in Python, in the order of CellWeights.
+// The names of the weights in Python, in the order of CellWeights.
 constexpr const char* kWeightNames[] = {"weight_ih", "weight_hh", "bias_ih",
                                         "bias_hh",   "weight_hr", "peepholes"};
 
@@ -40,7 +40,7 @@ constexpr const char* kWeightNames[] = {"weight_ih", "weight_hh", "bias_ih",
 CheckedWeights check_weights(const std::string& function, const CellShape& shape,
                              const py::dict& weights, Dtype dtype = Dtype::float32);
 
-// ValueError for another name.
+// Throws ValueError for an unknown name.
 Mode parse_mode(const std::string& function, const std::string& mode);
 
 // Packs a net. `spec` are the keywords of the Python constructor, which _core.pyi lists.

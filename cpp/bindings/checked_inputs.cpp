@@ -30,7 +30,7 @@ struct Names {
   PyObject* const batch_first = PyUnicode_InternFromString("batch_first");
 };
 
-// An attribute of `inputs`; TypeError where there is none.
+// Returns an attribute of `inputs`; throws TypeError if it has none of this name.
 py::object attribute(const std::string& function, const py::object& inputs, PyObject* name) {
   PyObject* value = PyObject_GetAttr(inputs.ptr(), name);
   if (!value) {
@@ -45,7 +45,7 @@ py::object attribute(const std::string& function, const py::object& inputs, PyOb
 void copy_flags(std::vector<std::uint8_t>& copy, const std::uint8_t*& flags, std::int64_t count) {
   if (!flags) return;
   copy.assign(flags, flags + count);
-  copy.resize(copy.size() + 1);  // data() of no flags would be null, which means absent
+  copy.resize(copy.size() + 1);  // data() of an empty copy would be null, which means absent
   flags = copy.data();
 }
 

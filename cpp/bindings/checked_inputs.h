@@ -1,4 +1,4 @@
-// The arrays of a call of a recurrent net, checked.
+// This header checks the arrays of a call of a recurrent net.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -25,7 +25,7 @@ struct CheckedInputs {
 };
 
 // Reads the attributes of `inputs`, which is a SequenceInputs of treadle._inputs.sequence. Throws
-// ValueError or TypeError for what does not fit the net.
+// ValueError or TypeError for an array that does not fit the net.
 CheckedInputs check_inputs(const BoundRecurrent& net, const py::object& inputs);
 
 }  // namespace treadle

@@ -1,5 +1,5 @@
-// For py::class_<T>(m, name, py::is_final(), constructed_by_new()): `T.__new__(T)` alone would make
-// an object with nothing in it, whose methods then read what is not there.
+// py::class_<T>(m, name, py::is_final(), constructed_by_new()) makes a class whose `T.__new__(T)`
+// constructs, too. Otherwise it would make an empty object, whose methods read invalid memory.
 #pragma once
 
 #include <pybind11/pybind11.h>

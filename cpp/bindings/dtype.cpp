@@ -6,8 +6,8 @@
 namespace treadle {
 namespace {
 
-// A scale without a reciprocal would be flushed to zero in some places and not in others; beyond
-// the last, the largest weight is infinite.
+// A scale below FLT_MIN would be flushed to zero in some places and not in others. With a scale
+// above FLT_MAX / 127 the largest weight is infinite.
 void check_scales(const std::string& function, const std::string& name,
                   const View<const float>& scales) {
   for (std::int64_t i = 0; i < scales.shape[0] * scales.shape[1]; ++i) {

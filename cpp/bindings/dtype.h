@@ -1,4 +1,4 @@
-// Weights as a module keeps them, and the names of their forms.
+// This header checks weights in the form in which a module stores them, and names of dtypes.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -10,7 +10,7 @@
 
 namespace treadle {
 
-// ValueError for a name that is none.
+// Throws ValueError for a name that is no dtype's.
 Dtype parse_dtype(const std::string& function, const std::string& name);
 
 struct Weight {
@@ -18,10 +18,10 @@ struct Weight {
   std::int64_t rows = 0, columns = 0;
 };
 
-// A matrix in the form that its dtype is stored in: an array of float32 [N, K]; of uint16 [N, K],
-// the bits of bfloat16; or a tuple of int8 [N, K] and its scales, float32 [N, ceil(K / 256)]: zero,
-// positive normal numbers, or NaN for a block whose outputs are NaN. TypeError or ValueError for
-// anything else.
+// Checks a matrix in the form that its dtype is stored in: an array of float32 [N, K]; of uint16
+// [N, K], the bits of bfloat16; or a tuple of int8 [N, K] and its scales, float32
+// [N, ceil(K / 256)]: zero, positive normal numbers, or NaN for a block whose outputs are NaN.
+// Throws TypeError or ValueError for anything else.
 Weight check_weight(const std::string& function, const char* name, const py::handle& value,
                     Dtype dtype, Axis rows, Axis columns);
 

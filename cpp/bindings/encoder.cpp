@@ -1,4 +1,4 @@
-// Encoder: argument checks around the engine's encoder.
+// The Python class Encoder checks its arguments and calls the engine's encoder.
 #include "engine/transformer/encoder.h"
 
 #include <pybind11/pybind11.h>
@@ -27,7 +27,7 @@ using Object = py::object;
 
 std::string number(std::int64_t n) { return std::to_string(n); }
 
-// The engine's encoder, if its sizes are sane.
+// Checks the sizes and makes the engine's encoder.
 std::unique_ptr<Encoder> make_encoder(const std::string& f, std::int64_t hidden, std::int64_t heads,
                                       std::int64_t feed_forward, const Object& activation,
                                       bool norm_first, float eps, const std::string& dtype) {
@@ -56,9 +56,9 @@ class BoundEncoder {
         check_block_weights(function_, values, encoder_->shape(), encoder_->dtype(), false));
   }
 
-  // Takes x [M, H] through the layers first..last - 1, or through all from the first on if the last
-  // is None. `offsets` [B + 1] says where each sequence begins, and the end. The attention of a
-  // single layer fills `probabilities` [B, N, S, S].
+  // Takes x [M, H] through the layers first..last - 1, or through all from `first` on if `last` is
+  // None. `offsets` [B + 1] says where each sequence begins, and where the last one ends. The
+  // attention of a single layer fills `probabilities` [B, N, S, S].
   py::array_t<float> run(const std::string& f, const Object& x, const Object& offsets,
                          const Object& mask, bool is_causal,
                          const std::pair<std::int64_t, std::optional<std::int64_t>>& layers,

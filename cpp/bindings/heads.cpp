@@ -12,7 +12,7 @@ py::object heads_output(const py::object& out, std::int64_t B, std::int64_t N, s
 }
 
 void check_rows_apart(const std::string& function, const char* name, const View<float>& out) {
-  // The strides of rows apart nest, whatever their order.
+  // If rows do not overlap, their strides nest: each is at least the extent of the axes inside it.
   std::int64_t axes[] = {0, 1, 2};
   std::sort(axes, axes + 3,
             [&](std::int64_t a, std::int64_t b) { return out.strides[a] < out.strides[b]; });

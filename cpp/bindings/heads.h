@@ -1,4 +1,4 @@
-// Arrays of heads at the border: [B, N, S, E], any strides but on the last axis.
+// This header checks arrays of heads, [B, N, S, E], whose last axis alone must be contiguous.
 #pragma once
 
 #include "bindings/arrays.h"
@@ -11,8 +11,8 @@ HeadView<T> head_view(const View<T>& v) {
   return {v.data, v.strides[0], v.strides[1], v.strides[2]};
 }
 
-// `out`, or a new array [B, N, S, F] when that is None. Its heads lie side by side in memory, as
-// [B, S, N, F] do, so that merging them costs no copy.
+// Returns `out`, or a new array [B, N, S, F] when that is None. The new array is a view of memory
+// [B, S, N, F], so that merging the heads costs no copy.
 py::object heads_output(const py::object& out, std::int64_t B, std::int64_t N, std::int64_t S,
                         std::int64_t F);
 

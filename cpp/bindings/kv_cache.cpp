@@ -1,4 +1,4 @@
-// KeyValueCache: argument checks around the engine's cache.
+// The Python class KeyValueCache checks its arguments and calls the engine's cache.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -28,7 +28,7 @@ using Storage = std::shared_ptr<KeyValueCache::Storage>;
 
 constexpr std::int64_t kMostTokens = INT32_MAX;
 
-// A cache and the lock without which no thread looks at it.
+// A cache and its lock, which a thread must hold to use the cache.
 class BoundCache {
  public:
   BoundCache(const std::string& f, std::int64_t batch, std::int64_t heads, std::int64_t key_size,
@@ -140,15 +140,16 @@ class BoundCache {
     cache_->reorder(own.data());
   }
 
-  // (keys, values) as they are stored: float32, bfloat16 as uint16, or a pair of int8 and scales;
-  // views [B, N, capacity, size] of memory that lives as long as they do.
+  // Returns (keys, values) as they are stored: float32, bfloat16 as uint16, or a pair of int8 and
+  // scales. They are views [B, N, capacity, size], which keep the memory alive.
   py::tuple rows() const {
     const Storage storage = shared_storage();
     return py::make_tuple(stored(storage, storage->keys), stored(storage, storage->values));
   }
 
  private:
-  // Numbers for each sequence, 0 to `most`: a copy, which no other thread can change.
+  // Checks a number for each sequence, 0 to `most`, and returns a copy, which no other thread can
+  // change.
   Lengths check_counts(const std::string& f, const char* name, const Object& value,
                        std::int64_t most) const {
     const std::int64_t batch = cache_->shape().batch;
@@ -163,7 +164,7 @@ class BoundCache {
     return own;
   }
 
-  // The position of each sequence's first query: its queries belong to its last tokens.
+  // Returns the position of each sequence's first query; the queries belong to its last tokens.
   Lengths query_offsets(const std::string& f, const Lengths& counts) const {
     Lengths offsets = cache_->lengths();
     bool fits = true;
@@ -216,7 +217,7 @@ void register_kv_cache(py::module_& m) {
            py::arg("head_size"), py::arg("value_size"), py::arg("capacity"), py::arg("dtype"))
       .def("append", &BoundCache::append, py::arg("function"), py::arg("k"), py::arg("v"),
            py::kw_only(), py::arg("counts"))
-      // Decoding passes all of them by position: a keyword takes 0.4 us of a step of 6.
+      // Decoding passes all arguments by position, since a keyword takes 0.4 us and a step 6 us.
       .def("attend", &BoundCache::attend, py::arg("function"), py::arg("q"), py::arg("counts"),
            py::arg("options") = py::dict(), py::arg("out") = py::none())
       .def("set_lengths", &BoundCache::set_lengths, py::arg("function"), py::arg("lengths"))

@@ -1,4 +1,4 @@
-// Masks of attention, and the probabilities that it is asked for.
+// This header checks masks of attention and the array for its probabilities.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -17,12 +17,13 @@ struct Mask {
   bool adds = false;
 };
 
-// A mask [B, N, S, K] of bool or float32, its last axis contiguous, or None; `name` is
-// the argument's.
+// Checks a mask [B, N, S, K] of bool or float32, its last axis contiguous, or None. Errors call the
+// argument `name`.
 Mask check_mask(const std::string& function, const char* name, const py::object& mask,
                 std::initializer_list<Axis> axes);
 
-// Fills an array with zeros, in pieces between which a signal is seen; false when it was.
+// Fills an array with zeros, in pieces between which signals are polled. Returns false if a signal
+// handler raised.
 bool clear(float* data, std::int64_t floats, Interrupt& interrupt);
 
 }  // namespace treadle

@@ -1,4 +1,4 @@
-// treadle._core: checks arguments, releases the GIL, calls the engine, returns. No arithmetic.
+// treadle._core checks arguments, releases the GIL and calls the engine. It has no arithmetic.
 #include <pybind11/pybind11.h>
 
 #include "runtime/isa.h"

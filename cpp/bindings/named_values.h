@@ -31,7 +31,7 @@ class NamedValues {
   template <class T>
   T require(std::string_view name);
 
-  // Throws TypeError for a name that nobody has taken: it is misspelt.
+  // Throws TypeError if a name of the dict has not been taken, since it is then misspelt.
   void finish() const;
 
  private:

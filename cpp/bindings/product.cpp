@@ -1,4 +1,4 @@
-// Linear, layer_norm, softmax and embedding_sum: argument checks around the engine.
+// Linear, layer_norm, softmax and embedding_sum check their arguments and call the engine.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -24,7 +24,7 @@ Linear make_linear(const std::string& f, const Object& weight, const Object& bia
   const Dtype dtype = parse_dtype(f, dtype_name);
   const Weight w = check_weight(f, "weight", weight, dtype, {"N", kAny}, {"K", kAny});
   const float* b = optional_array<float>(f, "bias", bias, {{"N", w.rows}});
-  // Sizes below 2^31, as in every layer: products of two stay within 64 bits.
+  // Sizes are below 2^31, as in every layer, so that products of two fit in 64 bits.
   if (w.rows > INT32_MAX || w.columns > INT32_MAX) {
     throw py::value_error(f + ": weight has more than 2**31 - 1 rows or columns");
   }

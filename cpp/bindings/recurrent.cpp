@@ -75,7 +75,7 @@ bool same_bits(const py::list& a, const py::list& b) {
   return true;
 }
 
-// The floats that a step saves for each row, in a net of float32 (Cell::saved_size).
+// Returns how many floats a step saves for each row, in a net of float32 (Cell::saved_size).
 std::int64_t saved_floats(const std::string& mode, std::int64_t hidden_size,
                           const std::string& activation, bool clips, bool reset_after,
                           bool recompute) {

@@ -1,4 +1,4 @@
-// ISA, threads, the machine's limits and elementwise functions.
+// These functions set the ISA and the threads, measure the machine and compute element by element.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -47,7 +47,7 @@ double multiply_peak(double seconds, const std::string& dtype) {
 }
 
 double read_bandwidth(std::int64_t bytes, double seconds) {
-  constexpr std::int64_t kStep = 1024;  // of read_loop
+  constexpr std::int64_t kStep = 1024;  // floats that a turn of read_loop reads
   const std::int64_t floats = bytes / 4 / kStep * kStep;
   if (floats < kStep || bytes > (std::int64_t{1} << 40)) {
     throw py::value_error("treadle._core.read_bandwidth: bytes is " + std::to_string(bytes) +

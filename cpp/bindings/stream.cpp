@@ -1,4 +1,4 @@
-// The Python class Stream: argument checks around engine/recurrent/stream.
+// The Python class Stream checks its arguments and calls engine/recurrent/stream.
 #include "engine/recurrent/stream.h"
 
 #include <algorithm>
@@ -112,7 +112,7 @@ class BoundStream {
 
   const CellShape& shape() const { return stream_->net().cell(0).shape(); }
 
-  // Python's converter makes a float32 array of x, unless x is one: then nothing is called.
+  // Python's converter makes a float32 array of x; it is not called if x is such an array already.
   Object as_float32(const Object& x) const {
     if (py::isinstance<py::array>(x)) {
       const py::array a = py::reinterpret_borrow<py::array>(x);

@@ -1,5 +1,5 @@
-// TransformerBlock: argument checks around one block of the engine, with cross attention or
-// without.
+// The Python class TransformerBlock checks its arguments and calls one block of the engine, with or
+// without cross attention.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -24,13 +24,13 @@ namespace {
 
 using Object = py::object;
 
-// The weights that say how large a block is, and whether it has cross attention.
+// These weights tell how large a block is, and whether it has cross attention.
 constexpr const char* kOut = "self_attn.out_proj.weight";
 constexpr const char* kLinear1 = "linear1.weight";
 constexpr const char *kCrossIn = "multihead_attn.in_proj_weight",
                      *kCrossOut = "multihead_attn.out_proj.weight";
 
-// Packs a block. Its weights say which sizes it has, and whether it has cross attention.
+// Packs a block. The weights tell its sizes, and whether it has cross attention.
 TransformerBlock make_block(const std::string& f, const py::dict& weights, std::int64_t heads,
                             const Object& activation, bool norm_first, float eps,
                             const std::string& dtype_name) {
@@ -48,9 +48,9 @@ TransformerBlock make_block(const std::string& f, const py::dict& weights, std::
   return {kernels(), shape, checked};
 }
 
-// Runs a block over x [M, H]. `offsets` [B + 1] says where each sequence begins, and the end.
-// `memory` is the pair of its rows and their offsets; sequence b of x sees its sequence b. It is
-// None for a block without cross attention.
+// Runs a block over x [M, H]. `offsets` [B + 1] says where each sequence begins, and where the last
+// one ends. `memory` is a pair of rows and offsets: sequence b of x sees sequence b of the memory.
+// It is None for a block without cross attention.
 py::array_t<float> run(const TransformerBlock& block, const std::string& f, const Object& x,
                        const Object& offsets,
                        const std::optional<std::pair<Object, Object>>& memory, const Object& mask,

@@ -1,4 +1,4 @@
-// An owning array of floats on a cache-line boundary, zeroed unless said otherwise.
+// A Buffer owns an array of floats on a cache-line boundary, set to zero by default.
 #pragma once
 
 #include <sys/mman.h>
@@ -17,8 +17,8 @@ class Buffer {
   explicit Buffer(std::int64_t floats) : Buffer(uninitialized(floats)) {
     if (data_) std::memset(data_, 0, static_cast<std::size_t>(size_) * sizeof(float));
   }
-  // For what is written before it is read: a gigabyte is not touched in one piece that no Ctrl-C
-  // can interrupt.
+  // Makes a buffer that is written before it is read. Setting a gigabyte to zero would take long,
+  // and Ctrl-C could not interrupt it.
   static Buffer uninitialized(std::int64_t floats) {
     Buffer buffer;
     if (floats > 0) buffer.allocate(floats);

@@ -50,7 +50,7 @@ class FlushToZero : ControlWord {
   FlushToZero() : ControlWord(control_word() | kFlushBits) {}
 };
 
-// For code of others that runs inside a call: a Python signal handler keeps its denormals.
+// Lets foreign code that runs inside a call, such as a Python signal handler, keep its denormals.
 class KeepDenormals : ControlWord {
  public:
   KeepDenormals() : ControlWord(control_word() & ~kFlushBits) {}

@@ -46,9 +46,9 @@ bool has_avx512_bf16() {
 }
 #endif
 
-// Lowest first: a table is built by filling every level up to the one asked for, so that a level
-// only overrides what it improves. AMX's tiles (bf16 and int8) are one more level, whose products
-// take the same words: nobody has measured it yet.
+// The levels, the lowest first. A table is filled by every level up to the requested one, so that a
+// level only overrides the kernels that it improves. AMX's tiles (bf16 and int8) would be one more
+// level, whose products take the same words; nobody has measured it yet.
 const Level kLevels[] = {
     {"portable", portable::fill, [] { return true; }},
 #if defined(TREADLE_HAS_avx2)

@@ -1,4 +1,4 @@
-// Which kernels run: detection of the CPU, TREADLE_ISA, and the active table.
+// The CPU and TREADLE_ISA decide which kernels run; the active table holds them.
 #pragma once
 
 #include <string>
@@ -8,11 +8,11 @@
 
 namespace treadle {
 
-// Levels that this build has and this CPU can run, lowest first: portable, avx2, avx512,
-// avx512_bf16.
+// Returns the levels that this build has and this CPU can run, lowest first: portable, avx2,
+// avx512, avx512_bf16.
 std::vector<std::string> available_isas();
 
-// The table that objects packed from now on use: the highest level, or the one TREADLE_ISA names.
+// Returns the table for objects that are packed now: the highest level, or that of TREADLE_ISA.
 // Throws std::invalid_argument where TREADLE_ISA names a level that cannot run here.
 const KernelTable& kernels();
 

@@ -1,4 +1,4 @@
-// A lock whose holder may run foreign code: where waiting would never end, it throws instead.
+// A ReentrantGuard locks while foreign code may run. It throws where waiting would never end.
 #pragma once
 
 #include <atomic>

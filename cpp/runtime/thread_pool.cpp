@@ -17,7 +17,8 @@
 namespace treadle {
 namespace {
 
-// A pause is 40 to 140 cycles on the CPUs of the last ten years: about 30 us before blocking.
+// A pause takes 40 to 140 cycles on the CPUs of the last ten years, so a thread spins for about
+// 30 us before it blocks.
 constexpr int kSpins = 2000;
 // A worker waits longer for its next job, some 0.2 ms: one that woke too late for a short call is
 // still awake for the next.
@@ -96,7 +97,7 @@ class Pool {
  public:
   bool try_acquire() { return !busy_.exchange(true, std::memory_order_acquire); }
   void release() { busy_.store(false, std::memory_order_release); }
-  // A call that could have used workers has ended, with them or alone.
+  // Notes the end of a call that could have used workers, whether it had them or not.
   void touch() { last_use_.store(Clock::now(), std::memory_order_relaxed); }
 
   // Calls for `count` workers and returns how many answered in time.
@@ -117,12 +118,12 @@ class Pool {
            Clock::now() - start < patience) {
       for (int i = 0; i < 16; ++i) pause();
     }
-    // Closed: who comes later finds another word and goes back to wait.
+    // The roster is closed: a worker that comes later finds another word and waits again.
     return static_cast<int>(roster_.exchange(0, std::memory_order_acq_rel) % kOpen);
   }
 
-  // Runs the job as thread 0 here and as 1 ... helpers on the workers that answered; null: lets
-  // them go.
+  // Runs the job as thread 0 here and as threads 1 ... helpers on the workers that answered. A null
+  // job lets the workers go.
   void run(int helpers, const Lease::Job* job) {
     current_ = job;
     pending_.store(helpers, std::memory_order_relaxed);
@@ -138,7 +139,7 @@ class Pool {
 
  private:
   static constexpr std::uint64_t kRoster = 1 << 16, kOpen = 1 << 15;  // > set_num_threads' limit
-  static constexpr double kWakeMicroseconds = 100;  // futex wake to first instruction, twice over
+  static constexpr double kWakeMicroseconds = 100;  // twice the time from futex wake to first code
   static constexpr double kLeastPatience = 2, kMostPatience = 200, kPatience = 0.1;
 
   // A short job is not worth a wake-up, unless calls follow one another closely.
@@ -149,7 +150,7 @@ class Pool {
            (workers_ > 0 && !call_event_.anyone_asleep());
   }
 
-  // The system may refuse threads; what there is will do.
+  // The system may refuse threads; the pool then makes do with those that it has.
   void grow(int count) {
     while (workers_ < count) {
       try {
@@ -189,14 +190,14 @@ class Pool {
 
   std::atomic<bool> busy_{false};
   std::atomic<Clock::time_point> last_use_{};
-  // Under the lease only:
+  // Only the holder of the lease uses these:
   int workers_ = 0;
   std::uint64_t job_ = 0;
   const Lease::Job* current_ = nullptr;  // written before go_event_ changes
   std::atomic<int> pending_{0};
   std::atomic<std::uint64_t> wanted_{0};
   std::atomic<std::uint64_t> roster_{0};  // job * kRoster + kOpen + answers; 0: closed
-  Event call_event_, go_event_;           // number of the job
+  Event call_event_, go_event_;           // both hold the number of the job
   Event done_event_;
 };
 
@@ -222,7 +223,7 @@ namespace {
 Pool& the_pool() {
   Pool* p = pool.load(std::memory_order_acquire);
   if (p) return *p;
-  // Never destroyed: workers may still be blocked in it when the process ends.
+  // The pool is never destroyed, since workers may still be blocked in it when the process ends.
   fork_count();
   auto fresh = std::make_unique<Pool>();
   if (pool.compare_exchange_strong(p, fresh.get(), std::memory_order_acq_rel)) {
@@ -277,7 +278,7 @@ Lease::Lease(int threads, double microseconds) {
 Lease::~Lease() {
   if (asked_) the_pool().touch();
   if (size_ == 1) return;
-  if (!ran_) the_pool().run(size_ - 1, nullptr);  // those who answered are waiting
+  if (!ran_) the_pool().run(size_ - 1, nullptr);  // the workers that answered are waiting
   the_pool().release();
 }
 

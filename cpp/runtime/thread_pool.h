@@ -1,4 +1,4 @@
-// Threads that run one function together: the caller is thread 0, the pool supplies the others.
+// A pool lends threads that run one function together with the caller, which is thread 0.
 //
 // A call takes the workers that answer within some microseconds and never waits for one that is
 // asleep or has no CPU: on a busy machine a team is smaller, not slower than one thread. Between
@@ -13,15 +13,16 @@
 
 namespace treadle {
 
-// As many as the affinity mask of the process has CPUs, until set.
+// At most so many threads work on a call: as many as the process's affinity mask has CPUs, until
+// set_num_threads sets another number.
 int num_threads();
 void set_num_threads(int n);
 
-// Forks of this process so far: in a child, a lock that another thread held in the parent stays
-// locked for ever, and its owner can tell by this number. Counting begins at the first call.
+// Returns how often this process has forked so far. In a child, a lock that another thread held in
+// the parent stays locked for ever, which this number reveals. Counting begins at the first call.
 std::uint64_t fork_count();
 
-// All threads of a team meet here. Spins, then yields: partners run at the same time.
+// All threads of a team meet at a Barrier. They spin first and then yield, since all are running.
 class Barrier {
  public:
   explicit Barrier(int threads) : threads_(threads) {}
@@ -39,8 +40,8 @@ class Barrier {
 
 class Lease {
  public:
-  // Up to `threads` at once, the caller included, for work that takes one thread about so many
-  // microseconds.
+  // Takes up to `threads` threads, the caller included, for work that keeps one thread busy for
+  // about so many microseconds.
   Lease(int threads, double microseconds);
   ~Lease();
   Lease(const Lease&) = delete;
@@ -49,8 +50,8 @@ class Lease {
   int size() const { return size_; }
 
   // Calls work(thread) for every thread in [0, size()) at the same time; returns when all are done.
-  // While the caller waits for the others it calls idle() now and then. Once per lease; neither may
-  // throw.
+  // While the caller waits for the others it calls idle() now and then. A lease can do this once,
+  // and neither function may throw.
   template <class Work, class Idle>
   void run(Work& work, Idle& idle) {
     execute(Job{[](void* w, int thread) { (*static_cast<Work*>(w))(thread); }, &work,

@@ -52,10 +52,11 @@ Attention::Attention(const KernelTable& table, const AttentionCall& call, int th
     const std::int64_t S = call.queries(b), K = call.keys(b);
     if (S == 0) continue;
     for (std::int64_t head = 0; head < call.kv_heads; ++head) {
-      const bool as_they_are = stored() || call.dtype == Dtype::float32;  // rows of keys
+      // The kernel for few queries reads stored or float32 keys where they lie.
+      const bool as_they_are = stored() || call.dtype == Dtype::float32;
       if (as_they_are && S <= kFewQueries && S * group <= kChunkQueries && !call.probabilities &&
           call.dropout.threshold == 0) {
-        // Chunks of keys that some query sees; which they are decides about no bit.
+        // Only chunks of keys that some query sees are listed, which changes no bit.
         const std::int64_t first = call.query_offset ? call.query_offset[b] : 0;
         const std::int64_t begin = seen_keys(call, K, first).begin / kChunkKeys;
         const std::int64_t end =
@@ -152,9 +153,10 @@ void Attention::many_queries(const Task& task, Team::Member& member, Scratch& sc
     if (packs_values()) kernels.pack_values(v);
     if (!member.progress(static_cast<double>(k.end - k.begin) * (call_.E + call_.F))) return;
   }
-  const double row_work = static_cast<double>(K + 1) * (call_.E + call_.F);  // a row is work, too
+  // The 1 stands for the work of a row itself, so that rows without keys count, too.
+  const double row_work = static_cast<double>(K + 1) * (call_.E + call_.F);
   const std::int64_t most = row_work * kRows <= kCallWork ? kRows : kTileRows;
-  // The rows of a group's heads one after the other: they read the same keys and values.
+  // The rows of a group's heads follow one another, since they read the same keys and values.
   const std::int64_t all = group * (task.end - task.begin);
   std::int64_t n = task.kv_head * group, i = task.begin;
   for (std::int64_t done = 0; done < all;) {
@@ -173,12 +175,13 @@ void Attention::many_queries(const Task& task, Team::Member& member, Scratch& sc
     a.v = packs_values() ? v.to : v.from;
     a.v_stride = packs_values() ? 0 : v.stride;
     kernels.attention(a);
-    // Reported by the team as well, after the task: the clock is looked at more often, no more.
+    // The team reports this work again after the task. Counting it twice only makes the interrupt
+    // look at the clock more often.
     if (!member.progress(a.rows * row_work)) return;
   }
 }
 
-// All queries of a group's heads.
+// Returns the rows of all queries of a group's heads.
 AttentionRows Attention::few_rows(std::int64_t b, std::int64_t kv_head) const {
   const std::int64_t group = call_.N / call_.kv_heads, S = call_.queries(b);
   AttentionRows rows(call_, b);
@@ -220,7 +223,7 @@ void attend(const KernelTable& table, const AttentionCall& call, Interrupt& inte
   std::vector<Attention::Scratch> scratch(team.size());
   for (Attention::Scratch& s : scratch) attention.reserve(s);
   team.run([&](Team::Member& member) { attention.run(member, scratch[member.index()]); });
-  // Queries beyond a sequence's length.
+  // Queries beyond a sequence's length give zeros.
   for (std::int64_t b = 0; call.query_lengths && b < call.B; ++b) {
     for (std::int64_t n = 0; n < call.N; ++n) {
       for (std::int64_t i = call.query_lengths[b]; i < call.S; ++i) {

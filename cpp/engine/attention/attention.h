@@ -1,9 +1,9 @@
-// Attention over a batch: which tasks it is cut into, and what each thread needs for one.
+// Attention over a batch is cut into tasks, for each of which a thread needs some buffers.
 //
 // A task is a key head of a sequence (its keys and, where need be, its values are packed once and
 // serve all query heads of its group), or a part of its queries where there are few heads. A
-// sequence with few queries is cut by keys instead, and nothing is packed. What a task computes
-// never decides about bits.
+// sequence with few queries is cut by keys instead, and nothing is packed. The cut into tasks
+// changes no bit of the result.
 #pragma once
 
 #include <cstdint>
@@ -16,18 +16,18 @@
 
 namespace treadle {
 
-// [B, N, S, E] with strides in floats; the last axis is contiguous.
+// A view of heads [B, N, S, E] with strides in elements; the last axis is contiguous.
 template <class T>
 struct HeadView {
   T* data;
   std::int64_t b, n, s;
 };
 
-// Keys and values that are kept in another dtype than float32; strides in bytes.
+// Keys and values that a cache stores in another dtype than float32; the strides count bytes.
 struct StoredHeads {
-  Dtype dtype;  // float32: none are
+  Dtype dtype;  // float32: there are no stored keys and values
   HeadView<const std::uint8_t> k, v;
-  HeadView<const float> k_scale, v_scale;  // [B, N, K] of int8
+  HeadView<const float> k_scale, v_scale;  // [B, N, K], only for int8
 };
 
 struct AttentionCall {
@@ -35,11 +35,11 @@ struct AttentionCall {
   // keys and values where they lie and always multiplies in float32.
   Dtype dtype;
   std::int64_t B, N, kv_heads, S, K, E, F;
-  HeadView<const float> q, k, v;  // k and v unless they are stored
+  HeadView<const float> q, k, v;  // k and v are not set if they are stored
   StoredHeads stored;
   HeadView<float> out;
-  // [B] rows before each sequence's first, of q and out and of k and v, instead of strides b; or
-  // null.
+  // [B]: the number of rows before each sequence's first row, in q and out, and in k and v. They
+  // replace the strides b unless they are null.
   const std::int64_t *query_starts, *key_starts;
   HeadView<const std::uint8_t>
       mask;  // bools, or floats as bytes; strides in bytes; data null: none
@@ -57,7 +57,7 @@ struct AttentionCall {
   std::int64_t queries(std::int64_t row) const { return query_lengths ? query_lengths[row] : S; }
   std::int64_t keys(std::int64_t row) const { return key_lengths ? key_lengths[row] : K; }
 
-  // The first row of a head of a sequence, in an array that has a row for each query or each key.
+  // Returns the first row of a head of a sequence, in an array with a row for each query or key.
   template <class T>
   T* query_head(const HeadView<T>& view, std::int64_t row, std::int64_t n) const {
     return head(view, query_starts, row, n);
@@ -79,7 +79,7 @@ class AttentionRows;
 
 class Attention {
  public:
-  // Buffers of one thread.
+  // The buffers of one thread.
   struct Scratch {
     Buffer keys, values, partial, decoded;
     EncodedRows queries;
@@ -87,20 +87,20 @@ class Attention {
 
   Attention(const KernelTable& table, const AttentionCall& call, int threads);
 
-  // Makes room for whatever task a thread may get.
+  // Makes room for any task that a thread may get.
   void reserve(Scratch& scratch) const;
 
-  // Two phases of a team.
+  // Runs as two phases of a team.
   bool run(Team::Member& member, Scratch& scratch);
 
-  // Multiply-adds of a call, as if every query saw every key.
+  // Returns the multiply-adds of a call, as if every query saw every key.
   static double work(const AttentionCall& call);
 
  private:
   struct Task {
     std::int64_t b, kv_head;
-    std::int64_t begin, end;  // queries; or, of a sequence cut by keys, keys
-    std::int64_t partial;     // where the results of keys go; -1: many queries
+    std::int64_t begin, end;  // queries, or keys if the sequence is cut by keys
+    std::int64_t partial;     // place of a key task's results in partial_; -1: a task of queries
   };
   // A head of a sequence that was cut by keys: several tasks have left results, to be joined.
   struct SplitKeys {
@@ -109,7 +109,7 @@ class Attention {
 
   bool packs_values() const;
   bool stored() const { return call_.stored.dtype != Dtype::float32; }
-  // A head's keys or values as they lie in memory; the stride in numbers.
+  // A head's keys or values as they lie in memory; the stride counts numbers.
   struct Rows {
     const void* data;
     std::int64_t stride;
@@ -135,12 +135,12 @@ class Attention {
   bool joins_ = false;  // whether a task has all keys of a head, and joins its chunks itself
   Buffer partial_;
   bool many_ = false;              // whether some sequence is packed
-  std::int64_t most_keys_ = 0;     // of one
-  std::int64_t most_partial_ = 0;  // floats of a task that joins its chunks itself
+  std::int64_t most_keys_ = 0;     // keys of the longest sequence that is packed
+  std::int64_t most_partial_ = 0;  // most floats of a task that joins its chunks itself
   double task_work_ = 0;
 };
 
-// The whole call on the pool's threads. Every pointer, stride and length has been checked.
+// Runs a whole call on the pool's threads. The caller has checked every pointer, stride and length.
 void attend(const KernelTable& table, const AttentionCall& call, Interrupt& interrupt);
 
 }  // namespace treadle

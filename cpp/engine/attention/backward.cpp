@@ -7,15 +7,15 @@
 namespace treadle {
 namespace {
 
-// Queries of a block: with kBackwardKeys keys two matrices of 96 KiB, beside the packed keys and
-// values.
+// A block has so many queries. With kBackwardKeys keys it needs two matrices of 96 KiB, beside the
+// packed keys and values.
 constexpr std::int64_t kBackwardRows = AttentionRows::kMost;
-// Queries of a part, where a head is cut.
+// A part of a head has at least so many queries.
 constexpr std::int64_t kPartQueries = 2 * kBackwardRows;
-// Tasks for each thread from which on heads are not cut: a part computes the scores again.
+// Heads are not cut if each thread has so many tasks, since a part computes the scores again.
 constexpr std::int64_t kTasksPerThread = 4;
 
-// The rows of one product with a block of keys; out is added to where `add` says so.
+// The rows of one product with a block of keys; the product is added to `out` if `add`.
 LinearArgs product(std::int64_t rows, const float* const* x, float* const* out, std::int64_t k,
                    std::int64_t columns, const float* weights, int lanes, bool add) {
   const std::int64_t width = kAttentionVectors * lanes;
@@ -35,7 +35,7 @@ LinearArgs product(std::int64_t rows, const float* const* x, float* const* out, 
 
 }  // namespace
 
-// The keys that are at work, and what they are worked with.
+// A block of keys, packed, and the gradients of its rows.
 struct AttentionBackward::Block {
   const Task& task;
   std::int64_t first, size;
@@ -131,7 +131,7 @@ void AttentionBackward::task(const Task& task, Team::Member& member, Scratch& sc
   }
 }
 
-// `count` queries of head n from i on, and the keys of a block.
+// Computes the gradients from `count` queries of head n, from i on, and a block of keys.
 void AttentionBackward::rows(const Block& block, std::int64_t n, std::int64_t i,
                              std::int64_t count) const {
   const AttentionCall& c = backward_.call;
@@ -151,7 +151,7 @@ void AttentionBackward::rows(const Block& block, std::int64_t n, std::int64_t i,
   const std::int64_t head = n % (c.N / c.kv_heads), queries = task.query_end - task.query_begin;
   float* dot = block.scratch.dots.data() + head * queries + i - task.query_begin;
   if (block.first == task.key_begin) table_.row_dots({count, c.F, out, dout, dot});
-  // From the first key of the block to the last that a row sees, whole panels.
+  // The products go from the block's first key to the last key that a row sees, in whole panels.
   const Span seen = rows.keys();
   if (seen.end <= block.first || seen.begin >= block.first + block.size) return;
   const std::int64_t panel = kAttentionVectors * table_.lanes;

@@ -1,12 +1,13 @@
-// Back through attention: the gradients of q, k and v.
+// The backward pass of attention computes the gradients of q, k and v.
 //
 // The probabilities are computed again, block by block, from the log-sum-exp that the forward pass
-// saved. Five products for a block of queries and a block of keys:
+// saved. A block of queries and a block of keys take five products:
 //
 //     q k^T,  dout v^T  ->  w, ds  ->  dv += w^T dout,  dk += ds^T q,  dq += ds k
 //
-// A query's sum goes up over the blocks of keys, a key's over the blocks of queries of one head of
-// its group after the other, whichever thread adds them: the same bits for any number of threads.
+// The sum for a query goes over the blocks of keys in their order, that for a key over the blocks
+// of queries, head by head of its group, whichever thread adds them. The number of threads changes
+// no bit.
 #pragma once
 
 #include <cstdint>
@@ -29,7 +30,7 @@ class AttentionBackward {
  public:
   AttentionBackward(const KernelTable& table, const AttentionBackwardCall& backward, int threads);
 
-  // Buffers of one thread.
+  // The buffers of one thread.
   struct Scratch {
     Buffer keys, values, rows;  // a block of keys: k and v as columns, k as rows
     Buffer scores, d;
@@ -37,15 +38,15 @@ class AttentionBackward {
   };
   Scratch scratch() const;
 
-  // One phase of a team.
+  // Runs as one phase of a team.
   bool run(Team::Member& member, Scratch& scratch) const;
 
-  // Multiply-adds of a call, as if every query saw every key.
+  // Returns the multiply-adds of a call, as if every query saw every key.
   static double work(const AttentionBackwardCall& backward);
 
  private:
-  // A head of keys with the queries of its group; or where there are few heads a part of the one or
-  // of the other, which computes the gradients of that part alone.
+  // A task is a head of keys with the queries of its group. Where there are few heads, it is a part
+  // of the keys or of the queries, and computes the gradients of that part alone.
   struct Task {
     std::int64_t b, kv_head;
     std::int64_t key_begin, key_end, query_begin, query_end;
@@ -62,7 +63,7 @@ class AttentionBackward {
   double task_work_ = 0;
 };
 
-// The whole call on the pool's threads. Every pointer, stride and length has been checked.
+// Runs a whole call on the pool's threads. The caller has checked every pointer, stride and length.
 void attend_backward(const KernelTable& table, const AttentionBackwardCall& backward,
                      Interrupt& interrupt);
 

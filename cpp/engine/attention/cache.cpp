@@ -24,7 +24,7 @@ float float_of(std::uint32_t bits) {
 
 constexpr std::uint32_t kMagnitude = 0x7FFFFFFF, kInfinity = 0x7F800000;  // bits of a float32
 
-// The upper half of a float32, rounded to the nearest, even in the middle; NaN stays NaN.
+// Rounds the bits of a float32 to their upper half: to the nearest, ties to even; NaN stays NaN.
 void round_to_bfloat16(const float* x, std::int64_t n, std::uint16_t* out) {
   for (std::int64_t i = 0; i < n; ++i) {
     const std::uint32_t bits = bits_of(x[i]), upper = bits >> 16;
@@ -33,10 +33,11 @@ void round_to_bfloat16(const float* x, std::int64_t n, std::uint16_t* out) {
   }
 }
 
-// Integers -127 to 127 and their scale max |x| / 127. A scale below the smallest normal number
-// counts as zero. A vector that is not finite has the scale NaN: all of it reads as NaN.
+// Writes a vector as integers -127 to 127 and returns their scale max |x| / 127. A scale below the
+// smallest normal number counts as zero. A vector that is not finite has the scale NaN, so that all
+// of it reads as NaN.
 float quantize(const float* x, std::int64_t n, std::int8_t* out) {
-  // The bits of magnitudes order as the magnitudes do, and integers have a maximum in any vector.
+  // Magnitudes and their bits have the same order, and compilers vectorize a maximum of integers.
   std::int32_t most = 0;
   for (std::int64_t i = 0; i < n; ++i) {
     most = std::max(most, static_cast<std::int32_t>(bits_of(x[i]) & kMagnitude));
@@ -47,8 +48,8 @@ float quantize(const float* x, std::int64_t n, std::int8_t* out) {
     std::fill_n(out, n, std::int8_t{0});
     return finite ? 0 : scale;
   }
-  // Floats between 2^23 and 2^24 are the integers: this sum rounds to the nearest, even in the
-  // middle. The quotient of the largest magnitude may round to slightly more than 127.
+  // The floats between 2^23 and 2^24 are integers, so this sum rounds to the nearest, ties to even.
+  // The quotient of the largest magnitude may round to slightly more than 127.
   constexpr float kIntegers = 0x1.8p23f;
   for (std::int64_t i = 0; i < n; ++i) {
     const float rounded = (x[i] / scale + kIntegers) - kIntegers;
@@ -184,8 +185,8 @@ void KeyValueCache::truncate(const std::int64_t* lengths) {
 
 void KeyValueCache::reorder(const std::int64_t* sources) {
   const std::int64_t B = shape_.batch;
-  // A sequence may be overwritten when nobody is left who copies it. What then remains are circles;
-  // one sequence of each waits in `aside`.
+  // A sequence may be overwritten when no other is still to be copied from it. The copies that then
+  // remain form circles, of each of which one sequence waits in `aside`.
   std::vector<std::int64_t> readers(B, 0), ready, lengths(B);
   std::vector<bool> done(B);
   ready.reserve(B);
@@ -198,7 +199,7 @@ void KeyValueCache::reorder(const std::int64_t* sources) {
   for (std::int64_t b = 0; b < B; ++b) {
     if (!done[b] && left[b] == 0) ready.push_back(b);
   }
-  // Before anything changes: the order of copies, and room for a circle.
+  // The order of copies and the room for a circle are made before anything changes.
   std::vector<bool> pending(B);
   for (std::int64_t b = 0; b < B; ++b) pending[b] = !done[b];
   for (std::size_t i = 0; i < ready.size(); ++i) {

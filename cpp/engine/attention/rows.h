@@ -9,7 +9,8 @@
 
 namespace treadle {
 
-// The keys of `keys` that a query at a position sees, but for the mask.
+// A range of keys. `seen_keys` returns those of `keys` keys that a query at a position sees, if no
+// mask hides them.
 struct Span {
   std::int64_t begin, end;
 };
@@ -30,7 +31,7 @@ class AttentionRows {
 
   AttentionRows(const AttentionCall& call, std::int64_t b) : c_(call), b_(b), keys_(call.keys(b)) {}
 
-  // Query i of head n.
+  // Adds query i of head n.
   void add(std::int64_t n, std::int64_t i) {
     q_[count_] = c_.query_head(c_.q, b_, n) + i * c_.q.s;
     if (c_.out.data) out_[count_] = c_.query_head(c_.out, b_, n) + i * c_.out.s;
@@ -55,7 +56,7 @@ class AttentionRows {
   float* const* out() const { return out_; }
   float* const* lse() const { return c_.lse ? lse_ : nullptr; }
 
-  // The keys that some row sees.
+  // Returns the range of keys that some row sees.
   Span keys() const {
     Span all{keys_, 0};
     for (std::int64_t r = 0; r < count_; ++r) {

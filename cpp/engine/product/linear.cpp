@@ -7,10 +7,10 @@
 namespace treadle {
 namespace {
 
-// A task has at most so many rows: they and a panel stay in L2. The blocks of rows take turns at a
-// panel, which comes from memory once.
+// A task has at most so many rows, which stay in L2 beside a panel. The tasks of one panel follow
+// each other, so that the panel comes from memory once.
 constexpr std::int64_t kTaskRows = 96;
-// Up to so many rows, a task takes several panels, since one would be too little work.
+// With at most so many rows, a task takes several panels, since one would be too little work.
 constexpr std::int64_t kFewRows = 8, kFewPanels = 2;
 constexpr std::int64_t kEncodedRows = 32;  // rows that a task encodes
 
@@ -78,7 +78,7 @@ void product(const Linear& linear, std::int64_t M, const float* x, std::int64_t 
              const Activation* f, const float* residual, float* out, Interrupt& interrupt) {
   const std::int64_t N = linear.outputs();
   if (M == 0 || N == 0) return;
-  constexpr std::int64_t kRows = 4096;  // so many row pointers are listed at once
+  constexpr std::int64_t kRows = 4096;  // at most so many row pointers are listed at once
   std::vector<const float*> from(std::min(M, kRows)), add(residual ? from.size() : 0);
   std::vector<float*> to(from.size());
   EncodedRows encoded;

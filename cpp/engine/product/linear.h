@@ -18,7 +18,7 @@ struct ProductRows {
   float* const* out;
   const Activation* f;           // or null
   const float* const* residual;  // or null
-  EncodedRows* encoded;          // the team's room for x in words, unless weights are float32
+  EncodedRows* encoded;          // the team's buffer for encoded x; unused for float32 weights
 };
 
 class Linear {
@@ -39,8 +39,7 @@ class Linear {
   std::int64_t weight_bytes() const { return packed_.bytes(); }
   double work(std::int64_t rows) const { return static_cast<double>(rows) * N_ * K_; }
 
-  // Returns the arguments of the kernel; those that say which rows and panels are left to the
-  // caller.
+  // Returns the arguments of the kernel. The caller adds the rows and the panels.
   LinearArgs args() const;
 
   // Runs as a phase of a team, or as two where x is encoded first. A task is a panel and a block of
@@ -55,8 +54,8 @@ class Linear {
   Buffer bias_;
 };
 
-// Computes a product as a call of its own, on the pool's threads. The rows of x [M, K] are x_m
-// floats apart; out [M, N] and residual [M, N], which may be null, are contiguous.
+// Computes a whole product on the pool's threads. The rows of x [M, K] are x_m floats apart; out
+// [M, N] and residual [M, N], which may be null, are contiguous.
 void product(const Linear& linear, std::int64_t M, const float* x, std::int64_t x_m,
              const Activation* f, const float* residual, float* out, Interrupt& interrupt);
 

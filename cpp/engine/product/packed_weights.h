@@ -24,7 +24,7 @@ struct StoredMatrix {
       : dtype(type), data(from), scales(by) {}
 
   explicit operator bool() const { return data != nullptr; }
-  // The matrix must be float32. All matrices that gradients are computed with are.
+  // The matrix must be float32, as all matrices are from which gradients are computed.
   const float* floats() const { return static_cast<const float*>(data); }
 };
 
@@ -43,8 +43,8 @@ class PackedWeights {
   static PackedWeights plain(std::int64_t outputs, std::initializer_list<Operand> operands,
                              int lanes);
 
-  // Does the same with matrices [k, outputs] of float32, the transposes of those that `plain`
-  // takes.
+  // Packs matrices [k, outputs] of float32, which are transposes of the matrices that `plain`
+  // takes, in the same way.
   static PackedWeights transposed(std::int64_t outputs, std::initializer_list<Operand> operands,
                                   int lanes);
 
@@ -61,7 +61,7 @@ class PackedWeights {
   const Word* weights() const { return weights_.data(); }
   std::int64_t bytes() const { return weights_.size() * static_cast<std::int64_t>(sizeof(float)); }
   std::int64_t panel_stride() const { return panel_stride_; }
-  std::int64_t depth() const { return depth_; }  // steps of a panel
+  std::int64_t depth() const { return depth_; }  // words along k in a panel
   std::int64_t panels() const { return panels_; }
   int vectors() const { return vectors_; }
   std::int64_t sums() const { return total_vectors_ * lanes_; }  // floats of one row of sums
@@ -84,10 +84,10 @@ class PackedWeights {
 
   Dtype dtype_ = Dtype::float32;
   Buffer weights_;
-  std::vector<int> gates_;  // empty: plain
+  std::vector<int> gates_;  // empty for `plain` and `transposed`
   std::int64_t outputs_ = 0, panels_ = 0, total_vectors_ = 0, depth_ = 0, panel_stride_ = 0;
   int vectors_ = 0, lanes_ = 0;
-  int shared_vectors_ = 0;  // of the last panel, where gates share vectors
+  int shared_vectors_ = 0;  // vectors of the last panel if gates share them, else 0
 };
 
 }  // namespace treadle

@@ -25,7 +25,8 @@ std::vector<float*> dx_rows(const BackwardPass& pass, const Trace& trace) {
   return rows;
 }
 
-// dx = da W_ih for all terms that ran, in phases of the team. False when the computation is to end.
+// Computes dx = da W_ih for all terms that ran, in phases of the team. Returns false when the
+// computation is to end.
 bool input_grad(Team::Member& member, const BackwardCall& call, const std::vector<float*>& dx) {
   const auto total = static_cast<std::int64_t>(dx.size());
   const float* const* da = call.buffers.da_rows.data();
@@ -45,7 +46,7 @@ bool input_grad(Team::Member& member, const BackwardCall& call, const std::vecto
 
 void RecurrentBackward::run(const BackwardPass& pass, Interrupt& interrupt) const {
   if (!pass.in.T || !pass.in.B) {
-    // No step: the gradients of the last state are those of the first.
+    // There is no step, so the gradients of the last state are those of the first.
     const CellShape& shape = cell_->shape();
     if (pass.dh_n && pass.dh_0) std::copy_n(pass.dh_n, pass.in.B * shape.state_size(), pass.dh_0);
     if (pass.dc_n && pass.dc_0) std::copy_n(pass.dc_n, pass.in.B * shape.hidden_size, pass.dc_0);

@@ -33,19 +33,19 @@ struct BackwardBuffers {
   // The row `da` of every term that ran, in the order of Trace::terms.
   std::vector<const float*> da_rows;
 
-  // through_time writes, weight_grads reads.
+  // through_time writes these arrays, weight_grads reads them.
   Buffer dp;      // [T*B, P], with a projection: the gradient of the output
-  Buffer hidden;  // [T*B, H], with a projection: the unprojected output; GRU, reset before: r h
+  Buffer hidden;  // [T*B, H]: the unprojected output with a projection; r h if !reset_after
 
-  // The constructor writes, through_time reads: where a mask repeats outputs, the gradient of an
-  // output is the sum of those of its repetitions.
+  // The constructor writes this array, through_time reads it. It exists if a mask repeats outputs:
+  // the gradient of an output is then the sum of the gradients of its repetitions.
   Buffer dy;  // [T*B, state_size]
 
-  // through_time alone writes and reads, from one step to the one before it.
+  // Only through_time uses these arrays, to carry values from a step to the step before it.
   Buffer dc;    // LSTM: [B, H], the gradient of c
-  Buffer keep;  // GRU: [B, H], what a step leaves for the one before it beside a product
+  Buffer keep;  // GRU: [B, H], the part of the gradient of h that comes through no product
 
-  // A row of an array, or null where the array is absent.
+  // Return a row of an array, or null where the array is absent.
   static float* row(Buffer& array, std::int64_t i, std::int64_t floats) {
     return array.size() ? array.data() + i * floats : nullptr;
   }

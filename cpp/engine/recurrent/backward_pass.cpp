@@ -5,7 +5,7 @@
 namespace treadle {
 namespace {
 
-constexpr double kListWork = 100;  // to list a row, in multiply-adds
+constexpr double kListWork = 100;  // listing a row takes as long as so many multiply-adds
 
 }  // namespace
 

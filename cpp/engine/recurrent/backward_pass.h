@@ -1,5 +1,5 @@
 // A backward pass through one layer in one direction needs the arrays of the forward pass
-// (BackwardPass), and which steps that took from which states (Trace).
+// (BackwardPass), and a list of its steps and of the states that they began with (Trace).
 #pragma once
 
 #include <cstdint>
@@ -12,8 +12,8 @@
 
 namespace treadle {
 
-// The backward pass of one layer in one direction: what the forward pass (Pass) read and wrote, and
-// where the gradients go. A null pointer stands for an array that is absent.
+// The backward pass of one layer in one direction: the arrays that the forward pass (Pass) read and
+// wrote, and the gradients. A null pointer stands for an array that is absent.
 struct BackwardPass {
   bool reverse;
   SequenceArgs in;  // the states of this layer and direction
@@ -25,8 +25,8 @@ struct BackwardPass {
   std::int64_t dy_t, dy_b;
   const float *dh_n, *dc_n;  // [B, state_size], [B, H]
 
-  // The caller has set all gradients to zero, except dx: that is null where nobody wants it, and is
-  // written where a step ran, or added to if `add`.
+  // The caller has set all gradients to zero, except dx. dx is null if the caller does not want it;
+  // it is written, or added to if `add`, for the terms whose step ran.
   float* dx;  // [T, B, I] with the strides dx_t and dx_b
   std::int64_t dx_t, dx_b;
   bool add;
@@ -42,7 +42,7 @@ class Trace {
   Trace(const Cell& cell, const BackwardPass& pass, Interrupt& interrupt);
 
   std::int64_t length(std::int64_t b) const { return p_.in.lengths ? p_.in.lengths[b] : p_.in.T; }
-  // The time that a row is at in step s of the forward pass.
+  // Returns the time of row b in step s of the forward pass.
   std::int64_t time(std::int64_t s, std::int64_t b) const {
     return p_.reverse ? length(b) - 1 - s : s;
   }
@@ -53,19 +53,19 @@ class Trace {
     return p_.in.resets[(time(s, b) + (p_.reverse ? 1 : 0)) * p_.in.B + b] != 0;
   }
 
-  // The numbers of the terms that ran, in rising order.
+  // Returns the numbers of the terms that ran, in rising order.
   const std::vector<std::int64_t>& terms() const { return terms_; }
   bool runs(std::int64_t term) const { return h_old_[term] != nullptr; }
 
-  // The states before the step of a term, the cell state after it, and its output.
+  // Return the states before the step of a term, the cell state after it, and its output.
   const float* h_old(std::int64_t term) const { return h_old_[term]; }
   const float* c_old(std::int64_t term) const { return c_old_[term]; }
   const float* c_new(std::int64_t term) const { return p_.saved + term * saved_size_ + gates_; }
   const float* y(std::int64_t term) const {
     return p_.y + term / p_.in.B * p_.y_t + term % p_.in.B * p_.y_b;
   }
-  // The row from which the backward kernels read the gates of a term: the saved one, or the output
-  // if nothing was saved because the output tells all.
+  // Returns the row from which the backward kernels read the gates of a term: the saved row, or the
+  // output if nothing was saved because the gates follow from the output.
   const float* gates(std::int64_t term) const {
     return gates_ ? p_.saved + term * saved_size_ : y(term);
   }
@@ -74,7 +74,7 @@ class Trace {
   const BackwardPass& p_;
   const std::int64_t saved_size_, gates_;  // the floats saved for a term; its gates are the first
   const Buffer zeros_;
-  std::vector<const float*> h_old_, c_old_;  // by term: null where it did not run
+  std::vector<const float*> h_old_, c_old_;  // for each term; null if its step did not run
   std::vector<std::int64_t> terms_;
 };
 

@@ -88,9 +88,9 @@ bool BackwardSteps::through_time(StepTeam team, Block& k) {
   }
   if (!team.meet()) return false;
   for (std::int64_t s = steps - 1; s >= 0; --s) {
-    // The rows that have a step after this one go first, with a product. The other rows have no
-    // gradient from there, and go without: zero times an infinite weight would be NaN. From this
-    // step on they have one, too.
+    // The rows that have a step after this one go first, with a product. The other rows get no
+    // gradient from a later step, and no product, since zero times an infinite weight would be NaN.
+    // In the steps before this one they have a product, too.
     for (const bool product : {true, false}) {
       std::int64_t n = 0;
       for (std::int64_t r = 0; r < k.rows; ++r) {
@@ -111,7 +111,7 @@ bool BackwardSteps::through_time(StepTeam team, Block& k) {
   return k.rows == 0 || leave(team, k, k.rows, p_.dh_0, p_.dc_0, false);
 }
 
-// Step s of the n rows k.active, which have a step after it if `product`.
+// Takes step s of the n rows k.active, which have a step after it if `product`.
 bool BackwardSteps::step(StepTeam team, Block& k, std::int64_t s, std::int64_t n, bool product) {
   bool carried = false;
   for (std::int64_t i = 0; i < n; ++i) {
@@ -160,7 +160,7 @@ bool BackwardSteps::step(StepTeam team, Block& k, std::int64_t s, std::int64_t n
   return true;
 }
 
-// The gradient of a projected output: dp = next W + dy + carry.
+// Computes the gradient of a projected output: dp = next W + dy + carry.
 bool BackwardSteps::project(StepTeam team, Block& k, std::int64_t n, bool product, bool carried) {
   if (product && !multiply(team, weights_.state, n, k.nexts.data(), k.dp.data(), nullptr)) {
     return false;
@@ -205,7 +205,7 @@ bool BackwardSteps::activate(StepTeam team, BackwardArgs a, Block& k) {
 }
 
 // Adds the gradient of the state that the rows k.active began with to their rows of dh and dc, [B,
-// ...]. With `on`, the rows then go on to earlier steps, whose last state has no gradient yet.
+// ...]. With `on`, the rows go on to steps before a reset, whose last state has no gradient yet.
 bool BackwardSteps::leave(StepTeam team, Block& k, std::int64_t n, float* dh, float* dc, bool on) {
   if (dh) {
     std::int64_t products = 0;

@@ -1,6 +1,5 @@
-// The way back through the steps of a layer in one direction. It begins with the gradients of the
-// outputs and of the last states, and ends with those of all pre-activations and of the first
-// states.
+// BackwardSteps goes back through the steps of a layer in one direction, from the gradients of the
+// outputs and of the last states to the gradients of all pre-activations and of the first states.
 #pragma once
 
 #include <algorithm>
@@ -16,11 +15,11 @@ namespace treadle {
 
 class BackwardSteps {
  public:
-  // For a team of so many threads. The call outlives this object.
+  // Makes room for a team of so many threads. The call outlives this object.
   BackwardSteps(const BackwardCall& call, int threads);
 
-  // One phase of the team: every thread calls it. It fills the rows `da`, and `dp` and `hidden`
-  // where there are such, of all terms that ran. False when the computation is to end.
+  // Every thread of the team calls this as one phase. It fills the rows of `da`, and of `dp` and
+  // `hidden` if these exist, of all terms that ran. Returns false when the computation is to end.
   bool run(Team::Member& member);
 
  private:
@@ -44,7 +43,7 @@ class BackwardSteps {
 
     // Tells whether this thread writes the results that all threads of the team computed alike.
     bool writes() const { return alone || member.index() == 0; }
-    // Waits until all threads have come this far. False when the computation is to end, as below.
+    // Waits until all threads have come this far. Returns false when the computation is to end.
     bool meet() {
       return alone || member.parallel_for(0, 0, [](std::int64_t) {});
     }
@@ -84,7 +83,7 @@ class BackwardSteps {
   const Buffer zeros_;
   bool split_rows_;  // each thread takes blocks of rows, else all share panels
   std::int64_t blocks_;
-  std::vector<Block> work_;  // one of each thread
+  std::vector<Block> work_;  // one for each thread
 };
 
 }  // namespace treadle

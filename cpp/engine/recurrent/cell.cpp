@@ -6,7 +6,7 @@
 namespace treadle {
 namespace {
 
-// b_ih + b_hh in float32, as PyTorch's fast path adds them; absent is zero.
+// Returns b_ih + b_hh in float32, as PyTorch's fast path adds them; an absent bias is zero.
 std::vector<float> bias_sum(const CellWeights& w, std::int64_t n) {
   std::vector<float> sum(n, 0.0f);
   for (std::int64_t i = 0; i < n; ++i) {
@@ -16,7 +16,7 @@ std::vector<float> bias_sum(const CellWeights& w, std::int64_t n) {
   return sum;
 }
 
-// ONNX's order i, o, f, one after another -> [panels][i, f, o][lanes].
+// Packs peepholes from ONNX's order i, o, f, one after another, into [panels][i, f, o][lanes].
 Buffer pack_peepholes(const float* p, std::int64_t H, int lanes) {
   const std::int64_t panels = (H + lanes - 1) / lanes;
   constexpr int kFrom[3] = {0, 2, 1};

@@ -1,4 +1,4 @@
-// One layer in one direction: packed weights and the products that make a time step.
+// A Cell is one layer in one direction: its packed weights and the products of a time step.
 #pragma once
 
 #include <cstdint>
@@ -23,12 +23,12 @@ struct CellShape {
   std::int64_t state_size() const { return proj_size ? proj_size : hidden_size; }
 };
 
-// The floats of a row that a step of a cell saves for the backward pass: its gates, and all.
+// The numbers of floats that a step saves for a row: of its gates, and of all.
 std::int64_t saved_gates(const CellShape& shape, const CellOptions& options);
 std::int64_t saved_size(const CellShape& shape, const CellOptions& options, bool recompute);
 
-// PyTorch's layouts and gate orders (i, f, g, o and r, z, n). Null where absent. The matrices have
-// the same dtype.
+// Weights in PyTorch's layouts and gate orders (i, f, g, o and r, z, n). A null pointer stands for
+// absent weights. All matrices have the same dtype.
 struct CellWeights {
   StoredMatrix weight_ih;  // [G*H, I]
   StoredMatrix weight_hh;  // [G*H, state_size]
@@ -45,7 +45,7 @@ struct PanelShare {
   std::int64_t end(std::int64_t panels) const { return panels * (index + 1) / count; }
 };
 
-// A thread's room for the rows that the products of a step read, where weights are not float32.
+// A thread's buffers for the encoded rows of a step's products, if weights are not float32.
 struct StepScratch {
   EncodedRows input, state;
   std::int64_t floats() const { return input.floats() + state.floats(); }
@@ -55,16 +55,16 @@ struct StepScratch {
 struct StepRows {
   std::int64_t count;
   const float* const* x;        // I floats; ignored where partial is given
-  const float* const* partial;  // input_sums() floats each: what input_part left; or null
+  const float* const* partial;  // input_sums() floats each, the results of input_part; or null
   const float* const* h;        // state_size floats
   float* const* c;              // LSTM: H floats, updated in place
   float* const* out;            // state_size floats
-  // Where a step is two dependent products: what the first leaves for the second, H floats a row.
-  // LSTM with projection: the unprojected output. GRU, reset before: r h, and z.
+  // Where a step is two dependent products, the first writes these for the second, H floats a row:
+  // an LSTM with projection its unprojected output, a GRU with !reset_after r h and z.
   float* const* between;
   float* const* update;
   float* const* saved;    // saved_gates() floats each for the backward pass, or null
-  float* const* saved_c;  // LSTM: H floats each likewise
+  float* const* saved_c;  // LSTM: H floats each for the backward pass, or null
 };
 
 class Cell {
@@ -76,23 +76,23 @@ class Cell {
 
   const CellShape& shape() const { return shape_; }
   const KernelTable& table() const { return *table_; }
-  Dtype dtype() const { return main_.dtype(); }              // of the weights
+  Dtype dtype() const { return main_.dtype(); }              // the dtype of the weights
   const char* isa() const { return kernels().isa; }          // the level of the products
-  const float* zero_state() const { return zeros_.data(); }  // state_size floats
+  const float* zero_state() const { return zeros_.data(); }  // state_size zeros
   std::int64_t weight_bytes() const {
     return main_.bytes() + candidate_.bytes() + projection_.bytes();
   }
   const CellOptions& options() const { return options_; }
-  // The floats of a row that a step saves for the backward pass beside its output: the gates, 0 if
-  // these are computed again, and behind them the new c of an LSTM.
+  // Return how many floats of a row a step saves for the backward pass beside its output: those of
+  // the gates, 0 if these are computed again, and with the new c of an LSTM behind them.
   std::int64_t saved_gates() const { return treadle::saved_gates(shape_, options_); }
   std::int64_t saved_size(bool recompute) const {
     return treadle::saved_size(shape_, options_, recompute);
   }
-  // Multiply-adds of one row in one step.
+  // Returns the multiply-adds of one row in one step.
   std::int64_t step_work() const;
 
-  // bias + W x for `rows` rows: input_sums() floats each, which a later step continues.
+  // Computes bias + W x for `rows` rows: input_sums() floats each, which a later step continues.
   std::int64_t input_sums() const { return main_.sums() + candidate_.sums(); }
   void input_part(std::int64_t rows, const float* const* x, float* const* sums, PanelShare part,
                   StepScratch& scratch) const;
@@ -102,17 +102,17 @@ class Cell {
   int phases() const { return projection_.panels() || candidate_.panels() ? 2 : 1; }
   void step(int phase, const StepRows& rows, PanelShare part, StepScratch& scratch) const;
 
-  // Makes room for the inputs of so many rows and the states of so many.
+  // Makes room for the inputs of `inputs` rows and for the states of `states` rows.
   void reserve(StepScratch& scratch, std::int64_t inputs, std::int64_t states) const;
 
-  // The hidden units of a part: [begin, end) in the state c, for whoever prepares it.
+  // Returns the hidden units [begin, end) of a part, in which a thread prepares the state c.
   std::int64_t first_unit(int index, int count) const;
 
  private:
   StepArgs step_args(const StepRows& rows, const PackedWeights& packed, const Buffer& bias,
                      PanelShare part, StepScratch& scratch) const;
   const ProductKernels& kernels() const { return table_->of(dtype()); }
-  // Rows of floats as the products read them.
+  // Returns rows of floats in the form that the products read.
   const Word* const* encoded(EncodedRows& room, const float* const* x, std::int64_t rows,
                              std::int64_t size) const;
 

@@ -1,8 +1,8 @@
-// Computes the gates of a forward pass that did not save them.
+// RecomputeGates computes the gates of a forward pass that did not save them.
 //
 // Every state is known by now, so that no step waits for another: all rows of all times go through
-// the kernels of the forward pass side by side, as one product. A kernel adds in the same order
-// whatever the number of rows: the gates have the same bits as in the forward pass.
+// the kernels of the forward pass side by side, as one product. A kernel adds in the same order for
+// any number of rows, so that the gates have the same bits as in the forward pass.
 #pragma once
 
 #include <cstdint>
@@ -16,11 +16,11 @@ namespace treadle {
 
 class RecomputeGates {
  public:
-  // For a team of so many threads. The call outlives this object.
+  // Makes room for a team of so many threads. The call outlives this object.
   RecomputeGates(const BackwardCall& call, int threads);
 
-  // One phase of the team: fills the rows `gates` of all terms that ran, if the buffers want them.
-  // False when the computation is to end.
+  // Runs as one phase of the team: fills the rows `gates` of all terms that ran, if `recomputes` is
+  // true in the buffers. Returns false when the computation is to end.
   bool run(Team::Member& member);
 
  private:
@@ -41,7 +41,7 @@ class RecomputeGates {
   const Trace& trace_;
   BackwardBuffers& buffers_;
   std::int64_t tasks_;
-  std::vector<Work> work_;  // one of each thread
+  std::vector<Work> work_;  // one for each thread
 };
 
 }  // namespace treadle

@@ -9,16 +9,16 @@
 namespace treadle {
 namespace {
 
-// Rows that go through time together: their states stay in L2, the weights are read once for all.
+// So many rows go through time together: their states stay in L2, weights are read once for all.
 constexpr std::int64_t kBlockRows = 128;
-// Below this many rows a step does not fill the tiles, and the input part of several steps is
-// computed at once; the chunk's sums are kept to what L2 holds beside the weights.
+// A step of fewer rows does not fill the tiles, so the input part of several steps is computed at
+// once. The sums of such a chunk are limited to a size that L2 holds beside the weights.
 constexpr std::int64_t kHoistBelowRows = 16;
 constexpr std::int64_t kHoistInputSize = 8;  // a shorter product is cheaper than reading its sums
 constexpr std::int64_t kChunkRows = 48, kChunkFloats = 1 << 16;
-// Multiply-adds between two looks at the interrupt: about 5 ms of one core.
+// Between two looks at the interrupt lie so many multiply-adds, about 5 ms of one core.
 constexpr double kPieceWork = 2.5e8;
-// Where a second thread pays: a step shared by panels ends in a barrier (about 0.3 us).
+// A second thread pays from these numbers on. A step shared by panels ends in a barrier (0.3 us).
 constexpr std::int64_t kRowsPerThread = 8;
 constexpr double kStepMicros = 2.0, kShareMicros = 20.0;
 
@@ -26,8 +26,8 @@ bool hoists(const Cell& cell, std::int64_t rows, std::int64_t steps) {
   return rows < kHoistBelowRows && steps > 1 && cell.shape().input_size >= kHoistInputSize;
 }
 
-// Rows that are listed at once: whole steps of `rows` rows, at least one. Where their input part is
-// computed at once too, the sums limit them.
+// Returns how many rows are listed at once: whole steps of `rows` rows, at least one step. Where
+// their input part is computed at once, too, the size of the sums limits them.
 std::int64_t chunk_capacity(const Cell& cell, std::int64_t rows, bool hoist) {
   const std::int64_t most = hoist ? kChunkFloats / cell.input_sums() : kChunkRows;
   return std::max(rows, std::min(kChunkRows, most));
@@ -50,7 +50,7 @@ class Runner {
         state_size_(cell_.shape().state_size()),
         saved_gates_(pass.recompute ? 0 : cell_.saved_gates()) {}
 
-  // The rows first, first + stride, ... of the pass's order, block by block.
+  // Runs the rows first, first + stride, ... of the pass's order, block by block.
   void run(std::int64_t first, std::int64_t stride) {
     const std::int64_t total = first < p_.in.B ? (p_.in.B - first + stride - 1) / stride : 0;
     const std::int64_t blocks = (total + kBlockRows - 1) / kBlockRows;
@@ -71,7 +71,7 @@ class Runner {
     return p_.in.lengths ? p_.in.lengths[row] : p_.in.T;
   }
 
-  // The time that a row is at in step s.
+  // Returns the time of a row in step s.
   std::int64_t time(std::int64_t s, std::int64_t row) const {
     return p_.reverse ? length(row) - 1 - s : s;
   }
@@ -113,7 +113,7 @@ class Runner {
       const std::int64_t first = n;
       for (std::int64_t i = 0; i < count; ++i) {
         const std::int64_t row = w_.rows[i], t = time(s, row);
-        if (s >= length(row)) break;  // rows come longest first
+        if (s >= length(row)) break;  // the rows are sorted, the longest first
         if (p_.in.mask && !p_.in.mask[row * p_.in.T + t]) continue;
         w_.active[n] = i;
         w_.x[n] = p_.in.x_row(t, row);
@@ -132,7 +132,7 @@ class Runner {
   // Returns false when the team stops.
   bool step(std::int64_t s, std::int64_t count, std::int64_t first, std::int64_t active,
             bool hoisted) {
-    // Masked and finished rows cost time too, if no products.
+    // Masked and finished rows need no products, but take some time, too.
     if (caller_) interrupt_.progress(static_cast<double>(count * state_size_));
     if (p_.in.resets) reset_rows(s, count);
     if (p_.in.mask) repeat_outputs(s, count, first, active);
@@ -167,8 +167,8 @@ class Runner {
     return true;
   }
 
-  // Before the step: the state of a row that starts anew is zero or the given value. A reset at t
-  // parts t - 1 from t, in both directions.
+  // Before a step, sets the state of rows that a reset starts anew to zero or to the reset state. A
+  // reset at t separates t - 1 from t, in both directions.
   void reset_rows(std::int64_t s, std::int64_t count) {
     const std::int64_t H = cell_.shape().hidden_size;
     const std::int64_t begin = cell_.first_unit(part_.index, part_.count);
@@ -186,7 +186,7 @@ class Runner {
     }
   }
 
-  // A masked row's output repeats the one before, zeros at first (Keras).
+  // The output of a masked row repeats the output before it, or is zero at first, as in Keras.
   void repeat_outputs(std::int64_t s, std::int64_t count, std::int64_t first, std::int64_t active) {
     const std::size_t bytes = static_cast<std::size_t>(state_size_) * sizeof(float);
     std::int64_t next = first;
@@ -204,7 +204,7 @@ class Runner {
     }
   }
 
-  // Final states, and zeros beyond the lengths.
+  // Writes the final states, and zeros beyond the lengths.
   bool finish(std::int64_t count) {
     if (!meet()) return false;
     if (part_.index != 0) return true;
@@ -221,7 +221,7 @@ class Runner {
     return true;
   }
 
-  // This thread's part, cut so that no piece keeps an interrupt waiting.
+  // Computes this thread's part, in pieces so short that no interrupt has to wait.
   template <class Call>
   void in_pieces(double work, Call call) {
     work /= part_.count;
@@ -232,7 +232,7 @@ class Runner {
     }
   }
 
-  // All threads of the team have done their part; false when one of them wants to stop.
+  // Waits until all threads of the team have done their part. Returns false if one wants to stop.
   bool meet() { return !(barrier_ ? barrier_->wait(interrupt_.stopped()) : interrupt_.stopped()); }
 
   const Pass& p_;
@@ -247,8 +247,8 @@ class Runner {
   const std::int64_t state_size_, saved_gates_;
 };
 
-// Rows shared out need no barrier, but every thread reads all the weights: worth it once each
-// thread can fill its tiles.
+// Tells whether the threads split the rows. They then need no barrier, but each reads all weights,
+// which pays if each thread can fill its tiles.
 bool splits_rows(const Pass& pass, int threads) { return pass.in.B >= kRowsPerThread * threads; }
 
 double total_rows(const Pass& pass) {
@@ -264,7 +264,7 @@ void Workspace::reserve(const Pass& pass, int threads, std::int64_t fewest, std:
   const Cell& cell = *pass.cell;
   const std::int64_t rows = std::min(most, kBlockRows);
   const bool hoisting = hoists(cell, fewest, pass.in.T);
-  const std::int64_t listed = chunk_capacity(cell, rows, false);  // enough for either choice
+  const std::int64_t listed = chunk_capacity(cell, rows, false);  // enough with hoisting, too
   const std::int64_t between = cell.phases() == 2 ? pass.in.B * cell.shape().hidden_size : 0;
   while (static_cast<int>(threads_.size()) < threads) {
     threads_.push_back(std::make_unique<Thread>());
@@ -300,8 +300,8 @@ std::int64_t Workspace::floats() const {
 }
 
 Demand demand(const Pass* passes, int count) {
-  // Estimates on a core of 100 GFLOP/s that reads 100 GB/s of weights: only their order of
-  // magnitude matters.
+  // These estimates are for a core of 100 GFLOP/s that reads 100 GB/s of weights. Only their order
+  // of magnitude matters.
   double total = 0;
   bool shared = false;
   for (int i = 0; i < count; ++i) {
@@ -332,7 +332,7 @@ void run_passes(const Pass* passes, int count, Workspace* workspaces, Lease& lea
       barriers[i].emplace(team);
     }
   }
-  // One control word for all: a rounding mode of the caller's must not depend on the thread.
+  // All threads get the caller's control word, since rounding must not depend on the thread.
   const std::uint64_t word = control_word() | kFlushBits;
   auto work = [&](int thread) {
     const ControlWord guard(word);

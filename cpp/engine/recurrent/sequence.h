@@ -1,9 +1,8 @@
-// A whole sequence through one cell: time, threads, ragged rows, masks and resets.
+// A Pass takes whole sequences through one cell, with threads, ragged rows, masks and resets.
 //
-// The state of a row is a pointer to where its last output lies (the initial state, a reset value,
-// or a row of y), so nothing is copied from step to step. The rows of a step are those that are
-// active in it: with lengths, rows are taken longest first and drop out at the end; with a mask,
-// any may pause.
+// The state of a row is a pointer to its last output (the initial state, a reset value, or a row of
+// y), so nothing is copied from step to step. A step computes the rows that are active in it. With
+// lengths, rows are sorted by falling length and the last ones drop out; with a mask any may pause.
 #pragma once
 
 #include <cstdint>
@@ -37,14 +36,14 @@ struct Pass {
 class Workspace {
  public:
   struct Thread {
-    std::vector<std::int64_t> rows;          // of the block: [rows]
-    std::vector<const float*> state, last;   // where each row's state and last output lie
+    std::vector<std::int64_t> rows;          // the numbers of the block's rows
+    std::vector<const float*> state, last;   // pointers to each row's state and last output
     std::vector<std::int64_t> steps;         // active rows in each step of the chunk
-    std::vector<std::int64_t> active;        // they, as indices into `rows`: [chunk]
+    std::vector<std::int64_t> active;        // the active rows, as indices into `rows`: [chunk]
     std::vector<const float*> x;             // [chunk]
     std::vector<float*> out, partial;        // [chunk]
     std::vector<float*> saved, saved_c;      // [chunk]
-    std::vector<const float*> h;             // of one step: [rows]
+    std::vector<const float*> h;             // the states of one step: [rows]
     std::vector<float*> c, between, update;  // [rows]
     Buffer sums;                             // [chunk, input_sums]
     StepScratch scratch;
@@ -61,7 +60,7 @@ class Workspace {
   Buffer between_, update_;  // [B, H]
 };
 
-// How many threads the passes (one, or the two directions of a layer) can use, at most
+// Returns how many threads the passes (one, or the two directions of a layer) can use, at most
 // num_threads(), and how long one thread would take for them.
 struct Demand {
   int threads;

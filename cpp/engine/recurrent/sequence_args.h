@@ -1,5 +1,5 @@
-// The arrays of one call of a recurrent net: the same for a whole net, for one layer in one
-// direction, forward and backward.
+// SequenceArgs are the arrays of one call of a recurrent net. A whole net, one layer in one
+// direction, the forward and the backward pass all use them.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,7 @@ namespace treadle {
 struct SequenceArgs {
   std::int64_t T, B;
   const float* x;               // [T, B, I] with the strides x_t and x_b; I is contiguous
-  std::int64_t x_t, x_b;        // in floats
+  std::int64_t x_t, x_b;        // strides in floats
   const std::int64_t* lengths;  // [B], 0 <= length <= T
   const std::uint8_t* mask;     // [B, T]
   const std::uint8_t* resets;   // [T, B]

@@ -22,7 +22,7 @@ std::int64_t RecurrentStack::weight_bytes() const {
 }
 
 void RecurrentStack::run(const RunArgs& args, Interrupt& interrupt) const {
-  constexpr std::int64_t kKeep = 4 << 20;  // bytes
+  constexpr std::int64_t kKeep = 4 << 20;  // larger buffers, in bytes, are not kept
   std::unique_ptr<RunBuffers> buffers(spare_.exchange(nullptr, std::memory_order_acquire));
   if (!buffers) buffers = std::make_unique<RunBuffers>();
   run(args, *buffers, interrupt);
@@ -52,7 +52,7 @@ void RecurrentStack::run(const RunArgs& args, RunBuffers& buffers, Interrupt& in
     });
   }
   Pass pass{};
-  SequenceArgs in = args.in;  // of the layer
+  SequenceArgs in = args.in;  // the input of the present layer
   pass.order = order.empty() ? nullptr : order.data();
   for (std::int64_t layer = 0; layer < layers(); ++layer) {
     if (layer == layers() - 1) {

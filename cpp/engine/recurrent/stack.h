@@ -1,5 +1,5 @@
-// A recurrent net: L layers of one or two directions. Immutable once packed, so that any number of
-// threads may run it at the same time.
+// A RecurrentStack is a recurrent net: L layers of one or two directions. It never changes once it
+// is packed, so that any number of threads may run it at the same time.
 #pragma once
 
 #include <atomic>
@@ -26,17 +26,17 @@ struct RunArgs {
   bool recompute;  // the backward pass computes the gates again
 };
 
-// Memory of a run, which a caller keeps from run to run if it wants no allocation.
+// The memory of a run. A caller that wants no allocation keeps it from run to run.
 struct RunBuffers {
   Workspace workspaces[2];
-  Buffer layers[2];  // outputs between layers, in turn
+  Buffer layers[2];  // layers write their outputs to these two in turn
 
   std::int64_t bytes() const;
 };
 
 class RecurrentStack {
  public:
-  // `cells`: layer by layer, in each forward then reverse.
+  // `cells` has the cells layer by layer, the forward one before the reverse one.
   RecurrentStack(Direction direction, std::vector<Cell> cells);
   ~RecurrentStack() { delete spare_.load(); }
 

@@ -6,7 +6,7 @@
 namespace treadle {
 namespace {
 
-// to[layer, row, :] = from[layer, row, :], or zero, for the chosen rows.
+// Sets to[layer, row, :] = from[layer, row, :], or zero, for the chosen rows.
 void set_rows(float* to, const float* from, std::int64_t layers, std::int64_t batch,
               std::int64_t width, const std::uint8_t* rows) {
   const std::size_t bytes = static_cast<std::size_t>(width) * sizeof(float);

@@ -1,4 +1,4 @@
-// The carried state of B independent rows and everything a step needs, allocated once.
+// A stream holds the carried state of B independent rows and all buffers of a step.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +18,8 @@ class Stream {
   std::int64_t batch() const { return batch_; }
   bool has_c() const { return c_.size() > 0; }
 
-  // x [T, B, I] and y [T, B, state_size] with strides in floats. Returns false when it was
-  // interrupted; the state is unchanged then, and when it throws (std::bad_alloc).
+  // Runs over x [T, B, I] and writes y [T, B, state_size]; strides count floats. Returns false when
+  // interrupted. The state is then unchanged, as it is after a throw (std::bad_alloc).
   bool run(std::int64_t T, const float* x, std::int64_t x_t, std::int64_t x_b, float* y,
            std::int64_t y_t, std::int64_t y_b, Interrupt& interrupt);
 
@@ -40,8 +40,8 @@ class Stream {
   Buffer h_, c_;
   Buffer next_h_, next_c_;  // written by a call, and swapped in when it has succeeded
   RunBuffers buffers_;
-  // Two Python threads on one stream take turns. Whoever waits must not hold the GIL: the one whose
-  // turn it is may need it to poll.
+  // Two Python threads on one stream take turns. A waiting thread must not hold the GIL, since the
+  // running thread may need it to poll.
   ReentrantGuard guard_;
 };
 

@@ -6,8 +6,8 @@
 namespace treadle {
 namespace {
 
-// One task of a weight's gradient: rows and columns of it, and terms between two looks at the
-// interrupt. Its operands, kOuterTerms of each, stay in L2.
+// A task of a weight's gradient has so many rows and columns, and so many terms lie between two
+// looks at the interrupt. Its operands, kOuterTerms terms of each, stay in L2.
 constexpr std::int64_t kOuterRows = 192, kOuterColumns = 256, kTerms = 64 * kOuterTerms;
 
 }  // namespace
@@ -66,7 +66,7 @@ void WeightGrad::list_sums() {
     if (p_.bias_ih) sum(0, H, p_.bias_ih + 2 * H);
     if (p_.bias_hh) sum(shape_.reset_after ? 3 * H : 0, H, p_.bias_hh + 2 * H);
   }
-  if (p_.peepholes) {  // ONNX's order i, o, f
+  if (p_.peepholes) {  // they have ONNX's order i, o, f
     sum(0, H, p_.peepholes, &c_old_);
     sum(3 * H, H, p_.peepholes + H, &c_new_);
     sum(H, H, p_.peepholes + 2 * H, &c_old_);

@@ -12,7 +12,7 @@ namespace {
 // So many rows go through the products of feed forward together.
 constexpr std::int64_t kForwardRows = 192;
 
-// The rows of a matrix [.., K] from `first` on.
+// Returns a matrix [.., K] without the rows before `first`.
 StoredMatrix from_row(const StoredMatrix& matrix, std::int64_t first, std::int64_t K) {
   const std::int64_t size = static_cast<std::int64_t>(sizeof(Word)) / per_word(matrix.dtype);
   return {matrix.dtype, static_cast<const std::uint8_t*>(matrix.data) + first * K * size,
@@ -102,8 +102,8 @@ bool TransformerBlock::normalize(Team::Member& member, const Norm& norm, std::in
   return run_rows(member, table_->layer_norm, a);
 }
 
-// x = x + f(norm(x)) or x = norm(x + f(x)). function(from, to) reads its input in the rows `from`
-// and writes its sum with x to the rows `to`, which may be those of x.
+// Computes x = x + f(norm(x)) or x = norm(x + f(x)). function(from, to) reads its input in the rows
+// `from` and writes the sum of its result and x to the rows `to`, which may be the rows of x.
 template <class Function>
 bool TransformerBlock::add(Team::Member& member, const Norm& norm, const BlockRows& rows,
                            BlockBuffers& buffers, Function&& function) const {
@@ -160,7 +160,7 @@ AttentionCall attention_call(const BlockShape& shape, Dtype dtype, BlockBuffers&
                              const float* keys_values, std::int64_t stride) {
   const std::int64_t H = shape.hidden, E = H / shape.heads;
   AttentionCall a{};
-  // Attention probabilities do not bear the rounding to int8: there they are bfloat16.
+  // Rounding to int8 would spoil attention probabilities, so an int8 block attends in bfloat16.
   a.dtype = dtype == Dtype::float32 ? Dtype::float32 : Dtype::bfloat16;
   a.N = a.kv_heads = shape.heads;
   a.E = a.F = E;

@@ -11,7 +11,7 @@ namespace {
 constexpr std::int64_t kGroupRows = 128;
 constexpr std::int64_t kEnterRows = 16;  // rows that a task copies
 
-// Lets a call of attention see what `view` says of the sequences from `begin` on.
+// Gives a call of attention the masks and the probabilities of the sequences from `begin` on.
 void set_view(AttentionCall& a, const AttentionView& view, std::int64_t begin) {
   a.mask = view.mask;
   if (a.mask.data) a.mask.data += begin * a.mask.b;
@@ -27,7 +27,7 @@ SequenceGroups::SequenceGroups(const BlockShape& shape, Dtype dtype, const Block
     : shape_(shape), dtype_(dtype), call_(call), buffers_(buffers) {
   const RaggedBatch &batch = call.batch, &memory = call.memory;
   const std::int64_t H = shape.hidden, F = shape.feed_forward;
-  std::int64_t most = 0;  // rows of a group
+  std::int64_t most = 0;  // rows of the largest group
   for (std::int64_t b = 0, first = 0; b < batch.B; ++b) {
     const double length = static_cast<double>(batch.length(b));
     work_ += length * (4.0 * H * H + 2.0 * H * F) + 2.0 * length * length * H;
@@ -100,7 +100,7 @@ void run_block(const TransformerBlock& block, const BlockCall& call, Interrupt& 
   Buffer memory;
   if (block.has_cross_attention()) {
     const std::int64_t rows = call.memory.rows();
-    // One row at least: its address says that there is a memory, whatever its length.
+    // The buffer has at least one row, since its address tells that there is a memory at all.
     memory = Buffer::uninitialized(std::max<std::int64_t>(1, rows) * 2 * H);
     product(block.memory_product(), rows, call.memory_rows, H, nullptr, nullptr, memory.data(),
             interrupt);

@@ -15,7 +15,7 @@ namespace treadle {
 // In a RaggedBatch the rows of all sequences lie one after the other. Sequence b has the rows
 // [offsets[b], offsets[b + 1]).
 struct RaggedBatch {
-  std::int64_t B, longest;      // sequences, and the rows of the longest
+  std::int64_t B, longest;      // the number of sequences, and of the rows of the longest one
   const std::int64_t* offsets;  // [B + 1]
 
   std::int64_t rows() const { return offsets[B]; }
@@ -66,7 +66,7 @@ class SequenceGroups {
   void make(const KernelTable& table, int threads, const float* memory);
   std::vector<Group>& list() { return groups_; }
 
-  // A phase of a team: the hidden states of a group enter, from the call's x.
+  // Runs as a phase of a team: copies the hidden states of a group from the call's x.
   bool enter(Team::Member& member, const Group& group) const;
 
  private:

@@ -12,7 +12,7 @@ std::int64_t Encoder::weight_bytes() const {
 
 void Encoder::run(const BlockCall& call, std::int64_t first, std::int64_t last,
                   Interrupt& interrupt) const {
-  constexpr std::int64_t kKeep = 32 << 20;  // bytes of buffers for the next call
+  constexpr std::int64_t kKeep = 32 << 20;  // larger buffers, in bytes, are not kept
   if (call.batch.rows() == 0 || first == last) return;
   std::unique_ptr<BlockBuffers> buffers(spare_.exchange(nullptr, std::memory_order_acquire));
   if (!buffers) buffers = std::make_unique<BlockBuffers>();
@@ -25,7 +25,7 @@ void Encoder::run(const BlockCall& call, std::int64_t first, std::int64_t last,
       const Linear* after = i + 1 < last ? &blocks_[i + 1].first_product() : nullptr;
       for (SequenceGroups::Group& g : groups.list()) {
         const Linear* next = &g == &groups.list().back() ? after : &block.first_product();
-        // The hidden states enter in pieces, as the groups are taken up, to be seen by Ctrl-C.
+        // Each group copies its hidden states when it begins, so that Ctrl-C never waits for all.
         if ((i == first && !groups.enter(member, g)) ||
             !block.self_attention(member, g.rows, g.self_attention, *buffers) ||
             !block.feed_forward(member, g.rows, *buffers, next)) {

@@ -34,7 +34,7 @@ class Encoder {
  private:
   const KernelTable* table_;
   BlockShape shape_;
-  Dtype dtype_;  // of the products' weights
+  Dtype dtype_;  // the dtype of the products' weights
   std::vector<TransformerBlock> blocks_;
   // The buffers of the last call, kept for the next one unless another thread has them.
   mutable std::atomic<BlockBuffers*> spare_{nullptr};
