@@ -1,5 +1,5 @@
-// Activations by value, for linear, and for cells that ask for others than
-// tanh and sigmoid.
+// The activations by their runtime names, for linear and for cells whose
+// activations are not tanh and sigmoid.
 #pragma once
 
 #include "kernels/table.h"
@@ -8,7 +8,7 @@
 namespace treadle::TREADLE_ISA {
 namespace {
 
-// Calls use(f) with the function that `a` names, as one of Vec.
+// Calls use(f), where f is the function of Vec that `a` names.
 template <class Use>
 TREADLE_INLINE auto with_function(const Activation& a, Use use) {
   const Vec zero{}, one = broadcast(1.0f), alpha = broadcast(a.alpha), beta = broadcast(a.beta);
@@ -58,7 +58,7 @@ __attribute__((noinline)) Vec activate(const Activation& a, Vec x) {
   return with_function(a, [&](auto f) { return f(x); });
 }
 
-// max with the NaN second keeps it: a NaN pre-activation stays one.
+// max returns a NaN in its second argument, so a NaN pre-activation stays NaN.
 TREADLE_INLINE Vec clip(float limit, Vec x) {
   return limit > 0 ? clamp(broadcast(-limit), broadcast(limit), x) : x;
 }

@@ -39,7 +39,7 @@ void pack_keys(const PackArgs& a) {
     for (std::int64_t v = 0; v < width; v += kLanes) {
       const float* from = a.from + (first + v) * a.stride;
       const std::int64_t left = keys - v;
-      // The next rows: those of a head may be far apart, where no hardware looks.
+      // Fetches the next rows: a head's rows may lie too far apart for the hardware's prefetcher.
       for (std::int64_t i = kLanes; i < 2 * kLanes && v + i < keys; ++i) {
         fetch(from + i * a.stride, a.size);
       }
@@ -93,10 +93,10 @@ struct QueryBlock {
       : a(args), width(up_to_lanes(args.value_size)) {}
 
   const AttentionArgs& a;
-  std::int64_t rows = 0;  // of the block: those of `a` from `first_row` on
+  std::int64_t rows = 0;  // the block has so many rows of `a`, from `first_row` on
   std::int64_t first_row = 0;
   std::int64_t first_key = 0, keys = 0;  // the block of keys
-  bool first = true, last = true;        // of all that some query sees
+  bool first = true, last = true;        // it is the first, the last block that a query sees
   const std::int64_t width;              // floats of a row of sums
   float maximum[kQueryBlock];
   float total[kQueryBlock * kLanes];
@@ -142,7 +142,7 @@ __attribute__((noinline)) void scores(const AttentionArgs& a, std::int64_t row,
   }
 }
 
-// out = sums / total, of rows that are done; rows that saw no key are zero.
+// Writes out = sums / total for finished rows; rows that saw no key are zero.
 TREADLE_INLINE Vec per_total(const QueryBlock& b, std::int64_t local) {
   const float total = sum_lanes(load(b.total + local * kLanes));
   // At least 1 where a key was seen. Dividing every vector would cost more than the rounding.
@@ -211,7 +211,7 @@ __attribute__((noinline)) void add_values(QueryBlock& b, std::int64_t local, std
   }
 }
 
-// The scores of a tile's rows, ready for the softmax, in the columns [begin, end) that they need.
+// Holds the scores of a tile's rows for the softmax, in the columns [begin, end) that they need.
 template <class Format, int R>
 struct TileScores {
   float s[R][kKeyBlock];
@@ -219,7 +219,7 @@ struct TileScores {
   std::int64_t lowest = kKeyBlock, highest = 0;  // over all rows
   std::int64_t begin, end;                       // the columns computed, whole vectors
 
-  // False where no row sees any key of the block.
+  // Computes the scores; returns false if no row sees a key of the block.
   TREADLE_INLINE bool fill(const QueryBlock& b, std::int64_t row, bool changed) {
     const AttentionArgs& a = b.a;
     for (int r = 0; r < R; ++r) {
@@ -291,7 +291,7 @@ struct AttentionTile {
   }
 };
 
-// The softmax itself, for who asks to see it: the scores once more, with the last maxima.
+// Writes the probabilities that the caller asked for, from the scores again and the final maxima.
 template <class Format>
 struct ProbabilitiesTile {
   template <int R, int P>
@@ -318,7 +318,7 @@ template <class Tile>
 TREADLE_INLINE void for_each_key_block(QueryBlock& b, std::int64_t begin, std::int64_t end) {
   const std::int64_t first = begin - begin % kKeyBlock;
   std::int64_t key = first;
-  do {  // once even where no query sees a key: its output is to be written
+  do {  // one turn writes the output even if no query sees a key
     b.first = key == first;
     b.last = key + kKeyBlock >= end;
     b.first_key = key;
@@ -345,7 +345,7 @@ void attention(const AttentionArgs& a) {
     for (std::int64_t i = 0; i < b.rows * kLanes; i += kLanes) store(b.total + i, Vec{});
     for_each_key_block<AttentionTile<Format>>(b, begin, end);
     if (a.probabilities) for_each_key_block<ProbabilitiesTile<Format>>(b, begin, end);
-    const float scale = modifies_scores(a) ? 1.0f : a.scale;  // of the maximum
+    const float scale = modifies_scores(a) ? 1.0f : a.scale;  // the maximum's factor
     for (std::int64_t r = 0; a.lse && r < b.rows; ++r) {
       *a.lse[b.first_row + r] =
           log_sum(b.maximum[r] * scale, sum_lanes(load(b.total + r * kLanes)));

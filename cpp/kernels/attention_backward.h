@@ -1,4 +1,4 @@
-// Attention back, between the products: the softmax of a block of keys and its gradient.
+// The backward pass of attention between its products: a key block's softmax and its gradient.
 //
 //     w = e^(score - lse)                    what the forward pass had, from the saved log-sum-exp
 //     d(q k) = w (dp - dot) scale cap'       with dp = dout v and dot = out . dout
@@ -16,7 +16,7 @@
 namespace treadle::TREADLE_ISA {
 namespace {
 
-// 1 - tanh^2 of what the cap takes, over a row of products q k.
+// Computes the slopes of the cap, 1 - tanh^2(scale s / softcap), for a row of products s = q k.
 __attribute__((noinline)) void cap_slopes(const AttentionArgs& a, const float* s, float* slopes,
                                           std::int64_t end) {
   for (std::int64_t i = 0; i < end; i += kLanes) {
@@ -37,7 +37,7 @@ void attention_backward(const AttentionBackwardArgs& b) {
     if (changed) modify_scores(a, row, s, a.first, 0, end);
     const std::int64_t low = a.begin[row] - a.first, high = a.end[row] - a.first;
     mask_range(s, 0, end, low < 0 ? 0 : low, high < 0 ? 0 : high > keys ? keys : high);
-    // A row that saw no key: all probabilities are zero, whatever the scores.
+    // A row that saw no key has only zero probabilities, whatever its scores are.
     const float lse = *b.lse[row] == kLowest ? -kLowest : *b.lse[row];
     const Vec from = broadcast(-lse), dot = broadcast(b.dot[row]);
     if (a.dropout) {

@@ -41,7 +41,7 @@ TREADLE_INLINE void fetch_row(const AttentionArgs& a, const T* row, std::int64_t
   for (std::int64_t i = 0; i < size; i += kPerLine<T>) __builtin_prefetch(row + i, 0, 2);
 }
 
-// The line that begins at row[i], if one does.
+// Prefetches the cache line that begins at row[i], if one begins there.
 template <Fetch F, class T>
 TREADLE_INLINE void fetch_line(const T* row, std::int64_t i) {
   if (F == Fetch::kTouch && (kLanes >= kPerLine<T> || i % kPerLine<T> == 0)) {
@@ -49,7 +49,7 @@ TREADLE_INLINE void fetch_line(const T* row, std::int64_t i) {
   }
 }
 
-// f(Number<Fetch>) for so many queries and rows at `p`, `stride` numbers apart.
+// Calls f(Number<Fetch>) for so many queries and rows at `p`, `stride` numbers apart.
 template <class T, class F>
 TREADLE_INLINE void with_fetch(std::int64_t queries, const T* p, std::int64_t stride, F&& f) {
   const auto address = reinterpret_cast<std::uintptr_t>(p);
@@ -62,7 +62,7 @@ TREADLE_INLINE void with_fetch(std::int64_t queries, const T* p, std::int64_t st
   }
 }
 
-// s[r][j] = q[r] . k[j] for R queries and J keys; Whole: of whole vectors.
+// Computes s[r][j] = q[r] . k[j] for R queries and J keys; Whole: they are whole vectors.
 template <class T, int R, int J, bool Whole, Fetch F>
 TREADLE_INLINE void dots(const AttentionArgs& a, std::int64_t row, std::int64_t key, float* s) {
   const T* k = static_cast<const T*>(a.stored_k) + key * a.k_stride;
@@ -89,7 +89,7 @@ TREADLE_INLINE void dots(const AttentionArgs& a, std::int64_t row, std::int64_t 
   for (int r = 0; r < R; ++r) std::memcpy(s + r * kChunkKeys, sums + r * J, sizeof(float) * J);
 }
 
-// The scores of R queries and the keys [begin, end) of a chunk.
+// Computes the scores of R queries and the keys [begin, end) of a chunk.
 template <class T, int R, bool Whole, Fetch F>
 __attribute__((noinline)) void chunk_scores(const AttentionArgs& a, std::int64_t row,
                                             std::int64_t begin, std::int64_t end, float* s) {
@@ -176,14 +176,14 @@ TREADLE_INLINE void for_each_rows(std::int64_t rows, Together&& together, F&& f)
   }
 }
 
-// x[0, n) *= scale[0, n), of int8; null: nothing.
+// Computes x[0, n) *= scale[0, n) for int8; a null scale changes nothing.
 TREADLE_INLINE void rescale(float* x, const float* scale, std::int64_t n) {
   for (std::int64_t i = 0; scale && i < n; i += kLanes) {
     store_up_to(x + i, load_up_to(x + i, n - i) * load_up_to(scale + i, n - i), n - i);
   }
 }
 
-// T: what the rows of keys and values are stored as (widen in dot.h).
+// T is the type in which the rows of keys and values are stored (widen in dot.h).
 template <class T>
 void attention_chunk(const AttentionArgs& a) {
   float s[kChunkQueries][kChunkKeys];
@@ -230,7 +230,7 @@ void attention_chunk(const AttentionArgs& a) {
           return a.begin[row] == a.begin[other] && a.end[row] == a.end[other];
         },
         [&](auto rows, std::int64_t row) {
-          // Only the keys that the rows see: zero times the NaN of another would be NaN.
+          // Only keys that the rows see are added, since zero times another key's NaN is NaN.
           const std::int64_t low = a.begin[row] - a.first, high = a.end[row] - a.first;
           const std::int64_t from = low > at ? low : at, to = high < end ? high : end;
           if (from >= to) return;
@@ -244,7 +244,7 @@ void attention_chunk(const AttentionArgs& a) {
   }
 }
 
-// Rows as floats, one behind the other.
+// Decodes stored rows to floats, one behind the other.
 template <class T>
 void decode(const DecodeArgs& a) {
   for (std::int64_t row = 0; row < a.rows; ++row) {

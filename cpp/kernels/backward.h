@@ -1,8 +1,8 @@
-// A time step back: the product that brings the gradient from the next step, and then, for each
-// hidden unit, from the gradient of the output to those of the pre-activations.
+// A step of the backward pass: a product brings the gradient from the next step; then the epilogue
+// turns each hidden unit's output gradient into the gradients of its pre-activations.
 //
-// The sums of a tile go through L1 to the epilogue, which would not fit beside them into registers;
-// at 4 H terms a sum that costs little.
+// The sums of a tile go through L1 to the epilogue, which would not fit beside them into registers.
+// With 4 H terms in a sum that costs little.
 #pragma once
 
 #include "kernels/gemm.h"
@@ -10,7 +10,7 @@
 namespace treadle::TREADLE_ISA {
 namespace {
 
-// A vector of units of one row, from `unit` on, `left` of them or more.
+// A vector of units of one row, from `unit` on; `left` units, possibly more than a vector, remain.
 struct BackwardUnits {
   const BackwardArgs& a;
   std::int64_t row, unit, left;
@@ -23,8 +23,8 @@ struct BackwardUnits {
   }
 };
 
-// Epilogue::units(units, d) for all units of a tile. Epilogue::kParts: of H floats each in a row of
-// `saved` and of `out`.
+// Calls Epilogue::units(units, d) for all units of a tile. A row of `saved` and of `out` has
+// Epilogue::kParts parts of H floats.
 template <class Epilogue>
 __attribute__((noinline)) void backward_units(const BackwardArgs& a, std::int64_t row, int rows,
                                               std::int64_t unit, const float* sums,

@@ -101,7 +101,7 @@ struct Gru {
     }
   };
 
-  // The candidate's columns start anew, from b_hn, before the state is added; what they held is nx.
+  // The candidate's columns hold nx now; they start anew from b_hn before the state is added.
   template <int V>
   struct Shared {
     template <int R, int P>

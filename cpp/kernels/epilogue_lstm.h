@@ -26,7 +26,7 @@ TREADLE_INLINE LstmUnits lstm_cell(Vec i, Vec f, Vec g, Vec o, Vec c) {
   return {i, f, g, o, c, o * tanh(c)};
 }
 
-// Every option there is; the usual cell does not come here. Gates before activation.
+// Computes a cell with any options from its gates before activation; the usual cell has lstm_cell.
 LstmUnits lstm_cell_general(const CellOptions& options, std::int64_t panel, Vec i, Vec f, Vec g,
                             Vec o, Vec c) {
   const float* peephole = options.peepholes ? options.peepholes + panel * 3 * kLanes : nullptr;
@@ -84,7 +84,7 @@ __attribute__((noinline)) void lstm_units(const StepArgs& a, std::int64_t row, i
   }
 }
 
-// The sums of R rows and P panels of V vectors, panels before them having four.
+// A tile holds the sums of R rows and P panels of V vectors; the panels before have four vectors.
 template <class Format, int R, int P, int V>
 TREADLE_INLINE void lstm_sums(Vec (&acc)[R][P * V], const StepArgs& a, std::int64_t row,
                               std::int64_t panel) {

@@ -28,7 +28,7 @@ constexpr int kMaxRows = 6;
 constexpr int kMaxRows = 2;
 #endif
 
-// A number that a template takes from an argument.
+// This type carries a number that a template takes from an argument.
 template <int N>
 struct Number {
   static constexpr int value = N;
@@ -36,7 +36,7 @@ struct Number {
 
 constexpr int kLine = 16;  // words of a cache line
 
-// A row that is about to be used; Locality 2: later, into L2.
+// Prefetches a row that will be used soon, or with Locality 2 later, into L2.
 template <int Locality = 3>
 TREADLE_INLINE void fetch(const float* row, std::int64_t size) {
   for (std::int64_t i = 0; i < size; i += kLine) __builtin_prefetch(row + i, 0, Locality);
@@ -221,14 +221,14 @@ struct TileSums {
   }
 };
 
-// Words of a panel of V vectors before the weights of the state.
+// Returns how many words of a panel of V vectors lie before the weights of the state.
 template <class Format, int V>
 TREADLE_INLINE std::int64_t state_part(const StepArgs& a) {
   return row_words(Format::kDtype, a.input_size) * V * kLanes;
 }
 
-// The sums of a tile at the start: the bias, or the input part that was computed before. A panel
-// has V vectors, those before it have Full.
+// Sets the sums of a tile to the bias, or to the input part that was computed before. The tile's
+// panels have V vectors, the panels before them have Full.
 template <int R, int P, int V, int S, int Full = V>
 TREADLE_INLINE void start(Vec (&acc)[R][P * S], const StepArgs& a, std::int64_t row,
                           std::int64_t panel) {
@@ -244,8 +244,8 @@ TREADLE_INLINE void start(Vec (&acc)[R][P * S], const StepArgs& a, std::int64_t 
   }
 }
 
-// Where a tile saves its gates, asked for before the product: the rows are written for the first
-// time.
+// Prefetches the rows in which a tile saves its gates, before the product, since they are written
+// for the first time.
 template <int Gates, int R, int P>
 TREADLE_INLINE void fetch_saved(const StepArgs& a, std::int64_t row, std::int64_t panel) {
   if (!a.saved) return;
@@ -262,9 +262,9 @@ TREADLE_INLINE void fetch_saved(const StepArgs& a, std::int64_t row, std::int64_
   }
 }
 
-// The panels of a Cell with gates: Tile for the full ones, Shared<1> or Shared<2> for a last one
-// whose gates share vectors. That comes first: its few sums wait for their fma, the others fill the
-// gap.
+// Runs the panels of a Cell with gates: Tile for full panels, Shared<1> or Shared<2> for a last
+// panel whose gates share vectors. The last panel comes first: its few sums wait for their fma, and
+// the other panels fill the gap.
 template <class Cell>
 TREADLE_INLINE void for_each_gated(const StepArgs& a) {
   const int shared = shared_vectors(a.hidden_size, kLanes);
@@ -280,7 +280,7 @@ TREADLE_INLINE void for_each_gated(const StepArgs& a) {
   if (a.panel_begin < end) for_each_tile<typename Cell::Tile>(a, a.panel_begin, end);
 }
 
-// The gates of a shared panel, one vector each, zeros beyond its units.
+// Returns the gates of a shared panel, one vector for each, with zeros beyond its units.
 template <int V>
 struct SharedGates {
   static constexpr int kWidth = V * kLanes / kSharedGates;

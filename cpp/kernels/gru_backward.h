@@ -53,7 +53,7 @@ void gru_backward(const BackwardArgs& a) {
   Backward<GruBackward<false>>::step(a);
 }
 
-// Reset before: n and z.
+// With the reset before the product, this epilogue comes first and does n and z.
 struct GruBackwardGates {
   static constexpr int kParts = 3;
   static void units(const BackwardUnits& u, Vec d) {
@@ -67,7 +67,7 @@ struct GruBackwardGates {
   }
 };
 
-// Then r, d being the gradient of r h.
+// This epilogue comes second and does r; d is then the gradient of r h.
 struct GruBackwardReset {
   static constexpr int kParts = 3;
   static void units(const BackwardUnits& u, Vec d) {

@@ -33,7 +33,7 @@ TREADLE_INLINE LowPrecisionLstm low_precision_lstm(Vec i, Vec f, Vec g, Vec o, V
   return {c, (one - ec) / ((one + eo) * (one + ec))};
 }
 
-// The state of GRU, reset after.
+// Computes the state of a GRU with the reset after the product.
 TREADLE_INLINE Vec low_precision_gru(Vec r, Vec z, Vec nx, Vec nh, Vec h) {
   const Vec one = broadcast(1.0f);
   const Vec en = low_precision_exp<2>(nh / (one + low_precision_exp<1>(r)) + nx),

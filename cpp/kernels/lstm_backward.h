@@ -1,6 +1,6 @@
 // LSTM back: d is the gradient of h = o h(c), slopes of activations have a prime.
 //
-//     dc = (what the step after left) + d o h'(c)          left to the step before: dc f
+//     dc = (carry of the next step) + d o h'(c)            carry to the step before: dc f
 //     da_i = dc g i'    da_f = dc c_old f'    da_g = dc i g'    da_o = d h(c) o'
 //
 // The standard cell has saved its gates after activation and takes the slopes from them; any other

@@ -44,12 +44,12 @@ struct OuterTile {
   }
 };
 
-// The rows of one call, as for_each_tile walks them.
+// The arguments with the number of rows, which for_each_tile walks.
 struct OuterRows : OuterArgs {
   std::int64_t rows;
 };
 
-// The columns behind the full panels: fewer vectors, Whole or the last of them cut.
+// Does the columns behind the full panels: fewer vectors, all whole if Whole, else the last is cut.
 template <bool Whole>
 void outer_rest(const OuterRows& a, std::int64_t vectors) {
   switch (vectors) {
@@ -84,7 +84,7 @@ void outer(const OuterArgs& a) {
   }
 }
 
-// V vectors of columns, `left` floats of them or more.
+// Does V vectors of columns, of which `left` floats exist.
 template <int V>
 void sum_columns(const SumArgs& a, std::int64_t n, std::int64_t left) {
   Vec total[V];

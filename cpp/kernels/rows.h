@@ -50,7 +50,7 @@ void layer_norm(const RowArgs& a) {
   }
 }
 
-// e^(x - max) / sum.
+// Computes softmax, e^(x - max) / sum.
 void softmax(const RowArgs& a) {
   const std::int64_t N = a.size;
   const Vec lowest = broadcast(-__builtin_inff());
@@ -62,8 +62,8 @@ void softmax(const RowArgs& a) {
     for (; i + kLanes <= N; i += kLanes) most = max(most, load(x + i));
     float top = max_lanes(most);
     for (; i < N; ++i) top = x[i] > top ? x[i] : top;
-    // All at -infinity: e^-infinity without the difference, which would be NaN. The difference
-    // comes before the factor, which would take the largest numbers to infinity.
+    // If all are -infinity, zero is subtracted, since their difference is NaN. The difference comes
+    // before the factor, which would take the largest numbers to infinity.
     const Vec from = broadcast(top == -__builtin_inff() ? 0.0f : top);
     Vec sum{};
     for (i = 0; i < N; i += kLanes) {

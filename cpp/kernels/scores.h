@@ -15,7 +15,7 @@ namespace {
 
 constexpr float kLowest = -__builtin_inff();
 
-// Bytes [0, n) of a bool mask as lanes, all ones where a key is hidden or lies beyond n.
+// Returns bytes [0, n) of a bool mask as lanes: all ones if a key is hidden or lies beyond n.
 TREADLE_INLINE Ints hidden(const unsigned char* mask, std::int64_t n) {
   typedef unsigned char Bytes __attribute__((vector_size(kLanes)));
   Bytes bytes{};
@@ -100,7 +100,7 @@ __attribute__((noinline)) void online_softmax(float (*s)[Stride], std::int64_t b
   for (int r = 0; r < R; ++r) {
     const float found = max_lanes(most[r]), before = maximum[r];
     maximum[r] = found <= before ? before : found;  // NaN counts as a rise
-    // Nothing seen yet but -infinity: the difference of two of them would be NaN.
+    // If all scores so far are -infinity, their difference would be NaN.
     from[r] = maximum[r] == kLowest ? 0.0f : maximum[r];
     fall[r] = (before - from[r]) * scale;
   }

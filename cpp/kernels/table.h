@@ -49,9 +49,9 @@ constexpr int kDtypes = 3;
 // bits.
 constexpr std::int64_t kSumBlock = 256;
 
-constexpr int kMostLanes = 16;  // of any ISA
+constexpr int kMostLanes = 16;  // no ISA has more
 
-// Numbers of a word.
+// Returns how many numbers a word holds.
 constexpr int per_word(Dtype dtype) {
   return dtype == Dtype::float32 ? 1 : dtype == Dtype::bfloat16 ? 2 : 4;
 }
@@ -59,14 +59,14 @@ constexpr std::int64_t words(Dtype dtype, std::int64_t K) {
   return (K + per_word(dtype) - 1) / per_word(dtype);
 }
 constexpr std::int64_t sum_blocks(std::int64_t K) { return (K + kSumBlock - 1) / kSumBlock; }
-// Words of a row of K numbers, and steps of a panel for them: int8 has two more in each block.
+// Returns a row's words, or a panel's steps, for K numbers; int8 has two more in each block.
 constexpr std::int64_t row_words(Dtype dtype, std::int64_t K) {
   return words(dtype, K) + (dtype == Dtype::int8 ? 2 * sum_blocks(K) : 0);
 }
 
 constexpr int kSharedGates = 4;  // room for so many in a shared panel; GRU leaves one empty
 
-// Vectors of a last panel whose gates share them, or 0 where `units` leaves too many or none over.
+// Returns how many vectors the gates share in a last panel; 0 if `units` leaves too many or none.
 constexpr int shared_vectors(std::int64_t units, int lanes) {
   const int left = static_cast<int>(units % lanes);
   return left == 0 || 2 * left > lanes ? 0 : 4 * left > lanes ? 2 : 1;
@@ -87,7 +87,7 @@ enum class ActivationFunction : int {
   thresholded_relu,  // x > alpha ? x : 0
   scaled_tanh,       // alpha tanh(beta x)
   exp,
-  log1p,  // of [0, 1]
+  log1p,  // of x in [0, 1]
   erf,
   gelu,       // x Phi(x)
   gelu_tanh,  // its approximation by tanh
@@ -243,7 +243,7 @@ struct PackArgs {
 
 constexpr std::int64_t kMostHeadSize = 256;  // E, F
 static_assert(kMostHeadSize <= kSumBlock);   // scores are one block
-// The most that attention_chunk takes at once.
+// attention_chunk takes at most so many at once.
 constexpr std::int64_t kChunkQueries = 16, kChunkKeys = 256;
 
 // Which attention probabilities are kept: those whose random number (dropout.h) is at least
@@ -313,7 +313,7 @@ struct AttentionBackwardArgs {
   float* const* scores;     // [rows] of last - first floats, in whole vectors: q k -> w
   float* const* d;          // [rows], the same: dp -> d(q k)
 };
-// The most that attention_backward takes at once.
+// attention_backward takes at most so many at once.
 constexpr std::int64_t kBackwardKeys = 256;
 
 // out[r] = a[r] . b[r]
@@ -346,9 +346,9 @@ struct EncodeArgs {
   std::int64_t stride;
 };
 
-// The products with weights of one format.
+// The kernels of products with weights of one format.
 struct ProductKernels {
-  const char* isa;                    // the level that they come from
+  const char* isa;                    // the level that the kernels come from
   void (*encode)(const EncodeArgs&);  // float32: null, its words are the floats
   void (*linear)(const LinearArgs&);
   void (*rnn_step)(const StepArgs&);       // out = g(W x + R h + b)
@@ -356,7 +356,7 @@ struct ProductKernels {
   void (*gru_step)(const StepArgs&);       // gates r, z, n; n = g(W x + b + r (R h + b_hn))
   void (*gru_gates)(const StepArgs&);      // reset before the product: out = r h, c = z
   void (*gru_candidate)(const StepArgs&);  // n = g(W x + b + R h), h being r h; out = blend(n)
-  // Many queries; not in int8, whose rounding attention probabilities do not bear.
+  // For many queries; null in int8, whose rounding would spoil attention probabilities.
   void (*attention)(const AttentionArgs&);
   void (*pack_keys)(const PackArgs&);
   void (*pack_values)(const PackArgs&);

@@ -71,7 +71,7 @@ publish(__name__, globals(), __all__)
 
 
 def __getattr__(name: str) -> Any:
-    if name == "from_torch":  # its module belongs to a guest, and is imported when asked for
+    if name == "from_torch":  # a guest's module, which is imported only when it is used
         from treadle.torch import from_torch
 
         return from_torch

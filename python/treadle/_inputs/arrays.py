@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 
 _FLOAT32 = np.dtype(np.float32)
-# The bits of a tensor that NumPy has no dtype for: no integers, for a caller who expects those.
+# NumPy has no dtype for bfloat16. This one holds the bits and is no integer, which a caller that
+# expects integers would accept.
 _BFLOAT16 = np.dtype([("bfloat16", np.uint16)])
 # DLPack's numbers for memory that the CPU reads: CPU, and page-locked host memory of CUDA and ROCm.
 _HOST_MEMORY = (1, 3, 11)
@@ -40,7 +41,7 @@ def to_float32(function: str, name: str, value: ArrayLike) -> Float:
     No copy when it is all that already; strides of the leading axes may be anything. bfloat16 is
     widened.
     """
-    if type(value) is np.ndarray and value.dtype is _FLOAT32:  # the usual case, and a fast one
+    if type(value) is np.ndarray and value.dtype is _FLOAT32:  # the usual case has to be fast
         flags = value.flags
         if flags.c_contiguous and flags.aligned:
             return value
@@ -113,7 +114,7 @@ def to_mask(function: str, name: str, value: ArrayLike) -> AnyArray:
         spread = array.ndim > 0 and array.shape[-1] > 1 and array.strides[-1] != 1
         return array.copy() if spread else array
     if (array.dtype.kind == "f" and array.dtype.itemsize == 4) or _is_bfloat16(array):
-        return to_float32(function, name, array)  # uint16, integers to most, is no mask
+        return to_float32(function, name, array)  # refuses uint16, which may be meant as integers
     raise _wrong_dtype(function, name, value, array, "float32", "bool or float32")
 
 
@@ -171,8 +172,8 @@ def _from_dlpack(function: str, name: str, value: ArrayLike) -> AnyArray:
             return np.from_dlpack(value.view(import_module("torch").int16)).view(_BFLOAT16)
         return np.from_dlpack(value)
     except _UNREADABLE:
-        # A dtype that this NumPy does not know in DLPack, or a read-only array where the protocol
-        # is too old to say so: the object's own conversion may do better, or tell what is wrong.
+        # NumPy may not know the dtype in DLPack, or the array is read-only and the protocol too old
+        # to say so. The object's own conversion may do better, or tell what is wrong.
         try:
             return np.asarray(value)
         except _UNREADABLE as error:
@@ -238,7 +239,7 @@ def _from_list(
     return array
 
 
-# Exact types: numpy.float64 is a subclass of float, and an array of it must not pass as a list.
+# The types are compared exactly: numpy.float64 is a subclass of float, and must not pass in a list.
 def _is_float32(item: object) -> bool:
     return type(item) in (float, int) or _has_dtype(item, "f", 4)
 
@@ -266,7 +267,7 @@ def _wrong_dtype(
     expected: str | None = None,
 ) -> TypeError:
     expected = expected or cast_to
-    if array.dtype.kind in "OUSMmV" and not hasattr(value, "dtype"):  # not an array to begin with
+    if array.dtype.kind in "OUSMmV" and not hasattr(value, "dtype"):  # `value` is no array at all
         return TypeError(f"{function}: {name} is {_kind(value)}, expected an array of {expected}")
     found = "bfloat16" if _is_bfloat16(array) else array.dtype
     if type(value).__module__.partition(".")[0] == "torch":

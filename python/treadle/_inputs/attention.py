@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from treadle._core import AttentionOptions
     from treadle._inputs.types import AnyArray, ArrayLike, Float, Int
 
-# No window reaches further; nobody has more keys.
+# No window reaches further, since nobody has more keys.
 _MAX_REACH = 2**40
 # The kernel takes smaller positive numbers for zero.
 _TINY = 1.1754943508222875e-38
@@ -158,7 +158,7 @@ def _fitted(
         and q[:2] == k[:2] == v[:2]
         and q[3] == k[3]
         and k[2] == v[2]
-    ):  # the usual case, and a fast one
+    ):  # the usual case has to be fast
         return Sizes(q[:1], q[1:2], q[1:2], q[2], k[2], v[3]), (query, key, value)
     sizes = _sizes(function, query, key, value, enable_gqa)
     return sizes, (
@@ -182,8 +182,8 @@ def _sizes(function: str, query: Float, key: Float, value: Float, enable_gqa: bo
     checks.shape(function, "key", key, (*of_k[:-1], size), _letters(key, "KE"))
     keys = of_k[-2]
     checks.shape(function, "value", value, (*of_v[:-2], keys, of_v[-1]), _letters(value, "KF"))
-    # Three axes alone are those of a batch; of four or more, or where heads are grouped, the third
-    # last axis is that of the heads.
+    # Arrays of three axes have a batch and no heads. With four or more, or if heads are grouped,
+    # the third last axis counts the heads.
     with_heads = enable_gqa or max(query.ndim, key.ndim, value.ndim) > 3
     split = -3 if with_heads else -2
     try:
@@ -203,7 +203,7 @@ def _sizes(function: str, query: Float, key: Float, value: Float, enable_gqa: bo
     query_heads = heads
     if not enable_gqa and heads != shared:
         if heads == 1:
-            query_heads = shared  # the one head of query serves all of key
+            query_heads = shared  # the only head of query serves all heads of key
         elif shared != 1:
             raise ValueError(
                 f"{function}: query has {heads} heads and key {shared}, expected as many; "
@@ -248,7 +248,7 @@ def _mask(function: str, sizes: Sizes, attn_mask: ArrayLike) -> AnyArray:
             f"{function}: attn_mask has shape {mask.shape}, expected one that broadcasts to "
             f"[..., S, K], here {shape}"
         )
-    if mask.ndim == 0 or mask.shape[-1] != sizes.keys:  # the kernel wants keys side by side
+    if mask.ndim == 0 or mask.shape[-1] != sizes.keys:  # the kernel reads a contiguous last axis
         mask = np.ascontiguousarray(np.broadcast_to(mask, (*mask.shape[:-1], sizes.keys)))
     if mask.ndim == 1:
         mask = mask[None]
@@ -307,7 +307,7 @@ def checked_out(
         found = f"has dtype {out.dtype}" if isinstance(out, np.ndarray) else f"is {type(out)}"
         raise TypeError(f"{function}: out {found}, expected a NumPy array of float32")
     checks.shape(function, "out", out, shape)
-    reach = 0  # from the finest axis on, each stride has to step over the finer axes
+    reach = 0  # each stride has to be larger than the extent of the axes with smaller strides
     for stride, size in sorted((abs(s), n) for s, n in zip(out.strides, shape, strict=True)):
         if size > 1 and stride <= reach and out.size:
             raise ValueError(

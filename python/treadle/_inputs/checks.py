@@ -81,7 +81,7 @@ def number(
         expected = f"expected a number in {least:g}..{most:g}"
     if isinstance(value, bool) or not isinstance(value, int | float | np.floating | np.integer):
         raise TypeError(f"{function}: {name} is {shown(value)}, expected a number")
-    # Neither NaN nor infinity, nor an integer of any length.
+    # The comparison refuses NaN, infinity and integers that are too large for a float.
     if not least <= value <= most or (above is not None and value <= above):
         raise ValueError(f"{function}: {name} is {shown(value)}, {expected}")
     return float(value)

@@ -44,13 +44,13 @@ def checked_path(function: str, path: Any) -> str:
 @contextmanager
 def replaced(path: str) -> Iterator[BinaryIO]:
     """Open a new file, which takes the place of another in one step when it is complete."""
-    if os.path.exists(path) and not os.path.isfile(path):  # /dev/null, a pipe: to be written to
+    if os.path.exists(path) and not os.path.isfile(path):  # write into /dev/null or a pipe
         with open(path, "wb") as target:
             buffer = BytesIO()
             yield buffer
             target.write(buffer.getbuffer())
         return
-    path = os.path.realpath(path)  # of a link, replace what it points to
+    path = os.path.realpath(path)  # a link stays, and its target is replaced
     folder = os.path.dirname(path)
     temporary = os.path.join(folder, f".treadle-{os.getpid()}-{os.urandom(6).hex()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
@@ -65,7 +65,7 @@ def replaced(path: str) -> Iterator[BinaryIO]:
     except BaseException:  # an interrupt, too, must not leave the temporary file
         os.unlink(temporary)
         raise
-    # The new name is on the disk when the folder is.
+    # The folder holds the new name, so it has to be written to the disk, too.
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -200,7 +200,7 @@ def _rounded(numbers: Float) -> npt.NDArray[np.uint32]:
     halves += bits
     halves >>= 16
     missing = np.isnan(numbers)
-    if missing.any():  # a carry would make it infinity or zero
+    if missing.any():  # rounding up would turn NaN into infinity or zero
         halves[missing] = bits[missing] >> 16 | 0x40
     return halves
 
@@ -211,9 +211,9 @@ def _quantized(numbers: Float) -> tuple[Float, Float]:
     with np.errstate(invalid="ignore", under="ignore"):
         scales: Float = np.maximum.reduceat(np.abs(numbers), starts, axis=1)
         scales /= np.float32(127)
-        scales += scales - scales  # NaN where it is infinite
+        scales += scales - scales  # makes infinite scales NaN
         scales[scales < _TINY] = 0
-        divisors = np.where(scales > 0, scales, np.float32(np.inf))  # NaN and 0: all zeros
+        divisors = np.where(scales > 0, scales, np.float32(np.inf))  # scales NaN and 0 give zeros
         quotients = numbers / np.repeat(divisors, BLOCK, axis=1)[:, : numbers.shape[1]]
     if np.isnan(scales).any():
         np.nan_to_num(quotients, copy=False)

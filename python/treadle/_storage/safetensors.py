@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     # Names of tensors with NumPy's dtypes and shapes, as `_storage.formats.layout` gives them.
     Layout: TypeAlias = Mapping[str, tuple[str, tuple[int, ...]]]
 
-# Longer than any header of ours by far, and short enough to parse without care.
+# treadle's headers are shorter by far, and a header of this length is still parsed quickly.
 _MAX_HEADER = 2**24
 _MAX_RANK = 8
-# Elements widened at a time, so that they stay in the cache.
+# So many elements are widened at a time, so that they stay in the cache.
 _CHUNK = 2**17
-# The dtypes that are read: how they lie in a file, bfloat16 as its bits.
+# The dtypes that are read, as NumPy's dtypes in the file; bfloat16 is read as its bits.
 _DISK = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "I8": "i1"}
 # The dtypes that are written, by NumPy's names.
 _NAMES = {"float32": "F32", "uint16": "BF16", "int8": "I8"}

@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
 def embed(directory: str, source: str, target: str, *, batch_size: int, normalize: bool) -> Float:
     """Write the vectors of the lines of ``source`` to ``target``, a .npy file [lines, D]."""
     folder = os.path.dirname(os.path.realpath(target))
-    if not os.path.isdir(folder):  # now, and not when the work is done
+    if not os.path.isdir(folder):  # fail now, and not when the work is done
         raise FileNotFoundError(f"treadle embed: there is no directory {folder} for --output")
     if os.path.isdir(target):
         raise IsADirectoryError(

@@ -42,11 +42,11 @@ __all__ = ["FORMAT", "Reader", "encode", "main", "normalise", "run"]
 FORMAT = "treadle.langid/1"
 ABOUT = ("alphabet", "languages", "accuracy", "steps", "seed")  # in the file's metadata
 DEFAULT = "I love AI"
-LONGEST = 64  # characters: a longer word is shown, and read, in pieces
-ALL_SHOWN = 12  # words that are all shown; after these only the 16th, the 32nd, ... and the last
+LONGEST = 64  # characters; a longer word is read and shown in pieces
+ALL_SHOWN = 12  # so many words are all shown, then only the 16th, the 32nd, ... and the last
 RECENT = 4096  # characters whose times are kept for the median
 BLOCK = 65536  # bytes per read of a file
-WARM_UP = 8  # steps before the first character: these fetch code and weights, then it is timed
+WARM_UP = 8  # untimed steps before the first character, which fetch code and weights
 SLOW, PAUSE = 120, 0.025  # on a terminal the first characters are read at a speed one can follow
 
 CHEERS = {
@@ -102,7 +102,7 @@ class Reader:
         self.alphabet: str = about["alphabet"]
         self.languages: list[str] = about["languages"]
         self.accuracy: dict[str, float] = about["accuracy"]
-        # One row [1, I] per character: a step takes a view, nothing is copied.
+        # Each character has a row [1, I], which a step takes as a view without a copy.
         self._rows = [row[np.newaxis] for row in tensors["embedding.weight"]]
         self._head = tensors["head.weight"], tensors["head.bias"]
         prefix = "lstm."
@@ -122,7 +122,7 @@ class Reader:
         self._stream.reset()
         self.hidden[:] = 0
         self.characters = 0
-        self.known = 0  # of these, letters of the alphabet
+        self.known = 0  # how many of the characters are letters of the alphabet
         self.nanoseconds.clear()
 
     def read(self, text: str) -> None:
@@ -235,7 +235,7 @@ def tell(chunks: Iterable[str], screen: Screen) -> None:
                 screen.print(f"(a long text: from here {rest})", screen.dim)
                 screen.print()
             show_word(reader, word, screen, kept)
-    except KeyboardInterrupt:  # the verdict is on what has been read
+    except KeyboardInterrupt:  # the verdict is then about the part that has been read
         interrupted = True
     if screen.unfinished or not kept:
         screen.draw(word, reader.hidden[0], reader.ranking(), reader.microseconds())

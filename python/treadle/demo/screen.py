@@ -191,7 +191,7 @@ class Screen:
             self._measure()
         lines = self.panel(word, state, ranking, micro)
         erase = f"\x1b[{self._drawn}F\x1b[J" if self._drawn else ""
-        self._drawn = 0  # so that Ctrl-C in the middle of this cannot make us erase twice
+        self._drawn = 0  # a Ctrl-C below must not make the next call erase the panel again
         self._write(erase + "".join(line + "\n" for line in lines))
         if self.live:
             self.stream.flush()

@@ -84,10 +84,11 @@ class PackingCache:
             and _core.same_bits(arrays, entry.copies)
         ):
             return entry.native
-        # The copies come first: what another thread writes meanwhile looks like a change later.
+        # The copies come first. If another thread writes to the weights meanwhile, the next call
+        # sees that as a change.
         copies = [array.copy() for array in arrays]
         native = spec.pack(function, [weights])
-        self._entries.pop(key, None)  # so that the new one is the youngest
+        self._entries.pop(key, None)  # the new entry must be the youngest
 
         def forget(_: object, entries: dict[Hashable, _Entry] = self._entries) -> None:
             entries.pop(key, None)
@@ -147,7 +148,7 @@ def packed(
         if argument in options:
             options[argument] = canonical(function, argument, options[argument])
     output = options.get("output_activation")
-    if output is not None:  # None is the activation of the candidate
+    if output is not None:  # None stands for the activation of the candidate
         options["output_activation"] = canonical(function, "output_activation", output)
     spec = RecurrentSpec(
         mode,
@@ -161,7 +162,7 @@ def packed(
         **options,
     )
     sizes = Sizes(function, inputs, spec.state_size, hidden, 0, batch_first)
-    # An array that was made for this call is not met again.
+    # No later call can pass an array that was made for this call, so it is not cached.
     lasting = all(arrays[k] is value for k, value in given.items())
     native = CACHE.get(function, spec, arrays) if lasting else spec.pack(function, [arrays])
     return PackedCall(sizes, native, arrays)

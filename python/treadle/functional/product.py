@@ -58,7 +58,7 @@ def linear(
     if x.ndim == 0 or x.shape[-1] != inputs:
         checks.shape(function, "x", x, (None, inputs), ("...", "K"))
     shape = (*x.shape[:-1], outputs)
-    rows = math.prod(x.shape[:-1])  # not -1, which has no meaning when K is 0
+    rows = math.prod(x.shape[:-1])  # reshape cannot find out -1 when K is 0
     if residual is not None:
         residual = to_float32(function, "residual", residual)
         checks.shape(function, "residual", residual, shape)
@@ -183,7 +183,7 @@ def _padding(function: str, padding: int | str, stride: int, extent: int) -> tup
         )
     if stride != 1:
         raise ValueError(f'{function}: padding is "same" with stride {stride}, expected stride 1')
-    return extent // 2, extent - extent // 2  # PyTorch: the odd one goes to the end
+    return extent // 2, extent - extent // 2  # as in PyTorch, an odd zero goes to the end
 
 
 def _packed(function: str, weight: Float, bias: Float | None, dtype: str) -> _core.Linear:

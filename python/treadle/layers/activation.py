@@ -36,7 +36,7 @@ from treadle._inputs.checks import number, shown
 
 Activation: TypeAlias = str | tuple[str, float] | tuple[str, float, float] | None
 
-# Name -> the defaults of the parameters it takes.
+# Each activation's name, and the defaults of the parameters that it takes.
 _PARAMETERS: dict[str, tuple[float, ...]] = {
     "tanh": (),
     "sigmoid": (),
@@ -67,7 +67,7 @@ def canonical(function: str, argument: str, value: object) -> str | tuple[Any, .
     >>> canonical("treadle.GRU", "activation", ("hard_sigmoid", 0.2))
     ('hard_sigmoid', 0.2, 0.5)
     """
-    if type(value) is str and value in _PARAMETERS:  # the usual case, and a fast one
+    if type(value) is str and value in _PARAMETERS:  # the usual case has to be fast
         return value
     name, *given = ("linear",) if value is None else _as_tuple(function, argument, value)
     if not isinstance(name, str):

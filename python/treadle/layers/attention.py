@@ -312,7 +312,8 @@ class MultiheadAttention(Module):
                 if lengths is None:
                     mask = masks.merged(mask, exists[:, None, None])
         else:
-            # Every query attends to what is appended, which neither lengths nor a triangle say.
+            # Every query attends to the appended keys, which neither lengths nor is_causal can
+            # express, so that both become masks.
             if exists is not None:
                 mask = masks.merged(mask, exists[:, None, None])
             if is_causal:

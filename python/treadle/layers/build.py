@@ -116,7 +116,7 @@ def draw(module: Module, seed: Any) -> dict[str, Stored]:
     size = sum(formats.nbytes(*form) for form in forms.values())
     drawn: dict[str, Stored] = {}
     try:
-        # Sizes beyond memory fail here, at once, and not when most of it is taken.
+        # Sizes beyond memory fail here at once, and not when most of the memory is taken.
         np.empty(size, np.uint8)
         for name, (shape, dtype) in forms.items():
             drawn[name] = _uniform(generator, shape, dtype, *module._initial(name, shape))

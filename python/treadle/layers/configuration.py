@@ -178,7 +178,7 @@ class Schema:
     def __init__(self, cls: type[Module]) -> None:
         """Raise TypeError for a class whose constructor and entries differ."""
         parameters = dict(inspect.signature(cls).parameters)
-        parameters.pop("seed", None)  # it has done its work when the parameters exist
+        parameters.pop("seed", None)  # the seed is not needed once the parameters exist
         if set(parameters) != set(cls._entries):
             raise TypeError(
                 f"{cls.__name__}: the entries are {sorted(cls._entries)}, "

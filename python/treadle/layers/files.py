@@ -119,7 +119,8 @@ def described(header: Header) -> Module:
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where}: {error}") from error
     count = build.count(module).arrays
-    # Before the names are listed: num_layers may be absurd. Scales may come on top.
+    # The count is compared before the names are listed, since num_layers may be absurd. Every array
+    # may have another one for its scales.
     if not count <= len(header.tensors) <= 2 * count:
         raise ValueError(
             f"{where} has {len(header.tensors)} tensors, expected {count} for {module!r}"

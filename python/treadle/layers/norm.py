@@ -90,7 +90,7 @@ class LayerNorm(Module):
         return float(name == "weight"), 0.0
 
     def _pack(self, parameters: Mapping[str, Float]) -> None:
-        return None  # there is no product in it
+        return None  # the layer has no product
 
     def __call__(self, x: ArrayLike) -> Float:
         """The normalized x, a new array of its shape. Raises ValueError for a shape that does not

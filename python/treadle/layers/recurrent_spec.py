@@ -102,7 +102,7 @@ class RecurrentSpec(NamedTuple):
             proj_size=self.proj_size,
             num_layers=self.num_layers,
             direction=self.direction,
-            # ONNX's letters: f of the gates, g of the candidate, h of the output.
+            # These are ONNX's letters: f for the gates, g for the candidate, h for the output.
             activations={"f": gates, "g": candidate, "h": output},
             clip=0.0 if self.clip is None else self.clip,
             input_forget=self.input_forget,

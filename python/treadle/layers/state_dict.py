@@ -142,7 +142,7 @@ def _deduce(
         "hidden_size": hidden,
         "bias": "bias_ih" + first in shapes,
     }
-    if "peepholes" + first in shapes:  # the state dict of a layer of treadle's
+    if "peepholes" + first in shapes:  # treadle wrote the state dict, since PyTorch has none
         configuration["use_peepholes"] = True
     if cell:
         return _CLASSES[found] + "Cell", configuration

@@ -105,7 +105,7 @@ def scaled_dot_product_attention(
         return torch.nn.functional.scaled_dot_product_attention(
             query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
         )
-    # A tensor: under torch.compile it is another number in every call.
+    # The seed is a tensor, so that a compiled graph draws another number in every call.
     seed = torch.randint(2**62, (1,)) if dropout_p else None
     if compiling:
         rows = None if lengths is None else torch.as_tensor(lengths)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from treadle.torch.tensors import TensorLike
     from treadle.torch.weight_cache import PackedLayer, PlacedWeights
 
-    # Plain tuples: a named one would take a quarter of a microsecond of every call.
+    # These are plain tuples, since a named tuple takes a quarter of a microsecond of every call.
     States: TypeAlias = tuple[TensorLike | None, TensorLike | None]
     """(h, c): None for zeros, and for the c of a layer that has none."""
     Rows: TypeAlias = tuple[ArrayLike | None, bool]

@@ -53,11 +53,11 @@ class _Cell(torch.nn.RNNCellBase):
             ends = (*shape[:-1], self.hidden_size)
             fits = len(shape) in (1, 2) and shape[-1] == self.input_size
             if not fits or len(states) not in (0, 1 + lstm) or any(s.shape != ends for s in states):
-                reason = "its arguments do not fit"  # PyTorch says how
+                reason = "its arguments do not fit"  # PyTorch's error says more
         if cache is None or reason is not None:
             fall_back(self, "a cell is being compiled" if reason is None else reason)
             return super().forward(input, hx)
-        one = (1,) * (3 - len(shape))  # T, and B where there is none
+        one = (1,) * (3 - len(shape))  # the axis T, and the axis B if x has none
         h, c = (*[s.reshape((*one, *ends)) for s in states], None, None)[:2]
         mode = "lstm" if lstm else "gru" if isinstance(self, torch.nn.GRUCell) else "rnn"
         activation = self.nonlinearity if mode == "rnn" else "tanh"

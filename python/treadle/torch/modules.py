@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from treadle.torch.weight_cache import ModuleWeights, PlacedWeights
 
 
-# PyTorch's names of modes, each as ours and the activation of its candidate.
+# PyTorch's names of modes, each with treadle's name and the activation of its candidate.
 _MODES = {
     "LSTM": ("lstm", "tanh"),
     "GRU": ("gru", "tanh"),
@@ -129,7 +129,7 @@ class _Sequence(torch.nn.RNNBase):
         states = () if hx is None else hx if isinstance(hx, tuple) else (hx,)
         cache = None if compiling else weights_of(self)
         layers = self._layers(cache)
-        # Weights that were placed by an earlier call had no obstacle then, and have none now.
+        # Weights that an earlier call has placed had no obstacle then, and have none now.
         new = [tensor for own in layers if own.placed is None for tensor in own.tensors]
         reason = obstacle((input.data if packed_input else input, *states, *new))
         if reason is None and packed_input and compiling:
@@ -172,12 +172,12 @@ class _Sequence(torch.nn.RNNBase):
         zeros, and its results are put right afterwards.
         """
         if input.dim() not in (2, 3):
-            return self.theirs.forward(self, input, hx)  # which says what is wrong with it
+            return self.theirs.forward(self, input, hx)  # PyTorch says what is wrong
         lstm, unbatched = self.mode == "LSTM", input.dim() == 2
         states = () if hx is None else tuple(hx) if lstm or isinstance(hx, tuple) else (hx,)
         if unbatched:
             input, states = input.unsqueeze(1), tuple(s.unsqueeze(1) for s in states)
-        rows = 0 if self.batch_first and not unbatched else 1  # the axis
+        rows = 0 if self.batch_first and not unbatched else 1  # the axis of the batch
         T, B = input.shape[1 - rows], input.shape[rows]
         lengths = torch.as_tensor(to_int64(self._name, "lengths", lengths))
         if lengths.shape != (B,) or (lengths < 0).any() or (lengths > T).any():

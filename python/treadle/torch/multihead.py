@@ -135,7 +135,7 @@ class MultiheadAttention(torch.nn.MultiheadAttention):
         if self.head_dim > MAX_HEAD_SIZE:
             return f"a head has more than {MAX_HEAD_SIZE} floats"
         if not self._fits(query, key, value, masks) or (is_causal and masks[1] is None):
-            return "its arguments do not fit"  # PyTorch says how
+            return "its arguments do not fit"  # PyTorch's error says more
         return None
 
     def _fits(self, query: TensorLike, key: TensorLike, value: TensorLike, masks: _Masks) -> bool:

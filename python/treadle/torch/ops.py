@@ -33,7 +33,7 @@ _BACKWARD = (
     f"Tensor? dy, Tensor? dh_n, Tensor? dc_n, {_LAYER}, bool batch_first) -> Tensor[]"
 )
 
-# The key of a layer is the address of its first weight, for an operator does not see its module.
+# The cache finds a layer by the address of its first weight, since an operator has no module.
 _CACHE = WeightCache(most=256)
 
 
@@ -113,8 +113,8 @@ def recurrent(*arguments: Any) -> tuple[TensorLike, ...]:
     inputs = call.inputs()
     outputs = call.native()[0].run(inputs, save=call.save)
     if call.save and inputs.lengths is not None:
-        # Nothing is saved for steps beyond a row's end. An operator must return the same numbers in
-        # every run, those that nobody reads included.
+        # Nothing is saved for steps beyond a row's end. But an operator must return the same
+        # numbers in every run, even numbers that nobody reads.
         saved = outputs[3]
         saved[:, np.arange(saved.shape[1])[:, None] >= inputs.lengths] = 0
     found = [call.x.new_empty(0) if a is None else torch.from_numpy(a) for a in outputs]

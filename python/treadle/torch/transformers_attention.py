@@ -55,7 +55,7 @@ def register_attention(name: str = "treadle") -> None:
             f"imported ({error}); pip install 'transformers>=5'"
         ) from error
     AttentionInterface.register(name, attention_forward)
-    # A name without a mask function gets no mask at all, and padding would be attended to.
+    # Without a mask function for this name, models would pass no mask and attend to padding.
     AttentionMaskInterface.register(name, sdpa_mask)
 
 
@@ -101,7 +101,7 @@ def attention_forward(
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     queries, keys = query.shape[2], key.shape[2]
     causal = bool(causal) and queries > 1 and attention_mask is None
-    if causal and keys > queries:  # an empty static cache: as in sdpa_attention_forward
+    if causal and keys > queries:  # an empty static cache, treated as in sdpa_attention_forward
         key, value = key[:, :, :queries], value[:, :, :queries]
     lengths = None
     if attention_mask is not None and not torch.compiler.is_compiling():

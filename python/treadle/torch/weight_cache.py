@@ -81,8 +81,8 @@ class PackedLayer:
     __slots__ = ("_values", "layer", "native")
 
     def __init__(self, layer: RecurrentLayer, weights: LayerWeights) -> None:
-        # The copy comes first: other threads run while the weights are packed, and what one of them
-        # writes to the weights meanwhile must look like a change in the next call.
+        # The copy comes first. If another thread writes to the weights while they are packed, the
+        # next call must see that as a change.
         self._values = [array.copy() for array in weights.arrays]
         self.layer, self.native = layer, layer.pack(weights)
 

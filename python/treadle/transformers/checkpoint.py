@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
-# Each is an open file; the largest models in use have fewer than 200.
+# A checkpoint has at most so many shards, all open; the largest models in use have fewer than 200.
 _MAX_SHARDS = 512
 
 

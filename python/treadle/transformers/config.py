@@ -68,7 +68,7 @@ def read_config(function: str, directory: str) -> Config:
         raise wrong(where, "model_type", kind, f"one of {', '.join(FAMILIES)}")
     try:
         return Config(entries | _checked(where, family, entries) | _labels(where, entries))
-    except TypeError as error:  # a file with a text for a number is as bad a file as any
+    except TypeError as error:  # every fault of a file is a ValueError, also a wrong type
         raise ValueError(str(error)) from None
 
 

@@ -75,7 +75,7 @@ def read_list(function: str, directory: str, name: str) -> list[Any]:
     """Read a file that holds a JSON list, such as modules.json."""
     path = os.path.join(directory, name)
     text = _read(function, path)
-    # The parser, with its care for names and numbers, takes objects: make the list part of one.
+    # The checked parser takes JSON objects only, so the list becomes an entry of one.
     content = parse_json(b'{"list": ' + text + b"}", f"{function}: {path}")
     if set(content) != {"list"} or not isinstance(content["list"], list):
         raise ValueError(f"{function}: {path} is no JSON list, expected one")

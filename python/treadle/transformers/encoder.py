@@ -156,7 +156,7 @@ class PretrainedEncoder:
         shapes: Shapes = {}
         for number in range(self.config.num_hidden_layers):
             first = self._tensor(checkpoint, number, "query.weight")
-            # Here, so that a number of layers beyond reason fails at the first that is missing.
+            # The check is here, so that an absurd number of layers fails at the first missing one.
             checkpoint.require(first, "it as num_hidden_layers says")
             for name, (rows, *columns) in self._packed_shapes().items():
                 parts = _PARTS[name]

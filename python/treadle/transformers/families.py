@@ -160,8 +160,8 @@ FAMILIES = {
     "distilbert": _DISTILBERT,
 }
 
-# Name of an activation in config.json -> ours. gelu_new, gelu_fast and gelu_pytorch_tanh are one
-# formula, Hendrycks and Gimpel's approximation by tanh (arXiv:1606.08415).
+# The names of activations in config.json, and treadle's. gelu_new, gelu_fast and gelu_pytorch_tanh
+# are one formula, Hendrycks and Gimpel's approximation by tanh (arXiv:1606.08415).
 ACTIVATIONS = {
     "gelu": "gelu",
     "gelu_new": "gelu_tanh",

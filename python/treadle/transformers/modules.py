@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from treadle._inputs.types import Float
 
 _PACKAGE = "sentence_transformers."
-# torch.nn's class -> our activation.
+# The classes of torch.nn, and treadle's names of these activations.
 _ACTIVATIONS = {
     "Identity": "linear",
     "Tanh": "tanh",

@@ -35,7 +35,7 @@ def _weighted_mean(x: Float, start: int) -> Float:
     return mean
 
 
-# Each of the tokens x [n, H] with n > 0, and the number of tokens of a prompt left out before them.
+# Each mode is a function of tokens x [n, H], n > 0, and of the number of prompt tokens before x.
 _MODES: dict[str, Callable[[Float, int], Float]] = {
     "cls": lambda x, start: x[0],
     "max": lambda x, start: x.max(axis=0),

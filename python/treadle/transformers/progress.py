@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-# Work of fewer batches is over before a bar would be read.
+# Fewer batches are done before anybody could read a bar.
 _FEW_BATCHES = 8
-# Seconds before a bar appears that nobody asked for.
+# A bar that the caller did not ask for appears after so many seconds.
 _DELAY = 2.0
 
 

@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from treadle._storage.files import Path
 
 _NAME = "treadle.transformers.SentenceTransformer"
-# Where max_seq_length is; the name has depended on the kind of model.
+# One of these files has max_seq_length; its name has depended on the kind of model.
 _SETTINGS = tuple(
     f"sentence_{kind}_config.json"
     for kind in ("bert", "roberta", "distilbert", "camembert", "xlm-roberta")
 )
-# Batches that are tokenized and sorted together, and the least number of sentences.
+# So many batches are tokenized and sorted together, and at least so many sentences.
 _BLOCK_BATCHES = 64
 _BLOCK = 4096
 
@@ -145,7 +145,7 @@ class SentenceTransformer:
         ) as bar:
             for block in _blocks(function, texts, max(_BLOCK, _BLOCK_BATCHES * batch_size)):
                 done = len(vectors)
-                # In place and, for what is large, without a copy: the pages are moved.
+                # This grows the array in place; the system moves the pages of a large array.
                 vectors.resize((done + len(block), self._size), refcheck=False)
                 for rows, part in self._batches(function, block, start, batch_size):
                     vectors[rows + done] = normalize(part) if normalize_embeddings else part
@@ -276,7 +276,7 @@ class SentenceTransformer:
         if length is None:
             length = min(self.tokenizer.model_max_length, most)
         where = f"{_NAME}: {directory}/{name}"
-        # More than there are positions would fail at the first long sentence.
+        # A limit above the number of positions would fail at the first long sentence.
         self.max_seq_length = min(integer(where, "max_seq_length", length), most)
         if settings.get("do_lower_case") is True:
             tokenizer_files.add_lowercase(self.tokenizer._native)

@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     from treadle.transformers.encoding import TokenizerOptions
 
 _LOAD = f"{NAME}.from_pretrained"
-# Characters that the library gets at a time: it takes a tenth of a second for them.
+# The library gets so many characters at a time, which take it a tenth of a second.
 _PIECE = 2**19
-# The longest row that is padded: a number of a file's must not take all memory.
+# No row is padded to more tokens, since a number in a file must not take all memory.
 _MAX_PADDED = 2**24
 _SPECIAL = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
 
