@@ -1,4 +1,4 @@
-"""The tables and the picture of the project's README, made from the results of whole runs.
+"""This module makes the tables and the picture of the project's README from results of whole runs.
 
     python -m treadle.benchmarks.front README.md
 
@@ -44,14 +44,14 @@ CELLS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
 
 
 def read(folder: Path) -> dict[str, dict[str, Any]]:
-    """The results of every source in the folder, by the source's name."""
+    """Read the results of every source in the folder, by the source's name."""
     return {
         name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in SOURCES
     }
 
 
 def layers(results: dict[str, dict[str, Any]]) -> str:
-    """The table of a few layers, whose last row is the recurrent net where treadle does worst."""
+    """Make the table of a few layers; the last row is the recurrent net where treadle is worst."""
     cases = {case["name"]: case for found in results.values() for case in found["cases"]}
     about = summary(results["bench"]["cases"])
     worst = cases[about["worst"]["name"]]
@@ -69,7 +69,7 @@ def layers(results: dict[str, dict[str, Any]]) -> str:
 
 
 def by_kind(results: dict[str, dict[str, Any]]) -> str:
-    """The table of all kinds: how often and by how much treadle is ahead of the fastest peer."""
+    """Make the table of all kinds: how often and how far treadle is ahead of the fastest peer."""
     lines = [
         "| kind of cases | cases | treadle is fastest in | geometric mean | worst case |",
         "| --- | ---: | ---: | ---: | ---: |",
@@ -85,7 +85,7 @@ def by_kind(results: dict[str, dict[str, Any]]) -> str:
 
 
 def where(results: dict[str, dict[str, Any]]) -> str:
-    """The sentence that says on which machine the results of a table were measured."""
+    """Write the sentence that says on which machine the results of a table were measured."""
     cpus = sorted({found["machine"]["cpu"] for found in results.values()})
     dates = sorted(found["date"] for found in results.values())
     threads = {found["threads"] for found in results.values()}
@@ -118,7 +118,7 @@ def write(markdown_file: Path, folder: Path) -> None:
 
 
 def _sections(results: dict[str, dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """The cases of each kind and dtype, in the order of KINDS."""
+    """Return the cases of each kind and dtype, in the order of KINDS."""
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in KINDS}
     for result in results.values():
         for case in result["cases"]:
@@ -127,14 +127,14 @@ def _sections(results: dict[str, dict[str, Any]]) -> dict[str, list[dict[str, An
 
 
 def _words(case: dict[str, Any]) -> str:
-    """A recurrent case in words."""
+    """Describe a recurrent case in words."""
     rows = "one row" if case["B"] == 1 else f"{case['B']} rows"
     steps = "one step" if case["T"] == 1 else f"{case['T']} steps"
     return f"{CELLS[case['cell']]}, {case['H']} units: {rows} of {steps}"
 
 
 def _time(microseconds: float) -> str:
-    """A time with its unit, in three digits."""
+    """Write a time with its unit, in three digits."""
     value, unit = (microseconds, "us") if microseconds < 1000 else (microseconds / 1000, "ms")
     digits = 2 if value < 10 else 1 if value < 100 else 0
     return f"{value:.{digits}f} {unit}"

@@ -31,7 +31,7 @@ ACTIVATION_ULPS = 4
 
 
 class Exact:
-    """This class puts no error in."""
+    """This class computes without rounding errors of a format."""
 
     dtype: Any = np.float64
 
@@ -57,7 +57,7 @@ class Exact:
 
 
 class Plain(Exact):
-    """This class puts the errors of sums and activations in float32 in."""
+    """This class adds the errors of float32's sums and activations."""
 
     dtype: Any = np.float32
     eps = EPS
@@ -98,13 +98,13 @@ class Int8(Plain):
     eps = 2.0**-7
 
     def inputs(self, x: Array) -> Array:
-        """Round to 128 steps between the least and the largest, or 0."""
+        """Round x to 128 levels between its least and its largest number, or 0."""
         least, most = min(float(x.min()), 0.0), max(float(x.max()), 0.0)
         scale = (most - least) / 127 or 1.0
         return (np.rint(x / scale) * scale).astype(np.float32)
 
     def weights(self, w: Array) -> Array:
-        """Round to 127 steps up to the largest."""
+        """Round w to multiples of 1/127 of its largest magnitude."""
         scale = float(np.abs(w).max()) / 127 or 1.0
         return (np.rint(w / scale) * scale).astype(np.float32)
 

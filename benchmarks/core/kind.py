@@ -46,7 +46,7 @@ class Case(Protocol):
 
     @property
     def reason(self) -> str:
-        """Why the case is in the grid."""
+        """The reason for which the case is in the grid."""
 
     @property
     def lengths(self) -> tuple[int, ...]:

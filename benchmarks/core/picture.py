@@ -1,4 +1,4 @@
-"""The pictures: every case of one kind as a row, and a strip of all kinds for the README.
+"""This module draws every case of one kind as a row, and a strip of all kinds for the README.
 
 A row of the first names its case; on its left are the peers' times relative to treadle's, on its
 right is the share of the machine's limit that treadle reaches. A page shows the pictures about
@@ -135,7 +135,7 @@ def _title(result: dict[str, Any]) -> str:
 
 
 def _places(cases: list[dict[str, Any]]) -> tuple[list[float], list[tuple[str, float]]]:
-    """The row of every case, and (title, first row) of every group, with a gap between groups."""
+    """Return the row of every case and (title, first row) of every group; gaps divide groups."""
     titles = dict(registry.load(kind_of(cases[0])).GROUPS)
     order = list(titles)
     cases.sort(key=lambda case: order.index(case["group"]))
@@ -168,7 +168,7 @@ def _peers(axis: Axes, cases: list[dict[str, Any]], places: list[float]) -> None
 
 
 def _ratio_axis(axis: Axes, shaded: str) -> None:
-    """A logarithmic axis with a line at 1 and a shade where treadle is behind."""
+    """Draw a logarithmic axis with a line at 1 and a shade where treadle is behind."""
     axis.set_xscale("log")
     low, high = axis.get_xlim()
     low, high = min(low, 0.7), max(high, 2.5)
@@ -207,7 +207,7 @@ def _limit(axis: Axes, cases: list[dict[str, Any]], places: list[float]) -> None
 
 
 def _legend(axis: Axes, columns: int) -> None:
-    """The legend above the axis and the labels of its ticks."""
+    """Draw the legend above the axis and the labels of its ticks."""
     figure = axis.get_figure(root=True)
     axis.legend(
         loc="lower left",
@@ -223,14 +223,14 @@ def _legend(axis: Axes, columns: int) -> None:
 
 
 def _call_share(case: dict[str, Any]) -> float:
-    """The part of a step's time that is within the allowance for a call from Python."""
+    """Return the part of a step's time that is within the allowance for a call from Python."""
     taken = float(case["results"][OURS]["median_us"])
     rest = taken - float(case["limit_us"])
     return max(0.0, min(rest, CALL_ALLOWANCE * 1e6)) / taken
 
 
 def _frame(axis: Axes, firsts: list[float]) -> None:
-    """Light lines at the ticks and above every group but the first; ticks also at the top."""
+    """Draw light lines at the ticks and above every group but the first, and ticks at the top."""
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)
     axis.tick_params(axis="y", length=0)

@@ -1,4 +1,4 @@
-"""The peers, one module each: how one is started, and what several kinds need of it."""
+"""Each peer has a module, which starts it and has the parts that several kinds need of it."""
 
 from __future__ import annotations
 

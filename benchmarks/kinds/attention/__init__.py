@@ -58,7 +58,7 @@ UNIT = "ms"
 
 
 class Wanted(NamedTuple):
-    """A reference and its case."""
+    """A case and its reference answer."""
 
     case: AttentionCase
     reference: reference.Expected

@@ -1,9 +1,8 @@
 """The cells take one time step of one layer: RNNCell, LSTMCell, GRUCell.
 
 The formulas are those of `treadle.RNN`, `treadle.LSTM` and `treadle.GRU`, the arguments and the
-names of the weights those of PyTorch's cells. A cell is handed its state and returns the next one;
-where the state is simply carried from step to step, `treadle.Stream` is faster, since it allocates
-nothing.
+names of the weights those of PyTorch's cells. A cell takes a state and returns the next one. If the
+state is just carried from step to step, `treadle.Stream` is faster, since it allocates nothing.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ class Cell(RecurrentBase):
 
 
 class _OneState(Cell):
-    """RNNCell and GRUCell: the state is h alone."""
+    """The base of RNNCell and GRUCell, whose state is h alone."""
 
     def __call__(self, x: ArrayLike, state: ArrayLike | None = None) -> Float:
-        """One step: h_t [B, H] from x [B, I] and h_{t-1} [B, H] (zero when left out); or all three
-        without B. float32; raises ValueError for shapes that do not fit, TypeError for other
-        dtypes.
+        """Take one step: h_t [B, H] from x [B, I] and h_{t-1} [B, H] (zero when left out); or all
+        three without B. All are float32. Raises ValueError for shapes that do not fit, TypeError
+        for other dtypes.
         """
         return step(self._sizes, self._packed.native, x, state, None)[0]
 
@@ -112,9 +111,9 @@ class LSTMCell(Cell):
     def __call__(
         self, x: ArrayLike, state: tuple[ArrayLike, ArrayLike] | None = None
     ) -> tuple[Float, Float]:
-        """One step: (h_t, c_t), each [B, H], from x [B, I] and (h_{t-1}, c_{t-1}), which are zero
-        when left out; or all of them without B. float32; raises ValueError for shapes that do not
-        fit, TypeError for other dtypes.
+        """Take one step: (h_t, c_t), each [B, H], from x [B, I] and (h_{t-1}, c_{t-1}), which are
+        zero when left out; or all of them without B. All are float32. Raises ValueError for shapes
+        that do not fit, TypeError for other dtypes.
         """
         h = c = None
         if state is not None:

@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 
 class KVCache:
-    """Keys [B, N, K, E] and values [B, N, K, F] that grow while a sequence is decoded.
+    """A cache of keys [B, N, K, E] and values [B, N, K, F] that grows while sequences are decoded.
 
-    Each of the B rows has a length of its own. `append` puts the keys and values of new tokens
-    behind those of each row, `attend` lets queries that belong to the newest tokens attend to all
-    that is there; `step` does both. Queries may have a multiple of the N heads, grouped as with
+    Each of the B rows has its own length. `append` puts the keys and values of new tokens behind
+    those of each row, `attend` lets queries that belong to the newest tokens attend to all tokens
+    of their row; `step` does both. Queries may have a multiple of the N heads, grouped as with
     ``enable_gqa`` in `treadle.functional.scaled_dot_product_attention`; keys and values are never
     repeated in memory.
 
-    A cache may not be used by two threads at a time. It takes B N (E + F) numbers for each token of
-    its capacity, of 4, 2 or 1 bytes, and 8 B N bytes for the scales of int8. Decoding reads all of
-    them for every token, so that the time of a step falls with them.
+    A cache may not be used by two threads at a time. For each token of its capacity it takes
+    B N (E + F) numbers of 4, 2 or 1 bytes, and 8 B N bytes for the scales of int8. Decoding reads
+    all of these bytes for every token, so that fewer bytes make a step faster.
 
     Parameters
     ----------
@@ -43,15 +43,15 @@ class KVCache:
     head_size
         E, in 1..256.
     capacity
-        The number of tokens there is room for at first. The cache grows by doubling; with enough
-        room from the beginning, nothing is ever copied.
+        The number of tokens of a row for which there is room at first. The cache grows by doubling;
+        with enough room from the beginning, nothing is ever copied.
     value_size
         F, in 1..256; E when None.
     dtype
         The dtype in which keys and values are kept: "float32", "bfloat16" (rounded to the nearest)
-        or "int8" (a vector's 256 values at most share a scale, the largest magnitude / 127). A few
-        queries (S at most 4, and 16 with all heads that share keys) are multiplied with them in
-        float32; more queries in bfloat16, unless the cache is of float32.
+        or "int8" (a vector, of at most 256 values, has the scale largest magnitude / 127). A few
+        queries (S at most 4, and 16 with all heads that share keys) are multiplied with keys and
+        values in float32; more queries in bfloat16, unless the cache has float32.
 
     Raises
     ------
@@ -126,8 +126,8 @@ class KVCache:
     def append(self, k: ArrayLike, v: ArrayLike, lengths: ArrayLike | None = None) -> None:
         """Put k [B, N, S, E] and v [B, N, S, F] behind the tokens of each row.
 
-        ``lengths`` [B], integers in 0..S: how many of the S are real in each row, for rows that
-        advance at different speeds; all of them when left out.
+        ``lengths`` [B], integers in 0..S, says how many of the S tokens exist in each row, for rows
+        that advance at different speeds. All exist when it is left out.
         """
         function = "treadle.KVCache.append"
         key, value = self._checked(function, k, v)
@@ -147,9 +147,9 @@ class KVCache:
         """Attend with queries of the newest tokens: [B, N', S, F] from q [B, N', S, E].
 
         N' is a multiple of N. The S queries of a row belong to its last S tokens, and each attends
-        to its own token and to those before it. ``lengths`` [B]: how many of the S queries of a row
-        are real, as they were appended; the others give zeros. A row that holds fewer tokens than
-        it has queries is an error. The other arguments are those of
+        to its token and to the tokens before it. ``lengths`` [B] says how many of the S queries of
+        a row exist, as in `append`; the others give zeros. A row that holds fewer tokens than it
+        has queries is an error. The other arguments are those of
         `treadle.functional.scaled_dot_product_attention`.
         """
         function = "treadle.KVCache.attend"

@@ -33,8 +33,8 @@ LAYERS: dict[str, type[Module]] = {}
 def layer(cls: type[_M]) -> type[_M]:
     """Class decorator: give a layer its name in messages and files, and its configuration.
 
-    The entries of the configuration and their defaults are the arguments of ``__init__``; ``seed``
-    is none of them, for it has done its work when the parameters exist.
+    The entries of the configuration and their defaults are the arguments of ``__init__``, except
+    ``seed``, which is not needed once the parameters exist.
     """
     cls._name = cls.__name__
     cls._function = f"treadle.{cls.__name__}"
@@ -126,7 +126,7 @@ class Module:
     def state_dict(self) -> dict[str, Float]:
         """Return copies of all parameters under PyTorch's names, as float32 in every dtype.
 
-        The numbers are those that the layer computes with: rounded, where it is bfloat16 or int8.
+        The numbers are those that the layer computes with, rounded if it has bfloat16 or int8.
 
         Examples
         --------
@@ -143,8 +143,8 @@ class Module:
         Everything is checked before anything changes. The values may be NumPy arrays or PyTorch
         tensors, as ``torch.nn.LSTM(...).state_dict()`` gives them, in float32 or bfloat16 (an array
         of uint16 is taken as the bits of bfloat16); they are copied, one after the other. With
-        ``strict=False`` missing names keep their values, and unknown ones are passed over; the
-        result lists both. A stream made before keeps the weights it was made with.
+        ``strict=False`` missing names keep their values, and unknown names are ignored; the result
+        lists both. A stream that was made before keeps the weights that it was made with.
 
         Raises
         ------
@@ -183,8 +183,8 @@ class Module:
     def to(self, dtype: Any) -> Self:
         """Return a new layer with the same parameters, its matrices in float32, bfloat16 or int8.
 
-        They are rounded from the dtype that this layer has: what one rounding has lost, ``to`` does
-        not bring back.
+        The matrices are rounded from the dtype that this layer has: ``to`` does not bring back bits
+        that an earlier rounding has lost.
 
         Raises
         ------

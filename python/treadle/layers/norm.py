@@ -93,7 +93,7 @@ class LayerNorm(Module):
         return None  # the layer has no product
 
     def __call__(self, x: ArrayLike) -> Float:
-        """The normalized x, a new array of its shape. Raises ValueError for a shape that does not
+        """Return the normalized x, a new array. Raises ValueError for a shape that does not
         end in the normalized one, TypeError for another dtype than float32.
         """
         own, parameters = self._configuration, self._packed.parameters

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Recurrent(RecurrentBase):
-    """RNN, LSTM and GRU: L layers in one or both directions over whole sequences."""
+    """The base of RNN, LSTM and GRU: L layers in one or both directions over whole sequences."""
 
     _over_time = True
     _entries: ClassVar[Entries] = {
@@ -47,7 +47,7 @@ class Recurrent(RecurrentBase):
 
 
 class _OneState(Recurrent):
-    """RNN and GRU: the state is h alone."""
+    """The base of RNN and GRU, whose state is h alone."""
 
     def __call__(
         self,
@@ -80,9 +80,9 @@ class _OneState(Recurrent):
 class RNN(_OneState):
     """Elman's recurrent network, L layers, one or both directions.
 
-    ``dtype`` is the format of the matrices and of what they are multiplied by: "float32",
-    "bfloat16" or "int8"; states, sums and activations are float32. Inference; `treadle.torch`
-    trains.
+    ``dtype`` is the format of the matrices and of the vectors that they are multiplied by:
+    "float32", "bfloat16" or "int8". States, sums and activations are float32. The layer runs
+    inference; `treadle.torch` trains.
 
     For each time step t, layer and direction::
 
@@ -93,8 +93,8 @@ class RNN(_OneState):
     `treadle.layers.activation`.
 
     Arguments and defaults are those of ``torch.nn.RNN`` (without dropout, which inference ignores).
-    Two more are ONNX's: ``clip`` keeps what enters the activation in [-clip, clip], and ``reverse``
-    runs the one direction from the last step to the first, with y in the order of time.
+    Two more are ONNX's: ``clip`` keeps the argument of act in [-clip, clip], and ``reverse`` runs
+    the only direction from the last step to the first, with y in the order of time.
     Shapes, in the letters T time, B batch, I input, H hidden, D directions, L layers::
 
         x [T, B, I] (batch_first: [B, T, I]; unbatched: [T, I])    h_0, h_n [D*L, B, H] ([D*L, H])
@@ -149,9 +149,9 @@ class RNN(_OneState):
 class LSTM(Recurrent):
     """Long short-term memory, L layers, one or both directions.
 
-    ``dtype`` is the format of the matrices and of what they are multiplied by: "float32",
-    "bfloat16" or "int8"; states, sums and activations are float32. Inference; `treadle.torch`
-    trains.
+    ``dtype`` is the format of the matrices and of the vectors that they are multiplied by:
+    "float32", "bfloat16" or "int8". States, sums and activations are float32. The layer runs
+    inference; `treadle.torch` trains.
 
     For each time step t, layer and direction, with ``*`` elementwise::
 
@@ -169,13 +169,13 @@ class LSTM(Recurrent):
     Arguments and defaults are those of ``torch.nn.LSTM`` (without dropout, which inference
     ignores). The others are Keras' and ONNX's::
 
-        output_activation  the act of h_t; None: the same as ``activation``
-        use_peepholes      p_i * c_{t-1} and p_f * c_{t-1} are added to what enters the activation
-                           of i and f, p_o * c_t to that of o
+        output_activation  act in the formula of h_t; None: the same as ``activation``
+        use_peepholes      adds p_i * c_{t-1}, p_f * c_{t-1} and p_o * c_t to the pre-activations
+                           (the arguments of rec and act) of i, f and o
         input_forget       f = 1 - i
-        clip               what enters the activations is kept in [-clip, clip]
-        reverse            the one direction runs from the last step to the first; y stays in the
-                           order of time
+        clip               keeps all pre-activations in [-clip, clip]
+        reverse            the only direction runs from the last step to the first; y stays in
+                           the order of time
 
     Shapes, in the letters T time, B batch, I input, H hidden, P projection, D directions,
     L layers; a layer without projection has P = H::
@@ -263,12 +263,12 @@ class LSTM(Recurrent):
             zero from there on, its final state is the one at its end, and the reverse direction
             starts there, as with PyTorch's packed sequences.
         mask
-            bool [B, T] (not together with lengths), Keras' meaning: a step that is False holds the
-            state and repeats the output before it, zeros before the first one.
+            bool [B, T] (not together with lengths), with Keras' meaning: a step that is False keeps
+            the state and repeats the output before it, or zeros if no step came before.
         resets
             bool [T, B] ([B, T] with batch_first, [T] unbatched): the state of the row returns to
-            zero, or to ``reset_state``, before that step. In the reverse direction the border is
-            the same one, between t-1 and t: the state returns before step t-1.
+            zero, or to ``reset_state``, before that step. The reverse direction has the same
+            border between t-1 and t: its state returns before step t-1.
         reset_state
             (h, c) like ``state``.
 
@@ -304,9 +304,9 @@ class LSTM(Recurrent):
 class GRU(_OneState):
     """Gated recurrent unit, L layers, one or both directions.
 
-    ``dtype`` is the format of the matrices and of what they are multiplied by: "float32",
-    "bfloat16" or "int8"; states, sums and activations are float32. Inference; `treadle.torch`
-    trains.
+    ``dtype`` is the format of the matrices and of the vectors that they are multiplied by:
+    "float32", "bfloat16" or "int8". States, sums and activations are float32. The layer runs
+    inference; `treadle.torch` trains.
 
     For each time step t, layer and direction, with ``*`` elementwise::
 
@@ -319,12 +319,12 @@ class GRU(_OneState):
     with the input of a layer above the first being the output of the layer below, both directions
     side by side. ``act`` is ``activation``, ``rec`` is ``recurrent_activation``; any activation of
     `treadle.layers.activation` will do. ``reset_after=True`` is PyTorch's candidate, cuDNN's,
-    Keras' default and ONNX's linear_before_reset=1; ``False`` is Keras' other one and ONNX's
-    default.
+    Keras' default and ONNX's linear_before_reset=1; ``False`` is ONNX's default and Keras' other
+    candidate.
 
     Arguments and defaults are those of ``torch.nn.GRU`` (without dropout, which inference ignores).
-    Two more are ONNX's: ``clip`` keeps what enters the activations in [-clip, clip], and
-    ``reverse`` runs the one direction from the last step to the first, with y in the order of time.
+    Two more are ONNX's: ``clip`` keeps the arguments of rec and act in [-clip, clip], and
+    ``reverse`` runs the only direction from the last step to the first; y keeps the order of time.
     Shapes, in the letters T time, B batch, I input, H hidden, D directions, L layers::
 
         x [T, B, I] (batch_first: [B, T, I]; unbatched: [T, I])    h_0, h_n [D*L, B, H] ([D*L, H])

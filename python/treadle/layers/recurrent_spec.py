@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from treadle.layers.activation import Activation
     from treadle.layers.build import Shapes
 
-# G: PyTorch's order of the rows of a weight is (i, f, g, o) for LSTM and (r, z, n) for GRU.
+# The numbers of gates, G. PyTorch's order of a weight's rows is i, f, g, o (LSTM) or r, z, n (GRU).
 GATES = _core.gate_counts()
 
 
@@ -32,13 +32,13 @@ class RecurrentSpec(NamedTuple):
     direction           "forward", "reverse" or "bidirectional"
     bias                there are bias_ih and bias_hh
     peepholes           an LSTM's gates see the cell state (ONNX's input P)
-    activation          of the candidate; of an RNN the only one
-    recurrent_activation  of the gates
-    output_activation   of an LSTM's cell state in h = o * act(c); None: the same as ``activation``
+    activation          the activation of the candidate, which is the only one of an RNN
+    recurrent_activation  the activation of the gates
+    output_activation   act in an LSTM's h = o * act(c); None: the same as ``activation``
     clip                the pre-activations of all gates stay in [-clip, clip]; None: they are free
     input_forget        an LSTM's f is 1 - i
     reset_after         a GRU's reset gate follows the product with h
-    dtype               of the matrices: "float32", "bfloat16" or "int8"
+    dtype               the dtype of the matrices: "float32", "bfloat16" or "int8"
     """
 
     mode: str
@@ -68,7 +68,7 @@ class RecurrentSpec(NamedTuple):
         return self.proj_size or self.hidden_size
 
     def shapes(self, layer: int = 0) -> Shapes:
-        """Return the arrays of one direction of a layer, in PyTorch's order, peepholes last."""
+        """Return the shapes of a direction's arrays in PyTorch's order, peepholes last."""
         hidden, state = self.hidden_size, self.state_size
         rows = GATES[self.mode] * hidden
         inputs = self.directions * state if layer else self.input_size
@@ -85,8 +85,8 @@ class RecurrentSpec(NamedTuple):
         """Pack the native net from the arrays of each layer, one direction after the other.
 
         The matrices are in the form of the dtype; an array that the net does not have is None or is
-        left out. Raises ValueError for an activation that there is not, and TypeError or ValueError
-        for an array that does not fit, in the name of ``function``.
+        left out. Raises ValueError for an unknown activation, and TypeError or ValueError for an
+        array that does not fit. Errors begin with ``function``.
         """
         candidate = parse(function, "activation", self.activation)
         output = candidate

@@ -28,7 +28,7 @@ class Stream:
 
     ``step`` and ``run`` are the native methods themselves. The state is updated in place and every
     buffer exists from the start, so that a step allocates its result only, and with ``out``
-    nothing. Step by step, in chunks, or as one sequence: the results are the same, bit for bit. A
+    nothing. A sequence has the same results, bit for bit, step by step, in chunks and as a whole. A
     stream keeps the weights that the module had when it was made, also after ``load_state_dict``.
     One stream serves one thread at a time; different streams of one module are independent.
 
@@ -111,8 +111,8 @@ class Stream:
     def reset(self, rows: ArrayLike | None = None, state: ArrayLike | None = None) -> None:
         """Set the states of all rows, or of ``rows``, to zero or to their part of ``state``.
 
-        rows is an integer, a sequence of integers in 0..B-1, or bool [B]; state is shaped like the
-        property.
+        ``rows`` is an integer, a sequence of integers in 0..B-1, or bool [B]; ``state`` has the
+        shape of the property.
 
         Raises
         ------
@@ -137,9 +137,9 @@ class Stream:
     def import_state(self, data: bytes) -> None:
         """Take over a state exported from a stream of the same module and batch size.
 
-        The bytes are not trusted: ValueError, and an unchanged stream, unless they are complete and
-        come from a module with this configuration and these weights. TypeError for what is not
-        bytes.
+        The bytes are not trusted. Unless they are complete and come from a module with this
+        configuration and these weights, ValueError is raised and the stream stays as it is. An
+        argument that is not bytes raises TypeError.
 
         Examples
         --------

@@ -51,15 +51,15 @@ def accelerate(model: torch.nn.Module) -> Report:
     """Let the recurrent and attention modules of a model run, and train, on treadle's kernels.
 
     A module stays the same object, with the same parameters, hooks and state_dict; only its class
-    becomes the one of `treadle.torch` of the same name. Modules of other classes, subclasses with a
-    ``forward`` of their own among them, stay as they are, as do those that treadle cannot run as
-    they are now; the report says why. `restore` undoes it. Second derivatives and torch.jit.script
-    need that.
+    becomes the class of the same name in `treadle.torch`. Modules of other classes, also subclasses
+    that define ``forward``, stay as they are, and so do modules that treadle cannot run in their
+    present form; the report says why. `restore` undoes the change, as second derivatives and
+    torch.jit.script require.
 
     Raises
     ------
     TypeError
-        For what is no torch.nn.Module.
+        If the argument is no torch.nn.Module.
 
     Examples
     --------
@@ -94,12 +94,12 @@ def accelerate(model: torch.nn.Module) -> Report:
 def restore(model: torch.nn.Module) -> None:
     """Give the modules that `accelerate` has changed back their classes of torch.nn.
 
-    Those that were made as modules of `treadle.torch` become PyTorch's, too.
+    Modules that were constructed as modules of `treadle.torch` become PyTorch's, too.
 
     Raises
     ------
     TypeError
-        For what is no torch.nn.Module.
+        If the argument is no torch.nn.Module.
 
     Examples
     --------

@@ -64,7 +64,7 @@ class SentenceTransformer:
     FileNotFoundError
         For missing files.
     ValueError
-        For damaged ones and other modules.
+        For damaged files and other modules.
     ImportError
         Without the library tokenizers.
 
@@ -110,14 +110,14 @@ class SentenceTransformer:
             A text or any iterable of texts; a generator is taken in blocks of a few thousand, so
             that its texts are never all in memory.
         prompt_name, prompt
-            A prompt of the model's configuration, or a text, put before each sentence; default: the
-            configuration's default_prompt_name, if any.
+            A prompt of the model's configuration, or a text, that is put before each sentence. The
+            default is the configuration's default_prompt_name, if any.
         batch_size
-            Sentences computed at a time. There is no padding, so that it matters little.
+            The number of sentences computed at a time; it matters little without padding.
         show_progress_bar
-            None: on a terminal, when the work takes more than two seconds.
+            True shows a bar. None shows it on a terminal when the work takes more than two seconds.
         normalize_embeddings
-            Vectors of length 1 (some models do that anyway).
+            True scales the vectors to length 1 (some models do so anyway).
 
         Raises
         ------
@@ -128,7 +128,7 @@ class SentenceTransformer:
 
         Notes
         -----
-        What is longer than max_seq_length tokens is cut off. An empty list gives [0, D].
+        Sentences are cut off after max_seq_length tokens. An empty list gives [0, D].
         """
         function = f"{_NAME}.encode"
         batch_size = integer(function, "batch_size", batch_size)

@@ -51,26 +51,26 @@ class AttentionCase:
 
     @property
     def kv_heads(self) -> int:
-        """Heads of k and v."""
+        """The number of heads of k and v."""
         return self.Nk or self.N
 
     @property
     def decoding(self) -> bool:
-        """One query against a cache."""
+        """Tell whether the case decodes: one query attends to the keys of a cache."""
         return self.S == 1
 
     @property
     def key_lengths(self) -> tuple[int, ...]:
-        """Keys of each row."""
+        """The number of keys of each row."""
         return self.lengths or (self.K,) * self.B
 
     @property
     def query_lengths(self) -> tuple[int, ...]:
-        """Queries of each row."""
+        """The number of queries of each row."""
         return (self.S,) * self.B if self.decoding or not self.lengths else self.lengths
 
     def pairs(self) -> int:
-        """(query, key) pairs of one head that take part, over the batch."""
+        """The number of pairs (query, key) of one head that take part, over the whole batch."""
         total = 0
         for queries, keys in zip(self.query_lengths, self.key_lengths, strict=True):
             if self.causal:

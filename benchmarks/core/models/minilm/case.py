@@ -44,5 +44,5 @@ class EncoderCase:
 
     @property
     def rows(self) -> tuple[int, ...]:
-        """The tokens of each row of ids; `text.token_lengths` has those of sentences."""
+        """The tokens in each row of ids; `text.token_lengths` counts those of sentences."""
         return self.lengths or (self.S,) * self.B

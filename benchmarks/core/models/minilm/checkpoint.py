@@ -75,7 +75,7 @@ class Model:
 
     @property
     def hidden(self) -> int:
-        """H."""
+        """The hidden size, H."""
         return int(self.words.shape[1])
 
 

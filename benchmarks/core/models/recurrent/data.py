@@ -11,7 +11,7 @@ from .case import NetCase
 
 
 class Weights(NamedTuple):
-    """One layer, one direction, in PyTorch's layout: gates i, f, g, o or r, z, n."""
+    """The weights of one layer and direction in PyTorch's layout: gates i, f, g, o or r, z, n."""
 
     ih: Array  # [G*H, I]
     hh: Array  # [G*H, H or P]
@@ -32,7 +32,7 @@ NetInputs = tuple[list[Weights], Array]  # the weights of each layer and directi
 
 
 def make_weights(case: NetCase, seed: int = 1) -> list[Weights]:
-    """PyTorch's initialisation, U(-1/sqrt(H), 1/sqrt(H)): L*D entries, layer-major."""
+    """Draw weights as PyTorch does, U(-1/sqrt(H), 1/sqrt(H)): L*D entries, layer by layer."""
     rng = np.random.default_rng(seed)
     bound = case.H**-0.5
 
@@ -54,13 +54,13 @@ def make_weights(case: NetCase, seed: int = 1) -> list[Weights]:
 
 
 def make_input(case: NetCase, seed: int = 2) -> Array:
-    """x [T, B, I], standard normal."""
+    """Draw x [T, B, I] from the standard normal distribution."""
     rng = np.random.default_rng(seed)
     return rng.standard_normal((case.T, case.B, case.I), dtype=np.float32)
 
 
 def state_dict(case: NetCase, weights: list[Weights]) -> dict[str, Array]:
-    """The weights under PyTorch's names, which are treadle's."""
+    """Return the weights under PyTorch's names, which are treadle's, too."""
     named: dict[str, Array] = {}
     for index, w in enumerate(weights):
         layer, direction = divmod(index, case.D)

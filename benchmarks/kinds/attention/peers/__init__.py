@@ -1,4 +1,4 @@
-"""Scaled dot-product attention on every peer, and two ways that all of them share."""
+"""Each peer has a module for scaled dot-product attention; all peers share two more ways."""
 
 from __future__ import annotations
 

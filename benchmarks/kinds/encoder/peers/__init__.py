@@ -1,4 +1,4 @@
-"""all-MiniLM-L6-v2 on every peer, and a batch row by row, which all of them share."""
+"""Each peer has a module for all-MiniLM-L6-v2; all of them can also run a batch row by row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The recurrent nets on every peer."""
+"""Each peer has a module that runs the recurrent nets."""
 
 from __future__ import annotations
 

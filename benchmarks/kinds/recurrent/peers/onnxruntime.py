@@ -32,7 +32,7 @@ PER_CHANNEL = ", per channel"
 
 
 def variants(case: NetCase, threads: int) -> tuple[str, ...]:
-    """With and without spinning, where there is a pool; and two ways to quantise."""
+    """Return the variants: with and without spinning if there is a pool, and two quantisations."""
     found = ("operator",) if threads == 1 else ("spinning", "blocking")
     if case.dtype == "int8":
         return tuple(f"{name}{ending}" for name in found for ending in ("", PER_CHANNEL))
@@ -40,13 +40,13 @@ def variants(case: NetCase, threads: int) -> tuple[str, ...]:
 
 
 def reorder(case: NetCase, rows: Array) -> Array:
-    """[G*H, ...] from PyTorch's gate order to ONNX's."""
+    """Bring rows [G*H, ...] from PyTorch's order of the gates to ONNX's."""
     gates = rows.reshape(case.gates, case.H, *rows.shape[1:])
     return gates[list(ORDER[case.cell])].reshape(rows.shape)
 
 
 def model(case: NetCase, weights: list[Weights]) -> bytes:
-    """Inputs x, h<layer>, c<layer>; outputs y (unless the state is carried), new_h, new_c."""
+    """Make a graph: inputs x, h<layer>, c<layer>; outputs new_h, new_c and, unless carried, y."""
     if case.P:
         raise Unsupported("the ONNX LSTM has no projection")
     lstm = case.cell == "lstm"
