@@ -49,11 +49,13 @@ class BoundEncoder {
 
   // The names are those of the state dict of torch.nn.TransformerEncoderLayer.
   void add_layer(const py::dict& weights) {
-    if (ran_) throw py::value_error(function_ + ": add_layer after run");
     NamedValues values(function_, "weights", weights);
-    // The GIL is held: no other thread may run the encoder meanwhile.
-    encoder_->add_layer(
-        check_block_weights(function_, values, encoder_->shape(), encoder_->dtype(), false));
+    const BlockWeights checked =
+        check_block_weights(function_, values, encoder_->shape(), encoder_->dtype(), false);
+    // The checks may run Python code, which may let another thread run the encoder. From here on
+    // the GIL is held: none can begin to.
+    if (ran_) throw py::value_error(function_ + ": add_layer after run");
+    encoder_->add_layer(checked);
   }
 
   // Takes x [M, H] through the layers first..last - 1, or through all from `first` on if `last` is

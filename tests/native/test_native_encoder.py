@@ -95,6 +95,25 @@ def test_native_encoder_layers():
         ran.add_layer(right)
 
 
+def test_native_encoder_runs_while_a_layer_is_checked():
+    """The length of a tuple of another class is Python code, and the encoder may run in it."""
+    made = treadle._core.Encoder(**ENCODER, dtype="int8")
+    layer = {
+        name: (np.ones(shape, np.int8), np.ones((shape[0], 1), F32)) if len(shape) == 2 else None
+        for name, shape in LAYER.items()
+    }
+    made.add_layer(layer)
+
+    class Running(tuple):
+        def __len__(self):
+            made.run("f", np.zeros((3, 6), F32), np.array([0, 3]))
+            return 2
+
+    with pytest.raises(ValueError, match="add_layer after run"):
+        made.add_layer(layer | {"linear2.weight": Running(layer["linear2.weight"])})
+    assert made.num_layers == 1
+
+
 ENCODER_WRONG = {
     "function": NO_NAMES,
     "x": [*NO_MATRICES, np.zeros((3, 5), F32), np.zeros((2, 6), F32),
