@@ -455,3 +455,23 @@ def test_a_copy_has_memory_of_its_own():
         each.append(sign * k[:, :, :2], sign * v[:, :, :2])
     assert_same_bits(cache.keys[:, :, T:], k[:, :, :2])
     assert_same_bits(other.keys[:, :, T:], -k[:, :, :2])
+
+
+TOO_LARGE = """
+import resource
+import treadle
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+before = peak()
+try:
+    treadle.KVCache(2**24, 2**24, 1, 1)
+except MemoryError:
+    print(peak() - before)
+"""
+
+
+def test_a_cache_that_does_not_fit_touches_no_memory():
+    """2**50 bytes cannot be had: that shows before the 2**27 bytes of the lengths are written."""
+    assert int(child.succeed(TOO_LARGE)) < 2**26

@@ -138,14 +138,14 @@ void copy_sequence(KeyValueCache::Storage& to, std::int64_t target,
 KeyValueCache::KeyValueCache(const Shape& shape, std::int64_t capacity)
     : shape_(shape),
       capacity_(capacity),
-      lengths_(static_cast<std::size_t>(shape.batch), 0),
-      storage_(make_storage(shape, capacity, shape.batch)) {}
+      storage_(make_storage(shape, capacity, shape.batch)),
+      lengths_(static_cast<std::size_t>(shape.batch), 0) {}
 
 KeyValueCache::KeyValueCache(const KeyValueCache& other)
     : shape_(other.shape_),
       capacity_(other.capacity_),
-      lengths_(other.lengths_),
-      storage_(make_storage(shape_, capacity_, shape_.batch)) {
+      storage_(make_storage(shape_, capacity_, shape_.batch)),
+      lengths_(other.lengths_) {
   for (std::int64_t b = 0; b < shape_.batch; ++b) {
     copy_sequence(*storage_, b, *other.storage_, b, lengths_[b]);
   }

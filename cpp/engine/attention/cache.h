@@ -87,8 +87,8 @@ class KeyValueCache {
  private:
   Shape shape_;
   std::int64_t capacity_;
+  std::shared_ptr<Storage> storage_;  // first: where it finds no memory, nothing was written to
   std::vector<std::int64_t> lengths_;
-  std::shared_ptr<Storage> storage_;
 };
 
 }  // namespace treadle
