@@ -210,6 +210,31 @@ def test_isas_are_told_apart(isa, cache):
     assert len(cache) == len(treadle.available_isas())
 
 
+@every_mode
+def test_weights_that_change_while_they_are_packed(mode, monkeypatch, cache):
+    """What is kept has the values that it is compared with, even if others were there meanwhile."""
+    memory = layer(mode, read_only=False)
+    weights = [array.view() for array in memory]
+    for array in weights:
+        array.flags.writeable = False
+    expected = fresh(mode, weights)
+    pack = RecurrentSpec.pack
+
+    def disturbed(spec, function, arrays):
+        for array in memory:
+            np.negative(array, out=array)
+        native = pack(spec, function, arrays)
+        for array in memory:
+            np.negative(array, out=array)
+        return native
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RecurrentSpec, "pack", disturbed)
+        assert_same_bits(run(mode, weights), expected)
+    assert len(cache) == 1
+    assert_same_bits(run(mode, weights), expected)
+
+
 def test_threads(cache):
     """Each gets the results of its own weights, whatever the others keep and forget."""
     layers = [layer("rnn", seed=i) for i in range(12)]

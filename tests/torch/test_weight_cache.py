@@ -7,6 +7,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from support import samples
+from support.tolerance import assert_same_bits
+from treadle._inputs.sequence import SequenceInputs
+from treadle.layers.recurrent_spec import RecurrentSpec
 from treadle.torch import tensors, weight_cache
 
 LAYER = weight_cache.RecurrentLayer("treadle.torch.GRU", "gru", 3, 4, 0, True, 2, "tanh")
@@ -34,6 +38,29 @@ def test_a_changed_value_is_packed_again():
     second = cache.get("key", LAYER, arrays)
     assert second is not first
     assert cache.get("key", LAYER, arrays) is second
+
+
+def test_values_that_change_while_they_are_packed(monkeypatch):
+    """The native layer has the values that it is compared with, whatever was there meanwhile."""
+    own, arrays = weights()
+    expected = weight_cache.PackedLayer(LAYER, arrays)
+    pack = RecurrentSpec.pack
+
+    def disturbed(spec, function, named):
+        for tensor in own:
+            tensor.neg_()
+        native = pack(spec, function, named)
+        for tensor in own:
+            tensor.neg_()
+        return native
+
+    cache = weight_cache.WeightCache()
+    with monkeypatch.context() as patched:
+        patched.setattr(RecurrentSpec, "pack", disturbed)
+        first = cache.get("key", LAYER, arrays)
+    assert cache.get("key", LAYER, arrays) is first
+    inputs = SequenceInputs(samples.normal(0, 5, 2, 3), None, None)
+    assert_same_bits(first.native.run(inputs)[:2], expected.native.run(inputs)[:2])
 
 
 def test_another_form_is_packed_again():

@@ -84,10 +84,11 @@ class PackingCache:
             and _core.same_bits(arrays, entry.copies)
         ):
             return entry.native
-        # The copies come first. If another thread writes to the weights meanwhile, the next call
-        # sees that as a change.
-        copies = [array.copy() for array in arrays]
-        native = spec.pack(function, [weights])
+        # The copies are packed, not the arrays: another thread may write to those meanwhile, and
+        # write the old values again before the next call compares them.
+        own = {name: None if array is None else array.copy() for name, array in weights.items()}
+        copies = [array for array in own.values() if array is not None]
+        native = spec.pack(function, [own])
         self._entries.pop(key, None)  # the new entry must be the youngest
 
         def forget(_: object, entries: dict[Hashable, _Entry] = self._entries) -> None:

@@ -54,9 +54,17 @@ class RecurrentLayer(NamedTuple):
         """The names of the weights of one direction, in PyTorch's order."""
         return tuple(self.spec.shapes())
 
-    def pack(self, weights: LayerWeights) -> _core.RecurrentStack:
-        """Pack the weights into a native layer."""
-        return self.spec.pack(self.function, weights.named)
+    def named(self, arrays: Sequence[Float]) -> list[dict[str, Float]]:
+        """Name the arrays of each direction, given those of one direction after the other."""
+        names, count = self.names, len(self.names)
+        return [
+            dict(zip(names, arrays[d * count : (d + 1) * count], strict=True))
+            for d in range(self.directions)
+        ]
+
+    def pack(self, arrays: Sequence[Float]) -> _core.RecurrentStack:
+        """Pack a native layer, from the arrays of one direction after the other."""
+        return self.spec.pack(self.function, self.named(arrays))
 
 
 class LayerWeights:
@@ -67,11 +75,7 @@ class LayerWeights:
     def __init__(self, layer: RecurrentLayer, tensors: Sequence[TensorLike]) -> None:
         self.arrays: list[Float] = [shared_array(t.contiguous()) for t in tensors]
         """The arrays of one direction after the other, in the order of `RecurrentLayer.names`."""
-        names, count = layer.names, len(layer.names)
-        self.named: list[dict[str, Float]] = [
-            dict(zip(names, self.arrays[d * count : (d + 1) * count], strict=True))
-            for d in range(layer.directions)
-        ]
+        self.named = layer.named(self.arrays)
         """The arrays of each direction by name."""
 
 
@@ -81,10 +85,10 @@ class PackedLayer:
     __slots__ = ("_values", "layer", "native")
 
     def __init__(self, layer: RecurrentLayer, weights: LayerWeights) -> None:
-        # The copy comes first. If another thread writes to the weights while they are packed, the
-        # next call must see that as a change.
+        # The copies are packed, not the weights: other threads run meanwhile, and one of them may
+        # write to the weights and write the old values again before the next call compares them.
         self._values = [array.copy() for array in weights.arrays]
-        self.layer, self.native = layer, layer.pack(weights)
+        self.layer, self.native = layer, layer.pack(self._values)
 
     def has_packed(self, layer: RecurrentLayer, weights: LayerWeights) -> bool:
         """Tell whether the native layer has this form and the present bits of these weights."""
