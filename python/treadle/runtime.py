@@ -9,8 +9,8 @@ from treadle._inputs.checks import integer
 def isa() -> str:
     """Return the instruction set in use: "portable", "avx2", "avx512" or "avx512_bf16".
 
-    It is the best that the CPU has, unless the environment variable TREADLE_ISA names another when
-    treadle is imported.
+    It is the best set that the CPU has, unless the environment variable TREADLE_ISA names another
+    when treadle is imported.
 
     Examples
     --------
@@ -36,7 +36,7 @@ def available_isas() -> list[str]:
 def set_num_threads(n: int) -> None:
     """Use at most ``n`` threads, the calling one included, in every call from now on.
 
-    The results do not depend on it, bit for bit.
+    The results have the same bits with any number of threads.
 
     Raises
     ------

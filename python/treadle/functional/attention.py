@@ -45,8 +45,8 @@ def scaled_dot_product_attention(
         p_ij = keep_ij exp(s_ij) / sum_j exp(s_ij)   keep: 0 with probability dropout_p,
         y_i  = sum_j p_ij v_j                              else 1 / (1 - dropout_p)
 
-    A query for which every key is ruled out gives zeros. Tiles that the causal triangle, the window
-    or the lengths rule out are skipped; keys and values beyond a length are never read.
+    A query that may attend to no key gives zeros. Tiles that the causal triangle, the window or the
+    lengths exclude are skipped; keys and values beyond a length are never read.
 
     Parameters
     ----------
@@ -58,10 +58,10 @@ def scaled_dot_product_attention(
         Broadcasts to [..., S, K]. bool: True where the query attends (as in PyTorch's function, and
         the opposite of its modules). float32: added to the scores.
     dropout_p
-        0 to 1. Dropout is applied whenever it is above 0, as in PyTorch: pass 0 for inference. At 1
-        every probability is dropped. It needs ``dtype="float32"``.
+        The probability of dropout, 0 to 1. Dropout is applied whenever this is above 0, as in
+        PyTorch: pass 0 for inference. At 1 everything is dropped. It needs ``dtype="float32"``.
     is_causal
-        Query i attends to the keys j <= i; not together with attn_mask.
+        If True, query i attends to the keys j <= i. It excludes attn_mask.
     scale
         A number; 1 / sqrt(E) when None.
     enable_gqa
@@ -69,13 +69,13 @@ def scaled_dot_product_attention(
         follow each other. Nothing is repeated in memory.
     lengths
         Integers [B]: how many keys of a row exist; or a pair (of queries, of keys), each of which
-        may be None. Queries that do not exist give zeros. For more than two leading axes, in the
-        shape of all but the last one.
+        may be None. Queries that do not exist give zeros. With more than two leading axes, lengths
+        have the shape of all of these but the last.
     window
-        (left, right): query i attends to i - left <= j <= i + right; None is without limit; one
-        number stands for both.
+        (left, right): query i attends to the keys i - left <= j <= i + right. A side that is None
+        has no limit; one number stands for both sides.
     softcap
-        A number > 0 (Gemma 2).
+        A number > 0, which caps the scores as in Gemma 2.
     alibi_slopes
         float32 [N] (Press, Smith and Lewis, arXiv:2108.12409).
     seed
@@ -85,12 +85,13 @@ def scaled_dot_product_attention(
         The dtype of the two products: "float32", or "bfloat16", to which query, key, value and the
         probabilities are rounded; sums, mask and softmax stay in float32.
     out
-        float32 [..., S, F] that takes the result; last axis contiguous, in memory of its own.
+        A float32 array [..., S, F] that takes the result. Its last axis is contiguous, and it
+        shares no memory with the other arrays.
 
     Returns
     -------
     float32 array
-        ``out``, or a new [..., S, F] whose heads lie side by side in memory, so that
+        ``out``, or a new array [..., S, F] whose heads lie side by side in memory, so that
         ``y.swapaxes(-2, -3).reshape(B, S, N * F)`` costs no copy.
 
     Raises

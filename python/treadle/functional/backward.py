@@ -1,22 +1,22 @@
 """Training of one recurrent layer in one direction: forward passes that save, backward passes.
 
 A forward pass takes the arguments of `treadle.functional.rnn`, `lstm` or `gru` and returns, beside
-its results, a `Saved`. The backward pass takes that and the gradients of the results (of a loss,
-say), and returns those of everything that the forward pass was given::
+its results, a `Saved`. The backward pass takes this object and the gradients of the results (of a
+loss, say), and returns the gradients of all arguments of the forward pass::
 
     y, h_n, saved = treadle.functional.gru_forward(x, weight_ih, weight_hh, bias_ih, bias_hh)
     gradients = treadle.functional.gru_backward(saved, dy)
     weight_hh -= 0.1 * gradients["weight_hh"]
 
-Gradients are float32 arrays in the shapes of what they belong to, zeros where nothing depends on
-it: steps beyond a row's length, or hidden by a mask. Sums over time and batch run in fixed blocks,
-so that a gradient has the same bits with any number of threads. Truncated back-propagation: pass
-the last state of one piece to the next as its first, and the gradient of that back as ``dh_n``, or
-not at all.
+Gradients are float32 arrays with the shapes of their arguments. They are zero where nothing depends
+on the argument: in steps beyond a row's length, or hidden by a mask. Sums over time and batch run
+in fixed blocks, so that a gradient has the same bits with any number of threads. For truncated
+back-propagation, pass the last state of one piece to the next as its first, and pass the gradient
+of that state back as ``dh_n``, or not at all.
 
 With ``recompute=True`` (gradient checkpointing) the forward pass does not save its gates, and the
-backward pass computes them again, as one product over all steps, where its own gradients will lie:
-the same bits for less memory and, in exchange, about a third more products::
+backward pass computes them again, as one product over all steps, in the memory of its gradients.
+The bits are the same; it takes less memory and about a third more products::
 
     bytes saved per step and row, H float32     lstm   gru   gru, reset before   rnn
     saving the gates                              5     4            3           0, or 1: see Saved

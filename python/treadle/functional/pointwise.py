@@ -59,7 +59,7 @@ def layer_norm(
 def softmax(x: ArrayLike, dim: int = -1) -> Float:
     """Return exp(x - max x) / sum exp(x - max x) over the axis ``dim`` of x, float32.
 
-    A row of nothing but -inf, where every choice is ruled out, gives zeros (NaN in PyTorch).
+    A row whose numbers are all -inf gives zeros (NaN in PyTorch).
 
     Raises
     ------
@@ -155,7 +155,7 @@ def embedding_sum(ids: Iterable[ArrayLike], tables: Iterable[ArrayLike]) -> Floa
 
     Notes
     -----
-    A BERT has three: of words, positions and types.
+    A BERT has three tables: of words, positions and types.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Products: linear and conv1d, each with what may follow while the tile is in registers."""
+"""The products linear and conv1d, each with functions applied while a tile is in registers."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def linear(
     """Return act(x weight^T + bias) + residual: [..., N] from x [..., K], all float32.
 
     weight [N, K], bias [N], residual [..., N]; ``activation`` is any of `treadle.activation`. Bias,
-    activation and residual are applied to the tile of the product before it is stored. ``dtype``
-    is that of the product: in bfloat16 and int8 the weight is rounded in every call, x as it is
-    read, and the rest stays float32.
+    activation and residual are applied to a tile of the product before it is stored. ``dtype`` is
+    the dtype of the product: in bfloat16 and int8 the weight is rounded in every call, x is rounded
+    as it is read, and the rest stays float32.
 
     Raises
     ------
@@ -89,12 +89,12 @@ def conv1d(
 
     c' being the c-th channel of the group of d. x [B, C, T] or [C, T], weight [D, C/g, J],
     bias [D], y [B, D, (T + 2 padding - dilation (J - 1) - 1) // stride + 1]. ``padding`` may be
-    "valid" (0) or "same" (as many steps out as in; stride 1), as in PyTorch. ``dtype`` is that of
-    the products, as in `linear`.
+    "valid" (0) or "same" (as many steps out as in; stride 1), as in PyTorch. ``dtype`` is the dtype
+    of the products, as in `linear`.
 
     With channels last, a window of J steps is one contiguous row and the next window overlaps it:
     the convolution is a product over rows that lie ``stride * C`` apart, and no window is copied
-    (with dilation or groups the windows are). Each group is a product of its own, so that a
+    (with dilation or groups the windows are copied). Each group is a separate product, so that a
     convolution with very many groups is slow.
 
     Raises

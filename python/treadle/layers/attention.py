@@ -174,7 +174,7 @@ class MultiheadAttention(Module):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Float, Float | None]:
-        """Attend: ``(y, probabilities)``, in the shapes of the class.
+        """Attend and return ``(y, probabilities)`` in the shapes of the class.
 
         Parameters
         ----------
@@ -183,14 +183,14 @@ class MultiheadAttention(Module):
             scores.
         need_weights
             Return the attention probabilities, too: [B, S, K] with ``average_attn_weights``, the
-            mean over the heads, else [B, N, S, K]; without B when unbatched. Keys that were
-            appended count. Without need_weights they are never stored, and None stands for them.
+            mean over the heads, else [B, N, S, K]; without B when unbatched. K includes appended
+            keys. Without need_weights the probabilities are never stored, and None is returned.
         attn_mask
             [S, K] or [B*N, S, K], bool: True for keys that a query does not attend to, or float32:
             added to the scores.
         is_causal
-            Query i attends to the keys j <= i only. With an attn_mask, the promise that it says the
-            same; unlike PyTorch, attn_mask may be left out.
+            If True, query i attends only to the keys j <= i. An attn_mask beside it must say the
+            same; unlike in PyTorch, attn_mask may be left out.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Layer normalization as a module: the last layer of many encoders."""
+"""Layer normalization as a module, which is the last layer of many encoders."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class LayerNorm(Module):
     """``torch.nn.LayerNorm``: (x - mean) / sqrt(variance + eps) * weight + bias; float32.
 
     Mean and variance are those of the last axes of ``x [..., *normalized_shape]``; weight and bias
-    have the normalized shape, and begin as ones and zeros. Without ``elementwise_affine`` there is
-    neither, without ``bias`` the weight alone. ``seed`` is accepted as everywhere; nothing is
-    random.
+    have the normalized shape, and begin as ones and zeros. Without ``elementwise_affine`` the layer
+    has neither, without ``bias`` it has only the weight. ``seed`` is accepted as in every layer,
+    but nothing is random.
 
     Raises
     ------

@@ -143,8 +143,8 @@ class TransformerEncoderLayer(TransformerBase):
             [B, S] ([S] unbatched), bool: True for padding, or float32: added to the scores, with
             -inf for padding.
         is_causal
-            Token i attends to the tokens j <= i only. With a src_mask, the promise that it says the
-            same; unlike PyTorch, src_mask may be left out.
+            If True, token i attends only to the tokens j <= i. A src_mask beside it must say the
+            same; unlike in PyTorch, src_mask may be left out.
 
         Raises
         ------
@@ -294,7 +294,7 @@ class TransformerEncoder(TransformerBase):
         """Return the output of the last layer, a new array of the shape of src.
 
         The arguments are those of `treadle.TransformerEncoderLayer.__call__`; a padded token's
-        output is 0. ``is_causal=None`` means what ``mask`` says, as in PyTorch.
+        output is 0. With ``is_causal=None`` only ``mask`` decides, as in PyTorch.
 
         Examples
         --------

@@ -66,9 +66,9 @@ def scaled_dot_product_attention(
         The probability with which an attention probability is dropped. The choice follows from
         torch.manual_seed and from the number of calls since, but it is not PyTorch's choice.
     lengths
-        Integers [B] in 0..K, beside PyTorch's arguments: how many keys of a row exist.
+        Integers [B] in 0..K: how many keys of a row exist. PyTorch's function has no such argument.
     softcap
-        Beside PyTorch's, too: scores become softcap tanh(score / softcap).
+        Scores become softcap tanh(score / softcap). PyTorch's function has no such argument.
 
     Returns
     -------

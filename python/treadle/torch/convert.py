@@ -55,8 +55,8 @@ _RECURRENT = (
 def from_torch(module: nn.Module) -> Module:
     """Make a treadle module with the configuration and the weights of a PyTorch module.
 
-    Takes ``torch.nn.LSTM``, ``GRU``, ``RNN``, ``LSTMCell``, ``GRUCell``, ``RNNCell``,
-    ``MultiheadAttention``, ``TransformerEncoderLayer``, ``TransformerEncoder`` and ``LayerNorm`` on
+    The module is a ``torch.nn.LSTM``, ``GRU``, ``RNN``, ``LSTMCell``, ``GRUCell``, ``RNNCell``,
+    ``MultiheadAttention``, ``TransformerEncoderLayer``, ``TransformerEncoder`` or ``LayerNorm`` on
     the CPU in float32 or bfloat16. The weights are copied to float32 as they are now; dropout does
     nothing, since treadle runs inference. Reparametrized weights (such as weight_norm) are taken at
     their present value.

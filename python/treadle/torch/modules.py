@@ -111,7 +111,7 @@ class _Sequence(torch.nn.RNNBase):
         input    float32 [T, B, I], [B, T, I] with batch_first, [T, I], or a PackedSequence
         hx       h_0 [D*L, B, H], for an LSTM (h_0, c_0); zero when left out
         lengths  integers [B] in 0..T, in any order: row b ends after lengths[b] steps. Its output
-                 is zero from there on, and its final state is the one at its end
+                 is zero from there on, and its final state is the state at its end
 
         Raises RuntimeError for a shape of input or state that does not fit (as PyTorch does;
         ValueError for a number of axes), ValueError for lengths that do not fit or beside a
@@ -292,8 +292,8 @@ class LSTM(_Sequence):
         hx    (h_0 [D*L, B, P], c_0 [D*L, B, H]), unbatched without B; zero when left out
         y     [T, B, D*P], and the pair of final states like hx
 
-    all of one dtype: float32 runs on treadle, what else PyTorch takes on PyTorch. ``lengths`` and
-    what is raised: see `forward`.
+    all of one dtype: float32 runs on treadle, PyTorch's other dtypes run on PyTorch. `forward` says
+    what ``lengths`` are and which errors are raised.
 
     Examples
     --------

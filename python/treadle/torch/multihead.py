@@ -27,8 +27,8 @@ class MultiheadAttention(torch.nn.MultiheadAttention):
 
     Parameters, state_dict, hooks, pickling and copying are PyTorch's own, and so are the
     projections. PyTorch's ``forward`` runs instead, and a warning says so once for each class and
-    reason, with ``need_weights=True`` (PyTorch's default: pass False), with add_bias_kv,
-    add_zero_attn, and for whatever `treadle.torch.scaled_dot_product_attention` cannot do.
+    reason, with ``need_weights=True`` (PyTorch's default: pass False), with add_bias_kv or
+    add_zero_attn, and in all cases that `treadle.torch.scaled_dot_product_attention` cannot run.
 
     Examples
     --------
@@ -83,7 +83,7 @@ class MultiheadAttention(torch.nn.MultiheadAttention):
         attn_mask
             [S, K] or [B*N, S, K]: bool, True where a query must not attend, or float32.
         is_causal
-            A promise that attn_mask is the causal one, which may then go unread.
+            A promise that attn_mask is the causal mask, which then need not be read.
 
         Notes
         -----

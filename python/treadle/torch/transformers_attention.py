@@ -27,15 +27,15 @@ def register_attention(name: str = "treadle") -> None:
     Parameters
     ----------
     name
-        The name of the implementation; must not contain "flash", which means something to
-        Transformers.
+        The name of the implementation. It must not contain "flash", for which Transformers has
+        another meaning.
 
     Raises
     ------
     ImportError
         Without Transformers.
     ValueError
-        For a name that it would misunderstand.
+        For a name that Transformers would misunderstand.
 
     Examples
     --------

@@ -70,9 +70,9 @@ class PretrainedModel:
         Nothing is downloaded, unpickled or run. Everything is checked before memory is taken, and
         one layer at a time is read and packed: the peak is the packed model and one layer. Weights
         in float16 and bfloat16 become float32, without loss, and then ``dtype``, a matrix at a
-        time; what is bfloat16 already keeps its bits in it.
+        time; bfloat16 weights keep their bits if ``dtype`` is bfloat16.
 
-        dtype  what the weights of the encoder's products are packed as: float32, bfloat16 or int8
+        dtype  the dtype of the packed weights of the encoder's products: float32, bfloat16 or int8
                (layer norms, softmax, tables and heads stay float32)
 
         Raises FileNotFoundError for missing files, ValueError for a directory that is damaged, of
@@ -113,9 +113,9 @@ class PretrainedModel:
         position_ids    [B, S] or [1, S]; without it 0, 1, ... from the left, padding included, and
                         in RoBERTa's family counted from pad_token_id + 1, padding left out
 
-        The first token, which pooler_output and classifiers of sequences look at, is the first one
-        that is kept. With ``return_dict=False`` the result is a tuple. A row has the same bits
-        alone and in any batch, whatever the padding.
+        pooler_output and classifiers of sequences look at the first token that is kept. With
+        ``return_dict=False`` the result is a tuple. A row has the same bits alone and in any batch,
+        with any padding.
 
         Raises ValueError for numbers out of range, more tokens than positions and shapes that do
         not fit, TypeError for other dtypes.

@@ -1,7 +1,7 @@
 """AutoTokenizer: tokenizer.json on the library `tokenizers`, called as in Transformers.
 
-The padding and truncation that tokenizer.json may carry are reset: they are what somebody trained
-with (all-MiniLM-L6-v2 pads everything to 128 tokens), and a call says what it wants. The library's
+The padding and truncation that tokenizer.json may have are reset: they are settings of a training
+(all-MiniLM-L6-v2 pads everything to 128 tokens), and a call says what it wants. The library's
 object is never changed after it is loaded, so that any number of threads may use it.
 """
 
@@ -102,7 +102,7 @@ class AutoTokenizer:
         FileNotFoundError
             For missing files.
         ValueError
-            For damaged ones. tokenizer.json itself is parsed by that library.
+            For damaged files. tokenizer.json itself is parsed by that library.
         """
         path = resolve(_LOAD, directory)
         tokenizer = cls.__new__(cls)
@@ -131,21 +131,21 @@ class AutoTokenizer:
         Parameters
         ----------
         padding
-            False; True or "longest": to the longest of the list; "max_length".
+            False; True or "longest", which pads to the longest row; or "max_length".
         truncation
-            False; True or "longest_first": the longer of the two texts is cut first; "only_first",
-            "only_second". Default: True if only max_length is given.
+            False; True or "longest_first", which cuts the longer of the two texts first;
+            "only_first"; or "only_second". The default is True if only max_length is there.
         max_length
-            Default: model_max_length.
+            The most tokens of a row; model_max_length by default.
         return_tensors
             None: lists (for a single text without the outer one); "np": int64 arrays [B, S].
         return_...
-            Which fields there are besides input_ids; default: model_input_names.
+            Whether the result has these fields besides input_ids; model_input_names by default.
 
         Raises
         ------
         TypeError
-            For what is no text.
+            For an argument that is no text.
         ValueError
             For a length that cannot be reached and for rows that form no array.
 
@@ -198,9 +198,9 @@ class AutoTokenizer:
         Raises
         ------
         TypeError
-            For what are no integers.
+            For ids that are no integers.
         ValueError
-            For negative ones.
+            For negative ids.
         """
         ids = flatten_ids(token_ids)
         for number in ids:
