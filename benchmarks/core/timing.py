@@ -17,9 +17,9 @@ from .registry import AnyCase
 
 AnyPeer = Peer[Any, Any, Any]
 
-RATE_ROUNDS = 5  # rounds of a case in which the machine is measured too
+RATE_ROUNDS = 5  # in so many rounds of a case the machine is measured, too
 LEAST_RATES = 3
-SETTLE = 0.003  # seconds after which the last peer's idle threads no longer spin
+SETTLE = 0.003  # after so many seconds the idle threads of the last peer no longer spin
 
 
 class Wrong(Exception):
@@ -30,7 +30,7 @@ class Wrong(Exception):
 class Session:
     """The parts of a run that stay the same from case to case."""
 
-    versions: dict[str, str]  # of treadle and every peer that was started
+    versions: dict[str, str]  # the versions of treadle and of every peer that was started
     missing: dict[str, str]
     meter: limits.Meter | None
     threads: int
@@ -72,7 +72,7 @@ def time_case(case: AnyCase, session: Session) -> dict[str, Any]:
 
     runs = {name: prepared.run for name, (_, prepared, _) in ready.items()}
     timings = take_turns(runs, session.effort, measure_machine, settle) if runs else {}
-    while session.meter is not None and len(peaks) < LEAST_RATES:  # after a few long calls
+    while session.meter is not None and len(peaks) < LEAST_RATES:  # long calls have few rounds
         measure_machine(len(peaks))
     found = registry.about(case)
     found |= {"name": case.name, "kind": case.kind}
@@ -123,7 +123,7 @@ def _fastest(
 ) -> tuple[str, Prepared[Any], float]:
     """Return (variant, prepared, error) of the fastest variant.
 
-    Each is checked before it is timed.
+    Each variant is checked before it is timed.
     """
     kind = registry.of(case)
     best: tuple[float, str, Prepared[Any], float] | None = None
@@ -163,7 +163,7 @@ def _against_limit(
     seconds = ours["median_us"] / 1e6
     found["of_limit"] = limit / seconds
     found["of_peak"] = kind.flops(case) / seconds / peak
-    # The targets are about one thread; two are held against one in targets.py.
+    # The targets are about one thread; targets.py compares two threads with one.
     target = kind.target(case, limit, peak, bandwidth.__getitem__) if threads == 1 else None
     if target is not None:
         found["target"] = {

@@ -50,7 +50,7 @@ TransformerBlock make_block(const std::string& f, const py::dict& weights, std::
 
 // Runs a block over x [M, H]. `offsets` [B + 1] says where each sequence begins, and where the last
 // one ends. `memory` is a pair of rows and offsets: sequence b of x sees sequence b of the memory.
-// It is None for a block without cross attention.
+// The memory is None for a block without cross attention.
 py::array_t<float> run(const TransformerBlock& block, const std::string& f, const Object& x,
                        const Object& offsets,
                        const std::optional<std::pair<Object, Object>>& memory, const Object& mask,

@@ -360,7 +360,7 @@ struct ProductKernels {
   void (*attention)(const AttentionArgs&);
   void (*pack_keys)(const PackArgs&);
   void (*pack_values)(const PackArgs&);
-  // These two read keys and values stored as float32, bfloat16, or int8 with a scale for each row.
+  // attention_chunk and decode read keys and values in float32, bfloat16, or int8 with row scales.
   void (*attention_chunk)(const AttentionArgs&);  // a few queries, a chunk of the keys
   void (*decode)(const DecodeArgs&);
   // The machine's limit of multiply-adds: round_flops a round. The number keeps the work alive.

@@ -175,7 +175,7 @@ def test_tolerance_tells_other_sentences(dtype):
 
 
 def without_gradients(peer):
-    """As a run of the benchmark has it."""
+    """Turn gradients off, as a run of the benchmark does."""
     return importlib.import_module(peer).inference_mode() if peer == "torch" else nullcontext()
 
 

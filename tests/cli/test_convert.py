@@ -181,7 +181,7 @@ def test_damaged_models(tmp_path, capsys):
 
 
 def test_a_target_that_cannot_be_written(tmp_path, capsys):
-    """It keeps what it has."""
+    """A target that cannot be written keeps its content."""
     written(tmp_path / "source", torch.nn.GRU(3, 4))
     assert convert(tmp_path / "source", tmp_path / "no folder" / "m") == 1
     assert "no folder" in capsys.readouterr().err

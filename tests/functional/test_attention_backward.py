@@ -307,7 +307,7 @@ def test_nothing(shape):
 
 @pytest.mark.parametrize("name", ["query", "key", "value", "dy"])
 def test_nan_reaches_what_depends_on_it(name):
-    """As in PyTorch's."""
+    """NaN spreads to the same gradients as in PyTorch."""
     given = dict(zip((*NAMES, "dy"), arrays(1, 1, 1, 5, 6, 8, 8), strict=True))
     given[name][0, 0, 2, 3] = np.nan
     gradients = backward(forward(*(given[n] for n in NAMES))[1], given["dy"])

@@ -96,7 +96,7 @@ def test_invariance(isa):
 
 
 def test_nan_and_infinity(isa):
-    """They go where the formula takes them, and no further."""
+    """NaN and infinity reach the outputs that depend on them, and no others."""
     q, k, v = heads(6, 40, 16, 16, shared=4)
     q[0, 0, 2, 3] = np.nan
     v[1, 1, 7, 5] = np.inf

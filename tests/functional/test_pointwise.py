@@ -121,7 +121,7 @@ def test_softmax_special_values(isa):
     [("gelu", {}), ("gelu", {"approximate": "tanh"}), ("silu", {}), ("relu", {})],
 )
 def test_activations(isa, name, options):
-    """In any shape; the numbers are tested in test_activation.py."""
+    """Activations take any shape; test_activation.py tests the numbers."""
     key = name + "_tanh" * bool(options)
     for shape in ((), (0,), (7,), (3, 0, 2), (3, 4, 5)):
         x = samples.normal(0, *shape) * np.float32(3)

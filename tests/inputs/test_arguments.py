@@ -99,7 +99,7 @@ def test_wrong_size(case, axis, change):
 @pytest.mark.parametrize("value", OBJECTS.values(), ids=OBJECTS)
 @pytest.mark.parametrize("name", ENTRIES)
 def test_wrong_objects(name, value):
-    """In the place of every argument."""
+    """Every argument is replaced by wrong objects in turn."""
     _, arguments = ENTRIES[name]
     for culprit in arguments:
         assert_refused(name, arguments | {culprit: value}, culprit)

@@ -214,7 +214,7 @@ def test_wrong_dropout(p):
 
 @pytest.mark.parametrize("seed", [-1, 2**64, 1.0, "1", True], ids=str)
 def test_wrong_seeds(seed):
-    """With dropout and without it."""
+    """Wrong seeds are refused with dropout and without it."""
     refused(ATTEND, {"seed": seed})
     refused(ATTEND, {"seed": seed, "dropout_p": 0.5})
 
@@ -246,7 +246,7 @@ def test_wrong_lengths(lengths):
 
 
 def test_causal_with_a_mask():
-    """As in PyTorch: one or the other."""
+    """A call has is_causal or a mask, not both, as in PyTorch."""
     refused(ATTEND, {"attn_mask": np.ones((S, K), bool), "is_causal": True})
 
 

@@ -59,7 +59,7 @@ def test_sizes_of_numpy_are_integers():
 )
 @every_class
 def test_sizes_beyond_memory(name, inputs, hidden):
-    """Their product is petabytes, or does not fit into 64 bits."""
+    """The product of the sizes is petabytes, or does not fit into 64 bits."""
     with pytest.raises((MemoryError, ValueError)):
         CLASSES[name](inputs, hidden)
 

@@ -113,7 +113,7 @@ def test_append_then_attend_is_step():
 
 
 def test_growth_keeps_what_is_there():
-    """By doubling; with room from the beginning the arrays stay where they are."""
+    """The cache grows by doubling; with enough room from the beginning its arrays do not move."""
     arrays = sequence()
     small, large = treadle.KVCache(B, SHARED, E, 1), treadle.KVCache(B, SHARED, E, T)
     where = large.keys.__array_interface__["data"]

@@ -172,7 +172,7 @@ def test_large_graphs_are_freed():
 
 
 def test_modules_of_torch_are_freed():
-    """And what was packed for them with them."""
+    """The weights that were packed for a module are freed with it."""
 
     def work():
         treadle.torch.LSTM(256, 512)(torch.zeros(1, 1, 256))[

@@ -104,7 +104,7 @@ def test_objects_keep_the_level_they_were_packed_for():
 
 
 def test_default_number_of_threads():
-    """As many as CPUs in the affinity mask, not in the machine."""
+    """The default is the number of CPUs in the affinity mask, not in the machine."""
     code = "import treadle; print(treadle.get_num_threads())"
     assert int(child.succeed(code)) == len(os.sched_getaffinity(0))
     cpu = min(os.sched_getaffinity(0))
@@ -314,7 +314,7 @@ def test_interrupt(call, count):
 
 
 def seconds_to_stop(call, count):
-    """From Ctrl-C to KeyboardInterrupt."""
+    """Return the time from Ctrl-C to KeyboardInterrupt."""
     with child.start(INTERRUPTED, *LONG[call], count) as process:
         try:
             assert process.stdout.readline() == "go\n"

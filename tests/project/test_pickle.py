@@ -69,7 +69,7 @@ def test_shared_objects_stay_shared():
 
 
 def test_a_stream_cannot_be_pickled():
-    """It says what to do instead."""
+    """The error of pickling a stream says what to do instead."""
     stream = treadle.LSTM(3, 4).stream()
     for way in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(TypeError, match="export_state"):

@@ -108,7 +108,7 @@ TORCH_ACTIVATIONS = {
 
 
 def test_every_activation_is_compared():
-    """With PyTorch here, and in the reference of gradients."""
+    """Every activation is compared with PyTorch here, and in the reference of gradients."""
     assert activations.names_of(TORCH_ACTIVATIONS) == set(activations.NAMES)
     assert set(recurrent_torch.ACTIVATIONS) == set(activations.NAMES)
 

@@ -23,7 +23,7 @@ class Raises:
 
 
 class Lies:
-    """Its array is not one."""
+    """An object whose ``__array__`` returns something that is no array."""
 
     def __array__(self, *_, **__):
         return "an array"

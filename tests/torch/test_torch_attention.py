@@ -428,7 +428,7 @@ def test_models_with_dropout():
 
 
 def test_module_with_dropout():
-    """In training alone, from torch's seed."""
+    """The module drops only in training, from torch's seed."""
     ours, theirs = pair(dropout=0.5)
     (x,) = inputs((5, 3, 16))
 

@@ -107,7 +107,7 @@ def test_two_processes_have_the_gradients_of_one(tmp_path):
 
 @pytest.mark.parametrize("kind", SEQUENCES + CELLS)
 def test_from_torch_takes_them(kind):
-    """As it takes PyTorch's own."""
+    """from_torch takes accelerated modules as it takes PyTorch's."""
     theirs, ours = pair(kind, 5, 9)
     a, b = treadle.from_torch(ours), treadle.from_torch(theirs)
     assert type(a) is type(b)

@@ -109,7 +109,7 @@ def test_search_in_nothing(capsys, tmp_path):
 
 
 def test_outputs_are_checked_first(capsys, lines, tmp_path, monkeypatch):
-    """Not when the work is done."""
+    """Outputs are checked before the work begins, not when it is done."""
     monkeypatch.setattr(SentenceTransformer, "encode", None)
     target = tmp_path / "no" / "e.npy"
     status, _, err = run(capsys, "embed", MINILM, "--input", lines, "--output", target)
@@ -120,7 +120,7 @@ def test_outputs_are_checked_first(capsys, lines, tmp_path, monkeypatch):
 
 
 def test_closed_streams(capsys, lines, tmp_path, monkeypatch):
-    """As after a shell's <&- and >&-."""
+    """The streams are closed as after a shell's <&- and >&-."""
     monkeypatch.setattr(sys, "stdin", None)
     status, _, err = run(capsys, "embed", MINILM, "--input", "-", "--output", tmp_path / "e.npy")
     assert status == 1

@@ -228,7 +228,7 @@ def test_outputs_are_those_of_transformers():
 
 
 def test_pickle():
-    """By the directory: a worker process loads it again."""
+    """A model is pickled as its directory: a worker process loads it again."""
     inputs = batch("bert")
     model = loaded_once("bert")
     twin = pickle.loads(pickle.dumps(model))

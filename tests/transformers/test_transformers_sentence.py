@@ -185,7 +185,7 @@ def test_families(tmp_path, family):
 
 
 def test_tokenizer_of_another_model(tmp_path):
-    """It gives numbers that the model's table does not have."""
+    """A tokenizer of another model gives ids that the model's table does not have."""
     path = checkpoints.minilm_copied(tmp_path)
     for file in ("config.json", "model.safetensors"):
         (path / file).unlink()
@@ -318,7 +318,7 @@ def test_default_prompt(tmp_path):
 
 
 def test_prompts_left_out_of_the_pooling(tmp_path):
-    """They are read, but not averaged."""
+    """The tokens of a prompt are read, but not averaged."""
     content = {"pooling_mode": "weightedmean", "include_prompt": False}
     path = changed(tmp_path, modules=modules("Pooling"), **{"1_Pooling__config": content})
     model = SentenceTransformer(path)

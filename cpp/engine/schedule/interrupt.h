@@ -6,7 +6,7 @@
 
 namespace treadle {
 
-// It asks the caller every 50 ms whether the computation is to end (Ctrl-C).
+// An Interrupt asks the caller every 50 ms whether the computation is to end (Ctrl-C).
 class Interrupt {
  public:
   // poll(context) is called on the calling thread only and returns true to stop. A null poll never

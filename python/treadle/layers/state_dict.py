@@ -41,17 +41,17 @@ def convert_file(
 ) -> Module:
     """Write the model of one file to another, a parameter at a time; memory never holds all.
 
-    The source is what treadle.save wrote, or the state dict of a PyTorch layer or cell (RNN, LSTM,
-    GRU) as safetensors, in float32, float16 or bfloat16. The target has ``dtype``; without one that
-    of treadle's file, or float32. What the matrices have in that dtype already keeps its bits.
+    The source is a file of treadle.save, or the state dict of a PyTorch layer or cell (RNN, LSTM,
+    GRU) as safetensors, in float32, float16 or bfloat16. The matrices of the target have ``dtype``;
+    if that is None, they have the dtype of treadle's file, or float32. Matrices that have the dtype
+    already keep their bits.
 
-    Of a state dict, the weights of a layer that is part of a larger module have a prefix, such as
-    "encoder.lstm."; it is needed only when the file holds several layers. ``mode`` is needed never,
-    and checked when given. What no weight tells comes in ``configuration``: batch_first,
-    nonlinearity.
+    In the state dict of a larger module, the weights of a layer have a prefix, such as
+    "encoder.lstm."; it is needed only when the file holds several layers. ``mode`` is never needed,
+    but checked. ``configuration`` has the options that no weight tells: batch_first, nonlinearity.
 
     Returns the module without its parameters. Raises ValueError for a file that is damaged, is a
-    pickle, or holds no such layer, and for options beside a file that says it all.
+    pickle, or holds no such layer, and for options beside a file of treadle.save.
     """
     function = "treadle convert"
     parameters: Iterator[tuple[str, Stored]]

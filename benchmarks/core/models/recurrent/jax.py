@@ -14,7 +14,7 @@ from .data import Weights
 def parameters(case: NetCase, w: Weights, variant: str) -> dict[str, Array]:
     """Return the weights of a layer by name.
 
-    Biases are added up except for the GRU's candidate, which multiplies one by r.
+    Both biases are added up, except in the GRU's candidate, which multiplies one of them by r.
     """
 
     def stored(matrix: Array) -> Array:
