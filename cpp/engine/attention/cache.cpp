@@ -80,6 +80,7 @@ const float* CachedRows::scale(std::int64_t b, std::int64_t head, std::int64_t a
 
 void CachedRows::store(std::int64_t b, std::int64_t at, const float* x, std::int64_t head_stride,
                        std::int64_t token_stride, std::int64_t count) {
+  if (count == 0) return;  // x may be null, which memcpy must not get.
   const std::int64_t vector_bytes = size_ * bytes_of(dtype_);
   for (std::int64_t head = 0; head < heads_; ++head) {
     auto* to = const_cast<std::uint8_t*>(vector(b, head, at));
