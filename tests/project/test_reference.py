@@ -7,6 +7,7 @@ import torch
 from reference import recurrent as reference
 from reference import recurrent_torch
 from support import activations, samples
+from support.bits import recurrent as recorded
 from support.tolerance import EPS, flatten
 
 BOUND = 1e-13  # float64 on both sides, states below 4: a few hundred roundings of 1e-16
@@ -108,9 +109,10 @@ TORCH_ACTIVATIONS = {
 
 
 def test_every_activation_is_compared():
-    """Every activation is compared with PyTorch here, and in the reference of gradients."""
+    """Every activation is compared with PyTorch, and in the references and the record of bits."""
     assert activations.names_of(TORCH_ACTIVATIONS) == set(activations.NAMES)
     assert set(recurrent_torch.ACTIVATIONS) == set(activations.NAMES)
+    assert activations.names_of(recorded.ACTIVATIONS) == set(activations.NAMES)
 
 
 @pytest.mark.parametrize("spec", TORCH_ACTIVATIONS, ids=str)

@@ -36,6 +36,8 @@ _CONFIGS = {
     "xlm-roberta": transformers.XLMRobertaConfig,
     "distilbert": transformers.DistilBertConfig,
 }
+# Their models have token types, but checkpoints of theirs have one type only.
+_ONE_TYPE = ("roberta", "xlm-roberta")
 ROOT = tempfile.TemporaryDirectory(prefix="treadle-checkpoints-")
 
 
@@ -49,7 +51,7 @@ def configuration(family, **changes):
             "num_hidden_layers": 2,
             "intermediate_size": 50,
         }
-        if family != "bert":
+        if family in _ONE_TYPE:
             sizes["type_vocab_size"] = 1
     sizes |= {"vocab_size": VOCABULARY, "max_position_embeddings": POSITIONS}
     labels = {0: "never", 1: "maybe", 2: "often"}
@@ -125,16 +127,16 @@ def write(path, tensors):
 
 
 def batch(family, lengths=(11, 1, 7), *, seed=0, left=False):
-    """input_ids [B, S], attention_mask and, for BERT, token_type_ids of padded rows."""
+    """input_ids [B, S], attention_mask and token_type_ids (if there are two) of padded rows."""
     rng = np.random.default_rng(seed)
     width = max(lengths)
     ids = rng.integers(5, VOCABULARY, (len(lengths), width))
     mask = np.arange(width) < np.asarray(lengths)[:, None]
     if left:
         mask = mask[:, ::-1]
-    padding = 0 if family in ("bert", "distilbert") else 1
+    padding = families.FAMILIES[family].defaults["pad_token_id"]
     inputs = {"input_ids": np.where(mask, ids, padding), "attention_mask": mask.astype(np.int64)}
-    if family == "bert":
+    if families.FAMILIES[family].token_types and family not in _ONE_TYPE:
         inputs["token_type_ids"] = rng.integers(0, 2, ids.shape) * mask
     return inputs
 

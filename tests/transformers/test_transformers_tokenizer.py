@@ -52,6 +52,7 @@ def directory(family):
         made = reference.RobertaTokenizer(vocab=model["vocab"], merges=merges, model_max_length=40)
         made.save_pretrained(path)
     else:
+        assert family == "xlm-roberta", f"{family} has no tokenizer here"
         trained = tokenizers.SentencePieceUnigramTokenizer()
         special = ["<s>", "<pad>", "</s>", "<unk>"]
         trained.train_from_iterator(
