@@ -21,12 +21,28 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("target", help="the model file to write")
     parser.add_argument(
-        "--dtype", choices=DTYPES, help="of the matrices (default: the model's, or float32)"
+        "--dtype",
+        choices=DTYPES,
+        help="store the weight matrices in this dtype (default: the model's, or float32)",
     )
-    parser.add_argument("--mode", choices=("lstm", "gru", "rnn"), help="default: by the shapes")
-    parser.add_argument("--prefix", help='of the names, such as "encoder.lstm." (default: find it)')
-    parser.add_argument("--batch-first", action="store_true", help="x and y are [B, T, ...]")
-    parser.add_argument("--nonlinearity", help="of an RNN: tanh (default), relu, ...")
+    parser.add_argument(
+        "--mode",
+        choices=("lstm", "gru", "rnn"),
+        help="the kind of the net (default: told from the shapes of its weights)",
+    )
+    parser.add_argument(
+        "--prefix",
+        help='the start of the names of the weights, such as "encoder.lstm." (default: found '
+        "in the file)",
+    )
+    parser.add_argument(
+        "--batch-first",
+        action="store_true",
+        help="make a model whose inputs and outputs are [B, T, ...] instead of [T, B, ...]",
+    )
+    parser.add_argument(
+        "--nonlinearity", help="the activation of an RNN: tanh (default), relu, ..."
+    )
 
 
 def run(options: argparse.Namespace) -> int:

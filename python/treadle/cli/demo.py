@@ -12,7 +12,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("text", nargs="*", help="the text (default: standard input, or a sentence)")
     parser.add_argument("--file", help="read the text from a file, or from - (standard input)")
     parser.add_argument(
-        "--color", action=argparse.BooleanOptionalAction, help="default: on a terminal"
+        "--color",
+        action=argparse.BooleanOptionalAction,
+        help="print in color (default: if the output is a terminal)",
     )
 
 

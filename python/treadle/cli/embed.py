@@ -23,7 +23,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="directory of a sentence-transformers model")
     add_input(parser)
     parser.add_argument("--output", required=True, help="the .npy file to write, [lines, D]")
-    parser.add_argument("--normalize", action="store_true", help="vectors of length 1")
+    parser.add_argument("--normalize", action="store_true", help="scale every vector to length 1")
 
 
 def run(options: argparse.Namespace) -> int:

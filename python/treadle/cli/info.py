@@ -12,12 +12,14 @@ if TYPE_CHECKING:
 
     from treadle.layers.module import Module
 
-HELP = "the build, the machine, and what is in a model file"
+HELP = "show the build, the machine, and what is in a model file"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("file", nargs="?", help="a model that treadle.save wrote")
+    parser.add_argument(
+        "file", nargs="?", help="a model file that treadle.save wrote; its layers are listed"
+    )
 
 
 def run(options: argparse.Namespace) -> int:

@@ -15,7 +15,9 @@ def add_input(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--input", required=True, help="a text file in UTF-8, or - for standard input"
     )
-    parser.add_argument("--batch-size", type=int, default=32, help="default: 32 lines")
+    parser.add_argument(
+        "--batch-size", type=int, default=32, help="how many lines to run at once (default: 32)"
+    )
 
 
 def lines(function: str, source: str) -> Iterator[str]:
