@@ -17,7 +17,7 @@ NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 class Case:
-    """One layer with everything it is given, and the gradients of its results."""
+    """This class holds one layer, everything that it is given, and the gradients of its results."""
 
     def __init__(
         self, mode, *, T=6, B=5, I=4, H=7, proj_size=0, peepholes=False, bias=True, rows=(),
@@ -68,8 +68,9 @@ class Case:
         )
 
     def check(self):
-        """At most twice the error of PyTorch's float32 gradients, plus 4 eps of the largest, as for
-        sequences, plus that of the sum over time and batch, as for products: see tolerance.py."""
+        """The error is at most twice that of PyTorch's float32 gradients, plus 4 eps of the largest
+        (the rule for sequences), plus that of the sum over time and batch (the rule for products):
+        see tolerance.py."""
         exact, sizes = self.theirs(torch.float64)
         rounded, _ = self.theirs(torch.float32)
         actual = self.ours()
@@ -127,7 +128,8 @@ def test_sizes(isa, threads, case, H, I, T, B):
 
 
 def check_recomputed(own):
-    """The gradients with and without `recompute`, by bits, and what the steps save."""
+    """The gradients with and without `recompute` have the same bits, and the steps save as little
+    as they promise."""
     results, saved = own.forward()
     again, less = own.forward(recompute=True)
     assert_same_bits(tuple(again), tuple(results))
@@ -156,7 +158,8 @@ def test_recomputed_gates_have_the_same_bits(isa, threads, case, rows, reverse):
 @pytest.mark.parametrize(("H", "I"), [(1, 1), (16, 8), (50, 33), (65, 130)])
 @pytest.mark.parametrize(("T", "B"), [(1, 1), (0, 2), (3, 1), (2, 40), (60, 9)])
 def test_recomputed_gates_of_every_size(isa, threads, case, H, I, T, B):
-    """Steps that the forward pass did one by one, or after the input part of a chunk of them."""
+    """The gates are computed again for steps that the forward pass did one by one, and for those
+    that came after the input part of a chunk."""
     options = dict(OPTIONS[case])
     if options.get("proj_size", 0) >= H:
         options = {"mode": "lstm"}
@@ -166,8 +169,9 @@ def test_recomputed_gates_of_every_size(isa, threads, case, H, I, T, B):
 @pytest.mark.parametrize("spec", activations.NAMES)
 @pytest.mark.parametrize("mode", samples.MODES)
 def test_activations(isa, mode, spec):
-    """In every place; PyTorch's float32 hard corners lie where ours do. Two steps: gates without a
-    bound make more of them chaotic."""
+    """Every activation works in every place. PyTorch's float32 gradients have their hard corners
+    where ours have them. There are two steps only, since gates without a bound make more of them
+    chaotic."""
     if mode == "rnn":
         Case("rnn", nonlinearity=spec, T=2).check()
         return
@@ -220,7 +224,8 @@ def test_random_configurations(options):
 @pytest.mark.parametrize("rows", ROWS)
 @pytest.mark.parametrize("case", OPTIONS)
 def test_autograd_agrees_with_finite_differences(case, rows):
-    """The reference of the gradients against the float64 definition: along random directions."""
+    """Autograd, the reference of the gradients, agrees with finite differences of the float64
+    definition along random directions."""
     own = Case(**OPTIONS[case], rows=ROWS[rows], T=4, B=3, H=4, I=3)
     gradients, _ = own.theirs(torch.float64)
     rng = np.random.default_rng(0)
@@ -317,7 +322,7 @@ ODD = {
 @pytest.mark.parametrize("odd", ODD)
 @pytest.mark.parametrize("mode", samples.MODES)
 def test_odd_arrays(mode, odd):
-    """Any layout of everything that is given; nothing of it is written to."""
+    """Whatever is given may have any layout, and nothing of it is written to."""
     own = Case(mode, rows=("resets",))
     expected = own.ours()
     before = own.arrays, own.seeds
@@ -333,7 +338,8 @@ def test_odd_arrays(mode, odd):
 
 @pytest.mark.parametrize("mode", samples.MODES)
 def test_truncated_back_propagation(isa, mode):
-    """Two pieces, the second's gradient of its first state handed back, are the whole."""
+    """Two pieces give what the whole gives if the gradient of the second's first state is handed
+    back to the first."""
     own = Case(mode, T=8)
     whole = own.ours()
     names = ("h_0", "c_0")[: len(own.seeds) - 1]
@@ -364,7 +370,8 @@ def test_empty(isa, threads, mode):
 
 @pytest.mark.parametrize("mode", samples.MODES)
 def test_not_a_number_stays_in_its_row(isa, mode):
-    """As in the formula: a row of NaN makes its gradients NaN, the weights' and no other row's."""
+    """NaN spreads as in the formula: a row of NaN makes its own gradients and the weights' NaN, and
+    no other row's."""
     own = Case(mode)
     own.arrays["x"][2, 1] = np.nan
     gradients = own.ours()
@@ -431,7 +438,7 @@ def test_options_of_other_modes(mode, option):
 
 @pytest.mark.parametrize("case", [{"proj_size": 30}, {"proj_size": 30, "rows": ("resets",)}])
 def test_projection_that_widens(isa, case):
-    """More outputs than the gates have, and no state given."""
+    """The layer has more outputs than hidden units, and no state is given."""
     own = Case("lstm", H=2, **case)
     for name in ("h_0", "c_0"):
         own.arrays[name][:] = 0

@@ -25,7 +25,7 @@ def cache(monkeypatch):
 
 @pytest.fixture
 def packings(monkeypatch):
-    """The modes that have been packed, one after the other."""
+    """Return a list that grows by the mode of every net that is packed."""
     modes, pack = [], RecurrentSpec.pack
 
     def counting(spec, function, weights):
@@ -49,7 +49,7 @@ def run(mode, weights, x=None, **options):
 
 
 def fresh(mode, weights, **options):
-    """The result for copies of the weights, which nothing remembers."""
+    """Return the result for copies of the weights, which nothing remembers."""
     return run(mode, [array.copy() for array in weights], **options)
 
 
@@ -212,7 +212,8 @@ def test_isas_are_told_apart(isa, cache):
 
 @every_mode
 def test_weights_that_change_while_they_are_packed(mode, monkeypatch, cache):
-    """What is kept has the values that it is compared with, even if others were there meanwhile."""
+    """The values that are kept with a packed net are those that were packed, even if the arrays
+    held others for a while."""
     memory = layer(mode, read_only=False)
     weights = [array.view() for array in memory]
     for array in weights:
@@ -236,7 +237,7 @@ def test_weights_that_change_while_they_are_packed(mode, monkeypatch, cache):
 
 
 def test_threads(cache):
-    """Each gets the results of its own weights, whatever the others keep and forget."""
+    """Each thread gets the results of its own weights, whatever the others keep and forget."""
     layers = [layer("rnn", seed=i) for i in range(12)]
     expected = [fresh("rnn", weights) for weights in layers]
 

@@ -45,7 +45,7 @@ def assert_refused(name, arguments, culprit):
 
 @st.composite
 def one_argument(draw):
-    """An entry point, its arguments, and the name of one of them."""
+    """Draw an entry point, its arguments, and the name of one of them."""
     name = draw(st.sampled_from(list(ENTRIES)))
     _, arguments = ENTRIES[name]
     return name, dict(arguments), draw(st.sampled_from(list(arguments)))
@@ -54,7 +54,7 @@ def one_argument(draw):
 @settings(max_examples=300)
 @given(one_argument(), st.sampled_from(WRONG_DTYPES))
 def test_wrong_dtype(case, dtype):
-    """Nothing is cast silently; for numbers the message says how to cast."""
+    """Nothing is cast silently, and for numbers the message says how to cast."""
     name, arguments, culprit = case
     arguments[culprit] = np.zeros(arguments[culprit].shape, dtype)
     assert_refused(name, arguments, culprit)
@@ -132,7 +132,7 @@ LISTS = [
 
 @pytest.mark.parametrize("x", LISTS, ids=["floats", "tuples", "integers", "rows", "nan"])
 def test_lists_of_numbers_are_arrays(x):
-    """Python's numbers have no dtype to respect."""
+    """A list of Python's numbers is taken as an array, since they have no dtype to respect."""
     module = treadle.GRU(INPUT, H, seed=0)
     assert_same_bits(module(x), module(np.array(x, F32)))
 

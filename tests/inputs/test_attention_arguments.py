@@ -1,4 +1,4 @@
-"""Wrong arguments of attention and of its modules: an error that names function and argument."""
+"""Wrong arguments of attention and its modules raise an error that names function and argument."""
 
 import math
 import re
@@ -97,7 +97,7 @@ every_entry = pytest.mark.parametrize("name", ENTRIES)
 
 
 def arguments(name):
-    """Right ones: the arrays, and those that may be left out."""
+    """Return valid arguments: the arrays, and those that may be left out."""
     _, arrays, optional, lengths = ENTRIES[name]
     result = {k: samples.normal(0, *shape) for k, shape in (arrays | optional).items()}
     return result | {k: np.ones(rows, np.int64) for k, rows in lengths.items()}
@@ -147,7 +147,7 @@ def test_none_where_an_array_is_needed(name):
 
 @st.composite
 def wrong_shapes(draw):
-    """An entry, one of its arrays, and a shape that cannot be right."""
+    """Draw an entry, the name of one of its arrays, and a shape that is likely to be wrong."""
     name = draw(st.sampled_from(list(ENTRIES)))
     _, arrays, optional, _ = ENTRIES[name]
     culprit = draw(st.sampled_from([*arrays, *optional]))
@@ -163,7 +163,7 @@ def wrong_shapes(draw):
 @settings(max_examples=500)
 @given(wrong_shapes())
 def test_wrong_shapes(case):
-    """ValueError of the function's, or a result: never anything else."""
+    """The function raises its own ValueError or returns a result, and never does anything else."""
     name, culprit, shape = case
     changed = arguments(name) | {culprit: np.ones(shape, F32)}
     try:
@@ -203,7 +203,7 @@ def test_wrong_numbers(value):
 
 @pytest.mark.parametrize("softcap", [0, -1.0, 0.0, 1e-39, 1e-50])
 def test_wrong_softcaps(softcap):
-    """Nor a number that is zero in float32, which would mean that there is none."""
+    """A softcap that is zero in float32 is refused, too, since it would mean that there is none."""
     refused(ATTEND, {"softcap": softcap})
 
 
@@ -291,7 +291,7 @@ def test_wrong_out():
 
 @pytest.mark.parametrize("shape", [(2, 3, K, E), (2, K, E), (2, 3, 1, K, E)], ids=str)
 def test_keys_with_more_or_fewer_axes(shape):
-    """Their first axes may happen to be those of q."""
+    """Keys with more or fewer axes are refused even if their first axes are those of q."""
     q, k, v = (np.zeros(s, F32) for s in ((2, K, S, E), shape, (2, K, 7, E)))
     with pytest.raises(ValueError, match=rf"^{ATTEND}: "):
         treadle.functional.scaled_dot_product_attention(q, k, v)
@@ -306,7 +306,7 @@ def test_out_without_elements(shape):
 
 
 def test_sizes_that_no_machine_has():
-    """An error at once, and nothing allocated first."""
+    """An error is raised at once, and nothing is allocated before."""
     one = np.zeros((1, 1, 1, 1), F32)
     for shape in ((2**40, 1, 1, 1), (2**30, 2**30, 1, 1), (1, 1, 2**50, 1), (2**58, 1, 1, 1)):
         q = np.broadcast_to(one, shape)

@@ -1,4 +1,6 @@
-"""Arrays in bfloat16 wherever float32 is expected: widened exactly; nothing else passes for it."""
+"""Arrays in bfloat16 are taken wherever float32 is expected and widened exactly; nothing else
+passes for them.
+"""
 
 import ml_dtypes
 import numpy as np
@@ -23,7 +25,7 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 def rounded(array):
-    """The bits of an array's numbers, and what they mean."""
+    """Return an array's numbers in bfloat16: their bits, and the same numbers in float32."""
     numbers = array.astype(ml_dtypes.bfloat16)
     return numbers.view(np.uint16), numbers.astype(np.float32)
 
@@ -40,7 +42,8 @@ def test_every_number(kind):
 
 @every_kind
 def test_layouts(kind):
-    """Transposed, spread, reversed, empty and without axes."""
+    """Arrays that are transposed, spread, reversed, empty or without axes give the numbers that
+    they hold."""
     bits, numbers = rounded(samples.normal(0, 4, 6, 8))
     value = KINDS[kind](bits)
     for own in (
@@ -72,7 +75,7 @@ def test_every_function(name, kind):
 
 
 def arrays(result):
-    """Without what the forward pass hands to the backward pass."""
+    """Return the arrays of a result, without what the forward pass hands to the backward pass."""
     if isinstance(result, tuple):
         return [a for part in result for a in arrays(part)]
     return [result] if isinstance(result, np.ndarray) else []
@@ -117,7 +120,7 @@ def test_state_dicts(kind, dtype):
 
 @every_kind
 def test_it_is_no_integer_and_no_bool(kind):
-    """uint16 is what it was: integers. The bits of bfloat16 are none."""
+    """An array of uint16 still holds integers, and one of bfloat16 is not taken for integers."""
     bits = np.arange(6, dtype=np.uint16)
     if kind in ("uint16", "big-endian uint16"):
         assert to_int64("f", "ids", KINDS[kind](bits)).tolist() == [0, 1, 2, 3, 4, 5]
@@ -131,7 +134,7 @@ def test_it_is_no_integer_and_no_bool(kind):
 
 
 def test_masks_of_uint16_are_refused():
-    """They are integers more likely than not: 1 would be the bits of 9e-41."""
+    """A mask of uint16 more likely holds integers than bfloat16: as bits, its 1 would be 9e-41."""
     with pytest.raises(TypeError, match=r"^f: m has dtype uint16, expected bool or float32"):
         to_mask("f", "m", np.ones((2, 2), np.uint16))
 

@@ -1,4 +1,4 @@
-"""Wrong configurations and options: ValueError or TypeError that names class and argument."""
+"""Wrong configurations and options raise an error that names class and argument."""
 
 import inspect
 import math
@@ -172,7 +172,7 @@ OPTIONS_OF = [
 
 @pytest.mark.parametrize(("name", "option"), OPTIONS_OF)
 def test_wrong_options_of_modules(name, option):
-    """Every option that a function has is one of its module's, with the same values refused."""
+    """Every option of a function is one of its module's, too, which refuses the same values."""
     for value in MODULE_OPTIONS[option]:
         with pytest.raises((ValueError, TypeError), match=rf"^{name}: {option} "):
             CLASSES[name](3, 4, **{option: value})
@@ -195,7 +195,7 @@ def test_one_direction_or_both():
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_weights_that_hold_nothing(name):
-    """A layer without inputs or without hidden units is none."""
+    """Weights without inputs or without hidden units are refused."""
     function, _ = ENTRIES[name]
     mode, cell = FUNCTIONS[name]
     gates = samples.GATES[mode]

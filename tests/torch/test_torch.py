@@ -19,7 +19,7 @@ PAD = torch.nn.utils.rnn.pad_packed_sequence
 
 @st.composite
 def layers(draw):
-    """A torch module and the sizes T, B of an input."""
+    """Draw a torch module and the sizes T, B of an input."""
     kind = draw(st.sampled_from(["RNN", "LSTM", "GRU"]))
     hidden = draw(st.integers(1, 40))
     options = {
@@ -48,14 +48,14 @@ def random_state(module, batch):
 
 
 def double(value):
-    """Tensors, tuples of them and None, in float64."""
+    """Return tensors, tuples of them and None in float64."""
     if isinstance(value, tuple):
         return tuple(map(double, value))
     return value if value is None else value.double()
 
 
 def rounded(module, x, state, lengths=None):
-    """The formula in float32 NumPy, for the error that is allowed."""
+    """Return the result of the formula in float32 NumPy, which tells the error that is allowed."""
     time_major = x.swapaxes(0, 1) if module.batch_first else x
     extra = {"nonlinearity": module.nonlinearity} if isinstance(module, torch.nn.RNN) else {}
     parameters = {name: value.numpy() for name, value in module.state_dict().items()}
@@ -90,7 +90,8 @@ def test_sequences(case, with_state):
 @settings(max_examples=150)
 @given(layers(), st.booleans(), st.data())
 def test_packed_sequences(case, with_state, data):
-    """Lengths in any order; torch demands that they be sorted or sorts them itself, and no zero."""
+    """Lengths may come in any order. PyTorch wants them sorted, or sorts them itself, and takes no
+    zero."""
     module, time, batch = case
     lengths = data.draw(st.lists(st.integers(1, time), min_size=batch, max_size=batch))
     x = torch.randn(time, batch, module.input_size)
@@ -167,7 +168,8 @@ def test_configuration_is_taken_over():
 
 
 def test_tensors_are_arrays():
-    """Inputs and states as torch tensors: strided, requiring gradients, without a copy of bits."""
+    """Inputs and states may be torch tensors, strided or requiring gradients, and give the same
+    bits."""
     module = treadle.LSTM(5, 7, num_layers=2, seed=0)
     x, state = samples.normal(0, 4, 3, 5), samples.states("lstm", [2], 3, 7)
     expected = module(x, state)
@@ -191,7 +193,7 @@ class NoForward(torch.nn.LSTM):
 
 
 def test_subclasses():
-    """Only those that compute what torch.nn.LSTM computes."""
+    """A subclass is converted only if it computes what torch.nn.LSTM computes."""
     assert repr(treadle.from_torch(NoForward(5, 7))) == "LSTM(5, 7)"
     with pytest.raises(TypeError, match=r"^treadle\.from_torch: .*OwnForward"):
         treadle.from_torch(OwnForward(5, 7))
@@ -224,7 +226,7 @@ def test_other_dtypes_and_devices(change):
 
 
 def test_bfloat16():
-    """The weights of a module in bfloat16, exactly."""
+    """The weights of a module in bfloat16 are converted exactly."""
     theirs = torch.nn.LSTM(3, 4).bfloat16()
     ours = treadle.from_torch(theirs)
     assert repr(ours) == "LSTM(3, 4)"

@@ -25,7 +25,7 @@ def inputs(*shapes):
 
 
 def both(ours, theirs, tensors):
-    """Results and gradients side by side: (ours, PyTorch's) of each."""
+    """Return pairs (ours, PyTorch's): the results, then the gradient of every tensor."""
     y, z = ours(), theirs()
     dy = torch.randn_like(z)
     return [(y, z), *zip(*(torch.autograd.grad(r, tensors, dy) for r in (y, z)), strict=True)]
@@ -67,7 +67,8 @@ def test_function(case):
 
 
 def test_views():
-    """[B, S, N, E] turned, as models have it: no copy is asked for, and the gradient fits."""
+    """Views of a transposed [B, S, N, E], as models have them, need no copy, and their gradient has
+    the right layout."""
     x = torch.randn(2, 9, 3, 4, 16, requires_grad=True)
     q, k, v = x.permute(2, 0, 3, 1, 4).unbind()
     call = lambda f: lambda: f(q, k, v).transpose(1, 2)
@@ -114,7 +115,7 @@ def test_fallback(reason, options):
 
 
 def dropped(seed, p, given, **options):
-    """Return attention with dropout: PyTorch's softmax, and by definition what dropout keeps."""
+    """Return attention by PyTorch's softmax and the definition of what dropout keeps."""
     torch.manual_seed(seed)
     own = int(torch.randint(2**62, (1,)))
     q, k, v = given
@@ -142,7 +143,7 @@ def test_dropout(compiled):
 
 
 def test_dropout_and_checkpoints():
-    """A block that is computed again drops the same weights."""
+    """A block that is computed again drops the same attention probabilities."""
     given = inputs(*QKV)
     call = lambda *x: treadle.torch.scaled_dot_product_attention(*x, dropout_p=0.4).square().sum()
     results = []
@@ -290,7 +291,7 @@ def test_module_without_a_batch():
 
 
 def test_module_of_a_real_size():
-    """Heads of 64 in 768 floats; only a head has a largest size."""
+    """Twelve heads of 64 make 768 floats: only a single head has a largest size."""
     theirs = torch.nn.MultiheadAttention(768, 12, batch_first=True)
     ours = treadle.torch.MultiheadAttention(768, 12, batch_first=True)
     ours.load_state_dict(theirs.state_dict())
@@ -338,7 +339,8 @@ def test_module_refuses_as_torch_does():
 
 
 def test_accelerate_an_encoder():
-    """PyTorch's encoder in training: the same losses, and back again."""
+    """PyTorch's encoder has the same losses in training when it is accelerated, and can be turned
+    back."""
     layer = torch.nn.TransformerEncoderLayer(16, 4, 32, dropout=0.0, batch_first=True)
     model = torch.nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
     other = copy.deepcopy(model)
@@ -383,7 +385,8 @@ CONFIGURATIONS = {
 @pytest.mark.parametrize("padding", ["none", "right", "left"])
 @pytest.mark.parametrize("kind", CONFIGURATIONS)
 def test_models_of_transformers(kind, padding):
-    """Padding, causality, windows, grouped heads and caps, as by Transformers' own code."""
+    """Padding, causality, windows, grouped heads and caps give what Transformers' own code
+    gives."""
     transformers = pytest.importorskip("transformers")
     treadle.torch.register_attention()
     configuration = getattr(transformers, kind)(**SMALL, **CONFIGURATIONS[kind])
@@ -413,7 +416,8 @@ def test_models_of_transformers(kind, padding):
 
 
 def test_models_with_dropout():
-    """BERT as it is configured, in training: treadle's kernel, other weights in every step."""
+    """BERT with the dropout of its configuration trains on treadle's kernel and drops other
+    probabilities in every step."""
     transformers = pytest.importorskip("transformers")
     treadle.torch.register_attention()
     configuration = transformers.BertConfig(**SMALL, hidden_dropout_prob=0.0)
@@ -428,7 +432,7 @@ def test_models_with_dropout():
 
 
 def test_module_with_dropout():
-    """The module drops only in training, from torch's seed."""
+    """The module drops only in training, by torch's seed."""
     ours, theirs = pair(dropout=0.5)
     (x,) = inputs((5, 3, 16))
 

@@ -20,7 +20,8 @@ COMPILED = {
 
 @pytest.mark.parametrize("case", COMPILED)
 def test_compile_keeps_one_graph(case):
-    """Without a break, the same bits as eager, forward and backward, with lengths too."""
+    """The graph has no break and gives the same bits as eager mode, forward and backward, with
+    lengths, too."""
     kind, options = COMPILED[case]
     module = getattr(treadle.torch, kind)(5, 9, **options)
     x = torch.from_numpy(samples.normal(0, 6, 6, 5))
@@ -52,7 +53,7 @@ def test_export():
 
 @pytest.mark.parametrize("case", COMPILED)
 def test_operators(case):
-    """PyTorch's own check of schema, autograd and fake tensors."""
+    """The operators pass PyTorch's own check of schema, autograd and fake tensors."""
     kind, options = COMPILED[case]
     options = {k: v for k, v in options.items() if k != "num_layers"}
     module = getattr(treadle.torch, kind)(5, 9, **options)

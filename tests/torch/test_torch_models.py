@@ -89,7 +89,7 @@ torch.distributed.destroy_process_group()
 
 
 def test_two_processes_have_the_gradients_of_one(tmp_path):
-    """DistributedDataParallel over gloo."""
+    """The modules train under DistributedDataParallel over gloo."""
     theirs, ours = pair("LSTM", 5, 9)
     x = torch.from_numpy(samples.normal(0, 7, 8, 5))
     torch.save(theirs.state_dict(), tmp_path / "weights")

@@ -108,7 +108,8 @@ def test_cells(isa, kind):
 
 
 def test_dropout_between_layers():
-    """PyTorch's own dropout: none in evaluation, and the same numbers from the same seed."""
+    """Dropout between layers is PyTorch's own: there is none in evaluation, and the same seed gives
+    the same numbers."""
     _, ours = pair("GRU", 5, 9, num_layers=2, dropout=0.5)
     x = torch.from_numpy(samples.normal(0, 7, 5, 5))
     torch.manual_seed(3)
@@ -122,7 +123,7 @@ def test_dropout_between_layers():
 
 @pytest.mark.parametrize("kind", SEQUENCES)
 def test_an_input_without_a_gradient(kind):
-    """Its gradient is not computed, and those of the weights have the same bits."""
+    """The input's gradient is not computed, and those of the weights have the same bits."""
     _, ours = pair(kind, 5, 9, num_layers=2, bidirectional=True)
     found = []
     for wanted in (True, False):
@@ -237,7 +238,8 @@ def test_memory_that_moves_between_forward_and_backward():
 
 
 def test_a_module_that_its_parameters_hold_is_freed():
-    """By a hook, say: what was packed refers to them weakly."""
+    """A hook of a parameter may hold the module, which is freed nevertheless, since what was packed
+    refers to the parameters weakly."""
     ours = treadle.torch.GRU(5, 9)
     ours.weight_hh_l0.register_hook(lambda gradient, module=ours: gradient)
     ours(torch.zeros(3, 2, 5))[0].sum().backward()
@@ -285,7 +287,8 @@ NANS = {
 @pytest.mark.parametrize("place", NANS)
 @pytest.mark.parametrize("kind", [*SEQUENCES, "relu"])
 def test_nan_goes_where_it_goes_in_torch(isa, kind, place):
-    """Forward and backward: the same elements of every result and every gradient are NaN."""
+    """The same elements of every result and every gradient are NaN as in PyTorch, forward and
+    backward."""
     # PyTorch's n + z * (h - n) makes NaN of an infinite gradient, the formula's (1 - z) * n + z * h
     # not.
     fewer = (kind, place) == ("GRU", "infinite gradient")
@@ -351,7 +354,8 @@ def test_what_treadle_cannot_do_runs_on_torch_and_says_so_once(kind, case):
 @pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize("kind", SEQUENCES)
 def test_lengths_where_torch_runs(kind, batch_first, given):
-    """As where treadle does, with rows of no step, too, whose input does not matter."""
+    """Lengths mean the same where PyTorch's forward runs as where treadle's does; rows may have no
+    step, and then their input does not matter."""
     _, ours = pair(kind, 5, 9, num_layers=2, bidirectional=True, batch_first=batch_first)
     x, state = inputs(kind, ours)
     x = x.transpose(0, 1) if batch_first else x
@@ -391,7 +395,8 @@ def test_wrong_lengths_where_torch_runs(kind):
 
 
 def test_a_fallback_warns_of_the_callers_line():
-    """Not of a line of PyTorch's, whatever lies between: containers, hooks, accelerated models."""
+    """The warning names the caller's line, not one of PyTorch's, whatever lies between: containers,
+    hooks, accelerated models."""
     _, ours = pair("GRU", 5, 9)
     ours.register_forward_hook(lambda module, args, output: None)
     cell = treadle.torch.GRUCell(5, 9)
@@ -457,7 +462,7 @@ def test_backward_twice_and_of_parts():
 
 @pytest.mark.parametrize("kind", SEQUENCES + CELLS)
 def test_second_derivatives_are_refused(kind):
-    """Never a gradient that has silently lost its graph."""
+    """An error is raised, rather than a gradient returned that has silently lost its graph."""
     _, ours = pair(kind, 5, 9)
     x = torch.ones(3, 5, requires_grad=True)
     y = flat(ours(x))[0]
@@ -467,7 +472,7 @@ def test_second_derivatives_are_refused(kind):
 
 @pytest.mark.parametrize("kind", SEQUENCES)
 def test_traced_and_transformed(kind):
-    """PyTorch's own forward runs there."""
+    """PyTorch's own forward runs under a trace or a transform."""
     theirs, ours = pair(kind, 5, 9)
     x = torch.from_numpy(samples.normal(0, 7, 3, 5))
     with pytest.warns(UserWarning, match="transform"):
@@ -476,7 +481,7 @@ def test_traced_and_transformed(kind):
 
 
 def test_parametrized_weights():
-    """A weight that is computed anew in every call, as weight_norm's."""
+    """A weight may be computed anew in every call, as weight_norm does it."""
     theirs, ours = pair("GRU", 5, 9)
     for module in (theirs, ours):
         torch.nn.utils.parametrizations.weight_norm(module, "weight_hh_l0")

@@ -17,7 +17,7 @@ LAYER = weight_cache.RecurrentLayer("treadle.torch.GRU", "gru", 3, 4, 0, True, 2
 
 
 def weights():
-    """The tensors of both directions, and their arrays."""
+    """Return the tensors of both directions, and their arrays."""
     shapes = [(12, 3), (12, 4), (12,), (12,)] * 2
     own = [torch.ones(shape) for shape in shapes]
     return own, weight_cache.LayerWeights(LAYER, own)
@@ -41,7 +41,8 @@ def test_a_changed_value_is_packed_again():
 
 
 def test_values_that_change_while_they_are_packed(monkeypatch):
-    """The native layer has the values that it is compared with, whatever was there meanwhile."""
+    """The values that are kept with a native layer are those that were packed, whatever the tensors
+    held for a while."""
     own, arrays = weights()
     expected = weight_cache.PackedLayer(LAYER, arrays)
     pack = RecurrentSpec.pack
@@ -107,7 +108,8 @@ def test_names_are_those_of_pytorch():
 
 
 def test_tensors_are_tensor_like():
-    """A member that PyTorch does not have would be believed by mypy and fail at run time."""
+    """Every member of `TensorLike` is one of PyTorch's tensors: mypy would believe any other, and
+    it would fail at run time."""
     members = {
         name
         for name, value in vars(tensors.TensorLike).items()
