@@ -1,4 +1,4 @@
-// Attention of many queries: out = softmax(scale Q K^T) V without a matrix of scores in memory.
+// This is attention of many queries, softmax(scale Q K^T) V, without a matrix of scores in memory.
 //
 // Keys and values are packed like weights, so that both products are the product of gemm.h: scores
 // [R queries, 64 keys] with k along E, and outputs [R queries, 64 columns of V] with k along the
@@ -7,9 +7,9 @@
 // et al., arXiv:2205.14135, with the queries outside).
 //
 // The order of every sum depends on the key's number alone: tiles skip keys that none of their
-// queries sees, and such a key's weight is exactly zero in the queries that do not see it.
+// queries sees, and a key's probability is exactly zero in the queries that do not see it.
 //
-// Stack: 48 queries x (256 + 16 + 1) floats of sums, 6 x 256 of scores: 60 KiB at most.
+// The stack holds 48 queries x (256 + 16 + 1) floats of sums and 6 x 256 of scores: 60 KiB at most.
 #pragma once
 
 #include "kernels/dropout.h"
@@ -89,7 +89,7 @@ void pack_values(const PackArgs& a) {
 
 // The state that a block of queries carries from one block of keys to the next.
 struct QueryBlock {
-  explicit QueryBlock(const AttentionArgs& args)  // the arrays are not touched before their use
+  explicit QueryBlock(const AttentionArgs& args)  // nothing touches the arrays before their use
       : a(args), width(up_to_lanes(args.value_size)) {}
 
   const AttentionArgs& a;
@@ -103,8 +103,8 @@ struct QueryBlock {
   float sums[kQueryBlock * kMostHeadSize];
 };
 
-// Scores of R queries and the keys [begin, end) of a block, both multiples of a vector but for the
-// last panel of all: begin at a panel, end at a vector.
+// Computes the scores of R queries and the keys [begin, end) of a block, from the start of a panel
+// to the end of a vector. Panels are computed whole; the last one of all may have fewer vectors.
 template <class Format, int R>
 __attribute__((noinline)) void scores(const AttentionArgs& a, std::int64_t row,
                                       std::int64_t first_key, std::int64_t begin, std::int64_t end,
@@ -116,7 +116,7 @@ __attribute__((noinline)) void scores(const AttentionArgs& a, std::int64_t row,
     const Word* q[R];
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) q[r] = a.q[row + r];
-    // One block of kSumBlock: the sums need not leave their registers.
+    // k is one block of kSumBlock, so that the sums need not leave their registers.
     multiply<R, 1, V, Format>(acc, q, size, a.k + (first_key + at) * size, 0, NoPrefetch{});
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
@@ -145,7 +145,7 @@ __attribute__((noinline)) void scores(const AttentionArgs& a, std::int64_t row,
 // Writes out = sums / total for finished rows; rows that saw no key are zero.
 TREADLE_INLINE Vec per_total(const QueryBlock& b, std::int64_t local) {
   const float total = sum_lanes(load(b.total + local * kLanes));
-  // At least 1 where a key was seen. Dividing every vector would cost more than the rounding.
+  // It is at least 1 where a key was seen. Dividing every vector costs more than this rounding.
   return broadcast(total == 0.0f ? 0.0f : 1.0f / total);
 }
 void finish(const QueryBlock& b, std::int64_t local) {
@@ -156,10 +156,10 @@ void finish(const QueryBlock& b, std::int64_t local) {
   }
 }
 
-// sums[r] = sums[r] * factor[r] + probabilities[r] V over the keys [begin, end) of a block and V
-// vectors of the columns from `column` on, in pieces that begin at multiples of kValueBlock,
+// Computes sums[r] = sums[r] * factor[r] + probabilities[r] V over the keys [begin, end) of a block
+// and V vectors of the columns from `column` on, in pieces that begin at multiples of kValueBlock,
 // whichever keys the other queries see. The product with the factor is rounded by itself, so that a
-// piece of zero probabilities changes nothing. The first block has no sums before it, the last one
+// piece of zero probabilities changes nothing. The first block has no sums before it, the last
 // gives the output. begin and end are multiples of a word's keys, unless the keys end.
 template <class Format, int R, int V>
 __attribute__((noinline)) void add_values(QueryBlock& b, std::int64_t local, std::int64_t column,

@@ -1,15 +1,15 @@
-// Attention of a few queries over many keys (decoding): every key and value is read once, as it
-// lies, so that the speed is that of the memory. Rows of bfloat16 or int8 are widened in registers:
-// half or a quarter of the bytes. The keys are taken in chunks, each with its own maximum; the
-// chunks are joined in their order, whoever computed them.
+// This is attention of a few queries over many keys (decoding). Every key and value is read once,
+// where it lies, at the speed of memory. Rows of bfloat16 or int8 are widened in registers, so that
+// they cost half or a quarter of the bytes. Each chunk of keys has its own maximum; the chunks are
+// joined in their order, whoever computed them.
 //
 // Within a chunk, a block of keys stays in L1 while all queries use it. Of the queries that share
 // the keys (grouped heads), up to four go together: they load each key once. Keys and values are
 // touched in the order of their addresses, line by line: any other order halves what the hardware's
 // prefetcher gives (on Zen 4).
 //
-// Register budget: as many sums as a vector has lanes (16, 8, 4), or two rows of 8 values; a key or
-// value, a broadcast.
+// Register budget: the sums take as many registers as a vector has lanes (16, 8, 4), or two rows of
+// 8 for values; a key or value and a broadcast take one each.
 #pragma once
 
 #include "kernels/gemm.h"
@@ -20,13 +20,13 @@ namespace {
 
 constexpr std::int64_t kChunkBlock = 32;  // keys: 32 x 256 floats are 32 KiB
 
-// How a row's lines are asked for, measured on Zen 4:
-// kTouch, up to three queries: each line just before its load. The loads wait for their fma and
-// reach memory out of order; prefetches never wait, so that the hardware's prefetcher sees a
-// stream. kPlain, the same where vectors lie across lines, as in arrays of NumPy's: a load waits
-// for two lines and asks for them by itself; touching them, too, is slower. kAhead, more queries: a
-// row takes so long that the hardware's prefetcher falls asleep. The row kAheadKeys on is fetched
-// into L2.
+// A row's lines are asked for in one of three ways, which were chosen by measuring on Zen 4:
+// kTouch (up to three queries) touches each line just before its load. The loads wait for their fma
+// and reach memory out of order; prefetches never wait, so the hardware's prefetcher sees a stream.
+// kPlain does not touch: where vectors lie across lines, as in arrays of NumPy's, a load waits for
+// two lines and asks for them by itself, and touching is slower. kAhead (more queries than that)
+// fetches into L2 the row that lies kAheadKeys further on, since a row takes so long that the
+// hardware's prefetcher falls asleep.
 enum class Fetch { kTouch, kPlain, kAhead };
 constexpr std::int64_t kFewQueries = 3, kAheadKeys = 64;
 

@@ -1,21 +1,21 @@
 // The formats of a product (layout: table.h): what a word means, and what a multiply-add of words
 // is.
 //
-//     kBits                    of a number
-//     Sum                      what the terms of a block are added to
-//     step(sum, x, w)          one word of a row, broadcast, times a vector of words
-//     kHead                    words before those of a row's block
-//     kTail                    steps behind those of a panel's block
-//     add(total, sum, x, w)    the block's sum to that of all; x: the head, w: this vector of the
-//                              tail, `stride` from one step of it to the next
-//     encode(x, n, out)        floats of a block as its head and words, whole vectors of floats:
-//                              the last ones may be beyond n
+//     kBits                    how many bits a number has
+//     Sum                      the type that the terms of a block are added to
+//     step(sum, x, w)          adds to sum a word of a row, broadcast, times a vector of words
+//     kHead                    how many words come before those of a row's block
+//     kTail                    how many steps come behind those of a panel's block
+//     add(total, sum, x, w)    adds the block's sum to that of all; x is the head, w this vector of
+//                              the tail, whose steps are `stride` apart
+//     encode(x, n, out)        writes n floats of a block as its head and words, vector by
+//                              vector; of the last one it takes what lies before n
 //
 // and, where rows that are not packed are multiplied by each other (attention: not int8),
 //
-//     read(x, n)               the words of up to n floats
-//     below(v, ...)            the words of as many rows as a word has numbers, one below the other
-//     store_words(p, v)        whole vectors of floats as words
+//     read(x, n)               returns the words of up to n floats
+//     below(v, ...)            returns words of as many rows as a word has numbers, row below row
+//     store_words(p, v)        stores whole vectors of floats as words
 #pragma once
 
 #include "kernels/table.h"
@@ -39,7 +39,7 @@ struct Float32 {
   static TREADLE_INLINE void store_words(Word* p, Vec v) { store(p, v); }
 };
 
-// Both factors rounded to the nearest, even in the middle; the sums are float32.
+// Both factors are rounded to the nearest, to even in the middle; the sums are float32.
 struct BFloat16 {
   static constexpr Dtype kDtype = Dtype::bfloat16;
   static constexpr int kBits = 16;
@@ -75,7 +75,7 @@ struct Int8 {
   static TREADLE_INLINE Ints step(Ints sum, Word x, Vec w) {
     return dot_quads(sum, as_ints(broadcast(x)), as_ints(w));
   }
-  // Integers below 2^23 in magnitude: 256 x 255 x 128. So are the differences.
+  // The sums are integers below 2^23 in magnitude (256 x 255 x 128), and so are the differences.
   static TREADLE_INLINE void add(Vec& total, Ints sum, const Word* x, const Word* w,
                                  std::int64_t stride) {
     const Vec found = __builtin_convertvector(reinterpret_cast<Signed>(sum), Vec);
@@ -93,7 +93,7 @@ struct Int8 {
       wrong = wrong + (v - v);  // NaN for NaN and infinity
     }
     const float least = -max_lanes(-low), most = max_lanes(high);
-    // Each by itself: the scale of the largest numbers is finite, too. The smallest are zero.
+    // Each is divided on its own: the largest numbers have a finite scale, too. The smallest are 0.
     const float scale = most * (1.0f / 255) - least * (1.0f / 255) + sum_lanes(wrong);
     const float inverse = scale >= kTiny ? 1.0f / scale : 0.0f;
     const float zero = nearest(broadcast(-least * inverse))[0];
@@ -105,7 +105,7 @@ struct Int8 {
       store_quads(out + 2 + i / 4, q, n - i);
     }
   }
-  // Below it, 1 / scale overflows.
+  // Below this scale, 1 / scale overflows.
   static constexpr float kTiny = 0x1p-126f;
 };
 

@@ -1,12 +1,12 @@
-// The product that every layer is made of.
+// This is the product that every layer is made of.
 //
 // A tile is R rows times P panels of V vectors, held in registers: acc[r][p * S + slot].
 // `accumulate` adds one operand to it, k upwards, one fused multiply-add per element and step; a
 // step of a cell calls it for the input and again for the state. `for_each_tile` walks the rows and
 // panels and leaves the epilogue to the tile function of the cell.
 //
-// Register budget, avx512 (32): R = 6, V = 4: 24 sums + 4 weights + 1 broadcast.
-//                 avx2, SSE2 (16): R = 3 or 2: 12 or 8 sums, weights one at a time.
+// Register budget, avx512 (32): R = 6, V = 4 take 24 sums + 4 weights + 1 broadcast.
+//                 avx2, SSE2 (16): R = 3 or 2 take 12 or 8 sums, and weights one at a time.
 // A single row has only V sums, too few to hide the latency of fma (4 cycles, two or one a cycle)
 // and of the cache: it takes two panels at once.
 #pragma once
@@ -202,7 +202,7 @@ void for_each_plain_tile(Args& a, std::int64_t columns, int vectors) {
   if (a.panel_end > full && a.panel_begin < a.panel_end) run(total % vectors, full, full + 1);
 }
 
-// True if a step's epilogue is compiled into its tiles, with the sums in registers. The formats
+// It is true if a step's epilogue is compiled into its tiles, the sums in registers. The formats
 // other than float32 share one epilogue, which reads the sums from L1: a quarter of the code.
 template <class Format>
 constexpr bool kInlined = Format::kDtype == Dtype::float32;

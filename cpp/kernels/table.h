@@ -38,7 +38,7 @@
 
 namespace treadle {
 
-// 32 bits of a row or of weights, as float32 whatever they mean.
+// A word is 32 bits of a row or of weights, held as a float32 whatever the bits mean.
 using Word = float;
 enum class Dtype { float32, bfloat16, int8 };
 constexpr int kDtypes = 3;
@@ -87,10 +87,10 @@ enum class ActivationFunction : int {
   thresholded_relu,  // x > alpha ? x : 0
   scaled_tanh,       // alpha tanh(beta x)
   exp,
-  log1p,  // of x in [0, 1]
+  log1p,  // log(1 + x) for x in [0, 1]
   erf,
   gelu,       // x Phi(x)
-  gelu_tanh,  // its approximation by tanh
+  gelu_tanh,  // the approximation of gelu by tanh
   silu,       // x sigmoid(x)
 };
 
@@ -100,17 +100,17 @@ struct Activation {
 };
 
 struct CellOptions {
-  Activation f;       // gates
-  Activation g;       // candidate; the only one of an RNN
-  Activation h;       // LSTM output
+  Activation f;       // applied to the gates
+  Activation g;       // applied to the candidate; an RNN uses no other
+  Activation h;       // applied to the LSTM's new cell: out = o h(c)
   float clip;         // > 0: pre-activations are clipped to [-clip, clip]
   bool input_forget;  // LSTM: f = 1 - i
   // LSTM: [panels][i, f, o][lanes], or null. i and f see the old c, o sees the new one.
   const float* peepholes;
 };
 
-// The cells whose activations are inlined, and whose gates are saved after activation. Any other,
-// or clipping, takes a general path, which saves what enters the activations.
+// These kinds have their activations inlined and their gates saved after activation. Any other
+// function, and clipping, takes the general path, which saves what enters the activations.
 enum class RnnKind { tanh, relu, general };
 inline RnnKind rnn_kind(const CellOptions& o) {
   if (o.clip > 0) return RnnKind::general;
@@ -139,10 +139,10 @@ struct LinearArgs {
   const Word* weights;
   std::int64_t panel_stride;  // words from one panel to the next
   const float* bias;          // [panels][vectors][lanes], or null
-  const Activation* f;        // or null
-  // [rows] of N floats, or null; without f a row may be the row of `out`. Only with out_offset = 0.
+  const Activation* f;        // null applies none
+  // [rows] of N floats, or null; without f a row may be that of `out`. It needs out_offset = 0.
   const float* const* residual;
-  int vectors;  // of every panel but perhaps the last
+  int vectors;  // every panel has so many, but perhaps the last
   std::int64_t panel_begin, panel_end;
   const Word* next;  // weights that are needed after these panels, or null
 };
@@ -152,11 +152,11 @@ struct StepArgs {
   std::int64_t rows;
   const Word* const* x;         // [rows] of row_words(I); null where `partial` has the input part
   const float* const* partial;  // [rows] of panels * vectors * lanes: bias + W x, in panel layout,
-  std::int64_t partial_offset;  // from here on
+  std::int64_t partial_offset;  // where this begins in a row
   const Word* const* h;         // [rows] of the previous state, row_words(P)
   const float* const* blend;    // GRU: [rows] of H floats of the previous state; LSTM: null
-  float* const* c;              // [rows] of H floats: LSTM's cell, in place; gru_gates: z out;
-                                // gru_candidate: z in
+  float* const* c;              // [rows] of H floats: lstm_step updates its cell in place;
+                                // gru_gates writes z here, gru_candidate reads it
   float* const* out;            // [rows] of H floats; never overlaps x, h or blend of any row
   std::int64_t input_size, state_size, hidden_size;  // I, P, H
   const Word* weights;
@@ -173,31 +173,31 @@ struct StepArgs {
   float* const* saved_c;  // lstm_step: [rows] of H floats for the new c, too, or null
 };
 
-// One time step back: from the gradients of the next step's pre-activations, and of the output, to
+// A backward step turns the gradients of the next step's pre-activations and of the output into
 // those of this step's pre-activations, over panels of hidden units. The sums are
 //
 //     d[u] = sum_k next[k] w[k, u] + dy[u] + carry[u]
 //
-// rnn_backward, lstm_backward, gru_backward: d is the gradient of the unprojected output.
-// gru_backward_gates: the same for the reset before the product; leaves the reset gate to
+// d is the gradient of the unprojected output in rnn_backward, lstm_backward and gru_backward, and
+// in gru_backward_gates, which serves the reset before the product. It leaves the reset gate to
 // gru_backward_reset, whose d is the gradient of r h.
 struct BackwardArgs {
   std::int64_t rows;
-  const float* const* next;   // [rows] of `depth` floats; null: no product
+  const float* const* next;   // [rows] of `depth` floats; null leaves the product out
   const float* const* dy;     // [rows] of H floats, or null
   const float* const* carry;  // [rows] of H floats, or null
-  // [rows] as in StepArgs, rnn_backward unless general: the output. May be the row of `out`.
+  // [rows] as in StepArgs; rnn_backward takes the output unless general. May be the row of `out`.
   const float* const* saved;
-  const float* const* old;  // [rows] of H floats: LSTM's c, GRU's h before the step; RNN: null
+  const float* const* old;  // [rows] of H floats, before the step: LSTM's c, GRU's h; null in RNN
   const float* const* c;    // LSTM: [rows] of H floats, c after the step; else null
-  float* const* dc;         // LSTM: [rows] of H floats, gradient of c, in place
-  float* const* keep;       // GRU: [rows] of H floats, what the step before gets beside a product;
-                            // may be the row of `carry`
+  float* const* dc;         // LSTM: [rows] of H floats, the gradient of c, updated in place
+  float* const* keep;       // GRU: [rows] of H floats that the step before gets besides a product;
+                            // a row may be that of `carry`
   float* const* hidden;     // LSTM: [rows] of H floats, the unprojected output, or null
-  // [rows]. RNN: H. LSTM: i, f, g, o. GRU: n, r, z and, reset after, the state part of n.
+  // [rows] of H (RNN), of i, f, g, o (LSTM), of n, r, z and, if reset after, n's state part (GRU).
   float* const* out;
   std::int64_t hidden_size, depth;
-  const float* weights;  // [depth] to [H], plain panels of kBackwardVectors
+  const float* weights;  // they lead from [depth] to [H], in plain panels of kBackwardVectors
   std::int64_t panel_stride;
   const CellOptions* options;
   std::int64_t panel_begin, panel_end;
@@ -218,7 +218,7 @@ struct OuterArgs {
   std::int64_t row_begin, row_end, column_begin, column_end;
 };
 
-// out[n] += sum_k a[k, n] (b[k, n]) in the same blocks.
+// out[n] += sum_k a[k, n] b[k, n], without the factor b where it is null, in the same blocks.
 struct SumArgs {
   std::int64_t terms;
   const float* const* a;  // [terms], from a_offset on
@@ -228,10 +228,10 @@ struct SumArgs {
   float* out;
 };
 
-// Rows of a matrix, `stride` floats apart, laid out as the weights of a product (above) with
-// `vectors` = kAttentionVectors, in its format. pack_keys: the rows are its columns, k counts along
-// a row. pack_values: the rows are k, their floats the columns. A call takes the rows [begin, end);
-// begin is a multiple of kPackRows.
+// The kernels lay out the rows of a matrix, `stride` floats apart, as the weights of a product
+// (above) with `vectors` = kAttentionVectors, in its format. In pack_keys the rows are the columns,
+// and k counts along a row. In pack_values k counts the rows, whose floats are the columns. A call
+// takes the rows [begin, end); begin is a multiple of kPackRows.
 constexpr int kAttentionVectors = 4;
 constexpr std::int64_t kPackRows = 1024;
 struct PackArgs {
@@ -241,16 +241,16 @@ struct PackArgs {
   std::int64_t begin, end;
 };
 
-constexpr std::int64_t kMostHeadSize = 256;  // E, F
-static_assert(kMostHeadSize <= kSumBlock);   // scores are one block
+constexpr std::int64_t kMostHeadSize = 256;  // neither E nor F is larger
+static_assert(kMostHeadSize <= kSumBlock);   // so that a score is one block of a sum
 // attention_chunk takes at most so many at once.
 constexpr std::int64_t kChunkQueries = 16, kChunkKeys = 256;
 
-// Which attention probabilities are kept: those whose random number (dropout.h) is at least
-// `threshold`, times `factor`.
+// Dropout keeps the attention probabilities whose random number (dropout.h) is at least
+// `threshold`, and multiplies them by `factor`.
 struct Dropout {
   std::uint64_t seed;
-  std::uint32_t threshold;  // 0: all of them
+  std::uint32_t threshold;  // 0 keeps all of them
   float factor;
 };
 
@@ -268,33 +268,33 @@ struct AttentionArgs {
   const std::int64_t* position;             // [rows], or null without ALiBi
   const float* slope;                       // [rows], or null without ALiBi
   const void* const* mask;                  // [rows] of `keys` bytes or floats, or null
-  bool mask_adds;                           // floats to be added; else bytes, where 0 hides the key
-  float scale, softcap;                     // softcap 0: none
+  bool mask_adds;                           // mask holds floats to add; else bytes: 0 hides the key
+  float scale, softcap;                     // softcap 0 caps nothing
   std::int64_t key_size, value_size, keys;  // E, F, K
-  const Word *k, *v;                // packed; attention in float32 takes rows of v, too, if F
-                                    // is whole vectors; v_stride 0: packed
-  const void *stored_k, *stored_v;  // attention_chunk: rows as they are stored
+  const Word *k, *v;                // packed; attention in float32 also takes v in rows if F is
+                                    // whole vectors; v_stride 0 says that v is packed
+  const void *stored_k, *stored_v;  // attention_chunk reads the rows as they are stored
   std::int64_t k_stride, v_stride;  // numbers from one row to the next
-  const float *k_scale, *v_scale;   // attention_chunk: [keys], of rows in int8; else null
-  const Dropout* dropout;           // of the probabilities, or null
-  const std::int64_t* number;  // [rows] that dropout goes by; not attention_chunk, which has none
-  std::int64_t first, last;    // attention_chunk: only these keys,
-  float* partial;  // [rows][F + 2]: sums of w v, of w, and the maximum they are relative to
+  const float *k_scale, *v_scale;   // attention_chunk: [keys], scales of rows in int8; else null
+  const Dropout* dropout;           // acts on the probabilities, or null
+  const std::int64_t* number;  // [rows] by which dropout counts; attention_chunk has no dropout
+  std::int64_t first, last;    // attention_chunk takes only these keys
+  float* partial;  // [rows][F + 2]: the sums of w v and of w, and the maximum they are relative to
   float* const* probabilities;  // attention: [rows] of `keys` floats for w, or null
   float* const*
       lse;  // attention: [rows] of one float, log(sum of e^score), or null; -infinity where
             // no key is seen
 };
 
-// Rows of stored numbers, `stride` apart, as floats.
+// `decode` turns rows of stored numbers, `stride` apart, into floats.
 struct DecodeArgs {
   const void* from;
   std::int64_t rows, size, stride;
-  const float* scale;  // [rows] of int8, or null
+  const float* scale;  // [rows], the scales of int8; or null
   float* to;           // [rows, size]
 };
 
-// attention_join: the results of `chunks` calls of attention_chunk as one, in their order.
+// attention_join makes one result of those of `chunks` calls of attention_chunk, in their order.
 struct JoinArgs {
   std::int64_t rows, chunks, value_size;
   const float* partial;  // [chunks][rows][F + 2]
@@ -302,8 +302,8 @@ struct JoinArgs {
   float* const* lse;     // [rows], as in AttentionArgs
 };
 
-// Back through the softmax of the keys [first, last) of an attention call, in place: from q k and
-// the gradients of the probabilities, dp, to
+// attention_backward goes back through the softmax of the keys [first, last) of an attention call.
+// In place, it turns q k and dp, the gradients of the probabilities, into
 //
 //     w = e^(score - lse),    d(q k) = w (dp - dot) scale cap'(scale q k)
 struct AttentionBackwardArgs {
@@ -324,8 +324,8 @@ struct DotArgs {
   float* out;
 };
 
-// Rows of N floats; out may be x. layer_norm: (x + residual) to mean 0 and variance 1 (of N, with
-// eps added), times weight, plus bias. softmax: a row of -infinity gives zeros.
+// Rows have N floats; out may be x. layer_norm brings x + residual to mean 0 and variance 1 (of N,
+// with eps added), multiplies by weight, adds bias. softmax turns a row of -infinity into zeros.
 struct RowArgs {
   std::int64_t rows, size;
   const float* x;
@@ -338,7 +338,7 @@ struct RowArgs {
   float eps;
 };
 
-// Rows of floats as words of a format, so many words apart.
+// `encode` writes rows of floats as words of a format, `stride` words apart.
 struct EncodeArgs {
   std::int64_t rows, size;
   const float* const* x;  // [rows] of `size` floats
@@ -349,21 +349,21 @@ struct EncodeArgs {
 // The kernels of products with weights of one format.
 struct ProductKernels {
   const char* isa;                    // the level that the kernels come from
-  void (*encode)(const EncodeArgs&);  // float32: null, its words are the floats
+  void (*encode)(const EncodeArgs&);  // null in float32, whose words are the floats
   void (*linear)(const LinearArgs&);
   void (*rnn_step)(const StepArgs&);       // out = g(W x + R h + b)
   void (*lstm_step)(const StepArgs&);      // gates i, f, g, o
   void (*gru_step)(const StepArgs&);       // gates r, z, n; n = g(W x + b + r (R h + b_hn))
   void (*gru_gates)(const StepArgs&);      // reset before the product: out = r h, c = z
   void (*gru_candidate)(const StepArgs&);  // n = g(W x + b + R h), h being r h; out = blend(n)
-  // For many queries; null in int8, whose rounding would spoil attention probabilities.
+  // It serves many queries; null in int8, whose rounding would spoil attention probabilities.
   void (*attention)(const AttentionArgs&);
   void (*pack_keys)(const PackArgs&);
   void (*pack_values)(const PackArgs&);
   // attention_chunk and decode read keys and values in float32, bfloat16, or int8 with row scales.
-  void (*attention_chunk)(const AttentionArgs&);  // a few queries, a chunk of the keys
+  void (*attention_chunk)(const AttentionArgs&);  // takes a few queries and a chunk of the keys
   void (*decode)(const DecodeArgs&);
-  // The machine's limit of multiply-adds: round_flops a round. The number keeps the work alive.
+  // It multiplies at the machine's limit, round_flops a round; its result keeps the work alive.
   float (*multiply_loop)(std::int64_t rounds);
   int round_flops;
 };
@@ -387,7 +387,7 @@ struct KernelTable {
   void (*softmax)(const RowArgs&);
   // y[i] = f(x[i]); y may be x.
   void (*apply)(Activation f, const float* x, float* y, std::int64_t n);
-  // The machine's limit of reading; the number keeps the work alive.
+  // It reads memory at the machine's limit; its result keeps the work alive.
   float (*read_loop)(const float* p, std::int64_t floats);  // floats: a multiple of 1024
 };
 

@@ -1,16 +1,16 @@
-// Dot products of numbers in fewer bits than a lane has: two bfloat16 or four int8 in 32 bits.
+// Dot products of numbers that are smaller than a lane: two bfloat16 or four int8 in 32 bits.
 //
-//   dot_pairs(sum, x, w)    sum + x0 w0 + x1 w1 of bfloat16, in float32; the order and the
+//   dot_pairs(sum, x, w)    gives sum + x0 w0 + x1 w1 of bfloat16, in float32; the order and
 //                           roundings are the CPU's where it has the instruction, which takes
 //                           denormals for zero
-//   dot_quads(sum, x, w)    sum + x0 w0 + x1 w1 + x2 w2 + x3 w3, x unsigned and w signed: exact
-//   halves(v)               floats as bfloat16, to the nearest, even in the middle, NaN staying
-//                           one, each in the low half of its lane
-//   pairs(low, high)        the floats of two vectors as one of bfloat16, in their order
-//   store_pairs(p, v, n)    up to n floats as bfloat16; the last word is filled up with zero
-//   store_quads(p, v, n)    up to n floats, integers 0 to 255, as bytes; likewise
-//   widen(p)                kLanes floats, bfloat16 (of 16 bits) or int8 at p, as floats
-//   widen_up_to(p, n)       the same of up to n, zeros above; never reads past p + n
+//   dot_quads(sum, x, w)    gives sum + x0 w0 + x1 w1 + x2 w2 + x3 w3, x unsigned, w signed; exact
+//   halves(v)               rounds floats to bfloat16, to the nearest, even in the middle, NaN to
+//                           NaN, each in the low half of its lane
+//   pairs(low, high)        makes one vector of bfloat16 of two of floats, in their order
+//   store_pairs(p, v, n)    stores up to n floats as bfloat16 and fills up the last word with 0
+//   store_quads(p, v, n)    stores up to n floats, integers 0 to 255, as bytes; likewise
+//   widen(p)                reads kLanes floats, bfloat16 (of 16 bits) or int8 at p, as floats
+//   widen_up_to(p, n)       reads up to n, with zeros above, and never past p + n
 //
 // The CPU's instruction, where there is one, takes denormals for zero here, too.
 #pragma once
@@ -44,7 +44,7 @@ TREADLE_INLINE Vec dot_pairs(Vec sum, Ints x, Ints w) {
   return fma(as_floats(x & high), as_floats(w & high), sum);
 }
 
-// Bytes 0 and 2, and 1 and 3, as 16 bits each: two multiply-adds of pairs.
+// Bytes 0 and 2, and 1 and 3, become 16 bits each for two multiply-adds of pairs.
 TREADLE_INLINE Ints dot_quads(Ints sum, Ints x, Ints w) {
   typedef std::int16_t Shorts __attribute__((vector_size(kLanes * sizeof(float))));
   const Ints low = Ints{} + 0x00ff00ffu;
@@ -122,7 +122,7 @@ TREADLE_INLINE Vec widen(const std::int8_t* p) {
   const __m256i wide = _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
   return reinterpret_cast<Vec>(_mm256_cvtepi32_ps(wide));
 #else
-  // Each byte to the top of its lane, and back with its sign.
+  // Each byte goes to the top of its lane and comes back with its sign.
   std::uint32_t bits;
   std::memcpy(&bits, p, sizeof(bits));
   const Ints shifts = {24, 16, 8, 0};
