@@ -50,9 +50,9 @@ PEERS: tuple[str, ...] = ("torch", "onnxruntime", "openvino", "jax")
 GROUPS = {"attention": "Attention", "decode": "Decoding: one query against a cache"}
 NOTE = (
     "`B x N x S x K x E`: batch, heads, queries, keys, head size; `gqa8`: 8 heads of keys and "
-    "values; `padded`: half of the tokens are padding. *Limit* is what the products that a mask "
-    "leaves would "
-    "take on this machine at least, when decoding what reading keys and values would"
+    "values; `padded`: half of the tokens are padding. *Limit* is the least time that "
+    "this machine would need for the products that a mask leaves or, when decoding, for reading "
+    "keys and values"
 )
 UNIT = "ms"
 

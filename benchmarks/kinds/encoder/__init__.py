@@ -55,8 +55,8 @@ GROUPS = {
 }
 NOTE = (
     "`batch x tokens` of all-MiniLM-L6-v2, or so many short sentences; `lognormal`: 32 rows of "
-    "different lengths. *Limit* is what reading the weights once and multiplying the tokens that "
-    "are no padding would take on this machine at least"
+    "different lengths. *Limit* is the least time that this machine would need to read the weights "
+    "once and multiply the tokens that are no padding"
 )
 UNIT = "ms"
 

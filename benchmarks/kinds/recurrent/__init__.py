@@ -61,8 +61,8 @@ TITLES = (
 )
 GROUPS = dict(zip(NAMES, TITLES, strict=True))
 NOTE = (
-    "`T x B x I x H`. *Limit* is what reading the weights and multiplying would take on this "
-    "machine at least"
+    "`T x B x I x H`. *Limit* is the least time that this machine would need to read the weights "
+    "and multiply"
 )
 UNIT = "us"
 

@@ -47,9 +47,8 @@ GROUPS = {
 NOTE = (
     "`T x B x I x H` of a recurrent net or `B x N x S x K x E` of attention, forward and backward, "
     "with the gradients of the inputs and of all weights; treadle runs as `treadle.torch` and "
-    "packs the weights in every call, as it does after a step of an optimizer. *Limit* is what "
-    "three times "
-    "the products of the forward pass would take on this machine at least"
+    "packs the weights in every call, as it does after a step of an optimizer. *Limit* is the "
+    "least time that this machine would need for three times the products of the forward pass"
 )
 UNIT = "ms"
 
