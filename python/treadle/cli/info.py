@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
     import treadle
     from treadle import _core
 
-    print(f"treadle     {treadle.__version__}")
+    print(f"treadle  {treadle.__version__}")
     print(f"isa      {treadle.isa()} (available: {', '.join(treadle.available_isas())})")
     print(f"threads  {treadle.get_num_threads()}")
     print("build    " + ", ".join(f"{k} {v}" for k, v in _core.build_info().items()))
