@@ -31,7 +31,7 @@ def test_help(capsys):
 def test_info(tmp_path, capsys, module, rows):
     """A row for each layer, with its parameters, bytes and FLOPs, and their sum."""
     about, table, _ = info(tmp_path, capsys, module)
-    assert f"treadle     {treadle.__version__}\n" in about
+    assert f"treadle  {treadle.__version__}\n" in about
     found = {name: row[:3] for name, row in table.items()}
     assert list(found) == [*rows, "all"]
     total = found.pop("all")
