@@ -322,7 +322,7 @@ ODD = {
 @pytest.mark.parametrize("odd", ODD)
 @pytest.mark.parametrize("mode", samples.MODES)
 def test_odd_arrays(mode, odd):
-    """Whatever is given may have any layout, and nothing of it is written to."""
+    """The arguments may have any layout, and the call writes to none of them."""
     own = Case(mode, rows=("resets",))
     expected = own.ours()
     before = own.arrays, own.seeds

@@ -287,10 +287,9 @@ NANS = {
 @pytest.mark.parametrize("place", NANS)
 @pytest.mark.parametrize("kind", [*SEQUENCES, "relu"])
 def test_nan_goes_where_it_goes_in_torch(isa, kind, place):
-    """The same elements of every result and every gradient are NaN as in PyTorch, forward and
-    backward."""
-    # PyTorch's n + z * (h - n) makes NaN of an infinite gradient, the formula's (1 - z) * n + z * h
-    # not.
+    """Results and gradients have NaN in the same elements as PyTorch's, forward and backward."""
+    # PyTorch's n + z * (h - n) makes NaN of an infinite gradient, which (1 - z) * n + z * h, the
+    # formula that treadle computes, does not.
     fewer = (kind, place) == ("GRU", "infinite gradient")
     options = {"nonlinearity": "relu"} if kind == "relu" else {}
     kind = "RNN" if options else kind
