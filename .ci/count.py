@@ -3,7 +3,8 @@
 
 `count.py FOLDER STEP...` reads FOLDER/STEP.log, what the step printed, and FOLDER/STEP.status, its
 exit status. A step whose status is not 0, which did not end or which printed no count where KINDS
-expects one counts as one failure at least. The exit status is 1 if anything failed.
+expects one counts as one failure at least. The exit status is 1 if anything failed. Each failed
+step comes with the lines of its log that say why, since the steps' logs are mixed and long.
 """
 
 import re
@@ -28,6 +29,12 @@ CTEST = re.compile(r"\d+% tests passed(?:, (\d+) tests? failed)? out of (\d+)")
 DOCTEST = re.compile(r"\[doctest\] test cases: +\d+ \| +(\d+) passed \| +(\d+) failed")
 READER = re.compile(r"(\d+) passed, (\d+) failed$")  # tests/support/reader.py
 EXAMPLE = re.compile(r"example passed: ")
+# The lines that name a failed test or an error, of pytest, doctest, ctest, compilers and linters.
+REASON = re.compile(
+    r"(FAILED|ERROR|failed:) |E   |_{3,} .+ _{3,}$|\$ "
+    r"|.*(\bERROR\b|\b[Ee]rror:|\*\*\*Failed|Traceback)"
+)
+REASONS = 60  # the most lines that are repeated of one step
 
 
 def counts(text):
@@ -76,6 +83,12 @@ def judge(step, text, status):
     return passed, failed + bool(reason), reason
 
 
+def reasons(text):
+    """The last lines of `text` that say why a step failed; its last lines if none does."""
+    lines = COLOUR.sub("", text).splitlines()
+    return [line for line in lines if REASON.match(line)][-REASONS:] or lines[-REASONS // 3 :]
+
+
 def main(folder, steps):
     passed = failed = 0
     for step in steps:
@@ -87,6 +100,8 @@ def main(folder, steps):
         )
         if step_failed:
             print(f"failed: {step}" + (f" ({reason})" if reason else ""))
+            for line in reasons(text):
+                print(f"  {line}")
         passed += step_passed
         failed += step_failed
     print(f"{passed} passed, {failed} failed")

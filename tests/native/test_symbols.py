@@ -35,7 +35,7 @@ has_objects = pytest.mark.skipif(
 
 
 def object_files():
-    """Map the path of every object that the extension links to its ISA level, None for the baseline.
+    """Map the path of every object that the extension links to its ISA level or None (baseline).
 
     A build folder may also hold the C++ tests and micro-benchmarks, which have rules of their own.
     """

@@ -16,7 +16,12 @@ source .ci/lanes
 echo "folder $work"
 first() { echo "first comes first"; }
 good() { echo "==== 3 passed, 1 skipped in 0.1s ===="; }
-bad() { echo "2 failed, 5 passed, 1 error in 61.02s (0:01:01)"; false; echo "never printed"; }
+bad() {
+  echo "FAILED tests/test_x.py::test_y - AssertionError"
+  echo "2 failed, 5 passed, 1 error in 61.02s (0:01:01)"
+  false
+  echo "never printed"
+}
 silent() { false; }
 mute() { true; }
 endless() {
@@ -82,6 +87,31 @@ def test_last_line(start, steps, status, last):
     assert "first comes first\n" in output
     assert "a | ==== 3 passed" in output
     assert "never printed" not in output
+
+
+def test_reasons_at_the_end(start):
+    """A failed step's reasons stand at the end too, where they are found without its long log."""
+    with start("bad good") as script:
+        output, _ = script.communicate(timeout=60)
+    end = output[output.index("ended after") :].splitlines()
+    assert end[-3:-1] == ["failed: bad", "  FAILED tests/test_x.py::test_y - AssertionError"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "a\n_____ test_y _____\nE   assert 1 == 2\nb",
+            ["_____ test_y _____", "E   assert 1 == 2"],
+        ),
+        ("x.cpp:3:1: error: no\nnote", ["x.cpp:3:1: error: no"]),
+        ("4 - attention (Failed)\n 4/9 Test #4: attention ...***Failed", None),
+        ("first\nlast", ["first", "last"]),
+        ("\n".join(f"E   {i}" for i in range(100)), [f"E   {i}" for i in range(40, 100)]),
+    ],
+)
+def test_reasons(count, text, expected):
+    assert count.reasons(text) == (expected or text.splitlines()[-1:])
 
 
 @pytest.mark.parametrize("steps", ["nosuch", "good nosuch", "first", "goo"])
