@@ -18,8 +18,10 @@ _MAX_JSON = 2**24
 
 
 def resolve(function: str, directory: Path) -> str:
-    """Check that a directory exists, and return its path. Raises TypeError, FileNotFoundError or
-    NotADirectoryError.
+    """Check that a directory exists, and return its absolute path, which stays right when the
+    process changes its working directory and in the pickle of a model.
+
+    Raises TypeError, FileNotFoundError or NotADirectoryError.
     """
     if not isinstance(directory, str | os.PathLike):
         raise TypeError(f"{function}: directory is {shown(directory)}, expected a path")
@@ -27,7 +29,8 @@ def resolve(function: str, directory: Path) -> str:
     if "\0" in path:
         raise ValueError(f"{function}: directory is {shown(path)}, expected no null in it")
     if os.path.isdir(path):
-        return path
+        # Not abspath, which would take "link/.." for the directory that has the link.
+        return path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
     if os.path.exists(path):
         raise NotADirectoryError(f"{function}: {path} is a file, expected the directory it is in")
     raise FileNotFoundError(

@@ -92,8 +92,9 @@ def _read_modules(function: str, directory: str, where: str) -> Iterator[tuple[s
             expected = f"{_PACKAGE}... with one of {', '.join(known)}"
             raise wrong(f"{function}: {where}", "type", kind, expected)
         path = entry.get("path", "")
-        inside = directory if path == "" else plain(function, where, path)
-        yield name, os.path.join(directory, inside)
+        # The encoder may lie in the directory itself, beside modules.json.
+        inside = "" if path == "" else plain(function, where, path)
+        yield name, os.path.join(directory, inside) if inside else directory
 
 
 def _read_dense(function: str, directory: str, size: int) -> tuple[Callable[[Float], Float], int]:
