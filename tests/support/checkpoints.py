@@ -35,9 +35,13 @@ _CONFIGS = {
     "roberta": transformers.RobertaConfig,
     "xlm-roberta": transformers.XLMRobertaConfig,
     "distilbert": transformers.DistilBertConfig,
+    "camembert": transformers.CamembertConfig,
+    "data2vec-text": transformers.Data2VecTextConfig,
+    "ernie": transformers.ErnieConfig,
+    "electra": transformers.ElectraConfig,
 }
 # Their models have token types, but checkpoints of theirs have one type only.
-_ONE_TYPE = ("roberta", "xlm-roberta")
+_ONE_TYPE = ("roberta", "xlm-roberta", "camembert", "data2vec-text")
 ROOT = tempfile.TemporaryDirectory(prefix="treadle-checkpoints-")
 
 
@@ -53,6 +57,8 @@ def configuration(family, **changes):
         }
         if family in _ONE_TYPE:
             sizes["type_vocab_size"] = 1
+        if family == "electra":
+            sizes["embedding_size"] = 20
     sizes |= {"vocab_size": VOCABULARY, "max_position_embeddings": POSITIONS}
     labels = {0: "never", 1: "maybe", 2: "often"}
     changes = {"id2label": labels, "label2id": {v: k for k, v in labels.items()}} | changes

@@ -30,6 +30,13 @@ TEXTS = [
     "supercalifragilisticexpialidocious" * 5,
 ]
 
+# The classes of the tokenizers of families that share BERT's.
+WITH_WORD_PIECES = {
+    "distilbert": "DistilBertTokenizer",
+    "ernie": "BertTokenizer",
+    "electra": "ElectraTokenizer",
+}
+
 
 @cache
 def directory(family):
@@ -38,12 +45,12 @@ def directory(family):
         return MINILM
     path = Path(checkpoints.ROOT.name) / f"tokenizer-{family}"
     corpus = [*TEXTS * 3, "a b c d e f g h i j k l m n o p q r s t u v w x y z"]
-    if family == "distilbert":
+    if family in WITH_WORD_PIECES:
         shutil.copytree(MINILM, path, ignore=shutil.ignore_patterns("*.safetensors"))
         settings = json.loads((path / "tokenizer_config.json").read_text())
-        settings["tokenizer_class"] = "DistilBertTokenizer"
+        settings["tokenizer_class"] = WITH_WORD_PIECES[family]
         (path / "tokenizer_config.json").write_text(json.dumps(settings))
-    elif family == "roberta":
+    elif family in ("roberta", "data2vec-text"):
         trained = tokenizers.ByteLevelBPETokenizer()
         special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
         trained.train_from_iterator(corpus, vocab_size=400, special_tokens=special)
@@ -52,14 +59,18 @@ def directory(family):
         made = reference.RobertaTokenizer(vocab=model["vocab"], merges=merges, model_max_length=40)
         made.save_pretrained(path)
     else:
-        assert family == "xlm-roberta", f"{family} has no tokenizer here"
+        classes = {
+            "xlm-roberta": reference.XLMRobertaTokenizer,
+            "camembert": reference.CamembertTokenizer,
+        }
+        assert family in classes, f"{family} has no tokenizer here"
         trained = tokenizers.SentencePieceUnigramTokenizer()
         special = ["<s>", "<pad>", "</s>", "<unk>"]
         trained.train_from_iterator(
             corpus, vocab_size=120, special_tokens=special, unk_token="<unk>", show_progress=False
         )
         pieces = [tuple(piece) for piece in json.loads(trained.to_str())["model"]["vocab"]]
-        made = reference.XLMRobertaTokenizer(vocab=pieces, model_max_length=40)
+        made = classes[family](vocab=pieces, model_max_length=40)
         made.save_pretrained(path)
     return path
 

@@ -9,7 +9,8 @@
 (2, 6, 384)
 
 Models are read from local directories in the layout of the Hugging Face hub; nothing is downloaded
-and no code or pickle of theirs is run. The families are bert, roberta, xlm-roberta and distilbert.
+and no code or pickle of theirs is run. The families are bert, roberta, xlm-roberta, distilbert,
+camembert, data2vec-text, ernie and electra.
 The tokenizers need the library of that name: ``pip install treadle[transformers]``.
 """
 

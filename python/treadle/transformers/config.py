@@ -18,12 +18,14 @@ class Config:
     """The entries of a model's config.json as attributes; they cannot be changed.
 
     The sizes have the same names for all families (``hidden_size``, also where a DistilBERT's file
-    says ``dim``) and Transformers' defaults where the file leaves them out. ``id2label`` has
+    says ``dim``) and Transformers' defaults where the file leaves them out. ``embedding_size`` is
+    the hidden size but in ELECTRA, ``task_type_vocab_size`` is 0 but in ERNIE. ``id2label`` has
     integers for keys, ``num_labels`` is their number.
     """
 
     model_type: str
     vocab_size: int
+    embedding_size: int
     hidden_size: int
     num_hidden_layers: int
     num_attention_heads: int
@@ -31,6 +33,7 @@ class Config:
     hidden_act: str
     max_position_embeddings: int
     type_vocab_size: int
+    task_type_vocab_size: int
     layer_norm_eps: float
     pad_token_id: int | None
     tie_word_embeddings: bool
@@ -88,6 +91,9 @@ def _checked(where: str, family: Family, entries: dict[str, Any]) -> dict[str, A
     checked["num_hidden_layers"] = size("num_hidden_layers", MAX_LAYERS)
     checked["max_position_embeddings"] = size("max_position_embeddings")
     checked["type_vocab_size"] = size("type_vocab_size") if family.token_types else 0
+    checked["embedding_size"] = size("embedding_size" if family.projection else "hidden_size")
+    with_tasks = family.task_types and read_flag(where, entries, "use_task_id", default=False)
+    checked["task_type_vocab_size"] = size("task_type_vocab_size") if with_tasks else 0
     check_heads(where, "hidden_size", checked["hidden_size"], checked["num_attention_heads"])
     checked["hidden_act"] = get("hidden_act")
     if not (isinstance(checked["hidden_act"], str) and checked["hidden_act"] in ACTIVATIONS):

@@ -1,6 +1,7 @@
 """Every model of the package runs these packed embeddings and encoder layers of a checkpoint.
 
-    x = norm(word[id] (+ type[type_id]) + position[position_id])
+    x = norm(word[id] (+ type[type_id]) + position[position_id] (+ task[task_id]))
+    x = projection(x), in an ELECTRA whose embeddings are smaller than its layers
     for each layer:  x = norm1(x + attention(x));  x = norm2(x + linear2(act(linear1(x))))
 
 x is [M, H], the tokens of all sequences one after the other.
@@ -31,7 +32,17 @@ Shapes = dict[str, tuple[int, ...]]
 _WORDS = "embeddings.word_embeddings.weight"
 _TYPES = "embeddings.token_type_embeddings.weight"
 _POSITIONS = "embeddings.position_embeddings.weight"
+_TASKS = "embeddings.task_type_embeddings.weight"
 _NORM = "embeddings.LayerNorm"
+
+
+class Rows(NamedTuple):
+    """The rows of the tables that M tokens take, each [M]; None stands for zeros."""
+
+    ids: Int
+    types: Int | None
+    positions: Int
+    tasks: Int | None
 
 
 class Norm(NamedTuple):
@@ -40,12 +51,14 @@ class Norm(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """The tables of the embeddings, each [V, H], and the norm of their sum."""
+    """The tables of the embeddings, each [V, E], the norm of their sum, and what follows it."""
 
     words: Float
     types: Float | None
     positions: Float
+    tasks: Float | None
     norm: Norm
+    projection: _core.Linear | None
 
 
 # Each weight of a native layer is made of these tensors, one above the other: a field of
@@ -84,7 +97,7 @@ class PretrainedEncoder:
         shapes = self._embedding_shapes(checkpoint) | self._layer_shapes(checkpoint)
         checkpoint.check(shapes, f"it in a {config.model_type} model as config.json describes it")
         checkpoint.check(more, "it in a checkpoint that has this head")
-        self.tables = self._read_tables(checkpoint)
+        self.tables = self._read_tables(function, checkpoint)
         shape = TransformerShape(
             hidden=config.hidden_size,
             num_heads=config.num_attention_heads,
@@ -116,19 +129,22 @@ class PretrainedEncoder:
         sums = sums[1:] - np.repeat(sums[offsets[:-1]], np.diff(offsets))
         return np.where(counted, sums + padding, padding)
 
-    def embed(self, function: str, ids: Int, types: Int | None, positions: Int) -> Float:
+    def embed(self, function: str, rows: Rows) -> Float:
         """Compute the input of the first layer, [M, H]; ids out of range raise ValueError."""
-        tables, norm = self.tables, self.tables.norm
-        if tables.types is None:
-            x = _core.embedding_sum(function, [tables.words, tables.positions], [ids, positions])
-        else:
-            types = np.zeros(ids.shape, np.int64) if types is None else types
-            x = _core.embedding_sum(
-                function, [tables.words, tables.types, tables.positions], [ids, types, positions]
-            )
-        return _core.layer_norm(
-            function, x, norm.weight, norm.bias, self.config.layer_norm_eps, None
-        )
+        tables = self.tables
+        zeros = np.zeros(rows.ids.shape, np.int64)
+        summands = [
+            (tables.words, rows.ids),
+            (tables.types, zeros if rows.types is None else rows.types),
+            (tables.positions, rows.positions),
+            (tables.tasks, zeros if rows.tasks is None else rows.tasks),
+        ]
+        existing = [(table, ids) for table, ids in summands if table is not None]
+        x = _core.embedding_sum(function, [t for t, _ in existing], [i for _, i in existing])
+        norm, eps = tables.norm, self.config.layer_norm_eps
+        x = _core.layer_norm(function, x, norm.weight, norm.bias, eps, None)
+        projection = tables.projection
+        return x if projection is None else projection.run(function, x, None, None)
 
     def run(self, function: str, x: Float, offsets: Int) -> Float:
         """Run all layers on tokens x [M, H] of sequences that begin at ``offsets``."""
@@ -142,14 +158,20 @@ class PretrainedEncoder:
         return self._layers.run(function, x, offsets, layers=layers, probabilities=probabilities)
 
     def _embedding_shapes(self, checkpoint: Checkpoint) -> Shapes:
-        config, hidden = self.config, self.config.hidden_size
+        config, size = self.config, self.config.embedding_size
         shapes: Shapes = {
-            self.prefix + _WORDS: (config.vocab_size, hidden),
-            self.prefix + _POSITIONS: (config.max_position_embeddings, hidden),
+            self.prefix + _WORDS: (config.vocab_size, size),
+            self.prefix + _POSITIONS: (config.max_position_embeddings, size),
         }
         if self.family.token_types:
-            shapes[self.prefix + _TYPES] = (config.type_vocab_size, hidden)
-        return shapes | norm_shapes(checkpoint, self.prefix + _NORM, hidden)
+            shapes[self.prefix + _TYPES] = (config.type_vocab_size, size)
+        if config.task_type_vocab_size:
+            shapes[self.prefix + _TASKS] = (config.task_type_vocab_size, size)
+        if size != config.hidden_size:
+            shapes |= linear_shapes(
+                f"{self.prefix}{self.family.projection}", config.hidden_size, size
+            )
+        return shapes | norm_shapes(checkpoint, self.prefix + _NORM, size)
 
     def _layer_shapes(self, checkpoint: Checkpoint) -> Shapes:
         """Return the shapes of the checkpoint's tensors, of all layers."""
@@ -178,12 +200,16 @@ class PretrainedEncoder:
             return weight if kind == "weight" else bias
         return f"{name}.{kind}"
 
-    def _read_tables(self, checkpoint: Checkpoint) -> Tables:
+    def _read_tables(self, function: str, checkpoint: Checkpoint) -> Tables:
+        config, projection = self.config, f"{self.prefix}{self.family.projection}"
+        projected = config.embedding_size != config.hidden_size
         return Tables(
             checkpoint.read(self.prefix + _WORDS),
             checkpoint.read(self.prefix + _TYPES) if self.family.token_types else None,
             checkpoint.read(self.prefix + _POSITIONS),
+            checkpoint.read(self.prefix + _TASKS) if config.task_type_vocab_size else None,
             read_norm(checkpoint, self.prefix + _NORM),
+            read_linear(function, checkpoint, projection) if projected else None,
         )
 
     def _read_layers(self, checkpoint: Checkpoint, dtype: str) -> Iterator[dict[str, Stored]]:

@@ -2,7 +2,9 @@
 
 Everything else is one model: a sum of embeddings and its layer norm, then post-norm encoder layers
 (BERT: Devlin et al. 2019, arXiv:1810.04805; RoBERTa: Liu et al. 2019, arXiv:1907.11692; DistilBERT:
-Sanh et al. 2019, arXiv:1910.01108). The names are those of Transformers' checkpoints.
+Sanh et al. 2019, arXiv:1910.01108; CamemBERT: Martin et al. 2020, arXiv:1911.03894; data2vec:
+Baevski et al. 2022, arXiv:2202.03555; ERNIE 2.0: Sun et al. 2020, arXiv:1907.12412; ELECTRA: Clark
+et al. 2020, arXiv:2003.10555). The names are those of Transformers' checkpoints.
 """
 
 from __future__ import annotations
@@ -45,6 +47,11 @@ class Family(NamedTuple):
     """True if positions count from pad_token_id + 1 and padding has the position pad_token_id."""
     pooler: str | None
     """The name of the linear layer that makes pooler_output."""
+    projection: str | None
+    """The name of the linear layer between embeddings [embedding_size] and layers [hidden_size],
+    which a checkpoint has where the two sizes differ."""
+    task_types: bool
+    """True if there is an embedding of task types where config.json's use_task_id is true."""
     sequence_dense: str
     """The name of the layer before the classifier of sequences; "{prefix}" is the encoder's."""
     sequence_activation: str
@@ -86,6 +93,8 @@ _BERT = Family(
     token_types=True,
     after_padding=False,
     pooler="pooler.dense",
+    projection=None,
+    task_types=False,
     sequence_dense="{prefix}pooler.dense",
     sequence_activation="tanh",
     sequence_out="classifier",
@@ -117,6 +126,40 @@ _ROBERTA = _BERT._replace(
 
 _XLM_ROBERTA = _ROBERTA._replace(defaults=_SIZES | {"pad_token_id": 1})
 
+# The tensors of CamemBERT are named as RoBERTa's.
+_CAMEMBERT = _XLM_ROBERTA
+
+_DATA2VEC_TEXT = _XLM_ROBERTA._replace(prefix="data2vec_text.")
+
+_ERNIE = _BERT._replace(
+    prefix="ernie.",
+    task_types=True,
+    defaults=_BERT.defaults | {"use_task_id": False, "task_type_vocab_size": 3},
+)
+
+_ELECTRA = _BERT._replace(
+    prefix="electra.",
+    pooler=None,
+    projection="embeddings_project",
+    sequence_dense="classifier.dense",
+    sequence_activation="gelu",
+    sequence_out="classifier.out_proj",
+    masked_lm=MaskedLM(
+        dense="generator_predictions.dense",
+        norm="generator_predictions.LayerNorm",
+        decoder="generator_lm_head",
+        biases=("generator_lm_head.bias",),
+        activation="gelu",
+    ),
+    defaults=_BERT.defaults
+    | {
+        "embedding_size": 128,
+        "hidden_size": 256,
+        "num_attention_heads": 4,
+        "intermediate_size": 1024,
+    },
+)
+
 _DISTILBERT = Family(
     prefix="distilbert.",
     layer=Layer(
@@ -132,6 +175,8 @@ _DISTILBERT = Family(
     token_types=False,
     after_padding=False,
     pooler=None,
+    projection=None,
+    task_types=False,
     sequence_dense="pre_classifier",
     sequence_activation="relu",
     sequence_out="classifier",
@@ -158,6 +203,10 @@ FAMILIES = {
     "roberta": _ROBERTA,
     "xlm-roberta": _XLM_ROBERTA,
     "distilbert": _DISTILBERT,
+    "camembert": _CAMEMBERT,
+    "data2vec-text": _DATA2VEC_TEXT,
+    "ernie": _ERNIE,
+    "electra": _ELECTRA,
 }
 
 # The names of activations in config.json, and treadle's. gelu_new, gelu_fast and gelu_pytorch_tanh

@@ -158,16 +158,16 @@ class AutoModelForMaskedLM(PretrainedModel):
     _activation: tuple[str, float, float]
 
     def _load(self, function: str, checkpoint: Checkpoint) -> None:
-        config, hidden = self.config, self.config.hidden_size
+        config, size = self.config, self.config.embedding_size
         names = FAMILIES[config.model_type].masked_lm
         # Tied weights come with a tied bias; older checkpoints have it under its first name only.
         biases = names.biases if config.tie_word_embeddings else names.biases[::-1]
         bias = next((name for name in biases if name in checkpoint), biases[0])
-        more = linear_shapes(names.dense, hidden, hidden)
-        more |= norm_shapes(checkpoint, names.norm, hidden) | {bias: (config.vocab_size,)}
+        more = linear_shapes(names.dense, size, config.hidden_size)
+        more |= norm_shapes(checkpoint, names.norm, size) | {bias: (config.vocab_size,)}
         own = names.decoder + ".weight"
         if not config.tie_word_embeddings:
-            more[own] = (config.vocab_size, hidden)
+            more[own] = (config.vocab_size, size)
         self._encoder = encoder = PretrainedEncoder(function, config, checkpoint, more, self._dtype)
         self._activation = (names.activation or ACTIVATIONS[config.hidden_act], 0.0, 0.0)
         self._dense = read_linear(function, checkpoint, names.dense)

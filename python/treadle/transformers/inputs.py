@@ -8,6 +8,7 @@ import numpy as np
 
 from treadle._inputs import arrays, checks, masks
 from treadle._inputs.ragged import Ragged
+from treadle.transformers.encoder import Rows
 
 if TYPE_CHECKING:
     from treadle._inputs.types import ArrayLike, Int
@@ -18,12 +19,7 @@ class Tokens(NamedTuple):
     """The M tokens of a batch that attention_mask keeps."""
 
     places: Ragged
-    ids: Int
-    """[M]"""
-    types: Int | None
-    """[M]; None: all of type 0."""
-    positions: Int
-    """[M]"""
+    rows: Rows
 
 
 def check_tokens(
@@ -33,6 +29,7 @@ def check_tokens(
     attention_mask: ArrayLike | None,
     token_type_ids: ArrayLike | None,
     position_ids: ArrayLike | None,
+    task_type_ids: ArrayLike | None,
 ) -> Tokens:
     """Check the arguments of a model's call, [B, S] or, where all rows are the same, [1, S]."""
     config = encoder.config
@@ -43,13 +40,14 @@ def check_tokens(
     mask = attention_mask
     exists = None if mask is None else masks.kept(function, "attention_mask", mask, shape)
     places = Ragged.of(*shape, exists)
-    types = None
-    if token_type_ids is not None:
-        types = _integers(function, "token_type_ids", token_type_ids, shape)
-        # A family without types takes zeros, as some tokenizers give them anyway.
-        size = config.type_vocab_size or 1
-        _check_range(function, "token_type_ids", types, size, "type_vocab_size")
-        types = places.gather(types)
+    # A family without types takes zeros, as some tokenizers give them anyway.
+    types, tasks = (
+        _types(function, name, value, places, (size, getattr(config, size) or 1))
+        for name, value, size in (
+            ("token_type_ids", token_type_ids, "type_vocab_size"),
+            ("task_type_ids", task_type_ids, "task_type_vocab_size"),
+        )
+    )
     if position_ids is None:
         rows = np.arange(shape[0] + 1, dtype=np.int64) * shape[1]
         positions = encoder.positions(ids.reshape(-1), rows).reshape(shape)
@@ -62,7 +60,19 @@ def check_tokens(
         positions = _integers(function, "position_ids", position_ids, shape)
         most = config.max_position_embeddings
         _check_range(function, "position_ids", positions, most, "max_position_embeddings")
-    return Tokens(places, places.gather(ids), types, places.gather(positions))
+    return Tokens(places, Rows(places.gather(ids), types, places.gather(positions), tasks))
+
+
+def _types(
+    function: str, name: str, value: ArrayLike | None, places: Ragged, size: tuple[str, int]
+) -> Int | None:
+    """Check types, of which there are ``size`` (the name of the entry, its value), and take out
+    those of the tokens that are kept."""
+    if value is None:
+        return None
+    types = _integers(function, name, value, (places.batch, places.length))
+    _check_range(function, name, types, size[1], size[0])
+    return places.gather(types)
 
 
 def _integers(function: str, name: str, value: ArrayLike, shape: tuple[int, int]) -> Int:

@@ -98,6 +98,7 @@ class PretrainedModel:
         token_type_ids: ArrayLike | None = None,
         position_ids: ArrayLike | None = None,
         *,
+        task_type_ids: ArrayLike | None = None,
         output_hidden_states: bool = False,
         output_attentions: bool = False,
         return_dict: bool = True,
@@ -110,6 +111,7 @@ class PretrainedModel:
                         (start and end logits are -inf), where Transformers returns numbers that
                         mean nothing. All tokens are kept without it.
         token_type_ids  [B, S], 0 for the first text and 1 for the second; 0 without it
+        task_type_ids   [B, S], of an ERNIE whose config.json has use_task_id; 0 without it
         position_ids    [B, S] or [1, S]; without it 0, 1, ... from the left, padding included, and
                         in RoBERTa's family counted from pad_token_id + 1, padding left out
 
@@ -129,7 +131,7 @@ class PretrainedModel:
             flag(function, name, value)
         result = self._encode(
             function,
-            (input_ids, attention_mask, token_type_ids, position_ids),
+            (input_ids, attention_mask, token_type_ids, position_ids, task_type_ids),
             output_hidden_states,
             output_attentions,
         )
@@ -147,8 +149,8 @@ class PretrainedModel:
         with_attentions: bool,
     ) -> Result:
         encoder = self._encoder
-        places, ids, types, positions = check_tokens(function, encoder, *arguments)
-        x = encoder.embed(function, ids, types, positions)
+        places, rows = check_tokens(function, encoder, *arguments)
+        x = encoder.embed(function, rows)
         if not (with_states or with_attentions):
             return Result(places, encoder.run(function, x, places.offsets), None, None)
         states, attentions = [places.scatter(x)], []
@@ -183,7 +185,10 @@ class PretrainedModel:
 
 
 class AutoModel(PretrainedModel):
-    """The encoder of a BERT, RoBERTa, XLM-RoBERTa or DistilBERT checkpoint, with its pooler.
+    """The encoder of a checkpoint, with its pooler.
+
+    The families are bert, roberta, xlm-roberta, distilbert, camembert, data2vec-text, ernie and
+    electra.
 
     Calls return last_hidden_state [B, S, H], pooler_output [B, H] (None where the checkpoint has
     no pooler), and on request hidden_states and attentions; see `__call__`.

@@ -14,6 +14,7 @@ from treadle._inputs.checks import flag, integer, shown
 from treadle._inputs.ragged import starts
 from treadle.transformers import similarity, tokenizer_files
 from treadle.transformers.directory import exists, read_json, resolve
+from treadle.transformers.encoder import Rows
 from treadle.transformers.encoding import check_text
 from treadle.transformers.model import AutoModel
 from treadle.transformers.modules import normalize, read_following, read_steps
@@ -231,7 +232,8 @@ class SentenceTransformer:
         skip: int,
     ) -> Float:
         encoder = self._model._encoder
-        x = encoder.embed(function, ids, None, encoder.positions(ids, offsets))
+        rows = Rows(ids, None, encoder.positions(ids, offsets), None)
+        x = encoder.embed(function, rows)
         vectors = self._pooling(encoder.run(function, x, offsets), offsets, skip)
         for step in self._following:
             vectors = step(vectors)

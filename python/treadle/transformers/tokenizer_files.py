@@ -20,7 +20,7 @@ SIDES = ("left", "right")
 # Transformers' number for "no limit".
 _NO_LIMIT = 10**30
 # Tokenizers whose models have no token types, by a part of the class's name or of model_type.
-_WITHOUT_TYPES = ("roberta", "distilbert")
+_WITHOUT_TYPES = ("roberta", "distilbert", "camembert", "data2vec")
 
 
 def read_native(function: str, directory: str) -> Any:
