@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias
 
 import numpy as np
 
+from treadle._inputs import foreign
 from treadle._inputs.arrays import widen
+from treadle._storage import kinds
 from treadle._storage.json import parse_json, short
 
 if TYPE_CHECKING:
@@ -108,7 +110,9 @@ def read_header(file: BufferedIOBase, size: int, where: str) -> Header:
     (length,) = struct.unpack("<Q", start)
     most = min(size - 8, _MAX_HEADER)
     if length > most:
-        _refuse_pickle(start, where)
+        kind = kinds.kind(start + file.read(kinds.START))
+        if kind is not None:
+            raise ValueError(f"{where}, expected safetensors, is {kind}")
         raise ValueError(
             f"{where} claims a header of {length} bytes, expected at most {most} (safetensors, "
             f"{size} bytes in all)"
@@ -175,6 +179,7 @@ def check_tensor(
     if entry.shape != tuple(shape):
         raise ValueError(
             f"{header.where}: tensor {short(name)} has shape {entry.shape}, expected {tuple(shape)}"
+            + foreign.hint(entry.shape, tuple(shape))
         )
 
 
@@ -207,15 +212,6 @@ def read(file: BufferedIOBase, header: Header, name: str, out: Float | None = No
 def _fill(file: BufferedIOBase, header: Header, array: AnyArray) -> None:
     if file.readinto(array.view(np.uint8).data) != array.nbytes:
         raise ValueError(f"{header.where}: the file was cut short while it was read")
-
-
-def _refuse_pickle(start: bytes, where: str) -> None:
-    if start[:2] == b"PK" or start[:1] == b"\x80":
-        raise ValueError(
-            f"{where} is a pickle, as torch.save writes it, expected safetensors. treadle never "
-            "unpickles: that would run code from the file. Where you trust it, convert it in "
-            'Python with safetensors.torch.save_file(module.state_dict(), "model.safetensors")'
-        )
 
 
 def _entry(where: str, entry: object) -> Entry:

@@ -15,7 +15,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from treadle import _core
-from treadle._inputs import checks
+from treadle._inputs import checks, foreign
 from treadle._inputs.arrays import to_dense
 from treadle._inputs.sequence import Sizes
 from treadle.layers.activation import canonical
@@ -176,7 +176,10 @@ def _matrix(
     if array is None:
         raise TypeError(f"{function}: {name} is None, expected an array [{rows}, {columns}]")
     if array.ndim != 2 or array.size == 0 or array.shape[0] % multiple:
+        shape = array.shape
+        fits = array.size and shape[-1 if array.ndim == 2 else -2] % multiple == 0
+        end = foreign.hint(shape, shape[::-1] if array.ndim == 2 else shape[1:]) if fits else ""
         raise ValueError(
-            f"{function}: {name} has shape {array.shape}, expected [{rows}, {columns}], not empty"
+            f"{function}: {name} has shape {shape}, expected [{rows}, {columns}], not empty{end}"
         )
     return array.shape[0], array.shape[1]

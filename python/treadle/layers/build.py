@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from treadle._inputs import checks
+from treadle._inputs import checks, foreign
 from treadle._inputs.arrays import to_weight
 from treadle._storage import formats
 
@@ -187,7 +187,11 @@ def stored(
 ) -> Stored:
     """Check the shape of a new parameter and return a copy of it, as the layer stores it."""
     array = to_weight(function, name, value)
-    checks.shape(function, name, array, shape)
+    if array.shape != shape:
+        raise ValueError(
+            f"{function}: {name} has shape {array.shape}, expected {shape}"
+            + foreign.hint(array.shape, shape)
+        )
     return formats.encode(array, formats.stored_as(shape, module._dtype))
 
 

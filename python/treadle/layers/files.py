@@ -109,6 +109,8 @@ def described(header: Header) -> Module:
     """Return the module that a file describes, still without parameters, if its tensors fit."""
     from treadle._storage import safetensors
 
+    if "treadle" not in header.metadata:
+        raise ValueError(f"{header.where} {_plain(header)}")
     about = safetensors.read_about(header, FORMAT, ABOUT)
     where, name = header.where, about["module"]
     cls = LAYERS.get(name) if isinstance(name, str) else None
@@ -128,3 +130,22 @@ def described(header: Header) -> Module:
     layout = {k: v for arrays in build.layout(module).values() for k, v in arrays.items()}
     safetensors.check_tensors(header, layout)
     return module
+
+
+def _plain(header: Header) -> str:
+    """Say what a file of tensors is that no configuration comes with, and what reads it."""
+    names = header.tensors
+    if any(name.endswith(("weight_hh_l0", "weight_hh")) for name in names):
+        return (
+            "is a plain state dict, which says nothing of the layer it belongs to: "
+            "`treadle convert SOURCE TARGET` makes a model of its recurrent layer"
+        )
+    if any("embeddings." in name or ".layer." in name for name in names):
+        return (
+            "has the tensors of a transformer and no configuration of treadle: give its directory "
+            "to treadle.transformers.AutoModel.from_pretrained"
+        )
+    return (
+        "is a plain state dict, which says nothing of the layer it belongs to: make that layer and "
+        "give load_state_dict what safetensors.numpy.load_file reads"
+    )

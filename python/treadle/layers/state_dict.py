@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from treadle._inputs import foreign
 from treadle._storage import safetensors
 from treadle._storage.files import opened
 from treadle.layers import build
@@ -132,6 +133,7 @@ def _deduce(
         raise ValueError(
             f"{where}: {prefix}weight_ih{first} has {rows} rows and {prefix}weight_hh{first} "
             f"{hh_rows} for H = {hidden}, expected 4*H (LSTM), 3*H (GRU) or H (RNN)"
+            + (foreign.hint((rows, inputs), (inputs, rows)) if inputs == hh_rows else "")
         )
     if mode is not None and mode != found:
         raise ValueError(
