@@ -39,6 +39,8 @@ void many(benchmark::State& state, const KernelTable& table, std::int64_t S, std
     table.of(Dtype::float32).pack_values({v.floats.data(), S, E, E, values.data(), 0, S});
   };
   pack_both();
+  Buffer scratch(kAttentionScratch);
+  a.scratch = scratch.data();
   const FlushToZero guard;
   for (auto _ : state) {
     if (pack) {
@@ -71,6 +73,8 @@ void few(benchmark::State& state, const KernelTable& table, std::int64_t rows, s
   a.keys = K;
   a.stored_k = k.floats.data();
   a.stored_v = v.floats.data();
+  Buffer scratch(kAttentionScratch);
+  a.scratch = scratch.data();
   const FlushToZero guard;
   for (auto _ : state) {
     for (std::int64_t chunk = 0; chunk < chunks; ++chunk) {

@@ -7,11 +7,15 @@
 // et al., arXiv:2205.14135, with the queries outside).
 //
 // The order of every sum depends on the key's number alone: tiles skip keys that none of their
-// queries sees, and a key's probability is exactly zero in the queries that do not see it.
+// queries sees, and a key's probability is exactly zero in the queries that do not see it. Zero
+// times a value that is NaN or infinite is NaN all the same. A row whose result is not finite is
+// therefore computed again with the values that it sees alone, which gives the bits that it has
+// beside any finite values.
 //
-// The stack holds 48 queries x (256 + 16 + 1) floats of sums and 6 x 256 of scores: 60 KiB at most.
+// The running sums lie in the caller's scratch memory; the stack holds 6 x 256 scores.
 #pragma once
 
+#include "kernels/attention_pack.h"
 #include "kernels/dropout.h"
 #include "kernels/gemm.h"
 #include "kernels/scores.h"
@@ -19,78 +23,19 @@
 namespace treadle::TREADLE_ISA {
 namespace {
 
-constexpr std::int64_t kQueryBlock = 48;   // a multiple of all kMaxRows
+constexpr std::int64_t kQueryBlock = kAttentionRows;
+static_assert(kQueryBlock % kMaxRows == 0);
 constexpr std::int64_t kKeyBlock = 256;    // a multiple of kValueBlock and of a panel
 constexpr std::int64_t kValueBlock = 128;  // keys whose values are summed by themselves
-constexpr std::int64_t kPanelKeys = kAttentionVectors * kLanes;
-
-TREADLE_INLINE std::int64_t up_to_lanes(std::int64_t n) {
-  return (n + kLanes - 1) / kLanes * kLanes;
-}
-
-template <class Format>
-void pack_keys(const PackArgs& a) {
-  constexpr int kEach = per_word(Format::kDtype);
-  const std::int64_t size = words(Format::kDtype, a.size);
-  for (std::int64_t first = a.begin; first < a.end; first += kPanelKeys) {
-    const std::int64_t keys = a.rows - first < kPanelKeys ? a.rows - first : kPanelKeys;
-    const std::int64_t width = up_to_lanes(keys);
-    Word* panel = a.to + first * size;
-    for (std::int64_t v = 0; v < width; v += kLanes) {
-      const float* from = a.from + (first + v) * a.stride;
-      const std::int64_t left = keys - v;
-      // Fetches the next rows: a head's rows may lie too far apart for the hardware's prefetcher.
-      for (std::int64_t i = kLanes; i < 2 * kLanes && v + i < keys; ++i) {
-        fetch(from + i * a.stride, a.size);
-      }
-      for (std::int64_t k = 0; k < size; k += kLanes) {
-        Vec rows[kLanes];
-#pragma GCC unroll 16
-        for (int i = 0; i < kLanes; ++i) {
-          rows[i] =
-              i < left ? Format::read(from + i * a.stride + k * kEach, a.size - k * kEach) : Vec{};
-        }
-        transpose(rows);
-        const std::int64_t steps = size - k < kLanes ? size - k : kLanes;
-        Word* to = panel + k * width + v;
-        if (steps == kLanes) {
-#pragma GCC unroll 16
-          for (int i = 0; i < kLanes; ++i) store(to + i * width, rows[i]);
-        } else {
-          for (int i = 0; i < steps; ++i) store(to + i * width, rows[i]);
-        }
-      }
-    }
-  }
-}
-
-template <class Format>
-void pack_values(const PackArgs& a) {
-  constexpr int kEach = per_word(Format::kDtype);
-  for (std::int64_t first = 0; first < a.size; first += kPanelKeys) {
-    const std::int64_t left = a.size - first;
-    const std::int64_t width = left < kPanelKeys ? up_to_lanes(left) : kPanelKeys;
-    Word* to = a.to + first * words(Format::kDtype, a.rows) + a.begin / kEach * width;
-    for (std::int64_t row = a.begin; row < a.end; row += kEach, to += width) {
-      const float* from = a.from + row * a.stride + first;
-      if (row + 4 < a.end) fetch(from + 4 * a.stride, left < kPanelKeys ? left : kPanelKeys);
-      for (std::int64_t i = 0; i < width; i += kLanes) {
-        const Vec own = load_up_to(from + i, left - i);
-        if constexpr (kEach == 1) {
-          store(to + i, Format::below(own));
-        } else {
-          const Vec next = row + 1 < a.end ? load_up_to(from + a.stride + i, left - i) : Vec{};
-          store(to + i, Format::below(own, next));
-        }
-      }
-    }
-  }
-}
 
 // The state that a block of queries carries from one block of keys to the next.
 struct QueryBlock {
-  explicit QueryBlock(const AttentionArgs& args)  // nothing touches the arrays before their use
-      : a(args), width(up_to_lanes(args.value_size)) {}
+  explicit QueryBlock(const AttentionArgs& args)
+      : a(args),
+        width(up_to_lanes(args.value_size)),
+        maximum(args.scratch),
+        total(maximum + kQueryBlock),
+        sums(total + kQueryBlock * kLanes) {}
 
   const AttentionArgs& a;
   std::int64_t rows = 0;  // the block has so many rows of `a`, from `first_row` on
@@ -98,9 +43,10 @@ struct QueryBlock {
   std::int64_t first_key = 0, keys = 0;  // the block of keys
   bool first = true, last = true;        // it is the first, the last block that a query sees
   const std::int64_t width;              // floats of a row of sums
-  float maximum[kQueryBlock];
-  float total[kQueryBlock * kLanes];
-  float sums[kQueryBlock * kMostHeadSize];
+  float* const maximum;                  // [kQueryBlock]
+  float* const total;                    // [kQueryBlock][kLanes]
+  float* const sums;                     // [kQueryBlock][width]
+  Vec wrong{};                           // becomes NaN if a result is NaN or infinite
 };
 
 // Computes the scores of R queries and the keys [begin, end) of a block, from the start of a panel
@@ -148,11 +94,28 @@ TREADLE_INLINE Vec per_total(const QueryBlock& b, std::int64_t local) {
   // It is at least 1 where a key was seen. Dividing every vector costs more than this rounding.
   return broadcast(total == 0.0f ? 0.0f : 1.0f / total);
 }
-void finish(const QueryBlock& b, std::int64_t local) {
+void finish(QueryBlock& b, std::int64_t local) {
   const Vec factor = per_total(b, local);
   float* out = b.a.out[b.first_row + local];
   for (std::int64_t i = 0; i < b.a.value_size; i += kLanes) {
-    store_up_to(out + i, load(b.sums + local * b.width + i) * factor, b.a.value_size - i);
+    const Vec y = load(b.sums + local * b.width + i) * factor;
+    b.wrong = fma(y, Vec{}, b.wrong);
+    store_up_to(out + i, y, b.a.value_size - i);
+  }
+}
+
+// Computes sum[0] += probabilities V over `count` words of a row whose bits in `seen` are set; the
+// others count as zero, whatever V holds there.
+template <class Format, int V>
+TREADLE_INLINE void multiply_seen(Vec (&sum)[1][V], const Word* probabilities, std::int64_t count,
+                                  const Word* values, std::int64_t step, const Word* seen) {
+  for (std::int64_t i = 0; i < count; ++i, values += step) {
+    const Ints bits = as_ints(broadcast(seen[i]));
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) {
+      const Vec value = as_floats(as_ints(load(values + v * kLanes)) & bits);
+      sum[0][v] = Format::step(sum[0][v], probabilities[i], value);
+    }
   }
 }
 
@@ -160,12 +123,13 @@ void finish(const QueryBlock& b, std::int64_t local) {
 // and V vectors of the columns from `column` on, in pieces that begin at multiples of kValueBlock,
 // whichever keys the other queries see. The product with the factor is rounded by itself, so that a
 // piece of zero probabilities changes nothing. The first block has no sums before it, the last
-// gives the output. begin and end are multiples of a word's keys, unless the keys end.
-template <class Format, int R, int V>
+// gives the output. begin and end are multiples of a word's keys, unless the keys end. With `seen`
+// only values that the row sees are added (multiply_seen).
+template <class Format, int R, int V, bool Seen>
 __attribute__((noinline)) void add_values(QueryBlock& b, std::int64_t local, std::int64_t column,
                                           const Word (*probabilities)[kKeyBlock],
                                           const float* factor, std::int64_t begin, std::int64_t end,
-                                          const Word* values) {
+                                          const Word* values, const Word* seen) {
   constexpr int kEach = per_word(Format::kDtype);
   const std::int64_t step = b.a.v_stride ? b.a.v_stride : V * kLanes;
   float* sums = b.sums + local * b.width + column;
@@ -176,8 +140,13 @@ __attribute__((noinline)) void add_values(QueryBlock& b, std::int64_t local, std
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) rows[r] = probabilities[r] + i / kEach;
     Vec sum[R][V] = {};
-    multiply<R, 1, V, Format>(sum, rows, words(Format::kDtype, stop - i),
-                              values + (b.first_key + i) / kEach * step, 0, NoPrefetch{}, step);
+    const std::int64_t count = words(Format::kDtype, stop - i);
+    const Word* from = values + (b.first_key + i) / kEach * step;
+    if constexpr (Seen) {
+      multiply_seen<Format, V>(sum, rows[0], count, from, step, seen + i / kEach);
+    } else {
+      multiply<R, 1, V, Format>(sum, rows, count, from, 0, NoPrefetch{}, step);
+    }
     if (!b.first || i > begin) {
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
@@ -190,6 +159,7 @@ __attribute__((noinline)) void add_values(QueryBlock& b, std::int64_t local, std
       }
     }
     if (b.last && stop == end) {
+      Vec wrong[V] = {};
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
         const Vec scale = per_total(b, local + r);
@@ -197,9 +167,13 @@ __attribute__((noinline)) void add_values(QueryBlock& b, std::int64_t local, std
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v) {
           const std::int64_t left = b.a.value_size - column - v * kLanes;
-          store_up_to(out + v * kLanes, sum[r][v] * scale, left);
+          const Vec y = sum[r][v] * scale;
+          wrong[v] = fma(y, Vec{}, wrong[v]);
+          store_up_to(out + v * kLanes, y, left);
         }
       }
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) b.wrong = b.wrong + wrong[v];
     } else {
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
@@ -244,7 +218,22 @@ struct TileScores {
   }
 };
 
+// Marks the words of a row of scores whose keys it sees, in the columns [begin, end): all bits of a
+// number are set, or none. A key whose score is -infinity counts as hidden.
 template <class Format>
+void mark_seen(const float* s, std::int64_t begin, std::int64_t end, Word* seen) {
+  constexpr int kEach = per_word(Format::kDtype);
+  constexpr std::uint32_t kOne = kEach == 1 ? 0xffffffffu : 0xffffu;
+  for (std::int64_t i = begin - begin % kEach; i < end; i += kEach) {
+    std::uint32_t bits = 0;
+    for (int n = 0; n < kEach && i + n < end; ++n) {
+      if (i + n >= begin && s[i + n] != kLowest) bits |= kOne << (n * Format::kBits % 32);
+    }
+    std::memcpy(seen + i / kEach, &bits, sizeof bits);
+  }
+}
+
+template <class Format, bool Seen>
 struct AttentionTile {
   template <int R, int P>
   static void tile(QueryBlock& b, std::int64_t local, std::int64_t) {
@@ -260,6 +249,8 @@ struct AttentionTile {
       }
       return;
     }
+    Word seen[Seen ? kKeyBlock : 1];
+    if constexpr (Seen) mark_seen<Format>(t.s[0], t.lowest, t.highest, seen);
     float factor[R];
     online_softmax<R>(t.s, t.begin, t.end, scale, b.maximum + local, b.total + local * kLanes,
                       factor);
@@ -277,16 +268,20 @@ struct AttentionTile {
     const Word* values = a.v;
     std::int64_t column = 0;
     for (; column + kPanelKeys <= b.width; column += kPanelKeys) {
-      add_values<Format, R, 4>(b, local, column, t.s, factor, begin, end, values);
+      add_values<Format, R, 4, Seen>(b, local, column, t.s, factor, begin, end, values, seen);
       values += a.v_stride ? kPanelKeys : words(Format::kDtype, a.keys) * kPanelKeys;
     }
+    const auto add = [&](auto vectors) {
+      constexpr int V = decltype(vectors)::value;
+      add_values<Format, R, V, Seen>(b, local, column, t.s, factor, begin, end, values, seen);
+    };
     switch ((b.width - column) / kLanes) {
       case 1:
-        return add_values<Format, R, 1>(b, local, column, t.s, factor, begin, end, values);
+        return add(Number<1>{});
       case 2:
-        return add_values<Format, R, 2>(b, local, column, t.s, factor, begin, end, values);
+        return add(Number<2>{});
       case 3:
-        return add_values<Format, R, 3>(b, local, column, t.s, factor, begin, end, values);
+        return add(Number<3>{});
     }
   }
 };
@@ -307,15 +302,18 @@ struct ProbabilitiesTile {
       if (total == 0.0f) continue;
       float* out = a.probabilities[b.first_row + local + r] + b.first_key;
       for (std::int64_t i = t.begin; i < t.high[r]; i += kLanes) {
-        const Vec p = exp2_falling((load(t.s[r] + i) - broadcast(maximum)) * broadcast(scale));
-        store_up_to(out + i, p / broadcast(total), b.keys - i);
+        const Vec s = load(t.s[r] + i);
+        const Vec p = exp2_falling((s - broadcast(maximum)) * broadcast(scale));
+        store_up_to(out + i, s == broadcast(kLowest) ? Vec{} : p / broadcast(total), b.keys - i);
       }
     }
   }
 };
 
-template <class Tile>
-TREADLE_INLINE void for_each_key_block(QueryBlock& b, std::int64_t begin, std::int64_t end) {
+// Calls visit() for each block of keys from that of `begin` on.
+template <class Visit>
+TREADLE_INLINE void for_each_key_block(QueryBlock& b, std::int64_t begin, std::int64_t end,
+                                       Visit&& visit) {
   const std::int64_t first = begin - begin % kKeyBlock;
   std::int64_t key = first;
   do {  // one turn writes the output even if no query sees a key
@@ -323,32 +321,50 @@ TREADLE_INLINE void for_each_key_block(QueryBlock& b, std::int64_t begin, std::i
     b.last = key + kKeyBlock >= end;
     b.first_key = key;
     b.keys = b.a.keys - key < kKeyBlock ? b.a.keys - key : kKeyBlock;
-    for_each_tile<Tile>(b, 0, 1);
+    visit();
     key += kKeyBlock;
   } while (key < end);
+}
+
+// Computes a row again whose result is not finite, with the values that it sees alone.
+template <class Format>
+__attribute__((noinline)) void attend_to_seen(QueryBlock& b, std::int64_t row) {
+  const AttentionArgs& a = b.a;
+  b.first_row = row;
+  b.maximum[0] = kLowest;
+  store(b.total, Vec{});
+  for_each_key_block(b, a.begin[row], a.end[row],
+                     [&] { AttentionTile<Format, true>::template tile<1, 1>(b, 0, 0); });
 }
 
 template <class Format>
 void attention(const AttentionArgs& a) {
   QueryBlock b(a);
-  for (; b.first_row < a.rows; b.first_row += b.rows) {
-    b.rows = a.rows - b.first_row < kQueryBlock ? a.rows - b.first_row : kQueryBlock;
+  for (std::int64_t row = 0; row < a.rows; row += kQueryBlock) {
+    b.first_row = row;
+    b.rows = a.rows - row < kQueryBlock ? a.rows - row : kQueryBlock;
+    b.wrong = Vec{};
     std::int64_t begin = a.keys, end = 0;
-    for (std::int64_t r = 0; r < b.rows; ++r) {
-      const std::int64_t row = b.first_row + r;
-      fetch(a.q[row], a.key_size);
-      fetch(a.out[row], a.value_size);
-      begin = a.begin[row] < begin ? a.begin[row] : begin;
-      end = a.end[row] > end ? a.end[row] : end;
-      b.maximum[r] = kLowest;
+    for (std::int64_t r = row; r < row + b.rows; ++r) {
+      fetch(a.q[r], a.key_size);
+      fetch(a.out[r], a.value_size);
+      begin = a.begin[r] < begin ? a.begin[r] : begin;
+      end = a.end[r] > end ? a.end[r] : end;
+      b.maximum[r - row] = kLowest;
     }
     for (std::int64_t i = 0; i < b.rows * kLanes; i += kLanes) store(b.total + i, Vec{});
-    for_each_key_block<AttentionTile<Format>>(b, begin, end);
-    if (a.probabilities) for_each_key_block<ProbabilitiesTile<Format>>(b, begin, end);
+    for_each_key_block(b, begin, end,
+                       [&] { for_each_tile<AttentionTile<Format, false>>(b, 0, 1); });
+    if (a.probabilities) {
+      for_each_key_block(b, begin, end, [&] { for_each_tile<ProbabilitiesTile<Format>>(b, 0, 1); });
+    }
     const float scale = modifies_scores(a) ? 1.0f : a.scale;  // the maximum's factor
     for (std::int64_t r = 0; a.lse && r < b.rows; ++r) {
-      *a.lse[b.first_row + r] =
-          log_sum(b.maximum[r] * scale, sum_lanes(load(b.total + r * kLanes)));
+      *a.lse[row + r] = log_sum(b.maximum[r] * scale, sum_lanes(load(b.total + r * kLanes)));
+    }
+    if (sum_lanes(b.wrong) == 0) continue;
+    for (std::int64_t r = row, last = row + b.rows; r < last; ++r) {
+      if (!is_finite({a.out[r], 1, a.value_size, 0})) attend_to_seen<Format>(b, r);
     }
   }
 }

@@ -45,12 +45,14 @@ void attention_backward(const AttentionBackwardArgs& b) {
       drop(a, row, keep, a.first, 0, end);
     }
     for (std::int64_t i = 0; i < end; i += kLanes) {
-      const Vec w = exp2_falling(fma(load(s + i), scale, from) * broadcast(kLog2e));
+      const Vec score = load(s + i);
+      const Vec w = exp2_falling(fma(score, scale, from) * broadcast(kLog2e));
       const Vec kept = a.dropout ? load(keep + i) : broadcast(1.0f);
       Vec grad = w * (load(d + i) * kept - dot) * broadcast(a.scale);
       if (a.softcap != 0) grad = grad * load(slopes + i);
-      store(s + i, w * kept);
-      store(d + i, grad);
+      const Ints seen = score != broadcast(kLowest);
+      store(s + i, seen ? w * kept : broadcast(-0.0f));
+      store(d + i, seen ? grad : Vec{});
     }
   }
 }

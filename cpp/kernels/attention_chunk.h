@@ -183,11 +183,48 @@ TREADLE_INLINE void rescale(float* x, const float* scale, std::int64_t n) {
   }
 }
 
+// Turns the products of a row with the keys [0, keys) of a chunk into scores; only keys in [low,
+// high) are seen.
+TREADLE_INLINE void finish_scores(const AttentionArgs& a, std::int64_t row, float* s,
+                                  std::int64_t keys, std::int64_t low, std::int64_t high) {
+  const std::int64_t padded = (keys + kLanes - 1) / kLanes * kLanes;
+  for (std::int64_t j = keys; j < padded; ++j) s[j] = 0;
+  rescale(s, a.k_scale ? a.k_scale + a.first : nullptr, keys);
+  modify_scores(a, row, s, a.first, 0, padded);
+  mask_range(s, 0, padded, low, high);
+}
+
+// Adds the values of a row again whose sums are not finite: of the keys in [low, high), those alone
+// that the row sees, since zero times another key's NaN is NaN. `seen` is room for scores.
+template <class T>
+__attribute__((noinline)) void add_seen_values(const AttentionArgs& a, std::int64_t row,
+                                               const float* probabilities, float* seen,
+                                               std::int64_t low, std::int64_t high) {
+  const std::int64_t keys = a.last - a.first, F = a.value_size;
+  chunk_scores<T, 1, false, Fetch::kPlain>(a, row, 0, keys, seen);
+  finish_scores(a, row, seen, keys, low, high);
+  float* const sums = a.partial + row * (F + 2);
+  for (std::int64_t i = 0; i < F; ++i) sums[i] = 0;
+  for (std::int64_t j = low; j < high; ++j) {
+    if (seen[j] == kLowest) continue;
+    std::int64_t end = j + 1;
+    while (end < high && seen[end] != kLowest) ++end;
+    chunk_values<T, 1, Fetch::kPlain>(a, probabilities + j, a.first + j, end - j, sums);
+    j = end;
+  }
+}
+
 // T is the type in which the rows of keys and values are stored (widen in dot.h).
 template <class T>
 void attention_chunk(const AttentionArgs& a) {
-  float s[kChunkQueries][kChunkKeys];
+  auto* const s = reinterpret_cast<float (*)[kChunkKeys]>(a.scratch);
   const std::int64_t keys = a.last - a.first, F = a.value_size;
+  const auto range = [&](std::int64_t row, std::int64_t& low, std::int64_t& high) {
+    low = a.begin[row] - a.first;
+    high = a.end[row] - a.first;
+    low = low < 0 ? 0 : low;
+    high = high > keys ? keys : high;
+  };
   for (std::int64_t at = 0; at < keys; at += kChunkBlock) {
     const std::int64_t end = keys - at < kChunkBlock ? keys : at + kChunkBlock;
     for_each_rows<4>(
@@ -198,7 +235,7 @@ void attention_chunk(const AttentionArgs& a) {
             constexpr Fetch F = static_cast<Fetch>(decltype(fetch)::value);
             const auto scores =
                 a.key_size % kLanes ? chunk_scores<T, R, false, F> : chunk_scores<T, R, true, F>;
-            scores(a, row, at, end, &s[0][0] + row * kChunkKeys);
+            scores(a, row, at, end, s[row]);
           });
         });
   }
@@ -206,15 +243,11 @@ void attention_chunk(const AttentionArgs& a) {
   for (std::int64_t row = 0; row < a.rows; ++row) {
     float* partial = a.partial + row * (F + 2);
     for (std::int64_t i = 0; i < F; ++i) partial[i] = 0;
-    std::int64_t low = a.begin[row] - a.first, high = a.end[row] - a.first;
-    low = low < 0 ? 0 : low;
-    high = high > keys ? keys : high;
-    for (std::int64_t j = keys; j < padded; ++j) s[row][j] = 0;
+    std::int64_t low, high;
+    range(row, low, high);
     float maximum = kLowest, total[kLanes] = {};
     if (low < high) {
-      rescale(s[row], a.k_scale ? a.k_scale + a.first : nullptr, keys);
-      modify_scores(a, row, s[row], a.first, 0, padded);
-      mask_range(s[row], 0, padded, low, high);
+      finish_scores(a, row, s[row], keys, low, high);
       float factor;
       online_softmax<1>(s + row, 0, padded, kLog2e, &maximum, total, &factor);
       rescale(s[row] + low, a.v_scale ? a.v_scale + a.first + low : nullptr, high - low);
@@ -230,17 +263,21 @@ void attention_chunk(const AttentionArgs& a) {
           return a.begin[row] == a.begin[other] && a.end[row] == a.end[other];
         },
         [&](auto rows, std::int64_t row) {
-          // Only keys that the rows see are added, since zero times another key's NaN is NaN.
           const std::int64_t low = a.begin[row] - a.first, high = a.end[row] - a.first;
           const std::int64_t from = low > at ? low : at, to = high < end ? high : end;
           if (from >= to) return;
           constexpr int R = decltype(rows)::value;
           with_fetch(a.rows, static_cast<const T*>(a.stored_v), a.v_stride, [&](auto fetch) {
             chunk_values<T, R, static_cast<Fetch>(decltype(fetch)::value)>(
-                a, &s[0][0] + row * kChunkKeys + from, a.first + from, to - from,
-                a.partial + row * (F + 2));
+                a, s[row] + from, a.first + from, to - from, a.partial + row * (F + 2));
           });
         });
+  }
+  for (std::int64_t row = 0; row < a.rows; ++row) {
+    if (is_finite({a.partial + row * (F + 2), 1, F, 0})) continue;
+    std::int64_t low, high;
+    range(row, low, high);
+    if (low < high) add_seen_values<T>(a, row, s[row], s[a.rows], low, high);
   }
 }
 

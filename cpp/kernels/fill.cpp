@@ -72,6 +72,7 @@ void fill(KernelTable& t) {
   t.attention_join = attention_join;
   t.attention_backward = attention_backward;
   t.row_dots = row_dots;
+  t.is_finite = is_finite;
   t.layer_norm = layer_norm;
   t.softmax = softmax;
 #endif

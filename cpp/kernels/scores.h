@@ -23,6 +23,21 @@ TREADLE_INLINE Ints hidden(const unsigned char* mask, std::int64_t n) {
   return __builtin_convertvector(bytes, Ints) == 0;
 }
 
+bool is_finite(const FiniteArgs& a) {
+  constexpr int kUnroll = 4;
+  Vec zero[kUnroll] = {};  // zero times NaN or infinity is NaN, and stays so
+  for (std::int64_t row = 0; row < a.rows; ++row) {
+    const float* x = a.x + row * a.stride;
+    std::int64_t i = 0;
+    for (; i + kUnroll * kLanes <= a.size; i += kUnroll * kLanes) {
+#pragma GCC unroll 4
+      for (int n = 0; n < kUnroll; ++n) zero[n] = fma(load(x + i + n * kLanes), Vec{}, zero[n]);
+    }
+    for (; i < a.size; i += kLanes) zero[0] = fma(load_up_to(x + i, a.size - i), Vec{}, zero[0]);
+  }
+  return sum_lanes((zero[0] + zero[1]) + (zero[2] + zero[3])) == 0;
+}
+
 // Tells whether scores are more than scale q k, so that `modify_scores` has to see them.
 TREADLE_INLINE bool modifies_scores(const AttentionArgs& a) {
   // The softmax takes the maximum before it multiplies by the scale, which must not turn the order.
@@ -45,7 +60,9 @@ __attribute__((noinline)) void modify_scores(const AttentionArgs& a, std::int64_
               x);
     }
     if (a.mask && a.mask_adds) {
-      x = x + load_up_to(static_cast<const float*>(a.mask[row]) + key, a.keys - key);
+      const Vec added = load_up_to(static_cast<const float*>(a.mask[row]) + key, a.keys - key);
+      // The score of a hidden key may be NaN.
+      x = added == broadcast(kLowest) ? added : x + added;
     } else if (a.mask) {
       const auto* mask = static_cast<const unsigned char*>(a.mask[row]) + key;
       x = hidden(mask, a.keys - key) ? broadcast(kLowest) : x;

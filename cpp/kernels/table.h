@@ -36,33 +36,10 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/attention_args.h"
+#include "kernels/words.h"
+
 namespace treadle {
-
-// A word is 32 bits of a row or of weights, held as a float32 whatever the bits mean.
-using Word = float;
-enum class Dtype { float32, bfloat16, int8 };
-constexpr int kDtypes = 3;
-
-// The rounding errors of a long sum grow with its partial sums. It is cut into blocks of so many
-// terms, each summed by itself, and the blocks are added up: at K = 1024 half of the error, for
-// half a percent of the time. The blocks depend on k alone, like everything that decides about
-// bits.
-constexpr std::int64_t kSumBlock = 256;
-
-constexpr int kMostLanes = 16;  // no ISA has more
-
-// Returns how many numbers a word holds.
-constexpr int per_word(Dtype dtype) {
-  return dtype == Dtype::float32 ? 1 : dtype == Dtype::bfloat16 ? 2 : 4;
-}
-constexpr std::int64_t words(Dtype dtype, std::int64_t K) {
-  return (K + per_word(dtype) - 1) / per_word(dtype);
-}
-constexpr std::int64_t sum_blocks(std::int64_t K) { return (K + kSumBlock - 1) / kSumBlock; }
-// Returns a row's words, or a panel's steps, for K numbers; int8 has two more in each block.
-constexpr std::int64_t row_words(Dtype dtype, std::int64_t K) {
-  return words(dtype, K) + (dtype == Dtype::int8 ? 2 * sum_blocks(K) : 0);
-}
 
 constexpr int kSharedGates = 4;  // room for so many in a shared panel; GRU leaves one empty
 
@@ -228,94 +205,6 @@ struct SumArgs {
   float* out;
 };
 
-// The kernels lay out the rows of a matrix, `stride` floats apart, as the weights of a product
-// (above) with `vectors` = kAttentionVectors, in its format. In pack_keys the rows are the columns,
-// and k counts along a row. In pack_values k counts the rows, whose floats are the columns. A call
-// takes the rows [begin, end); begin is a multiple of kPackRows.
-constexpr int kAttentionVectors = 4;
-constexpr std::int64_t kPackRows = 1024;
-struct PackArgs {
-  const float* from;
-  std::int64_t rows, size, stride;
-  Word* to;
-  std::int64_t begin, end;
-};
-
-constexpr std::int64_t kMostHeadSize = 256;  // neither E nor F is larger
-static_assert(kMostHeadSize <= kSumBlock);   // so that a score is one block of a sum
-// attention_chunk takes at most so many at once.
-constexpr std::int64_t kChunkQueries = 16, kChunkKeys = 256;
-
-// Dropout keeps the attention probabilities whose random number (dropout.h) is at least
-// `threshold`, and multiplies them by `factor`.
-struct Dropout {
-  std::uint64_t seed;
-  std::uint32_t threshold;  // 0 keeps all of them
-  float factor;
-};
-
-// out[i] = sum_j w[i, j] v[j], w[i] = softmax over the keys [begin, end) of row i of
-//
-//     cap(scale q[i] . k[j]) - slope |position - j| + mask[i, j],    cap(s) = c tanh(s / c)
-//
-// A row that sees no key, or only keys at -infinity, is zero.
-struct AttentionArgs {
-  std::int64_t rows;                        // queries
-  const Word* const* q;                     // [rows] of row_words(E)
-  float* const* out;                        // [rows] of F floats
-  const std::int64_t* begin;                // [rows]
-  const std::int64_t* end;                  // [rows]
-  const std::int64_t* position;             // [rows], or null without ALiBi
-  const float* slope;                       // [rows], or null without ALiBi
-  const void* const* mask;                  // [rows] of `keys` bytes or floats, or null
-  bool mask_adds;                           // mask holds floats to add; else bytes: 0 hides the key
-  float scale, softcap;                     // softcap 0 caps nothing
-  std::int64_t key_size, value_size, keys;  // E, F, K
-  const Word *k, *v;                // packed; attention in float32 also takes v in rows if F is
-                                    // whole vectors; v_stride 0 says that v is packed
-  const void *stored_k, *stored_v;  // attention_chunk reads the rows as they are stored
-  std::int64_t k_stride, v_stride;  // numbers from one row to the next
-  const float *k_scale, *v_scale;   // attention_chunk: [keys], scales of rows in int8; else null
-  const Dropout* dropout;           // acts on the probabilities, or null
-  const std::int64_t* number;  // [rows] by which dropout counts; attention_chunk has no dropout
-  std::int64_t first, last;    // attention_chunk takes only these keys
-  float* partial;  // [rows][F + 2]: the sums of w v and of w, and the maximum they are relative to
-  float* const* probabilities;  // attention: [rows] of `keys` floats for w, or null
-  float* const*
-      lse;  // attention: [rows] of one float, log(sum of e^score), or null; -infinity where
-            // no key is seen
-};
-
-// `decode` turns rows of stored numbers, `stride` apart, into floats.
-struct DecodeArgs {
-  const void* from;
-  std::int64_t rows, size, stride;
-  const float* scale;  // [rows], the scales of int8; or null
-  float* to;           // [rows, size]
-};
-
-// attention_join makes one result of those of `chunks` calls of attention_chunk, in their order.
-struct JoinArgs {
-  std::int64_t rows, chunks, value_size;
-  const float* partial;  // [chunks][rows][F + 2]
-  float* const* out;     // [rows] of F floats
-  float* const* lse;     // [rows], as in AttentionArgs
-};
-
-// attention_backward goes back through the softmax of the keys [first, last) of an attention call.
-// In place, it turns q k and dp, the gradients of the probabilities, into
-//
-//     w = e^(score - lse),    d(q k) = w (dp - dot) scale cap'(scale q k)
-struct AttentionBackwardArgs {
-  AttentionArgs call;       // q, k, v, out, partial and probabilities are not used
-  const float* const* lse;  // [rows] of one float
-  const float* dot;         // [rows]: the row of the output times its gradient
-  float* const* scores;     // [rows] of last - first floats, in whole vectors: q k -> w
-  float* const* d;          // [rows], the same: dp -> d(q k)
-};
-// attention_backward takes at most so many at once.
-constexpr std::int64_t kBackwardKeys = 256;
-
 // out[r] = a[r] . b[r]
 struct DotArgs {
   std::int64_t rows, size;
@@ -336,6 +225,12 @@ struct RowArgs {
   std::int64_t out_stride;
   const float *weight, *bias;  // [N], or null
   float eps;
+};
+
+// is_finite tells whether rows of floats, `stride` apart, are free of NaN and infinity.
+struct FiniteArgs {
+  const float* x;
+  std::int64_t rows, size, stride;
 };
 
 // `encode` writes rows of floats as words of a format, `stride` words apart.
@@ -383,6 +278,7 @@ struct KernelTable {
   void (*attention_join)(const JoinArgs&);
   void (*attention_backward)(const AttentionBackwardArgs&);
   void (*row_dots)(const DotArgs&);
+  bool (*is_finite)(const FiniteArgs&);
   void (*layer_norm)(const RowArgs&);
   void (*softmax)(const RowArgs&);
   // y[i] = f(x[i]); y may be x.

@@ -2,6 +2,8 @@
 // and the queries beside it.
 #include <doctest/doctest.h>
 
+#include <cmath>
+
 #include "heads.h"
 #include "runtime/thread_pool.h"
 #include "values.h"
@@ -64,6 +66,32 @@ TEST_CASE("the rest of the batch, and what pads it") {
       }
     }
   });
+}
+
+TEST_CASE("what keys hold that a query does not see") {
+  HeadsShape shape;
+  shape.B = 1;
+  shape.K = 300;
+  for (const std::int64_t S : {3, 61}) {
+    shape.S = S;
+    shape.query_offset = {200};
+    for_each_kind(shape, [](const KernelTable& table, const HeadsShape& own) {
+      const Heads clean(own);
+      Heads spoilt(own);
+      const std::int64_t E = own.E, F = own.F;
+      for (const std::int64_t key : {std::int64_t{20}, own.K - 1}) {
+        for (std::int64_t i = 0; i < E; ++i) spoilt.k[key * E + i] = i % 2 ? NAN : -INFINITY;
+        for (std::int64_t i = 0; i < F; ++i) spoilt.v[key * F + i] = i % 2 ? INFINITY : NAN;
+      }
+      const std::vector<double> probabilities = clean.definition().probabilities;
+      const std::vector<float> expected = run(table, clean.call()), out = run(table, spoilt.call());
+      for (std::int64_t row = 0; row < own.N * own.S; ++row) {
+        const double* seen = probabilities.data() + row * own.K;
+        if (seen[20] != 0 || seen[own.K - 1] != 0) continue;
+        CHECK(first_difference(out.data() + row * F, expected.data() + row * F, F) == -1);
+      }
+    });
+  }
 }
 
 TEST_CASE("the queries beside it") {

@@ -453,3 +453,27 @@ def test_module_with_dropout():
 def test_names_that_mean_something_else(name):
     with pytest.raises(ValueError, match="flash"):
         treadle.torch.register_attention(name)
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "operator"])
+def test_hidden_keys_hold_anything(compiled):
+    """NaN behind a mask reaches neither results nor gradients (pytorch/pytorch#101967, #41508)."""
+    q, k, v = inputs(*QKV)
+    mask = torch.ones(9, 7, dtype=torch.bool)
+    mask[:, 4] = False
+    mask[:5, 2] = False
+    clean = [x.detach().clone().requires_grad_() for x in (q, k, v)]
+    with torch.no_grad():
+        k[:, :, 4], v[:, :, 4] = torch.nan, torch.inf
+
+    def run(q, k, v):
+        return treadle.torch.scaled_dot_product_attention(q, k, v, mask)
+
+    call = torch.compile(run, backend="aot_eager") if compiled else run
+    expected, y = run(*clean), call(q, k, v)
+    assert torch.equal(y, expected)
+    dy = torch.randn_like(y)
+    for actual, right in zip(
+        torch.autograd.grad(y, (q, k, v), dy), torch.autograd.grad(expected, clean, dy), strict=True
+    ):
+        assert torch.equal(actual, right)

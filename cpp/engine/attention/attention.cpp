@@ -10,7 +10,7 @@ namespace treadle {
 namespace {
 
 // One call of the attention kernel handles at most so many rows (queries of a head).
-constexpr std::int64_t kRows = 48;
+constexpr std::int64_t kRows = kAttentionRows;
 static_assert(kRows <= AttentionRows::kMost);
 // Where the keys are many, a call handles only so many rows, which is one tile on every ISA level.
 constexpr std::int64_t kTileRows = 6;
@@ -62,6 +62,7 @@ Attention::Attention(const KernelTable& table, const AttentionCall& call, int th
         const std::int64_t end =
             std::max(begin, (seen_keys(call, K, first + S - 1).end + kChunkKeys - 1) / kChunkKeys);
         const std::int64_t size = S * group * (call.F + 2);  // of a chunk's results
+        few_rows_ = std::max(few_rows_, S * group);
         if (joins_) {
           tasks_.push_back({b, head, begin * kChunkKeys, std::min(K, end * kChunkKeys), 0});
           most_partial_ = std::max(most_partial_, (end - begin) * size);
@@ -76,8 +77,12 @@ Attention::Attention(const KernelTable& table, const AttentionCall& call, int th
         many_ = true;
         most_keys_ = std::max(most_keys_, K);
         const std::int64_t parts = std::max<std::int64_t>(1, std::min(wanted, S / kPartQueries));
+        // The parts end where a kernel call ends anyway, whatever the number of threads.
+        const auto end = [&](std::int64_t i) {
+          return i == parts ? S : S * i / parts / kRows * kRows;
+        };
         for (std::int64_t i = 0; i < parts; ++i) {
-          tasks_.push_back({b, head, S * i / parts, S * (i + 1) / parts, -1});
+          tasks_.push_back({b, head, end(i), end(i + 1), -1});
         }
       }
     }
@@ -96,6 +101,7 @@ void Attention::reserve(Scratch& scratch) const {
   if (packs_values()) grow(scratch.values, words(call_.dtype, most_keys_) * padded(call_.F));
   if (many_) scratch.queries.reserve(call_.dtype, kRows, call_.E);
   grow(scratch.partial, most_partial_);
+  grow(scratch.kernel, many_ ? kAttentionScratch : chunk_scratch(few_rows_));
   if (stored()) grow(scratch.decoded, most_keys_ * (call_.E + call_.F));
 }
 
@@ -156,21 +162,23 @@ void Attention::many_queries(const Task& task, Team::Member& member, Scratch& sc
   // The 1 stands for the work of a row itself, so that rows without keys count, too.
   const double row_work = static_cast<double>(K + 1) * (call_.E + call_.F);
   const std::int64_t most = row_work * kRows <= kCallWork ? kRows : kTileRows;
-  // The rows of a group's heads follow one another, since they read the same keys and values.
-  const std::int64_t all = group * (task.end - task.begin);
-  std::int64_t n = task.kv_head * group, i = task.begin;
+  // A query's rows of all heads of the group follow one another, since they read the same keys and
+  // values.
+  const std::int64_t all = group * (task.end - task.begin), first = task.kv_head * group;
+  std::int64_t n = first, i = task.begin;
   for (std::int64_t done = 0; done < all;) {
     AttentionRows rows(call_, task.b);
     const std::int64_t end = std::min(all, done + most);
     for (; done < end; ++done) {
       rows.add(n, i);
-      if (++i == task.end) ++n, i = task.begin;
+      if (++n == first + group) n = first, ++i;
     }
     AttentionArgs a = rows.args();
     if (call_.dtype != Dtype::float32) {
       scratch.queries.encode(kernels, call_.dtype, rows.q(), 0, a.rows, call_.E);
       a.q = scratch.queries.rows();
     }
+    a.scratch = scratch.kernel.data();
     a.k = k.to;
     a.v = packs_values() ? v.to : v.from;
     a.v_stride = packs_values() ? 0 : v.stride;
@@ -195,6 +203,7 @@ void Attention::few_queries(const Task& task, Team::Member& member, Scratch& scr
   const AttentionRows rows = few_rows(task.b, task.kv_head);
   AttentionArgs a = rows.args();
   const Rows k = keys(task), v = values(task);
+  a.scratch = scratch.kernel.data();
   a.stored_k = k.data;
   a.stored_v = v.data;
   a.k_stride = k.stride;

@@ -81,7 +81,7 @@ class Attention {
  public:
   // The buffers of one thread.
   struct Scratch {
-    Buffer keys, values, partial, decoded;
+    Buffer keys, values, partial, decoded, kernel;
     EncodedRows queries;
   };
 
@@ -135,6 +135,7 @@ class Attention {
   bool joins_ = false;  // whether a task has all keys of a head, and joins its chunks itself
   Buffer partial_;
   bool many_ = false;              // whether some sequence is packed
+  std::int64_t few_rows_ = 0;      // most rows of a task of keys
   std::int64_t most_keys_ = 0;     // keys of the longest sequence that is packed
   std::int64_t most_partial_ = 0;  // most floats of a task that joins its chunks itself
   double task_work_ = 0;

@@ -35,14 +35,6 @@ LinearArgs product(std::int64_t rows, const float* const* x, float* const* out, 
 
 }  // namespace
 
-// A block of keys, packed, and the gradients of its rows.
-struct AttentionBackward::Block {
-  const Task& task;
-  std::int64_t first, size;
-  Scratch& scratch;
-  float *dk, *dv;  // the rows of the block
-};
-
 double AttentionBackward::work(const AttentionBackwardCall& backward) {
   return 2.5 * Attention::work(backward.call);  // five products instead of two
 }
@@ -107,12 +99,17 @@ void AttentionBackward::task(const Task& task, Team::Member& member, Scratch& sc
   const float* v = c.key_head(c.v, task.b, task.kv_head);
   const std::int64_t group = c.N / c.kv_heads;
   for (std::int64_t key = task.key_begin; key < task.key_end; key += kBackwardKeys) {
+    const std::int64_t size = std::min(task.key_end - key, kBackwardKeys);
+    const float* const keys = k + key * c.k.s;
+    const bool finite = !task.of_queries || !hides() || table_.is_finite({keys, size, c.E, c.k.s});
     const Block block{task,
                       key,
-                      std::min(task.key_end - key, kBackwardKeys),
+                      size,
                       scratch,
+                      keys,
                       c.key_head(backward_.dk, task.b, task.kv_head) + key * backward_.dk.s,
-                      c.key_head(backward_.dv, task.b, task.kv_head) + key * backward_.dv.s};
+                      c.key_head(backward_.dv, task.b, task.kv_head) + key * backward_.dv.s,
+                      finite};
     const auto pack = [&](auto kernel, const float* from, std::int64_t size, std::int64_t stride,
                           Buffer& to) {
       kernel({from + key * stride, block.size, size, stride, to.data(), 0, block.size});
@@ -167,15 +164,51 @@ void AttentionBackward::rows(const Block& block, std::int64_t n, std::int64_t i,
   args.first = block.first;
   args.last = block.first + keys;
   table_.attention_backward({args, rows.lse(), dot, scores, d});
-  if (task.of_keys) {
-    table_.outer({count, scores, 0, dout, block.dv, backward_.dv.s, 0, keys, 0, c.F});
-    table_.outer({count, d, 0, rows.q(), block.dk, backward_.dk.s, 0, keys, 0, c.E});
+  const Queries queries_of{n, i, count, keys, rows.q(), dout, dq, scores, d};
+  if (task.of_keys) add_key_grads(block, queries_of);
+  if (task.of_queries) add_query_grads(block, queries_of);
+}
+
+bool AttentionBackward::is_finite(const HeadView<const float>& view, std::int64_t b,
+                                  const Queries& queries, std::int64_t size) const {
+  const float* const first = backward_.call.query_head(view, b, queries.n) + queries.i * view.s;
+  return table_.is_finite({first, queries.count, size, view.s});
+}
+
+void AttentionBackward::add_key_grads(const Block& block, const Queries& queries) const {
+  const AttentionCall& c = backward_.call;
+  const std::int64_t b = block.task.b;
+  if (!hides() || (is_finite(c.q, b, queries, c.E) && is_finite(backward_.dout, b, queries, c.F))) {
+    multiply_key_grads(block, queries, queries.q, queries.dout, 0, queries.keys);
+  } else {
+    add_seen_key_grads(block, queries);
   }
-  if (task.of_queries) {
-    LinearArgs a = product(count, d, dq, keys, c.E, block.scratch.rows.data(), table_.lanes, true);
-    a.panel_stride = block.size * panel;  // the last keys of the block may be left out
-    table_.of(Dtype::float32).linear(a);
+}
+
+void AttentionBackward::add_query_grads(const Block& block, const Queries& queries) const {
+  if (block.finite) {
+    multiply_query_grads(block, queries, 0, queries.count);
+  } else {
+    add_seen_query_grads(block, queries);
   }
+}
+
+void AttentionBackward::multiply_key_grads(const Block& block, const Queries& queries,
+                                           const float* const* q, const float* const* dout,
+                                           std::int64_t begin, std::int64_t end) const {
+  const AttentionCall& c = backward_.call;
+  const std::int64_t rows = queries.count;
+  table_.outer({rows, queries.w, 0, dout, block.dv, backward_.dv.s, begin, end, 0, c.F});
+  table_.outer({rows, queries.ds, 0, q, block.dk, backward_.dk.s, begin, end, 0, c.E});
+}
+
+void AttentionBackward::multiply_query_grads(const Block& block, const Queries& queries,
+                                             std::int64_t begin, std::int64_t end) const {
+  LinearArgs a = product(end - begin, queries.ds + begin, queries.dq + begin, queries.keys,
+                         backward_.call.E, block.scratch.rows.data(), table_.lanes, true);
+  // The last keys of the block may be left out.
+  a.panel_stride = block.size * kAttentionVectors * table_.lanes;
+  table_.of(Dtype::float32).linear(a);
 }
 
 void attend_backward(const KernelTable& table, const AttentionBackwardCall& backward,

@@ -46,7 +46,8 @@ def scaled_dot_product_attention(
         y_i  = sum_j p_ij v_j                              else 1 / (1 - dropout_p)
 
     A query that may attend to no key gives zeros. Tiles that the causal triangle, the window or the
-    lengths exclude are skipped; keys and values beyond a length are never read.
+    lengths exclude are skipped; keys and values beyond a length are never read. A key that a query
+    does not see changes nothing for it, whatever the key and its value hold, NaN included.
 
     Parameters
     ----------
