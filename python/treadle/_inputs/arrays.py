@@ -8,6 +8,10 @@ to cast it. Lists of Python numbers have no dtype and are converted.
 Where float32 is expected, bfloat16 does too, since each of its numbers is one of float32: arrays of
 ml_dtypes, PyTorch's and JAX's tensors, and arrays of uint16, which are taken as the bits of
 bfloat16.
+
+An array may be a view that claims more elements than there is memory, such as
+``np.broadcast_to(0, 2**40)``. Every conversion therefore takes ``fits``, a function that raises for
+a shape that the caller cannot use; it is called before memory is taken for a copy.
 """
 
 from __future__ import annotations
@@ -21,9 +25,11 @@ from treadle._inputs.checks import MAX_RANK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeAlias
 
-    from treadle._inputs.types import AnyArray, ArrayLike, Bits, Bool, Float, Int
+    from treadle._inputs.types import AnyArray, ArrayLike, Bool, Float, Int
 
+    Fits: TypeAlias = Callable[[AnyArray], object] | None
 
 _FLOAT32 = np.dtype(np.float32)
 # NumPy has no dtype for bfloat16. This one holds the bits and is no integer, which a caller that
@@ -35,7 +41,7 @@ _HOST_MEMORY = (1, 3, 11)
 _UNREADABLE = (TypeError, ValueError, RuntimeError, BufferError, AttributeError, OverflowError)
 
 
-def to_float32(function: str, name: str, value: ArrayLike) -> Float:
+def to_float32(function: str, name: str, value: ArrayLike, fits: Fits = None) -> Float:
     """Return ``value`` as a float32 array: native byte order, aligned, last axis contiguous.
 
     No copy when it is all that already; strides of the leading axes may be anything. bfloat16 is
@@ -44,37 +50,56 @@ def to_float32(function: str, name: str, value: ArrayLike) -> Float:
     if type(value) is np.ndarray and value.dtype is _FLOAT32:  # the usual case has to be fast
         flags = value.flags
         if flags.c_contiguous and flags.aligned:
+            if fits is not None:
+                fits(value)
             return value
+    array = viewed(function, name, value)
+    if fits is not None:
+        fits(array)
+    return laid(array)
+
+
+def viewed(function: str, name: str, value: ArrayLike) -> AnyArray:
+    """Return ``value`` as a view of float32 or of bfloat16's bits, for `laid`."""
+    if type(value) is np.ndarray and value.dtype is _FLOAT32:
+        return value
     if isinstance(value, list | tuple):
         return _float32_from_list(function, name, value)
     array = _as_array(function, name, value)
-    bits = _bits(array)
-    if bits is not None:
-        return widen(bits)
+    if array.dtype.kind == "u" and array.dtype.itemsize == 2:
+        return array
+    if _is_bfloat16(array):
+        return array.view(np.uint16)
     if array.dtype.kind != "f" or array.dtype.itemsize != 4:
         raise _wrong_dtype(function, name, value, array, "float32", "float32 or bfloat16")
+    return array
+
+
+def laid(array: AnyArray) -> Float:
+    """Return what `viewed` has returned as `to_float32` returns it."""
+    if array.dtype.kind == "u":
+        return widen(array)
     spread = array.ndim > 0 and array.shape[-1] > 1 and array.strides[-1] != 4
     if spread or not array.flags.aligned or not array.dtype.isnative:
         array = np.array(array, dtype=_FLOAT32, order="C")
     return array
 
 
-def to_dense(function: str, name: str, value: ArrayLike) -> Float:
+def to_dense(function: str, name: str, value: ArrayLike, fits: Fits = None) -> Float:
     """Convert as `to_float32` does, to a contiguous array; for arrays small beside x and y."""
-    array = to_float32(function, name, value)
+    array = to_float32(function, name, value, fits)
     return array if array.flags.c_contiguous else array.copy()
 
 
-def to_weight(function: str, name: str, value: ArrayLike) -> AnyArray:
+def to_weight(function: str, name: str, value: ArrayLike, fits: Fits = None) -> AnyArray:
     """Return ``value`` as float32, or the bits of bfloat16 as uint16 if it has that dtype."""
-    if not isinstance(value, list | tuple):
-        bits = _bits(_as_array(function, name, value))
-        if bits is not None:
-            return bits
-    return to_float32(function, name, value)
+    array = viewed(function, name, value)
+    if fits is not None:
+        fits(array)
+    return array.astype(np.uint16, copy=False) if array.dtype.kind == "u" else laid(array)
 
 
-def to_int64(function: str, name: str, value: ArrayLike) -> Int:
+def to_int64(function: str, name: str, value: ArrayLike, fits: Fits = None) -> Int:
     """Return a new int64 array from integers of any width; floats and bools are refused."""
     if isinstance(value, list | tuple):
         array = _from_list(function, name, value, "integers", _is_integer)
@@ -84,12 +109,14 @@ def to_int64(function: str, name: str, value: ArrayLike) -> Int:
         array = _as_array(function, name, value)
     if array.dtype.kind not in "iu":
         raise _wrong_dtype(function, name, value, array, "int64")
+    if fits is not None:
+        fits(array)
     if array.dtype.kind == "u" and array.size and int(array.max()) >= 2**63:
         raise ValueError(f"{function}: {name} holds {array.max()}, expected less than 2**63")
     return np.array(array, dtype=np.int64, order="C")
 
 
-def to_bool(function: str, name: str, value: ArrayLike) -> Bool:
+def to_bool(function: str, name: str, value: ArrayLike, fits: Fits = None) -> Bool:
     """Return ``value`` as a contiguous array of bools; numbers are refused."""
     if isinstance(value, list | tuple):
         array = _from_list(function, name, value, "bools", _is_bool)
@@ -99,17 +126,21 @@ def to_bool(function: str, name: str, value: ArrayLike) -> Bool:
         array = _as_array(function, name, value)
     if array.dtype.kind != "b":
         raise _wrong_dtype(function, name, value, array, "bool")
+    if fits is not None:
+        fits(array)
     return array if array.flags.c_contiguous else array.copy()
 
 
-def to_mask(function: str, name: str, value: ArrayLike) -> AnyArray:
+def to_mask(function: str, name: str, value: ArrayLike, fits: Fits = None) -> AnyArray:
     """Return a mask as bool or float32, its last axis contiguous; other axes have any strides."""
     if isinstance(value, list | tuple):
         first: ArrayLike = value
         for _ in range(MAX_RANK):
             first = first[0] if isinstance(first, list | tuple) and first else first
-        return (to_bool if _is_bool(first) else to_float32)(function, name, value)
+        return (to_bool if _is_bool(first) else to_float32)(function, name, value, fits)
     array = _as_array(function, name, value)
+    if fits is not None:
+        fits(array)
     if array.dtype.kind == "b":
         spread = array.ndim > 0 and array.shape[-1] > 1 and array.strides[-1] != 1
         return array.copy() if spread else array
@@ -118,12 +149,12 @@ def to_mask(function: str, name: str, value: ArrayLike) -> AnyArray:
     raise _wrong_dtype(function, name, value, array, "float32", "bool or float32")
 
 
-def to_rows(function: str, name: str, value: ArrayLike) -> Int | Bool:
+def to_rows(function: str, name: str, value: ArrayLike, fits: Fits = None) -> Int | Bool:
     """Return a choice of rows as the array of their numbers, or as one bool for each row."""
     first = value[0] if isinstance(value, list | tuple) and value else value
     if isinstance(first, bool) or str(getattr(first, "dtype", "")).endswith("bool"):
-        return to_bool(function, name, value)
-    return np.atleast_1d(to_int64(function, name, value))
+        return to_bool(function, name, value, fits)
+    return np.atleast_1d(to_int64(function, name, value, fits))
 
 
 def to_pair(function: str, name: str, value: ArrayLike) -> tuple[ArrayLike, ArrayLike]:
@@ -184,15 +215,6 @@ def _is_bfloat16(array: AnyArray) -> bool:
     """Tell whether an array holds bfloat16: ml_dtypes' (not necessarily installed) or PyTorch's."""
     dtype = array.dtype
     return dtype.itemsize == 2 and (dtype.name == "bfloat16" or dtype == _BFLOAT16)
-
-
-def _bits(array: AnyArray) -> Bits | None:
-    """Return the bits of an array of bfloat16 as uint16, or None for another dtype."""
-    if _is_bfloat16(array):
-        return array.view(np.uint16)
-    if array.dtype.kind == "u" and array.dtype.itemsize == 2:
-        return array.astype(np.uint16, copy=False)
-    return None
 
 
 def _float32_from_list(function: str, name: str, value: ArrayLike) -> Float:

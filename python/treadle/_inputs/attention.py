@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from treadle._inputs import checks
-from treadle._inputs.arrays import to_dense, to_float32, to_int64, to_mask
+from treadle._inputs.arrays import laid, to_dense, to_int64, to_mask, viewed
 
 if TYPE_CHECKING:
     from typing import Any
@@ -62,9 +62,9 @@ class AttentionCall:
                 f"{function}: attn_mask is given together with is_causal, expected one of them "
                 "(as in PyTorch)"
             )
-        query = to_float32(function, "query", query)
-        key = to_float32(function, "key", key)
-        value = to_float32(function, "value", value)
+        query = viewed(function, "query", query)
+        key = viewed(function, "key", key)
+        value = viewed(function, "value", value)
         self.shapes = query.shape, key.shape, value.shape
         sizes, self.arrays = _fitted(function, query, key, value, enable_gqa)
         self.sizes = sizes
@@ -109,9 +109,8 @@ def score_options(
     if softcap is not None:
         options["softcap"] = checks.number(function, "softcap", softcap, least=_TINY)
     if alibi_slopes is not None:
-        slopes = to_dense(function, "alibi_slopes", alibi_slopes)
-        checks.shape(function, "alibi_slopes", slopes, (heads,), "N")
-        options["alibi_slopes"] = slopes
+        of_slopes = checks.fits(function, "alibi_slopes", (heads,), "N")
+        options["alibi_slopes"] = to_dense(function, "alibi_slopes", alibi_slopes, of_slopes)
     return options
 
 
@@ -149,9 +148,12 @@ class Sizes(NamedTuple):
 
 
 def _fitted(
-    function: str, query: Float, key: Float, value: Float, enable_gqa: bool
+    function: str, query: AnyArray, key: AnyArray, value: AnyArray, enable_gqa: bool
 ) -> tuple[Sizes, tuple[Float, Float, Float]]:
-    """Check that the shapes fit; return the sizes and the arrays as [B, N, rows, columns]."""
+    """Check that the shapes fit; return the sizes and the arrays as [B, N, rows, columns].
+
+    The arrays come as views, and are laid out when their shapes are known to fit.
+    """
     q, k, v = query.shape, key.shape, value.shape
     if (
         len(q) == len(k) == len(v) == 4
@@ -159,16 +161,18 @@ def _fitted(
         and q[3] == k[3]
         and k[2] == v[2]
     ):  # the usual case has to be fast
-        return Sizes(q[:1], q[1:2], q[1:2], q[2], k[2], v[3]), (query, key, value)
+        return Sizes(q[:1], q[1:2], q[1:2], q[2], k[2], v[3]), (laid(query), laid(key), laid(value))
     sizes = _sizes(function, query, key, value, enable_gqa)
     return sizes, (
-        four(query, sizes.leading, sizes.query_heads),
-        four(key, sizes.leading, sizes.key_heads),
-        four(value, sizes.leading, sizes.key_heads),
+        four(laid(query), sizes.leading, sizes.query_heads),
+        four(laid(key), sizes.leading, sizes.key_heads),
+        four(laid(value), sizes.leading, sizes.key_heads),
     )
 
 
-def _sizes(function: str, query: Float, key: Float, value: Float, enable_gqa: bool) -> Sizes:
+def _sizes(
+    function: str, query: AnyArray, key: AnyArray, value: AnyArray, enable_gqa: bool
+) -> Sizes:
     """Compare the shapes of query, key and value with each other."""
     of_q, of_k, of_v = query.shape, key.shape, value.shape
     for name, array, last in (
@@ -212,7 +216,7 @@ def _sizes(function: str, query: Float, key: Float, value: Float, enable_gqa: bo
     return Sizes(leading, (query_heads,), (shared,), queries, keys, of_v[-1])
 
 
-def _mismatch(function: str, query: Float, key: Float, value: Float) -> str:
+def _mismatch(function: str, query: AnyArray, key: AnyArray, value: AnyArray) -> str:
     return (
         f"{function}: key has shape {key.shape} and value {value.shape}, expected leading axes "
         f"that broadcast with those of query, {query.shape}"
@@ -239,15 +243,18 @@ def four(array: AnyArray, leading: tuple[int, ...], heads: tuple[int, ...]) -> A
 
 def _mask(function: str, sizes: Sizes, attn_mask: ArrayLike) -> AnyArray:
     """Check a mask and broadcast it to [B, N, S, K], by strides of zero."""
-    mask = to_mask(function, "attn_mask", attn_mask)
     shape = (*sizes.leading, *sizes.query_heads, sizes.queries, sizes.keys)
-    if mask.ndim > len(shape) or any(
-        have not in (1, want) for have, want in zip(mask.shape[::-1], shape[::-1], strict=False)
-    ):
-        raise ValueError(
-            f"{function}: attn_mask has shape {mask.shape}, expected one that broadcasts to "
-            f"[..., S, K], here {shape}"
-        )
+
+    def fits(mask: AnyArray) -> None:
+        if mask.ndim > len(shape) or any(
+            have not in (1, want) for have, want in zip(mask.shape[::-1], shape[::-1], strict=False)
+        ):
+            raise ValueError(
+                f"{function}: attn_mask has shape {mask.shape}, expected one that broadcasts to "
+                f"[..., S, K], here {shape}"
+            )
+
+    mask = to_mask(function, "attn_mask", attn_mask, fits)
     if mask.ndim == 0 or mask.shape[-1] != sizes.keys:  # the kernel reads a contiguous last axis
         mask = np.ascontiguousarray(np.broadcast_to(mask, (*mask.shape[:-1], sizes.keys)))
     if mask.ndim == 1:
@@ -282,9 +289,9 @@ def _row_lengths(
 ) -> Int | None:
     if value is None:
         return None
-    array = to_int64(function, name, value)
     shape = sizes.leading or (1,)
-    checks.shape(function, name, array, shape, "B" if len(shape) == 1 else ())
+    fits = checks.fits(function, name, shape, "B" if len(shape) == 1 else ())
+    array = to_int64(function, name, value, fits)
     most = sizes.queries if letter == "S" else sizes.keys
     check_range(function, name, array, letter, most)
     return array.reshape(-1)

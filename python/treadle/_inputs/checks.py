@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
 
@@ -102,6 +102,13 @@ def dtype(function: str, name: str, value: object, among: tuple[str, ...] = DTYP
     if given not in among:
         raise ValueError(f"{function}: {name} is {shown(value)}, expected one of {list(among)}")
     return given
+
+
+def fits(
+    function: str, name: str, sizes: tuple[int | None, ...], letters: Sequence[str] = ()
+) -> Callable[[npt.NDArray[np.generic]], None]:
+    """Return `shape` as a function of the array alone, for the conversions of arrays."""
+    return lambda array: shape(function, name, array, sizes, letters)
 
 
 def shape(

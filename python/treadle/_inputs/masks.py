@@ -13,6 +13,7 @@ from treadle._inputs import checks
 from treadle._inputs.arrays import to_bool, to_float32, to_int64, to_mask
 
 if TYPE_CHECKING:
+    from treadle._inputs.arrays import Fits
     from treadle._inputs.types import AnyArray, ArrayLike, Bool, Float, Int
 
 
@@ -27,8 +28,7 @@ def padding(
     """
     if value is None:
         return None, None
-    mask = to_mask(function, name, value)
-    checks.shape(function, name, mask, shape, letters)
+    mask = to_mask(function, name, value, checks.fits(function, name, shape, letters))
     mask = mask.reshape(-1, shape[-1]) if mask.size else np.zeros((1, *shape)[-2:], bool)
     if mask.dtype == np.bool_:
         return (~mask if mask.any() else None), None
@@ -57,13 +57,10 @@ def attention(
     """Check an attn_mask [S, K] or [B*N, S, K] and return it as [B or 1, N or 1, S, K]."""
     if value is None:
         return None
-    mask = to_mask(function, name, value)
-    if mask.ndim == 3:
-        checks.shape(function, name, mask, (batch * heads, queries, keys), ("B*N", "S", "K"))
-        mask = mask.reshape(batch, heads, queries, keys)
-    else:
-        checks.shape(function, name, mask, (queries, keys), "SK")
-        mask = mask[None, None]
+    of_heads = checks.fits(function, name, (batch * heads, queries, keys), ("B*N", "S", "K"))
+    of_all = checks.fits(function, name, (queries, keys), "SK")
+    mask = to_mask(function, name, value, lambda m: (of_heads if m.ndim == 3 else of_all)(m))
+    mask = mask.reshape(batch, heads, queries, keys) if mask.ndim == 3 else mask[None, None]
     return ~mask if mask.dtype == np.bool_ else mask
 
 
@@ -91,8 +88,7 @@ def added(mask: AnyArray) -> Float:
 
 def kept(function: str, name: str, value: ArrayLike, shape: tuple[int, int]) -> Bool:
     """Check a mask [B, S] of Transformers, bools or numbers that are 0 or 1; return bools."""
-    mask = _numbers(function, name, value)
-    checks.shape(function, name, mask, shape, ("B", "S"))
+    mask = _numbers(function, name, value, checks.fits(function, name, shape, ("B", "S")))
     if mask.dtype.kind == "b":
         return mask
     result: Bool = mask != 0
@@ -104,16 +100,18 @@ def kept(function: str, name: str, value: ArrayLike, shape: tuple[int, int]) -> 
     return result
 
 
-def _numbers(function: str, name: str, value: ArrayLike) -> AnyArray:
+def _numbers(function: str, name: str, value: ArrayLike, fits: Fits) -> AnyArray:
     """Return an array of bools, integers or float32: tokenizers give any of these."""
     if isinstance(value, np.ndarray) and value.dtype.kind in "biu":  # the usual case
+        if fits is not None:
+            fits(value)
         return value
     first = value
     while isinstance(first, list | tuple) and first:
         first = first[0]
     dtype = str(getattr(first, "dtype", type(first).__name__))
     if dtype.endswith("bool"):
-        return to_bool(function, name, value)
+        return to_bool(function, name, value, fits)
     if dtype.endswith("float32"):
-        return to_float32(function, name, value)
-    return to_int64(function, name, value)
+        return to_float32(function, name, value, fits)
+    return to_int64(function, name, value, fits)

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 
 from treadle._inputs.arrays import to_bool, to_dense, to_float32, to_int64
-from treadle._inputs.checks import shape
+from treadle._inputs.checks import fits, shape
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from treadle import _core
-    from treadle._inputs.types import ArrayLike, Float
+    from treadle._inputs.arrays import Fits
+    from treadle._inputs.types import AnyArray, ArrayLike, Float
 
     # (h, c), of which a part may be None.
     State: TypeAlias = tuple[ArrayLike | None, ArrayLike | None]
@@ -36,6 +37,16 @@ class Sizes(NamedTuple):
     states: int
     """D*L, or 0 where states come without that axis: one layer, one direction."""
     batch_first: bool = False
+
+    def check(self, x: AnyArray) -> None:
+        """Raise ValueError unless x is [T, I] or [T, B, I], or [B, T, I] with ``batch_first``."""
+        letters = "TI" if x.ndim == 2 else "BTI" if self.batch_first else "TBI"
+        shape(self.function, "x", x, (None, None, self.input_size)[-len(letters) :], letters)
+
+    def check_step(self, x: AnyArray) -> None:
+        """Raise ValueError unless x is [I] or [B, I]."""
+        letters = "I" if x.ndim == 1 else "BI"
+        shape(self.function, "x", x, (None, self.input_size)[-len(letters) :], letters)
 
 
 @dataclass(slots=True)  # not frozen: that would take a microsecond of every call
@@ -98,50 +109,54 @@ def prepare(
     """
     function = sizes.function
     (h, c), (reset_h, reset_c) = state, reset_state
-    x = to_float32(function, "x", x)
+    x = to_float32(function, "x", x, None if dense(x) else sizes.check)
     unbatched = x.ndim == 2
     if x.ndim != 3 and not unbatched:
-        letters = "BTI" if sizes.batch_first else "TBI"
-        shape(function, "x", x, (None, None, sizes.input_size), letters)
+        sizes.check(x)
+    rows_first = sizes.batch_first and not unbatched
+    steps = x.shape[1 if rows_first else 0]
+    rows = None if unbatched else x.shape[0 if rows_first else 1]
     if h is not None:
-        h = to_dense(function, "h_0", h)
+        h = to_dense(function, "h_0", h, _fits_state(sizes, "h_0", sizes.h_size, rows))
     if c is not None:
-        c = to_dense(function, "c_0", c)
+        c = to_dense(function, "c_0", c, _fits_state(sizes, "c_0", sizes.c_size, rows))
     if lengths is not None:
-        lengths = to_int64(function, "lengths", lengths)
+        lengths = to_int64(function, "lengths", lengths, _fits_lengths(function, rows))
     if mask is not None:
-        mask = to_bool(function, "mask", mask)
+        of_mask = fits(function, "mask", (steps,), "T")
+        if rows is not None:
+            of_mask = fits(function, "mask", (rows, steps), "BT")
+        mask = to_bool(function, "mask", mask, of_mask)
     if resets is not None:
-        resets = to_bool(function, "resets", resets)
+        axes = {"T": steps} if rows is None else {"T": steps, "B": rows}
+        letters = tuple(axes)[::-1] if rows_first else tuple(axes)
+        of_resets = fits(function, "resets", tuple(axes[k] for k in letters), letters)
+        resets = to_bool(function, "resets", resets, of_resets)
+        name = "reset_state"
         if reset_h is not None:
-            reset_h = to_dense(function, "reset_state", reset_h)
+            of_h = _fits_state(sizes, name, sizes.h_size, rows)
+            reset_h = to_dense(function, name, reset_h, of_h)
         if reset_c is not None:
-            reset_c = to_dense(function, "reset_state", reset_c)
+            of_c = _fits_state(sizes, name, sizes.c_size, rows)
+            reset_c = to_dense(function, name, reset_c, of_c)
     elif reset_h is not None or reset_c is not None:
         raise ValueError(f"{function}: reset_state is given without resets, expected both")
 
-    rows_first = sizes.batch_first and not unbatched
     if unbatched:
         shape(function, "x", x, (None, sizes.input_size), "TI")
         x = x[:, None]
-        steps = x.shape[0]
         if lengths is not None:
             lengths = np.atleast_1d(lengths)
         if mask is not None:
-            shape(function, "mask", mask, (steps,), "T")
             mask = mask[None]
         if resets is not None:
-            shape(function, "resets", resets, (steps,), "T")
             resets = resets[:, None]
     elif rows_first and resets is not None:
-        shape(function, "resets", resets, x.shape[:2], "BT")
         resets = resets.T.copy()
     if unbatched or not sizes.states:
-        rows = None if unbatched else x.shape[0 if rows_first else 1]
-        h = _with_axes(sizes, "h_0", h, sizes.h_size, rows)
-        c = _with_axes(sizes, "c_0", c, sizes.c_size, rows)
-        reset_h = _with_axes(sizes, "reset_state", reset_h, sizes.h_size, rows)
-        reset_c = _with_axes(sizes, "reset_state", reset_c, sizes.c_size, rows)
+        h, c, reset_h, reset_c = (
+            _with_axes(sizes, state, rows) for state in (h, c, reset_h, reset_c)
+        )
 
     inputs = SequenceInputs(x, h, c, lengths, mask, resets, reset_h, reset_c, rows_first)
     return inputs, unbatched
@@ -164,35 +179,46 @@ def step(
 ) -> tuple[Float, Any]:
     """Run one time step of one layer on x [B, I] or [I]; return (h_n, c_n or None)."""
     function = sizes.function
-    x = to_float32(function, "x", x)
+    x = to_float32(function, "x", x, sizes.check_step)
     unbatched = x.ndim == 1
-    rows = None
+    rows = None if unbatched else x.shape[0]
     if unbatched:
-        shape(function, "x", x, (sizes.input_size,), "I")
         x = x[None]
-    else:
-        shape(function, "x", x, (None, sizes.input_size), "BI")
-        rows = x.shape[0]
     if h is not None:
-        h = _with_axes(sizes, "h", to_dense(function, "h", h), sizes.h_size, rows)
+        h = to_dense(function, "h", h, _fits_state(sizes, "h", sizes.h_size, rows))
+        h = _with_axes(sizes, h, rows)
     if c is not None:
-        c = _with_axes(sizes, "c", to_dense(function, "c", c), sizes.c_size, rows)
+        c = to_dense(function, "c", c, _fits_state(sizes, "c", sizes.c_size, rows))
+        c = _with_axes(sizes, c, rows)
     _, h_n, c_n = native.run(SequenceInputs(x[None], h, c))
     row = (0, 0) if unbatched else 0
     return h_n[row], None if c_n is None else c_n[row]
 
 
-def _with_axes(
-    sizes: Sizes, name: str, state: Float | None, size: int, rows: int | None
-) -> Float | None:
-    """Check a state and give it the axes D*L and B; ``rows`` is None for the state of one row."""
-    if state is None:
-        return None
+def dense(x: ArrayLike) -> bool:
+    """Tell whether a conversion of x takes no memory, so that the native side may check it."""
+    return type(x) is np.ndarray and x.flags.c_contiguous
+
+
+def _fits_state(sizes: Sizes, name: str, size: int, rows: int | None) -> Fits:
+    """Return the check of a state's shape; ``rows`` is None for the state of one row."""
     expected = (size,) if rows is None else (rows, size)
     letters = ("H",) if rows is None else ("B", "H")
     if sizes.states:
         expected, letters = (sizes.states, *expected), ("D*L", *letters)
-    shape(sizes.function, name, state, expected, letters)
+    return fits(sizes.function, name, expected, letters)
+
+
+def _fits_lengths(function: str, rows: int | None) -> Fits:
+    """Return the check of the shape of lengths: [B], or of one row also a number."""
+    of_rows = fits(function, "lengths", (1 if rows is None else rows,), "B")
+    return lambda array: None if rows is None and array.ndim == 0 else of_rows(array)
+
+
+def _with_axes(sizes: Sizes, state: Float | None, rows: int | None) -> Float | None:
+    """Give a state the axes D*L and B; ``rows`` is None for the state of one row."""
+    if state is None:
+        return None
     if not sizes.states:
         state = state[None]
     return state[:, None] if rows is None else state

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from treadle import _core
+from treadle._inputs import checks
 from treadle._inputs.arrays import to_float32
 from treadle._inputs.attention import AttentionCall, four
 
@@ -71,9 +72,7 @@ class SavedAttention:
     def backward(self, function: str, dy: ArrayLike) -> dict[str, Float]:
         """Return the gradients of query, key and value, in their shapes."""
         call, sizes = self._call, self._call.sizes
-        gradient = to_float32(function, "dy", dy)
-        if gradient.shape != sizes.result:
-            raise ValueError(f"{function}: dy has shape {gradient.shape}, expected {sizes.result}")
+        gradient = to_float32(function, "dy", dy, checks.fits(function, "dy", sizes.result))
         names = ("query", "key", "value")
         grads = {n: _zeros_like(array) for n, array in zip(names, call.arrays, strict=True)}
         _core.attention_backward(

@@ -136,13 +136,26 @@ def packed(
     for argument, value in flags.items():
         checks.flag(function, argument, value)
     given = dict(zip_longest(_NAMES, weights))
-    arrays = {k: None if v is None else to_dense(function, k, v) for k, v in given.items()}
     gates = GATES[mode]
+    arrays: dict[str, Float | None] = dict.fromkeys(given)
+
+    def convert(name: str, sizes: tuple[int | None, ...], *letters: str) -> None:
+        if given[name] is not None:
+            fits = checks.fits(function, name, sizes, letters)
+            arrays[name] = to_dense(function, name, given[name], fits)
+
+    if given["weight_ih"] is not None:
+        arrays["weight_ih"] = to_dense(function, "weight_ih", given["weight_ih"])
     rows, inputs = _matrix(function, "weight_ih", arrays["weight_ih"], f"{gates}*H", "I", gates)
     hidden = rows // gates
+    convert("weight_hr", (None, hidden), "P", "H")
     projection = 0
     if arrays["weight_hr"] is not None:
         projection, _ = _matrix(function, "weight_hr", arrays["weight_hr"], "P", "H")
+    convert("weight_hh", (rows, projection or hidden), "G*H", "P" if projection else "H")
+    convert("bias_ih", (rows,), "G*H")
+    convert("bias_hh", (rows,), "G*H")
+    convert("peepholes", (3 * hidden,), "3*H")
     if clip is not None:
         clip = checks.number(function, "clip", clip, above=0)
     for argument in ("activation", "recurrent_activation"):
@@ -176,9 +189,10 @@ def _matrix(
     if array is None:
         raise TypeError(f"{function}: {name} is None, expected an array [{rows}, {columns}]")
     if array.ndim != 2 or array.size == 0 or array.shape[0] % multiple:
-        shape = array.shape
-        fits = array.size and shape[-1 if array.ndim == 2 else -2] % multiple == 0
-        end = foreign.hint(shape, shape[::-1] if array.ndim == 2 else shape[1:]) if fits else ""
+        shape, end = array.shape, ""
+        wanted = shape[::-1] if array.ndim == 2 else shape[1:]
+        if array.size and len(wanted) == 2 and wanted[0] % multiple == 0:
+            end = foreign.hint(shape, wanted)
         raise ValueError(
             f"{function}: {name} has shape {shape}, expected [{rows}, {columns}], not empty{end}"
         )

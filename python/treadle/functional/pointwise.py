@@ -173,10 +173,11 @@ def embedding_sum(ids: Iterable[ArrayLike], tables: Iterable[ArrayLike]) -> Floa
             "expected as many, at least one"
         )
     numbers = [to_int64(function, f"ids[{i}]", value) for i, value in enumerate(rows)]
-    arrays = [to_dense(function, f"tables[{i}]", value) for i, value in enumerate(weights)]
-    for i, table in enumerate(arrays):
-        hidden = arrays[0].shape[-1] if i and arrays[0].ndim else None
-        checks.shape(function, f"tables[{i}]", table, (None, hidden), "VH")
+    arrays: list[Float] = []
+    for i, table in enumerate(weights):
+        name, hidden = f"tables[{i}]", arrays[0].shape[1] if i else None
+        fits = checks.fits(function, name, (None, hidden), "VH")
+        arrays.append(to_dense(function, name, table, fits))
     try:
         shape = np.broadcast_shapes(*(n.shape for n in numbers))
     except ValueError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from treadle._inputs import checks
 from treadle._inputs.arrays import to_dense, to_float32, to_pair
 from treadle._inputs.checks import flag
 from treadle._inputs.sequence import SequenceInputs, Sizes, prepare, results, trimmed
@@ -96,20 +97,16 @@ class Saved:
 
     def _output(self, function: str, dy: ArrayLike) -> Float:
         """Check dy and return it with all three axes."""
-        array = to_float32(function, "dy", dy)
         expected = self.results()[0].shape
-        if array.shape != expected:
-            raise ValueError(f"{function}: dy has shape {array.shape}, expected {expected}")
+        array = to_float32(function, "dy", dy, checks.fits(function, "dy", expected))
         return array[:, None] if self._unbatched else array
 
     def _final(self, function: str, name: str, given: ArrayLike | None, state: Any) -> Float | None:
         """Check the gradient of a final state and return it with all three axes."""
         if given is None:
             return None
-        array = to_dense(function, name, given)
         expected = state.shape[2:] if self._unbatched else state.shape[1:]
-        if array.shape != expected:
-            raise ValueError(f"{function}: {name} has shape {array.shape}, expected {expected}")
+        array = to_dense(function, name, given, checks.fits(function, name, expected))
         return array.reshape(state.shape)
 
 

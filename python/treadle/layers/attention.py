@@ -9,7 +9,7 @@ import numpy as np
 
 from treadle import _core
 from treadle._inputs import checks, masks
-from treadle._inputs.arrays import to_float32
+from treadle._inputs.arrays import laid, viewed
 from treadle._storage import formats
 from treadle.layers.configuration import Dtype, Flag, Integer, Number
 from treadle.layers.module import Module, layer
@@ -255,7 +255,7 @@ class MultiheadAttention(Module):
         """Check query, key and value, and that their shapes fit."""
         function = self._function
         query, key, value = (
-            to_float32(function, name, array)
+            viewed(function, name, array)
             for name, array in zip(("query", "key", "value"), inputs, strict=True)
         )
         hidden, kdim, vdim = self._inputs()
@@ -269,7 +269,7 @@ class MultiheadAttention(Module):
         rows = [query.shape[i] if letter == "B" else None for i, letter in enumerate(letters[1])]
         checks.shape(function, "key", key, (*rows, kdim), (*letters[1], "kdim"))
         checks.shape(function, "value", value, (*key.shape[:-1], vdim), (*letters[1], "vdim"))
-        return query, key, value
+        return laid(query), laid(key), laid(value)
 
     def _sizes(self, query: Float, key: Float) -> _Sizes:
         batched, batch_first = query.ndim == 3, self._configuration["batch_first"]

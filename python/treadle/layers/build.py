@@ -19,7 +19,7 @@ from treadle._storage import formats
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from treadle._inputs.types import ArrayLike
+    from treadle._inputs.types import AnyArray, ArrayLike
     from treadle._storage.formats import Stored
     from treadle.layers.module import Module
 
@@ -186,12 +186,15 @@ def stored(
     module: Module, function: str, name: str, value: ArrayLike, shape: tuple[int, ...]
 ) -> Stored:
     """Check the shape of a new parameter and return a copy of it, as the layer stores it."""
-    array = to_weight(function, name, value)
-    if array.shape != shape:
-        raise ValueError(
-            f"{function}: {name} has shape {array.shape}, expected {shape}"
-            + foreign.hint(array.shape, shape)
-        )
+
+    def fits(array: AnyArray) -> None:
+        if array.shape != shape:
+            raise ValueError(
+                f"{function}: {name} has shape {array.shape}, expected {shape}"
+                + foreign.hint(array.shape, shape)
+            )
+
+    array = to_weight(function, name, value, fits)
     return formats.encode(array, formats.stored_as(shape, module._dtype))
 
 

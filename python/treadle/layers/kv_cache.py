@@ -196,8 +196,8 @@ class KVCache:
     def truncate(self, lengths: ArrayLike) -> None:
         """Forget the newest tokens: row b keeps its first ``lengths[b]`` (speculative decoding)."""
         function = "treadle.KVCache.truncate"
-        kept = to_int64(function, "lengths", lengths)
-        checks.shape(function, "lengths", kept, self._sizes[:1], "B")
+        fits = checks.fits(function, "lengths", self._sizes[:1], "B")
+        kept = to_int64(function, "lengths", lengths, fits)
         tokens = self.lengths
         if (kept < 0).any() or (kept > tokens).any():
             raise ValueError(
@@ -312,17 +312,16 @@ class KVCache:
 
     def _checked(self, function: str, k: ArrayLike, v: ArrayLike) -> tuple[Float, Float]:
         """Check the shapes of new keys and values."""
-        key, value = to_float32(function, "k", k), to_float32(function, "v", v)
         batch, heads, size, value_size = self._sizes
-        checks.shape(function, "k", key, (batch, heads, None, size), "BNSE")
+        of_key = checks.fits(function, "k", (batch, heads, None, size), "BNSE")
+        key = to_float32(function, "k", k, of_key)
         expected = (batch, heads, key.shape[2], value_size)
-        checks.shape(function, "v", value, expected, "BNSF")
-        return key, value
+        return key, to_float32(function, "v", v, checks.fits(function, "v", expected, "BNSF"))
 
     def _query(self, function: str, q: ArrayLike) -> Float:
-        query = to_float32(function, "q", q)
         batch, heads, size, _ = self._sizes
-        checks.shape(function, "q", query, (batch, None, None, size), "BNSE")
+        of_query = checks.fits(function, "q", (batch, None, None, size), "BNSE")
+        query = to_float32(function, "q", q, of_query)
         if query.shape[1] == 0 or query.shape[1] % heads:
             raise ValueError(
                 f"{function}: q has shape {query.shape}, expected [B, N, S, E] with N a multiple "
@@ -334,8 +333,8 @@ class KVCache:
         """Return how many of S tokens are real in each row."""
         if lengths is None:
             return np.full(self._sizes[0], steps, np.int64)
-        count = to_int64(function, "lengths", lengths)
-        checks.shape(function, "lengths", count, self._sizes[:1], "B")
+        fits = checks.fits(function, "lengths", self._sizes[:1], "B")
+        count = to_int64(function, "lengths", lengths, fits)
         check_range(function, "lengths", count, "S", steps)
         return count
 
@@ -364,8 +363,13 @@ class KVCache:
         return self._native.attend(function, query, count, options, out)
 
     def _rows(self, function: str, rows: ArrayLike) -> Int:
-        chosen = np.atleast_1d(to_int64(function, "rows", rows))
         batch = self._sizes[0]
+
+        def fits(rows: AnyArray) -> None:
+            if rows.ndim and rows.size > batch:
+                checks.shape(function, "rows", rows, (batch,), "B")
+
+        chosen = np.atleast_1d(to_int64(function, "rows", rows, fits))
         if chosen.ndim != 1 or (chosen < 0).any() or (chosen >= batch).any():
             raise ValueError(
                 f"{function}: rows is {checks.shown(chosen.tolist())}, "

@@ -14,7 +14,7 @@ from treadle.layers.module import Module, layer
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from treadle._inputs.types import ArrayLike, Float
+    from treadle._inputs.types import AnyArray, ArrayLike, Float
     from treadle.layers.build import Shapes
     from treadle.layers.configuration import Entries
 
@@ -117,10 +117,13 @@ def normalized(
     residual: ArrayLike | None = None,
 ) -> Float:
     """Compute `layer_norm` over a shape that has been checked; errors name ``function``."""
-    x = to_dense(function, "x", x)
-    if x.shape[max(x.ndim - len(sizes), 0) :] != sizes:
-        expected = ", ".join(["...", *map(str, sizes)])
-        raise ValueError(f"{function}: x has shape {x.shape}, expected [{expected}]")
+
+    def fits(x: AnyArray) -> None:
+        if x.shape[max(x.ndim - len(sizes), 0) :] != sizes:
+            expected = ", ".join(["...", *map(str, sizes)])
+            raise ValueError(f"{function}: x has shape {x.shape}, expected [{expected}]")
+
+    x = to_dense(function, "x", x, fits)
     arrays = {}
     for name, value, shape in (
         ("weight", weight, sizes),
@@ -128,8 +131,7 @@ def normalized(
         ("residual", residual, x.shape),
     ):
         if value is not None:
-            arrays[name] = to_dense(function, name, value)
-            checks.shape(function, name, arrays[name], shape)
+            arrays[name] = to_dense(function, name, value, checks.fits(function, name, shape))
     columns = math.prod(sizes)
     rows = math.prod(x.shape[: x.ndim - len(sizes)])
     flat = {name: a.reshape(-1) for name, a in arrays.items() if name != "residual"}

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from treadle._inputs.arrays import to_dense, to_float32, to_pair, to_rows
-from treadle._inputs.checks import integer
+from treadle._inputs.checks import fits, integer, shape
 from treadle.layers.build import configuration
 from treadle.layers.recurrent_base import RecurrentBase
 
 if TYPE_CHECKING:
-    from treadle._inputs.types import ArrayLike, Float
+    from treadle._inputs.types import AnyArray, ArrayLike, Float
     from treadle.layers.module import Module
 
     class _Step(Protocol):
@@ -84,7 +85,9 @@ class Stream:
             raise ValueError(f"{self._function}: the layer has reverse=True, expected False")
         self._module = module
         self._packed = module._packed
-        self._native = self._packed.native.stream(self._batch_size, to_float32=to_float32)
+        self._native = self._packed.native.stream(
+            self._batch_size, to_float32=partial(_to_x, self._batch_size, module.input_size)
+        )
         self.step = self._native.step
         self.run = self._native.run
 
@@ -119,7 +122,7 @@ class Stream:
         ValueError, TypeError
             As assigning to the property does.
         """
-        chosen = None if rows is None else to_rows(self._function, "rows", rows)
+        chosen = None if rows is None else to_rows(self._function, "rows", rows, self._fits_rows)
         h, c = (None, None) if state is None else self._to_state("state", state)
         self._native.reset(chosen, h, c)
 
@@ -181,13 +184,40 @@ class Stream:
         return self._packed.fingerprint(configuration(self._module))
 
     def _to_state(self, name: str, value: ArrayLike) -> tuple[Float, Float | None]:
+        """Convert a state to (h [L, B, H], c or None)."""
+
+        def part(value: ArrayLike, size: int) -> Float:
+            expected = (self._module.num_layers, self._batch_size, size)
+            of_part = fits(self._function, name, expected, "LBH")
+            return to_dense(self._function, name, value, of_part)
+
+        hidden, projection = self._module.hidden_size, getattr(self._module, "proj_size", 0)
         if self._module.mode != "lstm":
-            return to_dense(self._function, name, value), None
+            return part(value, hidden), None
         h, c = to_pair(self._function, name, value)
-        return to_dense(self._function, name, h), to_dense(self._function, name, c)
+        return part(h, projection or hidden), part(c, hidden)
+
+    def _fits_rows(self, rows: AnyArray) -> None:
+        if rows.ndim > 1 or rows.size > self._batch_size:
+            raise ValueError(
+                f"{self._function}: rows has shape {rows.shape}, expected [N] with N at most "
+                f"B = {self._batch_size}"
+            )
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         raise TypeError("treadle.Stream: a stream cannot be pickled or copied; use export_state")
 
     def __repr__(self) -> str:
         return f"Stream({self._module!r}, batch_size={self._batch_size})"
+
+
+def _to_x(batch: int, inputs: int, function: str, name: str, value: ArrayLike) -> Float:
+    """Convert the x of a step [B, I] or of a chunk [T, B, I] that is no dense array of float32."""
+
+    def fits_x(x: AnyArray) -> None:
+        if x.ndim == 3:
+            shape(function, name, x, (None, batch, inputs), "TBI")
+        else:
+            shape(function, name, x, (batch, inputs), "BI")
+
+    return to_float32(function, name, value, fits_x)

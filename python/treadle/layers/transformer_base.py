@@ -71,10 +71,13 @@ class TransformerBase(Module):
         """Return the layers' output for src; errors call the mask ``mask_name``."""
         function, packed = self._function, self._packed
         checks.flag(function, "is_causal", is_causal)
-        x = to_float32(function, "src", src)
         hidden, batch_first = self._layer()["d_model"], self._layer()["batch_first"]
-        letters = "SH" if x.ndim == 2 else "BSH" if batch_first else "SBH"
-        checks.shape(function, "src", x, (*[None] * (len(letters) - 1), hidden), letters)
+
+        def fits(x: AnyArray) -> None:
+            letters = "SH" if x.ndim == 2 else "BSH" if batch_first else "SBH"
+            checks.shape(function, "src", x, (*[None] * (len(letters) - 1), hidden), letters)
+
+        x = to_float32(function, "src", src, fits)
         rows = self._batch(x)
         places, scores = self._masks(rows, x.ndim == 3, mask_name, mask, padding)
         y = packed.native.run(
