@@ -45,13 +45,15 @@ class SavedAttention:
     _function = "treadle.functional.scaled_dot_product_attention_forward"
 
     def __init__(self, call: AttentionCall, results: tuple[Float, Float] | None = None) -> None:
-        """Run the forward pass, unless ``results`` has its y [B, N, S, F] and log-sum-exp."""
+        """Run the forward pass, unless ``results`` has its y and its log-sum-exp [B, N, S]."""
         self._call = call
         if results is None:
             lse = np.empty(call.arrays[0].shape[:3], np.float32)
             y = _core.attention(self._function, *call.arrays, call.options, lse=lse)
-            results = y, lse
-        self._y, self.lse = results
+        else:
+            y, lse = results
+            y = four(y, call.sizes.leading, call.sizes.query_heads)
+        self._y, self.lse = y, lse
 
     lse: Float
     """[B, N, S]: log(sum_j exp(s_ij)), -inf for a query that sees no key."""

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import torch
 
 from treadle import functional
+from treadle._inputs.arrays import to_int64
 from treadle._inputs.attention import AttentionCall
 from treadle._public import published
 from treadle.functional.attention_backward import SavedAttention
 from treadle.layers.attention import MAX_HEAD_SIZE
+from treadle.torch.autograd import with_dense_rows
 from treadle.torch.fallback import fall_back, obstacle
 from treadle.torch.tensors import shared_array
 
@@ -115,7 +117,8 @@ def scaled_dot_product_attention(
     given = (query, key, value)
     if dropout_p or (torch.is_grad_enabled() and any(t.requires_grad for t in given)):
         options = _Options(is_causal, scale, enable_gqa, softcap, dropout_p)
-        return _Attend.apply(attn_mask, lengths, seed, options, *given)
+        rows = None if lengths is None else _saveable(lengths)
+        return _Attend.apply(attn_mask, rows, seed, options, *given)
     return torch.from_numpy(
         functional.scaled_dot_product_attention(
             shared_array(query),
@@ -163,6 +166,13 @@ def tensor_obstacle(
     return None
 
 
+def _saveable(lengths: ArrayLike) -> TensorLike:
+    """Return lengths as a tensor, in which a change in place is noticed, or as a copy."""
+    if isinstance(lengths, torch.Tensor):
+        return lengths
+    return torch.from_numpy(to_int64(_FUNCTION, "lengths", lengths))
+
+
 def _plain(*tensors: TensorLike) -> bool:
     """Tell whether all tensors have the shape [B, N, rows, columns] with the same B."""
     return all(t.dim() == 4 for t in tensors) and len({t.shape[0] for t in tensors}) == 1
@@ -171,11 +181,10 @@ def _plain(*tensors: TensorLike) -> bool:
 class _Context(Protocol):
     """PyTorch's context of a call, with what the functions below leave in it."""
 
-    saved: SavedAttention
     options: _Options
 
     @property
-    def saved_tensors(self) -> tuple[TensorLike, ...]: ...
+    def saved_tensors(self) -> tuple[Any, ...]: ...
     @property
     def needs_input_grad(self) -> tuple[bool, ...]: ...
     def save_for_backward(self, *tensors: TensorLike | None) -> None: ...
@@ -183,23 +192,27 @@ class _Context(Protocol):
 
 
 class _Attend(torch.autograd.Function):
-    """Attention for autograd: y from query, key and value."""
+    """Attention for autograd: y from query, key and value.
+
+    All that the backward pass reads is saved by PyTorch's engine, which notices where a tensor (the
+    mask, too) has been changed in place, and frees the memory when the pass is over.
+    """
 
     @staticmethod
     def forward(
         ctx: _Context,
         mask: TensorLike | None,
-        lengths: ArrayLike | None,
+        lengths: TensorLike | None,
         seed: TensorLike | None,
         options: _Options,
         *given: TensorLike,
     ) -> TensorLike:
         query, key, value = given
         arguments = _Arguments(query, key, value, mask, lengths, seed, *options)
-        ctx.saved = arguments.forward(SavedAttention._function)
-        result: TensorLike = torch.from_numpy(ctx.saved.y)
-        # PyTorch raises where one of these has been changed in place before the backward pass.
-        ctx.save_for_backward(*given, result)
+        saved = arguments.forward(SavedAttention._function)
+        result: TensorLike = torch.from_numpy(saved.y)
+        ctx.options = options
+        ctx.save_for_backward(*given, mask, lengths, seed, result, torch.from_numpy(saved.lse))
         return result
 
     @staticmethod
@@ -209,8 +222,11 @@ class _Attend(torch.autograd.Function):
                 "treadle.torch has no second derivatives (create_graph=True): use "
                 "torch.nn.functional.scaled_dot_product_attention"
             )
-        ctx.saved_tensors  # noqa: B018 - raises, see above
-        gradients = functional.scaled_dot_product_attention_backward(ctx.saved, shared_array(dy))
+        query, key, value, mask, lengths, seed, y, lse = ctx.saved_tensors
+        results = shared_array(with_dense_rows(y)), shared_array(lse.contiguous())
+        arguments = _Arguments(query, key, value, mask, lengths, seed, *ctx.options)
+        saved = arguments.forward(SavedAttention._function, results)
+        gradients = saved.backward("treadle.torch", shared_array(dy))
         wanted = zip(_NAMES, ctx.needs_input_grad[4:], strict=True)
         return *[None] * 4, *(torch.from_numpy(gradients[n]) if w else None for n, w in wanted)
 
@@ -229,7 +245,7 @@ class _Arguments(NamedTuple):
     key: TensorLike
     value: TensorLike
     mask: TensorLike | None
-    lengths: ArrayLike | None
+    lengths: TensorLike | None
     seed: TensorLike | None
     is_causal: bool
     scale: float | None

@@ -2,17 +2,22 @@
 
 `run_layer` is what the modules call. `sequence_inputs` and `backward` know nothing of graphs; the
 operators of `treadle.torch.ops` use them too.
+
+All that a backward pass reads is saved by PyTorch's engine: the engine notices where a tensor has
+been changed in place, frees the memory when the backward pass is over, and shows what is saved to
+the hooks of `torch.autograd.graph` (`save_on_cpu`, and those of gradient checkpointing).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+import weakref
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
 from treadle._inputs.sequence import SequenceInputs
 from treadle.torch.tensors import shared_array
-from treadle.torch.weight_cache import LayerWeights
+from treadle.torch.weight_cache import LayerWeights, PackedLayer
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -20,13 +25,15 @@ if TYPE_CHECKING:
     from treadle import _core
     from treadle._inputs.types import ArrayLike, Float
     from treadle.torch.tensors import TensorLike
-    from treadle.torch.weight_cache import PackedLayer, PlacedWeights
+    from treadle.torch.weight_cache import PlacedWeights, RecurrentLayer
 
     # These are plain tuples, since a named tuple takes a quarter of a microsecond of every call.
     States: TypeAlias = tuple[TensorLike | None, TensorLike | None]
     """(h, c): None for zeros, and for the c of a layer that has none."""
     Rows: TypeAlias = tuple[ArrayLike | None, bool]
     """(lengths, batch_first): the steps of each row, and how rows lie in x."""
+    _Call: TypeAlias = tuple[PackedLayer, PlacedWeights, Rows, bool]
+    """The arguments of `run_layer` that are no tensors."""
 
 
 RESULTS = ("y", "h_n", "c_n")
@@ -75,13 +82,15 @@ def backward(
 class _Context(Protocol):
     """PyTorch's context of a call, with what `_Run` leaves in it."""
 
-    weights: PlacedWeights
-    packed: PackedLayer
-    rows: Rows
-    saved: Float
+    # The context lives as long as the graph, so it keeps nothing large alive. A module holds what
+    # these refer to until its weights change.
+    layer: RecurrentLayer
+    packed: weakref.ref[PackedLayer]
+    weights: weakref.ref[PlacedWeights]
+    batch_first: bool
 
     @property
-    def saved_tensors(self) -> tuple[TensorLike, ...]: ...
+    def saved_tensors(self) -> tuple[Any, ...]: ...
     @property
     def needs_input_grad(self) -> tuple[bool, ...]: ...
     def save_for_backward(self, *tensors: TensorLike | None) -> None: ...
@@ -94,20 +103,27 @@ class _Run(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: _Context,
-        weights: PlacedWeights,
-        packed: PackedLayer,
-        rows: Rows,
+        call: _Call,
         x: TensorLike,
         h: TensorLike | None,
         c: TensorLike | None,
         *tensors: TensorLike,
     ) -> tuple[TensorLike | None, ...]:
-        inputs = sequence_inputs(x, h, c, rows)
-        y, h_n, c_n, ctx.saved = packed.native.run(inputs, save=True)
+        packed, weights, rows, copies = call
+        lengths, batch_first = rows
+        y, h_n, c_n, saved = packed.native.run(sequence_inputs(x, h, c, rows), save=True)
         results = _tensors(y, h_n, c_n)
-        ctx.weights, ctx.packed, ctx.rows = weights, packed, rows
-        # PyTorch raises where one of these has been changed in place before the backward pass.
-        ctx.save_for_backward(x, h, c, results[0], *tensors)
+        ctx.layer, ctx.batch_first = packed.layer, batch_first
+        ctx.packed, ctx.weights = weakref.ref(packed), weakref.ref(weights)
+        ctx.save_for_backward(
+            x,
+            h,
+            c,
+            torch.from_numpy(y.copy()) if copies else results[0],
+            torch.from_numpy(saved),
+            None if lengths is None else torch.from_numpy(lengths),
+            *tensors,
+        )
         ctx.set_materialize_grads(False)
         return results
 
@@ -118,32 +134,45 @@ class _Run(torch.autograd.Function):
                 "treadle.torch has no second derivatives (create_graph=True): use torch.nn's "
                 "module, for an accelerated model after treadle.torch.restore(model)"
             )
-        x, h, c, y, *tensors = ctx.saved_tensors
-        packed, placed = ctx.packed, ctx.weights
-        lie_there = placed.lie_in(tensors)
-        weights = placed if lie_there else LayerWeights(packed.layer, tensors)
+        # Hooks may have made other tensors of those that were saved.
+        x, h, c, y, saved, lengths, *tensors = ctx.saved_tensors
+        placed, packed = ctx.weights(), ctx.packed()
+        if placed is not None and placed.lie_in(tensors):
+            weights: LayerWeights = placed
+        else:
+            weights = LayerWeights(ctx.layer, tensors)
+        if packed is None:
+            packed = PackedLayer(ctx.layer, weights)
         grads = {
             name: None if grad is None else shared_array(grad.contiguous())
             for name, grad in zip(RESULTS, upstream, strict=True)
         }
-        wanted = ctx.needs_input_grad[3:]  # without those of weights, packed and rows
+        wanted = ctx.needs_input_grad[1:]
         gradients = backward(
             packed.native,
             weights,
-            sequence_inputs(x, h, c, ctx.rows),
-            (shared_array(y), ctx.saved),
+            sequence_inputs(
+                with_dense_rows(x),
+                None if h is None else h.contiguous(),
+                None if c is None else c.contiguous(),
+                (shared_array(lengths), ctx.batch_first),
+            ),
+            (shared_array(with_dense_rows(y)), shared_array(saved.contiguous())),
             grads,
             wanted[0],
         )
         return (
-            None,
-            None,
             None,
             *[
                 torch.from_numpy(gradient) if want else None
                 for gradient, want in zip(gradients, wanted, strict=True)
             ],
         )
+
+
+def with_dense_rows(tensor: TensorLike) -> TensorLike:
+    """Return a tensor whose last axis is contiguous, the given one if it is so."""
+    return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
 
 
 def _tensors(
@@ -161,18 +190,20 @@ def run_layer(
     states: States,
     x: TensorLike,
     rows: Rows,
+    copies: bool = False,
 ) -> tuple[TensorLike, TensorLike, TensorLike | None]:
     """Run a layer, recorded for autograd if a gradient is wanted: (y, h_n, c_n or None).
 
-    ``tensors`` hold the memory of the weights, ``states`` are h and c.
+    ``tensors`` hold the memory of the weights, ``states`` are h and c. With ``copies`` the backward
+    pass reads a copy of y, so that y may be changed in place.
     """
     h, c = states
-    x = x if x.stride(-1) == 1 else x.contiguous()
+    x = with_dense_rows(x)
     h = None if h is None else h.contiguous()
     c = None if c is None else c.contiguous()
     if torch.is_grad_enabled():
         for tensor in (x, h, c, *tensors):
             if tensor is not None and tensor.requires_grad:
-                y, h_n, c_n = _Run.apply(weights, packed, rows, x, h, c, *tensors)
+                y, h_n, c_n = _Run.apply((packed, weights, rows, copies), x, h, c, *tensors)
                 return y, h_n, c_n
     return _tensors(*packed.native.run(sequence_inputs(x, h, c, rows)))

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from treadle._inputs.types import ArrayLike
+    from treadle.torch.autograd import Rows
     from treadle.torch.tensors import State, TensorLike
     from treadle.torch.weight_cache import ModuleWeights, PlacedWeights
 
@@ -145,7 +146,7 @@ class _Sequence(torch.nn.RNNBase):
             return self.theirs.forward(self, input, hx)
         if packed_input:
             return self._packed(input, states, layers, cache)
-        return self._padded(input, states, layers, lengths, self.batch_first, cache)
+        return self._padded(input, states, layers, (lengths, self.batch_first), cache)
 
     def __init_subclass__(cls, **options: object) -> None:
         super().__init_subclass__(**options)
@@ -213,7 +214,7 @@ class _Sequence(torch.nn.RNNBase):
         """Run a packed sequence as a padded batch, its rows in the caller's order, and pack y."""
         self.check_input(input.data, input.batch_sizes)
         x, lengths = pad_packed_sequence(input)
-        y, state = self._padded(x, states, layers, lengths, False, cache)
+        y, state = self._padded(x, states, layers, (lengths, False), cache, shown=False)
         if input.sorted_indices is not None:
             y = y.index_select(1, input.sorted_indices)
             lengths = lengths[input.sorted_indices]
@@ -227,10 +228,12 @@ class _Sequence(torch.nn.RNNBase):
         x: TensorLike,
         states: tuple[TensorLike, ...],
         layers: list[_LayerTensors],
-        lengths: ArrayLike | None,
-        batch_first: bool,
+        rows: Rows,
         cache: ModuleWeights | None,
+        shown: bool = True,
     ) -> tuple[TensorLike, State]:
+        """Run a padded batch; ``shown`` says whether the caller gets the y of the last layer."""
+        lengths, batch_first = rows
         name, D, H, P = self._name, 1 + self.bidirectional, self.hidden_size, self.proj_size
         shape = x.shape
         if len(shape) not in (2, 3):
@@ -254,6 +257,8 @@ class _Sequence(torch.nn.RNNBase):
             lengths = torch.as_tensor(lengths) if compiling else to_int64(name, "lengths", lengths)
         mode, activation = _MODES[self.mode]
         inputs, rows = self.input_size, (lengths, batch_first)
+        # As with PyTorch, the caller may change y in place, but for that of a plain LSTM.
+        copies = len(layers) - 1 if shown and (mode != "lstm" or P) else -1
         hs: list[TensorLike] = []
         cs: list[TensorLike] = []
         for index, own in enumerate(layers):
@@ -268,7 +273,9 @@ class _Sequence(torch.nn.RNNBase):
                 if placed is None:
                     placed = cache.place(index, layer, own.tensors)
                 packed = cache.get(index, layer, placed)
-                x, h_n, c_n = run_layer(packed, placed, own.tensors, (h, c), x, rows)
+                x, h_n, c_n = run_layer(
+                    packed, placed, own.tensors, (h, c), x, rows, index == copies
+                )
             inputs = D * (P or H)
             hs.append(h_n)
             if c_n is not None:

@@ -70,7 +70,7 @@ class RecurrentLayer(NamedTuple):
 class LayerWeights:
     """The weights of a layer as arrays that share the memory of its tensors."""
 
-    __slots__ = ("arrays", "named")
+    __slots__ = ("__weakref__", "arrays", "named")
 
     def __init__(self, layer: RecurrentLayer, tensors: Sequence[TensorLike]) -> None:
         self.arrays: list[Float] = [shared_array(t.contiguous()) for t in tensors]
@@ -82,7 +82,7 @@ class LayerWeights:
 class PackedLayer:
     """A native layer, and a copy of the weights that it was packed from."""
 
-    __slots__ = ("_values", "layer", "native")
+    __slots__ = ("__weakref__", "_values", "layer", "native")
 
     def __init__(self, layer: RecurrentLayer, weights: LayerWeights) -> None:
         # The copies are packed, not the weights: other threads run meanwhile, and one of them may
