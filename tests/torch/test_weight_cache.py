@@ -1,6 +1,8 @@
 """`WeightCache`: what it packs, when it packs again, what it forgets, and what it does not keep."""
 
 import gc
+import threading
+import time
 import weakref
 
 import pytest
@@ -118,3 +120,32 @@ def test_tensors_are_tensor_like():
     assert len(members) > 40
     for name in members:
         assert hasattr(torch.Tensor, name) or hasattr(torch.zeros(1), name), name
+
+
+def test_threads_that_make_room_at_the_same_time(monkeypatch):
+    """A key that one thread drops may be the oldest for another one, too."""
+    _, arrays = weights()
+    packed = weight_cache.PackedLayer(LAYER, arrays)
+    monkeypatch.setattr(weight_cache, "PackedLayer", lambda *_: packed)
+    cache, errors = weight_cache.WeightCache(most=4), []
+
+    class Key:
+        def __hash__(self):
+            time.sleep(0)  # lets another thread run
+            return id(self)
+
+    def fill():
+        try:
+            for _ in range(1000):
+                cache.get(Key(), LAYER, arrays)
+        except KeyError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=fill) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    cache.get("last", LAYER, arrays)
+    assert len(cache._layers) == 4

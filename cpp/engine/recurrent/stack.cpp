@@ -5,11 +5,22 @@
 #include <numeric>
 
 namespace treadle {
+namespace {
+
+constexpr std::int64_t kKeep = 4 << 20;  // larger buffers, in bytes, are not kept
+
+}  // namespace
 
 std::int64_t RunBuffers::bytes() const {
   std::int64_t floats = layers[0].size() + layers[1].size();
   for (const Workspace& w : workspaces) floats += w.floats();
   return floats * static_cast<std::int64_t>(sizeof(float));
+}
+
+void RunBuffers::release_large() {
+  for (Buffer& layer : layers) {
+    if (layer.size() * static_cast<std::int64_t>(sizeof(float)) > kKeep) layer = Buffer();
+  }
 }
 
 RecurrentStack::RecurrentStack(Direction direction, std::vector<Cell> cells)
@@ -22,7 +33,6 @@ std::int64_t RecurrentStack::weight_bytes() const {
 }
 
 void RecurrentStack::run(const RunArgs& args, Interrupt& interrupt) const {
-  constexpr std::int64_t kKeep = 4 << 20;  // larger buffers, in bytes, are not kept
   std::unique_ptr<RunBuffers> buffers(spare_.exchange(nullptr, std::memory_order_acquire));
   if (!buffers) buffers = std::make_unique<RunBuffers>();
   run(args, *buffers, interrupt);

@@ -32,6 +32,9 @@ struct RunBuffers {
   Buffer layers[2];  // layers write their outputs to these two in turn
 
   std::int64_t bytes() const;
+  // Lets the outputs of layers go if they are large: a caller that keeps the buffers shall not hold
+  // the memory of its longest call for ever.
+  void release_large();
 };
 
 class RecurrentStack {

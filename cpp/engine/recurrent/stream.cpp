@@ -54,6 +54,7 @@ bool Stream::run(std::int64_t T, const float* x, std::int64_t x_t, std::int64_t 
   args.in.c_0 = c_.data();
   args.c_n = next_c_.data();
   net_->run(args, buffers_, interrupt);
+  buffers_.release_large();
   if (interrupt.stopped()) return false;
   std::swap(h_, next_h_);
   std::swap(c_, next_c_);

@@ -112,7 +112,10 @@ class WeightCache:
         if packed is None or not packed.has_packed(layer, weights):
             packed = self._layers[key] = PackedLayer(layer, weights)
             if self._most is not None and len(self._layers) > self._most:
-                self._layers.pop(next(iter(self._layers)))
+                # Another thread may make room at the same time. A list of all keys is made in one
+                # step of Python, and a key that has gone meanwhile is no longer in the way.
+                for oldest in list(self._layers)[: len(self._layers) - self._most]:
+                    self._layers.pop(oldest, None)
         return packed
 
 
