@@ -1,4 +1,4 @@
-// Linear, layer_norm, softmax and embedding_sum check their arguments and call the engine.
+// Linear, layer_norm, softmax, log_softmax and embedding_sum check arguments and call the engine.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -70,7 +70,7 @@ py::array_t<float> layer_norm(const std::string& f, const Object& x, const Objec
   return y;
 }
 
-py::array_t<float> softmax(const std::string& f, const Object& x) {
+py::array_t<float> run_softmax(const std::string& f, const Object& x, RowKernel kernel) {
   const View<const float> in =
       check_array<float>(f, "x", x, {{"M", kAny}, {"N", kAny}}, Layout::last_contiguous);
   RowArgs a{};
@@ -80,7 +80,7 @@ py::array_t<float> softmax(const std::string& f, const Object& x) {
   a.x_stride = in.strides[0];
   py::array_t<float> y = new_array(f, {a.rows, a.size});
   a.out = y.mutable_data();
-  interruptible([&](Interrupt& interrupt) { run_rows(kernels().softmax, a, interrupt); });
+  interruptible([&](Interrupt& interrupt) { run_rows(kernel, a, interrupt); });
   return y;
 }
 
@@ -139,7 +139,16 @@ void register_product(py::module_& m) {
       py::arg("function"), py::arg("name"), py::arg("value"), py::arg("dtype"));
   m.def("layer_norm", &layer_norm, py::arg("function"), py::arg("x"), py::arg("weight"),
         py::arg("bias"), py::arg("eps"), py::arg("residual") = py::none());
-  m.def("softmax", &softmax, py::arg("function"), py::arg("x"));
+  m.def(
+      "softmax",
+      [](const std::string& f, const Object& x) { return run_softmax(f, x, kernels().softmax); },
+      py::arg("function"), py::arg("x"));
+  m.def(
+      "log_softmax",
+      [](const std::string& f, const Object& x) {
+        return run_softmax(f, x, kernels().log_softmax);
+      },
+      py::arg("function"), py::arg("x"));
   m.def("embedding_sum", &embedding_sum, py::arg("function"), py::arg("tables"), py::arg("ids"));
 }
 

@@ -75,6 +75,7 @@ void fill(KernelTable& t) {
   t.is_finite = is_finite;
   t.layer_norm = layer_norm;
   t.softmax = softmax;
+  t.log_softmax = log_softmax;
 #endif
 }
 

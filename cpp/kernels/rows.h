@@ -1,4 +1,4 @@
-// Functions of whole rows: layer norm and softmax.
+// Functions of whole rows: layer norm, softmax and its logarithm.
 #pragma once
 
 #include "kernels/table.h"
@@ -50,32 +50,55 @@ void layer_norm(const RowArgs& a) {
   }
 }
 
+// Returns what softmax subtracts from the numbers of a row before it raises e to them: the largest,
+// or zero if all are -infinity, since their difference is NaN.
+float row_top(const float* x, std::int64_t N) {
+  Vec most = broadcast(-__builtin_inff());
+  std::int64_t i = 0;
+  for (; i + kLanes <= N; i += kLanes) most = max(most, load(x + i));
+  float top = max_lanes(most);
+  for (; i < N; ++i) top = x[i] > top ? x[i] : top;
+  return top == -__builtin_inff() ? 0.0f : top;
+}
+
+// Returns sum_i e^(x_i - top), and writes the terms to `out` unless it is null. The difference
+// comes before the factor, which would take the largest numbers to infinity.
+float row_sum(const float* x, std::int64_t N, float top, float* out) {
+  Vec sum{};
+  for (std::int64_t i = 0; i < N; i += kLanes) {
+    Vec p = exp2_falling((load_up_to(x + i, N - i) - broadcast(top)) * broadcast(kLog2e));
+    if (i + kLanes > N) p = lane_numbers() < static_cast<std::uint32_t>(N - i) ? p : Vec{};
+    sum = sum + p;
+    if (out) store_up_to(out + i, p, N - i);
+  }
+  return sum_lanes(sum);
+}
+
 // Computes softmax, e^(x - max) / sum.
 void softmax(const RowArgs& a) {
   const std::int64_t N = a.size;
-  const Vec lowest = broadcast(-__builtin_inff());
   for (std::int64_t row = 0; row < a.rows; ++row) {
     const float* x = a.x + row * a.x_stride;
     float* out = a.out + row * a.out_stride;
-    Vec most = lowest;
-    std::int64_t i = 0;
-    for (; i + kLanes <= N; i += kLanes) most = max(most, load(x + i));
-    float top = max_lanes(most);
-    for (; i < N; ++i) top = x[i] > top ? x[i] : top;
-    // If all are -infinity, zero is subtracted, since their difference is NaN. The difference comes
-    // before the factor, which would take the largest numbers to infinity.
-    const Vec from = broadcast(top == -__builtin_inff() ? 0.0f : top);
-    Vec sum{};
-    for (i = 0; i < N; i += kLanes) {
-      Vec p = exp2_falling((load_up_to(x + i, N - i) - from) * broadcast(kLog2e));
-      if (i + kLanes > N) p = lane_numbers() < static_cast<std::uint32_t>(N - i) ? p : Vec{};
-      sum = sum + p;
-      store_up_to(out + i, p, N - i);
-    }
-    const float total = sum_lanes(sum);
+    const float total = row_sum(x, N, row_top(x, N), out);
     const Vec divisor = broadcast(total == 0.0f ? 1.0f : total);
-    for (i = 0; i < N; i += kLanes) {
+    for (std::int64_t i = 0; i < N; i += kLanes) {
       store_up_to(out + i, load_up_to(out + i, N - i) / divisor, N - i);
+    }
+  }
+}
+
+// Computes the logarithm of softmax, x - max - log(sum); a row of -infinity keeps its numbers.
+void log_softmax(const RowArgs& a) {
+  const std::int64_t N = a.size;
+  for (std::int64_t row = 0; row < a.rows; ++row) {
+    const float* x = a.x + row * a.x_stride;
+    float* out = a.out + row * a.out_stride;
+    const float top = row_top(x, N), total = row_sum(x, N, top, nullptr);
+    // The sum is at least one unless all numbers are -infinity.
+    const Vec less = log(broadcast(total == 0.0f ? 1.0f : total));
+    for (std::int64_t i = 0; i < N; i += kLanes) {
+      store_up_to(out + i, load_up_to(x + i, N - i) - broadcast(top) - less, N - i);
     }
   }
 }

@@ -214,7 +214,8 @@ struct DotArgs {
 };
 
 // Rows have N floats; out may be x. layer_norm brings x + residual to mean 0 and variance 1 (of N,
-// with eps added), multiplies by weight, adds bias. softmax turns a row of -infinity into zeros.
+// with eps added), multiplies by weight, adds bias. softmax turns a row of -infinity into zeros;
+// log_softmax leaves it as it is.
 struct RowArgs {
   std::int64_t rows, size;
   const float* x;
@@ -281,6 +282,7 @@ struct KernelTable {
   bool (*is_finite)(const FiniteArgs&);
   void (*layer_norm)(const RowArgs&);
   void (*softmax)(const RowArgs&);
+  void (*log_softmax)(const RowArgs&);
   // y[i] = f(x[i]); y may be x.
   void (*apply)(Activation f, const float* x, float* y, std::int64_t n);
   // It reads memory at the machine's limit; its result keeps the work alive.

@@ -30,12 +30,29 @@ except ImportError as error:
 from treadle import functional
 from treadle._public import publish
 from treadle._version import __version__
+from treadle.layers.activation_layers import (
+    ELU,
+    GELU,
+    Hardsigmoid,
+    LeakyReLU,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softplus,
+    Softsign,
+    Tanh,
+)
 from treadle.layers.attention import MultiheadAttention
 from treadle.layers.cells import GRUCell, LSTMCell, RNNCell
+from treadle.layers.conv import Conv1d
+from treadle.layers.elementwise import Flatten, Hardtanh, Identity, LogSoftmax, Softmax, Transpose
+from treadle.layers.embedding import Embedding
 from treadle.layers.files import load, save
 from treadle.layers.kv_cache import KVCache
+from treadle.layers.linear import Linear
 from treadle.layers.norm import LayerNorm
 from treadle.layers.recurrent import GRU, LSTM, RNN
+from treadle.layers.sequential import Sequential
 from treadle.layers.stream import Stream
 from treadle.layers.transformer import TransformerEncoder, TransformerEncoderLayer
 from treadle.runtime import available_isas, get_num_threads, isa, set_num_threads
@@ -44,18 +61,38 @@ if TYPE_CHECKING:
     from treadle.torch import from_torch
 
 __all__ = [
+    "ELU",
+    "GELU",
     "GRU",
     "LSTM",
     "RNN",
+    "Conv1d",
+    "Embedding",
+    "Flatten",
     "GRUCell",
+    "Hardsigmoid",
+    "Hardtanh",
+    "Identity",
     "KVCache",
     "LSTMCell",
     "LayerNorm",
+    "LeakyReLU",
+    "Linear",
+    "LogSoftmax",
     "MultiheadAttention",
     "RNNCell",
+    "ReLU",
+    "Sequential",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Softplus",
+    "Softsign",
     "Stream",
+    "Tanh",
     "TransformerEncoder",
     "TransformerEncoderLayer",
+    "Transpose",
     "__version__",
     "available_isas",
     "from_torch",

@@ -156,6 +156,24 @@ class Linear:
     def isa(self) -> str: ...
 
 @final
+class Conv1d:
+    """Packed weights of a convolution and its bias. Immutable, safe to use from several threads."""
+
+    def __init__(
+        self,
+        function: str,
+        shape: dict[str, int],
+        weight: _Weight,
+        bias: _Float | None,
+        dtype: str = "float32",
+    ) -> None: ...
+    def run(self, function: str, x: _Float, activation: _Activation | None = None) -> _Float: ...
+    @property
+    def weight_bytes(self) -> int: ...
+    @property
+    def isa(self) -> str: ...
+
+@final
 class Encoder:
     """Packed layers of a transformer encoder. Built first, then run, from any thread."""
 
@@ -317,6 +335,7 @@ def layer_norm(
     residual: _Float | None = None,
 ) -> _Float: ...
 def softmax(function: str, x: _Float) -> _Float: ...
+def log_softmax(function: str, x: _Float) -> _Float: ...
 def embedding_sum(
     function: str, tables: list[_Float], ids: list[npt.NDArray[np.int64]]
 ) -> _Float: ...

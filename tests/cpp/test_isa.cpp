@@ -31,7 +31,8 @@ TEST_CASE("a chosen level is the one that runs, with a whole table") {
       const bool reads = p.attention_chunk && p.decode;
       CHECK(reads);
     }
-    const bool whole = t.attention_join && t.layer_norm && t.softmax && t.apply && t.read_loop;
+    const bool whole =
+        t.attention_join && t.layer_norm && t.softmax && t.log_softmax && t.apply && t.read_loop;
     REQUIRE(whole);
     const std::vector<float> zeros(2048);
     CHECK(t.read_loop(zeros.data(), 2048) == 0.0f);

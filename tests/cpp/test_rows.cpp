@@ -133,6 +133,40 @@ void check_softmax(const KernelTable& table, const float* x, std::int64_t N, con
   }
 }
 
+TEST_CASE("log_softmax: the logarithm of softmax, in place too; rows of -infinity stay") {
+  for_each_isa([](const KernelTable& table) {
+    const FlushToZero guard;
+    for (const std::int64_t N : kSizes) {
+      CAPTURE(N);
+      for (const float scale : {1.0f, 1000.0f}) {
+        const std::vector<float> x = random_floats(kRows * N, 5, scale);
+        const Guarded<float> in(x);
+        Guarded<float> out(kRows * N), same_place(x);
+        table.log_softmax(contiguous(kRows, N, in.data(), out.data()));
+        table.log_softmax(contiguous(kRows, N, same_place.data(), same_place.data()));
+        CHECK(first_difference(same_place.data(), out, kRows * N) == -1);
+        for (std::int64_t row = 0; row < kRows; ++row) {
+          double most = -INFINITY, total = 0;
+          for (std::int64_t i = 0; i < N; ++i)
+            most = std::max(most, static_cast<double>(x[row * N + i]));
+          for (std::int64_t i = 0; i < N; ++i) total += std::exp(x[row * N + i] - most);
+          for (std::int64_t i = 0; i < N; ++i) {
+            const double y = x[row * N + i] - most - std::log(total);
+            // The bound adds the errors of two differences, of the logarithm, and of the sum. A
+            // term e^-u of the sum has the error of softmax, of which u e^-u < 1/2 counts.
+            const double bound = kUnit * (3 * std::fabs(y) + (most - x[row * N + i]) + N + 16);
+            CAPTURE(i);
+            REQUIRE(std::fabs(out[row * N + i] - y) <= bound);
+          }
+        }
+        std::vector<float> nothing(N, -INFINITY);
+        table.log_softmax(contiguous(1, N, nothing.data(), nothing.data()));
+        for (std::int64_t i = 0; i < N; ++i) CHECK(nothing[i] == -INFINITY);
+      }
+    }
+  });
+}
+
 TEST_CASE("softmax: every size, in place too") {
   for_each_isa([](const KernelTable& table) {
     const FlushToZero guard;

@@ -11,6 +11,7 @@ import treadle
 from support.tolerance import assert_same_bits
 from treadle.layers import build
 from treadle.layers.configuration import Flag, Integer, Schema
+from treadle.layers.elementwise import Elementwise
 from treadle.layers.module import LAYERS, Module
 
 LAYER = treadle.TransformerEncoderLayer(8, 2, 16, dtype="bfloat16", seed=0)
@@ -25,8 +26,19 @@ EVERY = [
     treadle.LayerNorm((2, 3), seed=0),
     LAYER,
     treadle.TransformerEncoder(LAYER, 2, treadle.LayerNorm(8)),
+    treadle.Linear(3, 4, dtype="int8", seed=0),
+    treadle.Conv1d(3, 4, 2, padding="same", dtype="bfloat16", seed=0),
+    treadle.Embedding(3, 4, 1, seed=0),
+    treadle.Sequential(treadle.Embedding(3, 4, seed=0), treadle.LSTM(4, 5, dtype="int8", seed=0)),
+    *(
+        cls(*([0, 1] if cls is treadle.Transpose else []))
+        for cls in LAYERS.values()
+        if issubclass(cls, Elementwise)
+    ),
 ]
 every = pytest.mark.parametrize("module", EVERY, ids=repr)
+# Layers without products are float32 in every dtype.
+FLOAT32 = (treadle.LayerNorm, treadle.Embedding, Elementwise)
 
 
 def test_every_class_is_here():
@@ -47,6 +59,8 @@ def test_a_layer_out_of_arrays(module):
     state = module.state_dict()
     other = build.build(type(module), build.configuration(module), state.__getitem__, "here")
     assert_same_bits(list(other.state_dict().values()), list(state.values()))
+    if not state:
+        return
     name = next(iter(state))
     wrong = {**state, name: state[name][:-1]}
     with pytest.raises(ValueError, match=rf"^here: {name} has shape "):
@@ -67,13 +81,13 @@ def test_a_blueprint_knows_what_there_will_be(module):
 def test_another_dtype(module):
     plan = build.retyped(module, "int8")
     assert repr(plan) == repr(module.to("int8"))
-    assert plan.dtype == ("float32" if type(module) is treadle.LayerNorm else "int8")
+    assert plan.dtype == ("float32" if isinstance(module, FLOAT32) else "int8")
 
 
 @every
 def test_native_objects(module):
     natives = build.natives(module)
-    assert bool(natives) == (type(module) is not treadle.LayerNorm)
+    assert bool(natives) == (not isinstance(module, FLOAT32))
     assert all(native.weight_bytes > 0 for native in natives)
 
 

@@ -13,13 +13,17 @@ The rule for a layer's parameters is: those of two axes are the matrices of prod
 dtype. Biases, norms, peepholes and learned keys have another number of axes and stay float32, and
 so do embeddings, which belong to no layer with a dtype.
 
+The weight [D, C, J] of a convolution has three axes in memory and in files. Its product reads the
+taps J of a step after each other and the channels C within a tap, so that K counts j C + c in the
+scales of int8.
+
 A matrix is converted in pieces that stay in the cache: no second float32 copy of it is ever made.
 """
 
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 
@@ -74,8 +78,7 @@ def dtype_of(value: Stored) -> str:
 def layout(name: str, shape: tuple[int, ...], dtype: str) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Name the arrays that store a parameter in a file, each with its NumPy dtype and shape."""
     if dtype == "int8":
-        rows, columns = shape
-        scales = (rows, -(-columns // BLOCK))
+        scales = (shape[0], -(-prod(shape[1:]) // BLOCK))
         return {name: ("int8", shape), f"{name}.scale": ("float32", scales)}
     return {name: ("uint16" if dtype == "bfloat16" else "float32", shape)}
 
@@ -113,8 +116,27 @@ def freeze(value: Stored) -> None:
         array.flags.writeable = False
 
 
+def matrix(value: Stored) -> Any:
+    """Return the weight [D, C, J] of a convolution as the matrix [D, J * C] of its product."""
+    if isinstance(value, Int8):
+        return Int8(matrix(cast("Float", value.integers)), value.scales)
+    outputs, channels, taps = value.shape
+    return np.ascontiguousarray(value.transpose(0, 2, 1)).reshape(outputs, taps * channels)
+
+
+def _unfolded(value: Stored, shape: tuple[int, ...]) -> Any:
+    """Return the matrix of a convolution's product as its weight; `matrix` is the way there."""
+    if isinstance(value, Int8):
+        return Int8(_unfolded(cast("Float", value.integers), shape), value.scales)
+    outputs, channels, taps = shape
+    return np.ascontiguousarray(value.reshape(outputs, taps, channels).transpose(0, 2, 1))
+
+
 def encode(value: Stored, dtype: str, out: Stored | None = None) -> Stored:
     """Convert a parameter to a dtype, or copy it, into ``out`` if that is given."""
+    if len(value.shape) == 3 and dtype_of(value) != dtype:
+        turned: Stored = _unfolded(encode(matrix(value), dtype), value.shape)
+        return turned if out is None else encode(turned, dtype, out)
     result = empty(value.shape, dtype) if out is None else out
     if dtype_of(value) == dtype:
         pairs = zip(arrays("", result).values(), arrays("", value).values(), strict=True)

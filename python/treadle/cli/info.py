@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from treadle._storage.formats import arrays
+from treadle._storage.formats import arrays, dtype_of
 from treadle.layers import build
 
 if TYPE_CHECKING:
@@ -44,32 +44,38 @@ def describe(module: Module) -> None:
     """
     parts = build.natives(module)
     rows: dict[str, list[int]] = {}
+    kernels: dict[str, str] = {}
     total = [0, 0, 0]
     for name, value in build.parameters(module).items():
-        matrix = len(value.shape) == 2 and bool(parts)
+        isa = build.isa(module, name, value)
+        if isa is not None:
+            kernels[_layer_of(name)] = f"{dtype_of(value):<10}{isa}"
         for row in (rows.setdefault(_layer_of(name), [0, 0, 0]), total):
             row[0] += value.size
             row[1] += sum(array.nbytes for array in arrays(name, value).values())
             # Each weight is multiplied and added once; gates and biases are small beside that.
-            row[2] += 2 * value.size if matrix else 0
+            row[2] += 0 if isa is None else 2 * value.size
     rows["all"] = total
+    if kernels:
+        one, *others = set(kernels.values())
+        kernels["all"] = f"{'several':<10}-" if others else one
     print(module)
     print(
         f"{'layer':<12}{'parameters':>14}{'bytes':>14}{'FLOPs per step':>18}  "
         f"{'dtype':<10}{'kernel'}"
     )
     for label, (size, nbytes, flops) in rows.items():
-        of = f"{module.dtype:<10}{parts[0].isa}" if flops else f"{'float32':<10}-"
+        of = kernels.get(label, f"{'float32':<10}-")
         print(f"{label:<12}{size:>14,}{nbytes:>14,}{flops:>18,}  {of}")
     print(f"packed weights: {sum(part.weight_bytes for part in parts):,} bytes")
 
 
 def _layer_of(name: str) -> str:
     """Name the part that holds a parameter (l0_reverse, layers.0, self_attn, ...) or "itself"."""
-    _, _, suffix = name.partition("_l")
-    if suffix:
-        return f"l{suffix}"
     first, dot, rest = name.partition(".")
     if first == "layers":
         return f"layers.{rest.partition('.')[0]}"
-    return first if dot else "itself"
+    if dot:
+        return first
+    _, _, suffix = name.partition("_l")
+    return f"l{suffix}" if suffix else "itself"

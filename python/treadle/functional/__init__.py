@@ -1,18 +1,37 @@
 """The layers as functions of their weights and inputs, in PyTorch's names and shapes.
 
-recurrent  rnn, lstm, gru and their cells
-backward   rnn, lstm, gru, scaled_dot_product_attention: _forward, which saves what _backward needs
-product    linear, conv1d
-attention  scaled_dot_product_attention
-pointwise  layer_norm, softmax, gelu, silu, relu, embedding_sum
+recurrent    rnn, lstm, gru and their cells
+backward     _forward and _backward of rnn, lstm, gru and scaled_dot_product_attention
+product      linear, conv1d
+attention    scaled_dot_product_attention
+pointwise    layer_norm, embedding_sum
+activations  relu, tanh, sigmoid, gelu, silu, ...; softmax, log_softmax
 
 Functions that take weights pack them in every call (the recurrent ones keep the packing of weights
 that are read-only); where the same weights are used again, a module (`treadle.LSTM`,
-`treadle.MultiheadAttention`, ...) packs them once. All arrays are float32; any other dtype raises
+`treadle.Linear`, ...) packs them once. All arrays are float32; any other dtype raises
 TypeError, and a shape or value that does not fit raises ValueError.
 """
 
 from treadle._public import publish
+from treadle.functional.activations import (
+    affine,
+    elu,
+    gelu,
+    hard_sigmoid,
+    hard_tanh,
+    leaky_relu,
+    log_softmax,
+    relu,
+    scaled_tanh,
+    sigmoid,
+    silu,
+    softmax,
+    softplus,
+    softsign,
+    tanh,
+    thresholded_relu,
+)
 from treadle.functional.attention import scaled_dot_product_attention
 from treadle.functional.attention_backward import (
     SavedAttention,
@@ -27,7 +46,7 @@ from treadle.functional.backward import (
     rnn_backward,
     rnn_forward,
 )
-from treadle.functional.pointwise import embedding_sum, gelu, layer_norm, relu, silu, softmax
+from treadle.functional.pointwise import embedding_sum, layer_norm
 from treadle.functional.product import conv1d, linear
 from treadle.functional.recurrent import gru, gru_cell, lstm, lstm_cell, rnn, rnn_cell
 from treadle.functional.saved import Saved
@@ -35,15 +54,21 @@ from treadle.functional.saved import Saved
 __all__ = [
     "Saved",
     "SavedAttention",
+    "affine",
     "conv1d",
+    "elu",
     "embedding_sum",
     "gelu",
     "gru",
     "gru_backward",
     "gru_cell",
     "gru_forward",
+    "hard_sigmoid",
+    "hard_tanh",
     "layer_norm",
+    "leaky_relu",
     "linear",
+    "log_softmax",
     "lstm",
     "lstm_backward",
     "lstm_cell",
@@ -56,8 +81,14 @@ __all__ = [
     "scaled_dot_product_attention",
     "scaled_dot_product_attention_backward",
     "scaled_dot_product_attention_forward",
+    "scaled_tanh",
+    "sigmoid",
     "silu",
     "softmax",
+    "softplus",
+    "softsign",
+    "tanh",
+    "thresholded_relu",
 ]
 
 publish(__name__, globals(), __all__)

@@ -1,10 +1,7 @@
-"""Functions of single rows, which stand between products: layer norm, softmax, activations,
-embeddings.
-"""
+"""Functions of single rows, which stand between products: layer norm and embeddings."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -12,7 +9,7 @@ import numpy as np
 
 from treadle import _core
 from treadle._inputs import checks
-from treadle._inputs.arrays import to_dense, to_float32, to_int64
+from treadle._inputs.arrays import to_dense, to_int64
 from treadle.layers.norm import normalized
 
 if TYPE_CHECKING:
@@ -54,86 +51,6 @@ def layer_norm(
     sizes = checks.sizes(function, "normalized_shape", normalized_shape)
     eps = checks.number(function, "eps", eps, least=0)
     return normalized(function, x, sizes, weight, bias, eps, residual)
-
-
-def softmax(x: ArrayLike, dim: int = -1) -> Float:
-    """Return exp(x - max x) / sum exp(x - max x) over the axis ``dim`` of x, float32.
-
-    A row whose numbers are all -inf gives zeros (NaN in PyTorch).
-
-    Raises
-    ------
-    ValueError
-        For an axis that x does not have.
-    TypeError
-        For another dtype.
-
-    Examples
-    --------
-    >>> import treadle
-    >>> treadle.functional.softmax([[0.0, 0.0], [-float("inf"), 1.0]])
-    array([[0.5, 0.5],
-           [0. , 1. ]], dtype=float32)
-    """
-    function = "treadle.functional.softmax"
-    x = to_float32(function, "x", x)
-    if x.ndim == 0:
-        raise ValueError(f"{function}: x has shape (), expected at least one axis")
-    axis = checks.integer(function, "dim", dim, least=-x.ndim, most=x.ndim - 1)
-    turned = np.moveaxis(x, axis, -1)
-    rows = math.prod(turned.shape[:-1])
-    flat = np.ascontiguousarray(turned).reshape(rows, turned.shape[-1])
-    y = _core.softmax(function, flat).reshape(turned.shape)
-    return np.ascontiguousarray(np.moveaxis(y, -1, axis))
-
-
-def gelu(x: ArrayLike, approximate: str = "none") -> Float:
-    """Return x Phi(x), with Phi the normal distribution: x (1 + erf(x / sqrt 2)) / 2; float32.
-
-    ``approximate="tanh"``: x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2.
-
-    References
-    ----------
-    Hendrycks and Gimpel, Gaussian error linear units, arXiv:1606.08415.
-
-    Examples
-    --------
-    >>> import treadle
-    >>> treadle.functional.gelu([0.0, 100.0])
-    array([  0., 100.], dtype=float32)
-    """
-    function = "treadle.functional.gelu"
-    name = {"none": "gelu", "tanh": "gelu_tanh"}.get(str(approximate))
-    if name is None:
-        raise ValueError(
-            f"{function}: approximate is {checks.shown(approximate)}, "
-            'expected "none" (erf) or "tanh"'
-        )
-    return _apply(function, name, x)
-
-
-def silu(x: ArrayLike) -> Float:
-    """Return x sigmoid(x) = x / (1 + exp(-x)), float32; also called swish.
-
-    Examples
-    --------
-    >>> import treadle
-    >>> treadle.functional.silu([0.0, 100.0])
-    array([  0., 100.], dtype=float32)
-    """
-    return _apply("treadle.functional.silu", "silu", x)
-
-
-def relu(x: ArrayLike) -> Float:
-    """Return max(0, x), float32; NaN stays NaN.
-
-    Examples
-    --------
-    >>> import treadle
-    >>> treadle.functional.relu([-1.0, 2.0])
-    array([0., 2.], dtype=float32)
-    """
-    return _apply("treadle.functional.relu", "relu", x)
 
 
 def embedding_sum(ids: Iterable[ArrayLike], tables: Iterable[ArrayLike]) -> Float:
@@ -187,11 +104,6 @@ def embedding_sum(ids: Iterable[ArrayLike], tables: Iterable[ArrayLike]) -> Floa
         ) from None
     flat = [np.ascontiguousarray(np.broadcast_to(n, shape)).reshape(-1) for n in numbers]
     return _core.embedding_sum(function, arrays, flat).reshape(*shape, arrays[0].shape[1])
-
-
-def _apply(function: str, name: str, x: ArrayLike) -> Float:
-    x = to_dense(function, "x", x)
-    return _core.apply(name, x.reshape(-1)).reshape(x.shape)
 
 
 def _items(function: str, name: str, values: Iterable[ArrayLike]) -> list[ArrayLike]:

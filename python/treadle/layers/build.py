@@ -72,10 +72,11 @@ def blueprint(cls: type[_M], configuration: Mapping[str, Any]) -> _M:
 
 def fill(module: Module, parameters: dict[str, Stored]) -> None:
     """Give a layer parameters that are stored as its `layout` says; the arrays become its own."""
-    native = module._pack(parameters)
+    packed = module._packings(parameters)
     for value in parameters.values():
         formats.freeze(value)
-    module.__dict__["_packed"] = PackedParameters(parameters, native)
+    for one, new in packed:
+        one.__dict__["_packed"] = new
 
 
 def build(
@@ -110,8 +111,7 @@ def draw(module: Module, seed: Any) -> dict[str, Stored]:
             f"{function}: seed is {checks.shown(seed)}, expected None or an integer >= 0"
         ) from error
     forms = {
-        name: (shape, formats.stored_as(shape, module._dtype))
-        for name, shape in module._shapes().items()
+        name: (shape, module._stored_as(name, shape)) for name, shape in module._shapes().items()
     }
     size = sum(formats.nbytes(*form) for form in forms.values())
     drawn: dict[str, Stored] = {}
@@ -160,8 +160,12 @@ def parameters(module: Module) -> dict[str, Any]:
 
 def natives(module: Module) -> tuple[Any, ...]:
     """Return the native objects with the packed weights of a layer: one, several, or none."""
-    native = module._packed.native
-    return native if isinstance(native, tuple) else () if native is None else (native,)
+    return module._natives()
+
+
+def isa(module: Module, name: str, value: Stored) -> str | None:
+    """Return the ISA level whose products multiply by a parameter, or None where none does."""
+    return module._isa(name, value)
 
 
 def shapes(module: Module) -> Shapes:
@@ -177,7 +181,7 @@ def count(module: Module) -> Count:
 def layout(module: Module) -> dict[str, dict[str, tuple[str, tuple[int, ...]]]]:
     """Return the names, dtypes and shapes of the arrays that store each parameter."""
     return {
-        name: formats.layout(name, shape, formats.stored_as(shape, module._dtype))
+        name: formats.layout(name, shape, module._stored_as(name, shape))
         for name, shape in module._shapes().items()
     }
 
@@ -195,10 +199,10 @@ def stored(
             )
 
     array = to_weight(function, name, value, fits)
-    return formats.encode(array, formats.stored_as(shape, module._dtype))
+    return formats.encode(array, module._stored_as(name, shape))
 
 
-def converted(module: Module, value: Stored) -> Stored:
+def converted(module: Module, name: str, value: Stored) -> Stored:
     """Convert a parameter to this layer's dtype; a parameter that has it is returned as it is."""
-    dtype = formats.stored_as(value.shape, module._dtype)
+    dtype = module._stored_as(name, value.shape)
     return value if formats.dtype_of(value) == dtype else formats.encode(value, dtype)

@@ -135,6 +135,23 @@ class Dtype(Entry):
         return dtype
 
 
+class Float32(Dtype):
+    """The dtype of a layer without products: float32, whatever the layers around it have."""
+
+    __slots__ = ()
+
+    def _checked(self, function: str, name: str, value: Any) -> str:
+        dtype = super()._checked(function, name, value)
+        if dtype != "float32":
+            raise ValueError(
+                f"{function}: {name} is {dtype!r}, expected 'float32': the layer has no products"
+            )
+        return dtype
+
+    def retyped(self, value: str, dtype: str) -> str:
+        return value
+
+
 class Nested(Entry):
     """The configuration of a layer within a layer, taken from such a layer or from a mapping."""
 

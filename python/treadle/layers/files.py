@@ -101,7 +101,8 @@ def read_parameters(
     for name, arrays in build.layout(module).items():
         value = formats.joined([safetensors.read(file, header, part) for part in arrays])
         if isinstance(value, formats.Int8):
-            _core.check_weight(header.where, name, value, "int8")
+            product = value if len(value.shape) == 2 else formats.matrix(value)
+            _core.check_weight(header.where, name, product, "int8")
         yield name, value
 
 

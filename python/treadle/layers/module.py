@@ -88,6 +88,25 @@ class Module:
         """Return how a parameter is drawn: (a, b) means uniformly from a - b to a + b."""
         raise NotImplementedError
 
+    def _packings(self, parameters: dict[str, Any]) -> list[tuple[Module, PackedParameters]]:
+        """Pack checked parameters and return the modules that they belong to, each with its own."""
+        return [(self, build.PackedParameters(parameters, self._pack(parameters)))]
+
+    def _natives(self) -> tuple[Any, ...]:
+        """Return the native objects with the packed weights: one, several, or none."""
+        native = self._packed.native
+        return native if isinstance(native, tuple) else () if native is None else (native,)
+
+    def _isa(self, name: str, value: Any) -> str | None:
+        """Return the ISA level whose products multiply by a parameter, or None."""
+        natives = self._natives()
+        isa: str | None = natives[0].isa if natives and len(value.shape) == 2 else None
+        return isa
+
+    def _stored_as(self, name: str, shape: tuple[int, ...]) -> str:
+        """Return the dtype in which a parameter of this shape is stored."""
+        return formats.stored_as(shape, self._dtype)
+
     @property
     def _dtype(self) -> str:
         """The dtype in which the matrices are stored."""
@@ -200,7 +219,7 @@ class Module:
         name = checks.dtype(f"{self._function}.to", "dtype", dtype)
         other = build.retyped(self, name)
         parameters = self._packed.parameters
-        build.fill(other, {key: build.converted(other, v) for key, v in parameters.items()})
+        build.fill(other, {key: build.converted(other, key, v) for key, v in parameters.items()})
         return other
 
     # -- copies, files, looks ---------------------------------------------------------------------
@@ -228,7 +247,7 @@ class Module:
             self,
             {
                 name: formats.checked(
-                    function, name, given[name], shape, formats.stored_as(shape, self._dtype)
+                    function, name, given[name], shape, self._stored_as(name, shape)
                 )
                 for name, shape in shapes.items()
             },

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from treadle import _core
 from treadle._inputs import checks
 from treadle._inputs.arrays import to_dense
-from treadle.layers.configuration import Dtype, Flag, Number, Shape
+from treadle.layers.configuration import Flag, Float32, Number, Shape
 from treadle.layers.module import Module, layer
 
 if TYPE_CHECKING:
@@ -17,23 +17,6 @@ if TYPE_CHECKING:
     from treadle._inputs.types import AnyArray, ArrayLike, Float
     from treadle.layers.build import Shapes
     from treadle.layers.configuration import Entries
-
-
-class _Float32(Dtype):
-    """The dtype of a layer without products: float32, whatever the layers around it have."""
-
-    __slots__ = ()
-
-    def _checked(self, function: str, name: str, value: Any) -> str:
-        dtype = super()._checked(function, name, value)
-        if dtype != "float32":
-            raise ValueError(
-                f"{function}: {name} is {dtype!r}, expected 'float32': layer norms have no products"
-            )
-        return dtype
-
-    def retyped(self, value: str, dtype: str) -> str:
-        return value
 
 
 @layer
@@ -66,7 +49,7 @@ class LayerNorm(Module):
         "eps": Number(least=0),
         "elementwise_affine": Flag(),
         "bias": Flag(),
-        "dtype": _Float32(),
+        "dtype": Float32(),
     }
 
     def __init__(

@@ -74,7 +74,7 @@ def convert_file(
             target,
             function,
             module,
-            ((name, build.converted(module, value)) for name, value in parameters),
+            ((name, build.converted(module, name, value)) for name, value in parameters),
         )
     return module
 

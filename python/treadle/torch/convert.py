@@ -7,13 +7,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from treadle._public import published
+from treadle.layers.activation_layers import Softplus
 from treadle.layers.attention import MultiheadAttention
 from treadle.layers.build import arguments, build
 from treadle.layers.cells import GRUCell, LSTMCell, RNNCell
-from treadle.layers.module import Module
+from treadle.layers.conv import Conv1d
+from treadle.layers.elementwise import Elementwise, Identity, Transpose
+from treadle.layers.embedding import Embedding
+from treadle.layers.linear import Linear, Product
+from treadle.layers.module import LAYERS, Module
 from treadle.layers.norm import LayerNorm
 from treadle.layers.recurrent import GRU, LSTM, RNN
 from treadle.layers.recurrent_base import RecurrentBase
+from treadle.layers.sequential import Sequential
 from treadle.layers.transformer import TransformerEncoder, TransformerEncoderLayer
 
 if TYPE_CHECKING:
@@ -35,6 +41,11 @@ _CLASSES: tuple[type[Module], ...] = (
     TransformerEncoderLayer,
     TransformerEncoder,
     LayerNorm,
+    Linear,
+    Conv1d,
+    Embedding,
+    Sequential,
+    *(c for c in LAYERS.values() if issubclass(c, Elementwise) and c is not Transpose),
 )
 
 
@@ -56,10 +67,12 @@ def from_torch(module: nn.Module) -> Module:
     """Make a treadle module with the configuration and the weights of a PyTorch module.
 
     The module is a ``torch.nn.LSTM``, ``GRU``, ``RNN``, ``LSTMCell``, ``GRUCell``, ``RNNCell``,
-    ``MultiheadAttention``, ``TransformerEncoderLayer``, ``TransformerEncoder`` or ``LayerNorm`` on
-    the CPU in float32 or bfloat16. The weights are copied to float32 as they are now; dropout does
-    nothing, since treadle runs inference. Reparametrized weights (such as weight_norm) are taken at
-    their present value.
+    ``MultiheadAttention``, ``TransformerEncoderLayer``, ``TransformerEncoder``, ``LayerNorm``,
+    ``Linear``, ``Conv1d``, ``Embedding``, an activation, ``Softmax``, ``LogSoftmax``, ``Flatten``,
+    ``Identity``, a dropout, or a ``Sequential`` of them, on the CPU in float32 or bfloat16. The
+    weights are copied to float32 as they are now; a dropout becomes `treadle.Identity`, since
+    treadle runs inference. Reparametrized weights (such as weight_norm) are taken at their present
+    value.
 
     Raises
     ------
@@ -84,9 +97,45 @@ def from_torch(module: nn.Module) -> Module:
         raise ImportError(
             f"treadle.from_torch: PyTorch cannot be imported ({error}); pip install treadle[torch]"
         ) from error
-    cls = _class(torch, "module", module, _CLASSES)
-    configuration = _configuration(torch, cls, "module", module)
-    return build(cls, configuration, partial(_part, module), "treadle.from_torch")
+    return _converted(torch, "module", module, {})
+
+
+def _converted(
+    torch: ModuleType, argument: str, module: nn.Module, known: dict[int, Module]
+) -> Module:
+    """Return a converted module; ``known`` has those of this call by the number of PyTorch's, so
+    that a module which stands in several places of a sequence is converted once.
+    """
+    if id(module) not in known:
+        if isinstance(module, _dropouts(torch.nn)):
+            known[id(module)] = Identity()
+            return known[id(module)]
+        cls = _class(torch, argument, module, _CLASSES)
+        if cls is Sequential:
+            known[id(module)] = Sequential(
+                {
+                    name: _converted(torch, f"{argument}.{name}", child, known)
+                    for name, child in module._modules.items()
+                }
+            )
+        else:
+            configuration = _configuration(torch, cls, argument, module)
+            known[id(module)] = build(
+                cls, configuration, partial(_part, module), "treadle.from_torch"
+            )
+    return known[id(module)]
+
+
+def _dropouts(nn: Any) -> tuple[type[Any], ...]:
+    """Return PyTorch's classes that do nothing in inference."""
+    return (
+        nn.Dropout,
+        nn.Dropout1d,
+        nn.Dropout2d,
+        nn.Dropout3d,
+        nn.AlphaDropout,
+        nn.FeatureAlphaDropout,
+    )
 
 
 def _class(
@@ -129,6 +178,10 @@ def _configuration(
         own["add_bias_kv"] = module.bias_k is not None
         for name in ("kdim", "vdim"):
             own[name] = None if own[name] == module.embed_dim else own[name]
+    elif issubclass(cls, Product):
+        own["bias"] = module.bias is not None
+    elif cls in _LIMITS:
+        _check_limits(cls, argument, module)
     elif cls is LayerNorm:
         own["bias"] = not module.elementwise_affine or module.bias is not None
     elif cls is TransformerEncoderLayer:
@@ -148,6 +201,26 @@ def _configuration(
         if module.norm is not None:
             own["norm"] = _part_configuration(torch, LayerNorm, f"{argument}.norm", module.norm)
     return own
+
+
+# Arguments of PyTorch's classes that treadle's do not have, with the values at which they change
+# nothing.
+_LIMITS: dict[type[Module], dict[str, tuple[Any, ...]]] = {
+    Embedding: {"max_norm": (None,)},
+    # From the threshold on PyTorch returns x, which is softplus in float32 where x is 20 or more.
+    Softplus: {"beta": (1,), "threshold": (20,)},
+}
+
+
+def _check_limits(cls: type[Module], argument: str, module: nn.Module) -> None:
+    """Raise TypeError for an option of a module that treadle's class does not have."""
+    for name, values in _LIMITS[cls].items():
+        value = getattr(module, name)
+        if value not in values:
+            raise TypeError(
+                f"treadle.from_torch: {argument}.{name} is {value!r}, "
+                f"expected {values[0]!r}, the only one that treadle.{cls.__name__} has"
+            )
 
 
 def _part_configuration(

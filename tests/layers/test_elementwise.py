@@ -1,0 +1,97 @@
+"""Layers without parameters: activations, softmax and shapes, against PyTorch's modules."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+import treadle
+from support import samples
+from support.tolerance import assert_same_bits
+from treadle.layers.elementwise import Elementwise
+from treadle.layers.module import LAYERS
+
+# Those of PyTorch's names and arguments.
+CALLS = {
+    "ReLU": [{}],
+    "Tanh": [{}],
+    "Sigmoid": [{}],
+    "GELU": [{}, {"approximate": "tanh"}],
+    "SiLU": [{}],
+    "Softplus": [{}],
+    "Softsign": [{}],
+    "ELU": [{}, {"alpha": 0.5}],
+    "LeakyReLU": [{}, {"negative_slope": 0.25}],
+    "Hardsigmoid": [{}],
+    "Hardtanh": [{}, {"min_val": 0.0, "max_val": 6.0}],
+    "Softmax": [{"dim": -1}, {"dim": 0}],
+    "LogSoftmax": [{"dim": -1}, {"dim": 1}],
+    "Identity": [{}],
+    "Flatten": [{}, {"start_dim": 0}, {"start_dim": -2, "end_dim": -1}, {"end_dim": 1}],
+}
+CASES = [(name, options) for name, calls in CALLS.items() for options in calls]
+every = pytest.mark.parametrize(("name", "options"), CASES, ids=str)
+
+
+def test_every_class_is_compared():
+    """Transpose is torch.transpose, which is no module."""
+    classes = {n for n, c in LAYERS.items() if issubclass(c, Elementwise)}
+    assert classes == {*CALLS, "Transpose"}
+
+
+@every
+def test_like_torch(isa, name, options):
+    ours, theirs = getattr(treadle, name)(**options), getattr(torch.nn, name)(**options)
+    x = 3 * samples.normal(0, 3, 5, 7)
+    y = ours(x)
+    assert y.shape == tuple(theirs(torch.from_numpy(x)).shape)
+    np.testing.assert_allclose(y, theirs(torch.from_numpy(x)).numpy(), rtol=2e-6, atol=2e-6)
+    for other in (
+        copy.copy(ours), copy.deepcopy(ours), pickle.loads(pickle.dumps(ours)),
+        eval(repr(ours), vars(treadle)), ours.to("int8"),
+    ):  # fmt: skip
+        assert repr(other) == repr(ours)
+        assert_same_bits(other(x), y)
+    assert ours.state_dict() == {}
+    assert ours.dtype == "float32"
+
+
+@every
+def test_wrong_inputs(name, options):
+    module = getattr(treadle, name)(**options)
+    for wrong in (np.zeros((2, 3)), None, "x"):
+        with pytest.raises(TypeError, match=rf"^treadle\.{name}: x "):
+            module(wrong)
+
+
+def test_transpose():
+    x = samples.normal(0, 2, 3, 4)
+    for axes in ((1, 2), (-1, 0), (1, 1)):
+        y = treadle.Transpose(*axes)(x)
+        assert_same_bits(y, np.ascontiguousarray(np.swapaxes(x, *axes)))
+    assert treadle.Flatten()(samples.normal(0, 3)[:, None]).shape == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("module", "x"),
+    [(treadle.Softmax(2), [1.0]), (treadle.Softmax(), 1.0), (treadle.Transpose(0, 1), [1.0]),
+     (treadle.Flatten(2), [[1.0]]), (treadle.Flatten(1, 0), [[1.0]]),
+     (treadle.Transpose(0, 0), 1.0)],
+    ids=repr,
+)  # fmt: skip
+def test_axes_that_x_does_not_have(module, x):
+    with pytest.raises(ValueError, match=rf"^treadle\.{type(module).__name__}: "):
+        module(np.asarray(x, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("GELU", {"approximate": "erf"}), ("GELU", {"approximate": None}), ("ELU", {"alpha": "1"}),
+     ("LeakyReLU", {"negative_slope": np.nan}), ("Hardtanh", {"min_val": 2.0}),
+     ("Softmax", {"dim": None}), ("Softmax", {"dim": 64}), ("Flatten", {"start_dim": 1.0})],
+)  # fmt: skip
+def test_wrong_options(name, options):
+    with pytest.raises((TypeError, ValueError), match=rf"^treadle\.{name}: {next(iter(options))}"):
+        getattr(treadle, name)(**options)

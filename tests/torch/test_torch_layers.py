@@ -1,0 +1,102 @@
+"""from_torch of Linear, Conv1d, Embedding, activations and Sequential, against PyTorch."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import treadle
+from support.tolerance import assert_same_bits
+
+
+def agree(module, x, atol=1e-5):
+    module.eval()
+    ours = treadle.from_torch(module)
+    with torch.no_grad():
+        np.testing.assert_allclose(ours(x), module(x).numpy(), atol=atol)
+    return ours
+
+
+@pytest.mark.parametrize(
+    "module",
+    [nn.Linear(7, 5), nn.Linear(7, 5, bias=False), nn.Conv1d(4, 6, 3), nn.Tanh(), nn.ReLU6(),
+     nn.Conv1d(4, 6, 3, 2, 1, 2, 2, False), nn.Conv1d(4, 4, 5, padding="same", groups=4),
+     nn.Conv1d(4, 6, 1, padding="valid"), nn.ReLU(inplace=True), nn.GELU("tanh"), nn.ELU(0.3),
+     nn.LeakyReLU(0.2), nn.Softplus(), nn.LogSoftmax(-1), nn.Dropout(0.5), nn.Hardtanh(-2, 0.5)],
+    ids=repr,
+)  # fmt: skip
+def test_layers(module):
+    agree(module, torch.randn(2, 4, 7))
+
+
+def test_embedding():
+    for padding in (None, 3, -1):
+        module = nn.Embedding(9, 4, padding_idx=padding)
+        ours = agree(module, torch.tensor([[0, 3, 8]]))
+        assert ours.padding_idx == module.padding_idx
+
+
+def test_a_net_of_sequences():
+    module = nn.Sequential()
+    module.add_module("front", nn.Sequential(nn.Conv1d(3, 8, 5, 2), nn.ReLU(), nn.Dropout1d(0.2)))
+    module.add_module("flat", nn.Flatten())
+    module.add_module("classes", nn.Sequential(nn.Linear(64, 20), nn.SiLU(), nn.Linear(20, 4)))
+    x = torch.randn(6, 3, 20)
+    ours = agree(module, x)
+    assert ours.state_dict().keys() == module.state_dict().keys()
+    assert ours.front[2].__class__ is treadle.Identity  # numbers are PyTorch's, too
+    assert ours.front[0].stride == 2
+    ours.load_state_dict(module.state_dict())
+
+
+def test_a_module_that_stands_twice():
+    shared = nn.Linear(4, 4)
+    ours = agree(nn.Sequential(shared, nn.Tanh(), shared), torch.randn(2, 4))
+    assert ours[0] is ours[2]
+
+
+def test_recurrent_nets_hand_on_their_output():
+    """PyTorch's Sequential hands a tuple to Linear, which fails; treadle's takes the output."""
+    lstm, linear = nn.LSTM(3, 4, batch_first=True), nn.Linear(4, 2)
+    ours = treadle.from_torch(nn.Sequential(lstm, linear))
+    x = torch.randn(2, 5, 3)
+    with torch.no_grad():
+        np.testing.assert_allclose(ours(x), linear(lstm(x)[0]).numpy(), atol=1e-5)
+
+
+def test_bfloat16_is_exact():
+    module = nn.Sequential(nn.Linear(5, 4).bfloat16())
+    ours = treadle.from_torch(module)
+    assert_same_bits(ours[0].weight, module[0].weight.detach().float().numpy())
+
+
+class Own(nn.Linear):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+class Reader(nn.Sequential):
+    def forward(self, x):
+        return super().forward(x)[0]
+
+
+REFUSED = {
+    "max_norm": nn.Embedding(3, 4, max_norm=1.0),
+    "beta": nn.Softplus(2.0),
+    "threshold": nn.Softplus(threshold=5),
+    "padding_mode": nn.Conv1d(2, 2, 3, padding=1, padding_mode="reflect"),
+    "forward": Own(2, 2),
+    "Reader": Reader(nn.Linear(2, 2)),
+    r"module\.0 is of type .*BatchNorm1d": nn.Sequential(nn.BatchNorm1d(3)),
+    r"module\.1\.0 is of type .*Conv2d": nn.Sequential(
+        nn.ReLU(), nn.Sequential(nn.Conv2d(1, 1, 1))
+    ),
+    "dim": nn.Softmax(),
+    "float64": nn.Linear(2, 2).double(),
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_refused(message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        treadle.from_torch(REFUSED[message])
