@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from support import checkpoints, child
 from support.checkpoints import MINILM
-from treadle.transformers import AutoTokenizer, tokenizer
+from treadle.transformers import AutoTokenizer, tokenizer_library
 from treadle.transformers.encoding import Encoding
 
 TEXTS = [
@@ -143,10 +143,10 @@ def test_truncation_of_pairs(family, data):
     special = ours.num_special_tokens_to_add(pair=True)
     rest = {"only_first": second, "only_second": first}.get(strategy, "")
     least = special + len(ours(rest, add_special_tokens=False)["input_ids"])
-    if options["max_length"] <= least:
+    if options["max_length"] <= least and options["max_length"] != special:
         if options["max_length"] < least:
             with pytest.raises(ValueError, match="max_length"):
-                ours(first, second, **options)
+                ours([first], [second], **options)
         return
     assert dict(ours([first], [second], **options)) == dict(theirs([first], [second], **options))
 
@@ -228,11 +228,16 @@ def test_settings(tmp_path, settings):
 
 
 def test_without_settings(tmp_path):
-    """tokenizer.json alone: no limit, no names of special tokens, and so no padding."""
+    """tokenizer.json alone: no limit, and no special token but that of its own padding."""
     shutil.copy(MINILM / "tokenizer.json", tmp_path)
     ours = AutoTokenizer.from_pretrained(tmp_path)
     assert ours("Hello world!")["input_ids"] == pair("bert")[0]("Hello world!")["input_ids"]
-    assert ours.model_max_length == 10**30
+    assert ours.model_max_length == int(1e30)
+    assert ours.special_tokens_map == {"pad_token": "[PAD]"}
+    content = json.loads((tmp_path / "tokenizer.json").read_text())
+    content["padding"] = None
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    ours = AutoTokenizer.from_pretrained(tmp_path)
     assert ours.pad_token_id is None
     with pytest.raises(ValueError, match="pad_token"):
         ours(["a"], padding=True)
@@ -270,7 +275,7 @@ WRONG = {
     "a surrogate": (("a\ud800",), {}, ValueError, "text"),
     "a surrogate in a list": ((["b", "a\udfff"],), {}, ValueError, "text"),
     "fewer second texts": ((["a", "b"], ["c"]), {}, ValueError, "text_pair"),
-    "one second text": ((["a"], "c"), {}, ValueError, "text_pair"),
+    "one second text": ((["a"], "c"), {}, TypeError, "text_pair"),
     "second texts of numbers": (("a", 3), {}, TypeError, "text_pair"),
     "padding": (("a",), {"padding": "left"}, ValueError, "padding"),
     "padding a number": (("a",), {"padding": 1}, ValueError, "padding"),
@@ -288,7 +293,17 @@ WRONG = {
         "pad_to_multiple_of",
     ),
     "padding_side": (("a",), {"padding_side": "top"}, ValueError, "padding_side"),
-    "PyTorch": (("a",), {"return_tensors": "pt"}, ValueError, "return_tensors"),
+    "TensorFlow": (("a",), {"return_tensors": "tf"}, ValueError, "return_tensors"),
+    "a misspelled argument": (("a",), {"max_lenght": 5}, TypeError, "max_length"),
+    "an unknown argument": (("a",), {"colour": 5}, TypeError, "colour.*text_pair.*stride"),
+    "a stride without room": (
+        ("a",),
+        {"max_length": 5, "stride": 3, "return_overflowing_tokens": True},
+        ValueError,
+        "stride",
+    ),
+    "words of a text": (("a b",), {"is_split_into_words": True}, TypeError, "list of words"),
+    "a pair of three": (([("a", "b", "c")],), {}, TypeError, "pairs"),
     "rows of different lengths": ((["a", "b c"],), {"return_tensors": "np"}, ValueError, "padding"),
     "a flag that is none": (
         ("a",), {"return_attention_mask": 1}, TypeError, "return_attention_mask",
@@ -308,7 +323,7 @@ def test_wrong_arguments(name):
 @pytest.mark.parametrize(
     ("ids", "error"),
     [([-1], ValueError), ([2**40], ValueError), ([1.5], TypeError), ("ab", TypeError),
-     ([None], TypeError), ([True], TypeError), ([[1]], TypeError), (None, TypeError)],
+     ([None], TypeError), ([True], TypeError), ([[1], 2], TypeError), (None, TypeError)],
     ids=repr,
 )  # fmt: skip
 def test_wrong_ids(ids, error):
@@ -425,8 +440,10 @@ def test_long_lists_go_to_the_library_in_pieces(monkeypatch):
     """Between which Ctrl-C is seen."""
     ours, _ = pair("bert")
     expected = ours.ids(TEXTS, 512), ours(TEXTS), ours(TEXTS, TEXTS)
-    calls, call = [], AutoTokenizer._call
-    monkeypatch.setattr(AutoTokenizer, "_call", lambda *a, **k: calls.append(a) or call(*a, **k))
-    monkeypatch.setattr(tokenizer, "_PIECE", 60)
+    calls, call = [], tokenizer_library.guarded
+    monkeypatch.setattr(
+        tokenizer_library, "guarded", lambda *a, **k: calls.append(a) or call(*a, **k)
+    )
+    monkeypatch.setattr(tokenizer_library, "_PIECE", 60)
     assert (ours.ids(TEXTS, 512), ours(TEXTS), ours(TEXTS, TEXTS)) == expected
     assert len(calls) > 9

@@ -1,22 +1,67 @@
-"""This module has the result of a tokenizer, and turns lists of tokens into padded arrays."""
+"""This module has the result of a tokenizer, and the places of its tokens in the text."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, TypedDict
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 
 from treadle._inputs.checks import shown
+from treadle.transformers.tensors import convert
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_NAME = "treadle.transformers.Encoding"
+
+
+class CharSpan(NamedTuple):
+    """The characters ``start`` to ``end - 1`` of a text."""
+
+    start: int
+    end: int
+
+
+class TokenSpan(NamedTuple):
+    """The tokens ``start`` to ``end - 1`` of a row."""
+
+    start: int
+    end: int
 
 
 class Encoding(dict[str, Any]):
     """The fields of a tokenizer's result, by key and by attribute, ready for ``model(**encoding)``.
+
+    The methods tell which token is where in which text, with the names and meanings of Transformers
+    (BatchEncoding). Most take the number of the row first, which may be left out for the first row,
+    then the number of a token, a word or a character. They raise ValueError for a result without
+    the library's encodings, such as that of `AutoTokenizer.pad`, and IndexError for a row that does
+    not exist.
 
     Examples
     --------
     >>> Encoding(input_ids=[101, 102]).input_ids
     [101, 102]
     """
+
+    def __init__(self, *fields: Any, **more: Any) -> None:
+        super().__init__(*fields, **more)
+        self._encodings: list[Any] | None = None
+
+    @classmethod
+    def made(cls, fields: dict[str, Any], encodings: Sequence[Any]) -> Encoding:
+        """Make the result of fields and of the library's encodings, one for each row."""
+        result = cls(fields)
+        result._encodings = list(encodings)
+        return result
+
+    def __getitem__(self, key: Any) -> Any:
+        """Return a field by name, the library's encoding of a row by number, or a slice of all."""
+        if isinstance(key, str):
+            return super().__getitem__(key)
+        if self._encodings is not None and isinstance(key, slice | SupportsIndex):
+            return self._encodings[key]
+        if isinstance(key, slice):
+            return {name: values[key] for name, values in self.items()}
+        raise KeyError(key)
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -25,93 +70,154 @@ class Encoding(dict[str, Any]):
             raise AttributeError(f"Encoding has no field {name!r}") from None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (dict(self),)
+        if self._encodings is None:
+            return type(self), (dict(self),)
+        return type(self).made, (dict(self), self._encodings)
+
+    def copy(self) -> Encoding:
+        """Return another result with the same fields."""
+        return Encoding.made(self, self._encodings) if self._encodings else Encoding(self)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The fields as a plain dict."""
+        return dict(self)
+
+    @property
+    def encodings(self) -> list[Any] | None:
+        """The library's encodings, one for each row."""
+        return self._encodings
+
+    @property
+    def is_fast(self) -> bool:
+        """True if the methods that follow work."""
+        return self._encodings is not None
+
+    @property
+    def n_sequences(self) -> int | None:
+        """The number of texts of a row, 1 or 2; None if it is not known."""
+        return int(self._encodings[0].n_sequences) if self._encodings else None
+
+    def tokens(self, batch_index: int = 0) -> list[str]:
+        """Return the tokens of a row."""
+        return list(self._row("tokens", batch_index).tokens)
+
+    def word_ids(self, batch_index: int = 0) -> list[int | None]:
+        """Return the number of the word of each token; None for special tokens and padding."""
+        return list(self._row("word_ids", batch_index).word_ids)
+
+    def words(self, batch_index: int = 0) -> list[int | None]:
+        """Return what `word_ids` does."""
+        return self.word_ids(batch_index)
+
+    def sequence_ids(self, batch_index: int = 0) -> list[int | None]:
+        """Return for each token 0 for the first text, 1 for the second, None for special tokens."""
+        return list(self._row("sequence_ids", batch_index).sequence_ids)
+
+    def token_to_sequence(self, batch_or_token: int, token: int | None = None) -> int | None:
+        """Return 0 or 1, the text that a token belongs to."""
+        row, token = self._place("token_to_sequence", batch_or_token, token)
+        found: int | None = row.token_to_sequence(token)
+        return found
+
+    def token_to_word(self, batch_or_token: int, token: int | None = None) -> int | None:
+        """Return the number of the word that a token belongs to."""
+        row, token = self._place("token_to_word", batch_or_token, token)
+        found: int | None = row.token_to_word(token)
+        return found
+
+    def word_to_tokens(
+        self, batch_or_word: int, word: int | None = None, sequence_index: int = 0
+    ) -> TokenSpan | None:
+        """Return the tokens of a word of the first or second text."""
+        row, word = self._place("word_to_tokens", batch_or_word, word)
+        span = row.word_to_tokens(word, _text(sequence_index))
+        return None if span is None else TokenSpan(*span)
+
+    def token_to_chars(self, batch_or_token: int, token: int | None = None) -> CharSpan | None:
+        """Return the characters of a token, in its own text; None for special tokens."""
+        row, token = self._place("token_to_chars", batch_or_token, token)
+        span = row.token_to_chars(token)
+        return None if span is None else CharSpan(*span)
+
+    def char_to_token(
+        self, batch_or_char: int, char: int | None = None, sequence_index: int = 0
+    ) -> int | None:
+        """Return the token of a character of the first or second text; None for most spaces."""
+        row, char = self._place("char_to_token", batch_or_char, char, wrap=False)
+        found: int | None = row.char_to_token(char, _text(sequence_index))
+        return found
+
+    def word_to_chars(
+        self, batch_or_word: int, word: int | None = None, sequence_index: int = 0
+    ) -> CharSpan | None:
+        """Return the characters of a word of the first or second text."""
+        row, word = self._place("word_to_chars", batch_or_word, word)
+        span = row.word_to_chars(word, _text(sequence_index))
+        return None if span is None else CharSpan(*span)
+
+    def char_to_word(
+        self, batch_or_char: int, char: int | None = None, sequence_index: int = 0
+    ) -> int | None:
+        """Return the number of the word of a character of the first or second text."""
+        row, char = self._place("char_to_word", batch_or_char, char, wrap=False)
+        found: int | None = row.char_to_word(char, _text(sequence_index))
+        return found
+
+    def convert_to_tensors(
+        self, tensor_type: str | None = None, prepend_batch_axis: bool = False
+    ) -> Encoding:
+        """Turn the lists into arrays, "np", or PyTorch's tensors, "pt", and return the result.
+
+        ``prepend_batch_axis`` makes a batch of one row of a single text's lists.
+        """
+        if tensor_type is not None:
+            fields = {k: [v] if prepend_batch_axis else v for k, v in self.items()}
+            self.update(convert(_NAME, tensor_type, fields))
+        return self
+
+    def to(self, device: Any, **options: Any) -> Encoding:
+        """Move PyTorch's tensors to a device, and return the result."""
+        for name, value in self.items():
+            if hasattr(value, "to"):
+                self[name] = value.to(device, **options)
+        return self
+
+    def _row(self, method: str, index: int) -> Any:
+        if self._encodings is None:
+            raise ValueError(
+                f"{_NAME}.{method}: this result has no places of tokens, expected the result of "
+                "a call of a tokenizer"
+            )
+        if isinstance(index, bool) or not isinstance(index, SupportsIndex):
+            raise TypeError(f"{_NAME}.{method}: the row is {shown(index)}, expected an integer")
+        try:
+            return self._encodings[index]
+        except IndexError:
+            raise IndexError(
+                f"{_NAME}.{method}: there is no row {index}, there are {len(self._encodings)}"
+            ) from None
+
+    def _place(
+        self, method: str, first: int, second: int | None, *, wrap: bool = True
+    ) -> tuple[Any, int]:
+        """Return the row's encoding and the number in it, where ``first`` may be that number."""
+        row = self._row(method, 0 if second is None else first)
+        number = first if second is None else second
+        if isinstance(number, bool) or not isinstance(number, SupportsIndex):
+            raise TypeError(f"{_NAME}.{method}: the place is {shown(number)}, expected an integer")
+        index = number.__index__()
+        if index < 0 and wrap:
+            index += len(row.ids)
+        if not 0 <= index < 2**63:
+            raise IndexError(f"{_NAME}.{method}: there is no place {number}")
+        return row, index
 
 
-class TokenizerOptions(TypedDict, total=False):
-    """The options of a call of `treadle.transformers.AutoTokenizer`."""
-
-    add_special_tokens: bool
-    padding: bool | str
-    truncation: bool | str | None
-    max_length: int | None
-    pad_to_multiple_of: int | None
-    padding_side: str | None
-    return_tensors: str | None
-    return_token_type_ids: bool | None
-    return_attention_mask: bool | None
-    return_special_tokens_mask: bool
-    return_offsets_mapping: bool
-
-
-class Padding(NamedTuple):
-    """The settings of padding: to which length, on which side and with which numbers."""
-
-    length: int | None
-    """None: to the longest row."""
-    multiple: int
-    left: bool
-    values: dict[str, Any]
-    """The item that pads each field, by the field's name."""
-
-    def apply(self, fields: dict[str, list[list[Any]]]) -> dict[str, list[list[Any]]]:
-        """Pad the fields until all rows have the same length."""
-        longest = max(map(len, fields["input_ids"]), default=0)
-        width = longest if self.length is None else self.length
-        width += -width % self.multiple
-        return {
-            name: [self._padded(row, width, self.values[name]) for row in rows]
-            for name, rows in fields.items()
-        }
-
-    def _padded(self, row: list[Any], width: int, value: Any) -> list[Any]:
-        more = [value] * (width - len(row))
-        return more + row if self.left else row + more
-
-
-def to_arrays(function: str, fields: dict[str, list[list[Any]]]) -> dict[str, Any]:
-    """Return each field as an int64 array [B, S]; its rows must have equal lengths."""
-    lengths = {len(row) for row in fields["input_ids"]}
-    if len(lengths) > 1:
-        raise ValueError(
-            f"{function}: texts have {min(lengths)} to {max(lengths)} tokens, which form no array: "
-            "expected padding=True, and perhaps truncation=True, or return_tensors=None"
-        )
-    width = lengths.pop() if lengths else 0
-    arrays = {}
-    for name, rows in fields.items():
-        last = (2,) if name == "offset_mapping" else ()
-        arrays[name] = np.array(rows, np.int64).reshape(len(rows), width, *last)
-    return arrays
-
-
-def truncated_lengths(strategy: str, first: int, second: int, most: int) -> tuple[int, int]:
-    """Return how many tokens of a text and of its pair to keep, at most ``most`` together.
-
-    longest_first cuts the longer one until both are as long, as the library tokenizers does.
-    Returns lengths whose sum exceeds ``most`` where the strategy cannot do better.
-    """
-    if first + second <= most:
-        return first, second
-    if strategy == "only_first":
-        return max(most - second, 0), second
-    if strategy == "only_second":
-        return first, max(most - first, 0)
-    shorter, longer = sorted((first, second))
-    longer = max(shorter, most - shorter)
-    if shorter + longer > most:
-        shorter = most // 2
-        longer = shorter + most % 2
-    return (shorter, longer) if first <= second else (longer, shorter)
-
-
-def flatten_ids(ids: Any) -> list[int] | list[list[int]]:
-    """Return token ids as lists, from one number, a list, an array or a list of arrays."""
-    if hasattr(ids, "tolist"):
-        ids = ids.tolist()
-    if isinstance(ids, list | tuple):
-        return [x.tolist() if hasattr(x, "tolist") else x for x in ids]
-    return [ids]
+def _text(index: int) -> int:
+    if index not in (0, 1):
+        raise ValueError(f"{_NAME}: sequence_index is {shown(index)}, expected 0 or 1")
+    return int(index)
 
 
 def check_text(function: str, name: str, text: str) -> None:

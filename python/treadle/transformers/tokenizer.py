@@ -1,4 +1,4 @@
-"""AutoTokenizer: tokenizer.json on the library `tokenizers`, called as in Transformers.
+"""AutoTokenizer: the library `tokenizers` on a model's own files, called as in Transformers.
 
 The padding and truncation that tokenizer.json may have are reset: they are settings of a training
 (all-MiniLM-L6-v2 pads everything to 128 tokens), and a call says what it wants. The library's
@@ -9,46 +9,51 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from treadle._inputs.checks import MAX_SIZE, flag, integer, shown
-from treadle.transformers import tokenizer_files
+from treadle.transformers import padding as paddings
 from treadle.transformers.directory import resolve
-from treadle.transformers.encoding import (
-    Encoding,
-    Padding,
-    flatten_ids,
-    to_arrays,
-    truncated_lengths,
-)
+from treadle.transformers.encoding import Encoding
+from treadle.transformers.padding import Padding
+from treadle.transformers.tensors import check_type, convert
 from treadle.transformers.tokenizer_arguments import (
+    FIELDS,
     NAME,
     PADDINGS,
     STRATEGIES,
     choice,
-    field_of,
-    texts_in,
-    texts_of,
+    inputs_of,
+    options_of,
+    unknown,
 )
+from treadle.transformers.tokenizer_classes import GENERIC
+from treadle.transformers.tokenizer_files import read_native
+from treadle.transformers.tokenizer_library import Cut, Library
+from treadle.transformers.tokenizer_settings import (
+    EFFECT,
+    SIDES,
+    class_of,
+    input_names,
+    is_known,
+    max_length,
+    read_settings,
+)
+from treadle.transformers.tokenizer_tokens import add_tokens
+from treadle.transformers.tokenizer_vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from typing_extensions import Unpack
 
-    from treadle._inputs.types import ArrayLike
     from treadle._storage.files import Path
-    from treadle.transformers.encoding import TokenizerOptions
+    from treadle.transformers.tokenizer_arguments import TokenizerOptions
 
 _LOAD = f"{NAME}.from_pretrained"
-# The library gets so many characters at a time, which take it a tenth of a second.
-_PIECE = 2**19
 # No row is padded to more tokens, since a number in a file must not take all memory.
 _MAX_PADDED = 2**24
-_SPECIAL = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
+_CLEAN_BPE = "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output"
+_CALL = ("text", "text_pair", "text_target", "text_pair_target")
 
 
-class AutoTokenizer:
+class AutoTokenizer(Vocabulary):
     """The model's own tokenizer, which turns texts into token ids and back.
 
     Attributes, from tokenizer_config.json and special_tokens_map.json: model_max_length,
@@ -72,28 +77,25 @@ class AutoTokenizer:
     model_input_names: list[str]
     padding_side: str
     truncation_side: str
-    pad_token: str | None
-    pad_token_id: int | None
-    pad_token_type_id: int
-    unk_token: str | None
-    unk_token_id: int | None
-    cls_token: str | None
-    cls_token_id: int | None
-    sep_token: str | None
-    sep_token_id: int | None
-    mask_token: str | None
-    mask_token_id: int | None
-    bos_token: str | None
-    bos_token_id: int | None
-    eos_token: str | None
-    eos_token_id: int | None
+    pad_token_type_id = 0
 
     def __init__(self) -> None:
         raise TypeError(f"{NAME}: made by AutoTokenizer.from_pretrained(directory) only")
 
     @classmethod
-    def from_pretrained(cls, directory: Path) -> AutoTokenizer:
-        """Load tokenizer.json from a local directory, and the settings beside it if any.
+    def from_pretrained(cls, directory: Path, **settings: Any) -> AutoTokenizer:
+        """Load the tokenizer of a local directory, from tokenizer.json or from a vocabulary.
+
+        The vocabulary is vocab.txt (BERT) or vocab.json and merges.txt (RoBERTa). Settings beside
+        it are read from tokenizer_config.json, special_tokens_map.json and added_tokens.json; what
+        these leave out follows from the class of tokenizer that they, or config.json, name.
+
+        Parameters
+        ----------
+        settings
+            Entries of tokenizer_config.json that win over the file's, such as
+            ``padding_side="left"`` or ``do_lower_case=False``; None removes the file's.
+            ``use_fast=True`` and ``local_files_only`` are taken and change nothing.
 
         Raises
         ------
@@ -101,35 +103,39 @@ class AutoTokenizer:
             Without the library tokenizers.
         FileNotFoundError
             For missing files.
+        TypeError
+            For settings of other names.
         ValueError
-            For damaged files. tokenizer.json itself is parsed by that library.
+            For damaged files, and for entries of the settings that treadle does not know.
+            tokenizer.json itself is parsed by that library.
         """
+        for name, value in settings.items():
+            if value is not None and not is_known(name, value):
+                raise unknown(_LOAD, name, [*EFFECT, "use_fast", "local_files_only"])
         path = resolve(_LOAD, directory)
         tokenizer = cls.__new__(cls)
-        tokenizer._load(path)
+        tokenizer._load(path, settings)
         return tokenizer
 
     def __call__(
         self,
-        text: str | Sequence[str],
-        text_pair: str | Sequence[str] | None = None,
-        *,
-        add_special_tokens: bool = True,
-        padding: bool | str = False,
-        truncation: bool | str | None = None,
-        max_length: int | None = None,
-        pad_to_multiple_of: int | None = None,
-        padding_side: str | None = None,
-        return_tensors: str | None = None,
-        return_token_type_ids: bool | None = None,
-        return_attention_mask: bool | None = None,
-        return_special_tokens_mask: bool = False,
-        return_offsets_mapping: bool = False,
+        text: Any = None,
+        text_pair: Any = None,
+        text_target: Any = None,
+        text_pair_target: Any = None,
+        **options: Unpack[TokenizerOptions],
     ) -> Encoding:
         """Tokenize a text or a list of texts, each perhaps with a second text.
 
         Parameters
         ----------
+        text, text_pair
+            A text and perhaps its second text, or a list of each; a list may also hold pairs of
+            texts. With ``is_split_into_words=True`` a list of words stands for a text.
+        text_target, text_pair_target
+            Texts whose token ids become the field "labels".
+        add_special_tokens
+            False leaves out the tokens that go around texts; True by default.
         padding
             False; True or "longest", which pads to the longest row; or "max_length".
         truncation
@@ -137,15 +143,26 @@ class AutoTokenizer:
             "only_first"; or "only_second". The default is True if only max_length is there.
         max_length
             The most tokens of a row; model_max_length by default.
+        stride, return_overflowing_tokens
+            True gives what is cut off as further rows, each of which repeats ``stride`` tokens of
+            the one before, and the field "overflow_to_sample_mapping" with the number of the text.
+        pad_to_multiple_of, padding_side
+            A number that the padded length is to be a multiple of; "left" or "right".
         return_tensors
-            None: lists (for a single text without the outer one); "np": int64 arrays [B, S].
-        return_...
+            None: lists (for a single text without the outer one); "np": int64 arrays [B, S]; "pt":
+            tensors of PyTorch.
+        return_token_type_ids, return_attention_mask, return_special_tokens_mask,
+        return_offsets_mapping, return_length
             Whether the result has these fields besides input_ids; model_input_names by default.
+        split_special_tokens
+            True takes special tokens in a text for ordinary text; the file's value by default.
+        verbose
+            No effect: nothing is printed.
 
         Raises
         ------
         TypeError
-            For an argument that is no text.
+            For an argument that is no text, and for unknown arguments.
         ValueError
             For a length that cannot be reached and for rows that form no array.
 
@@ -153,240 +170,225 @@ class AutoTokenizer:
         -----
         Special tokens are never cut off.
         """
-        texts, pairs, single = texts_of(text, text_pair)
-        names = self._fields(
-            {
-                "token_type_ids": return_token_type_ids,
-                "attention_mask": return_attention_mask,
-                "special_tokens_mask": flag(
-                    NAME, "return_special_tokens_mask", return_special_tokens_mask
-                ),
-                "offset_mapping": flag(NAME, "return_offsets_mapping", return_offsets_mapping),
-            }
-        )
-        pad = choice("padding", padding, PADDINGS)
-        if truncation is None:
-            truncation = max_length is not None and pad is None
-        strategy = choice("truncation", truncation, STRATEGIES)
-        most = self.model_max_length
-        if max_length is not None:
-            most = integer(NAME, "max_length", max_length, 0)
-        flag(NAME, "add_special_tokens", add_special_tokens)
-        if return_tensors not in (None, "np"):
-            raise ValueError(
-                f'{NAME}: return_tensors is {shown(return_tensors)}, expected "np" or None'
-            )
-        padded = self._padding(pad, strategy, most, pad_to_multiple_of, padding_side)
-        encodings = self._encode(texts, pairs, add_special_tokens, strategy, most)
-        fields = {name: [field_of(e, name) for e in encodings] for name in names}
-        if padded is not None:
-            fields = padded.apply(fields)
-        if return_tensors == "np":
-            return Encoding(to_arrays(NAME, fields))
-        return Encoding({k: rows[0] for k, rows in fields.items()} if single else fields)
+        checked = options_of(options, _CALL)
+        if text is None and text_target is None:
+            raise TypeError(f"{NAME}: text is None, expected a text or a list of texts")
+        if text is None:
+            return self._tokenize(text_target, text_pair_target, checked)
+        result = self._tokenize(text, text_pair, checked)
+        if text_target is not None:
+            result["labels"] = self._tokenize(text_target, text_pair_target, checked)["input_ids"]
+        return result
 
-    def encode(
-        self, text: str, text_pair: str | None = None, **options: Unpack[TokenizerOptions]
-    ) -> list[int]:
+    def encode(self, text: Any, text_pair: Any = None, **options: Unpack[TokenizerOptions]) -> Any:
         """Return the input_ids alone; the options are those of a call."""
-        ids: list[int] = self(text, text_pair, **options)["input_ids"]
-        return ids
+        return self(text, text_pair, **options)["input_ids"]
 
-    def decode(self, token_ids: ArrayLike, skip_special_tokens: bool = False) -> str:
-        """Return the text of token ids, one number, a list or an array; unknown ids are skipped.
+    def tokenize(
+        self, text: str, pair: str | None = None, *, add_special_tokens: bool = False
+    ) -> list[str]:
+        """Return the tokens of a text as texts."""
+        return self(text, pair, add_special_tokens=add_special_tokens).tokens()
+
+    def pad(
+        self,
+        encoded_inputs: Any,
+        padding: bool | str = True,
+        *,
+        max_length: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        padding_side: str | None = None,
+        return_attention_mask: bool | None = None,
+        return_tensors: str | None = None,
+        verbose: bool = True,
+    ) -> Encoding:
+        """Pad the result of a call, or a list of results of single texts, to the same length.
+
+        The arguments are those of a call. Tensors come back as tensors of the same kind. Fields
+        other than input_ids, token_type_ids, attention_mask and special_tokens_mask stay as they
+        are.
 
         Raises
         ------
-        TypeError
-            For ids that are no integers.
-        ValueError
-            For negative ids.
+        TypeError, ValueError
+            For inputs that are no such results.
         """
-        ids = flatten_ids(token_ids)
-        for number in ids:
-            if isinstance(number, bool) or not isinstance(number, int | np.integer):
-                raise TypeError(f"{NAME}: token_ids holds {shown(number)}, expected integers")
-            if not 0 <= number <= MAX_SIZE:
-                raise ValueError(f"{NAME}: token_ids holds {shown(number)}, expected 0 or more")
-        flag(NAME, "skip_special_tokens", skip_special_tokens)
-        text: str = self._call("decode", ids, skip_special_tokens=skip_special_tokens)
-        return text
-
-    def batch_decode(self, sequences: ArrayLike, skip_special_tokens: bool = False) -> list[str]:
-        """Return the texts of several lists of token ids, or of the rows of an array."""
-        return [self.decode(row, skip_special_tokens) for row in sequences]
-
-    def convert_ids_to_tokens(self, ids: int | Sequence[int]) -> Any:
-        """Return the token of an id, or the list for several; None for ids out of range."""
-        tokens = [
-            self._native.id_to_token(integer(NAME, "ids", number, 0)) for number in flatten_ids(ids)
-        ]
-        return tokens[0] if np.ndim(ids) == 0 else tokens
-
-    def convert_tokens_to_ids(self, tokens: str | Sequence[str]) -> Any:
-        """Return the id of a token, or the list for several; unknown tokens get unk_token's id."""
-        numbers = (self._native.token_to_id(token) for token in texts_in("tokens", tokens))
-        found = [self.unk_token_id if number is None else number for number in numbers]
-        return found[0] if isinstance(tokens, str) else found
-
-    def get_vocab(self) -> dict[str, int]:
-        """Return a dict from token to id, added tokens included."""
-        vocabulary: dict[str, int] = self._native.get_vocab()
-        return vocabulary
-
-    def num_special_tokens_to_add(self, pair: bool = False) -> int:
-        """Return how many special tokens go around a text, or around a pair of texts."""
-        count: int = self._native.num_special_tokens_to_add(pair)
-        return count
-
-    @property
-    def vocab_size(self) -> int:
-        """The number of tokens without those that were added later."""
-        size: int = self._native.get_vocab_size(with_added_tokens=False)
-        return size
-
-    def __len__(self) -> int:
-        return int(self._native.get_vocab_size())
+        function = f"{NAME}.pad"
+        flag(function, "verbose", verbose)
+        kind = check_type(function, return_tensors)
+        fields, single, own = paddings.gathered(function, encoded_inputs)
+        if return_attention_mask is None:
+            return_attention_mask = "attention_mask" in self.model_input_names
+        if flag(function, "return_attention_mask", return_attention_mask):
+            masks = [[1] * len(row) for row in fields["input_ids"]]
+            fields.setdefault("attention_mask", masks)
+        most = self._most(max_length)
+        settings = self._padding(
+            choice("padding", padding, PADDINGS), None, most, pad_to_multiple_of, padding_side
+        )
+        fields = paddings.padded(fields, settings)
+        return paddings.finished(function, fields, single=single, tensor_type=kind or own)
 
     def __repr__(self) -> str:
         return f"AutoTokenizer({len(self)} tokens, model_max_length={self.model_max_length})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the directory alone, so that worker processes load the tokenizer from it."""
-        return AutoTokenizer.from_pretrained, (self._directory,)
+        names = ("model_max_length", "padding_side", "truncation_side", "model_input_names")
+        state = {name: self.__dict__[name] for name in (*names, "_special")}
+        return _again, (*self._origin, state)
 
     def ids(
         self, texts: list[str], most: int, *, add_special_tokens: bool = True
     ) -> list[list[int]]:
         """Return the token ids of texts, cut to ``most`` tokens; fast, for embeddings."""
-        encodings = self._encoded("encode_batch_fast", texts, add_special_tokens)
-        return [
-            e.ids if len(e.ids) <= most else self._cut(t, None, add_special_tokens, "", most).ids
-            for e, t in zip(encodings, texts, strict=True)
-        ]
+        self._check_most(most, pair=False, special=add_special_tokens)
+        return self._library.ids(texts, most, special=add_special_tokens)
 
     # Encoding.
 
-    def _encode(
-        self,
-        texts: list[str],
-        pairs: list[str] | None,
-        add_special_tokens: bool,
-        strategy: str | None,
-        most: int,
-    ) -> list[Any]:
-        inputs = texts if pairs is None else list(zip(texts, pairs, strict=True))
-        encodings = self._encoded("encode_batch", inputs, add_special_tokens)
-        if strategy is None:
-            return encodings
-        for i, encoding in enumerate(encodings):
-            if len(encoding.ids) > most:
-                pair = None if pairs is None else pairs[i]
-                encodings[i] = self._cut(texts[i], pair, add_special_tokens, strategy, most)
-        return encodings
+    def _tokenize(self, text: object, text_pair: object, options: dict[str, Any]) -> Encoding:
+        words, special = options["is_split_into_words"], options["add_special_tokens"]
+        inputs, single = inputs_of(text, text_pair, words=words)
+        kind = check_type(NAME, options["return_tensors"])
+        pad = choice("padding", options["padding"], PADDINGS)
+        most = self._most(options["max_length"])
+        cut = self._cut(options, pad, most, pair=any(isinstance(item, tuple) for item in inputs))
+        padded = self._padding(
+            *(pad, cut, most, options["pad_to_multiple_of"], options["padding_side"])
+        )
+        split = options["split_special_tokens"]
+        found = self._library.encode(inputs, cut, special=special, words=words, split=split)
+        overflowing = options["return_overflowing_tokens"]
+        if overflowing:
+            samples = [i for i, e in enumerate(found) for _ in range(1 + len(e.overflowing))]
+            found = [row for e in found for row in (e, *e.overflowing)]
+        if padded is not None:
+            padded.apply(found)
+        fields: dict[str, Any] = {
+            name: [getattr(e, attribute) for e in found]
+            for name, attribute in FIELDS.items()
+            if self._wanted(name, options)
+        }
+        if options["return_length"]:
+            fields["length"] = [len(e.ids) for e in found]
+        if overflowing:
+            fields["overflow_to_sample_mapping"] = samples
+        if kind is not None:
+            fields = convert(NAME, kind, fields)
+        elif single and not overflowing:
+            fields = {k: rows[0] if k != "length" else rows for k, rows in fields.items()}
+        return Encoding.made(fields, found)
 
-    def _encoded(self, method: str, inputs: Sequence[Any], special: bool) -> list[Any]:
-        """Call the library for a piece of the inputs at a time, so that Ctrl-C works in between."""
-        encodings: list[Any] = []
-        start = size = 0
-        for stop, text in enumerate(inputs, 1):
-            size += len(text) if isinstance(text, str) else len(text[0]) + len(text[1])
-            if size >= _PIECE or stop == len(inputs):
-                encodings += self._call(method, inputs[start:stop], add_special_tokens=special)
-                start, size = stop, 0
-        return encodings
+    def _wanted(self, field: str, options: dict[str, Any]) -> bool:
+        if field == "input_ids":
+            return True
+        name = f"return_{field}" if field != "offset_mapping" else "return_offsets_mapping"
+        value = options[name]
+        if value is None:
+            return field in self.model_input_names
+        return flag(NAME, name, value)
 
-    def _cut(self, text: str, pair: str | None, special: bool, strategy: str, most: int) -> Any:
-        """Tokenize and drop the last tokens of the texts; the special tokens come afterwards.
+    def _most(self, max_length: int | None) -> int:
+        if max_length is None:
+            return self.model_max_length
+        return integer(NAME, "max_length", max_length, 0)
 
-        The library could do it in one go, but only as a setting of the tokenizer, which other
-        threads use at the same time.
-        """
-        parts = [
-            self._call("encode", part, add_special_tokens=False)
-            for part in ([text] if pair is None else [text, pair])
-        ]
-        room = most - (self.num_special_tokens_to_add(pair is not None) if special else 0)
-        if room < 0:
+    def _cut(
+        self, options: dict[str, Any], pad: str | None, most: int, *, pair: bool
+    ) -> Cut | None:
+        """Check the options of truncation; return None if nothing is to be cut."""
+        wanted, special = options["truncation"], options["add_special_tokens"]
+        if wanted is None:
+            wanted = options["max_length"] is not None and pad is None
+        strategy = choice("truncation", wanted, STRATEGIES)
+        stride = integer(NAME, "stride", options["stride"], 0)
+        if strategy is None or most > MAX_SIZE:
+            return None
+        room = self._check_most(most, pair=pair, special=special)
+        if not options["return_overflowing_tokens"]:
+            stride = 0
+        elif stride and stride >= room:
             raise ValueError(
-                f"{NAME}: max_length is {most}, expected at least {most - room} special tokens"
+                f"{NAME}: stride is {stride} and max_length is {most}, of which {room} are for "
+                f"texts, expected a stride below {room}"
             )
-        lengths = [len(part.ids) for part in parts]
-        if pair is None:
-            kept = [min(lengths[0], room)]
-        else:
-            kept = list(truncated_lengths(strategy, lengths[0], lengths[1], room))
-        if sum(kept) > room:
+        overflowing = options["return_overflowing_tokens"]
+        return Cut(most, strategy, self.truncation_side, stride, overflowing=overflowing)
+
+    def _check_most(self, most: int, *, pair: bool, special: bool) -> int:
+        """Return how many tokens of texts fit between the special ones."""
+        around = self.num_special_tokens_to_add(pair) if special else 0
+        if most < around:
             raise ValueError(
-                f"{NAME}: truncation {strategy!r} cannot shorten texts of {lengths} tokens to "
-                f"max_length {most}"
+                f"{NAME}: max_length is {most}, expected at least {around} special tokens"
             )
-        for part, length in zip(parts, kept, strict=True):
-            part.truncate(length, direction=self.truncation_side)
-        return self._call("post_process", *parts, add_special_tokens=special)
-
-    def _call(self, method: str, *arguments: Any, **options: Any) -> Any:
-        return tokenizer_files.guarded(NAME, getattr(self._native, method), *arguments, **options)
-
-    def _fields(self, wanted: dict[str, bool | None]) -> list[str]:
-        names = ["input_ids"]
-        for name, value in wanted.items():
-            if value is None:
-                value = name in self.model_input_names
-            if flag(NAME, f"return_{name}", value):
-                names.append(name)
-        return names
+        return most - around
 
     def _padding(
         self,
         pad: str | None,
-        strategy: str | None,
+        cut: Cut | None,
         most: int,
         multiple: int | None,
         side: str | None,
     ) -> Padding | None:
-        if side is not None and side not in tokenizer_files.SIDES:
+        if side is not None and side not in SIDES:
             raise ValueError(f'{NAME}: padding_side is {shown(side)}, expected "left" or "right"')
         if multiple is not None:
             multiple = integer(NAME, "pad_to_multiple_of", multiple, most=_MAX_PADDED)
         if pad is None:
             return None
-        if self.pad_token_id is None:
+        if self.pad_token is None or self.pad_token_id is None:
             raise ValueError(f"{NAME}: padding is asked for, but the tokenizer has no pad_token")
         if pad == "max_length" and most > _MAX_PADDED:
             raise ValueError(
                 f'{NAME}: padding is "max_length" and that is {most}, expected max_length '
                 f"up to {_MAX_PADDED}"
             )
-        if strategy and multiple and most <= MAX_SIZE and most % multiple:
+        if cut and multiple and most % multiple:
             raise ValueError(
                 f"{NAME}: max_length is {most} and pad_to_multiple_of is {multiple}, expected a "
                 "multiple: padding would exceed what truncation keeps to"
             )
-        values = {
-            "input_ids": self.pad_token_id,
-            "token_type_ids": self.pad_token_type_id,
-            "attention_mask": 0,
-            "special_tokens_mask": 1,
-            "offset_mapping": (0, 0),
-        }
-        length = most if pad == "max_length" else None
-        return Padding(length, multiple or 1, (side or self.padding_side) == "left", values)
+        return Padding(
+            length=most if pad == "max_length" else None,
+            multiple=multiple or 1,
+            side=side or self.padding_side,
+            token=self.pad_token,
+            token_id=self.pad_token_id,
+            type_id=self.pad_token_type_id,
+        )
 
     # Loading.
 
-    def _load(self, directory: str) -> None:
-        self._directory = directory
-        self._native = tokenizer_files.read_native(_LOAD, directory)
-        settings = tokenizer_files.read_settings(_LOAD, directory)
-        tokenizer_files.adapt(self._native, settings)
-        self.model_max_length = tokenizer_files.max_length(_LOAD, directory, settings)
-        self.padding_side = tokenizer_files.side(_LOAD, directory, settings, "padding_side")
-        self.truncation_side = tokenizer_files.side(_LOAD, directory, settings, "truncation_side")
-        self.model_input_names = tokenizer_files.input_names(_LOAD, directory, settings)
-        self.pad_token_type_id = 0
-        for name in _SPECIAL:
-            token = tokenizer_files.token(settings, f"{name}_token")
-            number = None if token is None else self._native.token_to_id(token)
-            setattr(self, f"{name}_token", token)
-            setattr(self, f"{name}_token_id", number)
+    def _load(self, directory: str, given: dict[str, Any]) -> None:
+        self._origin = directory, given
+        settings = read_settings(_LOAD, directory, given)
+        kind = class_of(_LOAD, directory, settings)
+        native, padding, truncation = read_native(_LOAD, directory, kind, settings)
+        kind = kind or GENERIC
+        if "pad_token" in padding:
+            kind = kind._replace(tokens={"pad_token": padding["pad_token"]} | kind.tokens)
+        special = add_tokens(_LOAD, directory, native, kind, settings)
+        self._special, self._extra = special
+        split = settings.get("split_special_tokens", False)
+        native.encode_special_tokens = split
+        self._native = native
+        self._library = Library(NAME, native, split_special_tokens=split)
+        self.model_max_length = max_length(_LOAD, directory, settings)
+        side = "right"
+        self.padding_side = settings.get("padding_side", padding.get("direction", side))
+        self.truncation_side = settings.get("truncation_side", truncation.get("direction", side))
+        self.model_input_names = input_names(
+            _LOAD, directory, settings, token_types=kind.token_types
+        )
+        self._cleaning = bool(settings.get("clean_up_tokenization_spaces"))
+        self._cleaning_of_bpe = settings.get(_CLEAN_BPE, False)
+
+
+def _again(directory: str, given: dict[str, Any], state: dict[str, Any]) -> AutoTokenizer:
+    """Load a pickled tokenizer."""
+    tokenizer = AutoTokenizer.from_pretrained(directory, **given)
+    tokenizer.__dict__.update(state)
+    return tokenizer

@@ -1,30 +1,53 @@
-"""This module reads tokenizer.json and the files of settings beside it."""
+"""This module makes the library's tokenizer from tokenizer.json, or from a vocabulary.
+
+Older checkpoints have a vocabulary alone: vocab.txt (BERT) or vocab.json and merges.txt (RoBERTa).
+Of these the tokenizer is built of the same parts as in Transformers.
+"""
 
 from __future__ import annotations
 
 import os
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from treadle._inputs.checks import integer, shown
 from treadle._storage.files import check_regular
-from treadle.transformers.directory import exists, read_json
+from treadle.transformers.directory import exists
+from treadle.transformers.tokenizer_library import guarded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from treadle.transformers.tokenizer_classes import TokenizerClass
 
-P = ParamSpec("P")
-R = TypeVar("R")
+_CONVERT = (
+    "AutoTokenizer.from_pretrained(directory).save_pretrained(directory) of Transformers writes it"
+)
+# Files of sentencepiece, which only its own library reads.
+_SENTENCEPIECE = ("sentencepiece.bpe.model", "spiece.model", "tokenizer.model", "spm.model")
+# A vocabulary has at most so many bytes; XLM-RoBERTa's, the largest here, has a few millions.
+_MAX_VOCABULARY = 2**28
 
-SIDES = ("left", "right")
-# Transformers' number for "no limit".
-_NO_LIMIT = 10**30
-# Tokenizers whose models have no token types, by a part of the class's name or of model_type.
-_WITHOUT_TYPES = ("roberta", "distilbert", "camembert", "data2vec")
+
+class Native(NamedTuple):
+    """The library's tokenizer, without padding and truncation, and these two as they were."""
+
+    tokenizer: Any
+    padding: dict[str, Any]
+    truncation: dict[str, Any]
 
 
-def read_native(function: str, directory: str) -> Any:
-    """Load tokenizer.json by the library tokenizers, without its padding and truncation."""
+def read_native(
+    function: str, directory: str, kind: TokenizerClass | None, settings: dict[str, Any]
+) -> Native:
+    """Make the library's tokenizer from the files of a directory.
+
+    Raises
+    ------
+    ImportError
+        Without the library.
+    FileNotFoundError
+        Without files that it can be made from.
+    ValueError
+        For damaged files.
+    """
     try:
         tokenizers = import_module("tokenizers")
     except ImportError as error:
@@ -34,59 +57,14 @@ def read_native(function: str, directory: str) -> Any:
         ) from error
     path = os.path.join(directory, "tokenizer.json")
     if not os.path.exists(path):
-        raise FileNotFoundError(
-            f"{function}: there is no file {path}; Transformers writes it: "
-            "AutoTokenizer.from_pretrained(directory).save_pretrained(directory)"
-        )
+        return Native(_build(function, directory, kind, settings), {}, {})
     check_regular(function, path)
     native = guarded(f"{function}: {path}", tokenizers.Tokenizer.from_file, path)
+    padding, truncation = native.padding or {}, native.truncation or {}
     native.no_padding()
     native.no_truncation()
-    return native
-
-
-def guarded(where: str, call: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
-    """Call the library and turn its errors into ValueError.
-
-    It raises Exception itself and, on a tokenizer.json that contradicts itself, Rust's panics.
-    """
-    try:
-        return call(*arguments, **options)
-    except BaseException as error:
-        if type(error) is Exception or type(error).__name__ == "PanicException":
-            raise ValueError(
-                f"{where}: the library tokenizers fails on this tokenizer.json: {str(error)[:200]}"
-            ) from None
-        raise
-
-
-def read_settings(function: str, directory: str) -> dict[str, Any]:
-    """Read special_tokens_map.json, then tokenizer_config.json, which wins; both may be missing."""
-    settings: dict[str, Any] = {}
-    for name in ("special_tokens_map.json", "tokenizer_config.json"):
-        if exists(directory, name):
-            settings |= read_json(function, directory, name)
-    return settings
-
-
-def adapt(native: Any, settings: dict[str, Any]) -> None:
-    """Let tokenizer_config.json win where tokenizer.json contradicts it, as Transformers does."""
-    normalizer, pre_tokenizer = native.normalizer, native.pre_tokenizer
-    if type(normalizer).__name__ == "BertNormalizer":
-        for setting, attribute in (
-            ("do_lower_case", "lowercase"),
-            ("tokenize_chinese_chars", "handle_chinese_chars"),
-            ("strip_accents", "strip_accents"),
-        ):
-            value = settings.get(setting, ...)
-            if isinstance(value, bool) or (value is None and setting == "strip_accents"):
-                setattr(normalizer, attribute, value)
-        native.normalizer = normalizer
-    if type(pre_tokenizer).__name__ == "ByteLevel":
-        value = settings.get("add_prefix_space")
-        if isinstance(value, bool):
-            pre_tokenizer.add_prefix_space = value
-            native.pre_tokenizer = pre_tokenizer
+    _adapt(native, kind, settings)
+    return Native(native, padding, truncation)
 
 
 def add_lowercase(native: Any) -> None:
@@ -97,48 +75,173 @@ def add_lowercase(native: Any) -> None:
     native.normalizer = normalizers.Sequence(steps)
 
 
-def max_length(function: str, directory: str, settings: dict[str, Any]) -> int:
-    """Return model_max_length, or a number beyond all lengths if there is none."""
-    value = settings.get("model_max_length")
-    if value is None:
-        return _NO_LIMIT
-    if isinstance(value, float) and value == value // 1:  # 1e30, as JSON may have it
-        value = int(value)
-    return integer(f"{function}: {directory}", "model_max_length", value, 1, 2 * _NO_LIMIT)
+# tokenizer.json: the settings win where it contradicts them.
 
 
-def side(function: str, directory: str, settings: dict[str, Any], name: str) -> str:
-    """Read padding_side or truncation_side."""
-    value = settings.get(name, "right")
-    if value not in SIDES:
-        raise ValueError(
-            f'{function}: {directory}: {name} is {shown(value)}, expected "left" or "right"'
+def _adapt(native: Any, kind: TokenizerClass | None, settings: dict[str, Any]) -> None:
+    """Let the class's defaults and the settings win over tokenizer.json, as Transformers does.
+
+    Parts of tokenizer.json that are not the class's own stay, as in Transformers 4.57; version 5
+    replaces them, and so loses what the model was trained with.
+    """
+    if kind is None or kind.kind == "wordpiece":
+        _adapt_normalizer(native, kind, settings)
+    spaces = settings.get("add_prefix_space")
+    if kind is not None and kind.kind == "unigram" and spaces is not None:
+        _adapt_metaspace(native, "always" if spaces else "never")
+    if spaces is None and kind is not None and kind.kind == "bytelevel":
+        spaces = False
+    pre_tokenizer = native.pre_tokenizer
+    if type(pre_tokenizer).__name__ == "ByteLevel" and spaces is not None:
+        pre_tokenizer.add_prefix_space = spaces
+        native.pre_tokenizer = pre_tokenizer
+    own = type(native.post_processor).__name__ == "RobertaProcessing"
+    if own and kind is not None and kind.kind == "bytelevel":
+        native.post_processor = _roberta_processing(native, kind, settings)
+
+
+def _adapt_normalizer(native: Any, kind: TokenizerClass | None, settings: dict[str, Any]) -> None:
+    normalizer = native.normalizer
+    if type(normalizer).__name__ != "BertNormalizer":
+        return
+    for setting, attribute, default in (
+        ("do_lower_case", "lowercase", True),
+        ("tokenize_chinese_chars", "handle_chinese_chars", True),
+        ("strip_accents", "strip_accents", None),
+    ):
+        if kind is not None or setting in settings:
+            setattr(normalizer, attribute, settings.get(setting, default))
+    native.normalizer = normalizer
+
+
+def _adapt_metaspace(native: Any, scheme: str) -> None:
+    pre_tokenizers = import_module("tokenizers").pre_tokenizers
+    own = native.pre_tokenizer
+    parts = list(own) if type(own).__name__ == "Sequence" else [own]
+    for part in parts:
+        if type(part).__name__ == "Metaspace":
+            part.prepend_scheme = scheme
+    native.pre_tokenizer = parts[0] if len(parts) == 1 else pre_tokenizers.Sequence(parts)
+    decoder = native.decoder
+    if type(decoder).__name__ == "Metaspace":
+        decoder.prepend_scheme = scheme
+        native.decoder = decoder
+
+
+def _roberta_processing(native: Any, kind: TokenizerClass, settings: dict[str, Any]) -> Any:
+    processors = import_module("tokenizers").processors
+    return processors.RobertaProcessing(
+        _with_id(native, kind, settings, "sep_token"),
+        _with_id(native, kind, settings, "cls_token"),
+        trim_offsets=settings.get("trim_offsets", True),
+        add_prefix_space=settings.get("add_prefix_space", False),
+    )
+
+
+def _with_id(
+    native: Any, kind: TokenizerClass, settings: dict[str, Any], name: str
+) -> tuple[str, int]:
+    """Return a special token and its number, the next one if the vocabulary does not have it."""
+    value = settings.get(name, kind.tokens[name])
+    text = str(value.get("content") if isinstance(value, dict) else value)
+    number = native.token_to_id(text)
+    if number is None:
+        native.add_tokens([import_module("tokenizers").AddedToken(text, special=True)])
+        number = native.token_to_id(text)
+    return text, number
+
+
+# Vocabularies.
+
+
+def _build(
+    function: str, directory: str, kind: TokenizerClass | None, settings: dict[str, Any]
+) -> Any:
+    needed = {"wordpiece": ("vocab.txt",), "bytelevel": ("vocab.json", "merges.txt")}
+    builders = {"wordpiece": _wordpiece, "bytelevel": _bytelevel}
+    if kind is not None and all(exists(directory, f) for f in needed.get(kind.kind, ["?"])):
+        return builders[kind.kind](function, directory, kind, settings)
+    path = os.path.join(directory, "tokenizer.json")
+    for name in _SENTENCEPIECE:
+        if exists(directory, name):
+            raise FileNotFoundError(
+                f"{function}: there is no file {path}, and {name} is one of the library "
+                f"sentencepiece, which treadle does not read; {_CONVERT}"
+            )
+    if exists(directory, "vocab.txt") or exists(directory, "vocab.json"):
+        raise FileNotFoundError(
+            f"{function}: there is no file {path}, and neither tokenizer_class nor the model_type "
+            "of config.json names a class whose tokenizer treadle builds from the vocabulary "
+            f"there; {_CONVERT}"
         )
-    return str(value)
+    raise FileNotFoundError(f"{function}: there is no file {path}; {_CONVERT}")
 
 
-def input_names(function: str, directory: str, settings: dict[str, Any]) -> list[str]:
-    """Return model_input_names, which mostly follow from the kind of tokenizer or model."""
-    names = settings.get("model_input_names")
-    if names is None:
-        kind = str(settings.get("tokenizer_class") or _model_type(function, directory)).lower()
-        types = [] if any(name in kind for name in _WITHOUT_TYPES) else ["token_type_ids"]
-        return ["input_ids", *types, "attention_mask"]
-    if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-        raise ValueError(
-            f"{function}: {directory}: model_input_names is {shown(names)}, expected names"
+def _wordpiece(
+    function: str, directory: str, kind: TokenizerClass, settings: dict[str, Any]
+) -> Any:
+    tokenizers = import_module("tokenizers")
+    path = os.path.join(directory, "vocab.txt")
+    lines = _text(function, path).split("\n")
+    if lines[-1] == "":
+        lines.pop()
+    vocabulary = {token: number for number, token in enumerate(lines)}
+    unknown = settings.get("unk_token", kind.tokens["unk_token"])
+    text = str(unknown.get("content") if isinstance(unknown, dict) else unknown)
+    if text not in vocabulary:
+        raise ValueError(f"{function}: {path} has no token {text!r}, the tokenizer's unk_token")
+    make = tokenizers.models.WordPiece
+    native = tokenizers.Tokenizer(guarded(f"{function}: {path}", make, vocabulary, unk_token=text))
+    native.normalizer = tokenizers.normalizers.BertNormalizer(
+        clean_text=True,
+        handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
+        strip_accents=settings.get("strip_accents"),
+        lowercase=settings.get("do_lower_case", True),
+    )
+    native.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    native.decoder = tokenizers.decoders.WordPiece(prefix="##")
+    cls, sep = (_with_id(native, kind, settings, f"{name}_token") for name in ("cls", "sep"))
+    if kind.tokens["sep_token"] == "</s>":  # MPNet, whose pairs are RoBERTa's
+        native.post_processor = tokenizers.processors.RobertaProcessing(
+            sep, cls, trim_offsets=True, add_prefix_space=False
         )
-    return list(names)
+    else:
+        native.post_processor = tokenizers.processors.TemplateProcessing(
+            single=[f"{cls[0]}:0", "$A:0", f"{sep[0]}:0"],
+            pair=[f"{cls[0]}:0", "$A:0", f"{sep[0]}:0", "$B:1", f"{sep[0]}:1"],
+            special_tokens=[cls, sep],
+        )
+    return native
 
 
-def token(settings: dict[str, Any], name: str) -> str | None:
-    """Read a special token, which is a text or an object with its content."""
-    entry = settings.get(name)
-    content = entry.get("content") if isinstance(entry, dict) else entry
-    return content if isinstance(content, str) else None
+def _bytelevel(
+    function: str, directory: str, kind: TokenizerClass, settings: dict[str, Any]
+) -> Any:
+    tokenizers = import_module("tokenizers")
+    paths = [os.path.join(directory, name) for name in ("vocab.json", "merges.txt")]
+    for path in paths:
+        _text(function, path)
+    where = f"{function}: {paths[0]} with merges.txt"
+    vocabulary, merges = guarded(where, tokenizers.models.BPE.read_file, *paths)
+    make = tokenizers.models.BPE
+    model = guarded(
+        where, make, vocabulary, merges, continuing_subword_prefix="", end_of_word_suffix=""
+    )
+    native = tokenizers.Tokenizer(model)
+    spaces = settings.get("add_prefix_space", False)
+    native.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=spaces)
+    native.decoder = tokenizers.decoders.ByteLevel()
+    native.post_processor = _roberta_processing(native, kind, settings)
+    return native
 
 
-def _model_type(function: str, directory: str) -> str:
-    if not exists(directory, "config.json"):
-        return ""
-    return str(read_json(function, directory, "config.json").get("model_type"))
+def _text(function: str, path: str) -> str:
+    """Read a vocabulary, or find out that it is none before the library does."""
+    check_regular(function, path)
+    if os.path.getsize(path) > _MAX_VOCABULARY:
+        raise ValueError(f"{function}: {path} has more than {_MAX_VOCABULARY} bytes")
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{function}: {path} is no UTF-8 text: {error}") from None
