@@ -9,7 +9,11 @@ HELP = "watch a trained LSTM tell the language of a text"
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("text", nargs="*", help="the text (default: standard input, or a sentence)")
+    parser.add_argument(
+        "text",
+        nargs="*",
+        help="the text, the name of a file, or - (default: standard input, or a sentence)",
+    )
     parser.add_argument("--file", help="read the text from a file, or from - (standard input)")
     parser.add_argument(
         "--color",

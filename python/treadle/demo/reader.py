@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import codecs
 import io
+import os
+import re
 import statistics
 import sys
 import time
@@ -39,11 +41,13 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMAT", "Reader", "encode", "main", "normalise", "run"]
 
-FORMAT = "treadle.langid/1"
+FORMAT = "treadle.langid/2"
 ABOUT = ("alphabet", "languages", "accuracy", "steps", "seed")  # in the file's metadata
 DEFAULT = "I love AI"
 LONGEST = 64  # characters; a longer word is read and shown in pieces
 ALL_SHOWN = 12  # so many words are all shown, then only the 16th, the 32nd, ... and the last
+CLOSING = 5  # lines of the verdict, the line above it and the line of the prompt below it
+LIKE_A_FILE = re.compile(r"\S*\w\.\w{1,5}")  # file.txt
 RECENT = 4096  # characters whose times are kept for the median
 BLOCK = 65536  # bytes per read of a file
 WARM_UP = 8  # untimed steps before the first character, which fetch code and weights
@@ -61,7 +65,6 @@ CHEERS = {
     "Swedish": "Toppen!",
     "Danish": "Hyggeligt!",
     "Norwegian": "Koselig!",
-    "Ukrainian": "Чудово!",
 }
 
 
@@ -75,13 +78,25 @@ def normalise(text: str) -> str:
     return unicodedata.normalize("NFC", lower).replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
 
 
-def encode(text: str, alphabet: str) -> list[int]:
-    """Return each character's row of the embedding: 1 + its place in the alphabet, or 0.
+def encode(text: str, alphabet: str, after_blank: bool = False) -> list[int]:
+    """Return the place in the alphabet of each character of a text; place 0 is the blank.
 
-    >>> encode("Abba!", "abc")
-    [1, 2, 2, 1, 0]
+    A letter with an accent that the alphabet lacks is read without it. Every other character that
+    is not in the alphabet, such as a digit, a sign or an emoji, is read as a blank, and blanks that
+    follow each other, or one before the text, as one blank.
+
+    >>> encode("Abba - 1999 - a\N{CARON}!", " abc")
+    [1, 2, 2, 1, 0, 1, 0]
     """
-    return [alphabet.find(character) + 1 for character in normalise(text)]
+    codes = []
+    for character in normalise(text):
+        code = alphabet.find(character)
+        if code < 0:
+            code = max(alphabet.find(unicodedata.normalize("NFD", character)[0]), 0)
+        if code or not after_blank:
+            codes.append(code)
+        after_blank = not code
+    return codes
 
 
 class Reader:
@@ -121,20 +136,25 @@ class Reader:
         """Forget what has been read."""
         self._stream.reset()
         self.hidden[:] = 0
-        self.characters = 0
-        self.known = 0  # how many of the characters are letters of the alphabet
+        self.characters = 0  # that the network has read: signs in a row are one blank
+        self.letters = self.known = 0  # of the text; of the alphabet
+        self.cyrillic = 0  # of the known letters
+        self._blank = True  # nothing or a blank stands before the next character
         self.nanoseconds.clear()
 
     def read(self, text: str) -> None:
         """Take one step of the network for each character."""
         step, clock = self._stream.step, time.perf_counter_ns
-        for code in encode(text, self.alphabet):
+        self.letters += sum(map(str.isalpha, text))
+        for code in encode(text, self.alphabet, self._blank):
             row = self._rows[code]
             start = clock()
             step(row, out=self.hidden)
             self.nanoseconds.append(clock() - start)
             self.characters += 1
-            self.known += code > 0 and self.alphabet[code - 1].isalpha()
+            self.known += self.alphabet[code].isalpha()
+            self.cyrillic += "\u0400" <= self.alphabet[code] <= "\u04ff"
+            self._blank = not code
 
     def probabilities(self, hidden: Float | None = None) -> npt.NDArray[np.float64]:
         """Return p(language | characters so far), in the order of `languages`; uniform at first.
@@ -223,49 +243,62 @@ def show_word(reader: Reader, word: str, screen: Screen, keep: bool) -> None:
 
 
 def tell(chunks: Iterable[str], screen: Screen) -> None:
-    """Reads a text, shows what happens after each word, and ends with a verdict."""
+    """Read a text, show what happens after each word, and end with a verdict.
+
+    On a terminal as many panels stay as leave the title visible; later words are shown in place of
+    each other. Elsewhere twelve panels are printed, then those of the 16th word, the 32nd, ...
+    """
     reader = Reader()
     screen.header(reader.hidden.shape[1], isa(), reader.languages)
+    all_shown = screen.panels(CLOSING) if screen.live else ALL_SHOWN
     count, word, kept, interrupted = 0, "", True, False
     try:
         for count, word in enumerate(words(chunks), start=1):
-            kept = count <= ALL_SHOWN or (not screen.live and count & (count - 1) == 0)
-            if count == ALL_SHOWN + 1:
-                rest = "in place" if screen.live else "only the 16th word, the 32nd, ..., the last"
+            kept = count <= all_shown or (not screen.live and count & (count - 1) == 0)
+            if count == all_shown + 1 and not screen.live:
+                rest = "only the 16th word, the 32nd, ..., the last"
                 screen.print(f"(a long text: from here {rest})", screen.dim)
-                screen.print()
             show_word(reader, word, screen, kept)
     except KeyboardInterrupt:  # the verdict is then about the part that has been read
         interrupted = True
     if screen.unfinished or not kept:
         screen.draw(word, reader.hidden[0], reader.ranking(), reader.microseconds())
         screen.keep()
+    screen.print()
     verdict(reader, count, screen)
     if interrupted:
         raise KeyboardInterrupt
 
 
 def verdict(reader: Reader, count: int, screen: Screen) -> None:
+    """Print the language, how sure it is, and the speed; at most `CLOSING` lines of 79 columns."""
     if not count:
         screen.print('Nothing to read. Try:  treadle demo "ich liebe dich"')
         return
     (first, p), (second, q), *_ = reader.ranking()
     if not reader.known:
         text = f"{first}, {percent(p)}: a blind guess, there was no letter I know."
+    elif 2 * reader.known < reader.letters:
+        text = (
+            f"{first}, {percent(p)}, by the few letters that I know; most are of other alphabets."
+        )
     elif p < 0.5:
         text = (
             f"{first}, {percent(p)}, or {second}, {percent(q)}: hard to say. Another word may help."
         )
+    elif 2 * reader.cyrillic > reader.known:
+        text = f"{first}, {percent(p)}: Cyrillic is an alphabet that I know only as Ukrainian."
     else:
         text = f"{first}, {percent(p)}. {screen.if_encodable(CHEERS.get(first, ''))}"
     screen.print(f"{screen.arrow} {text}", screen.bold)
     micro, unit = reader.microseconds(), screen.microseconds
-    speed = f"{1e6 / micro:,.0f} a second" if micro else "too fast for this clock"
-    characters = f"{reader.characters:,} characters in {count:,} word{'s' * (count > 1)}"
-    screen.print(f"{characters}, {micro:.1f} {unit} each: {speed}.")
+    if reader.characters:
+        speed = f"{1e6 / micro:,.0f} a second" if micro else "too fast for this clock"
+        characters = f"{reader.characters:,} characters in {count:,} word{'s' * (count > 1)}"
+        screen.print(f"{characters}, {micro:.1f} {unit} each: {speed}.")
     one, five = reader.accuracy["1"], reader.accuracy["5"]
-    right = f"With five words that it never saw it is right in {five:.0%} of cases"
-    screen.print(f"{right}, with one in {one:.0%}.", screen.dim)
+    right = f"It is right on five words that it never saw in {five:.0%} of cases"
+    screen.print(f"{right}, on one in {one:.0%}.", screen.dim)
 
 
 def run(
@@ -300,8 +333,9 @@ def run(
 def main(text: str | None = None, file: str | None = None, *, color: bool | None = None) -> None:
     """Run the command line on a text, a file ("-" is standard input), piped input or `DEFAULT`.
 
-    Files are read as they come, whatever bytes they hold. Ctrl-C ends the text: the verdict on what
-    was read is printed before KeyboardInterrupt goes on to the caller.
+    A text that is "-" or the name of a file stands for its content, and the command says so. Files
+    are read as they come, whatever bytes they hold. Ctrl-C ends the text: the verdict on what was
+    read is printed before KeyboardInterrupt goes on to the caller.
 
     Raises:
         OSError: the file cannot be read.
@@ -310,6 +344,11 @@ def main(text: str | None = None, file: str | None = None, *, color: bool | None
     piped = not getattr(sys.stdin, "isatty", lambda: True)()
     if text is None and file is None and piped:
         file = "-"
+    elif text == "-" or (text and is_file(text)):
+        print(f"(reading {'standard input' if text == '-' else f'the file {text}'})")
+        text, file = None, text
+    elif text and LIKE_A_FILE.fullmatch(text):
+        print(f"(there is no file {text} here, so these letters are the text)")
     if text is not None or file is None:
         run(DEFAULT if text is None else text, color=color)
     elif file == "-":
@@ -318,3 +357,11 @@ def main(text: str | None = None, file: str | None = None, *, color: bool | None
     else:
         with open(file, "rb") as source:
             run(decoded(source), color=color)
+
+
+def is_file(text: str) -> bool:
+    """Tell whether a text is the path of a file; what can be no path at all is none."""
+    try:
+        return os.path.isfile(text)
+    except ValueError:  # a zero byte, or a lone surrogate
+        return False

@@ -60,6 +60,7 @@ class Screen:
         self.arrow, self.microseconds = ("→", "µs") if self.blocks else ("->", "us")
         self._measure()
         self.live = terminal and self._height > SHOWN + 2
+        self._header = 0  # lines of the header
         self._drawn = 0  # lines of the panel that the next one replaces
         self._last = 0.0
 
@@ -100,8 +101,11 @@ class Screen:
 
     def print(self, text: str = "", style: Callable[[str], str] = str) -> None:
         """Print a paragraph, wrapped to the width."""
-        for line in textwrap.wrap(text, max(self.width, 20)) or [""]:
+        for line in self._wrapped(text):
             self._write(style(line) + "\n")
+
+    def _wrapped(self, text: str) -> list[str]:
+        return textwrap.wrap(text, max(self.width, 20)) or [""]
 
     def header(self, hidden: int, isa: str, languages: list[str]) -> None:
         """Print what the demo is, how to read it, and what it cannot know."""
@@ -115,6 +119,14 @@ class Screen:
         for number, paragraph in enumerate(paragraphs):
             self.print(paragraph, self.dim if number else self.bold)
         self.print()
+        self._header = sum(len(self._wrapped(paragraph)) for paragraph in paragraphs) + 1
+
+    def panels(self, below: int) -> int:
+        """Return how many panels may stay above the one that is redrawn, at least one.
+
+        The header and ``below`` further lines are then on the screen with them.
+        """
+        return max((self._height - self._header - below) // (SHOWN + 1) - 1, 1)
 
     def strip(self, state: Float, width: int) -> str:
         """Draw hidden units [H], each in (-1, 1); neighbours share a block where room is short."""
@@ -161,7 +173,8 @@ class Screen:
     ) -> list[str]:
         """Return the lines for one word: strip and time, then the likeliest languages."""
         label = min(14, max(self.width // 3, 4))
-        timing = f"  {micro:.1f} {self.microseconds} per character" if self.width >= 60 else ""
+        timed = micro > 0 and self.width >= 60  # signs alone take no step, so no time
+        timing = f"  {micro:.1f} {self.microseconds} per character" if timed else ""
         room = self.width - label - 1
         lines = [
             self.bold(self.fit(word, label))
@@ -205,5 +218,4 @@ class Screen:
     def keep(self) -> None:
         """Leave the panel where it is; the next panel goes below."""
         self._drawn = 0
-        self.print()
         self.stream.flush()  # whoever watches a pipe sees the word when it is read
