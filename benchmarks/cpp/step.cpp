@@ -47,7 +47,7 @@ void step(benchmark::State& state, const KernelTable& table, const CellCase& c, 
   cell.reserve(scratch, B, B);
   for (auto _ : state) {
     for (int phase = 0; phase < cell.phases(); ++phase)
-      cell.step(phase, rows, PanelShare{0, 1}, scratch);
+      cell.step(phase, rows, PanelShare{0, 1, 1}, scratch);
     benchmark::ClobberMemory();
   }
   set_rate(state, "FLOP", 2.0 * B * static_cast<double>(cell.step_work()));

@@ -6,8 +6,11 @@
 #include <pybind11/pybind11.h>
 #include <unistd.h>
 
+#include <stdexcept>
+
 #include "engine/schedule/interrupt.h"
 #include "runtime/flush_to_zero.h"
+#include "runtime/reentrant_guard.h"
 
 namespace treadle {
 
@@ -46,7 +49,7 @@ class WithoutGil {
 };
 
 // Calls native(interrupt) without the GIL. If a signal handler stopped the computation, this throws
-// the handler's Python exception.
+// the handler's Python exception, or std::runtime_error in the child of a handler that forked.
 template <class Native>
 void interruptible(Native&& native) {
   bool stopped;
@@ -56,7 +59,20 @@ void interruptible(Native&& native) {
     native(interrupt);
     stopped = interrupt.stopped();
   }
-  if (stopped) throw pybind11::error_already_set();
+  if (!stopped) return;
+  if (PyErr_Occurred()) throw pybind11::error_already_set();
+  throw std::runtime_error(
+      "treadle: a signal handler forked in the middle of this call, which goes on in the parent");
+}
+
+// Calls native(interrupt) without the GIL while it holds the lock. Who waits for the lock listens
+// to signals as a computation does.
+template <class Native>
+void in_turn(ReentrantGuard& guard, Native&& native) {
+  interruptible([&](Interrupt& interrupt) {
+    const ReentrantGuard::Hold hold(guard, interrupt.patience());
+    if (hold) native(interrupt);
+  });
 }
 
 }  // namespace treadle

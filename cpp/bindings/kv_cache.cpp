@@ -49,22 +49,22 @@ class BoundCache {
         KeyValueCache::Shape{batch, heads, key_size, value_size, parse_dtype(f, dtype)}, capacity);
   }
   BoundCache(const BoundCache& other) {
-    const WithoutGil native;
-    const ReentrantGuard::Hold hold(other.guard_);
-    cache_ = std::make_unique<KeyValueCache>(*other.cache_);
+    in_turn(other.guard_, [&](Interrupt& interrupt) {
+      cache_ = std::make_unique<KeyValueCache>(*other.cache_, interrupt);
+    });
   }
 
   std::unique_ptr<BoundCache> copy() const { return std::make_unique<BoundCache>(*this); }
 
   Lengths lengths() const {
-    const WithoutGil native;
-    const ReentrantGuard::Hold hold(guard_);
-    return cache_->lengths();
+    Lengths now;
+    in_turn(guard_, [&](Interrupt&) { now = cache_->lengths(); });
+    return now;
   }
   std::int64_t capacity() const {
-    const WithoutGil native;
-    const ReentrantGuard::Hold hold(guard_);
-    return cache_->capacity();
+    std::int64_t now{};
+    in_turn(guard_, [&](Interrupt&) { now = cache_->capacity(); });
+    return now;
   }
 
   void append(const std::string& f, const Object& k, const Object& v, const Object& counts) {
@@ -76,12 +76,14 @@ class BoundCache {
     const auto values = check_array<float>(f, "v", v, {B, N, {"S", S}, {"F", s.value_size}},
                                            Layout::last_contiguous);
     const Lengths own = check_counts(f, "lengths", counts, S);
-    const WithoutGil native;
-    const ReentrantGuard::Hold hold(guard_);
-    std::int64_t most = 0;
-    for (std::int64_t b = 0; b < s.batch; ++b) most = std::max(most, cache_->lengths()[b] + own[b]);
-    if (most > kMostTokens) throw std::bad_alloc();
-    cache_->append(head_view(keys), head_view(values), own.data());
+    in_turn(guard_, [&](Interrupt& interrupt) {
+      std::int64_t most = 0;
+      for (std::int64_t b = 0; b < s.batch; ++b) {
+        most = std::max(most, cache_->lengths()[b] + own[b]);
+      }
+      if (most > kMostTokens) throw std::bad_alloc();
+      cache_->append(head_view(keys), head_view(values), own.data(), interrupt);
+    });
   }
 
   Object attend(const std::string& f, const Object& q, const Object& counts,
@@ -114,8 +116,7 @@ class BoundCache {
     const auto to = check_output(f, "out", result, {B, N, S, F}, Layout::last_contiguous);
     if (c.N > 0 && c.S > 0) check_rows_apart(f, "out", to);
     c.out = head_view(to);
-    interruptible([&](Interrupt& interrupt) {
-      const ReentrantGuard::Hold hold(guard_);
+    in_turn(guard_, [&](Interrupt& interrupt) {
       const Lengths offsets = query_offsets(f, own);
       c.query_offset = offsets.data();
       if (c.N == 0 || c.S == 0) return;
@@ -127,17 +128,13 @@ class BoundCache {
 
   void set_lengths(const std::string& f, const Object& lengths) {
     const Lengths own = check_counts(f, "lengths", lengths, capacity());
-    const WithoutGil native;
-    const ReentrantGuard::Hold hold(guard_);
     // Another thread cannot have made the capacity less: it only grows.
-    cache_->truncate(own.data());
+    in_turn(guard_, [&](Interrupt&) { cache_->truncate(own.data()); });
   }
 
   void reorder(const std::string& f, const Object& rows) {
     const Lengths own = check_counts(f, "rows", rows, cache_->shape().batch - 1);
-    const WithoutGil native;
-    const ReentrantGuard::Hold hold(guard_);
-    cache_->reorder(own.data());
+    in_turn(guard_, [&](Interrupt& interrupt) { cache_->reorder(own.data(), interrupt); });
   }
 
   // Returns (keys, values) as they are stored: float32, bfloat16 as uint16, or a pair of int8 and
@@ -181,9 +178,9 @@ class BoundCache {
   }
 
   Storage shared_storage() const {
-    const WithoutGil native;
-    const ReentrantGuard::Hold hold(guard_);
-    return cache_->storage();
+    Storage storage;
+    in_turn(guard_, [&](Interrupt&) { storage = cache_->storage(); });
+    return storage;
   }
 
   Object stored(const Storage& owner, const CachedRows& rows) const {

@@ -1,7 +1,9 @@
 // treadle._core checks arguments, releases the GIL and calls the engine. It has no arithmetic.
 #include <pybind11/pybind11.h>
 
+#include "runtime/fork.h"
 #include "runtime/isa.h"
+#include "runtime/reentrant_guard.h"
 #include "runtime/thread_pool.h"
 
 namespace treadle {
@@ -15,10 +17,34 @@ void register_runtime(pybind11::module_& m);
 void register_transformer_block(pybind11::module_& m);
 }  // namespace treadle
 
-PYBIND11_MODULE(_core, m) {
+namespace {
+
+bool interpreter_ends() {
+#if PY_VERSION_HEX >= 0x030D0000
+  return Py_IsFinalizing() != 0;
+#else
+  return _Py_IsFinalizing() != 0;
+#endif
+}
+
+// The names of pybind11's types, like much of NumPy, exist once in a process.
+bool in_subinterpreter() { return PyInterpreterState_Get() != PyInterpreterState_Main(); }
+
+constexpr char kSubinterpreter[] =
+    "treadle: a subinterpreter cannot import treadle (nor safely NumPy, on which it is built); use "
+    "threads of the main interpreter, or processes";
+
+}  // namespace
+
+PYBIND11_MODULE(_core_of_main, m) {
+  // Python 3.12 and later call PyInit__core in the main interpreter, and this where it is imported.
+  if (in_subinterpreter()) throw pybind11::import_error(kSubinterpreter);
   m.doc() = "Native core of treadle. Use the package `treadle`; this module is private.";
-  treadle::kernels();     // a TREADLE_ISA that cannot run here fails the import, not the first call
+  // A variable of the environment that cannot be fulfilled fails the import, not the first call.
+  treadle::kernels();
+  treadle::num_threads();
   treadle::fork_count();  // registers the handler before anyone can fork
+  treadle::ReentrantGuard::ask_whether_others_are_stopped(interpreter_ends);
   treadle::register_runtime(m);
   treadle::register_recurrent(m);
   treadle::register_product(m);
@@ -27,4 +53,11 @@ PYBIND11_MODULE(_core, m) {
   treadle::register_encoder(m);
   treadle::register_transformer_block(m);
   treadle::register_kv_cache(m);
+}
+
+// Python 3.11 and earlier would wait for ever in the first line of pybind11.
+extern "C" PYBIND11_EXPORT PyObject* PyInit__core() {
+  if (!in_subinterpreter()) return PyInit__core_of_main();
+  PyErr_SetString(PyExc_ImportError, kSubinterpreter);
+  return nullptr;
 }

@@ -103,6 +103,7 @@ void register_runtime(py::module_& m) {
   m.def("set_isa", &set_isa, py::arg("name"));
   m.def("set_num_threads", &set_num_threads, py::arg("n"));
   m.def("get_num_threads", &num_threads);
+  m.def("suggest_num_threads", &suggest_num_threads, py::arg("n"));
   m.def("apply", &apply, py::arg("name"), py::arg("x"), py::arg("alpha") = 0.0f,
         py::arg("beta") = 0.0f);
   m.def("limits", [] {

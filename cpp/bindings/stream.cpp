@@ -88,10 +88,7 @@ class BoundStream {
     std::optional<py::array_t<float>> c;
     if (stream_->has_c()) c = new_array(function_, {L, B, shape().hidden_size});
     float *h_data = h.mutable_data(), *c_data = c ? c->mutable_data() : nullptr;
-    {
-      const WithoutGil native;
-      stream_->get(h_data, c_data);
-    }
+    interruptible([&](Interrupt& interrupt) { stream_->get(h_data, c_data, interrupt); });
     return py::make_tuple(std::move(h), c ? py::object(*c) : py::none());
   }
 
@@ -141,13 +138,8 @@ class BoundStream {
 
   void run(std::int64_t T, const float* x, std::int64_t x_t, std::int64_t x_b, float* y,
            std::int64_t y_t, std::int64_t y_b) {
-    bool finished;
-    {
-      WithoutGil native;
-      Interrupt interrupt(WithoutGil::poll, &native);
-      finished = stream_->run(T, x, x_t, x_b, y, y_t, y_b, interrupt);
-    }
-    if (!finished) throw py::error_already_set();
+    interruptible(
+        [&](Interrupt& interrupt) { stream_->run(T, x, x_t, x_b, y, y_t, y_b, interrupt); });
   }
 
   void set(const std::uint8_t* rows, const Object& h, const Object& c) {
@@ -159,8 +151,7 @@ class BoundStream {
     if (c_data && !stream_->has_c()) {
       throw py::value_error(function_ + ": c is given, expected None for a layer without one");
     }
-    const WithoutGil native;
-    stream_->set(rows, h_data, c_data);
+    interruptible([&](Interrupt& interrupt) { stream_->set(rows, h_data, c_data, interrupt); });
   }
 
   std::string function_;

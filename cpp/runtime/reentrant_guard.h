@@ -2,52 +2,53 @@
 #pragma once
 
 #include <atomic>
-#include <mutex>
-#include <stdexcept>
-#include <thread>
-
-#include "runtime/thread_pool.h"
+#include <cstdint>
 
 namespace treadle {
 
+// The lock is one atomic word that says who holds it: a thread of this process, one of the process
+// that forked this one, or nobody. Whatever moment a fork copies, the child can tell these apart.
 class ReentrantGuard {
  public:
+  // Tells a waiting thread, every 50 ms, whether it is to give up. It may throw.
+  struct Patience {
+    bool (*gives_up)(void*);
+    void* context;
+  };
+
+  // Who has to wait asks first whether all other threads were stopped for ever, as the threads of
+  // an interpreter are that ends.
+  static void ask_whether_others_are_stopped(bool (*ask)());
+
   class Hold {
    public:
-    explicit Hold(ReentrantGuard& turn) : guard_(turn) { guard_.take(); }
-    ~Hold() { guard_.give(); }
+    // Waits without an end. Throws std::runtime_error where this thread has the lock already (a
+    // signal handler that runs inside the call it interrupted), where a thread of the parent had it
+    // at the fork, or where a thread has it that was stopped.
+    explicit Hold(ReentrantGuard& guard) : Hold(guard, Patience{nullptr, nullptr}) {}
+    // Waits until the lock is free or patience ends. Who has not got it must leave the object
+    // alone.
+    Hold(ReentrantGuard& guard, const Patience& patience)
+        : guard_(guard), holds_(guard.take(patience)) {}
+    ~Hold() {
+      if (holds_) guard_.give();
+    }
     Hold(const Hold&) = delete;
     Hold& operator=(const Hold&) = delete;
 
+    explicit operator bool() const { return holds_; }
+
    private:
     ReentrantGuard& guard_;
+    const bool holds_;
   };
 
  private:
-  // Throws std::runtime_error where this thread has the lock already (a signal handler that runs
-  // inside the call it interrupted), or where a thread of the parent had it at the fork.
-  void take() {
-    const std::thread::id nobody, owner = owner_.load();
-    if (owner == std::this_thread::get_id()) {
-      throw std::runtime_error(
-          "treadle: the object is in the middle of a call that this one interrupted");
-    }
-    if (owner != nobody && forks_.load() != fork_count()) {
-      throw std::runtime_error(
-          "treadle: the object was in use by another thread when the process forked");
-    }
-    mutex_.lock();
-    forks_.store(fork_count());
-    owner_.store(std::this_thread::get_id());
-  }
-  void give() {
-    owner_.store(std::thread::id());
-    mutex_.unlock();
-  }
+  bool take(const Patience& patience);
+  void give();
 
-  std::mutex mutex_;
-  std::atomic<std::thread::id> owner_{};
-  std::atomic<std::uint64_t> forks_{0};
+  std::atomic<std::uint64_t> holder_{0};  // 0: nobody
+  std::atomic<int> waiting_{0};           // threads that may be asleep until holder_ is 0
 };
 
 }  // namespace treadle

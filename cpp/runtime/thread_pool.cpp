@@ -1,18 +1,19 @@
 #include "runtime/thread_pool.h"
 
-#include <pthread.h>
-#include <sched.h>
-
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
-#include <memory>
+#include <cstdint>
 #include <mutex>
 #include <stdexcept>
+#include <string>
 #include <thread>
-#include <vector>
 
+#include "runtime/cpu_count.h"
 #include "runtime/flush_to_zero.h"
+#include "runtime/fork.h"
+#include "runtime/lateness.h"
 
 namespace treadle {
 namespace {
@@ -23,21 +24,10 @@ constexpr int kSpins = 2000;
 // A worker waits longer for its next job, some 0.2 ms: one that woke too late for a short call is
 // still awake for the next.
 constexpr int kCallSpins = 12000;
+// A worker that is inside for so long after the caller has finished has lost its CPU.
+constexpr std::chrono::milliseconds kLate{1};
 
-void pause() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
-
-int affinity_count() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
-  return std::max(1u, std::thread::hardware_concurrency());
-}
+using Clock = std::chrono::steady_clock;
 
 // A word that one side changes and the other waits for, spinning first.
 class Event {
@@ -50,48 +40,43 @@ class Event {
       wake_.notify_all();
     }
   }
-  // Waits until the word is no longer `seen`; `job` may do something every 50 ms meanwhile.
-  void wait_past(std::uint64_t seen, const Lease::Job& job) {
-    for (int i = 0; i < kSpins; ++i) {
-      if (value() != seen) return;
-      pause();
-    }
-    std::unique_lock<std::mutex> lock(mutex_);
-    sleepers_.fetch_add(1, std::memory_order_seq_cst);
-    while (!wake_.wait_for(lock, std::chrono::milliseconds(50),
-                           [&] { return value_.load(std::memory_order_seq_cst) != seen; })) {
-      lock.unlock();
-      job.call_idle(job.idle);
-      lock.lock();
-    }
-    sleepers_.fetch_sub(1, std::memory_order_seq_cst);
-  }
-  void wait_until(std::uint64_t wanted) {
-    for (std::uint64_t now = value(); now != wanted;) now = wait_past(now);
-  }
   bool anyone_asleep() const { return sleepers_.load(std::memory_order_relaxed) > 0; }
   // Returns the new value once it differs from `seen`.
-  std::uint64_t wait_past(std::uint64_t seen, int spins = kSpins) {
-    for (int i = 0; i < spins; ++i) {
-      const std::uint64_t now = value();
-      if (now != seen) return now;
-      pause();
-    }
+  std::uint64_t wait_past(std::uint64_t seen) {
+    std::uint64_t now = spin_past(seen, kCallSpins);
+    if (now != seen) return now;
     std::unique_lock<std::mutex> lock(mutex_);
     sleepers_.fetch_add(1, std::memory_order_seq_cst);
-    wake_.wait(lock, [&] { return value_.load(std::memory_order_seq_cst) != seen; });
+    wake_.wait(lock, [&] { return (now = value_.load(std::memory_order_seq_cst)) != seen; });
     sleepers_.fetch_sub(1, std::memory_order_seq_cst);
-    return value();
+    return now;
+  }
+  // Waits until the value differs from `seen`. Returns false if that took longer than `patience`:
+  // the wait has then only begun.
+  bool wait_past(std::uint64_t seen, Clock::duration patience) {
+    if (spin_past(seen, kSpins) != seen) return true;
+    std::unique_lock<std::mutex> lock(mutex_);
+    sleepers_.fetch_add(1, std::memory_order_seq_cst);
+    const bool changed = wake_.wait_for(
+        lock, patience, [&] { return value_.load(std::memory_order_seq_cst) != seen; });
+    sleepers_.fetch_sub(1, std::memory_order_seq_cst);
+    return changed;
   }
 
  private:
+  std::uint64_t spin_past(std::uint64_t seen, int spins) const {
+    std::uint64_t now = value();
+    for (int i = 0; i < spins && now == seen; ++i, now = value()) pause_cpu();
+    return now;
+  }
+
   std::atomic<std::uint64_t> value_{0};
   std::atomic<int> sleepers_{0};
   std::mutex mutex_;
   std::condition_variable wake_;
 };
 
-using Clock = std::chrono::steady_clock;
+}  // namespace
 
 class Pool {
  public:
@@ -100,47 +85,39 @@ class Pool {
   // Notes the end of a call that could have used workers, whether it had them or not.
   void touch() { last_use_.store(Clock::now(), std::memory_order_relaxed); }
 
-  // Calls for `count` workers and returns how many answered in time.
-  int assemble(int count, double microseconds) {
+  // Returns how many of `count` workers may come to a job of so many microseconds.
+  int prepare(int count, double microseconds) {
     if (!worth_waking(microseconds)) return 0;
     grow(count);
-    count = std::min(count, workers_);
-    ++job_;
-    wanted_.store(static_cast<std::uint64_t>(count), std::memory_order_relaxed);
-    roster_.store(job_ * kRoster + kOpen, std::memory_order_release);
-    call_event_.change(job_);
-    // Awake, a worker answers within half a microsecond. Waking takes tens of them: a long job
-    // waits for that, as long as it stands to gain.
-    const auto start = Clock::now();
-    const auto patience = std::chrono::duration<double, std::micro>(
-        std::min(kMostPatience, std::max(kLeastPatience, microseconds * kPatience)));
-    while (static_cast<int>(roster_.load(std::memory_order_acquire) % kOpen) < count &&
-           Clock::now() - start < patience) {
-      for (int i = 0; i < 16; ++i) pause();
-    }
-    // The roster is closed: a worker that comes later finds another word and waits again.
-    return static_cast<int>(roster_.exchange(0, std::memory_order_acq_rel) % kOpen);
+    return std::min(count, workers_);
   }
 
-  // Runs the job as thread 0 here and as threads 1 ... helpers on the workers that answered. A null
-  // job lets the workers go.
-  void run(int helpers, const Lease::Job* job) {
-    current_ = job;
-    pending_.store(helpers, std::memory_order_relaxed);
+  // Runs the job as thread 0 here and as threads 1 ... count on the workers that come in time.
+  void run(int count, const Lease::Job& job) {
+    current_ = &job;
+    wanted_.store(static_cast<std::uint64_t>(count), std::memory_order_relaxed);
+    door_.store(++job_ * kDoor + kOpen, std::memory_order_release);
+    call_event_.change(job_);
+    const std::uint64_t process = fork_count();
+    job.call(job.work, 0);
+    if (fork_count() != process) return;
+    // A worker that comes later finds another word and waits again.
     const std::uint64_t before = done_event_.value();
-    go_event_.change(job_);
-    if (job) {
-      job->call(job->work, 0);
-      done_event_.wait_past(before, *job);
-    } else {
-      done_event_.wait_past(before);
-    }
+    const int entered = static_cast<int>(door_.exchange(0, std::memory_order_acq_rel) % kOpen);
+    // Those that left before have counted down from zero. The last one to leave is then this
+    // thread, or a worker that says so.
+    if (inside_.fetch_add(entered, std::memory_order_acq_rel) == -entered) return;
+    if (done_event_.wait_past(before, kLate)) return;
+    note_late_worker();
+    do {
+      job.call_idle(job.idle);
+      if (fork_count() != process) return;
+    } while (!done_event_.wait_past(before, std::chrono::milliseconds(50)));
   }
 
  private:
-  static constexpr std::uint64_t kRoster = 1 << 16, kOpen = 1 << 15;  // > set_num_threads' limit
+  static constexpr std::uint64_t kDoor = 1 << 16, kOpen = 1 << 15;  // > set_num_threads' limit
   static constexpr double kWakeMicroseconds = 100;  // twice the time from futex wake to first code
-  static constexpr double kLeastPatience = 2, kMostPatience = 200, kPatience = 0.1;
 
   // A short job is not worth a wake-up, unless calls follow one another closely.
   bool worth_waking(double microseconds) const {
@@ -165,24 +142,23 @@ class Pool {
   void serve(std::uint64_t seen) {
     const FlushToZero guard;
     for (;;) {
-      seen = call_event_.wait_past(seen, kCallSpins);
-      const int index = answer(seen);
+      seen = call_event_.wait_past(seen);
+      const int index = enter(seen);
       if (index == 0) continue;
-      go_event_.wait_until(seen);
-      if (current_) current_->call(current_->work, index);
-      if (pending_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+      current_->call(current_->work, index);
+      if (inside_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
         done_event_.change(done_event_.value() + 1);
       }
     }
   }
 
-  // Puts this worker on the roster of the job: its place from 1 on, or 0 when the roster is closed.
-  int answer(std::uint64_t job) {
-    std::uint64_t roster = roster_.load(std::memory_order_acquire);
-    while (roster / kRoster == job && roster % kRoster >= kOpen &&
-           roster % kOpen < wanted_.load(std::memory_order_relaxed)) {
-      if (roster_.compare_exchange_weak(roster, roster + 1, std::memory_order_acq_rel)) {
-        return static_cast<int>(roster % kOpen) + 1;
+  // Lets this worker in to the job: returns its place from 1 on, or 0 when the door is closed.
+  int enter(std::uint64_t job) {
+    std::uint64_t door = door_.load(std::memory_order_acquire);
+    while (door / kDoor == job && door % kDoor >= kOpen &&
+           door % kOpen < wanted_.load(std::memory_order_relaxed)) {
+      if (door_.compare_exchange_weak(door, door + 1, std::memory_order_acq_rel)) {
+        return static_cast<int>(door % kOpen) + 1;
       }
     }
     return 0;
@@ -193,51 +169,32 @@ class Pool {
   // Only the holder of the lease uses these:
   int workers_ = 0;
   std::uint64_t job_ = 0;
-  const Lease::Job* current_ = nullptr;  // written before go_event_ changes
-  std::atomic<int> pending_{0};
+  const Lease::Job* current_ = nullptr;  // written before the door opens
   std::atomic<std::uint64_t> wanted_{0};
-  std::atomic<std::uint64_t> roster_{0};  // job * kRoster + kOpen + answers; 0: closed
-  Event call_event_, go_event_;           // both hold the number of the job
-  Event done_event_;
+  std::atomic<std::uint64_t> door_{0};  // job * kDoor + kOpen + workers that entered; 0: closed
+  std::atomic<int> inside_{0};          // workers inside, once the door is closed
+  Event call_event_;                    // holds the number of the job
+  Event done_event_;                    // counts the jobs whose last worker has left
 };
-
-std::atomic<Pool*> pool{nullptr};
-std::atomic<int> chosen_threads{0};
-std::atomic<std::uint64_t> forks{0};
-
-}  // namespace
-
-std::uint64_t fork_count() {
-  // In the child of a fork only the forking thread exists, and the parent's pool, whatever state it
-  // was in, is dropped.
-  static const int registered = pthread_atfork(nullptr, nullptr, [] {
-    pool.store(nullptr, std::memory_order_release);
-    forks.fetch_add(1, std::memory_order_relaxed);
-  });
-  (void)registered;
-  return forks.load(std::memory_order_relaxed);
-}
 
 namespace {
 
-Pool& the_pool() {
-  Pool* p = pool.load(std::memory_order_acquire);
-  if (p) return *p;
-  // The pool is never destroyed, since workers may still be blocked in it when the process ends.
-  fork_count();
-  auto fresh = std::make_unique<Pool>();
-  if (pool.compare_exchange_strong(p, fresh.get(), std::memory_order_acq_rel)) {
-    return *fresh.release();
-  }
-  return *p;
-}
+// The child of a fork has none of its parent's workers and makes a pool of its own.
+OncePerProcess<Pool> pool;
+std::atomic<int> chosen_threads{0}, suggested_threads{0};
 
 }  // namespace
 
 int num_threads() {
-  const int n = chosen_threads.load(std::memory_order_relaxed);
-  return n > 0 ? n : affinity_count();
+  const int chosen = chosen_threads.load(std::memory_order_relaxed);
+  if (chosen > 0) return chosen;
+  static const int environment = environment_threads();
+  if (environment > 0) return environment;
+  const int suggested = suggested_threads.load(std::memory_order_relaxed);
+  return suggested > 0 ? std::min(suggested, usable_cpus()) : usable_cpus();
 }
+
+int useful_threads() { return std::min(num_threads(), usable_cpus()); }
 
 void set_num_threads(int n) {
   if (n < 1 || n > 1024) {
@@ -247,47 +204,32 @@ void set_num_threads(int n) {
   chosen_threads.store(n, std::memory_order_relaxed);
 }
 
-bool Barrier::wait(bool stop, void (*idle)(void*), void* context) {
-  if (stop) vote_.store(true, std::memory_order_relaxed);
-  const std::uint32_t generation = generation_.load(std::memory_order_acquire);
-  if (arrived_.fetch_add(1, std::memory_order_acq_rel) == threads_ - 1) {
-    arrived_.store(0, std::memory_order_relaxed);
-    decided_ = vote_.load(std::memory_order_relaxed);
-    generation_.store(generation + 1, std::memory_order_release);
-    return decided_;
-  }
-  for (int i = 0; generation_.load(std::memory_order_acquire) == generation; ++i) {
-    if (i < kSpins) {
-      pause();
-    } else {
-      sched_yield();
-      if (idle) idle(context);
-    }
-  }
-  return decided_;
-}
+void suggest_num_threads(int n) { suggested_threads.store(n, std::memory_order_relaxed); }
 
 Lease::Lease(int threads, double microseconds) {
-  if (threads <= 1) return;
+  if (threads <= 1 || workers_rest()) return;
   asked_ = true;
-  if (!the_pool().try_acquire()) return;
-  size_ = 1 + the_pool().assemble(threads - 1, microseconds);
-  if (size_ == 1) the_pool().release();
+  Pool& shared = pool.get();
+  if (!shared.try_acquire()) return;
+  size_ = 1 + shared.prepare(threads - 1, microseconds);
+  if (size_ > 1) {
+    pool_ = &shared;
+  } else {
+    shared.release();
+  }
 }
 
 Lease::~Lease() {
-  if (asked_) the_pool().touch();
-  if (size_ == 1) return;
-  if (!ran_) the_pool().run(size_ - 1, nullptr);  // the workers that answered are waiting
-  the_pool().release();
+  // In the child of a fork within the call, pool_ is the parent's, which nobody uses any more.
+  if (pool_) pool_->release();
+  if (asked_) (pool_ ? *pool_ : pool.get()).touch();
 }
 
 void Lease::execute(const Job& job) {
-  if (size_ == 1) {
-    job.call(job.work, 0);
+  if (pool_) {
+    pool_->run(size_ - 1, job);
   } else {
-    ran_ = true;
-    the_pool().run(size_ - 1, &job);
+    job.call(job.work, 0);
   }
 }
 

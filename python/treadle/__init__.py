@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 try:
     from treadle import _core as _core
 except ImportError as error:
+    if str(error).startswith("treadle: "):  # it says what to do
+        raise
     raise ImportError(
         f"treadle: the compiled module treadle._core cannot be loaded ({error}). "
         "Install the package first: `pip install .` in its source folder, "

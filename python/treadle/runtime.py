@@ -36,7 +36,8 @@ def available_isas() -> list[str]:
 def set_num_threads(n: int) -> None:
     """Use at most ``n`` threads, the calling one included, in every call from now on.
 
-    The results have the same bits with any number of threads.
+    The results have the same bits with any number of threads. More threads than the CPUs that this
+    process may use never work on a call. The number counts before all that `get_num_threads` names.
 
     Raises
     ------
@@ -58,7 +59,11 @@ def set_num_threads(n: int) -> None:
 
 
 def get_num_threads() -> int:
-    """Return how many threads a call may use; at first one for each CPU of this process.
+    """Return how many threads a call may use.
+
+    That is the number given to `set_num_threads`, else the environment variable TREADLE_NUM_THREADS
+    (1 to 1024; another value fails the import), else OMP_NUM_THREADS, else the number of CPUs: of
+    the affinity mask, or the whole CPUs of a smaller quota of the process's cgroups.
 
     Examples
     --------

@@ -11,6 +11,8 @@
 namespace treadle {
 namespace {
 
+Interrupt never(nullptr);
+
 using Vector = std::vector<float>;
 
 // A plain model of a cache's contents: keys[b][t][head] and values[b][t][head] are vectors.
@@ -81,7 +83,7 @@ TEST_CASE("any order of appending, truncating and reordering is what a list woul
           const std::int64_t S = below(9);
           const auto k = random(rng, B * N * S * E), v = random(rng, B * N * S * F);
           for (std::int64_t& n : numbers) n = below(S + 1);
-          cache->append(view(k, N, S, E), view(v, N, S, F), numbers.data());
+          cache->append(view(k, N, S, E), view(v, N, S, F), numbers.data(), never);
           for (std::int64_t b = 0; b < B; ++b) {
             for (std::int64_t t = 0; t < numbers[b]; ++t) {
               model.keys[b].emplace_back();
@@ -103,14 +105,14 @@ TEST_CASE("any order of appending, truncating and reordering is what a list woul
           cache->truncate(numbers.data());
         } else {
           for (std::int64_t& n : numbers) n = below(B);
-          cache->reorder(numbers.data());
+          cache->reorder(numbers.data(), never);
           const Model before = model;
           for (std::int64_t b = 0; b < B; ++b) {
             model.keys[b] = before.keys[numbers[b]];
             model.values[b] = before.values[numbers[b]];
           }
         }
-        if (below(5) == 0) cache = std::make_unique<KeyValueCache>(*cache);
+        if (below(5) == 0) cache = std::make_unique<KeyValueCache>(*cache, never);
         for (std::int64_t b = 0; b < B; ++b) {
           REQUIRE(cache->lengths()[b] == static_cast<std::int64_t>(model.keys[b].size()));
         }
@@ -127,7 +129,7 @@ TEST_CASE("vectors of zeros, of tiny numbers and of numbers that are not finite"
   const std::vector<float> x = {0, -0.0f, 0, 1e-44f, 0, 0, 1, inf, 0, 1, std::nanf(""), 0};
   const std::vector<std::int64_t> count{4};
   KeyValueCache cache({1, 1, E, E, Dtype::int8}, 4);
-  cache.append(view(x, 1, 4, E), view(x, 1, 4, E), count.data());
+  cache.append(view(x, 1, 4, E), view(x, 1, 4, E), count.data(), never);
   const CachedRows& rows = cache.storage()->keys;
   CHECK(*rows.scale(0, 0, 0) == 0);
   CHECK(*rows.scale(0, 0, 1) == 0);
@@ -135,7 +137,7 @@ TEST_CASE("vectors of zeros, of tiny numbers and of numbers that are not finite"
   CHECK(std::isnan(*rows.scale(0, 0, 3)));
 
   KeyValueCache halves({1, 1, E, E, Dtype::bfloat16}, 4);
-  halves.append(view(x, 1, 4, E), view(x, 1, 4, E), count.data());
+  halves.append(view(x, 1, 4, E), view(x, 1, 4, E), count.data(), never);
   const auto* kept = reinterpret_cast<const std::uint16_t*>(halves.storage()->keys.vector(0, 0, 0));
   CHECK(kept[1] == 0x8000);
   CHECK(kept[7] == 0x7F80);
@@ -146,9 +148,9 @@ TEST_CASE("storage that somebody holds outlives the growth of its cache") {
   const std::vector<float> x(8, 1.5f);
   const std::vector<std::int64_t> count{8};
   KeyValueCache cache({1, 1, 1, 1, Dtype::float32}, 8);
-  cache.append(view(x, 1, 8, 1), view(x, 1, 8, 1), count.data());
+  cache.append(view(x, 1, 8, 1), view(x, 1, 8, 1), count.data(), never);
   const std::shared_ptr<KeyValueCache::Storage> held = cache.storage();
-  cache.append(view(x, 1, 8, 1), view(x, 1, 8, 1), count.data());
+  cache.append(view(x, 1, 8, 1), view(x, 1, 8, 1), count.data(), never);
   CHECK(cache.capacity() == 16);
   CHECK((cache.storage() != held));
   CHECK(reinterpret_cast<const float*>(held->keys.vector(0, 0, 7))[0] == 1.5f);

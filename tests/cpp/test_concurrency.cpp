@@ -13,6 +13,8 @@
 namespace treadle {
 namespace {
 
+Interrupt never(nullptr);
+
 template <class Work>
 void in_threads(int count, Work work) {
   std::vector<std::thread> threads;
@@ -64,14 +66,14 @@ TEST_CASE("callers of one stream take turns, whole calls at a time") {
     }
   });
   std::vector<float> state(stream.h_size()), expected(stream.h_size());
-  stream.get(state.data(), nullptr);
+  stream.get(state.data(), nullptr, never);
   Stream alone(net.pack(kernels()), 2);
   for (std::int64_t i = 0; i < kCalls; ++i) {
     std::vector<float> y(4 * 2 * shape.H);
     Interrupt interrupt(nullptr);
     alone.run(4, s.x.data(), 2 * shape.I, shape.I, y.data(), 2 * shape.H, shape.H, interrupt);
   }
-  alone.get(expected.data(), nullptr);
+  alone.get(expected.data(), nullptr, never);
   CHECK(first_difference(state, expected, stream.h_size()) == -1);
 }
 

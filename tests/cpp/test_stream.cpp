@@ -12,6 +12,8 @@
 namespace treadle {
 namespace {
 
+Interrupt never(nullptr);
+
 constexpr std::int64_t kSteps = 9, kRows = 3;
 
 NetShape shape_of(Mode mode) {
@@ -40,7 +42,7 @@ bool run(Stream& stream, const NetShape& shape, const Sequence& s, std::int64_t 
 
 std::vector<float> state(Stream& stream) {
   std::vector<float> all(stream.h_size() + stream.c_size());
-  stream.get(all.data(), all.data() + stream.h_size());
+  stream.get(all.data(), all.data() + stream.h_size(), never);
   return all;
 }
 
@@ -66,7 +68,7 @@ TEST_CASE("chunks of any size give the bits of the sequence") {
     const Outputs<float> whole = run(packed, net.shape(), s);
     for (const std::vector<std::int64_t>& chunks :
          std::vector<std::vector<std::int64_t>>{{9}, {1, 1, 1, 1, 1, 1, 1, 1, 1}, {4, 0, 5}}) {
-      stream.set(nullptr, nullptr, nullptr);
+      stream.set(nullptr, nullptr, nullptr, never);
       std::vector<float> y;
       std::int64_t done = 0;
       for (const std::int64_t steps : chunks) {
@@ -91,7 +93,7 @@ TEST_CASE("chosen rows are set, to values or zero, and the others are not") {
     const std::uint8_t rows[kRows] = {0, 1, 0};
     for (const bool to_values : {true, false}) {
       const float* c = s.c_0.empty() ? nullptr : s.c_0.data();
-      stream.set(rows, to_values ? s.h_0.data() : nullptr, to_values ? c : nullptr);
+      stream.set(rows, to_values ? s.h_0.data() : nullptr, to_values ? c : nullptr, never);
       const std::vector<float> after = state(stream);
       for (std::int64_t i = 0; i < stream.h_size() + stream.c_size(); ++i) {
         const bool is_c = i >= stream.h_size();
@@ -117,7 +119,7 @@ TEST_CASE("an interrupted run leaves the state as it was") {
     // The first look at the clock comes after 50 ms.
     bool stopped = false;
     for (std::int64_t T = 3000; T < 100000 && !stopped; T *= 2) {
-      stream.set(nullptr, before.data(), before.data() + stream.h_size());
+      stream.set(nullptr, before.data(), before.data() + stream.h_size(), never);
       y.clear();
       stopped = !run(stream, shape, net.sequence(T, kRows), 0, T, y, [](void*) { return true; });
     }

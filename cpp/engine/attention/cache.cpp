@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <new>
 
 namespace treadle {
 namespace {
@@ -21,6 +22,10 @@ float float_of(std::uint32_t bits) {
   std::memcpy(&x, &bits, sizeof x);
   return x;
 }
+
+// An order that moves so many bytes is made in place, which takes some 10 ms at most. A larger one
+// is made in other memory if there is any, so that Ctrl-C may end it.
+constexpr std::int64_t kReorderAtOnce = 64 << 20;
 
 constexpr std::uint32_t kMagnitude = 0x7FFFFFFF, kInfinity = 0x7F800000;  // bits of a float32
 
@@ -78,45 +83,64 @@ const float* CachedRows::scale(std::int64_t b, std::int64_t head, std::int64_t a
   return dtype_ == Dtype::int8 ? scales_.data() + index(b, head, at) : nullptr;
 }
 
-void CachedRows::store(std::int64_t b, std::int64_t at, const float* x, std::int64_t head_stride,
-                       std::int64_t token_stride, std::int64_t count) {
-  if (count == 0) return;  // x may be null, which memcpy must not get.
-  const std::int64_t vector_bytes = size_ * bytes_of(dtype_);
+// Calls piece(head, first, tokens) for pieces of the tokens of all heads, until interrupted.
+template <class Piece>
+void CachedRows::in_pieces(std::int64_t count, Interrupt& interrupt, Piece&& piece) {
+  constexpr std::int64_t kPieceFloats = 1 << 18;
+  const std::int64_t most = std::max<std::int64_t>(1, kPieceFloats / size_);
   for (std::int64_t head = 0; head < heads_; ++head) {
-    auto* to = const_cast<std::uint8_t*>(vector(b, head, at));
-    auto* scale_to = const_cast<float*>(scale(b, head, at));
-    if (dtype_ == Dtype::float32 && token_stride == size_) {
-      std::memcpy(to, x + head * head_stride, static_cast<std::size_t>(count * vector_bytes));
-      continue;
+    for (std::int64_t first = 0; first < count && !interrupt.stopped(); first += most) {
+      const std::int64_t tokens = std::min(most, count - first);
+      piece(head, first, tokens);
+      interrupt.progress(static_cast<double>(tokens * size_));
     }
-    for (std::int64_t t = 0; t < count; ++t, to += vector_bytes) {
-      const float* from = x + head * head_stride + t * token_stride;
-      switch (dtype_) {
-        case Dtype::float32:
-          std::memcpy(to, from, static_cast<std::size_t>(vector_bytes));
-          break;
-        case Dtype::bfloat16:
-          round_to_bfloat16(from, size_, reinterpret_cast<std::uint16_t*>(to));
-          break;
-        case Dtype::int8:
-          scale_to[t] = quantize(from, size_, reinterpret_cast<std::int8_t*>(to));
-          break;
-      }
+  }
+}
+
+void CachedRows::store(std::int64_t b, std::int64_t at, const float* x, std::int64_t head_stride,
+                       std::int64_t token_stride, std::int64_t count, Interrupt& interrupt) {
+  // Where there is nothing to be stored, x may be null, which memcpy must not get.
+  in_pieces(count, interrupt, [&](std::int64_t head, std::int64_t first, std::int64_t tokens) {
+    store_piece(b, head, at + first, x + head * head_stride + first * token_stride, token_stride,
+                tokens);
+  });
+}
+
+void CachedRows::store_piece(std::int64_t b, std::int64_t head, std::int64_t at, const float* from,
+                             std::int64_t token_stride, std::int64_t count) {
+  const std::int64_t vector_bytes = size_ * bytes_of(dtype_);
+  auto* to = const_cast<std::uint8_t*>(vector(b, head, at));
+  auto* scale_to = const_cast<float*>(scale(b, head, at));
+  if (dtype_ == Dtype::float32 && token_stride == size_) {
+    std::memcpy(to, from, static_cast<std::size_t>(count * vector_bytes));
+    return;
+  }
+  for (std::int64_t t = 0; t < count; ++t, to += vector_bytes, from += token_stride) {
+    switch (dtype_) {
+      case Dtype::float32:
+        std::memcpy(to, from, static_cast<std::size_t>(vector_bytes));
+        break;
+      case Dtype::bfloat16:
+        round_to_bfloat16(from, size_, reinterpret_cast<std::uint16_t*>(to));
+        break;
+      case Dtype::int8:
+        scale_to[t] = quantize(from, size_, reinterpret_cast<std::int8_t*>(to));
+        break;
     }
   }
 }
 
 void CachedRows::copy(std::int64_t target, const CachedRows& from, std::int64_t source,
-                      std::int64_t count) {
-  if (count == 0) return;
-  for (std::int64_t head = 0; head < heads_; ++head) {
-    std::memcpy(const_cast<std::uint8_t*>(vector(target, head, 0)), from.vector(source, head, 0),
-                static_cast<std::size_t>(count * size_ * bytes_of(dtype_)));
+                      std::int64_t count, Interrupt& interrupt) {
+  in_pieces(count, interrupt, [&](std::int64_t head, std::int64_t first, std::int64_t tokens) {
+    std::memcpy(const_cast<std::uint8_t*>(vector(target, head, first)),
+                from.vector(source, head, first),
+                static_cast<std::size_t>(tokens * size_ * bytes_of(dtype_)));
     if (dtype_ == Dtype::int8) {
-      std::memcpy(const_cast<float*>(scale(target, head, 0)), from.scale(source, head, 0),
-                  static_cast<std::size_t>(count) * sizeof(float));
+      std::memcpy(const_cast<float*>(scale(target, head, first)), from.scale(source, head, first),
+                  static_cast<std::size_t>(tokens) * sizeof(float));
     }
-  }
+  });
 }
 
 namespace {
@@ -129,9 +153,10 @@ std::shared_ptr<KeyValueCache::Storage> make_storage(const KeyValueCache::Shape&
 }
 
 void copy_sequence(KeyValueCache::Storage& to, std::int64_t target,
-                   const KeyValueCache::Storage& from, std::int64_t source, std::int64_t length) {
-  to.keys.copy(target, from.keys, source, length);
-  to.values.copy(target, from.values, source, length);
+                   const KeyValueCache::Storage& from, std::int64_t source, std::int64_t length,
+                   Interrupt& interrupt) {
+  to.keys.copy(target, from.keys, source, length, interrupt);
+  to.values.copy(target, from.values, source, length, interrupt);
 }
 
 }  // namespace
@@ -142,13 +167,13 @@ KeyValueCache::KeyValueCache(const Shape& shape, std::int64_t capacity)
       storage_(make_storage(shape, capacity, shape.batch)),
       lengths_(static_cast<std::size_t>(shape.batch), 0) {}
 
-KeyValueCache::KeyValueCache(const KeyValueCache& other)
+KeyValueCache::KeyValueCache(const KeyValueCache& other, Interrupt& interrupt)
     : shape_(other.shape_),
       capacity_(other.capacity_),
       storage_(make_storage(shape_, capacity_, shape_.batch)),
       lengths_(other.lengths_) {
   for (std::int64_t b = 0; b < shape_.batch; ++b) {
-    copy_sequence(*storage_, b, *other.storage_, b, lengths_[b]);
+    copy_sequence(*storage_, b, *other.storage_, b, lengths_[b], interrupt);
   }
 }
 
@@ -156,45 +181,78 @@ std::int64_t KeyValueCache::longest() const {
   return *std::max_element(lengths_.begin(), lengths_.end());
 }
 
-void KeyValueCache::reserve(std::int64_t tokens) {
-  if (tokens <= capacity_) return;
+bool KeyValueCache::reserve(std::int64_t tokens, Interrupt& interrupt) {
+  if (tokens <= capacity_) return true;
   const std::int64_t capacity = std::max(tokens, 2 * capacity_);
   auto larger = make_storage(shape_, capacity, shape_.batch);
   for (std::int64_t b = 0; b < shape_.batch; ++b) {
-    copy_sequence(*larger, b, *storage_, b, lengths_[b]);
+    copy_sequence(*larger, b, *storage_, b, lengths_[b], interrupt);
   }
+  if (interrupt.stopped()) return false;
   storage_ = std::move(larger);
   capacity_ = capacity;
+  return true;
 }
 
 void KeyValueCache::append(const HeadView<const float>& keys, const HeadView<const float>& values,
-                           const std::int64_t* counts) {
+                           const std::int64_t* counts, Interrupt& interrupt) {
   std::int64_t most = 0;
   for (std::int64_t b = 0; b < shape_.batch; ++b) most = std::max(most, lengths_[b] + counts[b]);
-  reserve(most);
+  if (!reserve(most, interrupt)) return;
   for (std::int64_t b = 0; b < shape_.batch; ++b) {
-    storage_->keys.store(b, lengths_[b], keys.data + b * keys.b, keys.n, keys.s, counts[b]);
+    storage_->keys.store(b, lengths_[b], keys.data + b * keys.b, keys.n, keys.s, counts[b],
+                         interrupt);
     storage_->values.store(b, lengths_[b], values.data + b * values.b, values.n, values.s,
-                           counts[b]);
-    lengths_[b] += counts[b];
+                           counts[b], interrupt);
   }
+  // The new tokens exist from here on, those of all sequences together.
+  if (interrupt.stopped()) return;
+  for (std::int64_t b = 0; b < shape_.batch; ++b) lengths_[b] += counts[b];
 }
 
 void KeyValueCache::truncate(const std::int64_t* lengths) {
   std::copy_n(lengths, shape_.batch, lengths_.begin());
 }
 
-void KeyValueCache::reorder(const std::int64_t* sources) {
+void KeyValueCache::reorder(const std::int64_t* sources, Interrupt& interrupt) {
+  const std::int64_t B = shape_.batch;
+  std::vector<std::int64_t> lengths(B);
+  std::int64_t tokens = 0;
+  for (std::int64_t b = 0; b < B; ++b) {
+    lengths[b] = lengths_[sources[b]];
+    if (sources[b] != b) tokens += lengths[b];
+  }
+  const std::int64_t vectors = shape_.heads * (shape_.key_size + shape_.value_size);
+  std::shared_ptr<Storage> other;
+  if (tokens * vectors * bytes_of(shape_.dtype) > kReorderAtOnce) {
+    try {
+      other = make_storage(shape_, capacity_, B);
+    } catch (const std::bad_alloc&) {  // Ctrl-C then has to wait
+    }
+  }
+  if (other) {
+    for (std::int64_t b = 0; b < B; ++b) {
+      copy_sequence(*other, b, *storage_, sources[b], lengths[b], interrupt);
+    }
+    if (interrupt.stopped()) return;
+    storage_ = std::move(other);
+  } else {
+    reorder_in_place(sources, lengths);
+  }
+  lengths_ = std::move(lengths);
+}
+
+void KeyValueCache::reorder_in_place(const std::int64_t* sources,
+                                     const std::vector<std::int64_t>& lengths) {
   const std::int64_t B = shape_.batch;
   // A sequence may be overwritten when no other is still to be copied from it. The copies that then
   // remain form circles, of each of which one sequence waits in `aside`.
-  std::vector<std::int64_t> readers(B, 0), ready, lengths(B);
+  std::vector<std::int64_t> readers(B, 0), ready;
   std::vector<bool> done(B);
   ready.reserve(B);
   for (std::int64_t b = 0; b < B; ++b) {
     done[b] = sources[b] == b;
     if (!done[b]) ++readers[sources[b]];
-    lengths[b] = lengths_[sources[b]];
   }
   std::vector<std::int64_t> left = readers;
   for (std::int64_t b = 0; b < B; ++b) {
@@ -212,19 +270,23 @@ void KeyValueCache::reorder(const std::int64_t* sources) {
   std::shared_ptr<Storage> aside;
   if (circle != pending.end()) aside = make_storage(shape_, longest(), 1);
 
-  for (const std::int64_t b : ready) copy_sequence(*storage_, b, *storage_, sources[b], lengths[b]);
+  Interrupt never(nullptr);  // an order of which a part is done would be neither old nor new
+  const auto copy = [&](Storage& to, std::int64_t target, const Storage& from, std::int64_t source,
+                        std::int64_t length) {
+    copy_sequence(to, target, from, source, length, never);
+  };
+  for (const std::int64_t b : ready) copy(*storage_, b, *storage_, sources[b], lengths[b]);
   for (std::int64_t first = 0; first < B; ++first) {
     if (!pending[first]) continue;
-    copy_sequence(*aside, 0, *storage_, first, lengths_[first]);
+    copy(*aside, 0, *storage_, first, lengths_[first]);
     std::int64_t b = first;
     for (; sources[b] != first; b = sources[b]) {
-      copy_sequence(*storage_, b, *storage_, sources[b], lengths[b]);
+      copy(*storage_, b, *storage_, sources[b], lengths[b]);
       pending[b] = false;
     }
-    copy_sequence(*storage_, b, *aside, 0, lengths[b]);
+    copy(*storage_, b, *aside, 0, lengths[b]);
     pending[b] = false;
   }
-  lengths_ = std::move(lengths);
 }
 
 void KeyValueCache::describe(AttentionCall& call) const {

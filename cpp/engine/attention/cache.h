@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "engine/attention/attention.h"
+#include "engine/schedule/interrupt.h"
 #include "kernels/table.h"
 #include "runtime/buffer.h"
 
@@ -27,9 +28,11 @@ class CachedRows {
   // Stores the vectors x[h, 0 .. count) of sequence b at positions from `at` on. The strides of x
   // for heads and for tokens count floats.
   void store(std::int64_t b, std::int64_t at, const float* x, std::int64_t head_stride,
-             std::int64_t token_stride, std::int64_t count);
+             std::int64_t token_stride, std::int64_t count, Interrupt& interrupt);
   // Copies the first `count` vectors of every head from sequence `source` of `from` to `target`.
-  void copy(std::int64_t target, const CachedRows& from, std::int64_t source, std::int64_t count);
+  // Both leave early when interrupted.
+  void copy(std::int64_t target, const CachedRows& from, std::int64_t source, std::int64_t count,
+            Interrupt& interrupt);
 
   Dtype dtype() const { return dtype_; }
   std::int64_t capacity() const { return capacity_; }
@@ -42,6 +45,10 @@ class CachedRows {
   std::int64_t index(std::int64_t b, std::int64_t head, std::int64_t at) const {
     return (b * heads_ + head) * capacity_ + at;
   }
+  template <class Piece>
+  void in_pieces(std::int64_t count, Interrupt& interrupt, Piece&& piece);
+  void store_piece(std::int64_t b, std::int64_t head, std::int64_t at, const float* from,
+                   std::int64_t token_stride, std::int64_t count);
 
   Dtype dtype_;
   std::int64_t heads_, capacity_, size_;
@@ -60,7 +67,8 @@ class KeyValueCache {
   };
 
   KeyValueCache(const Shape& shape, std::int64_t capacity);
-  KeyValueCache(const KeyValueCache& other);  // copies all memory and keeps the capacity
+  // Copies all memory and keeps the capacity. The copy is incomplete when interrupted.
+  KeyValueCache(const KeyValueCache& other, Interrupt& interrupt);
   KeyValueCache& operator=(const KeyValueCache&) = delete;
 
   const Shape& shape() const { return shape_; }
@@ -69,22 +77,28 @@ class KeyValueCache {
   std::int64_t longest() const;
   const std::shared_ptr<Storage>& storage() const { return storage_; }
 
+  // An interrupt ends these calls before anything has changed.
+
   // Makes room for sequences of so many tokens. If the capacity is too small, it at least doubles.
-  void reserve(std::int64_t tokens);
+  // Returns false when interrupted.
+  bool reserve(std::int64_t tokens, Interrupt& interrupt);
   // Puts the first counts[b] of the new tokens, keys [B, N, S, E] and values [B, N, S, F], behind
   // those of sequence b.
   void append(const HeadView<const float>& keys, const HeadView<const float>& values,
-              const std::int64_t* counts);
+              const std::int64_t* counts, Interrupt& interrupt);
   // Sequence b keeps its first lengths[b] tokens, at most as many as it has.
   void truncate(const std::int64_t* lengths);
   // Replaces sequence b by a copy of what sequence sources[b] was. Sequences that stay are not
-  // touched, and each other sequence is copied once.
-  void reorder(const std::int64_t* sources);
+  // touched, and each other sequence is copied once. Where these have many bytes and there is
+  // memory, all sequences are copied to other memory, which an interrupt may end.
+  void reorder(const std::int64_t* sources, Interrupt& interrupt);
 
   // Lets queries attend to the cache: fills in the keys, the values and their lengths.
   void describe(AttentionCall& call) const;
 
  private:
+  void reorder_in_place(const std::int64_t* sources, const std::vector<std::int64_t>& lengths);
+
   Shape shape_;
   std::int64_t capacity_;
   std::shared_ptr<Storage> storage_;  // first: where it finds no memory, nothing was written to

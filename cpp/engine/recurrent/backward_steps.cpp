@@ -6,8 +6,18 @@ namespace treadle {
 namespace {
 
 // So many rows go back through time together. With fewer than kRowsPerThread for each thread, the
-// threads share panels instead.
+// threads share panels instead, if a step takes kShareMicros or more: a phase costs them 0.3 us.
 constexpr std::int64_t kBlockRows = 128, kRowsPerThread = 8;
+constexpr double kShareMicros = 4;
+
+// Returns how many threads share the panels of a step. These estimates are for a core of 100
+// GFLOP/s that reads 100 GB/s of weights; only their order of magnitude matters.
+int sharing_threads(const BackwardCall& call, int threads) {
+  const std::int64_t B = call.pass.in.B;
+  const auto work = static_cast<double>(call.weights.width * call.cell.shape().state_size());
+  const double micros = std::max(static_cast<double>(B) * work * 2e-5, work * 4e-5);
+  return B >= kRowsPerThread * threads || micros < kShareMicros ? 1 : threads;
+}
 
 void add(float* to, const float* from, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) to[i] += from[i];
@@ -33,24 +43,25 @@ BackwardSteps::BackwardSteps(const BackwardCall& call, int threads)
       H_(shape_.hidden_size),
       S_(shape_.state_size()),
       zeros_(S_),
-      split_rows_(threads == 1 || p_.in.B >= kRowsPerThread * threads),
+      parts_(sharing_threads(call, threads)),
       work_(threads) {
   blocks_ = (p_.in.B + kBlockRows - 1) / kBlockRows;
-  if (split_rows_) blocks_ = std::max(blocks_, std::min<std::int64_t>(threads, p_.in.B));
+  if (p_.in.B >= kRowsPerThread * threads) blocks_ = std::max<std::int64_t>(blocks_, threads);
   for (Block& block : work_) block.reserve((p_.in.B + blocks_ - 1) / blocks_);
 }
 
 bool BackwardSteps::run(Team::Member& member) {
   Block& block = work_[member.index()];
-  const auto backward = [&](std::int64_t i, bool alone) {
+  const auto backward = [&](std::int64_t i) {
     block.first = p_.in.B * i / blocks_;
     block.rows = p_.in.B * (i + 1) / blocks_ - block.first;
-    return through_time({member, alone}, block);
+    return through_time({member, parts_}, block);
   };
-  if (split_rows_)
-    return member.parallel_for(blocks_, 0, [&](std::int64_t i) { backward(i, true); });
+  if (parts_ == 1) {
+    return member.parallel_for(blocks_, 0, [&](std::int64_t i) { backward(i); });
+  }
   for (std::int64_t i = 0; i < blocks_; ++i) {
-    if (!backward(i, false)) return false;
+    if (!backward(i)) return false;
   }
   return true;
 }
@@ -79,14 +90,17 @@ bool BackwardSteps::through_time(StepTeam team, Block& k) {
     steps = std::max(steps, trace_.length(b));
     k.next[r] = nullptr;
     k.carry[r] = p_.dh_n ? p_.dh_n + b * S_ : nullptr;
-    if (!team.writes() || !buffers_.dc.size()) continue;
-    if (p_.dc_n) {
-      std::memcpy(buffers_.dc.data() + b * H_, p_.dc_n + b * H_, bytes(H_));
-    } else {
-      std::memset(buffers_.dc.data() + b * H_, 0, bytes(H_));
-    }
   }
-  if (!team.meet()) return false;
+  if (buffers_.dc.size() && !team.once([&] {
+        const std::int64_t first = k.first * H_, floats = k.rows * H_;
+        if (p_.dc_n) {
+          std::memcpy(buffers_.dc.data() + first, p_.dc_n + first, bytes(floats));
+        } else {
+          std::memset(buffers_.dc.data() + first, 0, bytes(floats));
+        }
+      })) {
+    return false;
+  }
   for (std::int64_t s = steps - 1; s >= 0; --s) {
     // The rows that have a step after this one go first, with a product. The other rows get no
     // gradient from a later step, and no product, since zero times an infinite weight would be NaN.
@@ -165,14 +179,13 @@ bool BackwardSteps::project(StepTeam team, Block& k, std::int64_t n, bool produc
   if (product && !multiply(team, weights_.state, n, k.nexts.data(), k.dp.data(), nullptr)) {
     return false;
   }
-  if (team.writes()) {
+  return team.once([&] {
     for (std::int64_t i = 0; i < n; ++i) {
       if (!product) std::memset(k.dp[i], 0, bytes(S_));
       if (p_.dy) add(k.dp[i], k.dys[i], S_);
       if (carried) add(k.dp[i], k.carries[i], S_);
     }
-  }
-  return team.meet();
+  });
 }
 
 // Calls the kernels of the cell, which go through the activations to the pre-activations.
@@ -207,32 +220,29 @@ bool BackwardSteps::activate(StepTeam team, BackwardArgs a, Block& k) {
 // Adds the gradient of the state that the rows k.active began with to their rows of dh and dc, [B,
 // ...]. With `on`, the rows go on to steps before a reset, whose last state has no gradient yet.
 bool BackwardSteps::leave(StepTeam team, Block& k, std::int64_t n, float* dh, float* dc, bool on) {
-  if (dh) {
-    std::int64_t products = 0;
-    for (std::int64_t i = 0; i < n; ++i) {
-      const std::int64_t r = k.active[i];
-      float* to = dh + (k.first + r) * S_;
-      if (team.writes() && k.carry[r]) add(to, k.carry[r], S_);
-      if (!k.next[r]) continue;
-      k.nexts[products] = k.next[r];
-      k.out[products++] = to;
-    }
-    if (!team.meet()) return false;
-    if (products &&
-        !multiply(team, weights_.state, products, k.nexts.data(), k.out.data(), k.out.data())) {
-      return false;
-    }
+  float* const c = buffers_.dc.data();
+  if (!team.once([&] {
+        for (std::int64_t i = 0; i < n; ++i) {
+          const std::int64_t r = k.active[i], b = k.first + r;
+          if (dh && k.carry[r]) add(dh + b * S_, k.carry[r], S_);
+          if (!buffers_.dc.size()) continue;
+          if (dc) add(dc + b * H_, c + b * H_, H_);
+          if (on) std::memset(c + b * H_, 0, bytes(H_));
+        }
+      })) {
+    return false;
   }
+  std::int64_t products = 0;
   for (std::int64_t i = 0; i < n; ++i) {
-    const std::int64_t r = k.active[i], b = k.first + r;
-    if (team.writes() && dc && buffers_.dc.size()) {
-      add(dc + b * H_, buffers_.dc.data() + b * H_, H_);
+    const std::int64_t r = k.active[i];
+    if (dh && k.next[r]) {
+      k.nexts[products] = k.next[r];
+      k.out[products++] = dh + (k.first + r) * S_;
     }
-    if (!on) continue;
-    k.next[r] = k.carry[r] = nullptr;
-    if (team.writes() && buffers_.dc.size()) std::memset(buffers_.dc.data() + b * H_, 0, bytes(H_));
+    if (on) k.next[r] = k.carry[r] = nullptr;
   }
-  return team.meet();
+  return products == 0 ||
+         multiply(team, weights_.state, products, k.nexts.data(), k.out.data(), k.out.data());
 }
 
 }  // namespace treadle

@@ -36,27 +36,40 @@ class BackwardSteps {
   };
 
   // The threads that take a block back. That is one thread alone, or the whole team, whose threads
-  // share the panels of every product; each of them then makes the same lists for itself.
+  // share the panels of every product. Each of them then makes the same lists for itself; what is
+  // written for all of them is written in once() and panels().
   struct StepTeam {
     Team::Member& member;
-    bool alone;
+    int parts;  // threads that share panels
 
-    // Tells whether this thread writes the results that all threads of the team computed alike.
-    bool writes() const { return alone || member.index() == 0; }
-    // Waits until all threads have come this far. Returns false when the computation is to end.
-    bool meet() {
-      return alone || member.parallel_for(0, 0, [](std::int64_t) {});
+    // One thread calls the function. Returns false when the computation is to end.
+    template <class Call>
+    bool once(Call call) {
+      if (parts > 1) return member.once(call);
+      call();
+      return member.progress(0);
     }
-    // Shares out the panels of a kernel: call(begin, end).
+    // Shares out the panels of a kernel: call(begin, end), in pieces so short that no interrupt has
+    // to wait.
     template <class Call>
     bool panels(std::int64_t count, double work, Call call) {
-      if (!alone) {
-        return member.parallel_for(count,
-                                   work / static_cast<double>(std::max<std::int64_t>(1, count)),
-                                   [&](std::int64_t i) { call(i, i + 1); });
+      constexpr double kPieceWork = 2.5e8;  // about 5 ms of one core
+      const auto some = [&](std::int64_t begin, std::int64_t end) {
+        const double each = work / static_cast<double>(std::max<std::int64_t>(1, count));
+        const auto most =
+            static_cast<std::int64_t>(std::max(1.0, kPieceWork / std::max(1.0, each)));
+        for (std::int64_t i = begin; i < end && !member.stopped(); i += most) {
+          const std::int64_t last = std::min(end, i + most);
+          call(i, last);
+          member.progress(each * static_cast<double>(last - i));
+        }
+      };
+      if (parts > 1) {
+        return member.share(
+            [&](int part, int last) { some(count * part / parts, count * last / parts); });
       }
-      call(0, count);
-      return member.progress(work);
+      some(0, count);
+      return !member.stopped();
     }
   };
 
@@ -81,7 +94,7 @@ class BackwardSteps {
   const CellShape& shape_;
   const std::int64_t H_, S_;
   const Buffer zeros_;
-  bool split_rows_;  // each thread takes blocks of rows, else all share panels
+  int parts_;  // threads that share panels; 1: each thread takes blocks of rows
   std::int64_t blocks_;
   std::vector<Block> work_;  // one for each thread
 };

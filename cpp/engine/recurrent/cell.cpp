@@ -92,10 +92,10 @@ std::int64_t Cell::step_work() const {
   return gate_count(shape_.mode) * H * (shape_.input_size + S) + shape_.proj_size * H;
 }
 
-std::int64_t Cell::first_unit(int index, int count) const {
+std::int64_t Cell::first_unit(int part, int count) const {
   const std::int64_t width =
       shape_.mode == Mode::rnn ? main_.vectors() * table_->lanes : table_->lanes;
-  return std::min(PanelShare{index, count}.begin(main_.panels()) * width, shape_.hidden_size);
+  return std::min(PanelShare{part, part, count}.begin(main_.panels()) * width, shape_.hidden_size);
 }
 
 void Cell::reserve(StepScratch& scratch, std::int64_t inputs, std::int64_t states) const {

@@ -38,11 +38,11 @@ struct CellWeights {
   const float* peepholes;  // [3*H], order i, o, f as in ONNX
 };
 
-// One thread's share of the panels of a product: number `index` of `count` shares.
+// A share of the panels of a product: the parts [first, last) of `count` parts.
 struct PanelShare {
-  int index, count;
-  std::int64_t begin(std::int64_t panels) const { return panels * index / count; }
-  std::int64_t end(std::int64_t panels) const { return panels * (index + 1) / count; }
+  int first, last, count;
+  std::int64_t begin(std::int64_t panels) const { return panels * first / count; }
+  std::int64_t end(std::int64_t panels) const { return panels * last / count; }
 };
 
 // A thread's buffers for the encoded rows of a step's products, if weights are not float32.
@@ -105,8 +105,9 @@ class Cell {
   // Makes room for the inputs of `inputs` rows and for the states of `states` rows.
   void reserve(StepScratch& scratch, std::int64_t inputs, std::int64_t states) const;
 
-  // Returns the hidden units [begin, end) of a part, in which a thread prepares the state c.
-  std::int64_t first_unit(int index, int count) const;
+  // Returns the first hidden unit of part number `part` of `count`: whoever does a part prepares
+  // the state c of its units.
+  std::int64_t first_unit(int part, int count) const;
 
  private:
   StepArgs step_args(const StepRows& rows, const PackedWeights& packed, const Buffer& bias,

@@ -61,7 +61,8 @@ void RecomputeGates::compute(Work& w, std::int64_t first, std::int64_t count) {
                       w.out.data(), w.between.data(), w.update.data(), w.gates.data(), nullptr};
   // The projection of an LSTM, phase 1, comes after the gates and is not needed.
   const int phases = shape.proj_size ? 1 : cell_.phases();
-  for (int phase = 0; phase < phases; ++phase) cell_.step(phase, rows, PanelShare{0, 1}, w.scratch);
+  for (int phase = 0; phase < phases; ++phase)
+    cell_.step(phase, rows, PanelShare{0, 1, 1}, w.scratch);
 }
 
 }  // namespace treadle

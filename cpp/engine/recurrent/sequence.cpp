@@ -4,8 +4,6 @@
 #include <cstring>
 #include <optional>
 
-#include "runtime/flush_to_zero.h"
-
 namespace treadle {
 namespace {
 
@@ -33,20 +31,22 @@ std::int64_t chunk_capacity(const Cell& cell, std::int64_t rows, bool hoist) {
   return std::max(rows, std::min(kChunkRows, most));
 }
 
-// One thread's share of a pass: some of the rows, or a part of the panels of every product.
+// One thread's share of a pass: some of the rows, or parts of the panels of every product. Threads
+// that share panels all make the same lists of rows, each for itself; what is written for all of
+// them is written in the parts.
 class Runner {
  public:
-  Runner(const Pass& pass, Workspace& workspace, int thread, bool caller, PanelShare part,
-         Barrier* barrier, Interrupt& interrupt)
+  // `thread` is the number of the buffers that this thread uses, `first` that of those whose sums
+  // it uses. A member of a team of one runs its rows alone.
+  Runner(const Pass& pass, Workspace& workspace, int thread, int first, Phases::Member& member,
+         int parts)
       : p_(pass),
         cell_(*pass.cell),
         shared_(workspace),
         w_(workspace.thread(thread)),
-        sums_(w_.sums.data()),
-        caller_(caller),
-        part_(part),
-        barrier_(barrier),
-        interrupt_(interrupt),
+        sums_(workspace.thread(first).sums.data()),
+        member_(member),
+        parts_(parts),
         state_size_(cell_.shape().state_size()),
         saved_gates_(pass.recompute ? 0 : cell_.saved_gates()) {}
 
@@ -93,9 +93,14 @@ class Runner {
       if (hoist) {
         const std::int64_t sums = cell_.input_sums();
         for (std::int64_t i = 0; i < rows; ++i) w_.partial[i] = sums_ + i * sums;
-        in_pieces(static_cast<double>(rows) * I * sums, [&](PanelShare part) {
-          cell_.input_part(rows, w_.x.data(), w_.partial.data(), part, w_.scratch);
-        });
+        const double work = static_cast<double>(rows) * I * sums;
+        if (!member_.share([&](int part, int last) {
+              in_pieces(work, part, last, [&](PanelShare share) {
+                cell_.input_part(rows, w_.x.data(), w_.partial.data(), share, w_.scratch);
+              });
+            })) {
+          return false;
+        }
       }
       std::int64_t first = 0;
       for (std::int64_t i = 0; s < end; ++s, ++i) {
@@ -133,9 +138,9 @@ class Runner {
   bool step(std::int64_t s, std::int64_t count, std::int64_t first, std::int64_t active,
             bool hoisted) {
     // Masked and finished rows need no products, but take some time, too.
-    if (caller_) interrupt_.progress(static_cast<double>(count * state_size_));
+    member_.progress(static_cast<double>(count * state_size_));
     if (p_.in.resets) reset_rows(s, count);
-    if (p_.in.mask) repeat_outputs(s, count, first, active);
+    if (p_.in.mask) list_repeated(s, count, first, active);
     const std::int64_t H = cell_.shape().hidden_size;
     for (std::int64_t i = 0; i < active; ++i) {
       const std::int64_t at = w_.active[first + i], row = w_.rows[at];
@@ -160,26 +165,43 @@ class Runner {
                         saves_c ? w_.saved_c.data() + first : nullptr};
     const double work = static_cast<double>(active) * cell_.step_work();
     for (int phase = 0; phase < cell_.phases(); ++phase) {
-      if (active)
-        in_pieces(work, [&](PanelShare part) { cell_.step(phase, rows, part, w_.scratch); });
-      if (!meet()) return false;
+      if (!member_.share([&](int part, int last) {
+            if (phase == 0 && p_.in.resets && p_.c) reset_c(s, count, part, last);
+            if (phase == 0 && part == 0 && p_.in.mask) repeat_outputs();
+            if (!active) return;
+            in_pieces(work, part, last,
+                      [&](PanelShare share) { cell_.step(phase, rows, share, w_.scratch); });
+          })) {
+        return false;
+      }
     }
     return true;
   }
 
-  // Before a step, sets the state of rows that a reset starts anew to zero or to the reset state. A
-  // reset at t separates t - 1 from t, in both directions.
+  // Tells whether the state of row i of the block starts anew before step s. A reset at t separates
+  // t - 1 from t, in both directions.
+  bool resets(std::int64_t s, std::int64_t i) const {
+    const std::int64_t row = w_.rows[i];
+    if (s >= length(row) || (p_.reverse && s == 0)) return false;
+    return p_.in.resets[(time(s, row) + (p_.reverse ? 1 : 0)) * p_.in.B + row] != 0;
+  }
+
+  // Before a step, sets the states h that start anew to zero or to the reset state.
   void reset_rows(std::int64_t s, std::int64_t count) {
-    const std::int64_t H = cell_.shape().hidden_size;
-    const std::int64_t begin = cell_.first_unit(part_.index, part_.count);
-    const std::int64_t end = cell_.first_unit(part_.index + 1, part_.count);
     for (std::int64_t i = 0; i < count; ++i) {
+      if (!resets(s, i)) continue;
+      w_.state[i] = p_.in.reset_h ? p_.in.reset_h + w_.rows[i] * state_size_ : cell_.zero_state();
+    }
+  }
+
+  // Does the same for the states c, in the units of the parts.
+  void reset_c(std::int64_t s, std::int64_t count, int part, int last) {
+    const std::int64_t H = cell_.shape().hidden_size;
+    const std::int64_t begin = cell_.first_unit(part, parts_);
+    const std::int64_t end = cell_.first_unit(last, parts_);
+    for (std::int64_t i = 0; i < count; ++i) {
+      if (!resets(s, i)) continue;
       const std::int64_t row = w_.rows[i];
-      if (s >= length(row)) break;
-      const std::int64_t boundary = time(s, row) + (p_.reverse ? 1 : 0);
-      if ((p_.reverse && s == 0) || !p_.in.resets[boundary * p_.in.B + row]) continue;
-      w_.state[i] = p_.in.reset_h ? p_.in.reset_h + row * state_size_ : cell_.zero_state();
-      if (!p_.c) continue;
       for (std::int64_t unit = begin; unit < end; ++unit) {
         p_.c[row * H + unit] = p_.in.reset_c ? p_.in.reset_c[row * H + unit] : 0.0f;
       }
@@ -187,9 +209,10 @@ class Runner {
   }
 
   // The output of a masked row repeats the output before it, or is zero at first, as in Keras.
-  void repeat_outputs(std::int64_t s, std::int64_t count, std::int64_t first, std::int64_t active) {
-    const std::size_t bytes = static_cast<std::size_t>(state_size_) * sizeof(float);
+  // Lists what is to be copied.
+  void list_repeated(std::int64_t s, std::int64_t count, std::int64_t first, std::int64_t active) {
     std::int64_t next = first;
+    w_.repeated.clear();
     for (std::int64_t i = 0; i < count; ++i) {
       if (next < first + active && w_.active[next] == i) {
         ++next;
@@ -197,53 +220,51 @@ class Runner {
       }
       const std::int64_t row = w_.rows[i];
       float* out = p_.y + time(s, row) * p_.y_t + row * p_.y_b;
-      if (part_.index == 0) {
-        std::memcpy(out, w_.last[i] ? w_.last[i] : cell_.zero_state(), bytes);
-      }
+      w_.repeated.push_back({out, w_.last[i] ? w_.last[i] : cell_.zero_state()});
       w_.last[i] = out;
     }
   }
 
+  void repeat_outputs() {
+    const std::size_t bytes = static_cast<std::size_t>(state_size_) * sizeof(float);
+    for (const auto& [out, from] : w_.repeated) std::memcpy(out, from, bytes);
+  }
+
   // Writes the final states, and zeros beyond the lengths.
   bool finish(std::int64_t count) {
-    if (!meet()) return false;
-    if (part_.index != 0) return true;
-    const std::size_t bytes = static_cast<std::size_t>(state_size_) * sizeof(float);
-    for (std::int64_t i = 0; i < count; ++i) {
-      const std::int64_t row = w_.rows[i];
-      float* h_n = p_.h_n + row * state_size_;
-      if (h_n != w_.state[i]) std::memcpy(h_n, w_.state[i], bytes);
-      for (std::int64_t t = length(row); t < p_.in.T && !interrupt_.stopped(); ++t) {
-        if (caller_) interrupt_.progress(static_cast<double>(state_size_));
-        std::memset(p_.y + t * p_.y_t + row * p_.y_b, 0, bytes);
+    return member_.once([&] {
+      const std::size_t bytes = static_cast<std::size_t>(state_size_) * sizeof(float);
+      for (std::int64_t i = 0; i < count; ++i) {
+        const std::int64_t row = w_.rows[i];
+        float* h_n = p_.h_n + row * state_size_;
+        if (h_n != w_.state[i]) std::memcpy(h_n, w_.state[i], bytes);
+        for (std::int64_t t = length(row); t < p_.in.T && !member_.stopped(); ++t) {
+          member_.progress(static_cast<double>(state_size_));
+          std::memset(p_.y + t * p_.y_t + row * p_.y_b, 0, bytes);
+        }
       }
-    }
-    return true;
+    });
   }
 
-  // Computes this thread's part, in pieces so short that no interrupt has to wait.
+  // Computes parts, in pieces so short that no interrupt has to wait.
   template <class Call>
-  void in_pieces(double work, Call call) {
-    work /= part_.count;
+  void in_pieces(double work, int part, int last, Call call) {
+    const int width = last - part;
+    work = work * width / parts_;
     const int pieces = 1 + static_cast<int>(std::min(work / kPieceWork, 1e4));
-    for (int i = 0; i < pieces && !interrupt_.stopped(); ++i) {
-      call(PanelShare{part_.index * pieces + i, part_.count * pieces});
-      if (caller_) interrupt_.progress(work / pieces);
+    for (int i = 0; i < pieces && !member_.stopped(); ++i) {
+      call(PanelShare{part * pieces + i * width, part * pieces + (i + 1) * width, parts_ * pieces});
+      member_.progress(work / pieces);
     }
   }
-
-  // Waits until all threads of the team have done their part. Returns false if one wants to stop.
-  bool meet() { return !(barrier_ ? barrier_->wait(interrupt_.stopped()) : interrupt_.stopped()); }
 
   const Pass& p_;
   const Cell& cell_;
   Workspace& shared_;
   Workspace::Thread& w_;
   float* const sums_;
-  const bool caller_;
-  const PanelShare part_;
-  Barrier* const barrier_;
-  Interrupt& interrupt_;
+  Phases::Member& member_;
+  const int parts_;  // of the panels: one for each thread that shares them
   const std::int64_t state_size_, saved_gates_;
 };
 
@@ -261,6 +282,15 @@ double total_rows(const Pass& pass) {
 }  // namespace
 
 void Workspace::reserve(const Pass& pass, int threads, std::int64_t fewest, std::int64_t most) {
+  reserve(pass, threads, fewest, most, false);
+}
+
+void Workspace::reserve_shared(const Pass& pass, int threads) {
+  reserve(pass, threads, pass.in.B, pass.in.B, true);
+}
+
+void Workspace::reserve(const Pass& pass, int threads, std::int64_t fewest, std::int64_t most,
+                        bool shared) {
   const Cell& cell = *pass.cell;
   const std::int64_t rows = std::min(most, kBlockRows);
   const bool hoisting = hoists(cell, fewest, pass.in.T);
@@ -281,11 +311,13 @@ void Workspace::reserve(const Pass& pass, int threads, std::int64_t fewest, std:
     if (static_cast<std::int64_t>(t.rows.size()) < rows) {
       for (auto* list : {&t.h, &t.state, &t.last}) list->resize(rows);
       for (auto* list : {&t.c, &t.between, &t.update}) list->resize(rows);
+      t.repeated.reserve(rows);
       t.rows.resize(rows);
     }
     const std::int64_t sums =
-        hoisting ? std::min(chunk_capacity(cell, rows, true), rows * pass.in.T) * cell.input_sums()
-                 : 0;
+        hoisting && (i == 0 || !shared)
+            ? std::min(chunk_capacity(cell, rows, true), rows * pass.in.T) * cell.input_sums()
+            : 0;
     if (t.sums.size() < sums) t.sums = Buffer(sums);
     cell.reserve(t.scratch, listed, rows);
   }
@@ -313,44 +345,50 @@ Demand demand(const Pass* passes, int count) {
     if (splits_rows(pass, 2) || micros / pass.in.T >= kStepMicros) shared = true;
   }
   if (total < kShareMicros || (count == 1 && !shared)) return {1, total};
-  return {shared ? num_threads() : std::min(count, num_threads()), total};
+  const int threads = useful_threads();
+  return {shared ? threads : std::min(count, threads), total};
 }
 
-void run_passes(const Pass* passes, int count, Workspace* workspaces, Lease& lease,
+void run_passes(const Pass* passes, int count, Workspace* workspaces, Team& team,
                 Interrupt& interrupt) {
   // Thread i works for pass i % teams; with fewer threads than passes, one pass after another.
-  const int threads = lease.size(), teams = std::min(threads, count);
-  const auto team_size = [&](int i) { return (threads - i % teams + teams - 1) / teams; };
-  std::optional<Barrier> barriers[2];
+  const int threads = team.size(), teams = std::min(threads, count);
+  // The threads of a pass share the panels of its steps, or it is cut into tasks of some rows each.
+  std::optional<Phases> sharing[2];
+  int tasks[2] = {0, 0};
   for (int i = 0; i < count; ++i) {
     const Pass& pass = passes[i];
-    const int team = team_size(i);
-    if (team == 1 || splits_rows(pass, team)) {
-      workspaces[i].reserve(pass, team, pass.in.B / team, (pass.in.B + team - 1) / team);
+    const int parts = (threads - i % teams + teams - 1) / teams;
+    if (parts == 1 || splits_rows(pass, parts)) {
+      workspaces[i].reserve(pass, parts, pass.in.B / parts, (pass.in.B + parts - 1) / parts);
+      tasks[i] = parts;
     } else {
-      workspaces[i].reserve(pass, team, pass.in.B, pass.in.B);
-      barriers[i].emplace(team);
+      workspaces[i].reserve_shared(pass, parts);
+      sharing[i].emplace(parts, interrupt);
     }
   }
-  // All threads get the caller's control word, since rounding must not depend on the thread.
-  const std::uint64_t word = control_word() | kFlushBits;
-  auto work = [&](int thread) {
-    const ControlWord guard(word);
-    const int index = thread / teams;
-    for (int i = thread % teams; i < count; i += teams) {
-      const int team = team_size(i);
-      if (barriers[i]) {
-        Runner(passes[i], workspaces[i], index, thread == 0, PanelShare{index, team}, &*barriers[i],
-               interrupt)
-            .run(0, 1);
-      } else {
-        Runner(passes[i], workspaces[i], index, thread == 0, PanelShare{0, 1}, nullptr, interrupt)
-            .run(index, team);
-      }
-    }
+  const auto share = [&](int i, int thread, bool caller) {
+    Phases::Member member(*sharing[i], thread, caller);
+    Runner(passes[i], workspaces[i], thread, 0, member, sharing[i]->size()).run(0, 1);
+    if (thread == 0) sharing[i]->finish();
   };
-  auto idle = [&] { interrupt.look(); };
-  lease.run(work, idle);
+  team.run([&](Team::Member& member) {
+    const int own = member.index() % teams, number = member.index() / teams;
+    if (sharing[own] && (number > 0 || sharing[own]->lead())) {
+      share(own, number, member.index() == 0);
+    }
+    // The caller leads a pass whose leader has not come.
+    for (int i = 0; member.index() == 0 && i < count; ++i) {
+      if (sharing[i] && sharing[i]->lead()) share(i, 0, true);
+    }
+    member.parallel_for(tasks[0] + tasks[1], 0, [&](std::int64_t task) {
+      const int i = task < tasks[0] ? 0 : 1;
+      const int first = static_cast<int>(task) - (i == 0 ? 0 : tasks[0]);
+      Phases alone(1, interrupt);
+      Phases::Member one(alone, 0, member.index() == 0);
+      Runner(passes[i], workspaces[i], first, first, one, 1).run(first, tasks[i]);
+    });
+  });
 }
 
 }  // namespace treadle

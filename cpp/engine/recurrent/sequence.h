@@ -7,12 +7,12 @@
 
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "engine/recurrent/cell.h"
 #include "engine/recurrent/sequence_args.h"
-#include "engine/schedule/interrupt.h"
-#include "runtime/thread_pool.h"
+#include "engine/schedule/team.h"
 
 namespace treadle {
 
@@ -32,7 +32,7 @@ struct Pass {
 
 // The memory that a pass needs beside its arrays. It grows on demand, and a stream keeps it, so
 // that its steps allocate nothing. All threads of a team use `between` and `update`; a Thread
-// belongs to one of them.
+// belongs to one of them, but threads that share panels use the sums of the first.
 class Workspace {
  public:
   struct Thread {
@@ -45,32 +45,37 @@ class Workspace {
     std::vector<float*> saved, saved_c;      // [chunk]
     std::vector<const float*> h;             // the states of one step: [rows]
     std::vector<float*> c, between, update;  // [rows]
-    Buffer sums;                             // [chunk, input_sums]
+    std::vector<std::pair<float*, const float*>> repeated;  // outputs of one step and what they are
+    Buffer sums;                                            // [chunk, input_sums]
     StepScratch scratch;
   };
   // Makes room for `threads` threads, each of which runs at least `fewest` and at most `most` rows.
+  // Those that share panels all run all rows.
   void reserve(const Pass& pass, int threads, std::int64_t fewest, std::int64_t most);
+  void reserve_shared(const Pass& pass, int threads);
   Thread& thread(int i) { return *threads_[i]; }
   Buffer& between() { return between_; }
   Buffer& update() { return update_; }
   std::int64_t floats() const;
 
  private:
+  void reserve(const Pass& pass, int threads, std::int64_t fewest, std::int64_t most, bool shared);
+
   std::vector<std::unique_ptr<Thread>> threads_;
   Buffer between_, update_;  // [B, H]
 };
 
 // Returns how many threads the passes (one, or the two directions of a layer) can use, at most
-// num_threads(), and how long one thread would take for them.
+// useful_threads(), and how long one thread would take for them.
 struct Demand {
   int threads;
   double microseconds;
 };
 Demand demand(const Pass* passes, int count);
 
-// Runs the passes side by side on the lease's threads. Leaves early when interrupted; the outputs
-// are then incomplete.
-void run_passes(const Pass* passes, int count, Workspace* workspaces, Lease& lease,
+// Runs the passes side by side on the threads of the team. Leaves early when interrupted; the
+// outputs are then incomplete.
+void run_passes(const Pass* passes, int count, Workspace* workspaces, Team& team,
                 Interrupt& interrupt);
 
 }  // namespace treadle

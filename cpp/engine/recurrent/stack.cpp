@@ -93,8 +93,8 @@ void RecurrentStack::run(const RunArgs& args, RunBuffers& buffers, Interrupt& in
     }
     const int count = static_cast<int>(D);
     const Demand need = demand(passes, count);
-    Lease lease(need.threads, need.microseconds);
-    run_passes(passes, count, buffers.workspaces, lease, interrupt);
+    Team team(need.threads, need.microseconds, interrupt);
+    run_passes(passes, count, buffers.workspaces, team, interrupt);
     if (interrupt.stopped()) return;
     in.x = pass.y;
     in.x_t = pass.y_t;

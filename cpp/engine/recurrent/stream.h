@@ -24,9 +24,10 @@ class Stream {
            std::int64_t y_t, std::int64_t y_b, Interrupt& interrupt);
 
   // Sets the rows where `rows` [B] is true (null: all) to h [L, B, state_size], c [L, B, H] (null:
-  // zero).
-  void set(const std::uint8_t* rows, const float* h, const float* c);
-  void get(float* h, float* c);
+  // zero). When interrupted, the state is unchanged.
+  void set(const std::uint8_t* rows, const float* h, const float* c, Interrupt& interrupt);
+  // Copies the state to h and c; they are incomplete when interrupted.
+  void get(float* h, float* c, Interrupt& interrupt);
 
   std::int64_t h_size() const { return net_->layers() * batch_ * state_size(); }
   std::int64_t c_size() const { return has_c() ? net_->layers() * batch_ * hidden_size() : 0; }
@@ -41,7 +42,7 @@ class Stream {
   Buffer next_h_, next_c_;  // written by a call, and swapped in when it has succeeded
   RunBuffers buffers_;
   // Two Python threads on one stream take turns. A waiting thread must not hold the GIL, since the
-  // running thread may need it to poll.
+  // running thread may need it to poll. While it waits it listens to the interrupt.
   ReentrantGuard guard_;
 };
 

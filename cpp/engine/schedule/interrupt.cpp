@@ -19,7 +19,8 @@ void Interrupt::look() {
   const auto now = std::chrono::steady_clock::now();
   if (now < next_) return;
   next_ = now + kPeriod;
-  if (poll_(context_)) stop_.store(true, std::memory_order_relaxed);
+  const bool stop = poll_(context_) || fork_count() != process_;
+  if (stop) stop_.store(true, std::memory_order_relaxed);
 }
 
 }  // namespace treadle

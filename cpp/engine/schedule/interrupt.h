@@ -3,6 +3,10 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstdint>
+
+#include "runtime/fork.h"
+#include "runtime/reentrant_guard.h"
 
 namespace treadle {
 
@@ -10,7 +14,7 @@ namespace treadle {
 class Interrupt {
  public:
   // poll(context) is called on the calling thread only and returns true to stop. A null poll never
-  // stops.
+  // stops. A poll that forks stops the computation in the child, which has no other threads.
   explicit Interrupt(bool (*poll)(void*), void* context = nullptr)
       : poll_(poll), context_(context) {}
 
@@ -20,11 +24,20 @@ class Interrupt {
   // Looks at the clock, and polls if 50 ms have passed since the last time.
   void look();
   bool stopped() const { return stop_.load(std::memory_order_relaxed); }
+  // Who waits for a lock with this patience polls meanwhile, and gives up when stopped.
+  ReentrantGuard::Patience patience() {
+    return {[](void* self) {
+              static_cast<Interrupt*>(self)->look();
+              return static_cast<Interrupt*>(self)->stopped();
+            },
+            this};
+  }
 
  private:
   bool (*poll_)(void*);
   void* context_;
   std::atomic<bool> stop_{false};
+  const std::uint64_t process_ = fork_count();
   double work_ = 0;
   std::chrono::steady_clock::time_point next_ = std::chrono::steady_clock::now() + kPeriod;
   static constexpr std::chrono::milliseconds kPeriod{50};

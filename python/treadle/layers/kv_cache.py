@@ -113,8 +113,9 @@ class KVCache:
     def keys(self) -> Float:
         """The keys [B, N, K, E], with K the length of the longest row; read-only.
 
-        They are a view, until the cache grows, or copies in float32 where the cache has another
-        dtype. The numbers beyond the length of a row have no meaning.
+        They are a view, until the cache grows or a `reorder` moves many of its bytes, or copies in
+        float32 where the cache has another dtype. The numbers beyond the length of a row have no
+        meaning.
         """
         return self._seen(0)
 

@@ -1,0 +1,103 @@
+#include "runtime/cpu_count.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <fstream>
+#include <limits>
+#include <sstream>
+#include <stdexcept>
+#include <thread>
+
+namespace treadle {
+namespace {
+
+constexpr int kMostThreads = 1024;
+
+int affinity_cpus() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
+  return std::max(1u, std::thread::hardware_concurrency());
+}
+
+// Returns a limit from the text of quota and period; none where the quota is "max" or negative.
+double limit(const std::string& quota, const std::string& period) {
+  const double time = std::atof(quota.c_str()), whole = std::atof(period.c_str());
+  return time > 0 && whole > 0 ? time / whole : std::numeric_limits<double>::infinity();
+}
+
+std::string first_word(const std::string& file) {
+  std::string word;
+  std::ifstream(file) >> word;
+  return word;
+}
+
+// Returns the limit of one group of cgroups version 2 or 1.
+double group_limit(const std::string& folder) {
+  std::string quota, period;
+  if (std::ifstream(folder + "/cpu.max") >> quota >> period) return limit(quota, period);
+  return limit(first_word(folder + "/cpu.cfs_quota_us"), first_word(folder + "/cpu.cfs_period_us"));
+}
+
+// Reads a number in 1..kMostThreads at the head of a list; 0 where there is none.
+int parse_threads(const char* text, bool list) {
+  char* end = nullptr;
+  const long n = std::strtol(text, &end, 10);
+  while (*end == ' ') ++end;
+  const bool whole = end != text && (*end == '\0' || (list && *end == ','));
+  return whole && n >= 1 && n <= kMostThreads ? static_cast<int>(n) : 0;
+}
+
+}  // namespace
+
+double cgroup_cpus(const std::string& root) {
+  double least = std::numeric_limits<double>::infinity();
+  std::ifstream groups(root + "/proc/self/cgroup");
+  // A line is number:controllers:path, without controllers for version 2.
+  for (std::string line; std::getline(groups, line);) {
+    std::istringstream fields(line);
+    std::string number, controllers, path;
+    std::getline(fields, number, ':');
+    std::getline(fields, controllers, ':');
+    std::getline(fields, path);
+    std::istringstream names(controllers);
+    bool cpu = controllers.empty();
+    for (std::string name; std::getline(names, name, ',');) cpu = cpu || name == "cpu";
+    if (!cpu) continue;
+    // In a container the path may be one that only the host has: the groups above it count, too.
+    for (const std::string& mount : {controllers, std::string("cpu")}) {
+      if (controllers.empty() && !mount.empty()) continue;
+      std::string group = path == "/" ? "" : path;
+      for (;;) {
+        least = std::min(least, group_limit(root + "/sys/fs/cgroup/" + mount + group));
+        if (group.empty()) break;
+        group.resize(group.rfind('/') == std::string::npos ? 0 : group.rfind('/'));
+      }
+    }
+  }
+  return least;
+}
+
+int usable_cpus() {
+  static const double quota = cgroup_cpus();
+  const double cpus = std::min<double>(affinity_cpus(), std::floor(quota));
+  return std::max(1, static_cast<int>(cpus));
+}
+
+int environment_threads() {
+  // A variable that is empty counts as one that is not there.
+  const char* own = std::getenv("TREADLE_NUM_THREADS");
+  if (own && *own) {
+    const int n = parse_threads(own, false);
+    if (n) return n;
+    throw std::invalid_argument("treadle: TREADLE_NUM_THREADS is '" + std::string(own) +
+                                "', expected 1 to " + std::to_string(kMostThreads));
+  }
+  const char* openmp = std::getenv("OMP_NUM_THREADS");
+  return openmp ? parse_threads(openmp, true) : 0;
+}
+
+}  // namespace treadle
