@@ -34,6 +34,31 @@ Direction parse_direction(const std::string& function, const std::string& direct
                         "', expected forward, reverse or bidirectional");
 }
 
+std::string require_text(const std::string& function, const py::handle& value) {
+  if (py::isinstance<py::str>(value)) return py::cast<std::string>(value);
+  throw py::type_error(function + ": dtype is of type " + Py_TYPE(value.ptr())->tp_name +
+                       ", expected a str or a list of them");
+}
+
+// Reads the dtype of all layers, or a list with one for each.
+std::vector<Dtype> parse_dtypes(const std::string& function, const py::object& value,
+                                std::int64_t num_layers) {
+  if (!py::isinstance<py::list>(value)) {
+    const std::string name = value.is_none() ? "float32" : require_text(function, value);
+    return std::vector<Dtype>(num_layers, parse_dtype(function, name));
+  }
+  const py::list names = py::reinterpret_borrow<py::list>(value);
+  if (static_cast<std::int64_t>(names.size()) != num_layers) {
+    throw py::value_error(function + ": dtype has " + std::to_string(names.size()) +
+                          " items, expected " + std::to_string(num_layers));
+  }
+  std::vector<Dtype> dtypes;
+  for (const py::handle name : names) {
+    dtypes.push_back(parse_dtype(function, require_text(function, name)));
+  }
+  return dtypes;
+}
+
 }  // namespace
 
 Mode parse_mode(const std::string& function, const std::string& mode) {
@@ -92,7 +117,7 @@ BoundRecurrent make_recurrent(const std::string& function, const std::vector<py:
   const Direction direction =
       parse_direction(function, keywords.take<std::string>("direction", "forward"));
   const CellOptions options = take_options(function, keywords);
-  const Dtype dtype = parse_dtype(function, keywords.take<std::string>("dtype", "float32"));
+  const py::object dtype_names = keywords.take("dtype");
   keywords.finish();
   if (shape.proj_size && shape.mode != Mode::lstm) {
     throw py::value_error(function + ": proj_size is " + std::to_string(shape.proj_size) +
@@ -103,10 +128,11 @@ BoundRecurrent make_recurrent(const std::string& function, const std::vector<py:
     throw py::value_error(function + ": weights has " + std::to_string(weights.size()) +
                           " entries, expected " + std::to_string(num_layers * D));
   }
+  const std::vector<Dtype> dtypes = parse_dtypes(function, dtype_names, num_layers);
   std::vector<Cell> cells;
   for (std::int64_t i = 0; i < num_layers * D; ++i) {
     shape.input_size = i < D ? input_size : D * shape.state_size();
-    const CheckedWeights checked = check_weights(function, shape, weights[i], dtype);
+    const CheckedWeights checked = check_weights(function, shape, weights[i], dtypes[i / D]);
     const WithoutGil native;
     cells.emplace_back(kernels(), shape, checked.arrays, options);
   }

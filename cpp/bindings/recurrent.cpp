@@ -10,6 +10,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "bindings/activation.h"
 #include "bindings/arrays.h"
@@ -109,7 +110,15 @@ void register_recurrent(py::module_& m) {
       .def_property_readonly("weight_bytes",
                              [](const BoundRecurrent& net) { return net.engine->weight_bytes(); })
       .def_property_readonly("isa",
-                             [](const BoundRecurrent& net) { return net.engine->cell(0).isa(); });
+                             [](const BoundRecurrent& net) { return net.engine->cell(0).isa(); })
+      .def_property_readonly("isas", [](const BoundRecurrent& net) {
+        std::vector<std::string> isas;
+        const int D = net.engine->directions();
+        for (std::int64_t i = 0; i < net.engine->layers(); ++i) {
+          isas.push_back(net.engine->cell(i * D).isa());
+        }
+        return isas;
+      });
   register_backward(recurrent);
   register_stream(m, recurrent);
 }

@@ -33,7 +33,8 @@ class RecurrentStack:
     names are weight_ih, weight_hh, bias_ih, bias_hh, weight_hr (with ``proj_size``) and peepholes
     (of an LSTM); a bias or peepholes that are missing or None are zero. ``activations`` has ONNX's
     letters: f for the gates, g for the candidate, h for the output of an LSTM; a missing one is the
-    identity. ``function`` is the name that errors begin with. Raises ValueError or TypeError.
+    identity. ``dtype`` is that of all layers, or a list with one for each. ``function`` is the name
+    that errors begin with. Raises ValueError or TypeError.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class RecurrentStack:
         clip: float = 0.0,
         input_forget: bool = False,
         reset_after: bool = True,
-        dtype: str = "float32",
+        dtype: str | list[str] = "float32",
     ) -> None: ...
     def run(self, inputs: _SequenceInputs, *, save: bool = False, recompute: bool = False) -> Any:
         """(y, h_n, c_n or None), and with ``save`` what the backward pass needs.
@@ -85,6 +86,9 @@ class RecurrentStack:
     def weight_bytes(self) -> int: ...
     @property
     def isa(self) -> str: ...
+    @property
+    def isas(self) -> list[str]:
+        """The ISA level of each layer's products."""
 
 @final
 class Stream:

@@ -58,6 +58,7 @@ def test_modules_of_the_package():
         "treadle.layers.norm", "treadle.layers.projections", "treadle.layers.recurrent",
         "treadle.layers.recurrent_base",
         "treadle.layers.recurrent_spec",
+        "treadle.layers.parts", "treadle.layers.recurrent_stack", "treadle.layers.sensitivity",
         "treadle.layers.stream", "treadle.layers.transformer", "treadle.layers.transformer_base",
         "treadle.layers.transformer_weights", "treadle.runtime",
     }  # fmt: skip

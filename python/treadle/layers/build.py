@@ -96,8 +96,10 @@ def build(
     return module
 
 
-def retyped(module: _M, dtype: str) -> _M:
-    """Return the blueprint of the same layer with its products in another dtype."""
+def retyped(module: _M, dtype: Any) -> _M:
+    """Return the blueprint of the same layer with its products in another dtype, or, for a module
+    with parts, in several.
+    """
     return blueprint(type(module), module._schema.retyped(module._configuration, dtype))
 
 

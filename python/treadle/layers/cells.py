@@ -2,7 +2,7 @@
 
 The formulas are those of `treadle.RNN`, `treadle.LSTM` and `treadle.GRU`, the arguments and the
 names of the weights those of PyTorch's cells. A cell takes a state and returns the next one. If the
-state is just carried from step to step, `treadle.Stream` is faster, since it allocates nothing.
+state is just carried from step to step, ``cell.stream()`` is faster, since it allocates nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from treadle._inputs.arrays import to_pair
 from treadle._inputs.sequence import step
 from treadle.layers.configuration import Nonlinearity
 from treadle.layers.module import layer
-from treadle.layers.recurrent_base import GRU_ENTRIES, LSTM_ENTRIES, RecurrentBase
+from treadle.layers.recurrent_base import GRU_ENTRIES, LSTM_ENTRIES
+from treadle.layers.stream import Streaming
 
 if TYPE_CHECKING:
     from treadle._inputs.types import ArrayLike, Float
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from treadle.layers.configuration import Entries
 
 
-class Cell(RecurrentBase):
+class Cell(Streaming):
     """The base of the cells: one layer, forward, whose parameter names have no layer number."""
 
     def _suffixes(self) -> list[tuple[int, str]]:

@@ -234,7 +234,7 @@ class Schema:
             if not (self.entries[name].sparse and value == self.defaults[name])
         }
 
-    def retyped(self, configuration: Mapping[str, Any], dtype: str) -> dict[str, Any]:
+    def retyped(self, configuration: Mapping[str, Any], dtype: Any) -> dict[str, Any]:
         """Return the configuration with all products, also of nested layers, in another dtype."""
         return {k: self.entries[k].retyped(value, dtype) for k, value in configuration.items()}
 

@@ -216,8 +216,11 @@ class Module:
         >>> treadle.GRU(3, 4).to("int8")
         GRU(3, 4, dtype='int8')
         """
-        name = checks.dtype(f"{self._function}.to", "dtype", dtype)
-        other = build.retyped(self, name)
+        return self._retyped(checks.dtype(f"{self._function}.to", "dtype", dtype))
+
+    def _retyped(self, choice: Any) -> Self:
+        """Return a new module with a dtype, or several, that the configuration's entries take."""
+        other = build.retyped(self, choice)
         parameters = self._packed.parameters
         build.fill(other, {key: build.converted(other, key, v) for key, v in parameters.items()})
         return other

@@ -5,45 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from treadle._inputs.arrays import to_pair
-from treadle._inputs.checks import MAX_LAYERS
 from treadle._inputs.sequence import run
-from treadle.layers.configuration import Flag, Integer, Nonlinearity
+from treadle.layers.configuration import Integer, Nonlinearity
 from treadle.layers.module import layer
-from treadle.layers.recurrent_base import GRU_ENTRIES, LSTM_ENTRIES, RecurrentBase
-from treadle.layers.stream import Stream
+from treadle.layers.recurrent_base import GRU_ENTRIES, LSTM_ENTRIES
+from treadle.layers.recurrent_stack import Recurrent
 
 if TYPE_CHECKING:
     from treadle._inputs.types import ArrayLike, Float
     from treadle.layers.activation import Activation
     from treadle.layers.configuration import Entries
-
-
-class Recurrent(RecurrentBase):
-    """The base of RNN, LSTM and GRU: L layers in one or both directions over whole sequences."""
-
-    _over_time = True
-    _entries: ClassVar[Entries] = {
-        **RecurrentBase._entries,
-        "num_layers": Integer(most=MAX_LAYERS),
-        "batch_first": Flag(),
-        "bidirectional": Flag(),
-        "reverse": Flag(sparse=True),
-    }
-
-    def _suffixes(self) -> list[tuple[int, str]]:
-        ends = ("", "_reverse")[: self._spec.directions]
-        layers = range(self._configuration["num_layers"])
-        return [(number, f"_l{number}{end}") for number in layers for end in ends]
-
-    def stream(self, batch_size: int = 1) -> Stream:
-        """Make a `treadle.Stream`: this layer with a state of ``batch_size`` independent rows.
-
-        Raises
-        ------
-        ValueError
-            For a bidirectional or reverse layer: its output needs the future.
-        """
-        return Stream(self, batch_size)
 
 
 class _OneState(Recurrent):
@@ -81,8 +52,9 @@ class RNN(_OneState):
     """Elman's recurrent network, L layers, one or both directions.
 
     ``dtype`` is the format of the matrices and of the vectors that they are multiplied by:
-    "float32", "bfloat16" or "int8". States, sums and activations are float32. The layer runs
-    inference; `treadle.torch` trains.
+    "float32", "bfloat16" or "int8"; or one for each layer, as a list, or as a dict such as
+    ``{"default": "int8", "layer0": "bfloat16"}``. States, sums and activations are float32. The
+    layer runs inference; `treadle.torch` trains.
 
     For each time step t, layer and direction::
 
@@ -150,8 +122,9 @@ class LSTM(Recurrent):
     """Long short-term memory, L layers, one or both directions.
 
     ``dtype`` is the format of the matrices and of the vectors that they are multiplied by:
-    "float32", "bfloat16" or "int8". States, sums and activations are float32. The layer runs
-    inference; `treadle.torch` trains.
+    "float32", "bfloat16" or "int8"; or one for each layer, as a list, or as a dict such as
+    ``{"default": "int8", "layer0": "bfloat16"}``. States, sums and activations are float32. The
+    layer runs inference; `treadle.torch` trains.
 
     For each time step t, layer and direction, with ``*`` elementwise::
 
@@ -305,8 +278,9 @@ class GRU(_OneState):
     """Gated recurrent unit, L layers, one or both directions.
 
     ``dtype`` is the format of the matrices and of the vectors that they are multiplied by:
-    "float32", "bfloat16" or "int8". States, sums and activations are float32. The layer runs
-    inference; `treadle.torch` trains.
+    "float32", "bfloat16" or "int8"; or one for each layer, as a list, or as a dict such as
+    ``{"default": "int8", "layer0": "bfloat16"}``. States, sums and activations are float32. The
+    layer runs inference; `treadle.torch` trains.
 
     For each time step t, layer and direction, with ``*`` elementwise::
 

@@ -34,8 +34,6 @@ class RecurrentBase(Module):
     """L layers in D directions; a cell is one layer in one direction."""
 
     mode: ClassVar[str]
-    # True if a call runs over a sequence (RNN, LSTM and GRU); a cell takes one step.
-    _over_time: ClassVar[bool] = False
     _sizes: Sizes
     _spec: RecurrentSpec
     _derived = Module._derived | {"_sizes", "_spec"}

@@ -38,7 +38,8 @@ class RecurrentSpec(NamedTuple):
     clip                the pre-activations of all gates stay in [-clip, clip]; None: they are free
     input_forget        an LSTM's f is 1 - i
     reset_after         a GRU's reset gate follows the product with h
-    dtype               the dtype of the matrices: "float32", "bfloat16" or "int8"
+    dtype               the dtype of the matrices: "float32", "bfloat16" or "int8"; or a tuple with
+                        that of each layer
     """
 
     mode: str
@@ -55,7 +56,7 @@ class RecurrentSpec(NamedTuple):
     clip: float | None = None
     input_forget: bool = False
     reset_after: bool = True
-    dtype: str = "float32"
+    dtype: str | tuple[str, ...] = "float32"
 
     @property
     def directions(self) -> int:
@@ -107,5 +108,5 @@ class RecurrentSpec(NamedTuple):
             clip=0.0 if self.clip is None else self.clip,
             input_forget=self.input_forget,
             reset_after=self.reset_after,
-            dtype=self.dtype,
+            dtype=self.dtype if isinstance(self.dtype, str) else list(self.dtype),
         )

@@ -19,6 +19,7 @@ from treadle.layers.embedding import Embedding
 from treadle.layers.linear import Linear, Product
 from treadle.layers.module import LAYERS, Module, layer
 from treadle.layers.norm import LayerNorm
+from treadle.layers.parts import Parted, chosen, kept
 from treadle.layers.recurrent_base import RecurrentBase
 
 if TYPE_CHECKING:
@@ -69,8 +70,18 @@ class _Modules(Entry):
             return ", ".join(repr(child) for _, child in value)
         return f"{{{', '.join(f'{name!r}: {child!r}' for name, child in value)}}}"
 
-    def retyped(self, value: Children, dtype: str) -> Children:
-        return tuple((name, retyped(child, dtype)) for name, child in value)
+    def retyped(self, value: Children, dtype: Any) -> Children:
+        dtypes = [dtype] * len(value) if isinstance(dtype, str) else dtype
+        return tuple(
+            (name, _copy(child, one)) for (name, child), one in zip(value, dtypes, strict=True)
+        )
+
+
+def _copy(child: Module, dtype: Any) -> Module:
+    """Return the blueprint of a module in another dtype, or, for None, in the one that it has."""
+    if dtype is None:
+        return blueprint(type(child), child._configuration)
+    return retyped(child, dtype)
 
 
 def _check_depth(function: str, name: str, items: list[Any]) -> None:
@@ -127,7 +138,7 @@ def _child(function: str, number: int, item: Any) -> tuple[str, Module]:
 
 
 @layer
-class Sequential(Module):
+class Sequential(Parted):
     """``torch.nn.Sequential``: each module takes what the one before it returns.
 
     The modules are given one by one, and then have the names "0", "1", ..., or as a dict by name.
@@ -191,6 +202,24 @@ class Sequential(Module):
         found = {name: child.dtype for name, child in self._children if _multiplies(child)}
         kinds = list(found.values()) or ["float32"]
         return kinds[0] if all(kind == kinds[0] for kind in kinds) else found
+
+    def _parts(self) -> list[str]:
+        return [name for name, _ in self._children]
+
+    def _choice(self, function: str, dtype: Any, keep: Any) -> list[Any]:
+        """Return the choice of each module; None stands for the dtype that it has."""
+        parts = self._parts()
+        wanted = chosen(function, dtype, parts, [None] * len(parts))
+        stays = kept(function, keep, parts)
+        choices: list[Any] = []
+        for (name, child), one, stay in zip(self._children, wanted, stays, strict=True):
+            own = None if stay else one
+            if isinstance(child, Parted):  # an empty dict names no part, and all keep their dtypes
+                own = child._choice(f"{function}: {name}", {} if own is None else own, ())
+            elif own is not None:
+                own = checks.dtype(f"{function}: {name}", "dtype", own)
+            choices.append(own)
+        return choices
 
     # -- parameters, which are those of the modules -----------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Streams: a recurrent layer that carries its state from call to call."""
+"""Streams: a recurrent layer or cell that carries its state from call to call."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FORMAT = "treadle.stream/1"
 
 
 class Stream:
-    """A recurrent layer and a carried state for B independent rows, made by ``module.stream(B)``.
+    """A recurrent layer or cell and a carried state for B independent rows: ``module.stream(B)``.
 
     ``step`` and ``run`` are the native methods themselves. The state is updated in place and every
     buffer exists from the start, so that a step allocates its result only, and with ``out``
@@ -62,6 +62,7 @@ class Stream:
     __slots__ = {  # noqa: RUF023 - in the order of use
         "step": "step(x, out=None): one time step, x [B, I] -> y [B, H], float32.",
         "run": "run(x): a chunk of time steps, x [T, B, I] -> y [T, B, H], float32.",
+        "_axis": None,  # True if states have the axis L, which those of cells lack
         "_batch_size": None,
         "_function": None,
         "_module": None,
@@ -72,18 +73,18 @@ class Stream:
     run: _Run
 
     def __init__(self, module: Module, batch_size: int = 1) -> None:
-        if not (isinstance(module, RecurrentBase) and module._over_time):
+        if not isinstance(module, RecurrentBase):
             raise TypeError(
                 f"treadle.Stream: module is of type {type(module).__name__}, "
-                "expected a treadle.RNN, treadle.LSTM or treadle.GRU"
+                "expected a treadle.RNN, treadle.LSTM, treadle.GRU or a cell"
             )
         self._function = f"{module._function}.stream"
         self._batch_size = integer(self._function, "batch_size", batch_size)
-        if module.bidirectional:
-            raise ValueError(f"{self._function}: the layer has bidirectional=True, expected False")
-        if module.reverse:
-            raise ValueError(f"{self._function}: the layer has reverse=True, expected False")
+        direction = module._spec.direction
+        if direction != "forward":
+            raise ValueError(f"{self._function}: the layer has {direction}=True, expected False")
         self._module = module
+        self._axis = bool(module._sizes.states)
         self._packed = module._packed
         self._native = self._packed.native.stream(
             self._batch_size, to_float32=partial(_to_x, self._batch_size, module.input_size)
@@ -98,12 +99,15 @@ class Stream:
 
     @property
     def state(self) -> Any:
-        """A copy of the state: h [L, B, H], or (h, c) of an LSTM. Assignment replaces it.
+        """A copy of the state: h [L, B, H], of a cell [B, H]; or (h, c) of an LSTM. Assignment
+        replaces it.
 
         Assigning raises ValueError for shapes that do not fit and TypeError for another dtype; the
         state is unchanged then.
         """
         h, c = self._native.get_state()
+        if not self._axis:
+            h, c = h[0], None if c is None else c[0]
         return h if c is None else (h, c)
 
     @state.setter
@@ -187,9 +191,11 @@ class Stream:
         """Convert a state to (h [L, B, H], c or None)."""
 
         def part(value: ArrayLike, size: int) -> Float:
-            expected = (self._module.num_layers, self._batch_size, size)
-            of_part = fits(self._function, name, expected, "LBH")
-            return to_dense(self._function, name, value, of_part)
+            layers = (self._module.num_layers,) if self._axis else ()
+            expected = (*layers, self._batch_size, size)
+            of_part = fits(self._function, name, expected, "LBH"[1 - len(layers) :])
+            array = to_dense(self._function, name, value, of_part)
+            return array if self._axis else array[None]
 
         hidden, projection = self._module.hidden_size, getattr(self._module, "proj_size", 0)
         if self._module.mode != "lstm":
@@ -209,6 +215,20 @@ class Stream:
 
     def __repr__(self) -> str:
         return f"Stream({self._module!r}, batch_size={self._batch_size})"
+
+
+class Streaming(RecurrentBase):
+    """The base of the recurrent layers and cells, of which streams can be made."""
+
+    def stream(self, batch_size: int = 1) -> Stream:
+        """Make a `treadle.Stream`: this layer with a state of ``batch_size`` independent rows.
+
+        Raises
+        ------
+        ValueError
+            For a bidirectional or reverse layer: its output needs the future.
+        """
+        return Stream(self, batch_size)
 
 
 def _to_x(batch: int, inputs: int, function: str, name: str, value: ArrayLike) -> Float:
