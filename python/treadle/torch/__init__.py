@@ -6,7 +6,9 @@ cells         LSTMCell, GRUCell and RNNCell, likewise
 attention     scaled_dot_product_attention, for autograd and for graphs
 multihead     MultiheadAttention
 models        `accelerate` and `restore` for whole models
+mask_patterns  the masks that lengths and causality can replace
 transformers_attention  `register_attention` for the models of Transformers
+transformers_classes    which of these would never call it
 weight_cache  the weights of recurrent layers, packed anew where they have changed
 autograd      one recurrent layer for autograd
 ops           one recurrent layer for torch.compile and torch.export

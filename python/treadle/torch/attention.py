@@ -20,6 +20,7 @@ from treadle.functional.attention_backward import SavedAttention
 from treadle.layers.attention import MAX_HEAD_SIZE
 from treadle.torch.autograd import with_dense_rows
 from treadle.torch.fallback import fall_back, obstacle
+from treadle.torch.mask_patterns import MaskPattern, mask_pattern
 from treadle.torch.tensors import shared_array
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ _FUNCTION = "treadle.torch.scaled_dot_product_attention"
 _NAMES = ("query", "key", "value")
 
 
-class _Options(NamedTuple):
+class Options(NamedTuple):
     """The options of a call, in the order in which the operators take them."""
 
     is_causal: bool
@@ -40,6 +41,8 @@ class _Options(NamedTuple):
     enable_gqa: bool
     softcap: float | None
     dropout_p: float
+    by_pattern: bool = False
+    """True if the mask may be replaced by what it says (`treadle.torch.mask_patterns`)."""
 
 
 @published("treadle.torch")
@@ -95,8 +98,7 @@ def scaled_dot_product_attention(
     torch.Size([2, 4, 8, 16])
     """
     reason = attention_obstacle(query, key, value, attn_mask)
-    compiling = torch.compiler.is_compiling()
-    if reason is None and compiling and not _plain(query, key, value):
+    if reason is None and torch.compiler.is_compiling() and not plain(query, key, value):
         reason = "shapes that broadcast are being compiled"
     if reason is not None:
         if lengths is not None or softcap is not None:
@@ -107,29 +109,43 @@ def scaled_dot_product_attention(
         return torch.nn.functional.scaled_dot_product_attention(
             query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
         )
+    options = Options(is_causal, scale, enable_gqa, softcap, dropout_p)
+    return attend(query, key, value, attn_mask, lengths, options)
+
+
+def attend(
+    query: TensorLike,
+    key: TensorLike,
+    value: TensorLike,
+    mask: TensorLike | None,
+    lengths: ArrayLike | None,
+    options: Options,
+) -> TensorLike:
+    """Attend where nothing is in the way, as an operator in graphs, for autograd, or else at once.
+
+    The arguments are those of `scaled_dot_product_attention`.
+    """
     # The seed is a tensor, so that a compiled graph draws another number in every call.
-    seed = torch.randint(2**62, (1,)) if dropout_p else None
-    if compiling:
+    seed = torch.randint(2**62, (1,)) if options.dropout_p else None
+    if torch.compiler.is_compiling():
         rows = None if lengths is None else torch.as_tensor(lengths)
-        options = _Options(is_causal, scale, enable_gqa, softcap, dropout_p)
-        y, _ = torch.ops.treadle.attention(query, key, value, attn_mask, rows, seed, *options)
+        y, _ = torch.ops.treadle.attention(query, key, value, mask, rows, seed, *options)
         return y
     given = (query, key, value)
-    if dropout_p or (torch.is_grad_enabled() and any(t.requires_grad for t in given)):
-        options = _Options(is_causal, scale, enable_gqa, softcap, dropout_p)
+    if options.dropout_p or (torch.is_grad_enabled() and any(t.requires_grad for t in given)):
         rows = None if lengths is None else _saveable(lengths)
-        return _Attend.apply(attn_mask, rows, seed, options, *given)
+        return _Attend.apply(mask, rows, seed, options, *given)
     return torch.from_numpy(
         functional.scaled_dot_product_attention(
             shared_array(query),
             shared_array(key),
             shared_array(value),
-            shared_array(attn_mask),
-            is_causal=is_causal,
-            scale=scale,
-            enable_gqa=enable_gqa,
+            shared_array(mask),
+            is_causal=options.is_causal,
+            scale=options.scale,
+            enable_gqa=options.enable_gqa,
             lengths=lengths,
-            softcap=softcap,
+            softcap=options.softcap,
         )
     )
 
@@ -173,7 +189,7 @@ def _saveable(lengths: ArrayLike) -> TensorLike:
     return torch.from_numpy(to_int64(_FUNCTION, "lengths", lengths))
 
 
-def _plain(*tensors: TensorLike) -> bool:
+def plain(*tensors: TensorLike) -> bool:
     """Tell whether all tensors have the shape [B, N, rows, columns] with the same B."""
     return all(t.dim() == 4 for t in tensors) and len({t.shape[0] for t in tensors}) == 1
 
@@ -181,7 +197,7 @@ def _plain(*tensors: TensorLike) -> bool:
 class _Context(Protocol):
     """PyTorch's context of a call, with what the functions below leave in it."""
 
-    options: _Options
+    options: Options
 
     @property
     def saved_tensors(self) -> tuple[Any, ...]: ...
@@ -204,7 +220,7 @@ class _Attend(torch.autograd.Function):
         mask: TensorLike | None,
         lengths: TensorLike | None,
         seed: TensorLike | None,
-        options: _Options,
+        options: Options,
         *given: TensorLike,
     ) -> TensorLike:
         query, key, value = given
@@ -233,7 +249,10 @@ class _Attend(torch.autograd.Function):
 
 # torch.compile and torch.export keep the operators that follow in their graphs.
 
-_OPTIONS = "bool is_causal, float? scale, bool enable_gqa, float? softcap, float dropout_p"
+_OPTIONS = (
+    "bool is_causal, float? scale, bool enable_gqa, float? softcap, float dropout_p, "
+    "bool by_pattern=False"
+)
 _INPUTS = "Tensor query, Tensor key, Tensor value, Tensor? mask, Tensor? lengths, Tensor? seed"
 _COUNT = _INPUTS.count("Tensor")
 
@@ -252,20 +271,24 @@ class _Arguments(NamedTuple):
     enable_gqa: bool
     softcap: float | None
     dropout_p: float
+    by_pattern: bool = False
 
     def forward(self, function: str, results: tuple[Any, Any] | None = None) -> SavedAttention:
         """Run the forward pass, unless ``results`` has those of an earlier run, and return it."""
+        pattern = MaskPattern(self.mask, self.lengths, self.is_causal)
+        if self.by_pattern and self.mask is not None:
+            pattern = mask_pattern(self.mask, self.query.shape[0])
         call = AttentionCall(
             function,
             shared_array(self.query),
             shared_array(self.key),
             shared_array(self.value),
-            attn_mask=shared_array(self.mask),
+            attn_mask=shared_array(pattern.mask),
             dropout_p=self.dropout_p,
-            is_causal=self.is_causal,
+            is_causal=pattern.is_causal,
             scale=self.scale,
             enable_gqa=self.enable_gqa,
-            lengths=self.lengths,
+            lengths=pattern.lengths,
             softcap=self.softcap,
             # Without a tensor the backward operator, too, has to know the seed.
             seed=0 if self.seed is None else int(self.seed[0]),
@@ -315,7 +338,7 @@ def _(*arguments: Any) -> list[TensorLike]:
 
 def _setup(ctx: _Context, inputs: tuple[Any, ...], output: tuple[TensorLike, ...]) -> None:
     ctx.save_for_backward(*inputs[:_COUNT], *output)
-    ctx.options = _Options(*inputs[_COUNT:])
+    ctx.options = Options(*inputs[_COUNT:])
     ctx.set_materialize_grads(False)
 
 
