@@ -109,7 +109,10 @@ SETTINGS = {
 
 
 def write(path, model, settings="nothing", *, vocabulary=False):
-    """Write the directory of a model's tokenizer; ``vocabulary``: without tokenizer.json."""
+    """Write the directory of a model's tokenizer.
+
+    ``vocabulary`` leaves out tokenizer.json; a name that `SETTINGS` does not have, all settings.
+    """
     path.mkdir(parents=True, exist_ok=True)
     (path / "config.json").write_text(json.dumps({"model_type": model}))
     content = json.loads((FILES / f"{MODELS[model]}.json").read_text())
@@ -125,7 +128,7 @@ def write(path, model, settings="nothing", *, vocabulary=False):
         merges = "".join(" ".join(pair) + "\n" for pair in content["model"]["merges"])
         (path / "merges.txt").write_text("#version: 0.2\n" + merges)
     names = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-    for name, entries in zip(names, SETTINGS[settings], strict=True):
+    for name, entries in zip(names, SETTINGS.get(settings, (None, None, None)), strict=True):
         if entries is not None:
             text = json.dumps(entries)
             for mark, number in (("{size}", size), ("{next}", size + 1)):

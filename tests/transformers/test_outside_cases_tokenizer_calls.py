@@ -350,6 +350,41 @@ def test_tokens_by_name():
         ours.pad_token_id = 99999
 
 
+def test_older_programs():
+    """encode_plus and batch_encode_plus, which Transformers 4.57 still has."""
+    ours, _ = pair("minilm")
+    assert ours.encode_plus("a", "b", max_length=9) == ours("a", "b", max_length=9)
+    words = ours.encode_plus(["a", "b"], is_split_into_words=True)
+    assert words == ours(["a", "b"], is_split_into_words=True)
+    assert ours.batch_encode_plus([("a", "b"), ("c", "d")]) == ours(["a", "c"], ["b", "d"])
+    for call in (lambda: ours.encode_plus(["a"]), lambda: ours.batch_encode_plus("a")):
+        with pytest.raises(TypeError, match="encode_plus: text"):
+            call()
+    assert (ours.max_len_single_sentence, ours.max_len_sentences_pair) == (510, 509)
+    assert ours.name_or_path == str(MINILM)
+    with pytest.raises(AttributeError, match="'add_tokens'; Transformers does that"):
+        ours.add_tokens(["x"])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("padding_side", "top"), ("truncation_side", None), ("model_max_length", "5")],
+)
+def test_attributes_that_are_set_wrongly(name, value):
+    ours = AutoTokenizer.from_pretrained(MINILM)
+    setattr(ours, name, value)
+    with pytest.raises((TypeError, ValueError), match=name):
+        ours("a", truncation=True, padding=True)
+
+
+def test_embeddings_of_texts_cut_on_the_left():
+    """SentenceTransformer takes the ids that a call gives, on whichever side it cuts."""
+    ours = AutoTokenizer.from_pretrained(MINILM, truncation_side="left")
+    expected = ours(TEXTS, truncation=True, max_length=9)["input_ids"]
+    assert ours.ids(TEXTS, 9) == expected
+    assert ours.ids(TEXTS, 9) != pair("minilm")[0].ids(TEXTS, 9)
+
+
 @pytest.fixture
 def texts_seen(monkeypatch):
     """The texts that the library gets, counted at the only place where it is called."""

@@ -11,8 +11,11 @@ import json
 from functools import cache
 from pathlib import Path
 
+import hypothesis
 import pytest
 import transformers as reference
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import tokenization_utils_base as base
 
 from support import checkpoints, tokenizer_directories
@@ -78,6 +81,52 @@ def test_as_in_transformers(model, settings):
     assert [k for k in ours if ours[k] != old[k] and k not in skipped_old] == []
     unsure = {"fields"} if model in ("distilbert", "camembert") else set()
     assert skipped & skipped_old <= unsure, "a result must be that of one version at least"
+
+
+# Values of entries for random settings. The decoder holds all of tokenizer.json, as
+# save_pretrained writes it, and then Transformers 5 forgets none of them.
+RANDOM = {
+    "model_max_length": st.integers(5, 60),
+    "do_lower_case": st.booleans(),
+    "strip_accents": st.sampled_from([None, True, False]),
+    "tokenize_chinese_chars": st.booleans(),
+    "add_prefix_space": st.booleans(),
+    "trim_offsets": st.booleans(),
+    "split_special_tokens": st.booleans(),
+    "clean_up_tokenization_spaces": st.booleans(),
+    "padding_side": st.sampled_from(tokenizer_settings.SIDES),
+    "truncation_side": st.sampled_from(tokenizer_settings.SIDES),
+    "pad_token": st.sampled_from(["<new>", "<shown>", "word"]),
+    "mask_token": st.sampled_from([None, {"__type": "AddedToken"} | token("<tag>", lstrip=True)]),
+    "image_token": st.sampled_from(["<image>", "<shown>"]),
+    "extra_special_tokens": st.lists(st.sampled_from(["<shown>", "strip", "<x>"]), unique=True),
+    "added_tokens_decoder": st.builds(
+        token, st.just("<new>"), lstrip=st.booleans(), rstrip=st.booleans(),
+        single_word=st.booleans(), normalized=st.booleans(), special=st.booleans(),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("model", tokenizer_directories.FAMILIES)
+@hypothesis.settings(max_examples=30)
+@given(entries=st.fixed_dictionaries({}, optional=RANDOM))
+def test_random_settings(model, entries):
+    path = directory(model, "random")
+    added = json.loads((path / "tokenizer.json").read_text())["added_tokens"]
+    decoder = {str(one.pop("id")): one for one in added}
+    if "added_tokens_decoder" in entries:
+        size = len(reference.AutoTokenizer.from_pretrained(directory(model)))
+        decoder[str(size)] = entries["added_tokens_decoder"]
+    entries = {"model_input_names": ["input_ids", "attention_mask"]} | entries
+    entries["added_tokens_decoder"] = decoder
+    (path / "tokenizer_config.json").write_text(json.dumps(entries))
+    ours = AutoTokenizer.from_pretrained(path)
+    theirs = reference.AutoTokenizer.from_pretrained(path)
+    found, expected = results(ours), results(theirs)
+    assert found == expected
+    options = {"padding": True, "truncation": True}
+    texts = tokenizer_directories.TEXTS
+    assert dict(ours(texts, **options)) == dict(theirs(texts, **options))
 
 
 def test_the_model_cards_own_lines():

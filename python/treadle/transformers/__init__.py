@@ -15,7 +15,7 @@ The tokenizers need the library of that name: ``pip install treadle[transformers
 """
 
 from treadle._public import publish
-from treadle.transformers.encoding import Encoding
+from treadle.transformers.encoding import CharSpan, Encoding, TokenSpan
 from treadle.transformers.heads import (
     AutoModelForMaskedLM,
     AutoModelForQuestionAnswering,
@@ -49,12 +49,14 @@ __all__ = [
 _RESULTS = (
     BaseModelOutput,
     BaseModelOutputWithPooling,
+    CharSpan,
     Encoding,
     MaskedLMOutput,
     ModelOutput,
     QuestionAnsweringModelOutput,
     SequenceClassifierOutput,
     TokenClassifierOutput,
+    TokenSpan,
 )
 
 publish(__name__, globals(), [*__all__, *(result.__name__ for result in _RESULTS)])

@@ -9,17 +9,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from treadle._inputs.checks import MAX_SIZE, flag, integer, shown
+from treadle._inputs.checks import flag, shown
 from treadle.transformers import padding as paddings
 from treadle.transformers.directory import resolve
 from treadle.transformers.encoding import Encoding
-from treadle.transformers.padding import Padding
 from treadle.transformers.tensors import check_type, convert
 from treadle.transformers.tokenizer_arguments import (
     FIELDS,
     NAME,
     PADDINGS,
-    STRATEGIES,
     choice,
     inputs_of,
     options_of,
@@ -27,10 +25,10 @@ from treadle.transformers.tokenizer_arguments import (
 )
 from treadle.transformers.tokenizer_classes import GENERIC
 from treadle.transformers.tokenizer_files import read_native
-from treadle.transformers.tokenizer_library import Cut, Library
+from treadle.transformers.tokenizer_library import Library
+from treadle.transformers.tokenizer_limits import Limits
 from treadle.transformers.tokenizer_settings import (
     EFFECT,
-    SIDES,
     class_of,
     input_names,
     is_known,
@@ -38,7 +36,6 @@ from treadle.transformers.tokenizer_settings import (
     read_settings,
 )
 from treadle.transformers.tokenizer_tokens import add_tokens
-from treadle.transformers.tokenizer_vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -47,13 +44,11 @@ if TYPE_CHECKING:
     from treadle.transformers.tokenizer_arguments import TokenizerOptions
 
 _LOAD = f"{NAME}.from_pretrained"
-# No row is padded to more tokens, since a number in a file must not take all memory.
-_MAX_PADDED = 2**24
 _CLEAN_BPE = "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output"
 _CALL = ("text", "text_pair", "text_target", "text_pair_target")
 
 
-class AutoTokenizer(Vocabulary):
+class AutoTokenizer(Limits):
     """The model's own tokenizer, which turns texts into token ids and back.
 
     Attributes, from tokenizer_config.json and special_tokens_map.json: model_max_length,
@@ -73,11 +68,7 @@ class AutoTokenizer(Vocabulary):
     'treadle.'
     """
 
-    model_max_length: int
     model_input_names: list[str]
-    padding_side: str
-    truncation_side: str
-    pad_token_type_id = 0
 
     def __init__(self) -> None:
         raise TypeError(f"{NAME}: made by AutoTokenizer.from_pretrained(directory) only")
@@ -184,6 +175,20 @@ class AutoTokenizer(Vocabulary):
         """Return the input_ids alone; the options are those of a call."""
         return self(text, text_pair, **options)["input_ids"]
 
+    def encode_plus(
+        self, text: Any, text_pair: Any = None, **options: Unpack[TokenizerOptions]
+    ) -> Encoding:
+        """Return the result of a call for one text, as older programs write it."""
+        if isinstance(text, list | tuple) and not options.get("is_split_into_words"):
+            raise TypeError(f"{NAME}.encode_plus: text is {shown(text)}, expected one text")
+        return self(text, text_pair, **options)
+
+    def batch_encode_plus(self, texts: Any, **options: Unpack[TokenizerOptions]) -> Encoding:
+        """Return the result of a call for a list of texts, as older programs write it."""
+        if not isinstance(texts, list | tuple):
+            raise TypeError(f"{NAME}.batch_encode_plus: texts is {shown(texts)}, expected a list")
+        return self(texts, **options)
+
     def tokenize(
         self, text: str, pair: str | None = None, *, add_special_tokens: bool = False
     ) -> list[str]:
@@ -229,6 +234,11 @@ class AutoTokenizer(Vocabulary):
         fields = paddings.padded(fields, settings)
         return paddings.finished(function, fields, single=single, tensor_type=kind or own)
 
+    @property
+    def name_or_path(self) -> str:
+        """The directory."""
+        return self._origin[0]
+
     def __repr__(self) -> str:
         return f"AutoTokenizer({len(self)} tokens, model_max_length={self.model_max_length})"
 
@@ -243,7 +253,8 @@ class AutoTokenizer(Vocabulary):
     ) -> list[list[int]]:
         """Return the token ids of texts, cut to ``most`` tokens; fast, for embeddings."""
         self._check_most(most, pair=False, special=add_special_tokens)
-        return self._library.ids(texts, most, special=add_special_tokens)
+        side = self._side("truncation_side")
+        return self._library.ids(texts, most, side, special=add_special_tokens)
 
     # Encoding.
 
@@ -288,77 +299,6 @@ class AutoTokenizer(Vocabulary):
         if value is None:
             return field in self.model_input_names
         return flag(NAME, name, value)
-
-    def _most(self, max_length: int | None) -> int:
-        if max_length is None:
-            return self.model_max_length
-        return integer(NAME, "max_length", max_length, 0)
-
-    def _cut(
-        self, options: dict[str, Any], pad: str | None, most: int, *, pair: bool
-    ) -> Cut | None:
-        """Check the options of truncation; return None if nothing is to be cut."""
-        wanted, special = options["truncation"], options["add_special_tokens"]
-        if wanted is None:
-            wanted = options["max_length"] is not None and pad is None
-        strategy = choice("truncation", wanted, STRATEGIES)
-        stride = integer(NAME, "stride", options["stride"], 0)
-        if strategy is None or most > MAX_SIZE:
-            return None
-        room = self._check_most(most, pair=pair, special=special)
-        if not options["return_overflowing_tokens"]:
-            stride = 0
-        elif stride and stride >= room:
-            raise ValueError(
-                f"{NAME}: stride is {stride} and max_length is {most}, of which {room} are for "
-                f"texts, expected a stride below {room}"
-            )
-        overflowing = options["return_overflowing_tokens"]
-        return Cut(most, strategy, self.truncation_side, stride, overflowing=overflowing)
-
-    def _check_most(self, most: int, *, pair: bool, special: bool) -> int:
-        """Return how many tokens of texts fit between the special ones."""
-        around = self.num_special_tokens_to_add(pair) if special else 0
-        if most < around:
-            raise ValueError(
-                f"{NAME}: max_length is {most}, expected at least {around} special tokens"
-            )
-        return most - around
-
-    def _padding(
-        self,
-        pad: str | None,
-        cut: Cut | None,
-        most: int,
-        multiple: int | None,
-        side: str | None,
-    ) -> Padding | None:
-        if side is not None and side not in SIDES:
-            raise ValueError(f'{NAME}: padding_side is {shown(side)}, expected "left" or "right"')
-        if multiple is not None:
-            multiple = integer(NAME, "pad_to_multiple_of", multiple, most=_MAX_PADDED)
-        if pad is None:
-            return None
-        if self.pad_token is None or self.pad_token_id is None:
-            raise ValueError(f"{NAME}: padding is asked for, but the tokenizer has no pad_token")
-        if pad == "max_length" and most > _MAX_PADDED:
-            raise ValueError(
-                f'{NAME}: padding is "max_length" and that is {most}, expected max_length '
-                f"up to {_MAX_PADDED}"
-            )
-        if cut and multiple and most % multiple:
-            raise ValueError(
-                f"{NAME}: max_length is {most} and pad_to_multiple_of is {multiple}, expected a "
-                "multiple: padding would exceed what truncation keeps to"
-            )
-        return Padding(
-            length=most if pad == "max_length" else None,
-            multiple=multiple or 1,
-            side=side or self.padding_side,
-            token=self.pad_token,
-            token_id=self.pad_token_id,
-            type_id=self.pad_token_type_id,
-        )
 
     # Loading.
 

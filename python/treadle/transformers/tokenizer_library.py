@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 from importlib import import_module
-from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 
 from treadle.transformers.truncation import combinations, kept_lengths
@@ -54,7 +53,6 @@ class Library:
         self.native = native
         self.split_special_tokens = split_special_tokens
         self._views: dict[tuple[Any, ...], Any] = {}
-        self._lock = Lock()
 
     def call(self, method: str, *arguments: Any, **options: Any) -> Any:
         """Call a method of the tokenizer as loaded."""
@@ -91,9 +89,9 @@ class Library:
             for i, item in enumerate(inputs)
         ]
 
-    def ids(self, texts: Sequence[str], most: int, *, special: bool) -> list[list[int]]:
-        """Return the token ids of texts alone, cut on the right, which takes the library less."""
-        view = self._view(Cut(most, "longest_first", "right", 0, overflowing=False), None)
+    def ids(self, texts: Sequence[str], most: int, side: str, *, special: bool) -> list[list[int]]:
+        """Return the token ids of texts alone, which takes the library less."""
+        view = self._view(Cut(most, "longest_first", side, 0, overflowing=False), None)
         found = self._encoded(view, texts, special=special, method="encode_batch_fast")
         return [encoding.ids for encoding in found]
 
@@ -151,13 +149,13 @@ class Library:
         if limits is None and not bare and split is self.split_special_tokens:
             return self.native
         key = (limits, split, bare)
-        with self._lock:
-            view = self._views.get(key)
-            if view is None:
-                view = guarded(self.name, self._make_view, *key)
-                while len(self._views) >= _MOST_VIEWS:
-                    del self._views[next(iter(self._views))]
-                self._views[key] = view
+        view = self._views.get(key)
+        if view is None:
+            # Two threads may make the same view. A lock could be held when the process forks.
+            view = guarded(self.name, self._make_view, *key)
+            for old in list(self._views)[: 1 - _MOST_VIEWS]:
+                self._views.pop(old, None)
+            self._views[key] = view
         return view
 
     def _make_view(self, limits: tuple[Any, ...] | None, split: bool, bare: bool) -> Any:

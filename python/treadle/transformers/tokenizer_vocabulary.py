@@ -28,6 +28,15 @@ _CLEANING = (
     (" 've", "'ve"),
     (" 're", "'re"),
 )
+# Methods of Transformers that change a tokenizer, or need what encoders have not.
+_ELSEWHERE = (
+    "add_special_tokens",
+    "add_tokens",
+    "apply_chat_template",
+    "save_pretrained",
+    "save_vocabulary",
+    "train_new_from_iterator",
+)
 
 
 class _Token:
@@ -101,7 +110,10 @@ class Vocabulary:
         if text in special:
             token = special[text]
             return token if text == name or token is None else self.convert_tokens_to_ids(token)
-        raise AttributeError(f"AutoTokenizer has no attribute {name!r}")
+        hint = "; Transformers does that, and treadle reads what its save_pretrained writes"
+        raise AttributeError(
+            f"AutoTokenizer has no attribute {name!r}{hint if name in _ELSEWHERE else ''}"
+        )
 
     @property
     def special_tokens_map(self) -> dict[str, str]:
