@@ -44,8 +44,7 @@ std::string require_text(const std::string& function, const py::handle& value) {
 std::vector<Dtype> parse_dtypes(const std::string& function, const py::object& value,
                                 std::int64_t num_layers) {
   if (!py::isinstance<py::list>(value)) {
-    const std::string name = value.is_none() ? "float32" : require_text(function, value);
-    return std::vector<Dtype>(num_layers, parse_dtype(function, name));
+    return std::vector<Dtype>(num_layers, parse_dtype(function, require_text(function, value)));
   }
   const py::list names = py::reinterpret_borrow<py::list>(value);
   if (static_cast<std::int64_t>(names.size()) != num_layers) {
@@ -117,7 +116,8 @@ BoundRecurrent make_recurrent(const std::string& function, const std::vector<py:
   const Direction direction =
       parse_direction(function, keywords.take<std::string>("direction", "forward"));
   const CellOptions options = take_options(function, keywords);
-  const py::object dtype_names = keywords.take("dtype");
+  const py::object dtype_names =
+      spec.contains("dtype") ? keywords.take("dtype") : py::str("float32");
   keywords.finish();
   if (shape.proj_size && shape.mode != Mode::lstm) {
     throw py::value_error(function + ": proj_size is " + std::to_string(shape.proj_size) +

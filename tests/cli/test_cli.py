@@ -57,6 +57,20 @@ def test_info_says_what_multiplies(tmp_path, capsys, isa, dtype, size):
     assert packed == module._packed.native.weight_bytes
 
 
+def test_info_of_a_sequence(tmp_path, capsys):
+    """Each module is a row, with its own dtype and the level that multiplies."""
+    module = treadle.Sequential(
+        treadle.Conv1d(100, 8, 3), treadle.Tanh(), treadle.Transpose(1, 2),
+        treadle.LSTM(8, 4, 2, dtype=["int8", "float32"]), treadle.Linear(4, 2, dtype="bfloat16"),
+    )  # fmt: skip
+    _, table, _ = info(tmp_path, capsys, module)
+    assert list(table) == ["0", "3", "4", "all"]
+    assert table["0"][:3] == [2408, 4 * 2408, 4800]
+    assert [row[3] for row in table.values()] == ["float32", "float32", "bfloat16", "several"]
+    _, table, _ = info(tmp_path, capsys, module[3])
+    assert [row[3] for row in table.values()] == ["int8", "float32", "several"]
+
+
 def info(folder, capsys, module):
     """Return the text before the table, its rows with numbers as integers, and the packed bytes."""
     path = folder / "m.safetensors"

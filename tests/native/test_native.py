@@ -31,7 +31,9 @@ NATIVE_WRONG = {
     ],
     "activations": [None, 5, {"f": None}, {"f": "tanh"}, [("tanh", 0.0, 0.0)]],
     "clip": ["1", None],
-    "dtype": [None, 5, "float16"],
+    "dtype": [
+        None, 5, "float16", [], ["float32"] * 3, [None], ["float16"], ("float32",), [["int8"]],
+    ],
     "bidirectional": [True, None],
 }  # fmt: skip
 

@@ -44,6 +44,44 @@ def test_native_linear():
         linear.run("f", huge, None, None)
 
 
+def test_native_conv1d():
+    """x [3, 4, 9], weight [6, 3 * 2] of two groups, bias [6]."""
+    x, weight, bias = samples.normal(0, 3, 4, 9), samples.normal(1, 6, 6), samples.normal(2, 6)
+    sizes = ("inputs", "outputs", "taps", "stride", "before", "after", "dilation", "groups")
+    shape = dict(zip(sizes, (4, 6, 3, 2, 1, 0, 1, 2), strict=True))
+    wrong = [None, 5, {}, [4, 6], shape | {"more": 1}, shape | {5: 1}]
+    wrong += [{k: v for k, v in shape.items() if k != name} for name in sizes]
+    for name in sizes:
+        wrong += [shape | {name: value} for value in (-1, 2**62, 2**64, "1", None, 1.5)]
+    wrong += [shape | {name: 0} for name in ("inputs", "taps", "stride", "dilation", "groups")]
+    wrong += [
+        shape | {"groups": 4},
+        shape | {"groups": 3},
+        shape | {"inputs": 2**31 - 2, "taps": 9},
+    ]
+    refused(treadle._core.Conv1d, ["f", shape, weight, bias, "float32"], {
+        0: NO_NAMES,
+        1: wrong,
+        2: [*NO_MATRICES, weight[:, 1:], weight.T[:5], weight[::-1]],
+        3: [*NO_VECTORS, bias[1:], np.broadcast_to(bias[:1], 6)],
+        4: ["int4", "bfloat16", "int8", None, 5],
+    })  # fmt: skip
+    conv = treadle._core.Conv1d("f", shape, weight, None)
+    refused(conv.run, ["f", x, ("elu", 1.0, 0.0)], {
+        0: NO_NAMES,
+        1: [*NO_MATRICES, x[0], x[:, 1:], x[..., :1], x[..., ::-1], x.astype(np.float64), x[None]],
+        2: NO_ACTIVATIONS,
+    })  # fmt: skip
+    assert conv.run("f", x[:0]).shape == (0, 6, 4)
+    assert conv.run("f", x[::2, ::-1]).shape == (2, 6, 4)
+    wide = np.broadcast_to(x[:1, :, :1], (1, 4, 2**50))  # its last axis has a stride of zero
+    for huge in (np.broadcast_to(x[:1], (2**50, 4, 9)), wide):
+        with pytest.raises((ValueError, MemoryError)):
+            conv.run("f", huge)
+    nothing = treadle._core.Conv1d("f", shape | {"outputs": 0}, np.zeros((0, 6), F32), None)
+    assert nothing.run("f", x).shape == (3, 0, 4)
+
+
 def test_native_rows():
     """layer_norm and softmax: x and residual [3, 5], weight and bias [5]."""
     x, vector = samples.normal(0, 3, 5), samples.normal(1, 5)

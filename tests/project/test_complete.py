@@ -9,9 +9,11 @@ import treadle
 from reference import recurrent as reference
 from reference import recurrent_torch
 from support import samples
+from support.bits import layers as bits
 from support.checks import CELLS, MODULES
 from treadle.layers import recurrent_spec
 from treadle.layers.cells import Cell
+from treadle.layers.module import LAYERS
 from treadle.layers.recurrent import Recurrent
 
 
@@ -34,3 +36,17 @@ def test_every_cell_is_compared(source):
             assert callable(getattr(definition, f"{mode}_cell"))
         # The test files of a net bear its name.
         assert (source / f"tests/layers/test_{mode}.py").is_file()
+
+
+def test_every_layer_has_its_bits():
+    """A new layer gets a case of `support.bits`, which runs on every ISA with one and two threads.
+    Those named here have theirs among the recurrent nets and the models.
+    """
+    elsewhere = {cls.__name__ for cls in (*MODULES.values(), *CELLS.values())}
+    elsewhere |= {
+        "MultiheadAttention",
+        "TransformerEncoder",
+        "TransformerEncoderLayer",
+        "LayerNorm",
+    }
+    assert set(LAYERS) == elsewhere | set(bits.LAYERS) | {"Sequential"}

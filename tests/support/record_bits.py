@@ -32,7 +32,7 @@ if __name__ == "__main__":  # the program's folder is on the path then, and not 
 
     del sys.path[0]  # the folders tests/torch and tests/transformers would pass for packages
 
-from support.bits import attention, guests, models, recurrent
+from support.bits import attention, guests, layers, models, recurrent
 from support.bits.numbers import Case
 
 Record = dict[str, Any]
@@ -44,7 +44,9 @@ LEVELS = ["portable", "avx2", "avx512", "avx512_bf16"]
 
 def every_case(portable: bool = False) -> list[Case]:
     """The cases, or those alone whose bits do not depend on other libraries and on the machine."""
-    found = [case for kind in (recurrent, attention, models, guests) for case in kind.cases()]
+    found = [
+        case for kind in (recurrent, attention, layers, models, guests) for case in kind.cases()
+    ]
     names = [case.name for case in found]
     if len(set(names)) < len(names):
         raise ValueError(f"two cases have one name among {sorted(names)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from treadle import _core
@@ -9,7 +10,7 @@ from treadle._inputs import checks
 from treadle._inputs.arrays import to_dense, to_float32
 from treadle._storage import formats
 from treadle.layers.conv import Convolution, padding_of
-from treadle.layers.linear import epilogue, multiplied
+from treadle.layers.linear import epilogue, fits_rows, multiplied
 
 if TYPE_CHECKING:
     from treadle._inputs.types import ArrayLike, Float
@@ -51,14 +52,17 @@ def linear(
     """
     function = "treadle.functional.linear"
     dtype = checks.dtype(function, "dtype", dtype)
-    x, weight = to_float32(function, "x", x), to_dense(function, "weight", weight)
-    checks.shape(function, "weight", weight, (None, None), "NK")
+    weight = to_dense(
+        function, "weight", weight, checks.fits(function, "weight", (None,) * 2, "NK")
+    )
     outputs, inputs = weight.shape
+    x = to_float32(function, "x", x, partial(fits_rows, function, inputs))
     bias = _bias(function, bias, outputs, "N")
-    if x.ndim == 0 or x.shape[-1] != inputs:
-        checks.shape(function, "x", x, (None, inputs), ("...", "K"))
     if residual is not None:
-        residual = to_float32(function, "residual", residual)
+        shape = (*x.shape[:-1], outputs)
+        residual = to_float32(
+            function, "residual", residual, checks.fits(function, "residual", shape)
+        )
     then = epilogue(function, activation)
     native = _core.Linear(function, _stored(weight, dtype), bias, dtype)
     return multiplied(function, native, x, (outputs, inputs), then, residual)
@@ -109,11 +113,11 @@ def conv1d(
     """
     function = "treadle.functional.conv1d"
     dtype = checks.dtype(function, "dtype", dtype)
-    x, weight = to_float32(function, "x", x), to_dense(function, "weight", weight)
+    axes = checks.fits(function, "weight", (None, None, None), ("D", "C/g", "J"))
+    weight = to_dense(function, "weight", weight, axes)
     stride = checks.integer(function, "stride", stride)
     dilation = checks.integer(function, "dilation", dilation)
     groups = checks.integer(function, "groups", groups)
-    checks.shape(function, "weight", weight, (None, None, None), ("D", "C/g", "J"))
     outputs, per_group, taps = weight.shape
     if taps == 0 or per_group == 0 or outputs % groups:
         raise ValueError(
@@ -130,6 +134,7 @@ def conv1d(
         dilation,
         groups,
     )
+    x = to_float32(function, "x", x, partial(shape.fits, function))
     then = epilogue(function, activation)
     native = shape.pack(function, _stored(formats.matrix(weight), dtype), bias, dtype)
     return shape.run(function, native, x, then)
@@ -142,6 +147,4 @@ def _stored(weight: Stored, dtype: str) -> Stored:
 def _bias(function: str, bias: ArrayLike | None, outputs: int, letter: str) -> Float | None:
     if bias is None:
         return None
-    array = to_dense(function, "bias", bias)
-    checks.shape(function, "bias", array, (outputs,), letter)
-    return array
+    return to_dense(function, "bias", bias, checks.fits(function, "bias", (outputs,), letter))

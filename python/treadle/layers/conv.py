@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from treadle import _core
@@ -13,9 +14,9 @@ from treadle.layers.linear import Product
 from treadle.layers.module import layer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from treadle._inputs.types import ArrayLike, Float
+    from treadle._inputs.types import AnyArray, ArrayLike, Float
     from treadle._storage.formats import Stored
     from treadle.layers.activation import Activation
     from treadle.layers.build import Shapes
@@ -39,11 +40,17 @@ class Convolution(NamedTuple):
         """Pack a weight, as the matrix [D, J * C/g] in the form of ``dtype``, and its bias [D]."""
         return _core.Conv1d(function, self._asdict(), matrix, bias, dtype)
 
+    def fits(self, function: str, x: AnyArray) -> None:
+        """Raise ValueError unless x has the shape [B, C, T] or [C, T]."""
+        if x.ndim != 3:
+            checks.shape(function, "x", x, (self.inputs, None), "CT")
+        elif x.shape[1] != self.inputs:
+            checks.shape(function, "x", x, (None, self.inputs, None), "BCT")
+
     def run(self, function: str, native: _core.Conv1d, x: Float, then: Epilogue) -> Float:
-        """Run over x [B, C, T] or [C, T]; return y [B, D, S] or [D, S]."""
-        if x.ndim == 3:  # the native code checks the shape
+        """Run over an x of which `fits` is true; return y [B, D, S] or [D, S]."""
+        if x.ndim == 3:
             return native.run(function, x, then)
-        checks.shape(function, "x", x, (self.inputs, None), "CT")
         y: Float = native.run(function, x[None], then)[0]
         return y
 
@@ -151,7 +158,8 @@ class Conv1d(Product):
     """
 
     _convolution: Convolution
-    _derived = Product._derived | {"_convolution"}
+    _fits: Callable[[AnyArray], None]
+    _derived = Product._derived | {"_convolution", "_fits"}
     _entries: ClassVar[Entries] = {
         **Product._entries,
         "in_channels": Integer(),
@@ -202,6 +210,7 @@ class Conv1d(Product):
             dilation,
             own["groups"],
         )
+        self.__dict__["_fits"] = partial(self._convolution.fits, function)
         if self._columns() > checks.MAX_SIZE:
             raise ValueError(
                 f"{function}: kernel_size is {taps}, expected less than 2**31 weights an output"
@@ -238,5 +247,5 @@ class Conv1d(Product):
         )
 
     def _run(self, x: ArrayLike, then: Epilogue) -> Float:
-        x = to_float32(self._function, "x", x)
+        x = to_float32(self._function, "x", x, self._fits)
         return self._convolution.run(self._function, self._packed.native, x, then)

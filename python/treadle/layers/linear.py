@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from treadle import _core
@@ -13,9 +14,9 @@ from treadle.layers.configuration import Dtype, Flag, Integer, Nonlinearity
 from treadle.layers.module import Module, layer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from treadle._inputs.types import ArrayLike, Float
+    from treadle._inputs.types import AnyArray, ArrayLike, Float
     from treadle.layers.activation import Activation
     from treadle.layers.build import Shapes
     from treadle.layers.configuration import Entries
@@ -83,6 +84,9 @@ class Linear(Product):
     Linear(64, 10, dtype='int8')
     """
 
+    _sizes: tuple[int, int]
+    _fits: Callable[[AnyArray], None]
+    _derived = Product._derived | {"_fits", "_sizes"}
     _entries: ClassVar[Entries] = {
         **Product._entries,
         "in_features": Integer(),
@@ -101,6 +105,12 @@ class Linear(Product):
     ) -> None:
         self._initialize(locals())
 
+    def _check_configuration(self) -> None:
+        super()._check_configuration()
+        own = self._configuration
+        self.__dict__["_sizes"] = own["out_features"], own["in_features"]
+        self.__dict__["_fits"] = partial(fits_rows, self._function, own["in_features"])
+
     def _shapes(self) -> Shapes:
         own = self._configuration
         shapes: Shapes = {"weight": (own["out_features"], own["in_features"])}
@@ -116,11 +126,9 @@ class Linear(Product):
         )
 
     def _run(self, x: ArrayLike, then: Epilogue) -> Float:
-        x = to_float32(self._function, "x", x)
-        own, native = self._configuration, self._packed.native
-        return multiplied(
-            self._function, native, x, (own["out_features"], own["in_features"]), then
-        )
+        function, sizes = self._function, self._sizes
+        x = to_float32(function, "x", x, self._fits)
+        return multiplied(function, self._packed.native, x, sizes, then)
 
 
 def multiplied(
@@ -131,18 +139,23 @@ def multiplied(
     then: Epilogue,
     residual: Float | None = None,
 ) -> Float:
-    """Run a product of ``sizes`` (N, K) over the last axis of x [..., K], add residual [..., N]."""
+    """Run a product of ``sizes`` (N, K) over the last axis of x [..., K], add residual [..., N];
+    `fits_rows` and the caller have checked the shapes.
+    """
     if x.ndim == 2 and residual is None:  # the native code checks the shape
         return native.run(function, x, then)
     outputs, inputs = sizes
-    if x.ndim == 0 or x.shape[-1] != inputs:
-        checks.shape(function, "x", x, (None, inputs), ("...", "K"))
     shape = (*x.shape[:-1], outputs)
     rows = math.prod(x.shape[:-1])  # reshape cannot find out -1 when K is 0
     if residual is not None:
-        checks.shape(function, "residual", residual, shape)
         residual = residual.reshape(rows, outputs)
     return native.run(function, x.reshape(rows, inputs), then, residual).reshape(shape)
+
+
+def fits_rows(function: str, inputs: int, x: AnyArray) -> None:
+    """Raise ValueError unless x has the shape [..., K]."""
+    if x.ndim == 0 or x.shape[-1] != inputs:
+        checks.shape(function, "x", x, (None, inputs), ("...", "K"))
 
 
 def epilogue(function: str, activation: Activation) -> Epilogue:

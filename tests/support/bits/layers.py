@@ -1,0 +1,84 @@
+"""Cases of the layers around a recurrent net, alone and in a sequence, and of mixed dtypes."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import treadle
+from support.bits.numbers import Case, Numbers
+from support.bits.recurrent import DTYPES
+
+LAYERS: dict[str, list[tuple[Any, ...]]] = {
+    "Linear": [(37, 70), (300, 5, False)],
+    "Conv1d": [(6, 20, 3), (6, 8, 3, 2, 1, 2, 2), (6, 6, 5, 1, "same", 1, 6, False), (6, 4, 1)],
+    "Embedding": [(30, 7)],
+    "ReLU": [()],
+    "Tanh": [()],
+    "Sigmoid": [()],
+    "GELU": [(), ("tanh",)],
+    "SiLU": [()],
+    "Softplus": [()],
+    "Softsign": [()],
+    "ELU": [(0.5,)],
+    "LeakyReLU": [(0.2,)],
+    "Hardsigmoid": [()],
+    "Hardtanh": [(-0.5, 0.25)],
+    "Softmax": [(), (0,)],
+    "LogSoftmax": [(), (0,)],
+    "Identity": [()],
+    "Flatten": [()],
+    "Transpose": [(0, 1)],
+}
+"""Class -> the arguments of its cases."""
+
+
+def cases() -> Iterator[Case]:
+    for cls, several in LAYERS.items():
+        for arguments in several:
+            for dtype in DTYPES if cls in ("Linear", "Conv1d") else DTYPES[:1]:
+                name = f"layer/{cls}/{dtype}/{'-'.join(map(str, arguments))}"
+                yield Case(name, partial(_layer, name, cls, arguments, dtype))
+    for choice in ("float32", "bfloat16", "int8", ["int8", "bfloat16", "float32"]):
+        name = f"layer/mixed/{choice if isinstance(choice, str) else '-'.join(choice)}"
+        yield Case(name, partial(_mixed, name, choice))
+    for dtype in DTYPES:
+        name = f"layer/Sequential/{dtype}"
+        yield Case(name, partial(_sequence, name, dtype))
+
+
+def _loaded(numbers: Numbers, module: Any) -> Any:
+    module.load_state_dict(numbers.state_dict(module))
+    return module
+
+
+def _layer(name: str, cls: str, arguments: tuple[Any, ...], dtype: str) -> Any:
+    numbers = Numbers(name)
+    module = _loaded(numbers, getattr(treadle, cls)(*arguments)).to(dtype)
+    if cls == "Embedding":
+        return module(numbers.integers(0, 30, 4, 9))
+    columns = {"Linear": (9, arguments[0] if arguments else 0), "Conv1d": (2, 6, 23)}
+    return module(numbers.floats(*columns.get(cls, (5, 37)), reach=8))
+
+
+def _mixed(name: str, choice: Any) -> Any:
+    """Three layers, as a whole and as a stream."""
+    numbers = Numbers(name)
+    found = []
+    for cls in (treadle.RNN, treadle.LSTM, treadle.GRU):
+        module = _loaded(numbers, cls(7, 20, 3)).to(choice)
+        x = numbers.floats(9, 3, 7)
+        found.append((module(x), module.stream(3).run(x)))
+    return found
+
+
+def _sequence(name: str, dtype: str) -> Any:
+    numbers = Numbers(name)
+    module = treadle.Sequential(
+        treadle.Conv1d(6, 20, 3, padding=1),
+        treadle.GELU(),
+        treadle.Transpose(1, 2),
+        treadle.GRU(20, 9, batch_first=True),
+        treadle.Linear(9, 4),
+        treadle.LogSoftmax(),
+    )
+    return _loaded(numbers, module).to(dtype)(numbers.floats(3, 6, 23))
