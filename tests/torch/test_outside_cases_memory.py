@@ -62,7 +62,8 @@ def test_kept_losses_keep_nothing_but_a_number(kind):
         most = max(most, allocated() - before)
         losses[-1].backward()
     assert most > MEBIBYTE / 2  # so much belongs to one graph
-    assert allocated() - before < MEBIBYTE / 4
+    # A thread that joins late may allocate its buffers meanwhile, which are less than that.
+    assert allocated() - before < most
 
 
 @pytest.mark.parametrize("kind", [*SEQUENCES, *CELLS])
@@ -72,7 +73,7 @@ def test_kept_losses_keep_no_weights(kind):
     module, (x,) = built(kind, size=256)
     x = x.detach()[..., :2, :].contiguous()
     losses, before = [], 0
-    for _ in range(8):
+    for _ in range(12):
         losses.append(loss_of(module, (x,)))
         losses[-1].backward()
         with torch.no_grad():
@@ -80,7 +81,7 @@ def test_kept_losses_keep_no_weights(kind):
                 parameter.sub_(parameter.grad, alpha=1e-3)
         module.zero_grad()
         before = before or allocated()
-    assert allocated() - before < MEBIBYTE / 4  # the weights of an RNN have half a mebibyte
+    assert allocated() - before < sum(p.nbytes for p in module.parameters()) * len(losses) / 4
 
 
 CHECKPOINTED = (lambda m, *a: m(*a), lambda m, *a: checkpoint(m, *a, use_reentrant=False))
@@ -114,7 +115,7 @@ def test_a_checkpointed_graph_holds_no_more_than_its_results(kind):
         size = sum(r.nbytes for r in flat(results))
         del results
     assert held[0] > size + MEBIBYTE / 16
-    assert held[1] < size + MEBIBYTE / 16
+    assert held[1] < size + (held[0] - size) / 4
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -123,10 +124,10 @@ def test_checkpointing_at_the_end_of_a_region_leaks_nothing(kind):
     (pytorch/pytorch#161186)."""
     module, arguments = built(kind)
     before = 0
-    for _ in range(6):
+    for _ in range(12):
         checkpoint(lambda *a: flat(module(*a))[0], *arguments, use_reentrant=False).sum().backward()
         before = before or allocated()
-    assert allocated() - before < MEBIBYTE / 4
+    assert allocated() - before < 2 * sum(a.nbytes for a in arguments[:1])
 
 
 @pytest.mark.parametrize("kind", KINDS)

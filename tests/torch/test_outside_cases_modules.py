@@ -2,10 +2,15 @@
 to work with treadle's in their place."""
 
 import copy
+import io
+import pickle
 
 import pytest
 import torch
+from torch.nn.utils import parametrizations, parametrize
 
+import treadle
+import treadle.torch
 from support import samples
 from support.torch_checks import CELLS, flat, inputs, pair
 
@@ -90,3 +95,308 @@ def test_a_plain_lstm_keeps_pytorchs_rule():
         y.mul_(2)
         with pytest.raises(RuntimeError, match="modified by an inplace operation"):
             y.sum().backward()
+
+
+ALL = {
+    "LSTM": lambda: torch.nn.LSTM(5, 8, num_layers=2, bidirectional=True),
+    "GRU": lambda: torch.nn.GRU(5, 8),
+    "RNN": lambda: torch.nn.RNN(5, 8, nonlinearity="relu"),
+    "LSTMCell": lambda: torch.nn.LSTMCell(5, 8),
+    "GRUCell": lambda: torch.nn.GRUCell(5, 8),
+    "RNNCell": lambda: torch.nn.RNNCell(5, 8),
+    "MultiheadAttention": lambda: torch.nn.MultiheadAttention(8, 2),
+}
+
+
+class Plain(torch.nn.LSTM):
+    """A user's class with a constructor of its own, as there are many."""
+
+    def __init__(self, size=5):
+        super().__init__(size, 8, batch_first=True)
+        self.note = "a note"
+
+    def extra_repr(self):
+        return f"{super().extra_repr()}, {self.note}"
+
+
+class First(torch.nn.GRU):
+    """A user's class whose forward returns the output alone."""
+
+    def forward(self, x):
+        return super().forward(x)[0]
+
+
+class Twice(First):
+    def forward(self, x):
+        return super().forward(x) * 2
+
+
+class Unrelated(torch.nn.LSTM):
+    """A user's class with steps of its own."""
+
+    def forward(self, x):
+        return x
+
+
+class Checked(torch.nn.LSTM):
+    """A user's class that replaces what PyTorch's forward calls."""
+
+    def permute_hidden(self, hx, permutation):
+        raise RuntimeError("no state may be given")
+
+
+class Bare(torch.nn.MultiheadAttention):
+    pass
+
+
+def call(module):
+    """Return the results of a call that all modules of this file take."""
+    if isinstance(module, torch.nn.MultiheadAttention):
+        x = torch.from_numpy(samples.normal(0, 6, 3, 8))
+        return flat(module(x, x, x, need_weights=False))
+    steps = (3, 5) if isinstance(module, torch.nn.RNNCellBase) else (6, 3, 5)
+    return flat(module(torch.from_numpy(samples.normal(0, *steps))))
+
+
+def assert_same(a, b):
+    for one, other in zip(a, b, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_an_accelerated_module_is_what_it_was(kind):
+    """Programs ask `isinstance(m, nn.LSTM)` to initialise weights and to tell (h, c) from h, and
+    print `type(m).__name__` in their summaries."""
+    module, theirs = ALL[kind](), getattr(torch.nn, kind)
+    names, before = list(module.state_dict()), repr(module)
+    treadle.torch.accelerate(module)
+    assert isinstance(module, theirs)
+    assert issubclass(type(module), theirs)
+    assert isinstance(getattr(treadle.torch, kind), type)
+    assert isinstance(module, getattr(treadle.torch, kind))
+    assert type(module).__name__ == kind
+    assert type(module).__qualname__ == kind
+    assert repr(module) == before
+    assert list(module.state_dict()) == names
+    fresh = type(module)(5, 8) if kind != "MultiheadAttention" else type(module)(8, 2)
+    assert isinstance(fresh, theirs)
+
+
+def initialise(model):
+    """Initialise as published programs do: orthogonal recurrent weights, a forget gate of one."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.LSTM):
+            for name, parameter in module.named_parameters():
+                if "weight_hh" in name:
+                    torch.nn.init.orthogonal_(parameter)
+                elif "bias" in name:
+                    torch.nn.init.zeros_(parameter)
+                    parameter.data[module.hidden_size : 2 * module.hidden_size] = 1
+
+
+def last(model, x):
+    """Return the last cell state as a program does that tells modules apart."""
+    _, state = model(x)
+    return state[1] if isinstance(model, torch.nn.LSTM) else state
+
+
+def test_programs_that_ask_for_the_class():
+    found = []
+    for accelerates in (False, True):
+        torch.manual_seed(0)
+        model = torch.nn.ModuleList([torch.nn.LSTM(5, 8), Plain(), torch.nn.GRU(5, 8)])
+        if accelerates:
+            treadle.torch.accelerate(model)
+        initialise(model)
+        found.append([last(m, torch.ones(4, 2, 5)) for m in model])
+    assert found[0][0].shape == (1, 2, 8)
+    assert_same(*found)
+
+
+@pytest.mark.parametrize("kind", [Plain, First, Twice, Bare])
+def test_subclasses_run_on_treadle_and_stay_themselves(kind):
+    """A subclass keeps its name, its methods, its pickles and its forward, whose super().forward is
+    treadle's."""
+    module = kind(8, 2) if kind is Bare else kind() if kind is Plain else kind(5, 8)
+    expected, before = call(module), repr(module)
+    report = treadle.torch.accelerate(module)
+    assert report.replaced == {"": kind.__name__}
+    assert isinstance(module, kind)
+    assert isinstance(module, tuple(treadle.torch.classes.CLASSES.values()))
+    made = type(module)
+    assert (made.__name__, made.__module__, made.__doc__) == (
+        kind.__name__, kind.__module__, kind.__doc__,
+    )  # fmt: skip
+    assert repr(module) == before
+    assert_same(call(module), expected)
+    buffer = io.BytesIO()
+    torch.save(module, buffer)
+    buffer.seek(0)
+    for other in (
+        copy.deepcopy(module),
+        copy.copy(module),
+        pickle.loads(pickle.dumps(module)),
+        pickle.loads(pickle.dumps(module, protocol=1)),
+        torch.load(buffer, weights_only=False),
+    ):
+        assert type(other) is made
+        assert_same(call(other), call(module))
+    second = kind(8, 2) if kind is Bare else kind() if kind is Plain else kind(5, 8)
+    treadle.torch.accelerate(second)
+    assert type(second) is made
+    assert treadle.torch.accelerate(module).replaced == {}
+    treadle.torch.restore(module)
+    assert type(module) is kind
+    assert_same(call(module), expected)
+
+
+def test_treadles_forward_runs_behind_super(monkeypatch):
+    seen = []
+    own = treadle.torch.modules._Sequence.forward
+    monkeypatch.setattr(
+        treadle.torch.modules._Sequence,
+        "forward",
+        lambda self, *a, **k: seen.append(type(self).__name__) or own(self, *a, **k),
+    )
+    for kind in (Plain, First, Twice):
+        module = kind() if kind is Plain else kind(5, 8)
+        treadle.torch.accelerate(module)
+        call(module)
+    assert seen == ["Plain", "First", "Twice"]
+
+
+def test_subclasses_that_are_left():
+    model = torch.nn.ModuleList([Unrelated(5, 8), Checked(5, 8)])
+    report = treadle.torch.accelerate(model)
+    assert report.replaced == {}
+    assert "super().forward" in report.left["0"]
+    assert "permute_hidden" in report.left["1"]
+    assert [type(m) for m in model] == [Unrelated, Checked]
+
+
+PARAMETRIZED = {
+    "weight_norm": lambda m, n: parametrizations.weight_norm(m, n),
+    "spectral_norm": lambda m, n: parametrizations.spectral_norm(m, n),
+    "own": lambda m, n: parametrize.register_parametrization(m, n, Half()),
+    "old weight_norm": lambda m, n: torch.nn.utils.weight_norm(m, n),
+}
+
+
+class Half(torch.nn.Module):
+    def forward(self, weight):
+        return weight / 2
+
+
+def weight_of(module):
+    for name in ("weight_hh_l0", "weight_hh", "in_proj_weight"):
+        if name in dict(module.named_parameters()):
+            return name
+    raise AssertionError
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
+@pytest.mark.parametrize("how", PARAMETRIZED)
+@pytest.mark.parametrize("kind", [*ALL, "Plain"])
+def test_parametrized_modules(kind, how):
+    """Before or after accelerate, a parametrization does what it does in PyTorch; restore and
+    from_torch take the module, and the parametrization can be taken away again."""
+    torch.manual_seed(0)
+    theirs = Plain() if kind == "Plain" else ALL[kind]()
+    original = type(theirs)
+    name = weight_of(theirs)
+    after, before = copy.deepcopy(theirs), copy.deepcopy(theirs)
+    for module in (theirs, before):
+        torch.manual_seed(1)
+        PARAMETRIZED[how](module, name)
+    kinds = type(theirs).__name__
+    assert treadle.torch.accelerate(after).replaced == {"": original.__name__}
+    torch.manual_seed(1)
+    PARAMETRIZED[how](after, name)
+    assert treadle.torch.accelerate(before).replaced == {"": kinds}
+    for module in (theirs, before, after):
+        module.eval()
+    expected = call(theirs)
+    for module in (before, after):
+        assert type(module).__name__ == kinds
+        assert isinstance(module, original)
+        assert isinstance(module, tuple(treadle.torch.classes.CLASSES.values()))
+        assert_same(call(module), expected)
+        assert_same(call(copy.deepcopy(module)), expected) if "old" not in how else None
+        ours = treadle.from_torch(module)
+        assert type(ours) is type(treadle.from_torch(theirs))
+        for key, array in treadle.from_torch(theirs).state_dict().items():
+            assert (ours.state_dict()[key] == array).all()
+        treadle.torch.restore(module)
+        assert not isinstance(module, tuple(treadle.torch.classes.CLASSES.values()))
+        assert type(module).__name__ == kinds
+        assert_same(call(module), expected)
+        assert treadle.torch.accelerate(module).replaced == {"": kinds}
+        if "old" not in how:
+            parametrize.remove_parametrizations(module, name)
+            assert type(module).__name__ == original.__name__
+            assert isinstance(module, original)
+            assert_same(call(module), expected)
+            treadle.torch.restore(module)
+            assert type(module) is original
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell"])
+def test_from_torch_takes_subclasses_that_add_nothing(kind):
+    """So do subclasses of treadle's own modules."""
+    for base in (getattr(torch.nn, kind), getattr(treadle.torch, kind)):
+        made = type("Mine", (base,), {"greeting": "hello"})(5, 8)
+        assert type(treadle.from_torch(made)).__name__ == kind
+    own = type("Mine", (base,), {"forward": lambda self, x: x})(5, 8)
+    with pytest.raises(TypeError, match="forward of its own"):
+        treadle.from_torch(own)
+
+
+def test_from_torch_takes_an_accelerated_encoder():
+    layer = torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    encoder = torch.nn.TransformerEncoder(layer, 2, enable_nested_tensor=False).eval()
+    expected = treadle.from_torch(encoder).state_dict()
+    treadle.torch.accelerate(encoder)
+    parametrizations.weight_norm(encoder.layers[0].linear1, "weight")
+    parametrize.register_parametrization(encoder.layers[1].self_attn, "in_proj_weight", Half())
+    found = treadle.from_torch(encoder).state_dict()
+    assert list(found) == list(expected)
+
+
+@pytest.mark.parametrize("how", ["_parameters", "_flat_weights", "setattr"])
+def test_weight_drop(how):
+    """A weight drop puts another tensor where a parameter was, for one call (fastai/fastai#2591,
+    pytorch/pytorch#32346)."""
+    found = []
+    for module in pair("LSTM", 5, 9):
+        raw = module.weight_hh_l0
+        torch.manual_seed(3)
+        dropped = torch.nn.functional.dropout(raw, 0.5)
+        if how == "_parameters":
+            module._parameters["weight_hh_l0"] = dropped
+        elif how == "_flat_weights":
+            module._flat_weights[1] = dropped
+        else:
+            del module._parameters["weight_hh_l0"]
+            module.weight_hh_l0_raw = raw
+            module.weight_hh_l0 = dropped
+        y, _ = module(torch.ones(4, 2, 5))
+        y.square().sum().backward()
+        found.append([y, raw.grad])
+    assert_same(*found)
+
+
+def test_other_programs():
+    """flatten_parameters, _apply, weight sharing and functional calls are PyTorch's own."""
+    for module in pair("GRU", 5, 9, num_layers=2):
+        module.flatten_parameters()
+        assert all(a is b for a, b in zip(module._flat_weights, module.parameters(), strict=True))
+        assert module.all_weights[0][0] is module.weight_ih_l0
+        module.double().float()
+        assert module._flat_weights[0] is module.weight_ih_l0
+        module.weight_hh_l1 = module.weight_hh_l0
+    found = []
+    for module in pair("GRU", 5, 9):
+        other = {name: p * 2 for name, p in module.named_parameters()}
+        x = torch.ones(4, 2, 5)
+        found.append([torch.func.functional_call(module, other, (x,))[0], module(x)[0]])
+    assert_same(*found)

@@ -20,6 +20,10 @@ def model():
         def forward(self, x):
             return super().forward(x)[0]
 
+    class Other(torch.nn.LSTM):
+        def forward(self, x):
+            return torch.nn.LSTM.forward(self, x)[0]
+
     torch.manual_seed(0)
     return torch.nn.ModuleDict(
         {
@@ -28,6 +32,7 @@ def model():
             "c": torch.nn.RNN(5, 9).double(),
             "d": Own(5, 9),
             "e": torch.nn.GRUCell(5, 9),
+            "f": Other(5, 9),
         }
     )
 
@@ -39,10 +44,10 @@ def test_accelerate_and_restore():
     x = torch.from_numpy(samples.normal(0, 7, 3, 5))
     expected = whole["a"](x)[0]
     report = treadle.torch.accelerate(whole)
-    assert report.replaced == {"a": "LSTM", "b.0": "GRU", "e": "GRUCell"}
-    assert set(report.left) == {"c", "d"}
+    assert report.replaced == {"a": "LSTM", "b.0": "GRU", "d": "Own", "e": "GRUCell"}
+    assert set(report.left) == {"c", "f"}
     assert "float64" in report.left["c"]
-    assert "subclass" in report.left["d"]
+    assert "subclass" in report.left["f"]
     assert "a: LSTM runs on treadle" in str(report)
     assert type(whole["a"]) is treadle.torch.LSTM
     assert all(p is parameters[name] for name, p in whole.named_parameters())

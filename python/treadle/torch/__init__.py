@@ -7,6 +7,8 @@ attention     scaled_dot_product_attention, for autograd and for graphs
 multihead     MultiheadAttention
 models        `accelerate` and `restore` for whole models
 mask_patterns  the masks that lengths and causality can replace
+classes       the class that a module gets by `accelerate`, also one of a user's subclass
+dynamo        what lets torch.compile take modules that derive from torch.nn.LSTM
 transformers_attention  `register_attention` for the models of Transformers
 transformers_classes    which of these would never call it
 weight_cache  the weights of recurrent layers, packed anew where they have changed

@@ -142,8 +142,7 @@ def _class(
     torch: ModuleType, argument: str, module: nn.Module, classes: tuple[type[Module], ...]
 ) -> type[Module]:
     """Return treadle's class that computes the same as a module."""
-    # A module of treadle.torch names PyTorch's class that it stands for.
-    kind = vars(type(module)).get("theirs", type(module))
+    kind = type(module)
     cls = next((c for c in classes if issubclass(kind, getattr(torch.nn, c.__name__))), None)
     if cls is None:
         expected = ", ".join(f"torch.nn.{c.__name__}" for c in classes)
@@ -151,7 +150,10 @@ def _class(
             f"treadle.from_torch: {argument} is of type {_name(type(module))}, "
             f"expected {'one of ' if len(classes) > 1 else ''}{expected}"
         )
-    if kind.forward is not getattr(torch.nn, cls.__name__).forward:
+    # The classes of treadle.torch compute the same as PyTorch's from which they derive.
+    owner = next(base for base in kind.__mro__ if "forward" in vars(base))
+    ours = owner.__module__.partition(".")[0] == "treadle"
+    if not ours and owner is not getattr(torch.nn, cls.__name__):
         raise TypeError(
             f"treadle.from_torch: {argument} is of type {_name(type(module))} "
             f"with a forward of its own, expected that of torch.nn.{cls.__name__}"

@@ -7,15 +7,8 @@ from dataclasses import dataclass
 import torch
 
 from treadle._public import published
-from treadle.torch import cells, modules
+from treadle.torch.classes import accelerated, restored
 from treadle.torch.fallback import obstacle
-from treadle.torch.multihead import MultiheadAttention
-
-CLASSES: dict[type, type] = {
-    **modules.CLASSES,
-    **cells.CLASSES,
-    torch.nn.MultiheadAttention: MultiheadAttention,
-}
 
 
 @published("treadle.torch")
@@ -51,10 +44,12 @@ def accelerate(model: torch.nn.Module) -> Report:
     """Let the recurrent and attention modules of a model run, and train, on treadle's kernels.
 
     A module stays the same object, with the same parameters, hooks and state_dict; only its class
-    becomes the class of the same name in `treadle.torch`. Modules of other classes, also subclasses
-    that define ``forward``, stay as they are, and so do modules that treadle cannot run in their
-    present form; the report says why. `restore` undoes the change, as second derivatives and
-    torch.jit.script require.
+    becomes the class of the same name in `treadle.torch`, which derives from PyTorch's. A module of
+    a subclass gets a class of the same name that derives from the subclass and from treadle's: a
+    ``forward`` of the subclass runs as before, and its ``super().forward`` is treadle's. Modules
+    that treadle cannot run in their present form stay as they are, and so do subclasses with a
+    ``forward`` without ``super().forward``; the report says why. `restore` undoes the change, as
+    second derivatives and torch.jit.script require.
 
     Raises
     ------
@@ -74,19 +69,15 @@ def accelerate(model: torch.nn.Module) -> Report:
     """
     replaced, left = {}, {}
     for name, module in _modules("accelerate", model):
-        kind = type(module)
-        if kind in CLASSES.values():
+        made = accelerated(type(module))
+        if made is None:
             continue
-        if kind not in CLASSES:
-            if isinstance(module, tuple(CLASSES)):
-                left[name] = f"{kind.__qualname__} is a subclass"
-            continue
-        reason = obstacle(module.parameters())
+        reason = made if isinstance(made, str) else obstacle(module.parameters())
         if reason is not None:
             left[name] = reason
             continue
-        module.__class__ = CLASSES[kind]
-        replaced[name] = kind.__name__
+        replaced[name] = type(module).__name__
+        module.__class__ = made
     return Report(replaced, left)
 
 
@@ -94,7 +85,8 @@ def accelerate(model: torch.nn.Module) -> Report:
 def restore(model: torch.nn.Module) -> None:
     """Give the modules that `accelerate` has changed back their classes of torch.nn.
 
-    Modules that were constructed as modules of `treadle.torch` become PyTorch's, too.
+    Modules that were constructed as modules of `treadle.torch` become PyTorch's, too; modules of
+    other subclasses of these classes stay as they are.
 
     Raises
     ------
@@ -109,10 +101,10 @@ def restore(model: torch.nn.Module) -> None:
     >>> type(model[0]) is torch.nn.GRU
     True
     """
-    theirs = {ours: kind for kind, ours in CLASSES.items()}
     for _, module in _modules("restore", model):
-        if type(module) in theirs:
-            module.__class__ = theirs[type(module)]
+        kind = restored(type(module))
+        if kind is not None:
+            module.__class__ = kind
 
 
 def _modules(function: str, model: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:

@@ -1,8 +1,9 @@
 """torch.nn's recurrent modules on treadle's kernels: the same parameters, state_dict and results.
 
-Each class differs from PyTorch's in ``forward`` alone: parameters, state_dict, hooks, pickling and
-copying are PyTorch's own. The sequences derive from torch.nn.RNNBase, not from torch.nn.LSTM, GRU
-and RNN, which torch.compile does not let into a graph.
+Each class derives from PyTorch's and differs from it in ``forward`` alone: parameters, state_dict,
+hooks, pickling and copying are PyTorch's own, and ``isinstance(m, torch.nn.LSTM)`` is true.
+torch.compile does not let torch.nn.LSTM, GRU and RNN into a graph; `treadle.torch.dynamo` tells it
+that these classes may pass.
 
 PyTorch's ``forward`` runs with the same parameters where treadle cannot, and a warning says so once
 for each class and reason: for tensors that are not float32 or not on the CPU, under autocast
@@ -17,21 +18,20 @@ batch that count, as with a PackedSequence, without packing or sorting.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, TypedDict
+import operator
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from treadle._inputs.arrays import to_int64
 from treadle._public import published
-from treadle.torch import ops
+from treadle.torch import dynamo, ops
 from treadle.torch.autograd import run_layer
 from treadle.torch.fallback import fall_back, obstacle
 from treadle.torch.weight_cache import RecurrentLayer, weights_of
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
     from treadle._inputs.types import ArrayLike
     from treadle.torch.autograd import Rows
     from treadle.torch.tensors import State, TensorLike
@@ -45,31 +45,6 @@ _MODES = {
     "RNN_TANH": ("rnn", "tanh"),
     "RNN_RELU": ("rnn", "relu"),
 }
-
-
-class RNNOptions(TypedDict, total=False):
-    """The arguments of torch.nn.RNN after the first four."""
-
-    bias: bool
-    batch_first: bool
-    dropout: float
-    bidirectional: bool
-    device: object
-    dtype: object
-
-
-class GRUOptions(RNNOptions, total=False):
-    """The arguments of torch.nn.GRU."""
-
-    input_size: int
-    hidden_size: int
-    num_layers: int
-
-
-class LSTMOptions(GRUOptions, total=False):
-    """The arguments of torch.nn.LSTM."""
-
-    proj_size: int
 
 
 class _LayerTensors(NamedTuple):
@@ -86,6 +61,7 @@ class _Sequence(torch.nn.RNNBase):
     theirs: type[torch.nn.Module]
     """PyTorch's class, for its ``forward``."""
     _name: str
+    """The name that errors begin with."""
     # PyTorch sets these.
     mode: str
     input_size: int
@@ -99,6 +75,8 @@ class _Sequence(torch.nn.RNNBase):
     training: bool
     _parameters: dict[str, TensorLike]
     _all_weights: list[list[str]]
+    _flat_weights: list[TensorLike]
+    _flat_weights_names: list[str]
 
     def forward(
         self,
@@ -148,13 +126,11 @@ class _Sequence(torch.nn.RNNBase):
             return self._packed(input, states, layers, cache)
         return self._padded(input, states, layers, (lengths, self.batch_first), cache)
 
-    def __init_subclass__(cls, **options: object) -> None:
-        super().__init_subclass__(**options)
-        cls._name = f"treadle.torch.{cls.__name__}"
-
     def _layers(self, cache: ModuleWeights | None) -> list[_LayerTensors]:
         """Return the tensors of each layer, direction by direction, as they are now."""
         own, D = self._parameters, 1 + self.bidirectional
+        if cache is not None and not all(map(operator.is_, own.values(), self._flat_weights)):
+            own = self._flat()
         result = []
         for index in range(self.num_layers):
             tensors: tuple[TensorLike, ...] = ()
@@ -163,6 +139,19 @@ class _Sequence(torch.nn.RNNBase):
             placed = None if cache is None else cache.find(index, tensors)
             result.append(_LayerTensors(tensors, placed))
         return result
+
+    def _flat(self) -> dict[str, TensorLike]:
+        """Return the tensors that PyTorch's forward would take, by name, but for computed ones.
+
+        PyTorch runs on the list ``_flat_weights``, which programs that drop out weights write to,
+        and makes the list anew where a parameter is another object than before.
+        """
+        names, own = self._flat_weights_names, self._parameters
+        if len(self._flat_weights) != len(names) or any(n not in own for n in names):
+            return own
+        if self._weights_have_changed():
+            self._init_flat_weights()
+        return dict(zip(names, self._flat_weights, strict=True))
 
     def _with_lengths(
         self, input: TensorLike, hx: State | None, lengths: ArrayLike
@@ -287,7 +276,7 @@ class _Sequence(torch.nn.RNNBase):
 
 
 @published("treadle.torch")
-class LSTM(_Sequence):
+class LSTM(_Sequence, torch.nn.LSTM):
     """torch.nn.LSTM on treadle's kernels, forward and backward.
 
     It is made as PyTorch's is: ``LSTM(input_size, hidden_size, ...)``. The formula is that of
@@ -313,16 +302,11 @@ class LSTM(_Sequence):
     """
 
     theirs = torch.nn.LSTM
-    check_forward_args = torch.nn.LSTM.check_forward_args
-    get_expected_cell_size = torch.nn.LSTM.get_expected_cell_size
-    permute_hidden = torch.nn.LSTM.permute_hidden
-
-    def __init__(self, *args: object, **options: Unpack[LSTMOptions]) -> None:
-        super().__init__("LSTM", *args, **options)
+    _name = "treadle.torch.LSTM"
 
 
 @published("treadle.torch")
-class GRU(_Sequence):
+class GRU(_Sequence, torch.nn.GRU):
     """torch.nn.GRU on treadle's kernels, forward and backward.
 
     It is made as PyTorch's is: ``GRU(input_size, hidden_size, ...)``. The formula is that of
@@ -339,15 +323,11 @@ class GRU(_Sequence):
     """
 
     theirs = torch.nn.GRU
-
-    def __init__(self, *args: object, **options: Unpack[GRUOptions]) -> None:
-        if "proj_size" in options:
-            raise ValueError("treadle.torch.GRU: proj_size is given, which only LSTM has")
-        super().__init__("GRU", *args, **options)
+    _name = "treadle.torch.GRU"
 
 
 @published("treadle.torch")
-class RNN(_Sequence):
+class RNN(_Sequence, torch.nn.RNN):
     """torch.nn.RNN on treadle's kernels, forward and backward.
 
     It is made as PyTorch's is: ``RNN(input_size, hidden_size, ...)``. The formula is that of
@@ -363,25 +343,7 @@ class RNN(_Sequence):
     """
 
     theirs = torch.nn.RNN
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        nonlinearity: str = "tanh",
-        *args: object,
-        **options: Unpack[RNNOptions],
-    ) -> None:
-        if "proj_size" in options:
-            raise ValueError("treadle.torch.RNN: proj_size is given, which only LSTM has")
-        if nonlinearity not in ("tanh", "relu"):
-            raise ValueError(
-                f"treadle.torch.RNN: nonlinearity is {nonlinearity!r}, expected 'tanh' or 'relu'"
-            )
-        self.nonlinearity = nonlinearity
-        mode = f"RNN_{nonlinearity.upper()}"
-        super().__init__(mode, input_size, hidden_size, num_layers, *args, **options)
+    _name = "treadle.torch.RNN"
 
 
 CLASSES: dict[type, type] = {
@@ -389,3 +351,5 @@ CLASSES: dict[type, type] = {
     torch.nn.GRU: GRU,
     torch.nn.RNN: RNN,
 }
+
+dynamo.let_pass(_Sequence)
