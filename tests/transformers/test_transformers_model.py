@@ -320,7 +320,7 @@ WRONG_ARGUMENTS = {
     "positions negative": ({"position_ids": [[0, -1]]}, ValueError, "position_ids"),
     "positions of another shape": ({"position_ids": [0, 1]}, ValueError, "position_ids"),
     "a flag that is none": ({"output_attentions": 1}, TypeError, "output_attentions"),
-    "return_dict None": ({"return_dict": None}, TypeError, "return_dict"),
+    "return_dict a number": ({"return_dict": 0}, TypeError, "return_dict"),
 }
 
 

@@ -86,7 +86,7 @@ HOSTILE = {
     "prompts a list": {"config_sentence_transformers": {"prompts": ["x"]}},
     "prompts of numbers": {"config_sentence_transformers": {"prompts": {"query": 3}}},
     "prompts of surrogates": {"config_sentence_transformers": {"prompts": {"query": "\ud800"}}},
-    "default prompt": {"config_sentence_transformers": {"default_prompt_name": "query"}},
+    "default prompt": {"config_sentence_transformers": {"default_prompt_name": "nosuch"}},
     "default prompt a list": {"config_sentence_transformers": {"default_prompt_name": []}},
     "similarity": {"config_sentence_transformers": {"similarity_fn_name": "os.system"}},
     "similarity a list": {"config_sentence_transformers": {"similarity_fn_name": ["dot"]}},

@@ -18,6 +18,7 @@ from support import checkpoints
 from support.checkpoints import MINILM, assert_close
 from support.tolerance import assert_same_bits
 from treadle.transformers import AutoTokenizer, SentenceTransformer, families
+from treadle.transformers.encode_call import Batch
 
 SENTENCES = [
     "A cat sits on the mat.",
@@ -205,7 +206,8 @@ def test_shapes():
     assert np.isfinite(MODEL.encode("")).all()
     assert MODEL.encode([]).dtype == MODEL.encode(["Hello"]).dtype == np.float32
     assert MODEL.encode(np.array(["a", "b"])).shape == (2, 384)
-    assert MODEL.encode({"a": 1, "b": 2}).shape == (2, 384)
+    assert MODEL.encode({"text": "a"}).shape == (384,)
+    assert MODEL.encode([{"text": "a"}, "b"]).shape == (2, 384)
 
 
 @given(st.data())
@@ -239,9 +241,10 @@ def test_generators_are_taken_in_blocks():
     seen = []
 
     class Watched(SentenceTransformer):
-        def _batches(self, function, texts, prompt, batch_size):
+        def _batches(self, function, texts, cut, batch_size):
             seen.append((len(taken), len(texts)))
-            yield np.arange(len(texts)), np.ones((len(texts), 384), np.float32)
+            vectors = np.ones((len(texts), 384), np.float32)
+            yield Batch(np.arange(len(texts)), None, None, None, vectors)
 
     vectors = Watched(MINILM).encode(sentences())
     assert vectors.shape == (9000, 384)
@@ -303,7 +306,8 @@ def test_prompts(tmp_path):
     assert_same_bits(model.encode("hello", prompt_name="query"), query)
     assert_same_bits(model.encode("hello", prompt="query: "), query)
     assert_same_bits(model.encode_query(["hello"])[0], query)
-    assert_same_bits(model.encode_document("hello"), MODEL.encode("passage: hello"))
+    assert_same_bits(model.encode("hello", "passage"), MODEL.encode("passage: hello"))
+    assert_same_bits(model.encode_document("hello"), MODEL.encode("hello"))
     assert_same_bits(model.encode_document("hello", prompt=""), MODEL.encode("hello"))
     assert_same_bits(model.encode("hello", prompt_name="none"), MODEL.encode("hello"))
     assert_same_bits(model.encode("hello"), MODEL.encode("hello"))
@@ -314,7 +318,7 @@ def test_default_prompt(tmp_path):
     settings = PROMPTS | {"default_prompt_name": "query"}
     model = SentenceTransformer(changed(tmp_path, config_sentence_transformers=settings))
     assert_same_bits(model.encode("hello"), MODEL.encode("query: hello"))
-    assert_same_bits(model.encode_document("hello"), MODEL.encode("passage: hello"))
+    assert_same_bits(model.encode_document("hello"), MODEL.encode("hello"))
 
 
 def test_prompts_left_out_of_the_pooling(tmp_path):
@@ -365,6 +369,7 @@ WRONG = {
     "a list with None": (["a", None], {}, TypeError, "sentences"),
     "bytes": (b"abc", {}, TypeError, "sentences"),
     "pairs": ([("a", "b")], {}, TypeError, "sentences"),
+    "a dict of something else": ({"image": "a"}, {}, TypeError, "sentences"),
     "an array without axes": (np.array("abc"), {}, TypeError, "sentences"),
     "a surrogate": ("\ud800", {}, ValueError, "sentences"),
     "batch_size": ("a", {"batch_size": 0}, ValueError, "batch_size"),
@@ -373,7 +378,7 @@ WRONG = {
     "show_progress_bar": ("a", {"show_progress_bar": "yes"}, TypeError, "show_progress_bar"),
     "prompt": ("a", {"prompt": 5}, TypeError, "prompt"),
     "prompt with a surrogate": ("a", {"prompt": "\udc00"}, ValueError, "prompt"),
-    "prompt_name": ("a", {"prompt_name": "query"}, ValueError, "prompt_name"),
+    "prompt_name": ("a", {"prompt_name": "nosuch"}, ValueError, "prompt_name"),
     "prompt_name a number": ("a", {"prompt_name": 3}, ValueError, "prompt_name"),
 }
 

@@ -54,7 +54,9 @@ def embed(directory: str, source: str, target: str, *, batch_size: int, normaliz
 
     model = SentenceTransformer(directory)
     texts = lines("treadle embed", source)
-    vectors = model.encode_document(texts, batch_size=batch_size, normalize_embeddings=normalize)
+    vectors: Float = model.encode_document(
+        texts, batch_size=batch_size, normalize_embeddings=normalize
+    )
     with replaced(target) as file:
         np.save(file, vectors)
     return vectors

@@ -15,6 +15,7 @@ The tokenizers need the library of that name: ``pip install treadle[transformers
 """
 
 from treadle._public import publish
+from treadle.transformers.cross_encoder import CrossEncoder
 from treadle.transformers.encoding import CharSpan, Encoding, TokenSpan
 from treadle.transformers.heads import (
     AutoModelForMaskedLM,
@@ -42,6 +43,7 @@ __all__ = [
     "AutoModelForSequenceClassification",
     "AutoModelForTokenClassification",
     "AutoTokenizer",
+    "CrossEncoder",
     "SentenceTransformer",
 ]
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from treadle._inputs.checks import MAX_LAYERS, integer
 from treadle.layers.attention import check_heads
-from treadle.transformers.directory import read_flag, read_json, wrong
+from treadle.transformers.directory import exists, read_flag, read_json, wrong
 from treadle.transformers.families import ACTIVATIONS, FAMILIES, Family
+from treadle.transformers.settings import CONFIG, check_values
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # A model has at most so many labels; each has a name in config.json anyway.
 _MAX_LABELS = 2**20
@@ -37,6 +41,9 @@ class Config:
     layer_norm_eps: float
     pad_token_id: int | None
     tie_word_embeddings: bool
+    output_hidden_states: bool
+    output_attentions: bool
+    return_dict: bool
     id2label: dict[int, str]
     label2id: dict[str, int]
     num_labels: int
@@ -61,10 +68,20 @@ class Config:
         return f"Config({', '.join(f'{k}={v!r}' for k, v in self.__dict__.items())})"
 
 
-def read_config(function: str, directory: str) -> Config:
-    """Read and check config.json. Raises FileNotFoundError, ValueError, TypeError."""
-    entries = read_json(function, directory, "config.json")
+def read_config(
+    function: str, directory: str, overrides: Mapping[str, Any] | None = None
+) -> Config:
+    """Read and check config.json, of which ``overrides`` replace or add entries.
+
+    Raises FileNotFoundError, ValueError, TypeError.
+    """
+    entries = read_json(function, directory, "config.json") | _overriding(overrides or {})
     where = f"{function}: {directory}/config.json"
+    if exists(directory, "adapter_config.json"):
+        raise ValueError(
+            f"{function}: {directory}/adapter_config.json is there, and treadle does not add "
+            "adapters of PEFT: expected a merged model (merge_and_unload, save_pretrained)"
+        )
     kind = entries.get("model_type")
     family = FAMILIES.get(kind) if isinstance(kind, str) else None
     if family is None:
@@ -101,7 +118,14 @@ def _checked(where: str, family: Family, entries: dict[str, Any]) -> dict[str, A
     checked["layer_norm_eps"] = _eps(where, get("layer_norm_eps")) if family.token_types else 1e-12
     checked["pad_token_id"] = _padding(where, family, get("pad_token_id"), checked)
     checked["tie_word_embeddings"] = read_flag(where, entries, "tie_word_embeddings", default=True)
-    _check_kind(where, entries)
+    for name, default in (
+        ("output_hidden_states", False),
+        ("output_attentions", False),
+        ("return_dict", True),
+    ):
+        given = {k: v for k, v in entries.items() if v is not None}  # None stands for the default
+        checked[name] = read_flag(where, given, name, default=default)
+    check_values(where, entries, CONFIG)
     return checked
 
 
@@ -122,14 +146,11 @@ def _padding(where: str, family: Family, value: object, sizes: dict[str, Any]) -
     return integer(where, "pad_token_id", value, 0, most)
 
 
-def _check_kind(where: str, entries: dict[str, Any]) -> None:
-    """Refuse configurations of these families that treadle would compute wrongly."""
-    for name in ("is_decoder", "add_cross_attention", "is_encoder_decoder"):
-        if read_flag(where, entries, name, default=False):
-            raise ValueError(f"{where}: {name} is true, expected false: treadle runs encoders")
-    position = entries.get("position_embedding_type", "absolute")
-    if position not in ("absolute", None):
-        raise wrong(where, "position_embedding_type", position, "'absolute'")
+def _overriding(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return overrides where another number of labels also replaces their names."""
+    if "num_labels" in overrides and "id2label" not in overrides:
+        return {**overrides, "id2label": None, "label2id": None}
+    return dict(overrides)
 
 
 def _labels(where: str, entries: dict[str, Any]) -> dict[str, Any]:
@@ -149,7 +170,23 @@ def _labels(where: str, entries: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(name, str):
             raise wrong(where, "a name in id2label", name, "a text")
     ids = {name: i for i, name in names.items()}
-    return {"id2label": names, "label2id": ids, "num_labels": len(names)}
+    return {
+        "id2label": names,
+        "label2id": _ids(where, entries.get("label2id"), ids),
+        "num_labels": len(names),
+    }
+
+
+def _ids(where: str, given: object, ids: dict[str, int]) -> dict[str, int]:
+    """Return the file's label2id where it has one, which need not agree with id2label."""
+    if given is None:
+        return ids
+    if not isinstance(given, dict) or any(
+        isinstance(i, bool) or not isinstance(i, int) or not 0 <= i < _MAX_LABELS
+        for i in given.values()
+    ):
+        raise wrong(where, "label2id", given, "names with numbers")
+    return given
 
 
 def _label_id(where: str, key: str) -> int:

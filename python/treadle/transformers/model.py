@@ -18,6 +18,8 @@ from treadle.transformers.inputs import check_tokens
 from treadle.transformers.outputs import BaseModelOutput, BaseModelOutputWithPooling, ModelOutput
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from typing_extensions import Self
 
     from treadle import _core
@@ -79,10 +81,14 @@ class PretrainedModel:
         another family, or has no such head.
         """
         function = f"{cls._name()}.from_pretrained"
-        path = resolve(function, directory)
+        return cls._open(function, resolve(function, directory), dtype, {})
+
+    @classmethod
+    def _open(cls, function: str, path: str, dtype: object, overrides: Mapping[str, Any]) -> Self:
+        """Load a model whose config.json has other entries, as ``overrides`` says."""
         model = cls.__new__(cls)
         model._dtype = checks.dtype(function, "dtype", dtype)
-        model.config = read_config(function, path)
+        model.config = read_config(function, path, overrides)
         model._directory = path
         with Checkpoint(function, path) as checkpoint:
             model._load(function, checkpoint)
@@ -99,9 +105,9 @@ class PretrainedModel:
         position_ids: ArrayLike | None = None,
         *,
         task_type_ids: ArrayLike | None = None,
-        output_hidden_states: bool = False,
-        output_attentions: bool = False,
-        return_dict: bool = True,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        return_dict: bool | None = None,
     ) -> Any:
         """Run the model on a batch of B rows of S tokens; all arrays are of integers.
 
@@ -116,27 +122,30 @@ class PretrainedModel:
                         in RoBERTa's family counted from pad_token_id + 1, padding left out
 
         pooler_output and classifiers of sequences look at the first token that is kept. With
-        ``return_dict=False`` the result is a tuple. A row has the same bits alone and in any batch,
-        with any padding.
+        ``return_dict=False`` the result is a tuple. The three flags are those of config.json where
+        they are None: false, false and true, if it has no others. A row has the same bits alone and
+        in any batch, with any padding.
 
         Raises ValueError for numbers out of range, more tokens than positions and shapes that do
         not fit, TypeError for other dtypes.
         """
         function = self._name()
-        for name, value in (
-            ("output_hidden_states", output_hidden_states),
-            ("output_attentions", output_attentions),
-            ("return_dict", return_dict),
-        ):
-            flag(function, name, value)
+        with_states, with_attentions, as_dict = (
+            flag(function, name, getattr(self.config, name) if value is None else value)
+            for name, value in (
+                ("output_hidden_states", output_hidden_states),
+                ("output_attentions", output_attentions),
+                ("return_dict", return_dict),
+            )
+        )
         result = self._encode(
             function,
             (input_ids, attention_mask, token_type_ids, position_ids, task_type_ids),
-            output_hidden_states,
-            output_attentions,
+            with_states,
+            with_attentions,
         )
         output = self._finish(function, result)
-        return output if return_dict else output.to_tuple()
+        return output if as_dict else output.to_tuple()
 
     def _finish(self, function: str, result: Result) -> ModelOutput:
         raise NotImplementedError

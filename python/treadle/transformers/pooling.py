@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from treadle.transformers.directory import read_flag, read_json, wrong
+from treadle.transformers.settings import POOLING, check_entries
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,6 +81,7 @@ def read_pooling(function: str, directory: str, hidden_size: int) -> Pooling:
     """Read a Pooling module's config.json, of the present form or of the older one."""
     entries = read_json(function, directory, "config.json")
     where = f"{function}: {directory}/config.json"
+    check_entries(where, entries, POOLING)
     size = entries.get("embedding_dimension", entries.get("word_embedding_dimension", hidden_size))
     if size != hidden_size:
         raise wrong(where, "embedding_dimension", size, f"{hidden_size}, the model's hidden_size")
