@@ -23,7 +23,7 @@ function(treadle_add_for_each_isa target name source)
       ${TREADLE_ALSO_${isa}})
     # No contraction: a rounding happens where the source says so, on every ISA.
     # -fno-math-errno and -fno-trapping-math only drop promises that nobody reads.
-    target_compile_options(${objects} PRIVATE ${TREADLE_FLAGS_${isa}} -Wall -Wextra
+    target_compile_options(${objects} PRIVATE ${TREADLE_FLAGS_${isa}} ${TREADLE_WARNINGS}
       -fvisibility=hidden -ffp-contract=off -fno-math-errno -fno-trapping-math
       # GCC 12 warns about the undefined pass-through operand inside its own AVX-512 header.
       -Wno-uninitialized -Wno-maybe-uninitialized)

@@ -45,7 +45,8 @@ std::int64_t BlockBuffers::bytes() const {
   std::int64_t floats = projected.size() + attended.size() + beside.size() + forward.size();
   floats += encoded.floats();
   for (const Attention::Scratch& s : scratch) {
-    floats += s.keys.size() + s.values.size() + s.partial.size() + s.queries.floats();
+    floats += s.keys.size() + s.values.size() + s.partial.size() + s.kernel.size();
+    floats += s.queries.floats();
   }
   return floats * static_cast<std::int64_t>(sizeof(float));
 }

@@ -51,7 +51,9 @@ class KVCache:
         The dtype in which keys and values are kept: "float32", "bfloat16" (rounded to the nearest)
         or "int8" (a vector, of at most 256 values, has the scale largest magnitude / 127). A few
         queries (S at most 4, and 16 with all heads that share keys) are multiplied with keys and
-        values in float32; more queries in bfloat16, unless the cache has float32.
+        values in float32; more queries in bfloat16, unless the cache has float32. Steps of a few
+        queries have the same bits however the tokens are cut into them, and so have longer chunks;
+        the two differ by rounding.
 
     Raises
     ------
