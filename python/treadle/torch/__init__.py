@@ -5,6 +5,7 @@ modules       LSTM, GRU and RNN: nn.Modules with torch's parameters and treadle'
 cells         LSTMCell, GRUCell and RNNCell, likewise
 attention     scaled_dot_product_attention, for autograd and for graphs
 multihead     MultiheadAttention
+fast_path     why PyTorch's encoder layer calls treadle's attention
 models        `accelerate` and `restore` for whole models
 mask_patterns  the masks that lengths and causality can replace
 classes       the class that a module gets by `accelerate`, also one of a user's subclass

@@ -9,6 +9,7 @@ import torch
 from treadle._public import published
 from treadle.torch.classes import accelerated, restored
 from treadle.torch.fallback import obstacle
+from treadle.torch.fast_path import allow_fast_path, keep_off_fast_path
 
 
 @published("treadle.torch")
@@ -48,8 +49,9 @@ def accelerate(model: torch.nn.Module) -> Report:
     a subclass gets a class of the same name that derives from the subclass and from treadle's: a
     ``forward`` of the subclass runs as before, and its ``super().forward`` is treadle's. Modules
     that treadle cannot run in their present form stay as they are, and so do subclasses with a
-    ``forward`` without ``super().forward``; the report says why. `restore` undoes the change, as
-    second derivatives and torch.jit.script require.
+    ``forward`` without ``super().forward``; the report says why. PyTorch's encoder layers whose
+    attention becomes treadle's no longer take their fast path, which would go around it. `restore`
+    undoes the change, as second derivatives and torch.jit.script require.
 
     Raises
     ------
@@ -78,6 +80,8 @@ def accelerate(model: torch.nn.Module) -> Report:
             continue
         replaced[name] = type(module).__name__
         module.__class__ = made
+    for _, module in _modules("accelerate", model):
+        keep_off_fast_path(module)
     return Report(replaced, left)
 
 
@@ -101,7 +105,10 @@ def restore(model: torch.nn.Module) -> None:
     >>> type(model[0]) is torch.nn.GRU
     True
     """
-    for _, module in _modules("restore", model):
+    modules = _modules("restore", model)
+    for _, module in modules:
+        allow_fast_path(module)
+    for _, module in modules:
         kind = restored(type(module))
         if kind is not None:
             module.__class__ = kind

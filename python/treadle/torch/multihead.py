@@ -9,8 +9,9 @@ from torch.nn import functional as nn
 
 from treadle._public import published
 from treadle.layers.attention import MAX_HEAD_SIZE
-from treadle.torch.attention import scaled_dot_product_attention, tensor_obstacle
-from treadle.torch.fallback import fall_back
+from treadle.torch.attention import Options, attend, tensor_obstacle
+from treadle.torch.fallback import fall_back, obstacle
+from treadle.torch.mask_patterns import MaskPattern, mask_pattern
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -89,6 +90,10 @@ class MultiheadAttention(torch.nn.MultiheadAttention):
         -----
         Raises what PyTorch raises.
         """
+        if query.is_nested and query is key and key is value:
+            y = self._forward_nested(query, (key_padding_mask, attn_mask), need_weights)
+            if y is not None:
+                return y, None
         masks = key_padding_mask, attn_mask
         reason = self._obstacle(query, key, value, masks, need_weights, is_causal)
         if reason is not None:
@@ -103,17 +108,46 @@ class MultiheadAttention(torch.nn.MultiheadAttention):
         rows = [x if batched else x.unsqueeze(0) for x in projected]
         rows = [x.transpose(0, 1) if turned else x for x in rows]
         q, k, v = (x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in rows)
-        if is_causal and key_padding_mask is None:
-            mask, causal = None, True
-        else:
+        pattern = MaskPattern(None, None, True)
+        if not is_causal or key_padding_mask is not None:
             sizes = q.shape[0], self.num_heads, q.shape[2], k.shape[2]
-            mask, causal = _merged(key_padding_mask, attn_mask, sizes), False
-        dropout = self.dropout if self.training else 0.0
-        y = scaled_dot_product_attention(q, k, v, mask, dropout, causal)
+            pattern = _pattern(_merged(key_padding_mask, attn_mask, sizes), sizes[0])
+        y = self._attend(q, k, v, pattern)
         y = y.transpose(1, 2).flatten(2)
         y = nn.linear(y, self.out_proj.weight, self.out_proj.bias)
         y = y.transpose(0, 1) if turned else y
         return (y if batched else y.squeeze(0)), None
+
+    def _forward_nested(
+        self, x: TensorLike, masks: _Masks, need_weights: bool
+    ) -> TensorLike | None:
+        """Attend for a nested tensor [B, S of each row, H], to which PyTorch's encoder turns a
+        batch with padding; return None where PyTorch's forward has to run."""
+        plain = self.batch_first and self._qkv_same_embed_dim and self.bias_k is None
+        if need_weights or self.add_zero_attn or not plain or self.head_dim > MAX_HEAD_SIZE:
+            return None
+        if masks != (None, None) or obstacle((x, *self.parameters())) is not None:
+            return None
+        lengths = [row.shape[0] for row in x.unbind()]
+        if not lengths or not all(lengths):
+            return None
+        packed = nn.linear(x, self.in_proj_weight, self.in_proj_bias).to_padded_tensor(0.0)
+        heads = packed.unflatten(-1, (3, self.num_heads, -1)).transpose(1, 3)
+        q, k, v = heads[:, :, 0], heads[:, :, 1], heads[:, :, 2]
+        y = self._attend(q, k, v, MaskPattern(None, torch.tensor(lengths)))
+        y = y.transpose(1, 2).flatten(2)
+        rows = [row[:length] for row, length in zip(y, lengths, strict=True)]
+        nested = torch.nested.as_nested_tensor(rows)
+        result: TensorLike = nn.linear(nested, self.out_proj.weight, self.out_proj.bias)
+        return result
+
+    def _attend(
+        self, q: TensorLike, k: TensorLike, v: TensorLike, pattern: MaskPattern
+    ) -> TensorLike:
+        dropout = self.dropout if self.training else 0.0
+        compiling = torch.compiler.is_compiling()
+        options = Options(pattern.is_causal, None, False, None, dropout, compiling)
+        return attend(q, k, v, pattern.mask, pattern.lengths, options)
 
     def _obstacle(
         self,
@@ -172,6 +206,14 @@ class MultiheadAttention(torch.nn.MultiheadAttention):
         biases = (None, None, None) if bias is None else bias.chunk(3)
         q, k, v = map(nn.linear, (query, key, value), weights, biases)
         return q, k, v
+
+
+def _pattern(mask: TensorLike | None, rows: int) -> MaskPattern:
+    """Return what a merged mask says; in a graph, the operator looks when it runs."""
+    if mask is None or torch.compiler.is_compiling():
+        return MaskPattern(mask)
+    pattern = mask_pattern(mask if mask.dim() == 4 else mask[None, None], rows)
+    return MaskPattern(mask) if pattern.mask is not None else pattern
 
 
 def _merged(
