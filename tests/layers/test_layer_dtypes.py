@@ -111,6 +111,8 @@ def test_keep():
     assert module.to("int8", keep="layer1").dtype == ("int8", "float32", "int8")
     assert module.to({"layer1": "int8"}).dtype == ("bfloat16", "int8", "float32")
     assert module.to("int8", keep=[]).dtype == "int8"
+    with pytest.raises(TypeError, match="dtypes by name are the first argument"):
+        module.to("int8", keep={"layer0": "bfloat16"})
     # Rounded bits do not come back.
     again = module.to("float32")
     assert_same_bits(again.weight_hh_l0, module.weight_hh_l0)

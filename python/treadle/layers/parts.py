@@ -153,6 +153,11 @@ def kept(function: str, value: Any, parts: list[str]) -> list[bool]:
     Raises TypeError or ValueError for what is no name of a part.
     """
     names = [value] if isinstance(value, str) else value
+    if isinstance(names, Mapping):
+        raise TypeError(
+            f"{function}: keep is a {type(value).__name__}, expected names of parts; "
+            "dtypes by name are the first argument"
+        )
     if not isinstance(names, Iterable) or isinstance(names, bytes):
         raise TypeError(f"{function}: keep is {checks.shown(value)}, expected names of parts")
     names = list(names)
