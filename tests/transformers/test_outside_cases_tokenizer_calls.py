@@ -170,6 +170,15 @@ def test_questions_over_long_texts():
     assert_same(single, theirs(questions[0], LONG, **options))
 
 
+def test_a_stride_beyond_a_pairs_share(capfd):
+    """The library panics, since each of two texts keeps 3 tokens."""
+    ours, _ = pair("bert")
+    options = {"truncation": True, "stride": 3, "return_overflowing_tokens": True}
+    with pytest.raises(ValueError, match="stride is not below what max_length leaves"):
+        ours("a b c d e f", "a b c d e f", max_length=9, **options)
+    capfd.readouterr()
+
+
 def test_offsets_of_cut_rows():
     """Offsets of RoBERTa's tokens were trimmed twice in rows that were cut."""
     ours, theirs = pair("roberta")

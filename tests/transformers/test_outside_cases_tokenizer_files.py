@@ -279,11 +279,12 @@ TABLE = {
     "none": """
         _commit_hash _from_auto _from_pipeline _name_or_path add_bos_token add_eos_token
         chat_control_tokens chat_template device_map files_loaded fix_mistral_regex from_slow
-        is_local keep_accents legacy local_files_only max_length merges_file name_or_path
-        pad_to_multiple_of processor_class remove_space response_schema response_template revision
-        slow_tokenizer_class spaces_between_special_tokens special_tokens_map_file stride subfolder
-        tokenizer_file transformers_version truncation_strategy trust_remote_code unk_id
-        use_auth_token use_fast verbose vocab_file
+        full_tokenizer_file is_local keep_accents legacy local_files_only max_length max_seq_length
+        merges_file name_or_path pad_to_multiple_of padding processor_class remove_space
+        response_schema response_template revision slow_tokenizer_class
+        spaces_between_special_tokens special_tokens_map_file stride subfolder tokenizer_file
+        transformers_version truncation truncation_strategy trust_remote_code unk_id use_auth_token
+        use_fast verbose vocab_file
     """,
     "one value": """
         backend clean_text do_basic_tokenize errors fast_tokenizer_files init_inputs never_split

@@ -187,7 +187,12 @@ def guarded(where: str, call: Callable[P, R], *arguments: P.args, **options: P.k
             raise ValueError(
                 f"{where}: truncation cannot shorten the texts to max_length: {text}"
             ) from None
-        if type(error) is Exception or type(error).__name__ == "PanicException":
+        panic = type(error).__name__ == "PanicException"
+        if panic and text.startswith("`stride`"):
+            raise ValueError(
+                f"{where}: stride is not below what max_length leaves of a text: {text}"
+            ) from None
+        if panic or type(error) is Exception:
             raise ValueError(
                 f"{where}: the library tokenizers fails on this tokenizer.json: {text}"
             ) from None

@@ -65,10 +65,14 @@ ONLY: dict[str, tuple[Any, ...]] = {
     "wordpieces_prefix": ("##", None),
 }
 NO_EFFECT = {
-    # Settings of a training that save_pretrained copies from tokenizer.json; a call says its own.
+    # Settings of a training, most of which save_pretrained copies from tokenizer.json; a call says
+    # its own.
     "max_length",
+    "max_seq_length",
     "pad_to_multiple_of",
+    "padding",
     "stride",
+    "truncation",
     "truncation_strategy",
     # Where the files lay, and which program wrote them.
     "_commit_hash",
@@ -77,6 +81,7 @@ NO_EFFECT = {
     "_name_or_path",
     "device_map",
     "files_loaded",
+    "full_tokenizer_file",
     "is_local",
     "local_files_only",
     "merges_file",
