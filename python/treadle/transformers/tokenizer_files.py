@@ -6,6 +6,7 @@ Of these the tokenizer is built of the same parts as in Transformers.
 
 from __future__ import annotations
 
+import json
 import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -115,17 +116,20 @@ def _adapt_normalizer(native: Any, kind: TokenizerClass | None, settings: dict[s
 
 
 def _adapt_metaspace(native: Any, scheme: str) -> None:
-    pre_tokenizers = import_module("tokenizers").pre_tokenizers
-    own = native.pre_tokenizer
-    parts = list(own) if type(own).__name__ == "Sequence" else [own]
-    for part in parts:
-        if type(part).__name__ == "Metaspace":
-            part.prepend_scheme = scheme
-    native.pre_tokenizer = parts[0] if len(parts) == 1 else pre_tokenizers.Sequence(parts)
-    decoder = native.decoder
-    if type(decoder).__name__ == "Metaspace":
-        decoder.prepend_scheme = scheme
-        native.decoder = decoder
+    """Say whether a space is put before texts, wherever the tokenizer does so.
+
+    Older versions of the library cannot take a sequence of parts apart, but pickle it as JSON.
+    """
+    for name in ("pre_tokenizer", "decoder"):
+        part = getattr(native, name)
+        if part is None:
+            continue
+        state = json.loads(part.__getstate__())
+        for entry in (state, *state.get("pretokenizers", ()), *state.get("decoders", ())):
+            if entry.get("type") == "Metaspace":
+                entry["prepend_scheme"] = scheme
+        part.__setstate__(json.dumps(state).encode())
+        setattr(native, name, part)
 
 
 def _roberta_processing(native: Any, kind: TokenizerClass, settings: dict[str, Any]) -> Any:
