@@ -14,6 +14,7 @@ void register_kv_cache(pybind11::module_& m);
 void register_product(pybind11::module_& m);
 void register_recurrent(pybind11::module_& m);
 void register_runtime(pybind11::module_& m);
+void register_tensor(pybind11::module_& m);
 void register_transformer_block(pybind11::module_& m);
 }  // namespace treadle
 
@@ -53,6 +54,7 @@ PYBIND11_MODULE(_core_of_main, m) {
   treadle::register_encoder(m);
   treadle::register_transformer_block(m);
   treadle::register_kv_cache(m);
+  treadle::register_tensor(m);
 }
 
 // Python 3.11 and earlier would wait for ever in the first line of pybind11.

@@ -126,6 +126,9 @@ def limits() -> dict[str, int]:
     share a scale in int8.
     """
 
+def tensor_array(tensor: object) -> npt.NDArray[Any]:
+    """Return an array that shares the memory of a torch.Tensor, which stays resizable."""
+
 def same_bits(a: list[_Float], b: list[_Float]) -> bool: ...
 def check_weight(function: str, name: str, value: object, dtype: str) -> None: ...
 def linear(x: _Float, weight: _Float, bias: _Float | None) -> _Float: ...

@@ -3,12 +3,15 @@ seen, when it is freed. Bytes are counted, never time."""
 
 import copy
 import gc
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
+import treadle
 import treadle.torch
 from support import samples
 from support.memory import allocated
@@ -340,3 +343,161 @@ def test_nothing_waits_for_the_garbage_collector():
     finally:
         gc.enable()
         gc.unfreeze()
+
+
+def resizes(tensor):
+    """Grow, fill by ``out=`` and free the storage of a tensor, as programs with one buffer do."""
+    size = tensor.numel()
+    with torch.no_grad():
+        tensor.resize_(2 * size + 1000)
+        torch.mul(torch.ones(3 * size + 2000), 2, out=tensor.resize_(0))
+        storage = tensor.untyped_storage()
+        storage.resize_(0)
+        storage.resize_(4 * size)
+
+
+@pytest.mark.parametrize("grad", [False, True], ids=["inference", "training"])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "MultiheadAttention"])
+def test_storages_stay_resizable(kind, grad):
+    """A call takes nothing away from the storages of its arguments and weights: a program may reuse
+    its buffers by ``resize_`` and ``out=`` (torch.Tensor.numpy() forbids that for good)."""
+    module, arguments = built(kind, size=16)
+    given = [a.detach().clone().requires_grad_(grad) for a in arguments]
+    module.requires_grad_(grad)
+    with torch.set_grad_enabled(grad):
+        results = flat(module(*given))
+    if grad:
+        sum(r.square().sum() for r in results).backward()
+    state = torch.zeros(1, 16, 16)
+    if kind in ("GRU", "RNN"):
+        module(given[0], state)
+    for tensor in (*(a.detach() for a in given), state, *(p.data for p in module.parameters())):
+        resizes(tensor)
+
+
+def test_storages_of_masks_and_lengths_stay_resizable():
+    heads = torch.ones(2, 4, 8, 16, requires_grad=True)
+    for kind in masks():
+        options = {name: tensor.clone() for name, tensor in masks()[kind].items()}
+        treadle.torch.scaled_dot_product_attention(heads, heads, heads, **options).sum().backward()
+        next(iter(options.values())).resize_(5000)
+    lengths = torch.tensor([5, 2])
+    treadle.torch.GRU(5, 9)(torch.zeros(6, 2, 5), lengths=lengths)
+    lengths.resize_(5000)
+
+
+def test_arrays_of_numpy_layers_leave_storages_resizable():
+    """treadle's own layers and functions take tensors, too."""
+    for dtype in (torch.float32, torch.bfloat16):
+        x, state = torch.zeros(6, 2, 5, dtype=dtype), torch.zeros(1, 2, 9, dtype=dtype)
+        treadle.GRU(5, 9)(x, state, lengths=torch.tensor([5, 2]))
+        q = torch.zeros(2, 4, 8, 16, dtype=dtype)
+        treadle.functional.scaled_dot_product_attention(q, q, q)
+        for tensor in (x, state, q):
+            tensor.resize_(5000)
+
+
+def test_a_buffer_that_grows_from_call_to_call():
+    """The numbers are read from where they lie in each call."""
+    module = treadle.torch.GRU(5, 9).requires_grad_(False)
+    buffer, fresh = torch.empty(0), treadle.torch.GRU(5, 9).requires_grad_(False)
+    fresh.load_state_dict(module.state_dict())
+    for steps in (3, 40, 7, 400):
+        x = torch.from_numpy(samples.normal(steps, steps, 2, 5))
+        torch.mul(x, 1, out=buffer.resize_(0))
+        assert torch.equal(module(buffer)[0], fresh(x)[0])
+
+
+def test_weights_whose_storage_moves():
+    """Weights are read where they lie, after their storage was freed and allocated anew."""
+    module = treadle.torch.GRU(5, 9).requires_grad_(False)
+    x, kept = torch.ones(4, 2, 5), []
+    expected = module(x)[0]
+    for _ in range(4):
+        values = [p.clone() for p in module.parameters()]
+        for parameter in module.parameters():
+            parameter.untyped_storage().resize_(0)
+        kept.append(torch.zeros(27 * 9))  # takes the memory that was freed
+        for parameter, value in zip(module.parameters(), values, strict=True):
+            parameter.untyped_storage().resize_(value.nbytes)
+            parameter.copy_(value)
+        assert torch.equal(module(x)[0], expected)
+
+
+@pytest.mark.filterwarnings("ignore:treadle.torch")
+@pytest.mark.parametrize("size", [0, 4, 400])
+def test_weights_whose_storage_is_too_small(size):
+    """A call raises, and reads no memory beyond a storage."""
+    module = treadle.torch.GRU(5, 9).requires_grad_(False)
+    module(torch.ones(4, 2, 5))
+    module.weight_hh_l0.untyped_storage().resize_(size)
+    with pytest.raises((TypeError, RuntimeError), match="storage"):
+        module(torch.ones(4, 2, 5))
+
+
+class Impostor:
+    is_cpu, dtype, layout, shape = True, torch.float32, torch.strided, (10**9,)
+    stride, data_ptr, untyped_storage = (lambda self: (1,)), (lambda self: 8), (lambda self: self)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        None, 3, np.zeros(3), Impostor(), torch.float32, torch.zeros(3, device="meta"),
+        torch.zeros(3).to_sparse(), torch.zeros(3, dtype=torch.bfloat16),
+        torch.zeros(3, dtype=torch.complex64),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_memory_is_taken_of_plain_tensors_alone(wrong):
+    """The native function raises TypeError for all else, also for what looks like a tensor."""
+    with pytest.raises(TypeError, match=r"^tensor_array: "):
+        treadle._core.tensor_array(wrong)
+
+
+SHARDED = """
+import sys
+import torch
+from torch.distributed.fsdp import fully_shard
+import treadle.torch
+
+torch.distributed.init_process_group("gloo", f"file://{sys.argv[1]}", rank=0, world_size=1)
+mesh = torch.distributed.init_device_mesh("cpu", (1,))
+found = []
+for accelerates in (False, True):
+    torch.manual_seed(0)
+    model = torch.nn.ModuleList(
+        [torch.nn.LSTM(5, 16), torch.nn.GRU(16, 8), torch.nn.MultiheadAttention(8, 2)]
+    )
+    x = torch.randn(6, 3, 5)
+    if accelerates:
+        assert len(treadle.torch.accelerate(model).replaced) == 3
+        model[0](x)[0].sum().backward()
+        model.zero_grad()
+    for module in model:
+        fully_shard(module, mesh=mesh)
+        assert isinstance(module, (torch.nn.LSTM, torch.nn.GRU, torch.nn.MultiheadAttention))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    losses = []
+    for _ in range(4):
+        optimizer.zero_grad()
+        y = model[1](model[0](x)[0])[0]
+        loss = model[2](y, y, y, need_weights=False)[0].square().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    found.append(losses)
+print(found)
+torch.testing.assert_close(*found, rtol=1e-5, atol=1e-7)
+assert found[0][0] != found[0][-1]
+torch.distributed.destroy_process_group()
+"""
+
+
+def test_fully_shard_after_accelerate(tmp_path):
+    """FSDP2 frees the storages of weights after each pass, and makes a class of each module."""
+    run = subprocess.run(
+        [sys.executable, "-c", SHARDED, str(tmp_path / "store")],
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr[-2000:]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
+from treadle import _core
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import TypeAlias
@@ -40,6 +42,7 @@ class TensorLike(Protocol):
     def dim(self) -> int: ...
     def stride(self, dim: int) -> int: ...
     def data_ptr(self) -> int: ...
+    def untyped_storage(self) -> Any: ...
     def is_contiguous(self) -> bool: ...
     def is_neg(self) -> bool: ...
     def is_inference(self) -> bool: ...
@@ -98,7 +101,9 @@ def shared_array(tensor: TensorLike) -> AnyArray: ...
 @overload
 def shared_array(tensor: None) -> None: ...
 def shared_array(tensor: TensorLike | None) -> AnyArray | None:
-    """Return an array that shares the memory of a tensor on the CPU; None for None."""
-    if tensor is None:
-        return None
-    return (tensor.detach() if tensor.requires_grad else tensor).numpy()
+    """Return an array that shares the memory of a tensor on the CPU; None for None.
+
+    The tensor stays resizable, which it would not after ``tensor.numpy()``. So an array that is
+    kept from one call to the next is used only if the memory is still the tensor's.
+    """
+    return None if tensor is None else _core.tensor_array(tensor)

@@ -126,20 +126,26 @@ class PlacedWeights(LayerWeights):
 
     def __init__(self, layer: RecurrentLayer, tensors: Sequence[TensorLike]) -> None:
         super().__init__(layer, tensors)
-        self._places = [(weakref.ref(t), t.data_ptr(), t.shape) for t in tensors]
+        self._places = [
+            (weakref.ref(t), t.data_ptr(), t.shape, s.nbytes, s.nbytes())
+            for t, s in [(tensor, tensor.untyped_storage()) for tensor in tensors]
+        ]
 
     def lie_in(self, tensors: Sequence[TensorLike]) -> bool:
         """Tell whether the arrays still have the memory of these tensors; if not, it may be freed.
 
         An assignment to ``.data`` gives a tensor other memory, another shape or dtype, and leaves
-        it the same object.
+        it the same object. A storage that is resized (fully_shard frees it between calls) lies
+        elsewhere, or nowhere, or in fewer bytes at the same address.
         """
         if len(tensors) != len(self._places):
             return False
-        for tensor, (known, address, shape) in zip(tensors, self._places, strict=True):
+        for tensor, place in zip(tensors, self._places, strict=True):
+            known, address, shape, nbytes, size = place
             if (
                 known() is not tensor
                 or tensor.data_ptr() != address
+                or nbytes() != size
                 or tensor.shape != shape
                 or tensor.dtype is not torch.float32
                 or not tensor.is_contiguous()
