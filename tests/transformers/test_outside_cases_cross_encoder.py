@@ -319,7 +319,9 @@ def test_against_sentence_transformers(name, request):
     package = pytest.importorskip("sentence_transformers")
     path = request.getfixturevalue(name)
     theirs, ours = package.CrossEncoder(str(path), device="cpu"), CrossEncoder(path)
-    for options in ({}, {"apply_softmax": True}, {"convert_to_tensor": True}):
+    # Version 5 makes ones of single labels by the softmax, version 6 leaves them alone.
+    soft = [{"apply_softmax": True}] if name == "several" else []
+    for options in ({}, {"convert_to_tensor": True}, *soft):
         right, found = theirs.predict(PAIRS, **options), ours.predict(PAIRS, **options)
         assert type(found) is type(right)
         assert found.dtype == right.dtype

@@ -286,7 +286,7 @@ def test_arguments_of_a_call_that_are_refused(case):
     [
         {},
         {"precision": "int8"},
-        {"precision": "binary", "truncate_dim": 61},
+        {"precision": "binary", "truncate_dim": 64},
         {"normalize_embeddings": True, "truncate_dim": 50, "convert_to_tensor": True},
         {"prompt": "about cats: "},
         {"prompt_name": "query"},

