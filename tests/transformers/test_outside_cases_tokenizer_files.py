@@ -255,6 +255,32 @@ def test_hostile_entries(tmp_path, entries):
         AutoTokenizer.from_pretrained(path)
 
 
+ODD = [None, 5, -1, 1e30, "", "x", "</s>", [], [None], ["a", "a"], {}, {"content": 5}, True]
+
+
+@pytest.mark.parametrize("name", sorted(tokenizer_settings.EFFECT))
+def test_odd_values(tmp_path, name):
+    """Any value of any entry has an effect or is refused by a sentence of treadle's."""
+    messages = []
+    for model, vocabulary in (
+        ("bert", False),
+        ("bert", True),
+        ("roberta", True),
+        ("camembert", False),
+    ):
+        path = write(tmp_path / f"{model}-{vocabulary}", model, vocabulary=vocabulary)
+        for value in ODD:
+            (path / "tokenizer_config.json").write_text(json.dumps({name: value}))
+            try:
+                ours = AutoTokenizer.from_pretrained(path)
+            except (ValueError, TypeError, FileNotFoundError) as error:
+                messages.append(str(error))
+            else:
+                ours(tokenizer_directories.TEXTS, tokenizer_directories.TEXTS)
+    start = "treadle.transformers.AutoTokenizer.from_pretrained: "
+    assert [message for message in messages if not message.startswith(start)] == []
+
+
 @pytest.mark.parametrize("entries", [{"<new>": "5"}, {"<new>": -1}, {"<new>": 10**6}], ids=str)
 def test_hostile_added_tokens(tmp_path, entries):
     path = write(tmp_path, "bert")

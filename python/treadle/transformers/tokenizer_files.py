@@ -146,7 +146,7 @@ def _with_id(
     native: Any, kind: TokenizerClass, settings: dict[str, Any], name: str
 ) -> tuple[str, int]:
     """Return a special token and its number, the next one if the vocabulary does not have it."""
-    value = settings.get(name, kind.tokens[name])
+    value = settings.get(name) or kind.tokens[name]
     text = str(value.get("content") if isinstance(value, dict) else value)
     number = native.token_to_id(text)
     if number is None:
@@ -190,7 +190,7 @@ def _wordpiece(
     if lines[-1] == "":
         lines.pop()
     vocabulary = {token: number for number, token in enumerate(lines)}
-    unknown = settings.get("unk_token", kind.tokens["unk_token"])
+    unknown = settings.get("unk_token") or kind.tokens["unk_token"]
     text = str(unknown.get("content") if isinstance(unknown, dict) else unknown)
     if text not in vocabulary:
         raise ValueError(f"{function}: {path} has no token {text!r}, the tokenizer's unk_token")
