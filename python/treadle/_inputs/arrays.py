@@ -17,11 +17,13 @@ a shape that the caller cannot use; it is called before memory is taken for a co
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from treadle import _core
 from treadle._inputs.checks import MAX_RANK
+from treadle._inputs.torch_memory import is_tensor, materialised, refuse_tracing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -177,12 +179,31 @@ def widen(bits: AnyArray, out: Float | None = None) -> Float:
 
 def _as_array(function: str, name: str, value: ArrayLike) -> AnyArray:
     """Return any object as a plain ndarray of the dtype that it has."""
+    if is_tensor(value):
+        refuse_tracing(function, name)
+        return _from_tensor(function, name, materialised(function, name, value))
     if not isinstance(value, np.ndarray) and hasattr(value, "__dlpack__"):
         return _from_dlpack(function, name, value)
     try:
         return np.asarray(value)
     except _UNREADABLE as error:
         raise _unreadable(function, name, value, error) from error
+
+
+def _from_tensor(function: str, name: str, tensor: Any) -> AnyArray:
+    """Return an array that shares the memory of a PyTorch tensor that has such memory."""
+    if str(tensor.dtype) == "torch.bfloat16":
+        bits = tensor.view(import_module("torch").int16)
+        return _from_tensor(function, name, bits).view(_BFLOAT16)
+    try:
+        return _core.tensor_array(tensor)
+    except TypeError:  # another dtype than the usual ones
+        pass
+    try:
+        array: AnyArray = tensor.detach().numpy()
+    except _UNREADABLE as error:  # NumPy has no such dtype
+        raise _unreadable(function, name, tensor, error) from error
+    return array
 
 
 def _from_dlpack(function: str, name: str, value: ArrayLike) -> AnyArray:
@@ -193,14 +214,9 @@ def _from_dlpack(function: str, name: str, value: ArrayLike) -> AnyArray:
     if device not in _HOST_MEMORY:
         where = getattr(value, "device", f"DLPack {device}")
         raise TypeError(
-            f"{function}: {name} is on the device {where}, expected the CPU: "
-            f"copy it there first, with {name}.cpu() in PyTorch"
+            f"{function}: {name} is on the device {where}, expected the CPU: copy it there first"
         )
-    if getattr(value, "requires_grad", False):
-        value = value.detach()
     try:
-        if str(getattr(value, "dtype", None)) == "torch.bfloat16":
-            return np.from_dlpack(value.view(import_module("torch").int16)).view(_BFLOAT16)
         return np.from_dlpack(value)
     except _UNREADABLE:
         # NumPy may not know the dtype in DLPack, or the array is read-only and the protocol too old
