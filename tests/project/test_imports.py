@@ -41,6 +41,7 @@ def test_modules_of_the_package():
         "treadle", "treadle._core", "treadle._inputs", "treadle._inputs.arrays",
         "treadle._inputs.attention", "treadle._inputs.checks", "treadle._inputs.masks",
         "treadle._inputs.foreign", "treadle._inputs.ragged", "treadle._inputs.sequence",
+        "treadle._inputs.torch_memory",
         "treadle._public",
         "treadle._storage", "treadle._storage.files",
         "treadle._storage.formats", "treadle._version", "treadle.functional",

@@ -50,9 +50,9 @@ def calls(monkeypatch):
     found = []
     theirs = transformers_attention.attend
 
-    def attend(query, key, value, mask, lengths, options):
+    def attend(query, key, value, mask, lengths, options, recorded):
         found.append((mask, lengths, options))
-        return theirs(query, key, value, mask, lengths, options)
+        return theirs(query, key, value, mask, lengths, options, recorded)
 
     monkeypatch.setattr(transformers_attention, "attend", attend)
     return found

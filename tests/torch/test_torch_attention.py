@@ -168,13 +168,6 @@ def test_arguments_changed_before_the_backward_pass():
         y.sum().backward()
 
 
-def test_second_derivatives_are_refused():
-    q, k, v = inputs(*QKV)
-    y = treadle.torch.scaled_dot_product_attention(q, k, v)
-    with pytest.raises(RuntimeError, match="second derivatives"):
-        torch.autograd.grad(y.sum(), q, create_graph=True)
-
-
 def test_threads():
     given, before = (
         inputs((1, 3, 300, 32), (1, 3, 300, 32), (1, 3, 300, 32)),

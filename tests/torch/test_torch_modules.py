@@ -459,19 +459,9 @@ def test_backward_twice_and_of_parts():
         torch.testing.assert_close(b.grad, a.grad, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", SEQUENCES + CELLS)
-def test_second_derivatives_are_refused(kind):
-    """An error is raised, rather than a gradient returned that has silently lost its graph."""
-    _, ours = pair(kind, 5, 9)
-    x = torch.ones(3, 5, requires_grad=True)
-    y = flat(ours(x))[0]
-    with pytest.raises(RuntimeError, match="no second derivatives"):
-        torch.autograd.grad(y.sum(), x, create_graph=True)
-
-
 @pytest.mark.parametrize("kind", SEQUENCES)
 def test_traced_and_transformed(kind):
-    """PyTorch's own forward runs under a trace or a transform."""
+    """PyTorch's operators run under a transform."""
     theirs, ours = pair(kind, 5, 9)
     x = torch.from_numpy(samples.normal(0, 7, 3, 5))
     with pytest.warns(UserWarning, match="transform"):

@@ -3,7 +3,8 @@
 convert       `treadle.from_torch`
 modules       LSTM, GRU and RNN: nn.Modules with torch's parameters and treadle's kernels
 cells         LSTMCell, GRUCell and RNNCell, likewise
-attention     scaled_dot_product_attention, for autograd and for graphs
+attention     scaled_dot_product_attention, and what runs it
+attention_ops  attention for graphs and modes of PyTorch
 multihead     MultiheadAttention
 fast_path     why PyTorch's encoder layer calls treadle's attention
 models        `accelerate` and `restore` for whole models
@@ -14,8 +15,9 @@ transformers_attention  `register_attention` for the models of Transformers
 transformers_classes    which of these would never call it
 weight_cache  the weights of recurrent layers, packed anew where they have changed
 autograd      one recurrent layer for autograd
-ops           one recurrent layer for torch.compile and torch.export
-fallback      why treadle cannot run, and the warning that PyTorch does instead
+ops           one recurrent layer for graphs and modes of PyTorch
+formula       both of PyTorch's operators, for derivatives and batches that the kernels do not have
+fallback      why the kernels cannot run, and the warning that other code does instead
 tensors       the type of a tensor, and the array in its memory
 
 Nothing else in the package imports PyTorch, and this does so only where it is used.

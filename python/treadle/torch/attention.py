@@ -1,26 +1,43 @@
-"""Attention for autograd, and as custom operators for torch.compile and torch.export.
+"""Attention for autograd, and for what PyTorch records, transforms or watches.
 
 `scaled_dot_product_attention` has PyTorch's arguments and results. Where treadle cannot run,
 PyTorch's function runs instead, and a warning says so once for each reason: the reasons of
 `treadle.torch.LSTM`, a mask that wants a gradient or is neither bool nor float32, and heads of more
-than 256 floats.
+than 256 floats. A formula of PyTorch's operators (`treadle.torch.formula`) takes the place of the
+kernels for torch.func's transforms, forward-mode derivatives, batches of gradients and second
+derivatives.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
+from torch.overrides import handle_torch_function, has_torch_function
 
 from treadle import functional
 from treadle._inputs.arrays import to_int64
-from treadle._inputs.attention import AttentionCall
 from treadle._public import published
 from treadle.functional.attention_backward import SavedAttention
 from treadle.layers.attention import MAX_HEAD_SIZE
+from treadle.torch import formula
+from treadle.torch.attention_ops import (
+    FORMULA,
+    FUNCTION,
+    NAMES,
+    AttentionArguments,
+    Options,
+    gradients_by_formula,
+)
 from treadle.torch.autograd import with_dense_rows
-from treadle.torch.fallback import fall_back, obstacle
-from treadle.torch.mask_patterns import MaskPattern, mask_pattern
+from treadle.torch.fallback import (
+    fall_back,
+    obstacle,
+    of_backward,
+    recorded_early,
+    transform,
+    watched,
+)
 from treadle.torch.tensors import shared_array
 
 if TYPE_CHECKING:
@@ -28,21 +45,6 @@ if TYPE_CHECKING:
 
     from treadle._inputs.types import ArrayLike
     from treadle.torch.tensors import TensorLike
-
-_FUNCTION = "treadle.torch.scaled_dot_product_attention"
-_NAMES = ("query", "key", "value")
-
-
-class Options(NamedTuple):
-    """The options of a call, in the order in which the operators take them."""
-
-    is_causal: bool
-    scale: float | None
-    enable_gqa: bool
-    softcap: float | None
-    dropout_p: float
-    by_pattern: bool = False
-    """True if the mask may be replaced by what it says (`treadle.torch.mask_patterns`)."""
 
 
 @published("treadle.torch")
@@ -97,20 +99,31 @@ def scaled_dot_product_attention(
     >>> q.grad.shape
     torch.Size([2, 4, 8, 16])
     """
+    every = (query, key, value, attn_mask)
+    recorded = watched(every) or recorded_early()
+    if recorded and not torch.compiler.is_compiling() and has_torch_function(every):
+        # A mode or a tensor's class takes the call, as it does those of PyTorch's functions.
+        return handle_torch_function(
+            scaled_dot_product_attention,
+            every,
+            *(*every, dropout_p, is_causal),
+            scale=scale,
+            enable_gqa=enable_gqa,
+            lengths=lengths,
+            softcap=softcap,
+        )
     reason = attention_obstacle(query, key, value, attn_mask)
-    if reason is None and torch.compiler.is_compiling() and not plain(query, key, value):
+    if reason is None and recorded and not plain(query, key, value) and transform() is None:
         reason = "shapes that broadcast are being compiled"
     if reason is not None:
         if lengths is not None or softcap is not None:
-            raise RuntimeError(
-                f"{_FUNCTION}: {reason}, where lengths and softcap are not to be had"
-            )
+            raise RuntimeError(f"{FUNCTION}: {reason}, where lengths and softcap are not to be had")
         fall_back("scaled_dot_product_attention", reason)
         return torch.nn.functional.scaled_dot_product_attention(
             query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
         )
     options = Options(is_causal, scale, enable_gqa, softcap, dropout_p)
-    return attend(query, key, value, attn_mask, lengths, options)
+    return attend(query, key, value, attn_mask, lengths, options, recorded)
 
 
 def attend(
@@ -120,14 +133,19 @@ def attend(
     mask: TensorLike | None,
     lengths: ArrayLike | None,
     options: Options,
+    recorded: bool,
 ) -> TensorLike:
     """Attend where nothing is in the way, as an operator in graphs, for autograd, or else at once.
 
-    The arguments are those of `scaled_dot_product_attention`.
+    The arguments are those of `scaled_dot_product_attention`, and whether the call is `watched`.
     """
+    reason = None if not recorded or torch.compiler.is_compiling() else transform()
+    if reason is not None:
+        fall_back("scaled_dot_product_attention", reason, FORMULA)
+        return formula.attention((query, key, value), mask, lengths, None, options)
     # The seed is a tensor, so that a compiled graph draws another number in every call.
     seed = torch.randint(2**62, (1,)) if options.dropout_p else None
-    if torch.compiler.is_compiling():
+    if recorded:
         rows = None if lengths is None else torch.as_tensor(lengths)
         y, _ = torch.ops.treadle.attention(query, key, value, mask, rows, seed, *options)
         return y
@@ -186,12 +204,14 @@ def _saveable(lengths: ArrayLike) -> TensorLike:
     """Return lengths as a tensor, in which a change in place is noticed, or as a copy."""
     if isinstance(lengths, torch.Tensor):
         return lengths
-    return torch.from_numpy(to_int64(_FUNCTION, "lengths", lengths))
+    return torch.from_numpy(to_int64(FUNCTION, "lengths", lengths))
 
 
 def plain(*tensors: TensorLike) -> bool:
     """Tell whether all tensors have the shape [B, N, rows, columns] with the same B."""
-    return all(t.dim() == 4 for t in tensors) and len({t.shape[0] for t in tensors}) == 1
+    return all(t.dim() == 4 for t in tensors) and all(
+        t.shape[0] == tensors[0].shape[0] for t in tensors
+    )
 
 
 class _Context(Protocol):
@@ -224,7 +244,7 @@ class _Attend(torch.autograd.Function):
         *given: TensorLike,
     ) -> TensorLike:
         query, key, value = given
-        arguments = _Arguments(query, key, value, mask, lengths, seed, *options)
+        arguments = AttentionArguments(query, key, value, mask, lengths, seed, *options)
         saved = arguments.forward(SavedAttention._function)
         result: TensorLike = torch.from_numpy(saved.y)
         ctx.options = options
@@ -233,121 +253,19 @@ class _Attend(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: _Context, dy: TensorLike) -> tuple[TensorLike | None, ...]:
-        if torch.is_grad_enabled():  # create_graph=True; once_differentiable would let it pass
-            raise RuntimeError(
-                "treadle.torch has no second derivatives (create_graph=True): use "
-                "torch.nn.functional.scaled_dot_product_attention"
-            )
         query, key, value, mask, lengths, seed, y, lse = ctx.saved_tensors
+        arguments = AttentionArguments(query, key, value, mask, lengths, seed, *ctx.options)
+        wanted = ctx.needs_input_grad[4:]
+        reason = of_backward((dy,))
+        if reason is not None:
+            return *[None] * 4, *gradients_by_formula(arguments, wanted, dy, reason)
+        if watched((dy,)) and plain(query, key, value):
+            found = torch.ops.treadle.attention_backward(*ctx.saved_tensors, dy, *ctx.options)
+            return *[None] * 4, *(
+                g if want else None for g, want in zip(found, wanted, strict=True)
+            )
         results = shared_array(with_dense_rows(y)), shared_array(lse.contiguous())
-        arguments = _Arguments(query, key, value, mask, lengths, seed, *ctx.options)
         saved = arguments.forward(SavedAttention._function, results)
         gradients = saved.backward("treadle.torch", shared_array(dy))
-        wanted = zip(_NAMES, ctx.needs_input_grad[4:], strict=True)
-        return *[None] * 4, *(torch.from_numpy(gradients[n]) if w else None for n, w in wanted)
-
-
-# torch.compile and torch.export keep the operators that follow in their graphs.
-
-_OPTIONS = (
-    "bool is_causal, float? scale, bool enable_gqa, float? softcap, float dropout_p, "
-    "bool by_pattern=False"
-)
-_INPUTS = "Tensor query, Tensor key, Tensor value, Tensor? mask, Tensor? lengths, Tensor? seed"
-_COUNT = _INPUTS.count("Tensor")
-
-
-class _Arguments(NamedTuple):
-    """The arguments of the forward operator, in the order of its schema."""
-
-    query: TensorLike
-    key: TensorLike
-    value: TensorLike
-    mask: TensorLike | None
-    lengths: TensorLike | None
-    seed: TensorLike | None
-    is_causal: bool
-    scale: float | None
-    enable_gqa: bool
-    softcap: float | None
-    dropout_p: float
-    by_pattern: bool = False
-
-    def forward(self, function: str, results: tuple[Any, Any] | None = None) -> SavedAttention:
-        """Run the forward pass, unless ``results`` has those of an earlier run, and return it."""
-        pattern = MaskPattern(self.mask, self.lengths, self.is_causal)
-        if self.by_pattern and self.mask is not None:
-            pattern = mask_pattern(self.mask, self.query.shape[0])
-        call = AttentionCall(
-            function,
-            shared_array(self.query),
-            shared_array(self.key),
-            shared_array(self.value),
-            attn_mask=shared_array(pattern.mask),
-            dropout_p=self.dropout_p,
-            is_causal=pattern.is_causal,
-            scale=self.scale,
-            enable_gqa=self.enable_gqa,
-            lengths=pattern.lengths,
-            softcap=self.softcap,
-            # Without a tensor the backward operator, too, has to know the seed.
-            seed=0 if self.seed is None else int(self.seed[0]),
-        )
-        return SavedAttention(call, results)
-
-
-@torch.library.custom_op(
-    "treadle::attention",
-    mutates_args=(),
-    device_types="cpu",
-    schema=f"({_INPUTS}, {_OPTIONS}) -> (Tensor, Tensor)",
-)
-def _attention(*arguments: Any) -> tuple[TensorLike, TensorLike]:
-    """Return y [B, N, S, F] and the log-sum-exp of the scores [B, N, S]."""
-    saved = _Arguments(*arguments).forward(_FUNCTION)
-    return torch.from_numpy(saved.y), torch.from_numpy(saved.lse)
-
-
-@_attention.register_fake
-def _(*arguments: Any) -> tuple[TensorLike, TensorLike]:
-    query, _, value, *_ = _Arguments(*arguments)
-    B, N, S, _ = query.shape
-    y = query.new_empty((B, S, N, value.shape[3])).transpose(1, 2)
-    return y, query.new_empty((B, N, S))
-
-
-@torch.library.custom_op(
-    "treadle::attention_backward",
-    mutates_args=(),
-    device_types="cpu",
-    schema=f"({_INPUTS}, Tensor y, Tensor lse, Tensor dy, {_OPTIONS}) -> Tensor[]",
-)
-def _attention_backward(*arguments: Any) -> list[TensorLike]:
-    """Return the gradients of query, key and value."""
-    y, lse, dy = (shared_array(t.contiguous()) for t in arguments[_COUNT : _COUNT + 3])
-    call = _Arguments(*arguments[:_COUNT], *arguments[_COUNT + 3 :])
-    gradients = call.forward(_FUNCTION, (y, lse)).backward("treadle.torch", dy)
-    return [torch.from_numpy(gradients[name]).contiguous() for name in _NAMES]
-
-
-@_attention_backward.register_fake
-def _(*arguments: Any) -> list[TensorLike]:
-    query, key, value = arguments[:3]
-    return [query.new_empty(t.shape) for t in (query, key, value)]
-
-
-def _setup(ctx: _Context, inputs: tuple[Any, ...], output: tuple[TensorLike, ...]) -> None:
-    ctx.save_for_backward(*inputs[:_COUNT], *output)
-    ctx.options = Options(*inputs[_COUNT:])
-    ctx.set_materialize_grads(False)
-
-
-def _backward(ctx: _Context, dy: TensorLike | None, _: object) -> tuple[TensorLike | None, ...]:
-    nothing = (None,) * (_COUNT - 3 + len(ctx.options))
-    if dy is None:
-        return None, None, None, *nothing
-    gradients = torch.ops.treadle.attention_backward(*ctx.saved_tensors, dy, *ctx.options)
-    return *gradients, *nothing
-
-
-_attention.register_autograd(_backward, setup_context=_setup)
+        own = zip(NAMES, wanted, strict=True)
+        return *[None] * 4, *(torch.from_numpy(gradients[n]) if w else None for n, w in own)

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from treadle._inputs.sequence import SequenceInputs
+from treadle.torch import formula
+from treadle.torch.fallback import fall_back, of_backward, watched
 from treadle.torch.tensors import shared_array
 from treadle.torch.weight_cache import LayerWeights, PackedLayer
 
@@ -129,13 +131,23 @@ class _Run(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: _Context, *upstream: TensorLike | None) -> tuple[TensorLike | None, ...]:
-        if torch.is_grad_enabled():  # create_graph=True; once_differentiable would let it pass
-            raise RuntimeError(
-                "treadle.torch has no second derivatives (create_graph=True): use torch.nn's "
-                "module, for an accelerated model after treadle.torch.restore(model)"
-            )
         # Hooks may have made other tensors of those that were saved.
         x, h, c, y, saved, lengths, *tensors = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[1:]
+        reason = of_backward(upstream)
+        if reason is not None:
+            rows = lengths, ctx.batch_first
+            own = (x, h, c, *tensors)
+            return None, *_gradients_of_formula(ctx.layer, rows, own, wanted, upstream, reason)
+        if watched(upstream):
+            dx, dh, dc, *rest = torch.ops.treadle.recurrent_backward(
+                *(x, h, c, tensors, lengths, y, saved),
+                *upstream,
+                *(ctx.layer[1:2] + ctx.layer[3:]),
+                ctx.batch_first,
+            )
+            every = zip((dx, dh, dc, *rest), wanted, strict=True)
+            return None, *(grad if want else None for grad, want in every)
         placed, packed = ctx.weights(), ctx.packed()
         if placed is not None and placed.lie_in(tensors):
             weights: LayerWeights = placed
@@ -147,7 +159,6 @@ class _Run(torch.autograd.Function):
             name: None if grad is None else shared_array(grad.contiguous())
             for name, grad in zip(RESULTS, upstream, strict=True)
         }
-        wanted = ctx.needs_input_grad[1:]
         gradients = backward(
             packed.native,
             weights,
@@ -170,9 +181,29 @@ class _Run(torch.autograd.Function):
         )
 
 
+def _gradients_of_formula(
+    layer: RecurrentLayer,
+    rows: Rows,
+    tensors: tuple[TensorLike | None, ...],
+    wanted: tuple[bool, ...],
+    upstream: tuple[TensorLike | None, ...],
+    reason: str,
+) -> list[TensorLike | None]:
+    """Return the gradients of x, h, c and the weights by operators that PyTorch differentiates."""
+    name = layer.function.removeprefix("treadle.torch.")
+    fall_back(name, reason, "a formula of torch's operators")
+
+    def run(*tensors: TensorLike) -> tuple[TensorLike | None, ...]:
+        x, h, c, *weights = tensors
+        return formula.recurrent(layer, weights, (h, c), x, rows)
+
+    return formula.gradients(run, tensors, wanted, upstream)
+
+
 def with_dense_rows(tensor: TensorLike) -> TensorLike:
     """Return a tensor whose last axis is contiguous, the given one if it is so."""
-    return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
+    dense = tensor.is_contiguous() or tensor.stride(-1) == 1
+    return tensor if dense else tensor.contiguous()
 
 
 def _tensors(

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from treadle._public import published
+from treadle.torch import ops
 from treadle.torch.autograd import run_layer
-from treadle.torch.fallback import fall_back, obstacle
+from treadle.torch.fallback import fall_back, obstacle, watched
 from treadle.torch.weight_cache import RecurrentLayer, weights_of
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class _Cell(torch.nn.RNNCellBase):
         states = () if hx is None else tuple(hx) if lstm or isinstance(hx, tuple) else (hx,)
         own, names = self._parameters, _WEIGHTS if self.bias else _WEIGHTS[:2]
         tensors = tuple([own[n] if n in own else getattr(self, n) for n in names])
-        cache = None if torch.compiler.is_compiling() else weights_of(self)
+        cache = None if watched((input, *states)) else weights_of(self)
         placed = None if cache is None else cache.find(0, tensors)
         reason = obstacle((input, *states, *(tensors if placed is None else ())))
         if reason is None and isinstance(hx, tuple) and not lstm:
@@ -54,8 +55,8 @@ class _Cell(torch.nn.RNNCellBase):
             fits = len(shape) in (1, 2) and shape[-1] == self.input_size
             if not fits or len(states) not in (0, 1 + lstm) or any(s.shape != ends for s in states):
                 reason = "its arguments do not fit"  # PyTorch's error says more
-        if cache is None or reason is not None:
-            fall_back(self, "a cell is being compiled" if reason is None else reason)
+        if reason is not None:
+            fall_back(self, reason)
             return super().forward(input, hx)
         one = (1,) * (3 - len(shape))  # the axis T, and the axis B if x has none
         h, c = (*[s.reshape((*one, *ends)) for s in states], None, None)[:2]
@@ -71,10 +72,14 @@ class _Cell(torch.nn.RNNCellBase):
             1,
             activation,
         )
-        if placed is None:
-            placed = cache.place(0, layer, tensors)
-        packed, x = cache.get(0, layer, placed), input.reshape((*one, *shape))
-        _, h_n, c_n = run_layer(packed, placed, tensors, (h, c), x, (None, False))
+        x = input.reshape((*one, *shape))
+        if cache is None:
+            _, h_n, c_n = ops.run_layer(layer, tensors, (h, c), x, (None, False))
+        else:
+            if placed is None:
+                placed = cache.place(0, layer, tensors)
+            packed = cache.get(0, layer, placed)
+            _, h_n, c_n = run_layer(packed, placed, tensors, (h, c), x, (None, False))
         return h_n.reshape(ends) if c_n is None else (h_n.reshape(ends), c_n.reshape(ends))
 
 

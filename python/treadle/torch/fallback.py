@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch.autograd import forward_ad
+from torch.utils._device import DeviceContext
 
 import treadle
 
@@ -18,16 +20,71 @@ if TYPE_CHECKING:
     from treadle.torch.tensors import TensorLike
 
 _WARNED: set[tuple[str, str]] = set()
+# These names are looked up in every call.
+_modes = torch._C._len_torch_dispatch_stack
+_function_modes = torch._C._len_torch_function_stack
+_level = torch._C._functorch.maybe_current_level
+_is_batch = torch._C._functorch.is_legacy_batchedtensor
+_included = torch._C._dispatch_tls_is_dispatch_key_included
+_UNSEEN = (torch.Tensor, torch.nn.Parameter, type(None))
+
+
+def watched(tensors: tuple[object, ...]) -> bool:
+    """Tell whether PyTorch records, transforms or watches what runs on these tensors.
+
+    Then operators have to run rather than kernels: in a graph of torch.compile, torch.export or
+    make_fx, under any mode (a FLOP counter, fake tensors), under torch.func, in forward mode, and
+    for tensors of a subclass and proxies of torch.fx.
+    """
+    if torch.compiler.is_compiling() or _modes() or _level() is not None:
+        return True
+    if forward_ad._current_level >= 0 or (_function_modes() and not _device_alone()):
+        return True
+    for tensor in tensors:
+        if type(tensor) not in _UNSEEN and hasattr(type(tensor), "__torch_function__"):
+            return True
+    return False
+
+
+def recorded_early() -> bool:
+    """Tell whether a graph is recorded before dispatch, as torch.export's.
+
+    `watched` knows it by the graph's function mode, which has let go when it calls a function back.
+    """
+    return bool(_included(torch._C.DispatchKey.PreDispatch))
+
+
+def transform() -> str | None:
+    """Return which kind of differentiation or batching takes its own operators, or None."""
+    if _level() is not None:
+        return "a function transform (torch.func) is at work"
+    if forward_ad._current_level >= 0:
+        return "forward-mode differentiation is at work"
+    return None
+
+
+def of_backward(upstream: tuple[TensorLike | None, ...]) -> str | None:
+    """Return why a backward pass takes a formula that PyTorch differentiates or batches, or None.
+
+    ``upstream`` are the gradients of the results.
+    """
+    if torch.is_grad_enabled():  # create_graph=True
+        return "its gradients are differentiated"
+    if any(grad is not None and _is_batch(grad) for grad in upstream):  # is_grads_batched=True
+        return "a batch of gradients is computed"
+    return transform()
+
+
+def _device_alone() -> bool:
+    """Tell whether no mode but torch.set_default_device or ``with torch.device`` is at work."""
+    modes = map(torch._C._get_function_stack_at, range(_function_modes()))
+    return all(isinstance(mode, DeviceContext) for mode in modes)
 
 
 def obstacle(tensors: Iterable[TensorLike]) -> str | None:
     """Return why treadle cannot run on these tensors, here and now, or None."""
-    compiling = torch.compiler.is_compiling()
-    if not compiling:
-        if torch.jit.is_tracing():
-            return "it is being traced by torch.jit"
-        if torch._C._functorch.maybe_current_level() is not None:
-            return "a function transform (torch.func) is at work"
+    if torch._C._get_tracing_state() is not None and not torch.compiler.is_compiling():
+        return "it is being traced by torch.jit"
     if torch.is_autocast_enabled("cpu"):
         return "autocast is on"
     for tensor in tensors:
@@ -39,21 +96,18 @@ def obstacle(tensors: Iterable[TensorLike]) -> str | None:
             return f"a tensor is {tensor.dtype}"
         if tensor.layout is not torch.strided:
             return f"a tensor is {tensor.layout}"
-        if not compiling and (tensor.is_neg() or tensor._is_zerotensor()):
-            return "a tensor is a lazy view"
     return None
 
 
-def fall_back(what: object, reason: str) -> None:
-    """Warn once that PyTorch's own code runs, for a module or for a function by its name."""
+def fall_back(what: object, reason: str, instead: str = "torch's own {}") -> None:
+    """Warn once that other code runs, for a module or for a function by its name."""
     name = what if isinstance(what, str) else type(what).__name__
     key = name, reason
     if key not in _WARNED and not torch.compiler.is_compiling():
         _WARNED.add(key)
-        own = "function" if isinstance(what, str) else "forward"
+        own = instead.format("function" if isinstance(what, str) else "forward")
         warnings.warn(
-            f"treadle.torch.{name}: {reason}; torch's own {own} runs instead",
-            stacklevel=_callers_level(),
+            f"treadle.torch.{name}: {reason}; {own} runs instead", stacklevel=_callers_level()
         )
 
 

@@ -7,10 +7,12 @@ that these classes may pass.
 
 PyTorch's ``forward`` runs with the same parameters where treadle cannot, and a warning says so once
 for each class and reason: for tensors that are not float32 or not on the CPU, under autocast
-(PyTorch casts, treadle does not), torch.jit's tracing and torch.func's transforms. Under
-torch.compile and torch.export a sequence is one operator in the graph, without a break; a cell or a
-PackedSequence runs PyTorch's ``forward`` there. There are no second derivatives (create_graph=True
-raises RuntimeError), and torch.jit.script refuses these classes: use `treadle.torch.restore` first.
+(PyTorch casts, treadle does not) and torch.jit's tracing. In a graph of torch.compile, torch.export
+or make_fx, and under any mode of PyTorch (FLOP counters, fake tensors), a layer is one operator,
+which the graph keeps and the mode sees; a PackedSequence runs PyTorch's ``forward`` there. For
+torch.func's transforms, forward-mode derivatives, batches of gradients and second derivatives
+(create_graph=True) a formula of PyTorch's operators runs, `treadle.torch.formula`, and a warning
+says so. torch.jit.script refuses these classes: use `treadle.torch.restore` first.
 
 Beside PyTorch's arguments there is ``lengths``, integers [B] in any order: the steps of a padded
 batch that count, as with a PackedSequence, without packing or sorting.
@@ -28,7 +30,7 @@ from treadle._inputs.arrays import to_int64
 from treadle._public import published
 from treadle.torch import dynamo, ops
 from treadle.torch.autograd import run_layer
-from treadle.torch.fallback import fall_back, obstacle
+from treadle.torch.fallback import fall_back, obstacle, watched
 from treadle.torch.weight_cache import RecurrentLayer, weights_of
 
 if TYPE_CHECKING:
@@ -95,24 +97,23 @@ class _Sequence(torch.nn.RNNBase):
         Raises RuntimeError for a shape of input or state that does not fit (as PyTorch does;
         ValueError for a number of axes), ValueError for lengths that do not fit or beside a
         PackedSequence, TypeError for lengths that are no integers. The backward pass raises
-        RuntimeError for create_graph=True, and where a tensor that it needs has been changed in
-        place.
+        RuntimeError where a tensor that it needs has been changed in place.
         """
         packed_input = isinstance(input, PackedSequence)
         if lengths is not None and packed_input:
             raise ValueError(
                 f"{self._name}: lengths are given with a PackedSequence, which has its own"
             )
-        compiling = torch.compiler.is_compiling()
         lstm = self.mode == "LSTM"
         states = () if hx is None else hx if isinstance(hx, tuple) else (hx,)
+        compiling = watched((input.data if packed_input else input, *states))
         cache = None if compiling else weights_of(self)
         layers = self._layers(cache)
         # Weights that an earlier call has placed had no obstacle then, and have none now.
         new = [tensor for own in layers if own.placed is None for tensor in own.tensors]
         reason = obstacle((input.data if packed_input else input, *states, *new))
         if reason is None and packed_input and compiling:
-            reason = "a PackedSequence is being compiled"
+            reason = "a PackedSequence is being compiled or transformed"
         if reason is None and isinstance(hx, tuple) and not lstm:
             reason = "an argument is of type tuple"
         if reason is None and lstm and len(states) == 1:
@@ -241,8 +242,8 @@ class _Sequence(torch.nn.RNNBase):
                 raise RuntimeError(
                     f"{name}: hx has shape {tuple(state.shape)}, expected {expected}"
                 )
-        if lengths is not None:
-            compiling = cache is None
+        if lengths is not None and not (cache is None and isinstance(lengths, torch.Tensor)):
+            compiling = torch.compiler.is_compiling()
             lengths = torch.as_tensor(lengths) if compiling else to_int64(name, "lengths", lengths)
         mode, activation = _MODES[self.mode]
         inputs, rows = self.input_size, (lengths, batch_first)

@@ -9,8 +9,9 @@ from torch.nn import functional as nn
 
 from treadle._public import published
 from treadle.layers.attention import MAX_HEAD_SIZE
-from treadle.torch.attention import Options, attend, tensor_obstacle
-from treadle.torch.fallback import fall_back, obstacle
+from treadle.torch.attention import attend, tensor_obstacle
+from treadle.torch.attention_ops import Options
+from treadle.torch.fallback import fall_back, obstacle, recorded_early, watched
 from treadle.torch.mask_patterns import MaskPattern, mask_pattern
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ class MultiheadAttention(torch.nn.MultiheadAttention):
                 query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights,
                 is_causal,
             )  # fmt: skip
+        recorded = watched((query, key, value, *masks)) or recorded_early()
         batched = query.dim() == 3
         turned = batched and not self.batch_first
         projected = self._projected(query, key, value)
@@ -111,8 +113,9 @@ class MultiheadAttention(torch.nn.MultiheadAttention):
         pattern = MaskPattern(None, None, True)
         if not is_causal or key_padding_mask is not None:
             sizes = q.shape[0], self.num_heads, q.shape[2], k.shape[2]
-            pattern = _pattern(_merged(key_padding_mask, attn_mask, sizes), sizes[0])
-        y = self._attend(q, k, v, pattern)
+            merged = _merged(key_padding_mask, attn_mask, sizes)
+            pattern = MaskPattern(merged) if recorded else _pattern(merged, sizes[0])
+        y = self._attend(q, k, v, pattern, recorded)
         y = y.transpose(1, 2).flatten(2)
         y = nn.linear(y, self.out_proj.weight, self.out_proj.bias)
         y = y.transpose(0, 1) if turned else y
@@ -134,7 +137,7 @@ class MultiheadAttention(torch.nn.MultiheadAttention):
         packed = nn.linear(x, self.in_proj_weight, self.in_proj_bias).to_padded_tensor(0.0)
         heads = packed.unflatten(-1, (3, self.num_heads, -1)).transpose(1, 3)
         q, k, v = heads[:, :, 0], heads[:, :, 1], heads[:, :, 2]
-        y = self._attend(q, k, v, MaskPattern(None, torch.tensor(lengths)))
+        y = self._attend(q, k, v, MaskPattern(None, torch.tensor(lengths)), False)
         y = y.transpose(1, 2).flatten(2)
         rows = [row[:length] for row, length in zip(y, lengths, strict=True)]
         nested = torch.nested.as_nested_tensor(rows)
@@ -142,12 +145,11 @@ class MultiheadAttention(torch.nn.MultiheadAttention):
         return result
 
     def _attend(
-        self, q: TensorLike, k: TensorLike, v: TensorLike, pattern: MaskPattern
+        self, q: TensorLike, k: TensorLike, v: TensorLike, pattern: MaskPattern, recorded: bool
     ) -> TensorLike:
         dropout = self.dropout if self.training else 0.0
-        compiling = torch.compiler.is_compiling()
-        options = Options(pattern.is_causal, None, False, None, dropout, compiling)
-        return attend(q, k, v, pattern.mask, pattern.lengths, options)
+        options = Options(pattern.is_causal, None, False, None, dropout, recorded)
+        return attend(q, k, v, pattern.mask, pattern.lengths, options, recorded)
 
     def _obstacle(
         self,
@@ -209,8 +211,8 @@ class MultiheadAttention(torch.nn.MultiheadAttention):
 
 
 def _pattern(mask: TensorLike | None, rows: int) -> MaskPattern:
-    """Return what a merged mask says; in a graph, the operator looks when it runs."""
-    if mask is None or torch.compiler.is_compiling():
+    """Return what a merged mask says. (In a graph, the operator looks when it runs.)"""
+    if mask is None:
         return MaskPattern(mask)
     pattern = mask_pattern(mask if mask.dim() == 4 else mask[None, None], rows)
     return MaskPattern(mask) if pattern.mask is not None else pattern

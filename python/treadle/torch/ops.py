@@ -13,7 +13,9 @@ import numpy as np
 import torch
 
 from treadle import _core
+from treadle.torch import formula
 from treadle.torch.autograd import RESULTS, backward, sequence_inputs
+from treadle.torch.fallback import fall_back, transform
 from treadle.torch.tensors import shared_array
 from treadle.torch.weight_cache import LayerWeights, RecurrentLayer, WeightCache
 
@@ -200,9 +202,18 @@ def run_layer(
     x: TensorLike,
     rows: Rows,
 ) -> tuple[TensorLike, TensorLike, TensorLike | None]:
-    """Run a layer by an operator, which stays in a graph as one node: (y, h_n, c_n or None)."""
+    """Run a layer by an operator, which modes see and graphs keep: (y, h_n, c_n or None).
+
+    A transform takes `treadle.torch.formula` instead.
+    """
+    reason = None if torch.compiler.is_compiling() else transform()
+    if reason is not None:
+        name = layer.function.removeprefix("treadle.torch.")
+        fall_back(name, reason, "a formula of torch's operators")
+        return formula.recurrent(layer, weights, states, x, rows)
     form = layer[1:2] + layer[3:]  # without the function's name and the size of x
     lengths, batch_first = rows
+    lengths = None if lengths is None else torch.as_tensor(lengths)
     y, h_n, c_n, _ = torch.ops.treadle.recurrent(
         x, *states, list(weights), lengths, *form, batch_first, torch.is_grad_enabled()
     )

@@ -12,8 +12,9 @@ import torch
 from torch.nn import functional as nn
 
 from treadle._public import published
-from treadle.torch.attention import Options, attend, attention_obstacle, plain
-from treadle.torch.fallback import fall_back
+from treadle.torch.attention import attend, attention_obstacle, plain
+from treadle.torch.attention_ops import Options
+from treadle.torch.fallback import fall_back, recorded_early, watched
 from treadle.torch.mask_patterns import MaskPattern, kept_pattern, without_repetitions
 from treadle.torch.transformers_classes import refuse_other_classes
 
@@ -142,8 +143,8 @@ def attention_forward(
     causal = mask is None and bool(is_causal) and query.shape[2] > 1
     dropped = dropout if module.training else 0.0
     reason = attention_obstacle(query, key, value, mask)
-    compiling = torch.compiler.is_compiling()
-    if reason is None and compiling and not plain(query, key, value):
+    recorded = watched((query, key, value, mask)) or recorded_early()
+    if reason is None and recorded and not plain(query, key, value):
         reason = "shapes that broadcast are being compiled"
     head_mask, by_formula = options.get("head_mask"), softcap is not None
     if options.get("output_attentions"):
@@ -151,7 +152,7 @@ def attention_forward(
     elif head_mask is not None:
         reason, by_formula = "a head mask is given", True
     grouped = query.shape[1] != key.shape[1]
-    given = Options(causal, scaling, grouped, softcap, dropped, compiling)
+    given = Options(causal, scaling, grouped, softcap, dropped, recorded)
     if reason is not None:
         fall_back("register_attention", reason)
         if mask is None and causal:
@@ -162,10 +163,10 @@ def attention_forward(
             y, probabilities = _sdpa(query, key, value, mask, given), None
         return y.transpose(1, 2).contiguous(), probabilities
     pattern = MaskPattern(mask, None, causal)
-    if mask is not None and not compiling:
+    if mask is not None and not recorded:
         pattern = kept_pattern(mask, query.shape[0])
     given = given._replace(is_causal=pattern.is_causal)
-    y = attend(query, key, value, pattern.mask, pattern.lengths, given)
+    y = attend(query, key, value, pattern.mask, pattern.lengths, given, recorded)
     return y.transpose(1, 2).contiguous(), None
 
 
