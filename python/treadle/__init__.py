@@ -45,6 +45,7 @@ from treadle.layers.activation_layers import (
     Tanh,
 )
 from treadle.layers.attention import MultiheadAttention
+from treadle.layers.batch_norm import BatchNorm1d
 from treadle.layers.cells import GRUCell, LSTMCell, RNNCell
 from treadle.layers.conv import Conv1d
 from treadle.layers.elementwise import Flatten, Hardtanh, Identity, LogSoftmax, Softmax, Transpose
@@ -68,6 +69,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "BatchNorm1d",
     "Conv1d",
     "Embedding",
     "Flatten",

@@ -29,6 +29,7 @@ EVERY = [
     treadle.Linear(3, 4, dtype="int8", seed=0),
     treadle.Conv1d(3, 4, 2, padding="same", dtype="bfloat16", seed=0),
     treadle.Embedding(3, 4, 1, seed=0),
+    treadle.BatchNorm1d(3, seed=0),
     treadle.Sequential(treadle.Embedding(3, 4, seed=0), treadle.LSTM(4, 5, dtype="int8", seed=0)),
     *(
         cls(*([0, 1] if cls is treadle.Transpose else []))
@@ -38,7 +39,7 @@ EVERY = [
 ]
 every = pytest.mark.parametrize("module", EVERY, ids=repr)
 # Layers without products are float32 in every dtype.
-FLOAT32 = (treadle.LayerNorm, treadle.Embedding, Elementwise)
+FLOAT32 = (treadle.LayerNorm, treadle.BatchNorm1d, treadle.Embedding, Elementwise)
 
 
 def test_every_class_is_here():

@@ -202,10 +202,10 @@ def test_subclasses():
 WRONG = {
     "None": None,
     "class": torch.nn.LSTM,
-    "linear": torch.nn.Linear(3, 4),
+    "bilinear": torch.nn.Bilinear(3, 4, 5),
     "text": "LSTM",
     "state dict": torch.nn.LSTM(3, 4).state_dict(),
-    "sequential": torch.nn.Sequential(torch.nn.LSTM(3, 4)),
+    "list of modules": torch.nn.ModuleList([torch.nn.LSTM(3, 4)]),
     "treadle's": treadle.LSTM(3, 4),
 }
 

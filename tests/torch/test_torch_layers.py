@@ -49,6 +49,27 @@ def test_a_net_of_sequences():
     ours.load_state_dict(module.state_dict())
 
 
+@pytest.mark.parametrize("affine", [True, False])
+def test_batch_norm(affine):
+    """The statistics of training, in sequences and state dicts with PyTorch's count of batches."""
+    norm = nn.BatchNorm1d(6, 1e-3, affine=affine)
+    module = nn.Sequential(nn.Conv1d(4, 6, 3), norm, nn.ReLU())
+    for _ in range(3):
+        module(torch.randn(5, 4, 9) * 3 + 1)
+    ours = agree(module, torch.randn(2, 4, 9))
+    ours.load_state_dict(module.state_dict())
+    assert repr(ours[1]) == f"BatchNorm1d(6, eps=0.001{'' if affine else ', affine=False'})"
+    x = torch.randn(7, 6)
+    one = agree(norm, x)
+    assert_same_bits(one(x[3:4]), one(x)[3:4])
+    assert_same_bits(one(x[:, :, None])[..., 0].copy(), one(x))
+    for wrong in (x[:, :5], x[0], x[None, None]):
+        with pytest.raises(ValueError, match=r"^treadle\.BatchNorm1d: x has shape"):
+            one(wrong)
+    with pytest.raises(ValueError, match="num_batches"):
+        ours.load_state_dict({"0.num_batches_tracked": 1, **ours.state_dict()})
+
+
 def test_a_module_that_stands_twice():
     shared = nn.Linear(4, 4)
     ours = agree(nn.Sequential(shared, nn.Tanh(), shared), torch.randn(2, 4))
@@ -80,6 +101,11 @@ class Reader(nn.Sequential):
         return super().forward(x)[0]
 
 
+class OwnDropout(nn.Dropout):
+    def forward(self, x):
+        return x + 1
+
+
 REFUSED = {
     "max_norm": nn.Embedding(3, 4, max_norm=1.0),
     "beta": nn.Softplus(2.0),
@@ -87,7 +113,9 @@ REFUSED = {
     "padding_mode": nn.Conv1d(2, 2, 3, padding=1, padding_mode="reflect"),
     "forward": Own(2, 2),
     "Reader": Reader(nn.Linear(2, 2)),
-    r"module\.0 is of type .*BatchNorm1d": nn.Sequential(nn.BatchNorm1d(3)),
+    r"module\.0 is of type .*BatchNorm2d": nn.Sequential(nn.BatchNorm2d(3)),
+    "track_running_stats": nn.BatchNorm1d(3, track_running_stats=False),
+    "OwnDropout": nn.Sequential(OwnDropout()),
     r"module\.1\.0 is of type .*Conv2d": nn.Sequential(
         nn.ReLU(), nn.Sequential(nn.Conv2d(1, 1, 1))
     ),

@@ -103,6 +103,10 @@ class Module:
         isa: str | None = natives[0].isa if natives and len(value.shape) == 2 else None
         return isa
 
+    def _passes_over(self, name: str) -> bool:
+        """Tell whether a state dict's entry that is no parameter here may be there."""
+        return False
+
     def _stored_as(self, name: str, shape: tuple[int, ...]) -> str:
         """Return the dtype in which a parameter of this shape is stored."""
         return formats.stored_as(shape, self._dtype)
@@ -188,7 +192,8 @@ class Module:
             )
         shapes = self._shapes()
         missing = [name for name in shapes if name not in mapping]
-        unexpected = [name for name in mapping if name not in shapes]
+        others = (name for name in mapping if name not in shapes)
+        unexpected = [n for n in others if not self._passes_over(str(n))]
         if strict and (missing or unexpected):
             raise ValueError(
                 f"{function}: mapping lacks {_some(missing)} and has unexpected "

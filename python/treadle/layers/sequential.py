@@ -11,6 +11,7 @@ from treadle._inputs import checks
 from treadle._inputs.arrays import to_float32
 from treadle.layers.activation_layers import ActivationLayer
 from treadle.layers.attention import MultiheadAttention
+from treadle.layers.batch_norm import BatchNorm1d
 from treadle.layers.build import PackedParameters, blueprint, configuration, natives, retyped
 from treadle.layers.configuration import Entry
 from treadle.layers.conv import Conv1d
@@ -246,6 +247,10 @@ class Sequential(Parted):
         first, _, rest = name.partition(".")
         return dict(self._children)[first]._isa(rest, value)
 
+    def _passes_over(self, name: str) -> bool:
+        first, _, rest = name.partition(".")
+        return first in self._parts() and dict(self._children)[first]._passes_over(rest)
+
     def _count(self) -> tuple[int, int]:
         counts = [child._count() for _, child in self._children]
         return sum(arrays for arrays, _ in counts), sum(elements for _, elements in counts)
@@ -337,7 +342,7 @@ def _multiplies(module: Module) -> bool:
     """Tell whether a module has products, whose dtype can be chosen."""
     if isinstance(module, Sequential):
         return any(_multiplies(child) for child in module)
-    return not isinstance(module, Elementwise | LayerNorm | Embedding)
+    return not isinstance(module, BatchNorm1d | Elementwise | LayerNorm | Embedding)
 
 
 def _planned(children: Iterable[tuple[str, Module]]) -> Iterator[tuple[str, Callable[[Any], Any]]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from treadle._public import published
 from treadle.layers.activation_layers import Softplus
 from treadle.layers.attention import MultiheadAttention
+from treadle.layers.batch_norm import BatchNorm1d
 from treadle.layers.build import arguments, build
 from treadle.layers.cells import GRUCell, LSTMCell, RNNCell
 from treadle.layers.conv import Conv1d
@@ -44,6 +45,7 @@ _CLASSES: tuple[type[Module], ...] = (
     Linear,
     Conv1d,
     Embedding,
+    BatchNorm1d,
     Sequential,
     *(c for c in LAYERS.values() if issubclass(c, Elementwise) and c is not Transpose),
 )
@@ -68,11 +70,11 @@ def from_torch(module: nn.Module) -> Module:
 
     The module is a ``torch.nn.LSTM``, ``GRU``, ``RNN``, ``LSTMCell``, ``GRUCell``, ``RNNCell``,
     ``MultiheadAttention``, ``TransformerEncoderLayer``, ``TransformerEncoder``, ``LayerNorm``,
-    ``Linear``, ``Conv1d``, ``Embedding``, an activation, ``Softmax``, ``LogSoftmax``, ``Flatten``,
-    ``Identity``, a dropout, or a ``Sequential`` of them, on the CPU in float32 or bfloat16. The
-    weights are copied to float32 as they are now; a dropout becomes `treadle.Identity`, since
-    treadle runs inference. Reparametrized weights (such as weight_norm) are taken at their present
-    value.
+    ``Linear``, ``Conv1d``, ``Embedding``, ``BatchNorm1d``, an activation, ``Softmax``,
+    ``LogSoftmax``, ``Flatten``, ``Identity``, a dropout, or a ``Sequential`` of them, on the CPU in
+    float32 or bfloat16. The weights are copied to float32 as they are now; a dropout becomes
+    `treadle.Identity`, since treadle runs inference. Reparametrized weights (such as weight_norm)
+    are taken at their present value.
 
     Raises
     ------
@@ -107,7 +109,7 @@ def _converted(
     that a module which stands in several places of a sequence is converted once.
     """
     if id(module) not in known:
-        if isinstance(module, _dropouts(torch.nn)):
+        if type(module) in _dropouts(torch.nn):  # a subclass may do anything
             known[id(module)] = Identity()
             return known[id(module)]
         cls = _class(torch, argument, module, _CLASSES)
@@ -153,7 +155,7 @@ def _class(
     # The classes of treadle.torch compute the same as PyTorch's from which they derive.
     owner = next(base for base in kind.__mro__ if "forward" in vars(base))
     ours = owner.__module__.partition(".")[0] == "treadle"
-    if not ours and owner is not getattr(torch.nn, cls.__name__):
+    if not ours and kind.forward is not getattr(torch.nn, cls.__name__).forward:
         raise TypeError(
             f"treadle.from_torch: {argument} is of type {_name(type(module))} "
             f"with a forward of its own, expected that of torch.nn.{cls.__name__}"
@@ -209,6 +211,7 @@ def _configuration(
 # nothing.
 _LIMITS: dict[type[Module], dict[str, tuple[Any, ...]]] = {
     Embedding: {"max_norm": (None,)},
+    BatchNorm1d: {"track_running_stats": (True,)},
     # From the threshold on PyTorch returns x, which is softplus in float32 where x is 20 or more.
     Softplus: {"beta": (1,), "threshold": (20,)},
 }

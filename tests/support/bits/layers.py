@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 import treadle
 from support.bits.numbers import Case, Numbers
 from support.bits.recurrent import DTYPES
@@ -12,6 +14,7 @@ LAYERS: dict[str, list[tuple[Any, ...]]] = {
     "Linear": [(37, 70), (300, 5, False)],
     "Conv1d": [(6, 20, 3), (6, 8, 3, 2, 1, 2, 2), (6, 6, 5, 1, "same", 1, 6, False), (6, 4, 1)],
     "Embedding": [(30, 7)],
+    "BatchNorm1d": [(37,), (37, 1e-3, False)],
     "ReLU": [()],
     "Tanh": [()],
     "Sigmoid": [()],
@@ -54,6 +57,9 @@ def _loaded(numbers: Numbers, module: Any) -> Any:
 def _layer(name: str, cls: str, arguments: tuple[Any, ...], dtype: str) -> Any:
     numbers = Numbers(name)
     module = _loaded(numbers, getattr(treadle, cls)(*arguments)).to(dtype)
+    if cls == "BatchNorm1d":
+        variance = np.abs(module.running_var) + np.float32(0.5)
+        module.load_state_dict({"running_var": variance}, strict=False)
     if cls == "Embedding":
         return module(numbers.integers(0, 30, 4, 9))
     columns = {"Linear": (9, arguments[0] if arguments else 0), "Conv1d": (2, 6, 23)}
