@@ -18,6 +18,7 @@ from treadle.transformers import SentenceTransformer
 MODEL = SentenceTransformer(MINILM)
 TEXTS = ["A cat sits on the mat.", "Rates rise.", "", "word " * 40]
 VECTORS = MODEL.encode(TEXTS)
+VECTORS_DOT = SentenceTransformer(MINILM, similarity_fn_name="dot").similarity(VECTORS, VECTORS)
 NAME = r"^treadle\.transformers\.SentenceTransformer"
 
 
@@ -156,6 +157,21 @@ def test_prompts_of_the_constructor(tmp_path):
     assert SentenceTransformer(path).prompts == {"query": "f: ", "document": "", "x": "g: "}
     with pytest.raises(ValueError, match="default_prompt_name is 'y'"):
         SentenceTransformer(path, default_prompt_name="y")
+
+
+def test_attributes_that_a_program_sets():
+    """What is set is checked as in the constructor, and no other function steps in."""
+    model = SentenceTransformer(MINILM)
+    model.prompts = {"query": "q: "}
+    assert_same_bits(model.encode_query("a"), MODEL.encode("q: a"))
+    model.prompts["query"] = 5
+    with pytest.raises(ValueError, match=r"prompts is \{'query': 5\}"):
+        model.encode_query("a")
+    for name, value in (("similarity_fn_name", "nearest"), ("truncate_dim", 0)):
+        with pytest.raises(ValueError, match=name):
+            setattr(model, name, value)
+    model.similarity_fn_name = "dot"
+    assert_same_bits(model.similarity(VECTORS, VECTORS), VECTORS_DOT)
 
 
 def test_prompt_names_of_a_model_without_prompts():

@@ -126,13 +126,20 @@ class SentenceTransformer(SentenceModel):
         self._load_tokenizer(steps.encoder, settings)
         self._read_prompts(path, options, settings.model)
         where = f"{self._NAME}: {path}/config_sentence_transformers.json"
-        named = settings.model.get("similarity_fn_name")
-        if similarity_fn_name is not None:
-            where, named = self._NAME, similarity_fn_name
-        self.similarity_fn_name = similarity.check(where, named)
+        named = similarity.check(where, settings.model.get("similarity_fn_name"))
+        self.similarity_fn_name = named if similarity_fn_name is None else similarity_fn_name
         if truncate_dim is None:
             truncate_dim = settings.model.get("truncate_dim")
         self.truncate_dim = truncate_dim
+
+    @property
+    def similarity_fn_name(self) -> str:
+        """The function of `similarity`: "cosine", "dot", "euclidean" or "manhattan"."""
+        return self._similarity_fn_name
+
+    @similarity_fn_name.setter
+    def similarity_fn_name(self, value: Any) -> None:
+        self._similarity_fn_name = similarity.check(self._NAME, value)
 
     @property
     def truncate_dim(self) -> int | None:

@@ -263,7 +263,8 @@ class SentenceModel:
         if chosen is None:
             return ""
         if isinstance(chosen, str) and chosen in self.prompts:
-            return self.prompts[chosen]
+            # A program may have set the dict, or an entry of it.
+            return check_prompts(function, {chosen: self.prompts[chosen]})[chosen] or ""
         raise ValueError(
             f"{function}: prompt_name is {shown(chosen)}, expected one of {[*self.prompts]}"
         )
