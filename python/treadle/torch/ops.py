@@ -17,7 +17,7 @@ from treadle.torch import formula
 from treadle.torch.autograd import RESULTS, backward, sequence_inputs
 from treadle.torch.fallback import fall_back, transform
 from treadle.torch.tensors import shared_array
-from treadle.torch.weight_cache import LayerWeights, RecurrentLayer, WeightCache
+from treadle.torch.weight_cache import LayerWeights, RecurrentLayer, StorageWeights
 
 if TYPE_CHECKING:
     from treadle._inputs.sequence import SequenceInputs
@@ -35,8 +35,7 @@ _BACKWARD = (
     f"Tensor? dy, Tensor? dh_n, Tensor? dc_n, {_LAYER}, bool batch_first) -> Tensor[]"
 )
 
-# The cache finds a layer by the address of its first weight, since an operator has no module.
-_CACHE = WeightCache(most=256)
+_PACKED = StorageWeights()
 
 
 class _Call(NamedTuple):
@@ -73,8 +72,7 @@ class _Call(NamedTuple):
         """Return the packed layer, and its weights as arrays."""
         layer = self.layer
         weights = LayerWeights(layer, self.weights)
-        key = self.weights[0].data_ptr(), layer
-        return _CACHE.get(key, layer, weights).native, weights
+        return _PACKED.get(layer, self.weights, weights).native, weights
 
     def inputs(self) -> SequenceInputs:
         h, c = (None if state is None else state.contiguous() for state in (self.h, self.c))

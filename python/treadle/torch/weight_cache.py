@@ -119,6 +119,28 @@ class WeightCache:
         return packed
 
 
+class StorageWeights:
+    """The packed layers of weights that come without a module, as operators in a graph get them.
+
+    They are kept as long as the storage of the layer's first weight, however many tensors share it,
+    and let go with it.
+    """
+
+    def __init__(self) -> None:
+        self._caches: weakref.WeakKeyDictionary[object, WeightCache] = weakref.WeakKeyDictionary()
+
+    def get(
+        self, layer: RecurrentLayer, tensors: Sequence[TensorLike], weights: LayerWeights
+    ) -> PackedLayer:
+        """Return the packed layer of these tensors, as `WeightCache.get` does."""
+        storage = tensors[0].untyped_storage()
+        cache = self._caches.get(storage)
+        if cache is None:
+            # A storage may hold the weights of many layers, also of such as are no longer used.
+            cache = self._caches[storage] = WeightCache(most=256)
+        return cache.get((tensors[0].data_ptr(), layer), layer, weights)
+
+
 class PlacedWeights(LayerWeights):
     """The weights of a layer, and the addresses of their tensors when this was made."""
 
