@@ -133,8 +133,8 @@ BoundRecurrent make_recurrent(const std::string& function, const std::vector<py:
   for (std::int64_t i = 0; i < num_layers * D; ++i) {
     shape.input_size = i < D ? input_size : D * shape.state_size();
     const CheckedWeights checked = check_weights(function, shape, weights[i], dtypes[i / D]);
-    const WithoutGil native;
-    cells.emplace_back(kernels(), shape, checked.arrays, options);
+    interruptible(
+        [&](Interrupt&) { cells.emplace_back(kernels(), shape, checked.arrays, options); });
   }
   return {function, std::make_shared<const RecurrentStack>(direction, std::move(cells))};
 }

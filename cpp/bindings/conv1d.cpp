@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 
 #include <optional>
+#include <utility>
 
 #include "bindings/activation.h"
 #include "bindings/arrays.h"
@@ -49,8 +50,9 @@ Conv1d make_conv1d(const std::string& f, const py::dict& shape, const py::object
   const Weight w =
       check_weight(f, "weight", weight, parse_dtype(f, dtype_name), {"D", s.outputs}, {"J*C/g", K});
   const float* b = optional_array<float>(f, "bias", bias, {{"D", s.outputs}});
-  const WithoutGil native;
-  return Conv1d(kernels(), s, w.matrix, b);
+  std::optional<Conv1d> conv;
+  interruptible([&](Interrupt&) { conv.emplace(kernels(), s, w.matrix, b); });
+  return std::move(*conv);
 }
 
 py::array_t<float> run_conv1d(const Conv1d& conv, const std::string& f, const py::object& x,

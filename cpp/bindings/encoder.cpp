@@ -52,10 +52,13 @@ class BoundEncoder {
     NamedValues values(function_, "weights", weights);
     const BlockWeights checked =
         check_block_weights(function_, values, encoder_->shape(), encoder_->dtype(), false);
-    // The checks may run Python code, which may let another thread run the encoder. From here on
-    // the GIL is held: none can begin to.
+    std::optional<TransformerBlock> block;
+    interruptible(
+        [&](Interrupt&) { block.emplace(encoder_->table(), encoder_->shape(), checked); });
+    // Until here another thread may have run the encoder. From here on the GIL is held: none can
+    // begin to.
     if (ran_) throw py::value_error(function_ + ": add_layer after run");
-    encoder_->add_layer(checked);
+    encoder_->add_layer(std::move(*block));
   }
 
   // Takes x [M, H] through the layers first..last - 1, or through all from `first` on if `last` is

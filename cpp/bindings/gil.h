@@ -56,7 +56,11 @@ void interruptible(Native&& native) {
   {
     WithoutGil without;
     Interrupt interrupt(WithoutGil::poll, &without);
-    native(interrupt);
+    const Listening listening(interrupt);
+    try {
+      native(interrupt);
+    } catch (const Interrupted&) {
+    }
     stopped = interrupt.stopped();
   }
   if (!stopped) return;

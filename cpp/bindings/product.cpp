@@ -28,8 +28,9 @@ Linear make_linear(const std::string& f, const Object& weight, const Object& bia
   if (w.rows > INT32_MAX || w.columns > INT32_MAX) {
     throw py::value_error(f + ": weight has more than 2**31 - 1 rows or columns");
   }
-  const WithoutGil native;
-  return Linear(kernels(), w.rows, w.columns, w.matrix, b);
+  Linear linear;
+  interruptible([&](Interrupt&) { linear = Linear(kernels(), w.rows, w.columns, w.matrix, b); });
+  return linear;
 }
 
 py::array_t<float> run_linear(const Linear& linear, const std::string& f, const Object& x,

@@ -104,7 +104,9 @@ class BoundStream {
     }
     const std::int64_t widest = std::max(net.shape().hidden_size, net.shape().state_size());
     checked_product(f, {net.engine->layers(), batch, widest, 8});
-    return std::make_unique<Stream>(net.engine, batch);
+    std::unique_ptr<Stream> stream;
+    interruptible([&](Interrupt&) { stream = std::make_unique<Stream>(net.engine, batch); });
+    return stream;
   }
 
   const CellShape& shape() const { return stream_->net().cell(0).shape(); }

@@ -44,8 +44,9 @@ TransformerBlock make_block(const std::string& f, const py::dict& weights, std::
   shape.activation = parse_activation(f, activation);
   const bool cross = !values.take(kCrossIn).is_none() || !values.take(kCrossOut).is_none();
   const BlockWeights checked = check_block_weights(f, values, shape, dtype, cross);
-  const WithoutGil native;
-  return {kernels(), shape, checked};
+  std::optional<TransformerBlock> block;
+  interruptible([&](Interrupt&) { block.emplace(kernels(), shape, checked); });
+  return std::move(*block);
 }
 
 // Runs a block over x [M, H]. `offsets` [B + 1] says where each sequence begins, and where the last

@@ -87,15 +87,17 @@ int usable_cpus() {
   return std::max(1, static_cast<int>(cpus));
 }
 
-int environment_threads() {
+int treadle_variable() {
   // A variable that is empty counts as one that is not there.
   const char* own = std::getenv("TREADLE_NUM_THREADS");
-  if (own && *own) {
-    const int n = parse_threads(own, false);
-    if (n) return n;
-    throw std::invalid_argument("treadle: TREADLE_NUM_THREADS is '" + std::string(own) +
-                                "', expected 1 to " + std::to_string(kMostThreads));
-  }
+  if (!own || !*own) return 0;
+  const int n = parse_threads(own, false);
+  if (n) return n;
+  throw std::invalid_argument("treadle: TREADLE_NUM_THREADS is '" + std::string(own) +
+                              "', expected 1 to " + std::to_string(kMostThreads));
+}
+
+int openmp_variable() {
   const char* openmp = std::getenv("OMP_NUM_THREADS");
   return openmp ? parse_threads(openmp, true) : 0;
 }

@@ -14,9 +14,11 @@ int usable_cpus();
 // paths /proc/self/cgroup and /sys/fs/cgroup. Both versions of cgroups are read.
 double cgroup_cpus(const std::string& root = "");
 
-// Returns the number of threads that the environment asks for: TREADLE_NUM_THREADS, else
-// OMP_NUM_THREADS (the first of a list), else 0. Throws std::invalid_argument where
-// TREADLE_NUM_THREADS is no number in 1..1024; others are passed over.
-int environment_threads();
+// Returns the number of threads that the environment variable TREADLE_NUM_THREADS asks for, or 0.
+// Throws std::invalid_argument where it is no number in 1..1024.
+int treadle_variable();
+
+// Returns that of OMP_NUM_THREADS, the first of a list, or 0 where it is no such number.
+int openmp_variable();
 
 }  // namespace treadle

@@ -188,10 +188,11 @@ std::atomic<int> chosen_threads{0}, suggested_threads{0};
 int num_threads() {
   const int chosen = chosen_threads.load(std::memory_order_relaxed);
   if (chosen > 0) return chosen;
-  static const int environment = environment_threads();
-  if (environment > 0) return environment;
+  static const int own = treadle_variable(), openmp = openmp_variable();
+  if (own > 0) return own;
   const int suggested = suggested_threads.load(std::memory_order_relaxed);
-  return suggested > 0 ? std::min(suggested, usable_cpus()) : usable_cpus();
+  if (suggested > 0) return suggested;
+  return openmp > 0 ? openmp : usable_cpus();
 }
 
 int useful_threads() { return std::min(num_threads(), usable_cpus()); }

@@ -10,11 +10,11 @@
 
 namespace treadle {
 
-// At most so many threads work on a call: the number that was set; or that of the environment
-// (environment_threads); or that of usable_cpus(), but no more than suggest_num_threads() said.
+// At most so many threads work on a call. The first that there is decides: the number that was set,
+// treadle_variable(), the number that was suggested, openmp_variable(), usable_cpus().
 int num_threads();
 void set_num_threads(int n);
-// A framework around treadle was told to use so many threads.
+// A framework around treadle uses so many threads.
 void suggest_num_threads(int n);
 // Returns num_threads() or fewer: no more than there are CPUs, since phases would wait for threads
 // that do not run.

@@ -62,8 +62,9 @@ def get_num_threads() -> int:
     """Return how many threads a call may use.
 
     That is the number given to `set_num_threads`, else the environment variable TREADLE_NUM_THREADS
-    (1 to 1024; another value fails the import), else OMP_NUM_THREADS, else the number of CPUs: of
-    the affinity mask, or the whole CPUs of a smaller quota of the process's cgroups.
+    (1 to 1024; another value fails the import), else that of `torch.get_num_threads` in the last
+    call of `treadle.torch` if there was one, else OMP_NUM_THREADS, else the number of CPUs: of the
+    affinity mask, or the whole CPUs of a smaller quota of the process's cgroups.
 
     Examples
     --------

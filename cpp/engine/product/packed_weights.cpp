@@ -4,6 +4,8 @@
 #include <cstring>
 #include <numeric>
 
+#include "engine/schedule/interrupt.h"
+
 namespace treadle {
 namespace {
 
@@ -56,9 +58,7 @@ void PackedWeights::allocate(std::initializer_list<Operand> operands) {
   dtype_ = operands.begin()->weights.dtype;
   for (const Operand& operand : operands) depth_ += row_words(dtype_, operand.k);
   panel_stride_ = depth_ * vectors_ * lanes_;
-  const std::int64_t size = total_vectors_ * lanes_ * depth_;
-  // Packing of floats writes the zeros beyond the outputs, too; packing of other formats does not.
-  weights_ = dtype_ == Dtype::float32 ? Buffer::uninitialized(size) : Buffer(size);
+  weights_ = Buffer::uninitialized(total_vectors_ * lanes_ * depth_);
 }
 
 PackedWeights PackedWeights::plain(std::int64_t outputs, std::initializer_list<Operand> operands,
@@ -83,6 +83,7 @@ PackedWeights PackedWeights::transposed(std::int64_t outputs,
         std::copy_n(operand.weights.floats() + k * outputs + first, columns, to);
         std::fill(to + columns, to + step, 0.0f);
       }
+      throw_if_stopped(static_cast<double>(operand.k * step));
     }
   }
   return p;
@@ -129,6 +130,11 @@ void PackedWeights::pack(std::initializer_list<Operand> operands) {
   const std::int64_t most = dtype_ == Dtype::int8 ? kSumBlock : kPackBlock;
   for (std::int64_t panel = 0; panel < panels_; ++panel) {
     Word* block = weights_.data() + panel * panel_stride_;
+    // Packing of floats writes the zeros beyond the outputs, too; packing of other formats does
+    // not.
+    const std::int64_t panel_words = depth_ * vectors_of(panel) * lanes_;
+    if (dtype_ != Dtype::float32) std::fill_n(block, panel_words, Word{0});
+    throw_if_stopped(static_cast<double>(panel_words));
     for (const Operand& operand : operands) {
       for (std::int64_t begin = 0; begin < operand.k; begin += most) {
         const std::int64_t count = std::min(operand.k - begin, most);

@@ -46,12 +46,18 @@ void RecurrentStack::run(const RunArgs& args, RunBuffers& buffers, Interrupt& in
   const std::int64_t S = shape.state_size(), D = directions();
   const std::int64_t state = args.in.B * S, cell_state = args.in.B * shape.hidden_size;
   if (args.c_n && args.c_n != args.in.c_0) {
-    const std::size_t bytes = cells_.size() * cell_state * sizeof(float);
-    if (args.in.c_0) {
-      std::memcpy(args.c_n, args.in.c_0, bytes);
-    } else {
-      std::memset(args.c_n, 0, bytes);
+    constexpr std::int64_t kPiece = 1 << 18;  // floats between two looks at the interrupt
+    const std::int64_t floats = static_cast<std::int64_t>(cells_.size()) * cell_state;
+    for (std::int64_t i = 0; i < floats && !interrupt.stopped(); i += kPiece) {
+      const std::int64_t n = std::min(kPiece, floats - i);
+      if (args.in.c_0) {
+        std::copy_n(args.in.c_0 + i, n, args.c_n + i);
+      } else {
+        std::fill_n(args.c_n + i, n, 0.0f);
+      }
+      interrupt.progress(static_cast<double>(n));
     }
+    if (interrupt.stopped()) return;
   }
   std::vector<std::int64_t> order;
   if (args.in.lengths) {

@@ -27,6 +27,16 @@ void set_rows(float* to, const float* from, std::int64_t layers, std::int64_t ba
   }
 }
 
+Buffer zeros(std::int64_t floats) {
+  Buffer buffer = Buffer::uninitialized(floats);
+  for (std::int64_t i = 0; i < floats; i += kPieceFloats) {
+    const std::int64_t n = std::min(kPieceFloats, floats - i);
+    std::memset(buffer.data() + i, 0, static_cast<std::size_t>(n) * sizeof(float));
+    throw_if_stopped(static_cast<double>(n));
+  }
+  return buffer;
+}
+
 void copy(float* to, const float* from, std::int64_t floats, Interrupt& interrupt) {
   for (std::int64_t i = 0; i < floats && !interrupt.stopped(); i += kPieceFloats) {
     const std::int64_t n = std::min(kPieceFloats, floats - i);
@@ -42,10 +52,10 @@ Stream::Stream(std::shared_ptr<const RecurrentStack> net, std::int64_t batch)
   const bool lstm = net_->cell(0).shape().mode == Mode::lstm;
   const std::int64_t h = net_->layers() * batch_ * state_size();
   const std::int64_t c = lstm ? net_->layers() * batch_ * hidden_size() : 0;
-  h_ = Buffer(h);
-  next_h_ = Buffer(h);
-  c_ = Buffer(c);
-  next_c_ = Buffer(c);
+  h_ = zeros(h);
+  c_ = zeros(c);
+  next_h_ = Buffer::uninitialized(h);  // written before they are read
+  next_c_ = Buffer::uninitialized(c);
 }
 
 bool Stream::run(std::int64_t T, const float* x, std::int64_t x_t, std::int64_t x_b, float* y,

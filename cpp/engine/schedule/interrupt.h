@@ -1,4 +1,7 @@
 // An Interrupt tells a long computation whether the caller still wants its result.
+//
+// A computation gets the Interrupt as an argument. A constructor cannot return early: it calls
+// throw_if_stopped, which knows the Interrupt that its thread listens to.
 #pragma once
 
 #include <atomic>
@@ -42,5 +45,24 @@ class Interrupt {
   std::chrono::steady_clock::time_point next_ = std::chrono::steady_clock::now() + kPeriod;
   static constexpr std::chrono::milliseconds kPeriod{50};
 };
+
+// Listening makes an Interrupt that of throw_if_stopped, on the calling thread.
+class Listening {
+ public:
+  explicit Listening(Interrupt& interrupt);
+  ~Listening();
+  Listening(const Listening&) = delete;
+  Listening& operator=(const Listening&) = delete;
+
+ private:
+  Interrupt* const before_;
+};
+
+// Interrupted is thrown by throw_if_stopped.
+struct Interrupted {};
+
+// Reports `work` multiply-adds to the Interrupt that this thread listens to, if there is one.
+// Throws Interrupted when it says stop.
+void throw_if_stopped(double work);
 
 }  // namespace treadle

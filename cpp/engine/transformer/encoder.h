@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "engine/transformer/block.h"
@@ -18,8 +19,13 @@ class Encoder {
   ~Encoder() { delete spare_.load(); }
 
   // The weights have the encoder's dtype and no cross attention.
-  void add_layer(const BlockWeights& weights) { blocks_.emplace_back(*table_, shape_, weights); }
+  void add_layer(const BlockWeights& weights) {
+    add_layer(TransformerBlock(*table_, shape_, weights));
+  }
+  // The block was made with the encoder's table and shape.
+  void add_layer(TransformerBlock block) { blocks_.push_back(std::move(block)); }
 
+  const KernelTable& table() const { return *table_; }
   const BlockShape& shape() const { return shape_; }
   Dtype dtype() const { return dtype_; }
   const char* isa() const { return table_->of(dtype_).isa; }  // the level of the products

@@ -26,10 +26,10 @@ from treadle._inputs.checks import MAX_RANK
 from treadle._inputs.torch_memory import is_tensor, materialised, refuse_tracing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import TypeAlias
+    from collections.abc import Callable, Iterator
+    from typing import Any, TypeAlias
 
-    from treadle._inputs.types import AnyArray, ArrayLike, Bool, Float, Int
+    from treadle._inputs.types import AnyArray, ArrayLike, Bool, DType, Float, Int
 
     Fits: TypeAlias = Callable[[AnyArray], object] | None
 
@@ -39,6 +39,8 @@ _FLOAT32 = np.dtype(np.float32)
 _BFLOAT16 = np.dtype([("bfloat16", np.uint16)])
 # DLPack's numbers for memory that the CPU reads: CPU, and page-locked host memory of CUDA and ROCm.
 _HOST_MEMORY = (1, 3, 11)
+# A copy of so many bytes takes a few hundredths of a second.
+_BLOCK_BYTES = 1 << 26
 # Reading a foreign object as an array may raise these; its own code runs, so the list is long.
 _UNREADABLE = (TypeError, ValueError, RuntimeError, BufferError, AttributeError, OverflowError)
 
@@ -83,14 +85,47 @@ def laid(array: AnyArray) -> Float:
         return widen(array)
     spread = array.ndim > 0 and array.shape[-1] > 1 and array.strides[-1] != 4
     if spread or not array.flags.aligned or not array.dtype.isnative:
-        array = np.array(array, dtype=_FLOAT32, order="C")
+        array = copied(array, _FLOAT32)
     return array
+
+
+def copied(array: AnyArray, dtype: DType | None = None) -> AnyArray:
+    """Return a contiguous copy of an array, in a dtype that holds its numbers."""
+    copy = np.empty(array.shape, array.dtype if dtype is None else dtype)
+    for index in _blocks(copy):
+        copy[index] = array[index]
+    return copy
+
+
+def contiguous(array: AnyArray) -> AnyArray:
+    """Return the array, or a copy if it is not contiguous."""
+    return array if array.flags.c_contiguous else copied(array)
+
+
+def _blocks(array: AnyArray) -> Iterator[tuple[Any, ...]]:
+    """Yield the indices of blocks that make up an array.
+
+    NumPy does not answer Ctrl-C within a copy, so a large one is made block by block.
+    """
+    if array.ndim == 0 or array.nbytes <= _BLOCK_BYTES:
+        yield (...,)
+        return
+    first = array.shape[0]
+    each = array.nbytes // first
+    if each > _BLOCK_BYTES and array.ndim > 1:
+        for i in range(first):
+            for index in _blocks(array[i]):
+                yield (i, *index)
+        return
+    step = max(1, _BLOCK_BYTES // each)
+    for i in range(0, first, step):
+        yield (slice(i, i + step),)
 
 
 def to_dense(function: str, name: str, value: ArrayLike, fits: Fits = None) -> Float:
     """Convert as `to_float32` does, to a contiguous array; for arrays small beside x and y."""
     array = to_float32(function, name, value, fits)
-    return array if array.flags.c_contiguous else array.copy()
+    return contiguous(array)
 
 
 def to_weight(function: str, name: str, value: ArrayLike, fits: Fits = None) -> AnyArray:
@@ -115,7 +150,7 @@ def to_int64(function: str, name: str, value: ArrayLike, fits: Fits = None) -> I
         fits(array)
     if array.dtype.kind == "u" and array.size and int(array.max()) >= 2**63:
         raise ValueError(f"{function}: {name} holds {array.max()}, expected less than 2**63")
-    return np.array(array, dtype=np.int64, order="C")
+    return copied(array, np.dtype(np.int64))
 
 
 def to_bool(function: str, name: str, value: ArrayLike, fits: Fits = None) -> Bool:
@@ -130,7 +165,7 @@ def to_bool(function: str, name: str, value: ArrayLike, fits: Fits = None) -> Bo
         raise _wrong_dtype(function, name, value, array, "bool")
     if fits is not None:
         fits(array)
-    return array if array.flags.c_contiguous else array.copy()
+    return contiguous(array)
 
 
 def to_mask(function: str, name: str, value: ArrayLike, fits: Fits = None) -> AnyArray:
@@ -145,7 +180,7 @@ def to_mask(function: str, name: str, value: ArrayLike, fits: Fits = None) -> An
         fits(array)
     if array.dtype.kind == "b":
         spread = array.ndim > 0 and array.shape[-1] > 1 and array.strides[-1] != 1
-        return array.copy() if spread else array
+        return copied(array) if spread else array
     if (array.dtype.kind == "f" and array.dtype.itemsize == 4) or _is_bfloat16(array):
         return to_float32(function, name, array)  # refuses uint16, which may be meant as integers
     raise _wrong_dtype(function, name, value, array, "float32", "bool or float32")
@@ -172,8 +207,10 @@ def widen(bits: AnyArray, out: Float | None = None) -> Float:
     """Return bfloat16 numbers, given by their bits, as float32, which is exact."""
     result = np.empty(bits.shape, np.float32) if out is None else out
     whole = result.view(np.uint32)
-    whole[...] = bits
-    np.left_shift(whole, 16, out=whole)
+    for index in _blocks(whole):
+        part = whole[index]
+        part[...] = bits[index]
+        np.left_shift(part, 16, out=part)
     return result
 
 

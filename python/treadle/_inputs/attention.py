@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from treadle._inputs import checks
-from treadle._inputs.arrays import laid, to_dense, to_int64, to_mask, viewed
+from treadle._inputs.arrays import copied, laid, to_dense, to_int64, to_mask, viewed
 
 if TYPE_CHECKING:
     from typing import Any
@@ -267,7 +267,7 @@ def _mask(function: str, sizes: Sizes, attn_mask: ArrayLike) -> AnyArray:
 
     mask = to_mask(function, "attn_mask", attn_mask, fits)
     if mask.ndim == 0 or mask.shape[-1] != sizes.keys:  # the kernel reads a contiguous last axis
-        mask = np.ascontiguousarray(np.broadcast_to(mask, (*mask.shape[:-1], sizes.keys)))
+        mask = copied(np.broadcast_to(mask, (*mask.shape[:-1], sizes.keys)))
     if mask.ndim == 1:
         mask = mask[None]
     mask = _spread(mask, (*mask.shape[:-2], sizes.queries, sizes.keys))

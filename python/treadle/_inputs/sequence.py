@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from treadle._inputs.arrays import to_bool, to_dense, to_float32, to_int64
+from treadle._inputs.arrays import copied, to_bool, to_dense, to_float32, to_int64
 from treadle._inputs.checks import fits, shape
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def prepare(
         if resets is not None:
             resets = resets[:, None]
     elif rows_first and resets is not None:
-        resets = resets.T.copy()
+        resets = copied(resets.T)
     if unbatched or not sizes.states:
         h, c, reset_h, reset_c = (
             _with_axes(sizes, state, rows) for state in (h, c, reset_h, reset_c)

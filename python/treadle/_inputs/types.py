@@ -13,6 +13,7 @@ Int: TypeAlias = npt.NDArray[np.int64]
 Bits: TypeAlias = npt.NDArray[np.uint16]
 """The bits of bfloat16 numbers."""
 AnyArray: TypeAlias = npt.NDArray[Any]
+DType: TypeAlias = np.dtype[Any]
 
 ArrayLike: TypeAlias = Any
 """Public functions accept any of this as an array; no static type describes all of it."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from treadle import _core
 from treadle._inputs import checks
-from treadle._inputs.arrays import to_dense, to_float32
+from treadle._inputs.arrays import contiguous, to_dense, to_float32
 from treadle.layers.activation import parse
 from treadle.layers.build import fill
 from treadle.layers.configuration import Integer, Number
@@ -60,9 +60,9 @@ def along(
     axis = checks.integer(function, "dim", dim, least=-x.ndim, most=x.ndim - 1)
     turned = np.moveaxis(x, axis, -1)
     rows = math.prod(turned.shape[:-1])
-    flat = np.ascontiguousarray(turned).reshape(rows, turned.shape[-1])
+    flat = contiguous(turned).reshape(rows, turned.shape[-1])
     y = kernel(function, flat).reshape(turned.shape)
-    return np.ascontiguousarray(np.moveaxis(y, -1, axis))
+    return contiguous(np.moveaxis(y, -1, axis))
 
 
 # -- the layers -----------------------------------------------------------------------------------
@@ -243,4 +243,4 @@ class Transpose(Elementwise):
             for k in ("dim0", "dim1")
         )
         turned: Float = x.swapaxes(first, second)
-        return np.ascontiguousarray(turned)
+        return contiguous(turned)

@@ -38,7 +38,7 @@ from treadle.torch.fallback import (
     transform,
     watched,
 )
-from treadle.torch.tensors import shared_array
+from treadle.torch.tensors import follow_threads, shared_array
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -153,6 +153,7 @@ def attend(
     if options.dropout_p or (torch.is_grad_enabled() and any(t.requires_grad for t in given)):
         rows = None if lengths is None else _saveable(lengths)
         return _Attend.apply(mask, rows, seed, options, *given)
+    follow_threads()
     return torch.from_numpy(
         functional.scaled_dot_product_attention(
             shared_array(query),

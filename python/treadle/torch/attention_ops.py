@@ -14,7 +14,7 @@ from treadle.layers.attention import MAX_HEAD_SIZE
 from treadle.torch import formula
 from treadle.torch.fallback import fall_back, of_backward
 from treadle.torch.mask_patterns import MaskPattern, mask_pattern
-from treadle.torch.tensors import shared_array
+from treadle.torch.tensors import follow_threads, shared_array
 
 if TYPE_CHECKING:
     from treadle.torch.tensors import TensorLike
@@ -70,6 +70,7 @@ class AttentionArguments(NamedTuple):
         pattern = MaskPattern(self.mask, self.lengths, self.is_causal)
         if self.by_pattern and self.mask is not None:
             pattern = mask_pattern(self.mask, self.query.shape[0])
+        follow_threads()
         call = AttentionCall(
             function,
             shared_array(self.query),

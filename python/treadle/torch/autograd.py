@@ -18,7 +18,7 @@ import torch
 from treadle._inputs.sequence import SequenceInputs
 from treadle.torch import formula
 from treadle.torch.fallback import fall_back, of_backward, watched
-from treadle.torch.tensors import shared_array
+from treadle.torch.tensors import follow_threads, shared_array
 from treadle.torch.weight_cache import LayerWeights, PackedLayer
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def sequence_inputs(
     x: TensorLike, h: TensorLike | None, c: TensorLike | None, rows: Rows
 ) -> SequenceInputs:
     """Return arrays that share the memory of tensors whose last axes are contiguous."""
+    follow_threads()
     return SequenceInputs(
         shared_array(x), shared_array(h), shared_array(c), rows[0], batch_first=rows[1]
     )

@@ -143,3 +143,8 @@ def shared_array(tensor: TensorLike | None) -> AnyArray | None:
         except TypeError:  # its storage is too small; the line below says more
             pass
     return _core.tensor_array(materialised("treadle.torch", "a tensor", tensor))
+
+
+def follow_threads() -> None:
+    """Let treadle use as many threads as PyTorch does, unless treadle was given a number."""
+    _core.suggest_num_threads(torch.get_num_threads())
