@@ -14,6 +14,7 @@ from treadle._public import published
 from treadle.torch import ops
 from treadle.torch.autograd import run_layer
 from treadle.torch.fallback import fall_back, obstacle, watched
+from treadle.torch.tools import ForTools, node_of
 from treadle.torch.weight_cache import RecurrentLayer, weights_of
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 _WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
-class _Cell(torch.nn.RNNCellBase):
+class _Cell(ForTools, torch.nn.RNNCellBase):
     """The base of the cells: each call runs a sequence of one step."""
 
     theirs: type[torch.nn.Module]
@@ -40,6 +41,8 @@ class _Cell(torch.nn.RNNCellBase):
 
         What does not fit runs PyTorch's ``forward``, which says how, as it does for another dtype.
         """
+        if isinstance(input, torch.fx.Proxy):
+            return node_of(self, input, hx)
         lstm = isinstance(self, torch.nn.LSTMCell)
         states = () if hx is None else tuple(hx) if lstm or isinstance(hx, tuple) else (hx,)
         own, names = self._parameters, _WEIGHTS if self.bias else _WEIGHTS[:2]

@@ -83,7 +83,10 @@ def _device_alone() -> bool:
 
 def obstacle(tensors: Iterable[TensorLike]) -> str | None:
     """Return why treadle cannot run on these tensors, here and now, or None."""
-    if torch._C._get_tracing_state() is not None and not torch.compiler.is_compiling():
+    if torch.compiler.is_compiling():
+        if torch.onnx.is_in_onnx_export():
+            return "it is being exported to ONNX"
+    elif torch._C._get_tracing_state() is not None:
         return "it is being traced by torch.jit"
     if torch.is_autocast_enabled("cpu"):
         return "autocast is on"

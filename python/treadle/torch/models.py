@@ -51,7 +51,7 @@ def accelerate(model: torch.nn.Module) -> Report:
     that treadle cannot run in their present form stay as they are, and so do subclasses with a
     ``forward`` without ``super().forward``; the report says why. PyTorch's encoder layers whose
     attention becomes treadle's no longer take their fast path, which would go around it. `restore`
-    undoes the change, as torch.jit.script requires.
+    undoes the change. torch.jit.script and PyTorch's quantization need PyTorch's own classes.
 
     Raises
     ------

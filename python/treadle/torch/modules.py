@@ -12,7 +12,7 @@ or make_fx, and under any mode of PyTorch (FLOP counters, fake tensors), a layer
 which the graph keeps and the mode sees; a PackedSequence runs PyTorch's ``forward`` there. For
 torch.func's transforms, forward-mode derivatives, batches of gradients and second derivatives
 (create_graph=True) a formula of PyTorch's operators runs, `treadle.torch.formula`, and a warning
-says so. torch.jit.script refuses these classes: use `treadle.torch.restore` first.
+says so. torch.jit.script compiles PyTorch's module with the same parameters.
 
 Beside PyTorch's arguments there is ``lengths``, integers [B] in any order: the steps of a padded
 batch that count, as with a PackedSequence, without packing or sorting.
@@ -31,6 +31,7 @@ from treadle._public import published
 from treadle.torch import dynamo, ops
 from treadle.torch.autograd import run_layer
 from treadle.torch.fallback import fall_back, obstacle, watched
+from treadle.torch.tools import ForTools, node_of
 from treadle.torch.weight_cache import RecurrentLayer, weights_of
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class _LayerTensors(NamedTuple):
     """Their arrays, where `ModuleWeights.find` has found them."""
 
 
-class _Sequence(torch.nn.RNNBase):
+class _Sequence(ForTools, torch.nn.RNNBase):
     """The base class of LSTM, GRU and RNN."""
 
     theirs: type[torch.nn.Module]
@@ -99,6 +100,8 @@ class _Sequence(torch.nn.RNNBase):
         PackedSequence, TypeError for lengths that are no integers. The backward pass raises
         RuntimeError where a tensor that it needs has been changed in place.
         """
+        if isinstance(input, torch.fx.Proxy):
+            return node_of(self, input, hx, lengths=lengths)
         packed_input = isinstance(input, PackedSequence)
         if lengths is not None and packed_input:
             raise ValueError(

@@ -13,6 +13,7 @@ from treadle.torch.attention import attend, tensor_obstacle
 from treadle.torch.attention_ops import Options
 from treadle.torch.fallback import fall_back, obstacle, recorded_early, watched
 from treadle.torch.mask_patterns import MaskPattern, mask_pattern
+from treadle.torch.tools import ForTools, node_of
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @published("treadle.torch")
-class MultiheadAttention(torch.nn.MultiheadAttention):
+class MultiheadAttention(ForTools, torch.nn.MultiheadAttention):
     """torch.nn.MultiheadAttention, its attention on treadle's kernels, forward and backward.
 
     Parameters, state_dict, hooks, pickling and copying are PyTorch's own, and so are the
@@ -91,6 +92,9 @@ class MultiheadAttention(torch.nn.MultiheadAttention):
         -----
         Raises what PyTorch raises.
         """
+        if isinstance(query, torch.fx.Proxy):
+            rest = key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights
+            return node_of(self, query, *rest, is_causal)
         if query.is_nested and query is key and key is value:
             y = self._forward_nested(query, (key_padding_mask, attn_mask), need_weights)
             if y is not None:
