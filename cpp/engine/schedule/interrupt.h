@@ -39,11 +39,13 @@ class Interrupt {
  private:
   bool (*poll_)(void*);
   void* context_;
-  std::atomic<bool> stop_{false};
   const std::uint64_t process_ = fork_count();
-  double work_ = 0;
+  // The caller writes the numbers that follow all the time, other threads read stop_ all the time:
+  // these are in cache lines of their own.
+  alignas(64) double work_ = 0;
   std::chrono::steady_clock::time_point next_ = std::chrono::steady_clock::now() + kPeriod;
   static constexpr std::chrono::milliseconds kPeriod{50};
+  alignas(64) std::atomic<bool> stop_{false};
 };
 
 // Listening makes an Interrupt that of throw_if_stopped, on the calling thread.
