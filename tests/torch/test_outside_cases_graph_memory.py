@@ -82,3 +82,26 @@ def test_layers_in_one_storage_have_packings_of_their_own():
         found.append(called(compiled(module, x), x, False))
         assert torch.equal(found[-1], module(x)[0])
     assert not torch.equal(found[0], found[1])
+
+
+@pytest.mark.parametrize("kind", ["GRU", "RNN"])
+def test_outputs_are_changed_in_place_inside_and_behind_a_graph(kind):
+    """As PyTorch's GRU and RNN let a program do it, which break the graph."""
+    torch.compiler.reset()
+    module, x = getattr(treadle.torch, kind)(5, 8), torch.ones(4, 2, 5)
+    inside = torch.compile(
+        lambda x: module(x)[0].mul_(2).relu_(), backend="aot_eager", fullgraph=True
+    )
+    behind = compiled(module, x)
+    found = []
+    for run in (
+        lambda: (module(x)[0] * 2).relu(),
+        lambda: inside(x),
+        lambda: behind(x)[0].mul_(2).relu_(),
+    ):
+        module.zero_grad()
+        run().square().sum().backward()
+        found.append([p.grad for p in module.parameters()])
+    for other in found[1:]:
+        for a, b in zip(found[0], other, strict=True):
+            assert torch.equal(a, b)

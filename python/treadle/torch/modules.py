@@ -261,6 +261,8 @@ class _Sequence(ForTools, torch.nn.RNNBase):
             h, c = (*[s[index * D : (index + 1) * D] for s in states], None, None)[:2]
             if cache is None:
                 x, h_n, c_n = ops.run_layer(layer, own.tensors, (h, c), x, rows)
+                if index == copies and torch.is_grad_enabled():
+                    x = x.clone()
             else:
                 placed = own.placed
                 if placed is None:
