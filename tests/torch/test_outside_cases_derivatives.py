@@ -377,3 +377,13 @@ def test_the_kernels_still_run_where_nothing_is_transformed():
         np.testing.assert_array_equal(
             torch.autograd.grad(first(ours)(own).sum(), own)[0].shape, x.shape
         )
+
+
+@pytest.mark.parametrize("name", ["GRU", "attention"])
+def test_exported_graphs_refuse_forward_mode(name):
+    """A graph that was recorded before has no formula; it raises rather than lose a tangent."""
+    *_, ours, x = nets(name)
+    program = torch.export.export(ours.eval(), (x,)).module()
+    refused = pytest.raises(NotImplementedError, match="call the module or function itself")
+    with torch.no_grad(), forward_ad.dual_level(), refused:
+        program(forward_ad.make_dual(x, x))

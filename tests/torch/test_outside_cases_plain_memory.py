@@ -224,3 +224,32 @@ class Module(torch.nn.Module):
 
     def forward(self, x):
         return self.function(x)
+
+
+def test_input_freed_between_forward_and_backward():
+    """Activations are freed so by programs that offload them."""
+    module = treadle.torch.GRU(4, 4)
+    x = torch.ones(3, 2, 4)
+    y = module(x)[0]
+    x.untyped_storage().resize_(0)
+    with pytest.raises(TypeError, match="storage of 0 bytes"):
+        y.sum().backward()
+
+
+def test_weights_freed_and_restored():
+    """FSDP frees weights between calls, and fills the same storage again."""
+    module = treadle.torch.GRU(4, 4)
+    x, values = torch.ones(3, 2, 4), module.weight_hh_l0.detach().clone()
+    with torch.no_grad():
+        expected = module(x)[0]
+        storage = module.weight_hh_l0.untyped_storage()
+        size = storage.nbytes()
+        storage.resize_(0)
+        with pytest.raises(TypeError, match="storage of 0 bytes"):
+            module(x)
+        storage.resize_(size)
+        module.weight_hh_l0.copy_(values * 2)
+        changed = module(x)[0]
+        module.weight_hh_l0.copy_(values)
+        assert torch.equal(module(x)[0], expected)
+    assert not torch.equal(changed, expected)

@@ -12,7 +12,7 @@ from treadle._inputs.attention import AttentionCall
 from treadle.functional.attention_backward import SavedAttention
 from treadle.layers.attention import MAX_HEAD_SIZE
 from treadle.torch import formula
-from treadle.torch.fallback import fall_back, of_backward
+from treadle.torch.fallback import fall_back, of_backward, refuse_tangents
 from treadle.torch.mask_patterns import MaskPattern, mask_pattern
 from treadle.torch.tensors import follow_threads, shared_array
 
@@ -97,6 +97,7 @@ class AttentionArguments(NamedTuple):
 )
 def _attention(*arguments: Any) -> tuple[TensorLike, TensorLike]:
     """Return y [B, N, S, F] and the log-sum-exp of the scores [B, N, S]."""
+    refuse_tangents("treadle.attention")
     saved = AttentionArguments(*arguments).forward(FUNCTION)
     return torch.from_numpy(saved.y), torch.from_numpy(saved.lse)
 

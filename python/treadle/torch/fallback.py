@@ -46,6 +46,18 @@ def watched(tensors: tuple[object, ...]) -> bool:
     return False
 
 
+def refuse_tangents(operator: str) -> None:
+    """Raise where an operator of a graph would lose the tangents of forward mode.
+
+    Modules and functions take a formula there, which a graph that was recorded before cannot.
+    """
+    if forward_ad._current_level >= 0:
+        raise NotImplementedError(
+            f"treadle.torch: forward-mode differentiation of a graph with the operator {operator}: "
+            "call the module or function itself, which has a formula for it"
+        )
+
+
 def recorded_early() -> bool:
     """Tell whether a graph is recorded before dispatch, as torch.export's.
 

@@ -15,7 +15,7 @@ import torch
 from treadle import _core
 from treadle.torch import formula
 from treadle.torch.autograd import RESULTS, backward, sequence_inputs
-from treadle.torch.fallback import fall_back, transform
+from treadle.torch.fallback import fall_back, refuse_tangents, transform
 from treadle.torch.tensors import shared_array
 from treadle.torch.weight_cache import LayerWeights, RecurrentLayer, StorageWeights
 
@@ -109,6 +109,7 @@ def _dense(tensor: TensorLike | None) -> AnyArray | None:
 @torch.library.custom_op("treadle::recurrent", mutates_args=(), device_types="cpu", schema=_FORWARD)
 def recurrent(*arguments: Any) -> tuple[TensorLike, ...]:
     """Run one layer: (y, h_n, c_n, saved)."""
+    refuse_tangents("treadle.recurrent")
     call = _Call(*arguments)
     inputs = call.inputs()
     outputs = call.native()[0].run(inputs, save=call.save)
