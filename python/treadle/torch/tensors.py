@@ -47,6 +47,7 @@ class TensorLike(Protocol):
     def data_ptr(self) -> int: ...
     def untyped_storage(self) -> Any: ...
     def is_contiguous(self) -> bool: ...
+    def is_neg(self) -> bool: ...
     def is_inference(self) -> bool: ...
     def is_floating_point(self) -> bool: ...
     @property
@@ -111,6 +112,7 @@ class TensorLike(Protocol):
 # device, layout, quantization, nesting, the negative bit, zero tensors, functorch's wrappers and
 # classes with __torch_dispatch__. A tensor of inference mode has fewer keys.
 _KEYS = torch._C._dispatch_keys
+_OWN = (torch.Tensor, torch.nn.Parameter)
 with torch.inference_mode():
     _PLAIN = [_KEYS(torch.empty(0))]
 with torch.inference_mode(False):
@@ -138,10 +140,12 @@ def shared_array(tensor: TensorLike | None) -> AnyArray | None:
     """
     if tensor is None:
         return None
-    if plain(tensor):
+    # The native function refuses what has no memory, or too little. It does not know the negative
+    # bit, nor classes that keep their numbers elsewhere. This is faster than `plain`.
+    if (type(tensor) in _OWN and not tensor.is_neg()) or plain(tensor):
         try:
             return _core.tensor_array(tensor)
-        except TypeError:  # its storage is too small; the line below says more
+        except (TypeError, NotImplementedError):  # the line below does better, or says more
             pass
     return _core.tensor_array(materialised("treadle.torch", "a tensor", tensor))
 
