@@ -447,7 +447,7 @@ class Impostor:
         torch.zeros(3).to_sparse(), torch.zeros(3, dtype=torch.bfloat16),
         torch.zeros(3, dtype=torch.complex64),
     ],
-    ids=str,
+    ids=range(9),
 )  # fmt: skip
 def test_memory_is_taken_of_plain_tensors_alone(wrong):
     """The native function raises TypeError for all else, also for what looks like a tensor."""
