@@ -47,10 +47,10 @@ ALPHABET = " '" + LATIN + UKRAINIAN  # the blank stands for every character that
 
 LENGTH, BATCH = 40, 96  # characters of a row, rows of a batch
 COMMON = (0.0, 0.45, 0.9)  # shares of common words; a text has one of them
-FOREIGN, CODE = 0.02, 0.01  # probabilities of a foreign phrase and of a code before a word
+FOREIGN, CODE = 0.025, 0.015  # probabilities of a foreign phrase and of a code before a word
 ELISION, GENITIVE, QUOTED = 0.4, 0.03, 0.01  # probabilities of what an apostrophe is used for
 GIBBERISH = 0.02  # the share of texts that are no language and have a random label
-LONG, CONTINUED = 0.1, 0.2  # shares of long texts, and of texts that another follows at once
+LONG, CONTINUED = 0.12, 0.2  # shares of long texts, and of texts that another follows at once
 SETTLED = 60  # characters after which a text that follows another at once counts in full
 LIST_WORDS = 150_000  # taken evenly from each list
 

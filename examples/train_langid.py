@@ -46,7 +46,7 @@ import treadle.torch
 from treadle.demo.reader import FORMAT, encode
 
 EMBEDDING, HIDDEN = 20, 120
-STEPS, TEXTS = 48_000, 2000  # of training; texts of each language and length to measure with
+STEPS, TEXTS = 52_000, 2000  # of training; texts of each language and length to measure with
 QUICK_STEPS, QUICK_TEXTS = 200, 50
 LINES, RECENT = 24, 100  # lines of the log; steps whose mean loss is shown
 
