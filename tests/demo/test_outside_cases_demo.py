@@ -51,7 +51,7 @@ def lines(path):
 
 @pytest.mark.parametrize("signs", SIGNS)
 def test_signs_are_blanks(signs):
-    """Whatever stands in no alphabet changes nothing before a text, and is one blank within it."""
+    """A character of no alphabet changes nothing before a text, and is one blank within it."""
     plain = read("I love", "this library")
     hidden, characters = plain.hidden.copy(), plain.characters
     for parts in ([signs + "I love this library"], ["I love " + signs, "this library"]):
@@ -93,7 +93,7 @@ def test_ten_clean_words_end_any_state(seed):
 
 
 def test_running_text_with_noise(source):
-    """Of 120 sentences with numbers, signs, emoji and foreign words 97 % are told."""
+    """The network tells 97 % of 120 sentences with numbers, signs, emoji, foreign words."""
     texts = lines(source / "examples" / "langid_noisy.txt")
     right = [
         read(text).ranking()[0][0] == language for language, row in texts.items() for text in row

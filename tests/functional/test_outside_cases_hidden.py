@@ -80,7 +80,7 @@ def test_a_query_gets_nothing_from_keys_that_it_does_not_see(isa, threads, s, k)
 
 
 def test_the_other_queries_of_a_call_change_nothing(isa, threads):
-    """The same queries alone and among others give the same bits, with any number of threads."""
+    """Queries have the same bits alone and among others, with any number of threads."""
     q, key, value = arrays(96, 200, heads=1)
     mask = np.random.default_rng(5).random((96, 200)) < 0.5
     value[:, :, 20] = np.nan

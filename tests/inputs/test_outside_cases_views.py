@@ -127,6 +127,6 @@ def test_views_are_refused_before_they_are_copied(name):
 
 
 def test_views_that_fit_are_read():
-    """What fits is read as ever: strides of zero are numbers like others."""
+    """A view that fits is read as ever: strides of zero are strides like others."""
     y, _ = lstm(seed=1)(view(T, B, I), lengths=view(B, dtype=np.int64) + 2)
     np.testing.assert_array_equal(y, lstm(seed=1)(X, lengths=[2, 2])[0])

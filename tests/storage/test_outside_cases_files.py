@@ -1,4 +1,4 @@
-"""What users hand to treadle.load and load_state_dict that comes from elsewhere."""
+"""These tests hand treadle.load and load_state_dict files and arrays of other programs."""
 
 import gzip
 import io

@@ -138,7 +138,7 @@ def write(path, model, settings="nothing", *, vocabulary=False):
 
 
 def results(tokenizer):
-    """What tests compare of a tokenizer."""
+    """Return those results of a tokenizer that tests compare."""
     fields = dict(tokenizer(TEXTS[:RECORDED]))
     pairs = tokenizer(TEXTS[:RECORDED], TEXTS[1 : RECORDED + 1], truncation=True, max_length=14)
     cut = tokenizer(TEXTS[:RECORDED], return_offsets_mapping=True, truncation=True, max_length=9)

@@ -39,7 +39,7 @@ class Wrapper(torch.Tensor):
 
 
 def negative(x):
-    """The same numbers as a view with the negative bit."""
+    """Return the numbers of a tensor as a view with the negative bit."""
     return torch.complex(x, -x).conj().imag
 
 

@@ -242,7 +242,7 @@ def test_compiled(kind):
 
 
 def test_a_mask_that_changes_is_read_again():
-    """What a mask says is kept for the other layers, until somebody changes the mask in place."""
+    """The pattern of a mask is kept for other layers, until the mask is changed in place."""
     seen = torch.ones(1, 1, 5, 5, dtype=torch.bool).tril()
     mask = torch.zeros(1, 1, 5, 5).masked_fill(~seen, torch.finfo(torch.float32).min)
     assert kept_pattern(mask, 1).is_causal

@@ -160,7 +160,7 @@ def test_prompts_of_the_constructor(tmp_path):
 
 
 def test_attributes_that_a_program_sets():
-    """What is set is checked as in the constructor, and no other function steps in."""
+    """An attribute that is set is checked as the constructor's argument is."""
     model = SentenceTransformer(MINILM)
     model.prompts = {"query": "q: "}
     assert_same_bits(model.encode_query("a"), MODEL.encode("q: a"))

@@ -86,7 +86,7 @@ def test_the_encoder_of_a_model_with_a_head(family):
 
 
 def test_defaults_of_the_configurations():
-    """What config.json leaves out has the value of Transformers' class, in every family."""
+    """An entry that config.json leaves out has the default of Transformers' class."""
     from treadle.transformers.families import FAMILIES
 
     for name, family in FAMILIES.items():

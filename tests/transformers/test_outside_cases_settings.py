@@ -84,7 +84,7 @@ def write(path, name, content):
 
 
 def said(path):
-    """What a model returns and says of itself, as comparable values."""
+    """Return a model's results and attributes as values that can be compared."""
     found = SentenceTransformer(path)
     encoder = AutoModel.from_pretrained(path)
     output = encoder([[5, 6, 7]])
@@ -473,7 +473,7 @@ def test_sentence_transformers_writes_nothing_else(model, tmp_path):
 
 
 def test_the_tables_of_the_code_are_these():
-    """Whatever treadle takes is listed here, and tried above."""
+    """Every entry that treadle takes is listed here, and tried above."""
     for table, file in (
         (settings.CONFIG, "config.json"),
         (settings.ENCODER, "sentence_bert_config.json"),

@@ -40,7 +40,7 @@ def pair(kind):
 
 
 def assert_same(found, expected):
-    """The same fields in the same order, of the same kind, with the same numbers."""
+    """Assert that two results have the same fields, in order, kind and numbers."""
     assert list(found) == list(expected.keys())
     for name, value in found.items():
         if isinstance(value, list):

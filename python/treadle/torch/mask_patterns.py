@@ -23,7 +23,7 @@ _KEPT = "_treadle_pattern"
 
 
 class MaskPattern(NamedTuple):
-    """What a mask says, in the arguments of `scaled_dot_product_attention`."""
+    """The meaning of a mask, in the arguments of `scaled_dot_product_attention`."""
 
     mask: TensorLike | None
     """bool or float32 [B, 1, S, K], or None where the other two say all of it."""

@@ -39,7 +39,7 @@ class EncodeOptions(TypedDict, total=False):
 
 
 class Batch(NamedTuple):
-    """What the model makes of the sentences ``rows`` of a block."""
+    """This class holds what the model returns for the sentences ``rows`` of a block."""
 
     rows: Int
     ids: Int

@@ -69,7 +69,7 @@ _REFUSED: dict[str, tuple[tuple[object, ...], str]] = {
 
 
 class Settings(NamedTuple):
-    """What the files of a directory and the options of a constructor say together."""
+    """This class joins the settings in a directory's files with a constructor's options."""
 
     dtype: str
     config: dict[str, Any]
