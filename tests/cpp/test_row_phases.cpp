@@ -85,8 +85,10 @@ TEST_CASE("a phase follows another with the rows of any thread") {
     norm.out = soft.out = out;
     soft.x = out;
     team.run([&](Team::Member& member) {
-      CHECK(run_rows(member, kernels().layer_norm, norm));
-      CHECK(run_rows(member, kernels().softmax, soft));
+      const bool all =
+          run_rows(member, kernels().layer_norm, norm) && run_rows(member, kernels().softmax, soft);
+      // A worker that is still here when the caller has come to the end is told to leave.
+      if (member.index() == 0) CHECK(all);
     });
   };
   set_num_threads(1);

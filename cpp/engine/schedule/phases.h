@@ -43,7 +43,8 @@ class Phases {
 
     // Every thread calls this with the same arguments; task(i) runs once for every i < tasks, on
     // whichever thread is free, and the call returns when all are done. A task takes `work`
-    // multiply-adds. Returns false when the computation is to end.
+    // multiply-adds. Returns false when the computation is to end, and to a thread that is still
+    // here when the leader has come to the end.
     template <class Task>
     bool parallel_for(std::int64_t tasks, double work, Task&& task) {
       if (phases_.size_ == 1) {
