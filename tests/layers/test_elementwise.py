@@ -13,7 +13,7 @@ from support.tolerance import assert_same_bits
 from treadle.layers.elementwise import Elementwise
 from treadle.layers.module import LAYERS
 
-# Those of PyTorch's names and arguments.
+# These modules have PyTorch's names and arguments.
 CALLS = {
     "ReLU": [{}],
     "Tanh": [{}],

@@ -168,7 +168,7 @@ CONFIG = [
     # The argument dtype chooses the dtype of packed weights.
     ("dtype", "bfloat16", NOTHING),
     ("torch_dtype", "float16", NOTHING),
-    # The same numbers in other pieces, and the cache of decoders.
+    # These give the same numbers in other pieces, or concern the cache of decoders.
     ("chunk_size_feed_forward", 4, NOTHING),
     ("use_cache", False, NOTHING),
     # Tokens that an encoder has no use for.
@@ -326,7 +326,7 @@ FILES = {
     "sentence_bert_config.json": ENCODER,
     **OTHERS,
 }
-# What changes nothing in config.json is tried in one directory.
+# Entries of config.json that change nothing are tried in one directory.
 ROWS = [
     (file, *row)
     for file, rows in FILES.items()
@@ -422,7 +422,7 @@ def test_adapters(model, tmp_path):
             load(path)
 
 
-# What the installed versions write must be in the tables.
+# Entries that the installed versions write must be in the tables.
 
 
 def listed(file):

@@ -10,7 +10,7 @@ derivatives.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from torch.overrides import handle_torch_function, has_torch_function
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from treadle._inputs.types import ArrayLike
+    from treadle.torch.attention_ops import Context
     from treadle.torch.tensors import TensorLike
 
 
@@ -215,19 +216,6 @@ def plain(*tensors: TensorLike) -> bool:
     )
 
 
-class _Context(Protocol):
-    """PyTorch's context of a call, with what the functions below leave in it."""
-
-    options: Options
-
-    @property
-    def saved_tensors(self) -> tuple[Any, ...]: ...
-    @property
-    def needs_input_grad(self) -> tuple[bool, ...]: ...
-    def save_for_backward(self, *tensors: TensorLike | None) -> None: ...
-    def set_materialize_grads(self, value: bool) -> None: ...
-
-
 class _Attend(torch.autograd.Function):
     """Attention for autograd: y from query, key and value.
 
@@ -237,7 +225,7 @@ class _Attend(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: _Context,
+        ctx: Context,
         mask: TensorLike | None,
         lengths: TensorLike | None,
         seed: TensorLike | None,
@@ -253,7 +241,7 @@ class _Attend(torch.autograd.Function):
         return result
 
     @staticmethod
-    def backward(ctx: _Context, dy: TensorLike) -> tuple[TensorLike | None, ...]:
+    def backward(ctx: Context, dy: TensorLike) -> tuple[TensorLike | None, ...]:
         query, key, value, mask, lengths, seed, y, lse = ctx.saved_tensors
         arguments = AttentionArguments(query, key, value, mask, lengths, seed, *ctx.options)
         wanted = ctx.needs_input_grad[4:]

@@ -130,8 +130,8 @@ def _(*arguments: Any) -> list[TensorLike]:
     return [query.new_empty(t.shape) for t in (query, key, value)]
 
 
-class _Context(Protocol):
-    """PyTorch's context of a call, with what `_setup` leaves in it."""
+class Context(Protocol):
+    """PyTorch's context of a call of attention, with the options that its forward leaves there."""
 
     options: Options
 
@@ -143,13 +143,13 @@ class _Context(Protocol):
     def set_materialize_grads(self, value: bool) -> None: ...
 
 
-def _setup(ctx: _Context, inputs: tuple[Any, ...], output: tuple[TensorLike, ...]) -> None:
+def _setup(ctx: Context, inputs: tuple[Any, ...], output: tuple[TensorLike, ...]) -> None:
     ctx.save_for_backward(*inputs[:_COUNT], *output)
     ctx.options = Options(*inputs[_COUNT:])
     ctx.set_materialize_grads(False)
 
 
-def _backward(ctx: _Context, dy: TensorLike | None, _: object) -> tuple[TensorLike | None, ...]:
+def _backward(ctx: Context, dy: TensorLike | None, _: object) -> tuple[TensorLike | None, ...]:
     nothing = (None,) * (_COUNT - 3 + len(ctx.options))
     if dy is None:
         return None, None, None, *nothing

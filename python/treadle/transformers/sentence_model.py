@@ -59,7 +59,7 @@ class LoadOptions(TypedDict, total=False):
     model_card_data: None
 
 
-# What an option must be where it cannot have an effect, and why.
+# These options have no effect here: each has the values that it may have, and the reason.
 _REFUSED: dict[str, tuple[tuple[object, ...], str]] = {
     "trust_remote_code": ((False, None), "treadle runs no code of a directory"),
     "backend": (("torch", None), "treadle computes by itself"),
@@ -130,7 +130,7 @@ class SentenceModel:
         """Pickle the directory and the arguments, so that worker processes load the model."""
         return partial(type(self), **self._arguments), (self._directory,)
 
-    # What a subclass has.
+    # Subclasses define these attributes.
 
     _pairs: ClassVar[bool]
 
