@@ -7,7 +7,7 @@ from support import house
 # A room imports only rooms before it. `benchmarks`, a folder beside the package, stands above it.
 ROOMS = (
     *("_public", "_version", "_core", "_inputs", "_storage", "runtime", "layers", "functional"),
-    *("torch", "transformers", "demo", "cli", "__main__", "benchmarks"),
+    *("graph", "torch", "onnx", "transformers", "demo", "cli", "__main__", "benchmarks"),
 )
 # A folder of cpp/ includes only folders before it.
 FOLDERS = (

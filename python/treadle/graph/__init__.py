@@ -1,0 +1,8 @@
+"""This room runs whole models: graphs of nodes in ONNX's vocabulary, made faster and executed.
+
+`ir` defines the graph. Readers (`treadle.onnx`, `treadle.torch.capture`) make one.
+"""
+
+from treadle.graph.ir import Graph, Node, Value
+
+__all__ = ["Graph", "Node", "Value"]
