@@ -34,6 +34,8 @@ inline ActivationFunction parse_function(const std::string& function, const std:
       {"gelu", ActivationFunction::gelu},
       {"gelu_tanh", ActivationFunction::gelu_tanh},
       {"silu", ActivationFunction::silu},
+      {"hard_swish", ActivationFunction::hard_swish},
+      {"clip", ActivationFunction::clip},
   };
   for (const auto& entry : kNames) {
     if (name == entry.name) return entry.function;

@@ -47,6 +47,10 @@ TREADLE_INLINE auto with_function(const Activation& a, Use use) {
       return use([](Vec x) { return gelu_tanh(x); });
     case ActivationFunction::silu:
       return use([](Vec x) { return silu(x); });
+    case ActivationFunction::hard_swish:
+      return use([=](Vec x) { return hard_swish(x); });
+    case ActivationFunction::clip:
+      return use([=](Vec x) { return clamp(alpha, beta, x); });
     case ActivationFunction::linear:
       break;
   }

@@ -65,6 +65,12 @@ __attribute__((noinline)) Vec derivative(const Activation& a, Vec x) {
       const Vec s = sigmoid(x);
       return fma(x * s, one - s, s);
     }
+    case ActivationFunction::hard_swish: {
+      const Vec middle = fma(broadcast(0x1.555556p-2f), x, broadcast(0.5f));  // 1 / 3
+      return x <= broadcast(-3.0f) ? zero : (x >= broadcast(3.0f) ? one : middle);
+    }
+    case ActivationFunction::clip:
+      return (x <= alpha) | (x >= beta) ? zero : one;
     case ActivationFunction::linear:
       break;
   }

@@ -66,9 +66,11 @@ enum class ActivationFunction : int {
   exp,
   log1p,  // log(1 + x) for x in [0, 1]
   erf,
-  gelu,       // x Phi(x)
-  gelu_tanh,  // the approximation of gelu by tanh
-  silu,       // x sigmoid(x)
+  gelu,        // x Phi(x)
+  gelu_tanh,   // the approximation of gelu by tanh
+  silu,        // x sigmoid(x)
+  hard_swish,  // x max(0, min(1, x / 6 + 1 / 2))
+  clip,        // max(alpha, min(beta, x)); relu6 has 0 and 6
 };
 
 struct Activation {

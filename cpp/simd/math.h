@@ -135,6 +135,12 @@ TREADLE_INLINE Vec erf(Vec x) {
 // x sigmoid(x) (Ramachandran et al., arXiv:1710.05941).
 TREADLE_INLINE Vec silu(Vec x) { return x * sigmoid(x); }
 
+// x min(1, max(0, x / 6 + 1 / 2)) (Howard et al., arXiv:1905.02244).
+TREADLE_INLINE Vec hard_swish(Vec x) {
+  const Vec gate = fma(broadcast(0x1.555556p-3f), x, broadcast(0.5f));
+  return x * clamp(broadcast(0.0f), broadcast(1.0f), gate);
+}
+
 // x Phi(x) (Hendrycks and Gimpel, arXiv:1606.08415) as max(x, 0) - t Phi(-t) with t = |x| and
 // Phi(-t) = 2^(-t P(t)) / 2; P(16) takes it to zero.
 TREADLE_INLINE Vec gelu(Vec x) {

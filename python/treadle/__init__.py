@@ -36,8 +36,11 @@ from treadle.layers.activation_layers import (
     ELU,
     GELU,
     Hardsigmoid,
+    Hardswish,
+    Hardtanh,
     LeakyReLU,
     ReLU,
+    ReLU6,
     Sigmoid,
     SiLU,
     Softplus,
@@ -48,7 +51,7 @@ from treadle.layers.attention import MultiheadAttention
 from treadle.layers.batch_norm import BatchNorm1d
 from treadle.layers.cells import GRUCell, LSTMCell, RNNCell
 from treadle.layers.conv import Conv1d
-from treadle.layers.elementwise import Flatten, Hardtanh, Identity, LogSoftmax, Softmax, Transpose
+from treadle.layers.elementwise import Flatten, Identity, LogSoftmax, Softmax, Transpose
 from treadle.layers.embedding import Embedding
 from treadle.layers.files import load, save
 from treadle.layers.kv_cache import KVCache
@@ -75,6 +78,7 @@ __all__ = [
     "Flatten",
     "GRUCell",
     "Hardsigmoid",
+    "Hardswish",
     "Hardtanh",
     "Identity",
     "KVCache",
@@ -86,6 +90,7 @@ __all__ = [
     "MultiheadAttention",
     "RNNCell",
     "ReLU",
+    "ReLU6",
     "Sequential",
     "SiLU",
     "Sigmoid",

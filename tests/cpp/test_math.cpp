@@ -80,6 +80,16 @@ const FunctionCase kCases[] = {
      [](double x) { return x / (1 + std::exp(-x)); },
      -80,
      90},
+    {"hard_swish",
+     {ActivationFunction::hard_swish, 0, 0},
+     [](double x) { return x * std::max(0.0, std::min(1.0, x / 6 + 0.5)); },
+     -2,
+     9},
+    {"clip",
+     {ActivationFunction::clip, -0.5f, 6},
+     [](double x) { return std::max(-0.5, std::min(6.0, x)); },
+     -9,
+     9},
 };
 
 double ulp(double x) {
@@ -148,6 +158,7 @@ TEST_CASE("NaN stays NaN and infinities give the limits, in every lane") {
                            {ActivationFunction::relu, kInfinity, 0},
                            {ActivationFunction::gelu, kInfinity, kNan},
                            {ActivationFunction::silu, kInfinity, kNan},
+                           {ActivationFunction::hard_swish, kInfinity, kNan},
                            {ActivationFunction::gelu_tanh, kInfinity, kNan}};
   for_each_isa([&](const KernelTable& table) {
     const FlushToZero guard;

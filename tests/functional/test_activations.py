@@ -32,6 +32,8 @@ CASES = {
     "hard_tanh 0 6": ((0, 6), TF.relu6),
     "thresholded_relu": ((0.5,), lambda x: torch.where(x > 0.5, x, 0.0)),
     "affine": ((2.0, 1.0), lambda x: 2 * x + 1),
+    "hard_swish": ((), TF.hardswish),
+    "relu6": ((), TF.relu6),
     "scaled_tanh": ((1.7, 0.6), lambda x: 1.7 * torch.tanh(0.6 * x)),
 }
 
@@ -39,7 +41,8 @@ CASES = {
 def test_every_activation_is_a_function():
     """Whoever adds an activation adds its function, unless it is one of another's forms."""
     named = {name.partition(" ")[0] for name in CASES}
-    assert set(activation._PARAMETERS) - {"linear", "gelu_tanh"} | {"hard_tanh"} == named
+    own = {"hard_tanh", "relu6"}  # of "clip", by the names that users know
+    assert set(activation._PARAMETERS) - {"linear", "gelu_tanh", "clip"} | own == named
     assert set(activation._PARAMETERS) <= set(reference.ACTIVATIONS) | {"hard_sigmoid", "elu"}
 
 

@@ -25,6 +25,8 @@ CALLS = {
     "ELU": [{}, {"alpha": 0.5}],
     "LeakyReLU": [{}, {"negative_slope": 0.25}],
     "Hardsigmoid": [{}],
+    "Hardswish": [{}],
+    "ReLU6": [{}],
     "Hardtanh": [{}, {"min_val": 0.0, "max_val": 6.0}],
     "Softmax": [{"dim": -1}, {"dim": 0}],
     "LogSoftmax": [{"dim": -1}, {"dim": 1}],

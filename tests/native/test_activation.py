@@ -54,6 +54,8 @@ MAX_ULP = {
     "gelu": (1.07, 1.36),
     "gelu_tanh": (1.84, 1.84),
     "silu": (1.83, 1.83),
+    "hard_swish": (1.00, 1.17),
+    "clip": (0.00, 0.00),
 }
 
 
@@ -79,6 +81,8 @@ CASES = {
     "gelu": ("gelu", 0, 0),
     "gelu_tanh": ("gelu_tanh", 0, 0),
     "silu": ("silu", 0, 0),
+    "hard_swish": ("hard_swish", 0, 0),
+    "clip": ("clip", -1.5, 6),
 }
 
 
@@ -140,7 +144,7 @@ def scale(case, x, expected):
     """One ULP of the result; without fma, of the larger term of a sum that may cancel."""
     name, alpha, beta = CASES[case]
     size = np.abs(expected)
-    if name in ("gelu", "gelu_tanh", "silu"):
+    if name in ("gelu", "gelu_tanh", "silu", "hard_swish"):
         size = np.abs(x)
     if name in ("affine", "hard_sigmoid") and treadle.isa() == "portable":
         size = np.maximum(size, np.maximum(np.abs(np.float64(alpha) * x), np.float64(beta)))
@@ -180,6 +184,8 @@ SPECIAL = {
     "gelu": [NAN, INF, NAN, 0.0, 0.0, BIG, 0.0, 0.0],  # inf * 0, as the formula says
     "gelu_tanh": [NAN, INF, NAN, 0.0, 0.0, BIG, 0.0, 0.0],
     "silu": [NAN, INF, NAN, 0.0, 0.0, BIG, 0.0, 0.0],
+    "hard_swish": [NAN, INF, NAN, 0.0, 0.0, BIG, 0.0, 0.0],
+    "clip": [NAN, 6.0, -1.5, 0.0, -0.0, 6.0, -1.5, 0.0],
 }
 
 

@@ -105,6 +105,9 @@ TORCH_ACTIVATIONS = {
     "gelu": torch.nn.functional.gelu,
     "gelu_tanh": lambda x: torch.nn.functional.gelu(x, approximate="tanh"),
     "silu": torch.nn.functional.silu,
+    "hard_swish": torch.nn.functional.hardswish,
+    "clip": torch.nn.functional.relu6,
+    ("clip", -0.5, 2.0): lambda x: torch.nn.functional.hardtanh(x, -0.5, 2.0),
 }
 
 

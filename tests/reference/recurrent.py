@@ -43,6 +43,8 @@ ACTIVATIONS = {
     "gelu": (lambda x, a, b: (x * (1 + _erf(x * 0.5**0.5)) / 2).astype(x.dtype), 0.0, 0.0),
     "gelu_tanh": (lambda x, a, b: x * (1 + np.tanh(_GELU * (x + _CUBE * x**3))) / 2, 0.0, 0.0),
     "silu": (lambda x, a, b: x / (1 + np.exp(-x)), 0.0, 0.0),
+    "hard_swish": (lambda x, a, b: x * np.clip(x / 6 + 0.5, 0, 1), 0.0, 0.0),
+    "clip": (lambda x, a, b: np.clip(x, a, b), 0.0, 6.0),
 }
 
 

@@ -22,6 +22,8 @@ ACTIVATIONS = {
     "gelu": (lambda x, a, b: torch.nn.functional.gelu(x), 0.0, 0.0),
     "gelu_tanh": (lambda x, a, b: torch.nn.functional.gelu(x, approximate="tanh"), 0.0, 0.0),
     "silu": (lambda x, a, b: torch.nn.functional.silu(x), 0.0, 0.0),
+    "hard_swish": (lambda x, a, b: torch.nn.functional.hardswish(x), 0.0, 0.0),
+    "clip": (torch.nn.functional.hardtanh, 0.0, 6.0),
 }
 
 

@@ -22,7 +22,8 @@ def agree(module, x, atol=1e-5):
     [nn.Linear(7, 5), nn.Linear(7, 5, bias=False), nn.Conv1d(4, 6, 3), nn.Tanh(), nn.ReLU6(),
      nn.Conv1d(4, 6, 3, 2, 1, 2, 2, False), nn.Conv1d(4, 4, 5, padding="same", groups=4),
      nn.Conv1d(4, 6, 1, padding="valid"), nn.ReLU(inplace=True), nn.GELU("tanh"), nn.ELU(0.3),
-     nn.LeakyReLU(0.2), nn.Softplus(), nn.LogSoftmax(-1), nn.Dropout(0.5), nn.Hardtanh(-2, 0.5)],
+     nn.LeakyReLU(0.2), nn.Softplus(), nn.LogSoftmax(-1), nn.Dropout(0.5), nn.Hardtanh(-2, 0.5),
+     nn.Hardswish()],
     ids=repr,
 )  # fmt: skip
 def test_layers(module):

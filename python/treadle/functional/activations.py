@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from treadle import _core
 from treadle._inputs import checks
 from treadle.layers import activation_layers
-from treadle.layers.elementwise import activated, along, clamped
+from treadle.layers.elementwise import activated, along
 
 if TYPE_CHECKING:
     from treadle._inputs.types import ArrayLike, Float
@@ -164,6 +164,34 @@ def hard_sigmoid(x: ArrayLike, alpha: float = 1 / 6, beta: float = 1 / 2) -> Flo
     return _with("hard_sigmoid", x, alpha=alpha, beta=beta)
 
 
+def hard_swish(x: ArrayLike) -> Float:
+    """Return x min(1, max(0, x / 6 + 1 / 2)), float32, ``torch.nn.functional.hardswish``.
+
+    References
+    ----------
+    Howard et al., Searching for MobileNetV3, arXiv:1905.02244.
+
+    Examples
+    --------
+    >>> import treadle
+    >>> treadle.functional.hard_swish([-9.0, 0.0, 9.0])
+    array([-0.,  0.,  9.], dtype=float32)
+    """
+    return activated("treadle.functional.hard_swish", x, "hard_swish")
+
+
+def relu6(x: ArrayLike) -> Float:
+    """Return min(6, max(0, x)), float32; NaN stays NaN.
+
+    Examples
+    --------
+    >>> import treadle
+    >>> treadle.functional.relu6([-9.0, 0.5, 9.0])
+    array([0. , 0.5, 6. ], dtype=float32)
+    """
+    return activated("treadle.functional.relu6", x, "clip")
+
+
 def hard_tanh(x: ArrayLike, min_val: float = -1.0, max_val: float = 1.0) -> Float:
     """Return x, kept in min_val..max_val, float32; NaN stays NaN.
 
@@ -181,7 +209,7 @@ def hard_tanh(x: ArrayLike, min_val: float = -1.0, max_val: float = 1.0) -> Floa
     function = "treadle.functional.hard_tanh"
     low = checks.number(function, "min_val", min_val)
     high = checks.number(function, "max_val", max_val)
-    return clamped(function, x, low, high)
+    return activated(function, x, activation_layers.bounds(function, low, high))
 
 
 def affine(x: ArrayLike, alpha: float = 1.0, beta: float = 0.0) -> Float:

@@ -21,11 +21,14 @@ name                  value                                      defaults
 ``gelu_tanh``         x (1 + tanh(sqrt(2 / pi)
                       (x + 0.044715 x^3))) / 2
 ``silu``              x / (1 + exp(-x))
+``hard_swish``        x min(1, max(0, x / 6 + 1 / 2))
+``clip``              min(beta, max(alpha, x))                   alpha 0, beta 6
 ====================  =========================================  =====================
 
 The list is that of the ONNX operators RNN, GRU and LSTM (ONNX operator specification), with those
-of transformers added (GELU: Hendrycks and Gimpel, arXiv:1606.08415). The default ``hard_sigmoid``
-is PyTorch's and Keras 3's; ONNX's default is ``("hard_sigmoid", 0.2, 0.5)``.
+of transformers and convolutional nets added (GELU: Hendrycks and Gimpel, arXiv:1606.08415; hard
+swish: Howard et al., arXiv:1905.02244; clip with its defaults is ReLU6). The default
+``hard_sigmoid`` is PyTorch's and Keras 3's; ONNX's is ``("hard_sigmoid", 0.2, 0.5)``.
 """
 
 from __future__ import annotations
@@ -53,6 +56,8 @@ _PARAMETERS: dict[str, tuple[float, ...]] = {
     "gelu": (),
     "gelu_tanh": (),
     "silu": (),
+    "hard_swish": (),
+    "clip": (0.0, 6.0),
 }
 
 

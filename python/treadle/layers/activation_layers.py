@@ -244,3 +244,68 @@ class Hardsigmoid(ActivationLayer):
 
     def _activation(self) -> Activation:
         return "hard_sigmoid"
+
+
+def bounds(function: str, low: float, high: float) -> Activation:
+    """Return the activation that keeps numbers in low..high. Raises ValueError for low > high."""
+    if low > high:
+        raise ValueError(f"{function}: min_val is {low}, expected at most max_val = {high}")
+    return "clip", low, high
+
+
+@layer
+class Hardtanh(ActivationLayer):
+    """``torch.nn.Hardtanh``: x, kept in min_val..max_val; NaN stays NaN.
+
+    Examples
+    --------
+    >>> import treadle
+    >>> treadle.Hardtanh()([-9.0, 0.5, 9.0])
+    array([-1. ,  0.5,  1. ], dtype=float32)
+    """
+
+    _entries: ClassVar[Entries] = {"min_val": Number(), "max_val": Number()}
+
+    def __init__(self, min_val: float = -1.0, max_val: float = 1.0) -> None:
+        self._initialize(locals())
+
+    def _activation(self) -> Activation:
+        return bounds(
+            self._function, self._configuration["min_val"], self._configuration["max_val"]
+        )
+
+
+@layer
+class Hardswish(ActivationLayer):
+    """``torch.nn.Hardswish``: x min(1, max(0, x / 6 + 1 / 2)).
+
+    Examples
+    --------
+    >>> import treadle
+    >>> treadle.Hardswish()([-9.0, 0.0, 9.0])
+    array([-0.,  0.,  9.], dtype=float32)
+    """
+
+    def __init__(self) -> None:
+        self._initialize({})
+
+    def _activation(self) -> Activation:
+        return "hard_swish"
+
+
+@layer
+class ReLU6(ActivationLayer):
+    """``torch.nn.ReLU6``: min(6, max(0, x)).
+
+    Examples
+    --------
+    >>> import treadle
+    >>> treadle.ReLU6()([-9.0, 0.5, 9.0])
+    array([0. , 0.5, 6. ], dtype=float32)
+    """
+
+    def __init__(self) -> None:
+        self._initialize({})
+
+    def _activation(self) -> Activation:
+        return "clip"

@@ -1,4 +1,4 @@
-"""Layers without parameters: softmax, bounds, and what only changes the shape of an array.
+"""Layers without parameters: softmax, and what only changes the shape of an array.
 
 They stand between the other layers of a `treadle.Sequential`; names and arguments are PyTorch's.
 All take and return float32. The functions of `treadle.functional` compute the same. The layers of
@@ -17,7 +17,7 @@ from treadle._inputs import checks
 from treadle._inputs.arrays import contiguous, to_dense, to_float32
 from treadle.layers.activation import parse
 from treadle.layers.build import fill
-from treadle.layers.configuration import Integer, Number
+from treadle.layers.configuration import Integer
 from treadle.layers.module import Module, layer
 
 if TYPE_CHECKING:
@@ -39,15 +39,6 @@ def activated(function: str, x: ArrayLike, activation: Activation) -> Float:
     x = to_dense(function, "x", x)
     name, alpha, beta = parse(function, "activation", activation)
     return _core.apply(name, x.reshape(-1), alpha, beta).reshape(x.shape)
-
-
-def clamped(function: str, x: ArrayLike, low: float, high: float) -> Float:
-    """Keep every number of x in low..high; NaN stays NaN."""
-    x = to_float32(function, "x", x)
-    if low > high:
-        raise ValueError(f"{function}: min_val is {low}, expected at most max_val = {high}")
-    result: Float = np.clip(x, np.float32(low), np.float32(high))
-    return result
 
 
 def along(
@@ -95,32 +86,6 @@ class Elementwise(Module):
     def __call__(self, x: ArrayLike) -> Float:
         """Return the result for x, float32, as an array of its own."""
         raise NotImplementedError
-
-
-@layer
-class Hardtanh(Elementwise):
-    """``torch.nn.Hardtanh``: x, kept in min_val..max_val; NaN stays NaN.
-
-    Examples
-    --------
-    >>> import treadle
-    >>> treadle.Hardtanh()([-9.0, 0.5, 9.0])
-    array([-1. ,  0.5,  1. ], dtype=float32)
-    """
-
-    _entries: ClassVar[Entries] = {"min_val": Number(), "max_val": Number()}
-
-    def __init__(self, min_val: float = -1.0, max_val: float = 1.0) -> None:
-        self._initialize(locals())
-
-    def _check_configuration(self) -> None:
-        own = self._configuration
-        clamped(self._function, [], own["min_val"], own["max_val"])
-        super()._check_configuration()
-
-    def __call__(self, x: ArrayLike) -> Float:
-        own = self._configuration
-        return clamped(self._function, x, own["min_val"], own["max_val"])
 
 
 @layer

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from treadle._public import published
-from treadle.layers.activation_layers import Softplus
+from treadle.layers.activation_layers import ReLU6, Softplus
 from treadle.layers.attention import MultiheadAttention
 from treadle.layers.batch_norm import BatchNorm1d
 from treadle.layers.build import arguments, build
@@ -47,6 +47,7 @@ _CLASSES: tuple[type[Module], ...] = (
     Embedding,
     BatchNorm1d,
     Sequential,
+    ReLU6,  # before Hardtanh, from which PyTorch derives it
     *(c for c in LAYERS.values() if issubclass(c, Elementwise) and c is not Transpose),
 )
 
@@ -280,6 +281,8 @@ def _activation(torch: ModuleType, argument: str, function: nn.Module) -> Activa
         "relu": (nn.functional.relu, torch.relu),
         "gelu": (nn.functional.gelu,),
         "silu": (nn.functional.silu,),
+        "clip": (nn.functional.relu6,),
+        "hard_swish": (nn.functional.hardswish,),
         "tanh": (nn.functional.tanh, torch.tanh),
         "sigmoid": (nn.functional.sigmoid, torch.sigmoid),
     }
@@ -288,7 +291,14 @@ def _activation(torch: ModuleType, argument: str, function: nn.Module) -> Activa
             return name
     if type(function) is nn.GELU:
         return "gelu_tanh" if function.approximate == "tanh" else "gelu"
-    modules = {nn.ReLU: "relu", nn.SiLU: "silu", nn.Tanh: "tanh", nn.Sigmoid: "sigmoid"}
+    modules = {
+        nn.ReLU: "relu",
+        nn.SiLU: "silu",
+        nn.Tanh: "tanh",
+        nn.Sigmoid: "sigmoid",
+        nn.ReLU6: "clip",
+        nn.Hardswish: "hard_swish",
+    }
     if type(function) in modules:
         return modules[type(function)]
     if type(function) is nn.LeakyReLU:
@@ -297,7 +307,7 @@ def _activation(torch: ModuleType, argument: str, function: nn.Module) -> Activa
         return "elu", function.alpha
     raise TypeError(
         f"treadle.from_torch: {argument}.activation is {function!r:.100}, "
-        "expected that of relu, gelu, silu, tanh, sigmoid, LeakyReLU or ELU"
+        "expected that of relu, gelu, silu, tanh, sigmoid, relu6, hardswish, LeakyReLU or ELU"
     )
 
 

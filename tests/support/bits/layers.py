@@ -25,6 +25,8 @@ LAYERS: dict[str, list[tuple[Any, ...]]] = {
     "ELU": [(0.5,)],
     "LeakyReLU": [(0.2,)],
     "Hardsigmoid": [()],
+    "Hardswish": [()],
+    "ReLU6": [()],
     "Hardtanh": [(-0.5, 0.25)],
     "Softmax": [(), (0,)],
     "LogSoftmax": [(), (0,)],

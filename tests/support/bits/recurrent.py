@@ -20,6 +20,7 @@ ACTIVATIONS = [
     "tanh", "sigmoid", "relu", "linear", "softsign", "softplus", "hard_sigmoid", "elu",
     "leaky_relu",
     "thresholded_relu", "affine", "scaled_tanh", "gelu", "gelu_tanh", "silu",
+    "hard_swish", "clip", ("clip", -0.5, 0.25),
     ("hard_sigmoid", 0.2, 0.5), ("elu", 0.5), ("leaky_relu", 0.3), ("thresholded_relu", 0.25),
     ("affine", 0.5, 0.25), ("scaled_tanh", 0.75, 0.5),
 ]  # fmt: skip
