@@ -15,6 +15,7 @@ void register_product(pybind11::module_& m);
 void register_recurrent(pybind11::module_& m);
 void register_runtime(pybind11::module_& m);
 void register_tensor(pybind11::module_& m);
+void register_program(pybind11::module_& m);
 void register_transformer_block(pybind11::module_& m);
 }  // namespace treadle
 
@@ -55,6 +56,7 @@ PYBIND11_MODULE(_core_of_main, m) {
   treadle::register_transformer_block(m);
   treadle::register_kv_cache(m);
   treadle::register_tensor(m);
+  treadle::register_program(m);  // takes layers that were registered above
 }
 
 // Python 3.11 and earlier would wait for ever in the first line of pybind11.

@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <memory>
 #include <optional>
 
 #include "bindings/activation.h"
@@ -117,7 +118,7 @@ py::array_t<float> embedding_sum(const std::string& f, const std::vector<Object>
 }  // namespace
 
 void register_product(py::module_& m) {
-  py::class_<Linear>(m, "Linear", py::is_final(), constructed_by_new())
+  py::class_<Linear, std::shared_ptr<Linear>>(m, "Linear", py::is_final(), constructed_by_new())
       .def(py::init(&make_linear), py::arg("function"), py::arg("weight"), py::arg("bias"),
            py::arg("dtype") = "float32")
       .def("run", &run_linear, py::arg("function"), py::arg("x"),

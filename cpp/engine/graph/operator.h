@@ -1,0 +1,103 @@
+// An Operator runs a node of a graph. It is made once, from the node's description, and packs
+// constant weights then; it never changes afterwards, and any number of threads may run it.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "engine/graph/call.h"
+#include "engine/graph/tensor.h"
+
+namespace treadle {
+class Linear;
+class RecurrentStack;
+}  // namespace treadle
+
+namespace treadle::graph {
+
+class Program;
+
+// An attribute of a node. Native layers are packed by who describes the node.
+using Attribute =
+    std::variant<std::int64_t, double, std::string, std::vector<std::int64_t>, std::vector<double>,
+                 std::vector<std::string>, std::shared_ptr<const Program>,
+                 std::shared_ptr<const Linear>, std::shared_ptr<const RecurrentStack>>;
+
+// What is known of a node before it runs.
+class NodeDescription {
+ public:
+  std::string op;  // ONNX's name, or treadle.X
+  std::map<std::string, Attribute> attributes;
+  std::vector<const Tensor*> constants;  // of each input; null where it is no constant
+  int outputs = 1;
+
+  bool has(const std::string& name) const { return attributes.count(name) != 0; }
+  // These return an attribute, or `otherwise` where it is missing; they throw std::invalid_argument
+  // for another kind of attribute. Those without `otherwise` throw where it is missing, too.
+  std::int64_t integer(const std::string& name) const;
+  std::int64_t integer(const std::string& name, std::int64_t otherwise) const;
+  double number(const std::string& name, double otherwise) const;
+  std::string text(const std::string& name, const std::string& otherwise) const;
+  std::vector<std::int64_t> integers(const std::string& name,
+                                     std::vector<std::int64_t> otherwise) const;
+  std::vector<double> numbers(const std::string& name, std::vector<double> otherwise) const;
+  std::vector<std::string> texts(const std::string& name) const;
+  template <class T>
+  std::shared_ptr<const T> native(const std::string& name) const {
+    return get<std::shared_ptr<const T>>(name);
+  }
+
+  const Tensor* constant(std::size_t i) const {
+    return i < constants.size() ? constants[i] : nullptr;
+  }
+
+ private:
+  [[noreturn]] static void wrong_attribute(const std::string& name, bool missing);
+  template <class T>
+  const T& get(const std::string& name) const {
+    const auto found = attributes.find(name);
+    if (found == attributes.end()) wrong_attribute(name, true);
+    const T* value = std::get_if<T>(&found->second);
+    if (!value) wrong_attribute(name, false);
+    return *value;
+  }
+};
+
+class Operator {
+ public:
+  virtual ~Operator() = default;
+  // Computes every output of `call`. Throws std::invalid_argument for inputs that do not fit, and
+  // std::bad_alloc.
+  virtual void run(Call& call) const = 0;
+};
+
+// Makes the operator of a node. Throws std::invalid_argument for a description that does not fit.
+using Make = std::unique_ptr<Operator> (*)(const NodeDescription&);
+
+// A function-like operator: what it needs is in its attributes, kept by value.
+template <class Run>
+class OperatorOf final : public Operator {
+ public:
+  explicit OperatorOf(Run run) : run_(std::move(run)) {}
+  void run(Call& call) const override { run_(call); }
+
+ private:
+  Run run_;
+};
+
+// Makes an operator of a callable run(Call&).
+template <class Run>
+std::unique_ptr<Operator> make_operator(Run run) {
+  return std::make_unique<OperatorOf<Run>>(std::move(run));
+}
+
+// The operators by their names. Each family lists its own (ops/).
+using OperatorTable = std::map<std::string_view, Make>;
+const OperatorTable& operators();
+
+}  // namespace treadle::graph

@@ -1,0 +1,12 @@
+// Each family of operators lists its own in the table: ONNX's name in its newest form, or a name
+// treadle.X where a node of the graph has been made by a fusion or a change of layout.
+#pragma once
+
+#include "engine/graph/operator.h"
+
+namespace treadle::graph {
+
+void list_movement(OperatorTable& table);  // Reshape, ...: the elements stay what they are
+void list_products(OperatorTable& table);  // treadle.Linear, ...
+
+}  // namespace treadle::graph
