@@ -347,3 +347,26 @@ def log_softmax(function: str, x: _Float) -> _Float: ...
 def embedding_sum(
     function: str, tables: list[_Float], ids: list[npt.NDArray[np.int64]]
 ) -> _Float: ...
+
+@final
+class Program:
+    """A graph in the order in which it runs, with packed weights. Immutable, safe to use from
+    several threads. ``plan`` is what `treadle.graph.plan` makes: inputs (their number), slots,
+    outputs (places), constants (arrays) and nodes (op, name, inputs, outputs, last, attributes). A
+    place is a slot, -1 for nothing, or -2 - i for constant i.
+    """
+
+    def __init__(self, function: str, plan: Mapping[str, Any]) -> None: ...
+    def run(self, function: str, inputs: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+        """Return the outputs, as new arrays."""
+
+    def profile(
+        self, function: str, inputs: Sequence[npt.NDArray[Any]]
+    ) -> tuple[list[npt.NDArray[Any]], list[float]]:
+        """As `run`, and the seconds that each node took."""
+
+    @property
+    def constant_bytes(self) -> int: ...
+
+def operators() -> list[str]:
+    """Return the names of the operators that a program can have."""
