@@ -16,6 +16,7 @@
 #include "bindings/construct.h"
 #include "bindings/gil.h"
 #include "bindings/named_values.h"
+#include "engine/graph/ops/families.h"
 #include "engine/product/linear.h"
 
 namespace treadle {

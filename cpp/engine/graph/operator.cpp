@@ -1,18 +1,6 @@
 #include "engine/graph/operator.h"
 
-#include "engine/graph/ops/families.h"
-
 namespace treadle::graph {
-
-const OperatorTable& operators() {
-  static const OperatorTable table = [] {
-    OperatorTable all;
-    list_movement(all);
-    list_products(all);
-    return all;
-  }();
-  return table;
-}
 
 std::int64_t NodeDescription::integer(const std::string& name) const {
   return get<std::int64_t>(name);

@@ -96,8 +96,7 @@ std::unique_ptr<Operator> make_operator(Run run) {
   return std::make_unique<OperatorOf<Run>>(std::move(run));
 }
 
-// The operators by their names. Each family lists its own (ops/).
+// Operators by their names.
 using OperatorTable = std::map<std::string_view, Make>;
-const OperatorTable& operators();
 
 }  // namespace treadle::graph

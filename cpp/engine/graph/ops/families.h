@@ -6,6 +6,9 @@
 
 namespace treadle::graph {
 
+// Returns all operators.
+const OperatorTable& operators();
+
 void list_movement(OperatorTable& table);  // Reshape, ...: the elements stay what they are
 void list_products(OperatorTable& table);  // treadle.Linear, ...
 

@@ -1,0 +1,15 @@
+#include "engine/graph/ops/families.h"
+
+namespace treadle::graph {
+
+const OperatorTable& operators() {
+  static const OperatorTable table = [] {
+    OperatorTable all;
+    list_movement(all);
+    list_products(all);
+    return all;
+  }();
+  return table;
+}
+
+}  // namespace treadle::graph
