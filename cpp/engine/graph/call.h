@@ -20,8 +20,8 @@ struct Execution {
 
 class Call {
  public:
-  // `inputs` and `outputs` have null for what is absent or not wanted. Bit i of `dying` is set where
-  // no other node needs input i.
+  // `inputs` and `outputs` have null for what is absent or not wanted. Bit i of `dying` is set
+  // where no other node needs input i.
   Call(Execution& execution, const Tensor* const* inputs, int input_count, Tensor* const* outputs,
        int output_count, std::uint32_t dying)
       : execution_(execution),

@@ -29,7 +29,7 @@ struct ProgramNode {
 class Program {
  public:
   // The slots [0, inputs) are the inputs. `outputs` are slots or constants. Throws
-  // std::invalid_argument for a plan that reads what is not there, whatever it says.
+  // std::invalid_argument for a plan that reads what is not there.
   Program(int inputs, int slots, std::vector<int> outputs, std::vector<Tensor> constants,
           Buffer memory, std::vector<ProgramNode> nodes);
   ~Program() { delete spare_.load(); }
@@ -44,8 +44,9 @@ class Program {
   void give_back(std::unique_ptr<Workspace> workspace) const;
 
   // Runs the nodes. The outputs share blocks of the workspace, or the memory of inputs and
-  // constants; the caller releases them. Errors name the node. `seconds`, if not null, has a number for each node, to
-  // which its time is added. Throws std::invalid_argument, std::bad_alloc and Interrupted.
+  // constants; the caller releases them. Errors name the node. `seconds`, if not null, has a number
+  // for each node, to which its time is added. Throws std::invalid_argument, std::bad_alloc and
+  // Interrupted.
   void run(Execution& execution, const Tensor* inputs, Tensor* outputs,
            double* seconds = nullptr) const;
 
