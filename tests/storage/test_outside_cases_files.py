@@ -42,7 +42,7 @@ FILES = {
     "model.zip": (archive("folder/model.safetensors"), "ZIP archive. Unpack it"),
     "model.gz": (gzip.compress(bytes(10_000)), "gzip"),
     "model.tflite": (b"\x1c\0\0\0TFL3" + bytes(100), "TensorFlow Lite"),
-    "silero_vad.onnx": (b"\x08\x08\x12\x07pytorch\x1a\x052.1.0" + bytes(99), "onnx.load reads it"),
+    "silero_vad.onnx": (b"\x08\x08\x12\x07pytorch\x1a\x052.1.0" + bytes(99), "treadle.onnx.load"),
     "unnamed": (b"\x08\x0a:\xff\x01\n\x10" + bytes(300), "ONNX model"),
     "pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
     "page": (b"<!DOCTYPE html><html><body>404</body></html>", "a failed download"),

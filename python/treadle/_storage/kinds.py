@@ -19,10 +19,7 @@ _KERAS = (
     "Open it with Keras, and give a layer's weights to load_state_dict: its matrices are the "
     "transposes of PyTorch's"
 )
-_ONNX = (
-    "an ONNX model. onnx.load reads it, and onnx.numpy_helper.to_array gives a layer's weights, "
-    "which load_state_dict takes in PyTorch's layout and order of gates"
-)
+_ONNX = "an ONNX model. treadle.onnx.load reads it and runs it whole"
 # A protobuf message of a model: field 1, the version of the format, then one of the next fields.
 _PROTOBUF = re.compile(rb"\x08[\x01-\x1f][\x12\x1a\x22\x28\x32\x3a\x42]", re.DOTALL)
 _SIGNATURES = (
@@ -40,6 +37,11 @@ _MEMBERS = (  # patterns of the first member's name in a ZIP archive
     (r"(metadata|config)\.json|model\.weights\.h5", f"a Keras model. {_KERAS}"),
     (r".*\.npy", "an archive of NumPy. numpy.load reads it, and load_state_dict takes its arrays"),
 )
+
+
+def is_onnx(start: bytes) -> bool:
+    """Return whether a file with these first bytes may be a model of ONNX."""
+    return kind(start) == _ONNX
 
 
 def kind(start: bytes) -> str | None:
