@@ -67,6 +67,30 @@ def compare(site: Site) -> None:
     site.output("bool", _together(site, range(len(site.node.inputs))))
 
 
+def equal(site: Site) -> None:
+    """Equal, which exporters ask of ranks and sizes."""
+    shape = _together(site, (0, 1))
+    first, second = site[0].elements, site[1].elements
+    answer: list[Dim] | None = None
+    if (
+        shape is not None
+        and len(shape) <= 1
+        and first
+        and second
+        and len(first) == len(second) == 1
+    ):
+        both = isinstance(first[0], int) and isinstance(second[0], int)
+        answer = [int(first[0] == second[0])] if both or first == second else None
+    site.output("bool", shape, elements=answer)
+
+
+def not_(site: Site) -> None:
+    """Not."""
+    elements = site.numbers(0)
+    answer = None if elements is None else [1 - element for element in elements]
+    site.output("bool", site[0].shape, elements=answer)
+
+
 def where(site: Site) -> None:
     """Where."""
     site.output(site[1].dtype, _together(site, (0, 1, 2)))
@@ -228,7 +252,7 @@ RULES: dict[str, Callable[[Site], None]] = {
             *("Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitwiseNot", "Ceil"),
             *("Celu", "Clip", "Cos", "Cosh", "CumSum", "Elu", "Erf", "Exp", "Floor", "Gelu"),
             *("GroupNormalization", "HardSigmoid", "HardSwish", "Hardmax", "InstanceNormalization"),
-            *("LRN", "LeakyRelu", "Log", "LogSoftmax", "LpNormalization", "Mish", "Neg", "Not"),
+            *("LRN", "LeakyRelu", "Log", "LogSoftmax", "LpNormalization", "Mish", "Neg"),
             *("MeanVarianceNormalization", "PRelu", "RMSNormalization", "Reciprocal", "Relu"),
             *("ReverseSequence", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh"),
             *("Softmax", "Softplus", "Softsign", "Sqrt", "Swish", "Tan", "Tanh"),
@@ -246,8 +270,10 @@ RULES: dict[str, Callable[[Site], None]] = {
     "Mul": partial(integers, lambda a, b: dims.multiply([a, b])),
     "Div": partial(integers, _divide),
     **dict.fromkeys(
-        ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Xor"), compare
+        ("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Xor"), compare
     ),
+    "Equal": equal,
+    "Not": not_,
     "IsNaN": partial(same_as, "bool"),
     "IsInf": partial(same_as, "bool"),
     "Where": where,

@@ -24,7 +24,7 @@ class Known:
 
     dtype     NumPy's name, or None
     shape     the sizes, ints and symbols, or None where not even the rank is known
-    elements  the elements of an integer array of rank 0 or 1, ints and symbols, or None
+    elements  the elements of an array of integers or bools of rank 0 or 1, or None
     """
 
     dtype: str | None = None
@@ -43,7 +43,7 @@ NOTHING = Known()
 def of_array(array: np.ndarray) -> Known:
     """Return what is known about a constant."""
     elements = None
-    if array.dtype.kind in "iu" and array.ndim <= 1 and array.size <= MOST_ELEMENTS:
+    if array.dtype.kind in "iub" and array.ndim <= 1 and array.size <= MOST_ELEMENTS:
         elements = tuple(int(number) for number in array.reshape(-1))
     return Known(array.dtype.name, array.shape, elements)
 
