@@ -13,6 +13,7 @@
 #include "kernels/outer.h"
 #include "kernels/rnn_backward.h"
 #include "kernels/rows.h"
+#include "kernels/transpose.h"
 #endif
 
 #define TREADLE_STRING(x) TREADLE_STRING_(x)
@@ -73,6 +74,7 @@ void fill(KernelTable& t) {
   t.attention_backward = attention_backward;
   t.row_dots = row_dots;
   t.is_finite = is_finite;
+  t.transpose = transpose_matrix;
   t.layer_norm = layer_norm;
   t.softmax = softmax;
   t.log_softmax = log_softmax;

@@ -1,6 +1,7 @@
-// out[m, n] = f(bias[n] + sum_k x[m, k] w[n, k]) + residual[m, n]
+// out[m, n] = f(bias[n] + sum_t sum_k x[t, m, k] w[n, t, k]) + residual[m, n]
 //
-// Used for the input part of a chunk of time steps (columns padded: the panel layout is kept, and
+// Used for convolutions, whose taps t read rows of their own, and with a single tap for the input
+// part of a chunk of time steps (columns padded: the panel layout is kept, and
 // the step continues the sums), for the LSTM's projection, for functional.linear and for every
 // product of a transformer.
 #pragma once
@@ -36,6 +37,42 @@ __attribute__((noinline)) void activate_tile(const LinearArgs& a, std::int64_t r
   with_function(*a.f, run);
 }
 
+// acc[r][i] += sum_t sum_k x[t, row + r, k] w[t, k][i], as `accumulate` adds one operand. The sums
+// of `tap_block` taps stay in registers before they are added to those of all.
+template <class Format, int R, int P, int V, class Next>
+TREADLE_INLINE void accumulate_taps(Vec (&acc)[R][P * V], const LinearArgs& a, std::int64_t row,
+                                    const Word* w, Next&& next) {
+  constexpr std::int64_t kBlockWords = words(Format::kDtype, kSumBlock);
+  const std::int64_t all = words(Format::kDtype, a.k);
+  typename Format::Sum sum[R][P * V] = {};
+  std::int64_t summed = 0;  // taps in `sum`
+  for (std::int64_t tap = 0; tap < a.taps; ++tap) {
+    const Word* const* rows = a.x + tap * a.tap_stride + row;
+    std::int64_t head = a.x_offset;  // of the block, in a row
+    for (std::int64_t k = 0; k < all; k += kBlockWords) {
+      const std::int64_t count = all - k < kBlockWords ? all - k : kBlockWords;
+      const Word* x[R];
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) x[r] = rows[r] + head + Format::kHead;
+      multiply<R, P, V, Format>(sum, x, count, w, a.panel_stride, next);
+      w += count * V * kLanes;
+      if (++summed < a.tap_block && tap + 1 < a.taps) continue;
+      summed = 0;
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+        for (int i = 0; i < P * V; ++i) {
+          Format::add(acc[r][i], sum[r][i], rows[r] + head,
+                      w + i / V * a.panel_stride + i % V * kLanes, V * kLanes);
+          sum[r][i] = typename Format::Sum{};
+        }
+      }
+      head += Format::kHead + count;
+      w += Format::kTail * V * kLanes;
+    }
+  }
+}
+
 template <class Format>
 struct Linear {
   template <int V>
@@ -44,7 +81,14 @@ struct Linear {
     static void tile(const LinearArgs& a, std::int64_t row, std::int64_t panel) {
       const std::int64_t width = static_cast<std::int64_t>(a.vectors) * kLanes;  // of a full panel
       Vec acc[R][P * V] = {};
-      if (a.bias) {
+      if (a.start) {
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r) {
+          const float* start = a.start[row + r] + a.start_offset + panel * width;
+#pragma GCC unroll 8
+          for (int i = 0; i < P * V; ++i) acc[r][i] = load(start + i * kLanes);
+        }
+      } else if (a.bias) {
 #pragma GCC unroll 8
         for (int i = 0; i < P * V; ++i) {
           const Vec bias = load(a.bias + panel * width + i * kLanes);
@@ -59,9 +103,9 @@ struct Linear {
         // The last two tiles of a panel fetch the next one, a half each.
         const std::int64_t half = a.panel_stride / 2;
         NextPanelPrefetch next{ahead + (left > kMaxRows ? 0 : half), V * kLanes / 2};
-        accumulate<Format, R, P, V, V, V - 1>(acc, a.x + row, a.k, weights, a.panel_stride, next);
+        accumulate_taps<Format, R, P, V>(acc, a, row, weights, next);
       } else {
-        accumulate<Format, R, P, V, V, V - 1>(acc, a.x + row, a.k, weights, a.panel_stride);
+        accumulate_taps<Format, R, P, V>(acc, a, row, weights, NoPrefetch());
       }
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {

@@ -107,10 +107,13 @@ inline bool standard_gru(const CellOptions& o) {
          !(o.clip > 0);
 }
 
-// out[m, n] = f(bias[n] + sum_k x[m, k] w[n, k]) + residual[m, n]
+// out[m, n] = f(bias[n] + sum_t sum_k x[t, m, k] w[n, t, k]) + residual[m, n]
+//
+// A plain product has one tap t. A convolution has several: x[t, m] is what tap t of output m
+// reads, wherever that lies.
 struct LinearArgs {
   std::int64_t rows;
-  const Word* const* x;  // [rows] of row_words(K)
+  const Word* const* x;  // [taps][rows] of row_words(K), from x_offset on
   float* const* out;     // [rows] of `columns` floats, from out_offset on
   std::int64_t out_offset;
   std::int64_t columns;  // N; or the padded panels * vectors * lanes, to keep the panel layout
@@ -124,6 +127,15 @@ struct LinearArgs {
   int vectors;  // every panel has so many, but perhaps the last
   std::int64_t panel_begin, panel_end;
   const Word* next;  // weights that are needed after these panels, or null
+  std::int64_t taps = 1;
+  std::int64_t tap_stride = 0;  // row pointers from one tap to the next
+  // Where a tap has at most kSumBlock terms, so many taps are summed by themselves as one block.
+  std::int64_t tap_block = 1;
+  std::int64_t x_offset = 0;
+  // [rows] of sums to go on from in place of the bias, in panel layout from start_offset on, or
+  // null.
+  const float* const* start = nullptr;
+  std::int64_t start_offset = 0;
 };
 
 // One time step of a cell: out = cell(x, h, c), over the panels [panel_begin, panel_end).
@@ -230,6 +242,15 @@ struct RowArgs {
   float eps;
 };
 
+// to[c, r] = from[r, c]; the rows of both are so many floats apart.
+struct TransposeArgs {
+  std::int64_t rows, columns;
+  const float* from;
+  std::int64_t from_stride;
+  float* to;
+  std::int64_t to_stride;
+};
+
 // is_finite tells whether rows of floats, `stride` apart, are free of NaN and infinity.
 struct FiniteArgs {
   const float* x;
@@ -282,6 +303,7 @@ struct KernelTable {
   void (*attention_backward)(const AttentionBackwardArgs&);
   void (*row_dots)(const DotArgs&);
   bool (*is_finite)(const FiniteArgs&);
+  void (*transpose)(const TransposeArgs&);
   void (*layer_norm)(const RowArgs&);
   void (*softmax)(const RowArgs&);
   void (*log_softmax)(const RowArgs&);

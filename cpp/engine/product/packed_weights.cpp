@@ -29,7 +29,7 @@ void pack_words(const T* w, std::int64_t count, Word* to, std::int64_t step) {
 // `step` apart.
 void pack_block(const Operand& operand, std::int64_t output, std::int64_t begin, std::int64_t count,
                 Word* to, std::int64_t step) {
-  const std::int64_t at = output * operand.k + begin;
+  const std::int64_t at = output * operand.row_stride + begin;
   const StoredMatrix& m = operand.weights;
   if (m.dtype == Dtype::bfloat16) {
     return pack_words(static_cast<const std::uint16_t*>(m.data) + at, count, to, step);
@@ -37,14 +37,14 @@ void pack_block(const Operand& operand, std::int64_t output, std::int64_t begin,
   const std::int8_t* w = static_cast<const std::int8_t*>(m.data) + at;
   pack_words(w, count, to, step);
   to += words(Dtype::int8, count) * step;
-  to[0] = m.scales[output * sum_blocks(operand.k) + begin / kSumBlock];
+  to[0] = m.scales[output * operand.scale_stride + begin / kSumBlock];
   // The sum is at most 256 x 128, which a float holds exactly.
   to[step] = static_cast<float>(std::accumulate(w, w + count, 0));
 }
 
 }  // namespace
 
-void PackedWeights::shape_plain(std::int64_t outputs, std::initializer_list<Operand> operands,
+void PackedWeights::shape_plain(std::int64_t outputs, const std::vector<Operand>& operands,
                                 int lanes) {
   outputs_ = outputs;
   lanes_ = lanes;
@@ -54,14 +54,14 @@ void PackedWeights::shape_plain(std::int64_t outputs, std::initializer_list<Oper
   allocate(operands);
 }
 
-void PackedWeights::allocate(std::initializer_list<Operand> operands) {
+void PackedWeights::allocate(const std::vector<Operand>& operands) {
   dtype_ = operands.begin()->weights.dtype;
   for (const Operand& operand : operands) depth_ += row_words(dtype_, operand.k);
   panel_stride_ = depth_ * vectors_ * lanes_;
   weights_ = Buffer::uninitialized(total_vectors_ * lanes_ * depth_);
 }
 
-PackedWeights PackedWeights::plain(std::int64_t outputs, std::initializer_list<Operand> operands,
+PackedWeights PackedWeights::plain(std::int64_t outputs, const std::vector<Operand>& operands,
                                    int lanes) {
   PackedWeights p;
   p.shape_plain(outputs, operands, lanes);
@@ -69,8 +69,8 @@ PackedWeights PackedWeights::plain(std::int64_t outputs, std::initializer_list<O
   return p;
 }
 
-PackedWeights PackedWeights::transposed(std::int64_t outputs,
-                                        std::initializer_list<Operand> operands, int lanes) {
+PackedWeights PackedWeights::transposed(std::int64_t outputs, const std::vector<Operand>& operands,
+                                        int lanes) {
   PackedWeights p;
   p.shape_plain(outputs, operands, lanes);
   for (std::int64_t panel = 0; panel < p.panels_; ++panel) {
@@ -90,7 +90,7 @@ PackedWeights PackedWeights::transposed(std::int64_t outputs,
 }
 
 PackedWeights PackedWeights::gated(std::int64_t units, std::vector<int> gates,
-                                   std::initializer_list<Operand> operands, int lanes, bool share) {
+                                   const std::vector<Operand>& operands, int lanes, bool share) {
   PackedWeights p;
   p.outputs_ = units;
   p.lanes_ = lanes;
@@ -125,7 +125,7 @@ std::int64_t PackedWeights::output(std::int64_t panel, int vector, int lane) con
   return unit < outputs_ ? gates_[gate] * outputs_ + unit : -1;
 }
 
-void PackedWeights::pack(std::initializer_list<Operand> operands) {
+void PackedWeights::pack(const std::vector<Operand>& operands) {
   // Each block of int8 along k has its own scales.
   const std::int64_t most = dtype_ == Dtype::int8 ? kSumBlock : kPackBlock;
   for (std::int64_t panel = 0; panel < panels_; ++panel) {
@@ -158,7 +158,7 @@ void PackedWeights::pack_floats(const Operand& operand, std::int64_t panel, std:
     const float* rows[kMostLanes];
     for (int lane = 0; lane < lanes_; ++lane) {
       const std::int64_t from = output(panel, vector, lane);
-      rows[lane] = from < 0 ? kZeros : operand.weights.floats() + from * operand.k + begin;
+      rows[lane] = from < 0 ? kZeros : operand.weights.floats() + from * operand.row_stride + begin;
     }
     float* to = block + vector * lanes_;
     for (std::int64_t k = 0; k < count; ++k, to += vectors * lanes_) {

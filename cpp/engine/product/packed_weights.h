@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <initializer_list>
 #include <vector>
 
 #include "kernels/table.h"
@@ -33,6 +32,8 @@ struct StoredMatrix {
 struct Operand {
   StoredMatrix weights;
   std::int64_t k;
+  std::int64_t row_stride = k;                // numbers from one row of `weights` to the next
+  std::int64_t scale_stride = sum_blocks(k);  // scales from one row to the next
 };
 
 class PackedWeights {
@@ -40,19 +41,21 @@ class PackedWeights {
   PackedWeights() = default;
 
   // Packs the outputs in their order, into panels of `kPlainVectors` vectors.
-  static PackedWeights plain(std::int64_t outputs, std::initializer_list<Operand> operands,
-                             int lanes);
+  static PackedWeights plain(std::int64_t outputs, const std::vector<Operand>& operands, int lanes);
 
   // Packs matrices [k, outputs] of float32, which are transposes of the matrices that `plain`
   // takes, in the same way.
-  static PackedWeights transposed(std::int64_t outputs, std::initializer_list<Operand> operands,
+  static PackedWeights transposed(std::int64_t outputs, const std::vector<Operand>& operands,
                                   int lanes);
 
   // Groups the outputs by unit: a panel has, for `lanes` units, one vector per entry of `gates`;
   // gate g of unit u is row g * units + u of every operand. With `share`, up to half a vector of
   // units left over at the end puts several gates into one vector: H = 50 or 100 is not rounded up.
   static PackedWeights gated(std::int64_t units, std::vector<int> gates,
-                             std::initializer_list<Operand> operands, int lanes, bool share);
+                             const std::vector<Operand>& operands, int lanes, bool share);
+
+  // Returns the number of vectors of a panel.
+  int vectors_of(std::int64_t panel) const;
 
   // Returns a vector with one float per output, a bias, in the layout of the sums.
   Buffer pack_vector(const float* values) const;
@@ -69,9 +72,9 @@ class PackedWeights {
   static constexpr int kPlainVectors = 4;
 
  private:
-  void shape_plain(std::int64_t outputs, std::initializer_list<Operand> operands, int lanes);
-  void allocate(std::initializer_list<Operand> operands);
-  void pack(std::initializer_list<Operand> operands);
+  void shape_plain(std::int64_t outputs, const std::vector<Operand>& operands, int lanes);
+  void allocate(const std::vector<Operand>& operands);
+  void pack(const std::vector<Operand>& operands);
   // Both pack the numbers [begin, begin + count) along k of an operand, for one panel, into
   // `block`.
   void pack_floats(const Operand& operand, std::int64_t panel, std::int64_t begin,
@@ -80,7 +83,6 @@ class PackedWeights {
                           std::int64_t count, Word* block) const;
   // Returns the output that a lane of a vector of a panel computes, or -1 for padding.
   std::int64_t output(std::int64_t panel, int vector, int lane) const;
-  int vectors_of(std::int64_t panel) const;
 
   Dtype dtype_ = Dtype::float32;
   Buffer weights_;

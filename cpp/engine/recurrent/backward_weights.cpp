@@ -6,7 +6,7 @@ BackwardWeights::BackwardWeights(const Cell& cell, const CellWeights& w) {
   const KernelTable& table = cell.table();
   const CellShape& shape = cell.shape();
   const std::int64_t I = shape.input_size, H = shape.hidden_size, S = shape.state_size();
-  const auto transposed = [&](std::int64_t outputs, std::initializer_list<Operand> operands) {
+  const auto transposed = [&](std::int64_t outputs, const std::vector<Operand>& operands) {
     return Linear(table, outputs, PackedWeights::transposed(outputs, operands, table.lanes));
   };
   switch (shape.mode) {

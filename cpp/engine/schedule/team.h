@@ -17,11 +17,14 @@ class Team {
 
   // Asks for as many threads as are of use for `work`, in multiply-adds.
   Team(double work, Interrupt& interrupt)
-      : Team(work < kShareWork ? 1 : useful_threads(), work / kWorkPerMicrosecond, interrupt) {}
+      : Team(threads_for(work), work / kWorkPerMicrosecond, interrupt) {}
 
   // Asks for so many threads, for work that keeps one thread busy for about so many microseconds.
   Team(int threads, double microseconds, Interrupt& interrupt)
       : lease_(threads, microseconds), phases_(lease_.size(), interrupt), interrupt_(interrupt) {}
+
+  // Returns how many threads are of use for `work`, in multiply-adds.
+  static int threads_for(double work) { return work < kShareWork ? 1 : useful_threads(); }
 
   // The largest number of threads that may come.
   int size() const { return lease_.size(); }

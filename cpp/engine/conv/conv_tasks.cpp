@@ -1,0 +1,261 @@
+// The tasks of a convolution: they encode pixels, list the rows of blocks and multiply.
+#include <algorithm>
+#include <type_traits>
+
+#include "engine/conv/conv.h"
+
+namespace treadle {
+namespace {
+
+// A block of so few rows passes the weights of a panel once or twice: slices are of no use.
+constexpr std::int64_t kUnslicedRows = 12;
+
+std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+// Copies the places [first, first + count) of x, which has `size` places of so many words. Places
+// outside of x are zeros.
+void copy_window(const Word* x, std::int64_t size, std::int64_t words, std::int64_t first,
+                 std::int64_t count, Word* to) {
+  const std::int64_t begin = std::clamp(-first, std::int64_t{0}, count);
+  const std::int64_t end = std::clamp(size - first, begin, count);
+  std::fill(to, to + begin * words, Word{0});
+  std::copy(x + (first + begin) * words, x + (first + end) * words, to + begin * words);
+  std::fill(to + end * words, to + count * words, Word{0});
+}
+
+}  // namespace
+
+// Lays out the memory of a block, and returns its size in floats.
+std::int64_t Conv::slot_floats(const Job& job, Block* block, float* memory) const {
+  constexpr std::int64_t kPointer = sizeof(void*) / sizeof(float), kLine = 16;
+  const PackedWeights& packed = groups_[0].packed;
+  std::int64_t at = 0;
+  const auto take = [&](auto*& pointer, std::int64_t floats) {
+    pointer = reinterpret_cast<std::remove_reference_t<decltype(pointer)>>(memory + at);
+    at += ceil_div(floats, kLine) * kLine;
+  };
+  Block unused{};
+  Block& b = block ? *block : unused;
+  const std::int64_t rows = job.block_rows;
+  take(b.tile, rows * packed.vectors() * table_->lanes);
+  take(b.windows, rows_ == Rows::windows    ? job.copies * taps_ * tap_words_
+                  : rows_ == Rows::gathered ? (rows + 1) * std::max(tap_words_, k_)
+                                            : 0);
+  take(b.rows, rows * taps_ * kPointer);
+  take(b.out, rows * kPointer);
+  take(b.sums, rows * kPointer);
+  take(b.residual, rows * kPointer);
+  return at;
+}
+
+std::int64_t Conv::encode_tasks(const Job& job, std::int64_t images) const {
+  const std::int64_t numbers = images * job.call.height * job.call.width * shape_.inputs;
+  return ceil_div(numbers, kEncodedNumbers);
+}
+
+// Encodes the pixels of a task, group by group.
+void Conv::encode(const Job& job, std::int64_t image, std::int64_t images,
+                  std::int64_t task) const {
+  constexpr std::int64_t kPointers = 64;
+  const std::int64_t C = shape_.group_inputs(), tasks = encode_tasks(job, images);
+  const std::int64_t size = job.call.height * job.call.width, all = images * size;
+  const float* x = job.call.x + image * size * shape_.inputs;
+  const std::int64_t end = all * (task + 1) / tasks;
+  for (std::int64_t pixel = all * task / tasks; pixel < end; pixel += kPointers) {
+    const std::int64_t count = std::min(kPointers, end - pixel);
+    for (std::int64_t g = 0; g < shape_.groups; ++g) {
+      const float* rows[kPointers];
+      for (std::int64_t i = 0; i < count; ++i) rows[i] = x + (pixel + i) * shape_.inputs + g * C;
+      Word* to = job.encoded + pixel * pixel_words_ + g * group_words_;
+      table_->of(dtype_).encode({count, C, rows, to, pixel_words_});
+    }
+  }
+}
+
+std::int64_t Conv::tasks(const Job& job, std::int64_t images) const {
+  return shape_.groups * job.parts * ceil_div(images * job.height * job.width, job.block_rows);
+}
+
+// Calls place(r, image, i, j) for the outputs of a block, with the place of the first tap in x.
+template <class Place>
+void Conv::for_each_output(const Job& job, const Block& block, Place&& place) const {
+  const ConvAxis &vertical = shape_.vertical, &horizontal = shape_.horizontal;
+  std::int64_t column = block.first % job.width, row = block.first / job.width % job.height;
+  std::int64_t image = block.first / job.width / job.height;
+  for (std::int64_t r = 0; r < block.count; ++r) {
+    place(r, image, row * vertical.stride - vertical.before,
+          column * horizontal.stride - horizontal.before);
+    if (++column < job.width) continue;
+    column = 0;
+    if (++row < job.height) continue;
+    row = 0;
+    ++image;
+  }
+}
+
+void Conv::list_windows(const Job& job, std::int64_t image, const Block& block) const {
+  const std::int64_t H = job.call.height, W = job.call.width, kw = shape_.horizontal.taps;
+  const std::int64_t dilation = shape_.vertical.dilation;
+  const Word* x = encodes_pixels() ? job.encoded - image * H * W * pixel_words_ : job.call.x;
+  Word* copy = block.windows;
+  for_each_output(job, block, [&](std::int64_t r, std::int64_t b, std::int64_t i, std::int64_t j) {
+    const Word* row = x + (b * H + i) * W * pixel_words_;
+    const bool within = j >= 0 && j + kw <= W;
+    for (std::int64_t tap = 0; tap < taps_;
+         ++tap, i += dilation, row += dilation * W * pixel_words_) {
+      const Word** to = block.rows + tap * block.count + r;
+      if (i < 0 || i >= H) {
+        *to = zeros_.data();
+      } else if (within) {
+        *to = row + j * pixel_words_;
+      } else {
+        copy_window(row, W, pixel_words_, j, kw, copy);
+        *to = copy;
+        copy += tap_words_;
+      }
+    }
+  });
+}
+
+void Conv::list_pixels(const Job& job, std::int64_t image, const Block& block) const {
+  const ConvAxis &vertical = shape_.vertical, &horizontal = shape_.horizontal;
+  const std::int64_t H = job.call.height, W = job.call.width;
+  const Word* x = encodes_pixels() ? job.encoded - image * H * W * pixel_words_ : job.call.x;
+  x += block.group * (encodes_pixels() ? group_words_ : shape_.group_inputs());
+  for_each_output(job, block, [&](std::int64_t r, std::int64_t b, std::int64_t i, std::int64_t j) {
+    const Word** to = block.rows + r;
+    for (std::int64_t p = 0; p < vertical.taps; ++p, i += vertical.dilation) {
+      const Word* row = x + (b * H + i) * W * pixel_words_;
+      const bool within = i >= 0 && i < H;
+      std::int64_t at = j;
+      for (std::int64_t q = 0; q < horizontal.taps; ++q, at += horizontal.dilation) {
+        *to = within && at >= 0 && at < W ? row + at * pixel_words_ : zeros_.data();
+        to += block.count;
+      }
+    }
+  });
+}
+
+// Copies the windows of a block one by one, and encodes them.
+void Conv::gather(const Job& job, const Block& block) const {
+  const ConvAxis &vertical = shape_.vertical, &horizontal = shape_.horizontal;
+  const std::int64_t H = job.call.height, W = job.call.width, C = shape_.group_inputs();
+  const float* x = job.call.x + block.group * C;
+  const bool encodes = dtype_ != Dtype::float32;
+  float* const window = block.windows + block.count * std::max(tap_words_, k_);
+  for_each_output(job, block, [&](std::int64_t r, std::int64_t b, std::int64_t i, std::int64_t j) {
+    Word* const words = block.windows + r * tap_words_;
+    const float* const numbers = encodes ? window : words;
+    float* to = encodes ? window : words;
+    for (std::int64_t p = 0; p < vertical.taps; ++p, i += vertical.dilation) {
+      const float* row = x + (b * H + i) * W * shape_.inputs;
+      std::int64_t at = j;
+      for (std::int64_t q = 0; q < horizontal.taps; ++q, at += horizontal.dilation, to += C) {
+        if (i >= 0 && i < H && at >= 0 && at < W) {
+          std::copy_n(row + at * shape_.inputs, C, to);
+        } else {
+          std::fill_n(to, C, 0.0f);
+        }
+      }
+    }
+    block.rows[r] = words;
+    if (encodes) table_->of(dtype_).encode({1, k_, &numbers, words, tap_words_});
+  });
+}
+
+// Multiplies the rows of a block by some panels.
+void Conv::multiply(const Job& job, std::int64_t image, std::int64_t images,
+                    std::int64_t task) const {
+  const TaskSlots::Slot slot(job.slots);
+  const std::int64_t size = job.height * job.width, all = images * size;
+  const std::int64_t blocks = ceil_div(all, job.block_rows);
+  const std::int64_t number = task % blocks, part = task / blocks % job.parts;
+  Block block{};
+  slot_floats(job, &block, slot.data());
+  block.group = task / blocks / job.parts;
+  block.first = image * size + all * number / blocks;
+  block.count = image * size + all * (number + 1) / blocks - block.first;
+  if (rows_ == Rows::windows) {
+    list_windows(job, image, block);
+  } else if (rows_ == Rows::pixels) {
+    list_pixels(job, image, block);
+  } else {
+    gather(job, block);
+  }
+  const Group& group = groups_[block.group];
+  const std::int64_t D = shape_.group_outputs(), panels = group.packed.panels();
+  LinearArgs a{};
+  a.rows = block.count;
+  a.columns = D;
+  a.k = k_;
+  a.weights = group.packed.weights();
+  a.panel_stride = group.packed.panel_stride();
+  a.bias = group.bias.data();
+  a.vectors = group.packed.vectors();
+  a.x = block.rows;
+  a.taps = taps_;
+  a.tap_stride = block.count;
+  a.tap_block = tap_block_;
+  a.f = job.call.f;
+  const std::int64_t width = static_cast<std::int64_t>(a.vectors) * table_->lanes;
+  for (std::int64_t r = 0; r < block.count; ++r) {
+    const std::int64_t at = (block.first + r) * shape_.outputs + block.group * D;
+    block.sums[r] = block.tile + r * width;
+    block.out[r] = job.call.y + at;
+    if (job.call.residual) block.residual[r] = job.call.residual + at;
+  }
+  a.residual = job.call.residual ? block.residual : nullptr;
+  const std::int64_t begin = panels * part / job.parts, end = panels * (part + 1) / job.parts;
+  const bool sliced = slices_.size() > 1 && block.count > kUnslicedRows;
+  if (!sliced && !job.call.channels_first) {
+    a.out = block.out;
+    a.panel_begin = begin;
+    a.panel_end = end;
+    return table_->of(dtype_).linear(a);
+  }
+  for (std::int64_t panel = begin; panel < end; ++panel) {
+    a.panel_begin = panel;
+    a.panel_end = panel + 1;
+    multiply_panel(job, block, a, sliced);
+  }
+}
+
+// Multiplies a block by one panel, slice by slice, and turns the result where it is wanted turned.
+void Conv::multiply_panel(const Job& job, const Block& block, LinearArgs a, bool sliced) const {
+  const std::int64_t panel = a.panel_begin, D = a.columns;
+  const std::int64_t width = static_cast<std::int64_t>(a.vectors) * table_->lanes;
+  const std::int64_t column = panel * width;
+  const std::int64_t step =
+      static_cast<std::int64_t>(groups_[block.group].packed.vectors_of(panel)) * table_->lanes;
+  const Slice whole{0, taps_, 0, k_, 0};
+  const Slice* slice = sliced ? slices_.data() : &whole;
+  const Slice* const end = sliced ? slice + slices_.size() : slice + 1;
+  const Word* const weights = a.weights;
+  a.start_offset = -column;
+  for (; slice != end; ++slice) {
+    const bool last = slice + 1 == end, direct = last && !job.call.channels_first;
+    a.x = block.rows + slice->tap * a.tap_stride;
+    a.x_offset = slice->offset;
+    a.taps = slice->taps;
+    a.k = slice->k;
+    a.weights = weights + slice->depth * step;
+    a.out = direct ? block.out : block.sums;
+    a.out_offset = direct ? 0 : -column;
+    a.columns = last ? D : ceil_div(D, table_->lanes) * table_->lanes;
+    a.f = last ? job.call.f : nullptr;
+    a.residual = last && job.call.residual ? block.residual : nullptr;
+    table_->of(dtype_).linear(a);
+    a.start = block.sums;
+  }
+  if (!job.call.channels_first) return;
+  const std::int64_t size = job.height * job.width;
+  for (std::int64_t r = 0; r < block.count;) {
+    const std::int64_t m = block.first + r, count = std::min(block.count - r, size - m % size);
+    float* y =
+        job.call.y + (m / size * shape_.outputs + block.group * D + column) * size + m % size;
+    table_->transpose({count, std::min(width, D - column), block.sums[r], width, y, size});
+    r += count;
+  }
+}
+
+}  // namespace treadle

@@ -1,0 +1,185 @@
+// engine/conv/conv on every ISA level, on arrays that end at a page nobody may touch.
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "engine/conv/conv.h"
+#include "guarded.h"
+#include "runtime/thread_pool.h"
+#include "values.h"
+
+namespace treadle {
+namespace {
+
+struct Case {
+  ConvShape shape;
+  std::int64_t batch, height, width;
+
+  std::int64_t rows() const { return shape.vertical.outputs(height); }
+  std::int64_t columns() const { return shape.horizontal.outputs(width); }
+  std::int64_t inputs() const { return batch * height * width * shape.inputs; }
+  std::int64_t outputs() const { return batch * rows() * columns() * shape.outputs; }
+  std::int64_t k() const { return shape.taps() * shape.group_inputs(); }
+};
+
+// C, D, groups; along an axis: taps, stride, dilation, zeros before and after; B, H, W.
+const Case kCases[] = {
+    {{1, 1, 1, {}, {}}, 1, 1, 1},
+    {{1, 5, 1, {}, {7}}, 2, 1, 30},
+    {{3, 70, 1, {}, {3, 1, 1, 1, 1}}, 2, 1, 9},
+    {{5, 17, 1, {}, {4, 2, 1, 3, 0}}, 3, 1, 11},
+    {{6, 4, 2, {}, {3, 1, 3, 2, 4}}, 2, 1, 20},
+    {{4, 4, 4, {}, {5, 3, 2, 1, 1}}, 2, 1, 25},
+    {{9, 66, 1, {}, {2, 7}}, 1, 1, 40},
+    {{2, 3, 1, {}, {3, 2, 9, 20, 20}}, 2, 1, 5},
+    {{130, 12, 1, {}, {3, 1, 1, 1, 1}}, 1, 1, 101},
+    {{2, 2, 1, {}, {2, 1, 1, 9, 9}}, 1, 1, 0},
+    {{3, 20, 1, {3, 2, 1, 1, 1}, {3, 2, 1, 1, 1}}, 2, 9, 8},
+    {{16, 70, 1, {3, 1, 1, 1, 1}, {3, 1, 1, 1, 1}}, 1, 7, 13},
+    {{40, 34, 2, {2, 1, 2, 0, 3}, {3, 1, 1, 2, 0}}, 2, 6, 5},
+    {{17, 65, 1, {1}, {1}}, 2, 5, 11},
+    {{12, 9, 1, {1, 2}, {1, 3}}, 2, 5, 11},
+    {{130, 66, 1, {3, 1, 1, 1, 1}, {3, 1, 1, 1, 1}}, 1, 5, 5},
+    {{300, 4, 1, {3, 1, 1, 1, 1}, {3, 1, 1, 1, 1}}, 1, 4, 5},
+    {{8, 8, 1, {9, 1, 1, 8, 8}, {9, 1, 1, 8, 8}}, 3, 2, 1},
+    {{64, 16, 1, {3, 1, 3, 3, 3}, {3, 1, 3, 3, 3}}, 1, 4, 6},
+};
+
+double element(const Case& c, const float* x, std::int64_t b, std::int64_t i, std::int64_t j,
+               std::int64_t channel) {
+  if (i < 0 || i >= c.height || j < 0 || j >= c.width) return 0;
+  return x[((b * c.height + i) * c.width + j) * c.shape.inputs + channel];
+}
+
+// Returns the largest error of y [B, H', W', D], in eps times the sum of the magnitudes.
+double worst_error(const Case& c, const float* x, const float* w, const float* bias,
+                   const float* y) {
+  const ConvShape& s = c.shape;
+  const std::int64_t C = s.group_inputs(), D = s.group_outputs();
+  double worst = 0;
+  for (std::int64_t n = 0; n < c.outputs(); ++n) {
+    const std::int64_t d = n % s.outputs, j = n / s.outputs % c.columns();
+    const std::int64_t i = n / s.outputs / c.columns() % c.rows();
+    const std::int64_t b = n / s.outputs / c.columns() / c.rows();
+    double sum = bias[d], magnitude = std::fabs(bias[d]);
+    for (std::int64_t k = 0; k < c.k(); ++k) {
+      const std::int64_t p = k / C / s.horizontal.taps, q = k / C % s.horizontal.taps;
+      const double term =
+          element(c, x, b, s.vertical.stride * i + s.vertical.dilation * p - s.vertical.before,
+                  s.horizontal.stride * j + s.horizontal.dilation * q - s.horizontal.before,
+                  d / D * C + k % C) *
+          w[d * c.k() + k];
+      sum += term;
+      magnitude += std::fabs(term);
+    }
+    worst = std::max(worst, std::fabs(y[n] - sum) / magnitude * 0x1p23);
+  }
+  return worst;
+}
+
+// Weights in the forms of their dtypes.
+struct Weights {
+  std::vector<float> floats, scales;
+  std::vector<std::uint16_t> halves;
+  std::vector<std::int8_t> integers;
+
+  explicit Weights(const Case& c)
+      : floats(random_floats(c.shape.outputs * c.k(), 2)),
+        scales(random_floats(c.shape.outputs * c.k(), 4, 0.25f)),
+        halves(floats.size()),
+        integers(floats.size()) {
+    for (float& scale : scales) scale = std::fabs(scale) + 0.5f;
+    for (std::size_t i = 0; i < floats.size(); ++i) {
+      halves[i] = static_cast<std::uint16_t>(0x3f80 + i % 50 + (i % 3 == 0 ? 0x8000 : 0));
+      integers[i] = static_cast<std::int8_t>(floats[i] * 127);
+    }
+  }
+  StoredMatrix of(Dtype dtype) const {
+    if (dtype == Dtype::float32) return floats.data();
+    if (dtype == Dtype::bfloat16) return {dtype, halves.data(), nullptr};
+    return {dtype, integers.data(), scales.data()};
+  }
+};
+
+TEST_CASE("a convolution is within its rounding errors, on exact-size arrays") {
+  for_each_isa([](const KernelTable& table) {
+    for (const Case& c : kCases) {
+      const Guarded<float> x(random_floats(c.inputs(), 1));
+      const Guarded<float> w(random_floats(c.shape.outputs * c.k(), 2));
+      const Guarded<float> bias(random_floats(c.shape.outputs, 3));
+      const Conv conv(table, c.shape, StoredMatrix(w.data()), bias.data());
+      REQUIRE(c.outputs() > 0);
+      CAPTURE(&c - kCases);
+      for (const int threads : {1, 2}) {
+        set_num_threads(threads);
+        Guarded<float> y(c.outputs()), turned(c.outputs());
+        Interrupt interrupt(nullptr);
+        ConvCall call{c.batch, c.height, c.width, x.data(), y.data()};
+        convolve(conv, call, interrupt);
+        CHECK(worst_error(c, x.data(), w.data(), bias.data(), y.data()) <=
+              std::max<double>(1, static_cast<double>(c.k())));
+
+        call.y = turned.data();
+        call.channels_first = true;
+        convolve(conv, call, interrupt);
+        const std::int64_t size = c.rows() * c.columns(), D = c.shape.outputs;
+        std::int64_t wrong = 0;
+        for (std::int64_t i = 0; i < y.size(); ++i) {
+          wrong += !same(y[i], turned[(i / D / size * D + i % D) * size + i / D % size]);
+        }
+        CHECK(wrong == 0);
+      }
+    }
+  });
+}
+
+TEST_CASE("an image has the same bits alone and among others, in every dtype") {
+  for_each_isa([](const KernelTable& table) {
+    for (const Case& one : kCases) {
+      CAPTURE(&one - kCases);
+      const Weights weights(one);
+      Case many = one;
+      many.batch = 9;
+      const Guarded<float> x(random_floats(many.inputs(), 1));
+      const std::vector<float> bias = random_floats(one.shape.outputs, 3);
+      for (const Dtype dtype : {Dtype::float32, Dtype::bfloat16, Dtype::int8}) {
+        const Conv conv(table, one.shape, weights.of(dtype), bias.data());
+        Guarded<float> all(many.outputs()), alone(one.outputs() / one.batch);
+        const Activation relu{ActivationFunction::relu, 0, 0};
+        Interrupt interrupt(nullptr);
+        set_num_threads(2);
+        convolve(conv, {9, one.height, one.width, x.data(), all.data(), &relu}, interrupt);
+        set_num_threads(1);
+        for (std::int64_t b = 0; b < 9; b += 4) {
+          const float* image = x.data() + b * one.height * one.width * one.shape.inputs;
+          convolve(conv, {1, one.height, one.width, image, alone.data(), &relu}, interrupt);
+          CHECK(first_difference(alone, all.data() + b * alone.size(), alone.size()) == -1);
+        }
+      }
+    }
+  });
+}
+
+TEST_CASE("a residual may be the output") {
+  for_each_isa([](const KernelTable& table) {
+    const Case c{{20, 70, 1, {3, 1, 1, 1, 1}, {3, 1, 1, 1, 1}}, 2, 6, 7};
+    const Weights weights(c);
+    const std::vector<float> x = random_floats(c.inputs(), 1);
+    for (const Dtype dtype : {Dtype::float32, Dtype::bfloat16, Dtype::int8}) {
+      const Conv conv(table, c.shape, weights.of(dtype), nullptr);
+      const std::vector<float> before = random_floats(c.outputs(), 5);
+      std::vector<float> plain(before.size()), added = before;
+      Interrupt interrupt(nullptr);
+      ConvCall call{c.batch, c.height, c.width, x.data(), plain.data()};
+      convolve(conv, call, interrupt);
+      call.y = added.data();
+      call.residual = added.data();
+      convolve(conv, call, interrupt);
+      for (std::size_t i = 0; i < plain.size(); ++i) plain[i] += before[i];
+      CHECK(first_difference(plain, added, c.outputs()) == -1);
+    }
+  });
+}
+
+}  // namespace
+}  // namespace treadle
