@@ -7,39 +7,13 @@
 #include <string>
 #include <tuple>
 
+#include "engine/product/activation_name.h"
 #include "kernels/table.h"
 
 namespace treadle {
 
 inline ActivationFunction parse_function(const std::string& function, const std::string& name) {
-  constexpr struct {
-    const char* name;
-    ActivationFunction function;
-  } kNames[] = {
-      {"linear", ActivationFunction::linear},
-      {"tanh", ActivationFunction::tanh},
-      {"sigmoid", ActivationFunction::sigmoid},
-      {"relu", ActivationFunction::relu},
-      {"hard_sigmoid", ActivationFunction::hard_sigmoid},
-      {"softsign", ActivationFunction::softsign},
-      {"softplus", ActivationFunction::softplus},
-      {"elu", ActivationFunction::elu},
-      {"leaky_relu", ActivationFunction::leaky_relu},
-      {"affine", ActivationFunction::affine},
-      {"thresholded_relu", ActivationFunction::thresholded_relu},
-      {"scaled_tanh", ActivationFunction::scaled_tanh},
-      {"exp", ActivationFunction::exp},
-      {"log1p", ActivationFunction::log1p},
-      {"erf", ActivationFunction::erf},
-      {"gelu", ActivationFunction::gelu},
-      {"gelu_tanh", ActivationFunction::gelu_tanh},
-      {"silu", ActivationFunction::silu},
-      {"hard_swish", ActivationFunction::hard_swish},
-      {"clip", ActivationFunction::clip},
-  };
-  for (const auto& entry : kNames) {
-    if (name == entry.name) return entry.function;
-  }
+  if (const auto found = activation_named(name)) return *found;
   throw pybind11::value_error(function + ": activation is '" + name + "', which is unknown");
 }
 

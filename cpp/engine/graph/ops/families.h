@@ -9,7 +9,11 @@ namespace treadle::graph {
 // Returns all operators.
 const OperatorTable& operators();
 
-void list_movement(OperatorTable& table);  // Reshape, ...: the elements stay what they are
-void list_products(OperatorTable& table);  // treadle.Linear, ...
+void list_movement(OperatorTable& table);   // Reshape, ...: the elements stay what they are
+void list_products(OperatorTable& table);   // treadle.Linear, MatMul, Gemm
+void list_recurrent(OperatorTable& table);  // treadle.Recurrent, RNN, GRU, LSTM
+void list_norms(OperatorTable& table);      // Softmax, LayerNormalization, ...
+void list_attention(OperatorTable& table);  // treadle.Attention, Attention
+void list_control(OperatorTable& table);    // If, Loop, Scan
 
 }  // namespace treadle::graph

@@ -7,6 +7,10 @@ const OperatorTable& operators() {
     OperatorTable all;
     list_movement(all);
     list_products(all);
+    list_recurrent(all);
+    list_norms(all);
+    list_attention(all);
+    list_control(all);
     return all;
   }();
   return table;
