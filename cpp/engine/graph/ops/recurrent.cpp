@@ -50,7 +50,7 @@ struct Results {
   float *y, *h_n, *c_n;
 };
 
-// Runs a stack over x with the strides of SequenceArgs. Shapes have been checked but for the states.
+// Runs a stack over x. All shapes but those of the states have been checked.
 void run_stack(Call& call, const RecurrentStack& stack, const Tensor& x, bool batch_first,
                const Places& places, Results out) {
   const CellShape& cell = stack.cell(0).shape();
