@@ -8,9 +8,12 @@
 #if !defined(TREADLE_ISA_avx512_bf16)
 #include "kernels/attention_backward.h"
 #include "kernels/attention_chunk.h"
+#include "kernels/depthwise.h"
+#include "kernels/elementwise.h"
 #include "kernels/gru_backward.h"
 #include "kernels/lstm_backward.h"
 #include "kernels/outer.h"
+#include "kernels/pool.h"
 #include "kernels/rnn_backward.h"
 #include "kernels/rows.h"
 #include "kernels/transpose.h"
@@ -78,6 +81,15 @@ void fill(KernelTable& t) {
   t.layer_norm = layer_norm;
   t.softmax = softmax;
   t.log_softmax = log_softmax;
+  t.unary = unary;
+  t.binary = binary;
+  t.scale_rows = scale_rows;
+  t.column_sums = column_sums;
+  t.row_sum = row_sum_of;
+  t.depthwise_row = depthwise_row;
+  t.max_pool_row = max_pool_row;
+  t.average_pool_row = average_pool_row;
+  t.blend_pixels = blend_pixels;
 #endif
 }
 

@@ -37,6 +37,9 @@
 #include <cstdint>
 
 #include "kernels/attention_args.h"
+#include "kernels/elementwise_args.h"
+#include "kernels/row_args.h"
+#include "kernels/spatial_args.h"
 #include "kernels/words.h"
 
 namespace treadle {
@@ -227,36 +230,6 @@ struct DotArgs {
   float* out;
 };
 
-// Rows have N floats; out may be x. layer_norm brings x + residual to mean 0 and variance 1 (of N,
-// with eps added), multiplies by weight, adds bias. softmax turns a row of -infinity into zeros;
-// log_softmax leaves it as it is.
-struct RowArgs {
-  std::int64_t rows, size;
-  const float* x;
-  std::int64_t x_stride;
-  const float* residual;  // or null
-  std::int64_t residual_stride;
-  float* out;
-  std::int64_t out_stride;
-  const float *weight, *bias;  // [N], or null
-  float eps;
-};
-
-// to[c, r] = from[r, c]; the rows of both are so many floats apart.
-struct TransposeArgs {
-  std::int64_t rows, columns;
-  const float* from;
-  std::int64_t from_stride;
-  float* to;
-  std::int64_t to_stride;
-};
-
-// is_finite tells whether rows of floats, `stride` apart, are free of NaN and infinity.
-struct FiniteArgs {
-  const float* x;
-  std::int64_t rows, size, stride;
-};
-
 // `encode` writes rows of floats as words of a format, `stride` words apart.
 struct EncodeArgs {
   std::int64_t rows, size;
@@ -309,6 +282,16 @@ struct KernelTable {
   void (*log_softmax)(const RowArgs&);
   // y[i] = f(x[i]); y may be x.
   void (*apply)(Activation f, const float* x, float* y, std::int64_t n);
+  void (*unary)(UnaryFunction f, const float* x, float* y, std::int64_t n);  // as apply
+  void (*binary)(const BinaryArgs&);
+  void (*scale_rows)(const ScaleArgs&);
+  void (*column_sums)(const ColumnSumArgs&);
+  // Returns sum_i x[i], or sum_i (x[i] - mean)^2 if `squares` is true.
+  double (*row_sum)(const float* x, std::int64_t n, float mean, bool squares);
+  void (*depthwise_row)(const DepthwiseArgs&);
+  void (*max_pool_row)(const PoolArgs&);
+  void (*average_pool_row)(const PoolArgs&);
+  void (*blend_pixels)(const BlendArgs&);
   // It reads memory at the machine's limit; its result keeps the work alive.
   float (*read_loop)(const float* p, std::int64_t floats);  // floats: a multiple of 1024
 };

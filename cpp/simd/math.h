@@ -104,6 +104,20 @@ TREADLE_INLINE Vec log(Vec x) {
   return x < broadcast(__builtin_inff()) ? y : x;
 }
 
+// log(x) of any number: -infinity of zero, NaN of negative numbers. With x = m 2^e and
+// sqrt(1/2) <= m < sqrt(2), log(m) does not cancel e ln2 near 1, as it does in `log`.
+TREADLE_INLINE Vec log_of_any(Vec x) {
+  typedef std::int32_t SignedInts __attribute__((vector_size(kLanes * sizeof(float))));
+  constexpr std::uint32_t kRootHalf = 0x3f3504f3;
+  const Ints bits = as_ints(x) - kRootHalf;
+  const Vec e = __builtin_convertvector(reinterpret_cast<SignedInts>(bits) >> 23, Vec);
+  const Vec m = as_floats((bits & 0x7fffffu) + kRootHalf);
+  const Vec y = fma(e, broadcast(0x1.62e43p-1f), log1p_unit(m - broadcast(1.0f)));
+  const Vec finite = x < broadcast(__builtin_inff()) ? y : x;
+  const Vec least = x == Vec{} ? broadcast(-__builtin_inff()) : broadcast(__builtin_nanf(""));
+  return x <= Vec{} ? least : finite;
+}
+
 // log(1 + e^x) = max(x, 0) + log(1 + e^-|x|).
 TREADLE_INLINE Vec softplus(Vec x) { return max(broadcast(0.0f), x) + log1p_unit(exp(-abs(x))); }
 

@@ -1,0 +1,55 @@
+// What the kernels of images with channels last are told. A call makes one row of pixels; a pixel
+// is `channels` floats. A sequence is an image with one row.
+#pragma once
+
+#include <cstdint>
+
+namespace treadle {
+
+// A depthwise convolution: each channel has its own taps.
+//
+//     out[i, c] = f(bias[c] + sum_j sum_k w[j, k, c] x[j, stride i + dilation k - before, c])
+//
+// where x is zero outside of its `width` pixels, and f keeps numbers in [low, high].
+struct DepthwiseArgs {
+  std::int64_t channels, width, outputs;  // C; the pixels of a row of x and of `out`
+  const float* x;                         // the first pixel that the first row of taps meets
+  std::int64_t tap_rows, row_stride;      // rows of taps inside of x, and floats between their rows
+  std::int64_t taps, stride, dilation, before;  // along a row
+  const float* weights;  // [tap_rows][taps][weight_stride]; the floats beyond C are read, not used
+  std::int64_t weight_stride;  // a multiple of the lanes
+  const float* bias;           // [weight_stride]
+  float low, high;
+  float* out;  // [outputs, C]
+};
+
+// The pixels of one row of x that an output pixel of a pool sees.
+struct PoolWindow {
+  std::int64_t first, count;  // may be 0 pixels
+  float share;                // of an average: the pixels by which its sum is divided
+};
+
+// out[i, c] = the largest, or the sum divided by `share`, of x[j, first + dilation k, c].
+struct PoolArgs {
+  std::int64_t channels, outputs;
+  const float* x;
+  std::int64_t rows, row_stride;  // rows of the window inside of x, and floats between them
+  std::int64_t dilation;          // pixels from one of a window to the next
+  const PoolWindow* windows;      // [outputs]
+  float row_share;                // of an average: multiplies `share`
+  float* out;                     // [outputs, C]; a window without pixels gives 0, or -infinity
+};
+
+// out[i, c] = (1 - t) x[from, c] + t x[to, c], where a tap is in pixels.
+struct BlendTap {
+  std::int64_t from, to;
+  float t;
+};
+struct BlendArgs {
+  std::int64_t channels, outputs;
+  const float* x;
+  const BlendTap* taps;  // [outputs]
+  float* out;
+};
+
+}  // namespace treadle
