@@ -30,6 +30,8 @@ VARINT, EIGHT_BYTES, BYTES, FOUR_BYTES = 0, 1, 2, 5
 _WIRE_NAMES = {VARINT: "varint", EIGHT_BYTES: "8 bytes", BYTES: "bytes", FOUR_BYTES: "4 bytes"}
 # A graph of 100,000 nodes has about 1,500,000 fields.
 MOST_FIELDS = 2**21
+# The messages among them that become objects of Python: such a graph has about 250,000.
+MOST_MESSAGES = 2**18
 # So many bytes of packed varints are decoded at a time.
 _CHUNK = 2**18
 
@@ -54,6 +56,7 @@ class Wire:
         self.where = where
         """Function and file, the beginning of every message to the user."""
         self._left = MOST_FIELDS
+        self._messages_left = MOST_MESSAGES
 
     def fields(self, part: Part, what: str) -> Iterator[Field]:
         """Go through the fields of a message, the text ``what`` of which names it in errors."""
@@ -103,6 +106,16 @@ class Wire:
                     "from 1 to 536870911"
                 )
             yield number, wire, value, position
+
+    def message(self, field: Field, what: str) -> Part:
+        """Return where a message lies that becomes an object: these are counted."""
+        self._messages_left -= 1
+        if self._messages_left < 0:
+            raise ValueError(
+                f"{self.where} has more than {MOST_MESSAGES} nodes, attributes, tensors and "
+                "values, expected at most so many"
+            )
+        return self.part(field, what)
 
     def part(self, field: Field, what: str) -> Part:
         """Return where the bytes of a field lie: a message, a text, bytes, packed numbers."""

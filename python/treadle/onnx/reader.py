@@ -128,7 +128,7 @@ def read_model(wire: Wire) -> ModelProto:
         elif number == 8:
             _opset(wire, f, model.opset_import)
         elif number == 25:
-            model.functions.append(_function(wire, wire.part(f, "a function")))
+            model.functions.append(_function(wire, wire.message(f, "a function")))
     return model
 
 
@@ -158,15 +158,15 @@ def _graph(wire: Wire, part: Part, depth: int) -> GraphProto:
     for f in wire.fields(part, "a graph"):
         number = f[0]
         if number == 1:
-            graph.node.append(_node(wire, wire.part(f, "a node"), depth))
+            graph.node.append(_node(wire, wire.message(f, "a node"), depth))
         elif number == 2:
             graph.name = wire.text(f, "a graph's name")
         elif number == 5:
-            graph.initializer.append(_tensor(wire, wire.part(f, "an initializer")))
+            graph.initializer.append(_tensor(wire, wire.message(f, "an initializer")))
         elif number == 11:
-            graph.input.append(_value_info(wire, wire.part(f, "an input")))
+            graph.input.append(_value_info(wire, wire.message(f, "an input")))
         elif number == 12:
-            graph.output.append(_value_info(wire, wire.part(f, "an output")))
+            graph.output.append(_value_info(wire, wire.message(f, "an output")))
         elif number == 15:
             raise ValueError(
                 f"{wire.where}: graph {short(graph.name)} has sparse tensors, expected none"
@@ -187,7 +187,7 @@ def _node(wire: Wire, part: Part, depth: int) -> NodeProto:
         elif number == 4:
             node.op_type = wire.text(f, "a node's op_type")
         elif number == 5:
-            node.attribute.append(_attribute(wire, wire.part(f, "an attribute"), depth))
+            node.attribute.append(_attribute(wire, wire.message(f, "an attribute"), depth))
         elif number == 7:
             domain = wire.text(f, "a node's domain")
             node.domain = "" if domain == "ai.onnx" else domain
@@ -214,9 +214,9 @@ def _attribute(wire: Wire, part: Part, depth: int) -> AttributeProto:
         elif number == 4:
             single["str"] = wire.text(f, "an attribute's s")
         elif number == 5:
-            single["tensor"] = _tensor(wire, wire.part(f, "an attribute's tensor"))
+            single["tensor"] = _tensor(wire, wire.message(f, "an attribute's tensor"))
         elif number == 6:
-            single["graph"] = _graph(wire, wire.part(f, "an attribute's graph"), depth + 1)
+            single["graph"] = _graph(wire, wire.message(f, "an attribute's graph"), depth + 1)
         elif number == 7:
             floats.append(f)
         elif number == 8:
@@ -357,13 +357,13 @@ def _function(wire: Wire, part: Part) -> FunctionProto:
         elif number in texts:
             texts[number].append(wire.text(f, "a name in a function"))
         elif number == 7:
-            function.node.append(_node(wire, wire.part(f, "a node"), 0))
+            function.node.append(_node(wire, wire.message(f, "a node"), 0))
         elif number == 9:
             _opset(wire, f, function.opset_import)
         elif number == 10:
             function.domain = wire.text(f, "a function's domain")
         elif number == 11:
-            function.attribute_proto.append(_attribute(wire, wire.part(f, "an attribute"), 0))
+            function.attribute_proto.append(_attribute(wire, wire.message(f, "an attribute"), 0))
         elif number == 13:
             function.overload = wire.text(f, "a function's overload")
     return function
