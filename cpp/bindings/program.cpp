@@ -90,6 +90,15 @@ graph::Attribute attribute_of(const std::string& f, const std::string& name,
     if (all_of<py::float_>(list)) return value.cast<std::vector<double>>();
     if (all_of<py::str>(list)) return value.cast<std::vector<std::string>>();
   }
+  if (py::isinstance<py::array>(value)) {
+    auto owned = std::make_shared<graph::OwnedTensor>();
+    owned->tensor = view_of(f, "attribute " + name, value);
+    owned->memory.resize(static_cast<std::size_t>(owned->tensor.bytes() + 7) / 8);
+    char* memory = reinterpret_cast<char*>(owned->memory.data());
+    copy_elements(owned->tensor, memory);
+    owned->tensor.data = memory;
+    return std::shared_ptr<const graph::OwnedTensor>(std::move(owned));
+  }
   throw py::type_error(f + ": attribute " + name + " is of a type that no operator takes");
 }
 

@@ -32,11 +32,17 @@ void Call::share(int i, int j, const Shape& shape) {
   if (shape.count() != from.count()) {
     refuse("shape " + from.shape.text() + " cannot become " + shape.text());
   }
+  view(i, j, 0, shape);
+}
+
+void Call::view(int i, int j, std::int64_t skipped, const Shape& shape) {
+  const Tensor& from = input(j);
+  if (skipped < 0 || shape.count() > from.count() - skipped) refuse("a view leaves its value");
   if (!wants(i)) return;
   Tensor& value = *outputs_[i];
   value.type = from.type;
   value.shape = shape;
-  value.data = from.data;
+  value.data = from.data ? from.data + skipped * size_of(from.type) : nullptr;
   value.block = from.block;
   if (value.block) execution_.workspace.share(value.block);
 }

@@ -64,6 +64,8 @@ class Call {
   Tensor& output_over(int i, int j, const Shape& shape);
   // Makes output i a view of input j, with another shape of as many elements.
   void share(int i, int j, const Shape& shape);
+  // Makes output i a view of those elements of input j that follow the first `skipped`.
+  void view(int i, int j, std::int64_t skipped, const Shape& shape);
   // Makes output i the value of a subprogram's output, whose memory passes over to it.
   void adopt(int i, Tensor&& value);
 
@@ -79,15 +81,17 @@ class Call {
   template <class Task>
   void parallel_for(std::int64_t tasks, double work, Task&& task) {
     const double all = work * static_cast<double>(tasks);
-    if (all < kShareWork || tasks < 2) {
-      for (std::int64_t i = 0; i < tasks; ++i) {
-        task(i);
-        execution_.interrupt.progress(work);
-        if (execution_.interrupt.stopped()) throw Interrupted{};
-      }
-      return;
-    }
+    if (all < kShareWork || tasks < 2) return serial_for(tasks, work, task);
     run_team(all, [&](Team::Member& member) { member.parallel_for(tasks, work, task); });
+  }
+  // Calls task(i) once for every i < tasks, in order. A task may throw.
+  template <class Task>
+  void serial_for(std::int64_t tasks, double work, Task&& task) {
+    for (std::int64_t i = 0; i < tasks; ++i) {
+      task(i);
+      execution_.interrupt.progress(work);
+      if (execution_.interrupt.stopped()) throw Interrupted{};
+    }
   }
   // Runs phases(member) on a team of threads for `work` multiply-adds.
   template <class Phases>

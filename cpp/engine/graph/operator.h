@@ -22,11 +22,18 @@ namespace treadle::graph {
 
 class Program;
 
+// A tensor with memory of its own, which an attribute holds.
+struct OwnedTensor {
+  Tensor tensor;
+  std::vector<std::uint64_t> memory;
+};
+
 // An attribute of a node. Native layers are packed by who describes the node.
 using Attribute =
     std::variant<std::int64_t, double, std::string, std::vector<std::int64_t>, std::vector<double>,
                  std::vector<std::string>, std::shared_ptr<const Program>,
-                 std::shared_ptr<const Linear>, std::shared_ptr<const RecurrentStack>>;
+                 std::shared_ptr<const Linear>, std::shared_ptr<const RecurrentStack>,
+                 std::shared_ptr<const OwnedTensor>>;
 
 // What is known of a node before it runs.
 class NodeDescription {
@@ -94,6 +101,12 @@ class OperatorOf final : public Operator {
 template <class Run>
 std::unique_ptr<Operator> make_operator(Run run) {
   return std::make_unique<OperatorOf<Run>>(std::move(run));
+}
+
+// Makes an operator that has no attributes.
+template <void (*run)(Call&)>
+std::unique_ptr<Operator> make_plain(const NodeDescription&) {
+  return make_operator(run);
 }
 
 // Operators by their names.

@@ -15,6 +15,37 @@ const char* name_of(Type type) {
   return names[static_cast<int>(type)];
 }
 
+Type type_of_code(std::int64_t code) {
+  switch (code) {
+    case 1:
+    case 10:
+    case 16:
+      return Type::float32;
+    case 2:
+      return Type::uint8;
+    case 3:
+      return Type::int8;
+    case 4:
+      return Type::uint16;
+    case 5:
+      return Type::int16;
+    case 6:
+      return Type::int32;
+    case 7:
+      return Type::int64;
+    case 9:
+      return Type::boolean;
+    case 11:
+      return Type::float64;
+    case 12:
+      return Type::uint32;
+    case 13:
+      return Type::uint64;
+    default:
+      refuse("data type " + std::to_string(code) + " is none that a program computes in");
+  }
+}
+
 void refuse(const std::string& problem) { throw std::invalid_argument(problem); }
 
 Shape::Shape(const std::int64_t* dims, std::size_t rank) {

@@ -34,6 +34,10 @@ constexpr int size_of(Type type) {
 // Returns NumPy's name of a type.
 const char* name_of(Type type);
 
+// Returns the type of a number of ONNX's enumeration of data types (onnx.proto, TensorProto), where
+// float16 and bfloat16 are computed in float32. Throws std::invalid_argument for other numbers.
+Type type_of_code(std::int64_t code);
+
 constexpr int kMaxRank = 8;
 
 // The sizes of a tensor's axes. A Shape that was made here has a product of sizes below 2^56, so

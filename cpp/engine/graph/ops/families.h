@@ -9,7 +9,13 @@ namespace treadle::graph {
 // Returns all operators.
 const OperatorTable& operators();
 
-void list_movement(OperatorTable& table);   // Reshape, ...: the elements stay what they are
+void list_shapes(OperatorTable& table);    // Reshape, Shape, Range, ...
+void list_movement(OperatorTable& table);  // Transpose, Slice, ...: the elements stay what they are
+void list_pad(OperatorTable& table);
+void list_gather(OperatorTable& table);   // Gather, GatherND, OneHot, ...
+void list_scatter(OperatorTable& table);  // ScatterElements, ScatterND
+void list_select(OperatorTable& table);   // Where, TopK, NonZero, ...
+void list_cast(OperatorTable& table);
 void list_products(OperatorTable& table);   // treadle.Linear, MatMul, Gemm
 void list_recurrent(OperatorTable& table);  // treadle.Recurrent, RNN, GRU, LSTM
 void list_norms(OperatorTable& table);      // Softmax, LayerNormalization, ...

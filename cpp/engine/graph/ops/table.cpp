@@ -5,7 +5,13 @@ namespace treadle::graph {
 const OperatorTable& operators() {
   static const OperatorTable table = [] {
     OperatorTable all;
+    list_shapes(all);
     list_movement(all);
+    list_pad(all);
+    list_gather(all);
+    list_scatter(all);
+    list_select(all);
+    list_cast(all);
     list_products(all);
     list_recurrent(all);
     list_norms(all);
