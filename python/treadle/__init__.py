@@ -32,6 +32,7 @@ except ImportError as error:
 from treadle import functional
 from treadle._public import publish
 from treadle._version import __version__
+from treadle.graph.saving import load, save
 from treadle.layers.activation_layers import (
     ELU,
     GELU,
@@ -53,7 +54,6 @@ from treadle.layers.cells import GRUCell, LSTMCell, RNNCell
 from treadle.layers.conv import Conv1d
 from treadle.layers.elementwise import Flatten, Identity, LogSoftmax, Softmax, Transpose
 from treadle.layers.embedding import Embedding
-from treadle.layers.files import load, save
 from treadle.layers.kv_cache import KVCache
 from treadle.layers.linear import Linear
 from treadle.layers.norm import LayerNorm
@@ -64,6 +64,7 @@ from treadle.layers.transformer import TransformerEncoder, TransformerEncoderLay
 from treadle.runtime import available_isas, get_num_threads, isa, set_num_threads
 
 if TYPE_CHECKING:
+    from treadle.graph.model import Model
     from treadle.torch import from_torch
 
 __all__ = [
@@ -87,6 +88,7 @@ __all__ = [
     "LeakyReLU",
     "Linear",
     "LogSoftmax",
+    "Model",
     "MultiheadAttention",
     "RNNCell",
     "ReLU",
@@ -121,4 +123,8 @@ def __getattr__(name: str) -> Any:
         from treadle.torch import from_torch
 
         return from_torch
+    if name == "Model":  # whole models need more modules than layers do
+        from treadle.graph.model import Model
+
+        return Model
     raise AttributeError(f"module 'treadle' has no attribute '{name}'")

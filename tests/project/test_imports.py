@@ -50,6 +50,7 @@ def test_modules_of_the_package():
         "treadle.functional.pointwise",
         "treadle.functional.product", "treadle.functional.recurrent", "treadle.functional.saved",
         "treadle.functional.activations",
+        "treadle.graph", "treadle.graph.ir", "treadle.graph.saving",
         "treadle.layers",
         "treadle.layers.activation_layers", "treadle.layers.batch_norm", "treadle.layers.conv",
         "treadle.layers.elementwise",

@@ -41,11 +41,37 @@ _MAX_RANK = 8
 # So many elements are widened at a time, so that they stay in the cache.
 _CHUNK = 2**17
 # The dtypes that are read, as NumPy's dtypes in the file; bfloat16 is read as its bits.
-_DISK = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "I8": "i1"}
+_DISK = {
+    "F32": "<f4",
+    "F16": "<f2",
+    "BF16": "<u2",
+    "F64": "<f8",
+    "BOOL": "?",
+    "I8": "i1",
+    "I16": "<i2",
+    "I32": "<i4",
+    "I64": "<i8",
+    "U8": "u1",
+}
 # The dtypes that are written, by NumPy's names.
-_NAMES = {"float32": "F32", "uint16": "BF16", "int8": "I8"}
+_NAMES = {
+    "float32": "F32",
+    "uint16": "BF16",
+    "float64": "F64",
+    "bool": "BOOL",
+    "int8": "I8",
+    "int16": "I16",
+    "int32": "I32",
+    "int64": "I64",
+    "uint8": "U8",
+}
 # A weight in a foreign file may have these dtypes, all of which are exact in float32.
 FLOATS = ("F32", "F16", "BF16")
+
+
+def named(dtype: str) -> str:
+    """Return the name that a file has for a dtype that is written, by NumPy's name."""
+    return _NAMES[dtype]
 
 
 class Entry(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -19,30 +19,63 @@ if TYPE_CHECKING:
 WIDENED = ("float16", "bfloat16")
 
 
-def gathered(
-    function: str, values: Sequence[Value], args: tuple[Any, ...], named: Mapping[str, Any]
-) -> list[AnyArray]:
-    """Return an array for every input of a model, from arguments by position and by name.
+class Inputs:
+    """The inputs that a model takes, ready for many calls. Errors begin with ``function``."""
 
-    Raises TypeError for an input that is missing, unknown or given twice, or of another dtype, and
-    ValueError for one of another shape.
-    """
-    names = [value.name for value in values]
-    if len(args) > len(names):
-        raise TypeError(f"{function}: {len(args)} inputs are given, expected {signature(values)}")
-    given = dict(zip(names, args, strict=False))
-    for name, value in named.items():
-        if name not in names:
-            raise TypeError(f"{function}: there is no input {name!r}, expected {signature(values)}")
-        if name in given:
-            raise TypeError(f"{function}: {name} is given twice, by position and by name")
-        given[name] = value
-    missing = [name for name in names if name not in given]
-    if missing:
-        raise TypeError(
-            f"{function}: {', '.join(missing)} is missing, expected {signature(values)}"
-        )
-    return [converted(function, value, given[value.name]) for value in values]
+    def __init__(self, function: str, values: Sequence[Value]) -> None:
+        self.function = function
+        self.values = list(values)
+        self.names = [value.name for value in values]
+        self.plain = [_Plain(value) for value in values]
+
+    def gathered(self, args: tuple[Any, ...], named: Mapping[str, Any]) -> list[AnyArray]:
+        """Return an array for every input, from arguments by position and by name.
+
+        Raises TypeError for an input that is missing, unknown or given twice, or of another dtype,
+        and ValueError for one of another shape.
+        """
+        given = list(args)
+        if named:
+            given += [named[name] for name in self.names[len(args) :] if name in named]
+        if len(given) != len(self.names) or len(given) != len(args) + len(named):
+            self._refuse(args, named)
+        for i, plain in enumerate(self.plain):
+            if not plain.is_ready(given[i]):
+                given[i] = converted(self.function, self.values[i], given[i])
+        return given
+
+    def _refuse(self, args: tuple[Any, ...], named: Mapping[str, Any]) -> NoReturn:
+        function, expected = self.function, signature(self.values)
+        if len(args) > len(self.names):
+            raise TypeError(f"{function}: {len(args)} inputs are given, expected {expected}")
+        for name in named:
+            if name not in self.names:
+                raise TypeError(f"{function}: there is no input {name!r}, expected {expected}")
+            if name in self.names[: len(args)]:
+                raise TypeError(f"{function}: {name} is given twice, by position and by name")
+        missing = [name for name in self.names[len(args) :] if name not in named]
+        raise TypeError(f"{function}: {', '.join(missing)} is missing, expected {expected}")
+
+
+class _Plain:
+    """Says quickly of most arrays that they can be read as they are."""
+
+    __slots__ = ("dtype", "rank", "sizes")
+
+    def __init__(self, value: Value) -> None:
+        numpy_has = value.dtype not in ("", *WIDENED)
+        self.dtype = np.dtype(value.dtype) if numpy_has else None
+        self.rank = -1 if value.shape is None else len(value.shape)
+        shape = value.shape or ()
+        self.sizes = [(i, size) for i, size in enumerate(shape) if isinstance(size, int)]
+
+    def is_ready(self, given: Any) -> bool:
+        if type(given) is not np.ndarray or given.dtype is not self.dtype:
+            return False
+        shape, flags = given.shape, given.flags
+        if len(shape) != self.rank >= 0 or not flags.c_contiguous or not flags.aligned:
+            return False
+        return all(shape[axis] == size for axis, size in self.sizes)
 
 
 def converted(function: str, value: Value, given: Any) -> AnyArray:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from treadle.graph.inputs import gathered, returned, signature
+from treadle._inputs import checks
+from treadle._public import published
+from treadle.graph.files import write
+from treadle.graph.inputs import Inputs, returned, signature
+from treadle.graph.ir import Graph, Node, Value
+from treadle.graph.optimise import Report, copied, optimise
 from treadle.graph.plan import lower
+from treadle.graph.precision import products, retyped
 
 if TYPE_CHECKING:
-    from treadle import _core
-    from treadle._inputs.types import ArrayLike
-    from treadle.graph.ir import Graph, Value
+    from treadle._inputs.types import AnyArray, ArrayLike
+    from treadle._storage.files import Path
+
+_FUNCTION = "treadle.Model"
 
 
+@published("treadle")
 class Model:
     """A whole model that runs natively, without the framework that it comes from.
 
@@ -26,33 +35,122 @@ class Model:
     ----------
     inputs, outputs : tuple of Value
         The names, dtypes and shapes; a str in a shape is a size that calls choose.
+    signature : str
+        The inputs and outputs in one line.
+    single : bool
+        A call returns the only output itself and no dict.
+    graph : Graph
+        The graph that runs, after all fusions. It must not be changed.
+    report : Report
+        Which fusions were made.
     """
 
-    def __init__(self, graph: Graph, *, name: str = "treadle.Model", single: bool = False) -> None:
-        self._graph = graph
-        self._name = name
-        self._single = single and len(graph.outputs) == 1
-        self._program: _core.Program = lower(name, graph)
+    def __init__(self, graph: Graph, *, single: bool = False, optimised: bool = False) -> None:
+        self.report = Report()
+        if not optimised:
+            graph, self.report = optimise(graph)
+        self.graph = graph
+        self.single = single and len(graph.outputs) == 1
+        self._inputs = Inputs(_FUNCTION, graph.inputs)
+        self._program = lower(_FUNCTION, graph)
 
     @property
     def inputs(self) -> tuple[Value, ...]:
-        return tuple(self._graph.inputs)
+        return tuple(self.graph.inputs)
 
     @property
     def outputs(self) -> tuple[Value, ...]:
-        return tuple(self._graph.outputs)
+        return tuple(self.graph.outputs)
+
+    @property
+    def signature(self) -> str:
+        return f"({signature(self.graph.inputs)}) -> {signature(self.graph.outputs)}"
+
+    @property
+    def weight_bytes(self) -> int:
+        """The bytes of all constants, as they would be saved."""
+        return sum(_bytes(value) for value in self.graph.constants.values())
 
     def __call__(self, *args: ArrayLike, **named: ArrayLike) -> Any:
         """Run the model. Raises TypeError or ValueError for inputs that do not fit, with what the
         model expects, and MemoryError.
         """
-        arrays = gathered(self._name, self._graph.inputs, args, named)
-        results = self._program.run(self._name, arrays)
-        outputs = self._graph.outputs
-        if self._single:
+        results = self._program.run(_FUNCTION, self._inputs.gathered(args, named))
+        outputs = self.graph.outputs
+        if self.single:
             return returned(outputs[0], results[0])
         return {value.name: returned(value, r) for value, r in zip(outputs, results, strict=True)}
 
+    def to(self, dtype: str, *, keep: Iterable[str] = ()) -> Model:
+        """Return a model whose products and recurrent layers have weights of another dtype.
+
+        ``dtype`` is "float32", "bfloat16" or "int8"; sums, activations and all other operators stay
+        float32. The products of the nodes named in ``keep`` stay as they are: names are those of
+        `Node.name` (`products` lists them). Rounding is not undone by a way back.
+
+        Raises
+        ------
+        ValueError
+            For another dtype, or a name that no product has.
+        """
+        function = "treadle.Model.to"
+        dtype = checks.dtype(function, "dtype", dtype)
+        kept = {keep} if isinstance(keep, str) else set(keep)
+        unknown = kept - set(self.products)
+        if unknown:
+            names = ", ".join(self.products)
+            raise ValueError(f"{function}: keep has {min(unknown)!r}, expected some of {names}")
+        graph = copied(self.graph)
+        retyped(graph, dtype, lambda node: node.name in kept)
+        other = Model(graph, single=self.single, optimised=True)
+        other.report = self.report
+        return other
+
+    @property
+    def products(self) -> list[str]:
+        """The names of the nodes that have a dtype, for `to`."""
+        return list(dict.fromkeys(node.name for node in products(self.graph)))
+
+    def save(self, path: Path) -> None:
+        """Write the model for `treadle.load`, which needs no framework to read it."""
+        write(path, self.graph, self.single)
+
+    def trace(self, *args: ArrayLike, **named: ArrayLike) -> dict[str, AnyArray]:
+        """Run the model and return every value of its graph by name, its outputs included.
+
+        The outputs have the bits of the plain call. Values within a branch or a loop are not among
+        them. Names are those of the model's file where a value has survived the fusions.
+        """
+        arrays = self._inputs.gathered(args, named)
+        known = {value.name for value in self.graph.outputs}
+        inner = [
+            Value(name, "", None)
+            for node in self.graph.nodes
+            for name in node.outputs
+            if name and name not in known
+        ]
+        graph = copied(self.graph)
+        graph.outputs += inner
+        results = lower(_FUNCTION, graph).run(_FUNCTION, arrays)
+        return {value.name: array for value, array in zip(graph.outputs, results, strict=True)}
+
+    def profile(self, *args: ArrayLike, **named: ArrayLike) -> list[tuple[Node, float]]:
+        """Run the model once and return the seconds that each node of its graph took."""
+        arrays = self._inputs.gathered(args, named)
+        _, seconds = self._program.profile(_FUNCTION, arrays)
+        return list(zip(self.graph.nodes, seconds, strict=True))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"graph": self.graph, "single": self.single, "report": self.report}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["graph"], single=state["single"], optimised=True)  # type: ignore[misc]
+        self.report = state["report"]
+
     def __repr__(self) -> str:
-        inputs, outputs = signature(self._graph.inputs), signature(self._graph.outputs)
-        return f"{self._name}({inputs}) -> {outputs}"
+        return f"Model{self.signature}"
+
+
+def _bytes(value: Any) -> int:
+    """Return the bytes of a constant."""
+    return sum(part.nbytes for part in value) if isinstance(value, tuple) else value.nbytes

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from treadle import _core
+from treadle._storage.json import short
 from treadle.layers.activation import parse
 from treadle.layers.recurrent_spec import RecurrentSpec
 
@@ -62,20 +63,33 @@ def _linear(function: str, node: Node, lookup: Lookup) -> Packed:
 
 def _recurrent(function: str, node: Node, lookup: Lookup) -> Packed:
     attributes = dict(node.attributes)
-    names, first = attributes.pop("weights"), attributes.pop("batch_first", 0)
-    for key in ("activation", "recurrent_activation", "output_activation"):
+    names, first = attributes.pop("weights", None), attributes.pop("batch_first", 0)
+    for key in ("activation", "recurrent_activation", "output_activation", "dtype"):
         if isinstance(attributes.get(key), list):
             attributes[key] = tuple(attributes[key])
+    where = f"{function}: node {node.name} ({node.op})"
+    unknown = set(attributes) - set(RecurrentSpec._fields)
+    required = {"mode", "input_size", "hidden_size"} - set(attributes)
+    if unknown or required or not isinstance(names, list) or not all(map(_is_weight, names)):
+        raise ValueError(f"{where}: the attributes are {short(node.attributes)}")
     spec = RecurrentSpec(**attributes)
-    weights: list[dict[str, Any]] = [{} for _ in range(spec.num_layers * spec.directions)]
+    places = spec.num_layers * spec.directions
+    weights: dict[int, dict[str, Any]] = {}
     for i, name in enumerate(names):
         layer, _, rest = name.partition(".")
-        reverse = rest.startswith("reverse.")
-        value = _constant(function, node, lookup, 4 + i)
-        place = int(layer) * spec.directions + reverse
-        weights[place][rest.removeprefix("reverse.")] = value
-    native = {"recurrent": spec.pack(function, weights), "batch_first": int(first)}
+        place = int(layer) * spec.directions + rest.startswith("reverse.")
+        arrays = weights.setdefault(place, {})
+        arrays[rest.removeprefix("reverse.")] = _constant(function, node, lookup, 4 + i)
+    if sorted(weights) != list(range(places)):
+        raise ValueError(f"{where}: the weights are {short(names)}, expected {places} parts")
+    packed = spec.pack(function, [weights[place] for place in range(places)])
+    native = {"recurrent": packed, "batch_first": int(bool(first))}
     return Packed(native, node.inputs[:4])
+
+
+def _is_weight(name: object) -> bool:
+    """Say whether a text is the name of a weight, such as ``0.reverse.bias_hh``."""
+    return isinstance(name, str) and name.partition(".")[0].isdecimal() and len(name) < 100
 
 
 _PACKERS: dict[str, Callable[[str, Node, Lookup], Packed]] = {

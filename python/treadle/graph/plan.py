@@ -95,7 +95,7 @@ class _Lowering:
             reads = [self.place(name, reader) for name in inputs]
             writes, after = [], []
             for name in node.outputs:
-                if name not in wanted:
+                if not name or name not in wanted:
                     writes.append(_ABSENT)
                     continue
                 if name in self.places or name in self.constants:

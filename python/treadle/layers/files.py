@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from treadle._storage import formats
-from treadle._storage.files import checked_path, opened, replaced
+from treadle._storage.files import checked_path, replaced
 from treadle.layers import build
 from treadle.layers.module import LAYERS, Module
 
@@ -19,37 +19,16 @@ if TYPE_CHECKING:
 
 
 FORMAT = "treadle/1"
+GRAPH_FORMAT = "treadle/graph/1"  # of a whole model
 ABOUT = ("module", "configuration")
 
 
 def save(module: Module, path: Path) -> None:
-    """Write a module to ``path`` as safetensors, all or nothing.
-
-    The file is written beside its place, flushed to the disk and then renamed: whatever happens,
-    ``path`` holds either what it held before or the whole module. Any reader of safetensors can
-    read the tensors, which have PyTorch's names; the configuration is in the metadata. The matrices
-    of a layer in bfloat16 are BF16, those of one in int8 are I8 with their scales in NAME.scale
-    [N, ceil(K / 256)], F32: w[n, k] = scale[n, k // 256] * integer[n, k]. All else is F32.
-
-    Raises
-    ------
-    TypeError
-        When ``module`` is not a treadle module.
-    OSError
-        When the file cannot be written.
-
-    Examples
-    --------
-    >>> import os, tempfile, treadle
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = os.path.join(folder, "model.safetensors")
-    ...     treadle.save(treadle.LSTM(8, 16, num_layers=2), path)
-    ...     treadle.load(path)
-    LSTM(8, 16, num_layers=2)
-    """
+    """Write a module to ``path``, as `treadle.save` says. Raises TypeError and OSError."""
     if not isinstance(module, Module):
         raise TypeError(
-            f"treadle.save: module is of type {type(module).__name__}, expected a treadle module"
+            f"treadle.save: module is of type {type(module).__name__}, "
+            "expected a treadle module or model"
         )
     write(path, "treadle.save", module, build.parameters(module).items())
 
@@ -67,25 +46,15 @@ def write(
         safetensors.write(file, layout, FORMAT, about, arrays)
 
 
-def load(path: Path) -> Module:
-    """Read a module that `save` wrote.
+def holds_graph(header: Header) -> bool:
+    """Say whether a file claims to hold a whole model and no layer."""
+    return f'"format": "{GRAPH_FORMAT}"' in header.metadata.get("treadle", "")
 
-    The file is not trusted. It can name no more than the classes of this package, no code in it is
-    ever run, and its tensors are compared with its configuration, and both with the size of the
-    file, before memory is allocated for them.
 
-    Raises
-    ------
-    ValueError
-        For a file that is damaged or something else.
-    TypeError
-        When ``path`` is not a path.
-    OSError
-        When the file cannot be read.
-    """
-    with opened("treadle.load", path) as (file, header):
-        module = described(header)
-        build.fill(module, dict(read_parameters(file, header, module)))
+def read(file: BufferedIOBase, header: Header) -> Module:
+    """Return the module of a file whose header has been read. Raises ValueError."""
+    module = described(header)
+    build.fill(module, dict(read_parameters(file, header, module)))
     return module
 
 

@@ -67,7 +67,7 @@ def load(path: Path) -> Model:
     graph, messages = read_graph(data, where, os.path.dirname(name))
     for message in messages:
         warnings.warn(message, UserWarning, stacklevel=2)
-    return Model(graph, name="treadle.Model")
+    return Model(graph)
 
 
 def read_graph(data: bytes, where: str, folder: str | None) -> tuple[Graph, list[str]]:

@@ -1,0 +1,80 @@
+"""This module rounds the weights of a graph's products to bfloat16 or int8, and brings them back.
+
+Products and recurrent layers have an attribute ``dtype``, and their weights are then in the form in
+which that dtype is stored (`treadle._storage.formats`). All else stays float32.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from treadle._storage import formats
+from treadle.graph.ir import Graph, Node
+from treadle.graph.view import reads, subgraphs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+MATRICES = ("weight_ih", "weight_hh", "weight_hr")
+
+
+def weights_of(node: Node) -> list[int]:
+    """Return which inputs of a node are the matrices of its products: none for most operators."""
+    if node.op in ("treadle.Linear", "treadle.Conv"):
+        return [1]
+    if node.op == "treadle.Recurrent":
+        names = node.attributes["weights"]
+        return [4 + i for i, name in enumerate(names) if name.rpartition(".")[2] in MATRICES]
+    return []
+
+
+def products(graph: Graph) -> Iterator[Node]:
+    """Yield the nodes of a graph and its subgraphs that have a dtype."""
+    for node in graph.nodes:
+        if weights_of(node):
+            yield node
+        for sub in subgraphs(node):
+            yield from products(sub)
+
+
+def retyped(graph: Graph, dtype: str, keep: Callable[[Node], bool]) -> None:
+    """Round the weights of all products but those of which ``keep`` is true, in place."""
+    _retype(graph, dtype, keep, {})
+    _drop_unread(graph)
+
+
+def _retype(
+    graph: Graph, dtype: str, keep: Callable[[Node], bool], scope: dict[str, Graph]
+) -> None:
+    scope = {**scope, **dict.fromkeys(graph.constants, graph)}
+    for node in graph.nodes:
+        for sub in subgraphs(node):
+            _retype(sub, dtype, keep, scope)
+        before = node.attributes.get("dtype", "float32")
+        if not weights_of(node) or keep(node) or before == dtype:
+            continue
+        for i in weights_of(node):
+            name = node.inputs[i]
+            owner = scope[name]
+            rounded = f"{name}.{dtype}"  # another node may read the weight as it is
+            if rounded not in owner.constants:
+                constants: dict[str, Any] = owner.constants
+                constants[rounded] = formats.encode(_matrix(node, owner, name), dtype)
+                scope[rounded] = owner
+            node.inputs[i] = rounded
+        node.attributes["dtype"] = dtype
+
+
+def _matrix(node: Node, owner: Graph, name: str) -> Any:
+    """Return a weight as the matrix of its product: a convolution's as [D, taps C/g]."""
+    value: Any = owner.constants[name]
+    if node.op == "treadle.Conv" and len(value.shape) > 2:
+        return value.reshape(value.shape[0], -1)
+    return value
+
+
+def _drop_unread(graph: Graph) -> None:
+    """Remove the constants that nothing reads."""
+    mentioned = {name for node in graph.nodes for name in reads(node)}
+    mentioned |= {value.name for value in graph.outputs}
+    graph.constants = {k: v for k, v in graph.constants.items() if k in mentioned}
