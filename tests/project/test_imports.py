@@ -128,10 +128,9 @@ def test_without_the_compiled_module():
 
 
 def test_public_names():
-    code = (
-        "import treadle; print(sorted(set(treadle.__all__) - set(dir(treadle)) - {'from_torch'}))"
-    )
-    assert child.succeed(code) == "[]"
+    code = "import treadle; print(sorted(set(treadle.__all__) - set(dir(treadle))))"
+    assert child.succeed(code) == "['Model', 'from_torch']"
+    assert child.succeed("import treadle; print(treadle.Model)") == "<class 'treadle.Model'>"
     assert (
         child.succeed("import treadle; treadle.from_torch; print(treadle.__version__)").count(".")
         >= 1
