@@ -113,6 +113,14 @@ template View<const std::int8_t> check_array<std::int8_t>(const std::string&, co
 template View<const bool> check_array<bool>(const std::string&, const char*, const py::handle&,
                                             std::initializer_list<Axis>, Layout);
 
+bool has_float32_rows(const py::handle& value) {
+  if (!py::isinstance<py::array>(value)) return false;
+  const auto a = py::reinterpret_borrow<py::array>(value);
+  return a.dtype().num() == py::dtype::of<float>().num() && a.dtype().byteorder() != '>' &&
+         a.ndim() > 0 && (a.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) &&
+         a.strides(a.ndim() - 1) == a.itemsize();
+}
+
 View<float> check_output(const std::string& function, const char* name, const py::handle& value,
                          std::initializer_list<Axis> axes, Layout layout) {
   py::array a = check_common(function, name, value, py::dtype::of<float>(), axes, layout);

@@ -47,6 +47,9 @@ const T* optional_array(const std::string& function, const char* name, const py:
   return check_array<T>(function, name, value, axes, Layout::contiguous).data;
 }
 
+// Tells whether a value is an array of float32 whose rows can be read as they lie.
+bool has_float32_rows(const py::handle& value);
+
 // Checks a float32 array as check_array does, and that it is writable, since the call fills it.
 View<float> check_output(const std::string& function, const char* name, const py::handle& value,
                          std::initializer_list<Axis> axes, Layout layout = Layout::contiguous);

@@ -17,6 +17,7 @@
 #include "bindings/checked_inputs.h"
 #include "bindings/construct.h"
 #include "bindings/gil.h"
+#include "bindings/stream_slots.h"
 
 namespace treadle {
 namespace {
@@ -121,6 +122,8 @@ void register_recurrent(py::module_& m) {
       });
   register_backward(recurrent);
   register_stream(m, recurrent);
+  register_stream_slots(m);
+  register_stream_pool(m, recurrent);
 }
 
 }  // namespace treadle

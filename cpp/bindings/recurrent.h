@@ -10,5 +10,7 @@ namespace treadle {
 void register_backward(py::class_<BoundRecurrent>& recurrent);
 // Registers the method `stream` and the class Stream.
 void register_stream(py::module_& m, py::class_<BoundRecurrent>& recurrent);
+// Registers the method `pool` and the class StreamPool.
+void register_stream_pool(py::module_& m, py::class_<BoundRecurrent>& recurrent);
 
 }  // namespace treadle

@@ -113,15 +113,7 @@ class BoundStream {
 
   // Python's converter makes a float32 array of x; it is not called if x is such an array already.
   Object as_float32(const Object& x) const {
-    if (py::isinstance<py::array>(x)) {
-      const py::array a = py::reinterpret_borrow<py::array>(x);
-      const bool fits = a.dtype().num() == py::dtype::of<float>().num() &&
-                        a.dtype().byteorder() != '>' && a.ndim() > 0 &&
-                        (a.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) &&
-                        a.strides(a.ndim() - 1) == a.itemsize();
-      if (fits) return x;
-    }
-    return to_float32_(function_, "x", x);
+    return has_float32_rows(x) ? x : to_float32_(function_, "x", x);
   }
 
   void check_apart(const View<const float>& x, std::int64_t rows, const View<float>& out,

@@ -20,6 +20,9 @@ class ReentrantGuard {
   // an interpreter are that ends.
   static void ask_whether_others_are_stopped(bool (*ask)());
 
+  // Tells whether somebody holds the lock at this moment.
+  bool is_held() const { return holder_.load(std::memory_order_relaxed) != 0; }
+
   class Hold {
    public:
     // Waits without an end. Throws std::runtime_error where this thread has the lock already (a

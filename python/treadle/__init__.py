@@ -60,6 +60,7 @@ from treadle.layers.norm import LayerNorm
 from treadle.layers.recurrent import GRU, LSTM, RNN
 from treadle.layers.sequential import Sequential
 from treadle.layers.stream import Stream
+from treadle.layers.stream_pool import PooledStream, StreamPool
 from treadle.layers.transformer import TransformerEncoder, TransformerEncoderLayer
 from treadle.runtime import available_isas, get_num_threads, isa, set_num_threads
 
@@ -90,6 +91,7 @@ __all__ = [
     "LogSoftmax",
     "Model",
     "MultiheadAttention",
+    "PooledStream",
     "RNNCell",
     "ReLU",
     "ReLU6",
@@ -100,6 +102,7 @@ __all__ = [
     "Softplus",
     "Softsign",
     "Stream",
+    "StreamPool",
     "Tanh",
     "TransformerEncoder",
     "TransformerEncoderLayer",

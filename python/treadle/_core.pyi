@@ -5,10 +5,14 @@ from typing import Any, Protocol, TypeAlias, TypedDict, final, type_check_only
 import numpy as np
 import numpy.typing as npt
 
+from treadle._core_streams import HeldStreams as HeldStreams
+from treadle._core_streams import Stream as Stream
+from treadle._core_streams import StreamPool as StreamPool
+from treadle._core_streams import StreamSlots as StreamSlots
+
 _Float: TypeAlias = npt.NDArray[np.float32]
 # A matrix in the form of a dtype (formats.py): float32, the bits of bfloat16, or int8 with scales.
 _Weight: TypeAlias = _Float | npt.NDArray[np.uint16] | tuple[npt.NDArray[np.int8], _Float]
-_Rows: TypeAlias = npt.NDArray[np.int64] | npt.NDArray[np.bool_]
 _Activation: TypeAlias = tuple[str, float, float]
 
 class _SequenceInputs(Protocol):
@@ -82,6 +86,12 @@ class RecurrentStack:
 
     def stream(self, batch_size: int, *, to_float32: Callable[[str, str, Any], _Float]) -> Stream:
         """``to_float32(function, name, x)`` converts an x of `Stream.step` that is not float32."""
+    def pool(
+        self, slots: StreamSlots, *, to_float32: Callable[[str, str, Any], _Float]
+    ) -> StreamPool:
+        """Take streams with these slots, whose states are h [L, H] and c [L, H] behind it, through
+        the net. ``to_float32(function, name, x)`` converts frames that are not float32.
+        """
     @property
     def weight_bytes(self) -> int: ...
     @property
@@ -89,18 +99,6 @@ class RecurrentStack:
     @property
     def isas(self) -> list[str]:
         """The ISA level of each layer's products."""
-
-@final
-class Stream:
-    """The state of B rows that advance together, and the buffers of one step."""
-
-    def step(self, x: object, out: _Float | None = None) -> _Float: ...
-    def run(self, x: object) -> _Float: ...
-    def reset(
-        self, rows: _Rows | None = None, h: _Float | None = None, c: _Float | None = None
-    ) -> None: ...
-    def get_state(self) -> tuple[_Float, _Float | None]: ...
-    def set_state(self, h: _Float, c: _Float | None) -> None: ...
 
 def gate_counts() -> dict[str, int]:
     """The gates of a cell by its mode: rnn, lstm, gru."""

@@ -20,7 +20,8 @@ def files(root, *suffixes):
 
 def modules(root):
     """Every module of the package by its full name -> its file; the benchmarks among them."""
-    result = {"treadle._core": root / "python/treadle/_core.pyi"}
+    stubs = ("_core_streams", "_core")
+    result = {f"treadle.{name}": root / f"python/treadle/{name}.pyi" for name in stubs}
     for name, folder in {
         "treadle": root / "python/treadle",
         "treadle.benchmarks": root / "benchmarks",

@@ -71,6 +71,10 @@ class Runner {
     return p_.in.lengths ? p_.in.lengths[row] : p_.in.T;
   }
 
+  float* output(std::int64_t t, std::int64_t row) const {
+    return p_.y + p_.in.offset(t, row, p_.y_t, p_.y_b);
+  }
+
   // Returns the time of a row in step s.
   std::int64_t time(std::int64_t s, std::int64_t row) const {
     return p_.reverse ? length(row) - 1 - s : s;
@@ -122,7 +126,7 @@ class Runner {
         if (p_.in.mask && !p_.in.mask[row * p_.in.T + t]) continue;
         w_.active[n] = i;
         w_.x[n] = p_.in.x_row(t, row);
-        w_.out[n] = p_.y + t * p_.y_t + row * p_.y_b;
+        w_.out[n] = output(t, row);
         if (p_.saved) {
           w_.saved[n] = p_.saved + (t * p_.in.B + row) * cell_.saved_size(p_.recompute);
           w_.saved_c[n] = w_.saved[n] + saved_gates_;
@@ -219,7 +223,7 @@ class Runner {
         continue;
       }
       const std::int64_t row = w_.rows[i];
-      float* out = p_.y + time(s, row) * p_.y_t + row * p_.y_b;
+      float* out = output(time(s, row), row);
       w_.repeated.push_back({out, w_.last[i] ? w_.last[i] : cell_.zero_state()});
       w_.last[i] = out;
     }
@@ -238,9 +242,10 @@ class Runner {
         const std::int64_t row = w_.rows[i];
         float* h_n = p_.h_n + row * state_size_;
         if (h_n != w_.state[i]) std::memcpy(h_n, w_.state[i], bytes);
+        if (p_.in.first_step) continue;  // there is nothing beyond the lengths
         for (std::int64_t t = length(row); t < p_.in.T && !member_.stopped(); ++t) {
           member_.progress(static_cast<double>(state_size_));
-          std::memset(p_.y + t * p_.y_t + row * p_.y_b, 0, bytes);
+          std::memset(output(t, row), 0, bytes);
         }
       }
     });

@@ -19,8 +19,23 @@ struct SequenceArgs {
   const float* reset_c;         // [..., B, H]
   const float* h_0;             // [..., B, state_size]; null: the first state is zero
   const float* c_0;             // [..., B, H]
+  // [B] or null: the sequences lie one behind the other, without padding, in x and in y. That of
+  // row b begins at step first_step[b]; x_b and y_b mean nothing, and lengths are given.
+  const std::int64_t* first_step;
 
-  const float* x_row(std::int64_t t, std::int64_t b) const { return x + t * x_t + b * x_b; }
+  const float* x_row(std::int64_t t, std::int64_t b) const { return x + offset(t, b, x_t, x_b); }
+  // Returns where step t of row b lies in an array with these strides, in floats.
+  std::int64_t offset(std::int64_t t, std::int64_t b, std::int64_t t_stride,
+                      std::int64_t b_stride) const {
+    return first_step ? (first_step[b] + t) * t_stride : t * t_stride + b * b_stride;
+  }
+  // Returns the number of steps that x holds of all rows together.
+  std::int64_t steps() const {
+    if (!first_step) return T * B;
+    std::int64_t sum = 0;
+    for (std::int64_t b = 0; b < B; ++b) sum += lengths[b];
+    return sum;
+  }
 
   // Returns this call with the states of number i of the L*D layers and directions.
   SequenceArgs states_of(std::int64_t i, std::int64_t state_size, std::int64_t hidden_size) const {

@@ -77,10 +77,10 @@ void RecurrentStack::run(const RunArgs& args, RunBuffers& buffers, Interrupt& in
       pass.y_b = args.y_b;
     } else {
       Buffer& between = buffers.layers[layer % 2];
-      const std::int64_t floats = args.in.T * args.in.B * D * S;
+      const std::int64_t floats = args.in.steps() * D * S;
       if (between.size() < floats) between = Buffer::uninitialized(floats);
       pass.y = between.data();
-      pass.y_t = args.in.B * D * S;
+      pass.y_t = (args.in.first_step ? 1 : args.in.B) * D * S;
       pass.y_b = D * S;
     }
     Pass passes[2];

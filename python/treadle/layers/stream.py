@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         def __call__(self, x: ArrayLike) -> Float: ...
 
 
-_FORMAT = "treadle.stream/1"
+FORMAT = "treadle.stream/1"
 
 
 class Stream:
@@ -139,7 +139,7 @@ class Stream:
 
         h, c = self._native.get_state()
         arrays = {"h": h} if c is None else {"h": h, "c": c}
-        return safetensors.serialize(arrays, _FORMAT, {"fingerprint": self._fingerprint()})
+        return safetensors.serialize(arrays, FORMAT, {"fingerprint": self._fingerprint()})
 
     def import_state(self, data: bytes) -> None:
         """Take over a state exported from a stream of the same module and batch size.
@@ -168,7 +168,7 @@ class Stream:
         content = bytes(data)
         file = io.BytesIO(content)
         header = safetensors.read_header(file, len(content), f"{function}: data")
-        about = safetensors.read_about(header, _FORMAT, ("fingerprint",))
+        about = safetensors.read_about(header, FORMAT, ("fingerprint",))
         if about["fingerprint"] != self._fingerprint():
             raise ValueError(
                 f"{function}: data was exported from a module with another configuration or other "
