@@ -44,7 +44,8 @@ def _node(node, values):
         name = "then_branch" if values[node.inputs[0]].item() else "else_branch"
         return list(run(node.attributes[name], {}, values).values())
     arrays = [values[name] if name else None for name in node.inputs]
-    result = OPERATORS[node.op](node.attributes, *arrays)
+    with np.errstate(all="ignore"):
+        result = OPERATORS[node.op](node.attributes, *arrays)
     return list(result) if isinstance(result, tuple | list) else [result]
 
 

@@ -13,14 +13,22 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from treadle.graph.fold import fold
+from treadle.graph.fusions import AFTER_LAYOUT, BEFORE_LAYOUT
 from treadle.graph.ir import Graph, Node, Value
+from treadle.graph.layout import relayout
 from treadle.graph.shapes import infer
-from treadle.graph.simplify import simplify
+from treadle.graph.simplify import simplify, sweep
+from treadle.graph.view import View, subgraphs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-PASSES = ("fold", "simplify")
+    import numpy as np
+
+    from treadle.graph.fusions import Fusion
+    from treadle.graph.shapes import Known
+
+PASSES = ("fold", "simplify", "fusions", "layout")
 
 
 @dataclass(slots=True)
@@ -57,9 +65,38 @@ def optimise(graph: Graph, passes: Iterable[str] = PASSES) -> tuple[Graph, Repor
         report.changes.update(fold(result, known))
     if "simplify" in chosen:
         report.changes["simplified"] += simplify(result, known)
+    if "fusions" in chosen:
+        report.changes += apply(result, known, BEFORE_LAYOUT)
+        sweep(result)
+    if "layout" in chosen:
+        report.changes["channels last"] += relayout(result, known)
+        report.changes["simplified"] += simplify(result, known)
+    if "fusions" in chosen:
+        report.changes += apply(result, known, AFTER_LAYOUT)
+        sweep(result)
     report.nodes_after = count(result)
     report.changes = +report.changes
     return result, report
+
+
+def apply(
+    graph: Graph,
+    known: dict[str, Known],
+    fusions: Mapping[str, Fusion],
+    outer: Mapping[str, np.ndarray] | None = None,
+) -> Counter[str]:
+    """Apply fusions to a graph and its subgraphs; return how often each of them was made."""
+    changes: Counter[str] = Counter()
+    outer = outer or {}
+    for name, fuse in fusions.items():
+        view = View(graph, known, outer)
+        changes[name] += fuse(view)
+        view.finish()
+    constants = {**outer, **graph.constants}
+    for node in graph.nodes:
+        for sub in subgraphs(node):
+            changes += apply(sub, known, fusions, constants)
+    return changes
 
 
 def copied(graph: Graph) -> Graph:

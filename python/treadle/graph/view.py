@@ -71,6 +71,10 @@ class View:
         for name in reads(node):
             self._readers[name].remove(node)
 
+    def __contains__(self, node: Node) -> bool:
+        """Whether a node is still part of the graph."""
+        return node in self._places
+
     def nodes(self, *ops: str) -> Iterator[Node]:
         """Yield the nodes of these operators (of all, without any) that are there when reached."""
         for node in list(self._nodes):
