@@ -15,6 +15,7 @@ void register_product(pybind11::module_& m);
 void register_recurrent(pybind11::module_& m);
 void register_runtime(pybind11::module_& m);
 void register_tensor(pybind11::module_& m);
+void register_conv(pybind11::module_& m);
 void register_program(pybind11::module_& m);
 void register_transformer_block(pybind11::module_& m);
 }  // namespace treadle
@@ -56,6 +57,7 @@ PYBIND11_MODULE(_core_of_main, m) {
   treadle::register_transformer_block(m);
   treadle::register_kv_cache(m);
   treadle::register_tensor(m);
+  treadle::register_conv(m);
   treadle::register_program(m);  // takes layers that were registered above
 }
 

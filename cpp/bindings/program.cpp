@@ -16,6 +16,7 @@
 #include "bindings/construct.h"
 #include "bindings/gil.h"
 #include "bindings/named_values.h"
+#include "engine/conv/conv.h"
 #include "engine/graph/ops/families.h"
 #include "engine/product/linear.h"
 
@@ -82,6 +83,9 @@ graph::Attribute attribute_of(const std::string& f, const std::string& name,
   }
   if (py::isinstance<Linear>(value)) {
     return std::shared_ptr<const Linear>(value.cast<std::shared_ptr<Linear>>());
+  }
+  if (py::isinstance<Conv>(value)) {
+    return std::shared_ptr<const Conv>(value.cast<std::shared_ptr<Conv>>());
   }
   if (py::isinstance<BoundRecurrent>(value)) return value.cast<const BoundRecurrent&>().engine;
   if (py::isinstance<py::list>(value) || py::isinstance<py::tuple>(value)) {

@@ -347,6 +347,30 @@ def embedding_sum(
 ) -> _Float: ...
 
 @final
+class Conv:
+    """Packed weights of a convolution in one or two dimensions, for a `Program`.
+
+    ``shape`` has inputs, outputs and groups, and for the axes ``vertical`` and ``horizontal`` a
+    dict of taps, stride, dilation, before and after. ``weight`` is the matrix [D, J C/g] of the
+    product, J taps; in int8 it is [D J, C/g] where `taps_are_rows`.
+    """
+
+    def __init__(
+        self,
+        function: str,
+        shape: Mapping[str, Any],
+        weight: _Weight,
+        bias: _Float | None,
+        dtype: str = "float32",
+    ) -> None: ...
+    @staticmethod
+    def taps_are_rows(inputs: int, groups: int) -> bool: ...
+    @property
+    def weight_bytes(self) -> int: ...
+    @property
+    def isa(self) -> str: ...
+
+@final
 class Program:
     """A graph in the order in which it runs, with packed weights. Immutable, safe to use from
     several threads. ``plan`` is what `treadle.graph.plan` makes: inputs (their number), slots,

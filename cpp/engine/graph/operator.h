@@ -14,6 +14,7 @@
 #include "engine/graph/tensor.h"
 
 namespace treadle {
+class Conv;
 class Linear;
 class RecurrentStack;
 }  // namespace treadle
@@ -32,8 +33,8 @@ struct OwnedTensor {
 using Attribute =
     std::variant<std::int64_t, double, std::string, std::vector<std::int64_t>, std::vector<double>,
                  std::vector<std::string>, std::shared_ptr<const Program>,
-                 std::shared_ptr<const Linear>, std::shared_ptr<const RecurrentStack>,
-                 std::shared_ptr<const OwnedTensor>>;
+                 std::shared_ptr<const Linear>, std::shared_ptr<const Conv>,
+                 std::shared_ptr<const RecurrentStack>, std::shared_ptr<const OwnedTensor>>;
 
 // What is known of a node before it runs.
 class NodeDescription {

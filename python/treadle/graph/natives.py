@@ -6,7 +6,10 @@ native operator reads, with the native layer among them, and the node's inputs t
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from treadle import _core
 from treadle._storage.json import short
@@ -61,6 +64,67 @@ def _linear(function: str, node: Node, lookup: Lookup) -> Packed:
     return Packed(attributes, [node.inputs[0], *node.inputs[3:4]])
 
 
+def _conv(function: str, node: Node, lookup: Lookup) -> Packed:
+    weight, bias = (_constant(function, node, lookup, i) for i in (1, 2))
+    own, where = node.attributes, f"{function}: node {node.name} ({node.op})"
+    dtype, groups = own.get("dtype", "float32"), own.get("group", 1)
+    # A weight that has been rounded is the matrix of the product, and no longer tells its taps.
+    matrix = len(weight.shape) == 2
+    taps: Any = own.get("kernel_shape") if matrix else list(weight.shape[1:-1])
+    outputs: Any = own.get("outputs") if matrix else weight.shape[0]
+    axes = len(taps) if isinstance(taps, list) else 0
+    if axes not in (1, 2) or not all(type(n) is int and n > 0 for n in (*taps, groups, outputs)):
+        raise ValueError(f"{where}: the taps are {short(taps)}, expected one axis or two")
+    columns = math.prod(weight.shape) // outputs
+    strides = _sizes(where, "strides", own.get("strides"), axes)
+    dilations = _sizes(where, "dilations", own.get("dilations"), axes)
+    pads = _pads(where, own, taps, strides, dilations)
+    fields = ("taps", "stride", "dilation", "before", "after")
+    parts = zip(taps, strides, dilations, pads[:axes], pads[axes:], strict=True)
+    described = [dict(zip(fields, part, strict=True)) for part in parts]
+    shape = {
+        "inputs": columns // math.prod(taps) * groups,
+        "outputs": outputs,
+        "groups": groups,
+        "vertical": described[0] if axes == 2 else dict(zip(fields, (1, 1, 1, 0, 0), strict=True)),
+        "horizontal": described[-1],
+    }
+    if columns < 1 or columns % math.prod(taps) or math.prod(weight.shape) % outputs:
+        raise ValueError(f"{where}: the weight {weight.shape} does not fit the taps {taps}")
+    if not matrix:
+        weight = np.ascontiguousarray(weight).reshape(outputs, columns)
+    conv = _core.Conv(function, shape, weight, bias, dtype)
+    attributes = {"conv": conv} | native_activation(function, own)
+    return Packed(attributes, [node.inputs[0], *node.inputs[3:4]])
+
+
+def _sizes(where: str, name: str, value: object, axes: int, otherwise: int = 1) -> list[int]:
+    """Return one integer for each axis."""
+    sizes = [otherwise] * axes if value is None else value
+    if not isinstance(sizes, list) or len(sizes) != axes or not all(type(s) is int for s in sizes):
+        raise ValueError(f"{where}: {name} is {short(value)}, expected {axes} integers")
+    return sizes
+
+
+def _pads(
+    where: str, own: dict[str, Any], taps: list[int], strides: list[int], dilations: list[int]
+) -> list[int]:
+    """Return the zeros before each axis, then those behind each."""
+    auto = own.get("auto_pad", "NOTSET")
+    if auto in ("NOTSET", ""):
+        return _sizes(where, "pads", own.get("pads"), 2 * len(taps), 0)
+    if auto == "VALID":
+        return [0] * (2 * len(taps))
+    if auto not in ("SAME_UPPER", "SAME_LOWER") or any(stride != 1 for stride in strides):
+        raise ValueError(
+            f"{where}: auto_pad is {short(auto)} with the strides {strides}: the padding depends "
+            "on the size of x, which is not supported"
+        )
+    extents = [dilation * (tap - 1) for dilation, tap in zip(dilations, taps, strict=True)]
+    small, large = [e // 2 for e in extents], [e - e // 2 for e in extents]
+    return [*small, *large] if auto == "SAME_UPPER" else [*large, *small]
+
+
 def _recurrent(function: str, node: Node, lookup: Lookup) -> Packed:
     attributes = dict(node.attributes)
     names, first = attributes.pop("weights", None), attributes.pop("batch_first", 0)
@@ -93,6 +157,7 @@ def _is_weight(name: object) -> bool:
 
 
 _PACKERS: dict[str, Callable[[str, Node, Lookup], Packed]] = {
+    "treadle.Conv": _conv,
     "treadle.Linear": _linear,
     "treadle.Recurrent": _recurrent,
 }

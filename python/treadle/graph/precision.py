@@ -6,8 +6,12 @@ which that dtype is stored (`treadle._storage.formats`). All else stays float32.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from treadle import _core
 from treadle._storage import formats
 from treadle.graph.ir import Graph, Node
 from treadle.graph.view import reads, subgraphs
@@ -57,20 +61,32 @@ def _retype(
             name = node.inputs[i]
             owner = scope[name]
             rounded = f"{name}.{dtype}"  # another node may read the weight as it is
+            matrix = _matrix(node, owner.constants[name], dtype)
             if rounded not in owner.constants:
                 constants: dict[str, Any] = owner.constants
-                constants[rounded] = formats.encode(_matrix(node, owner, name), dtype)
+                constants[rounded] = formats.encode(matrix, dtype)
                 scope[rounded] = owner
             node.inputs[i] = rounded
         node.attributes["dtype"] = dtype
 
 
-def _matrix(node: Node, owner: Graph, name: str) -> Any:
-    """Return a weight as the matrix of its product: a convolution's as [D, taps C/g]."""
-    value: Any = owner.constants[name]
-    if node.op == "treadle.Conv" and len(value.shape) > 2:
-        return value.reshape(value.shape[0], -1)
-    return value
+def _matrix(node: Node, value: Any, dtype: str) -> Any:
+    """Return a weight as the matrix that is rounded to a dtype.
+
+    That of a convolution no longer tells the taps, which become an attribute of the node: it is
+    [D, taps C/g], or [D taps, C/g] in int8 where each tap has scales of its own.
+    """
+    if node.op != "treadle.Conv":
+        return value
+    own = node.attributes
+    if len(value.shape) > 2:
+        own["kernel_shape"] = [int(size) for size in value.shape[1:-1]]
+        own["outputs"] = int(value.shape[0])
+    rows = formats.decode(value) if len(value.shape) == 2 else value
+    outputs, taps, groups = own["outputs"], math.prod(own["kernel_shape"]), own.get("group", 1)
+    inputs = value.size // (outputs * taps) * groups
+    split = dtype == "int8" and _core.Conv.taps_are_rows(inputs, groups)
+    return np.ascontiguousarray(rows).reshape(outputs * taps if split else outputs, -1)
 
 
 def _drop_unread(graph: Graph) -> None:

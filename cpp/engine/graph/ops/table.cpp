@@ -13,6 +13,7 @@ const OperatorTable& operators() {
     list_select(all);
     list_cast(all);
     list_products(all);
+    list_conv(all);
     list_recurrent(all);
     list_norms(all);
     list_attention(all);

@@ -1,0 +1,72 @@
+// treadle.Conv: a convolution in one or two dimensions, channels last, with packed weights.
+#include "engine/conv/conv.h"
+
+#include <optional>
+
+#include "engine/graph/ops/activation.h"
+#include "engine/graph/ops/families.h"
+
+namespace treadle::graph {
+namespace {
+
+std::unique_ptr<Operator> make_conv(const NodeDescription& node) {
+  const auto conv = node.native<Conv>("conv");
+  const auto f = activation_of(node);
+  return make_operator([conv, f](Call& call) {
+    const Tensor& x = call.input(0, Type::float32);
+    const Shape& in = x.shape;
+    const ConvShape& s = conv->shape();
+    const int rank = in.rank();
+    if ((rank != 3 && rank != 4) || in[rank - 1] != s.inputs) {
+      refuse("x has shape " + in.text() +
+             ", expected [B, spatial.., C] with C = " + std::to_string(s.inputs));
+    }
+    if (rank == 3 && s.vertical.taps != 1) refuse("x has one axis, the weight has two");
+    ConvCall c{in[0], rank == 4 ? in[1] : 1, in[rank - 2], x.floats(), nullptr};
+    const std::int64_t height = s.vertical.outputs(c.height), width = s.horizontal.outputs(c.width);
+    if (height < 1 || width < 1) {
+      refuse("x has shape " + in.text() + ", and the taps reach over more than that");
+    }
+    const Shape out =
+        rank == 4 ? Shape({in[0], height, width, s.outputs}) : Shape({in[0], width, s.outputs});
+    if (call.has(1)) {
+      const Tensor& residual = call.input(1, Type::float32);
+      if (residual.shape != out) refuse("the residual has shape " + residual.shape.text());
+      c.residual = residual.floats();
+    }
+    const bool f_last = f && c.residual;  // the kernel adds a residual behind the function
+    c.f = f && !f_last ? &*f : nullptr;
+    c.y = call.output(0, Type::float32, out).floats();
+    if (out.count() == 0) return;
+    const double work = conv->work(c);
+    const int threads = Team::threads_for(work);
+    Conv::Job job = conv->plan(c, threads);
+    job.use(call.scratch_floats(job.scratch_floats));
+    if (threads == 1) {
+      const auto alone = [&](std::int64_t tasks, double each, auto&& task) {
+        for (std::int64_t i = 0; i < tasks; ++i) {
+          call.interrupt().progress(each);
+          if (call.interrupt().stopped()) return false;
+          task(i);
+        }
+        return true;
+      };
+      conv->run(alone, job);
+    } else {
+      Team team(threads, work / 5e4, call.interrupt());
+      team.run([&](Team::Member& member) {
+        conv->run([&](std::int64_t tasks, double each,
+                      auto&& task) { return member.parallel_for(tasks, each, task); },
+                  job);
+      });
+    }
+    stop_if_interrupted(call);
+    if (f_last) apply(call, *f, c.y, c.y, out.count());
+  });
+}
+
+}  // namespace
+
+void list_conv(OperatorTable& table) { table["treadle.Conv"] = make_conv; }
+
+}  // namespace treadle::graph

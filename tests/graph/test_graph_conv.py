@@ -1,0 +1,133 @@
+"""treadle.Conv in a graph: one and two axes, residual and activation, low precision."""
+
+import numpy as np
+import pytest
+
+from treadle.graph.ir import Graph, Node, Value
+from treadle.graph.model import Model
+
+EPS = np.finfo(np.float32).eps
+
+
+def reference(x, weight, bias, *, strides, dilations, pads, group):
+    """The convolution of x [B, H, W, C] in float64, tap by tap."""
+    x, weight = x.astype(float), weight.astype(float)
+    x = np.pad(x, ((0, 0), (pads[0], pads[2]), (pads[1], pads[3]), (0, 0)))
+    outputs, kh, kw, _ = weight.shape
+    sizes = [
+        (size - d * (k - 1) - 1) // s + 1
+        for size, d, k, s in zip(x.shape[1:3], dilations, (kh, kw), strides, strict=True)
+    ]
+    y = np.zeros((len(x), *sizes, outputs)) + bias
+    each_in, each_out = x.shape[3] // group, outputs // group
+    for g in range(group):
+        own = slice(g * each_out, (g + 1) * each_out)
+        for i in range(kh):
+            for j in range(kw):
+                rows = slice(i * dilations[0], i * dilations[0] + strides[0] * sizes[0], strides[0])
+                cols = slice(j * dilations[1], j * dilations[1] + strides[1] * sizes[1], strides[1])
+                part = x[:, rows, cols, g * each_in : (g + 1) * each_in]
+                y[..., own] += part @ weight[own, i, j].T
+    return y
+
+
+def case(*, group=1, residual=False, channels=6, outputs=8, seed=0, **attributes):
+    """A model of one convolution, its input and the exact result, without activation."""
+    rng = np.random.default_rng(seed)
+    weight = rng.standard_normal((outputs, 3, 2, channels // group)).astype(np.float32)
+    bias = rng.standard_normal(outputs).astype(np.float32)
+    x = rng.standard_normal((2, 9, 7, channels)).astype(np.float32)
+    shapes = {"strides": [1, 1], "dilations": [1, 1], "pads": [0, 0, 0, 0], **attributes}
+    exact = reference(x, weight, bias, group=group, **shapes)
+    inputs, names = [Value("x", "float32", None)], ["x", "w", "b"]
+    given = {"x": x}
+    if residual:
+        inputs.append(Value("r", "float32", None))
+        names.append("r")
+        given["r"] = rng.standard_normal(exact.shape).astype(np.float32)
+        exact = exact + given["r"]
+    node = Node("treadle.Conv", names, ["y"], {"group": group, **shapes}, "conv")
+    graph = Graph(inputs, [Value("y", "float32", None)], [node], {"w": weight, "b": bias})
+    return graph, given, exact
+
+
+CASES = [
+    {},
+    {"strides": [2, 1], "pads": [1, 0, 2, 1]},
+    {"dilations": [2, 3], "pads": [2, 1, 0, 1]},
+    {"group": 2},
+    {"residual": True},
+    {"residual": True, "channels": 32, "outputs": 40, "pads": [1, 1, 1, 0]},
+]
+
+
+@pytest.mark.parametrize("options", CASES)
+@pytest.mark.parametrize("activation", [None, "relu"])
+def test_convolution(isa, options, activation):
+    graph, given, exact = case(**options)
+    if activation:
+        graph.nodes[0].attributes["activation"] = activation
+        exact = np.maximum(exact, 0)
+    found = Model(graph, single=True, optimised=True)(**given)
+    assert found.shape == exact.shape
+    bound = 4 * EPS * 6 * options.get("channels", 6) * 4
+    np.testing.assert_allclose(found, exact, rtol=0, atol=bound)
+
+
+@pytest.mark.parametrize("options", [*CASES, {"channels": 64, "outputs": 16}])
+def test_low_precision(options):
+    graph, given, exact = case(**options)
+    model = Model(graph, single=True, optimised=True)
+    for dtype, error in (("bfloat16", 0.02), ("int8", 0.04)):
+        low = model.to(dtype)
+        scale = np.abs(exact).max()
+        assert np.abs(low(**given) - exact).max() < error * scale
+        assert low.weight_bytes < model.weight_bytes
+        back = low.to("float32")
+        assert np.abs(back(**given) - exact).max() < error * scale
+
+
+def test_one_axis():
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((3, 11, 5)).astype(np.float32)
+    weight = rng.standard_normal((4, 3, 5)).astype(np.float32)
+    node = Node("treadle.Conv", ["x", "w"], ["y"], {"auto_pad": "SAME_UPPER"}, "conv")
+    values = [Value("x", "float32", None)], [Value("y", "float32", None)]
+    model = Model(Graph(*values, [node], {"w": weight}), single=True, optimised=True)
+    ones, pads = (1, 1), (0, 1, 0, 1)
+    exact = reference(
+        x[:, None], weight[:, None], 0.0, strides=ones, dilations=ones, pads=pads, group=1
+    )[:, 0]
+    np.testing.assert_allclose(model(x), exact, rtol=0, atol=60 * EPS)
+
+
+@pytest.mark.parametrize(
+    ("shape", "text"),
+    [((2, 9, 7, 5), "with C = 6"), ((2, 9, 6), "one axis"), ((2, 2, 7, 6), "reach over more")],
+)
+def test_wrong_input(shape, text):
+    model = Model(case()[0], optimised=True)
+    with pytest.raises(ValueError, match=text):
+        model(np.zeros(shape, np.float32))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"strides": [0, 1]},
+        {"strides": [1]},
+        {"pads": [1]},
+        {"pads": [-1, 0, 0, 0]},
+        {"group": 3},
+        {"group": 0},
+        {"auto_pad": "SAME_UPPER", "strides": [2, 2]},
+        {"dilations": "x"},
+        {"dtype": "bfloat16"},
+        {"dtype": "float16"},
+    ],
+)
+def test_wrong_node(change):
+    graph, _, _ = case()
+    graph.nodes[0].attributes.update(change)
+    with pytest.raises((ValueError, TypeError), match=r"treadle\.Model"):
+        Model(graph, optimised=True)
