@@ -100,6 +100,26 @@ TREADLE_INLINE void multiply(typename Format::Sum (&sum)[R][P * V], const Word* 
   }
 }
 
+// As `multiply`, where a panel has one or two vectors: its weights stay in registers, and what a
+// row broadcasts does not.
+template <int R, int P, int V, class Format = Float32, class Next>
+TREADLE_INLINE void multiply_few(typename Format::Sum (&sum)[R][P * V], const Word* const (&x)[R],
+                                 std::int64_t K, const Word* w, std::int64_t panel_stride,
+                                 Next&& next) {
+  for (std::int64_t k = 0; k < K; ++k) {
+    next.fetch();
+    Vec weights[P * V];
+#pragma GCC unroll 4
+    for (int i = 0; i < P * V; ++i) weights[i] = load(w + i / V * panel_stride + i % V * kLanes);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+      for (int i = 0; i < P * V; ++i) sum[r][i] = Format::step(sum[r][i], x[r][k], weights[i]);
+    }
+    w += V * kLanes;
+  }
+}
+
 // acc[r][p * S + slot(v)] += x[r][k] * w[p][k][v] for all k < K. Slot v is v, but Last for the last
 // vector: GRU keeps the candidate's input part (slot 2) and state part (slot 3) apart.
 //
@@ -137,8 +157,9 @@ TREADLE_INLINE void accumulate(Vec (&acc)[R][P * S], const Word* const* rows, st
 }
 
 // Calls tile<R, P>(args, first_row, first_panel) over all rows and the panels [begin, end). Rows
-// are shared out evenly over the tiles, so that no tile is much smaller than the others.
-template <class Tile, class Args>
+// are shared out evenly over the tiles, so that no tile is much smaller than the others; with Most,
+// tiles of so many rows come first.
+template <class Tile, int Most = kMaxRows, class Args>
 TREADLE_INLINE void for_each_tile(Args& args, std::int64_t begin, std::int64_t end) {
   if (args.rows == 1) {
     std::int64_t panel = begin;
@@ -146,9 +167,12 @@ TREADLE_INLINE void for_each_tile(Args& args, std::int64_t begin, std::int64_t e
     if (panel < end) Tile::template tile<1, 1>(args, 0, panel);
     return;
   }
-  const std::int64_t tiles = (args.rows + kMaxRows - 1) / kMaxRows;
   for (std::int64_t panel = begin; panel < end; ++panel) {
     std::int64_t row = 0;
+    if constexpr (Most > kMaxRows) {
+      for (; args.rows - row >= Most; row += Most) Tile::template tile<Most, 1>(args, row, panel);
+    }
+    const std::int64_t tiles = (args.rows - row + kMaxRows - 1) / kMaxRows;
     for (std::int64_t i = 0; i < tiles; ++i) {
       const int count = static_cast<int>((args.rows - row) / (tiles - i));
       switch (count) {
@@ -181,15 +205,16 @@ TREADLE_INLINE void for_each_tile(Args& args, std::int64_t begin, std::int64_t e
 }
 
 // Runs the tiles of the panels [panel_begin, panel_end) of a product without gates: Tile<V> for the
-// panels of `vectors` vectors and for the last panel, which may have fewer.
-template <template <int> class Tile, class Args>
+// panels of `vectors` vectors and for the last panel, which may have fewer. Tiles of one or two
+// vectors may have up to Most rows.
+template <template <int> class Tile, int Most = kMaxRows, class Args>
 void for_each_plain_tile(Args& a, std::int64_t columns, int vectors) {
   const auto run = [&](std::int64_t width, std::int64_t begin, std::int64_t end) {
     switch (width) {
       case 1:
-        return for_each_tile<Tile<1>>(a, begin, end);
+        return for_each_tile<Tile<1>, Most>(a, begin, end);
       case 2:
-        return for_each_tile<Tile<2>>(a, begin, end);
+        return for_each_tile<Tile<2>, Most>(a, begin, end);
       case 3:
         return for_each_tile<Tile<3>>(a, begin, end);
       case 4:

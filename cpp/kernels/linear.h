@@ -1,4 +1,5 @@
 // out[m, n] = f(bias[n] + sum_t sum_k x[t, m, k] w[n, t, k]) + residual[m, n]
+// or, with residual_first, f of all of it.
 //
 // Used for convolutions, whose taps t read rows of their own, and with a single tap for the input
 // part of a chunk of time steps (columns padded: the panel layout is kept, and
@@ -13,6 +14,22 @@
 namespace treadle::TREADLE_ISA {
 namespace {
 
+// A Clipping is the bounds of relu or clip; of any other function they are infinite.
+struct Clipping {
+  float least = -__builtin_inff(), most = __builtin_inff();
+  bool whole = false;  // nothing else is to be done
+
+  TREADLE_INLINE explicit Clipping(const Activation* f) {
+    if (!f) return;
+    whole = f->function == ActivationFunction::relu || f->function == ActivationFunction::clip;
+    if (f->function == ActivationFunction::relu) least = 0;
+    if (f->function == ActivationFunction::clip) {
+      least = f->alpha;
+      most = f->beta;
+    }
+  }
+};
+
 // out = f(out) + residual over a tile that was just stored, and is in L1: the constants of f would
 // not fit into registers beside the sums.
 template <class Format>
@@ -22,7 +39,8 @@ __attribute__((noinline)) void activate_tile(const LinearArgs& a, std::int64_t r
   const auto run = [&](auto f) {
     for (int r = 0; r < rows; ++r) {
       float* out = a.out[row + r] + a.out_offset + column;
-      const float* residual = a.residual ? a.residual[row + r] + column : nullptr;
+      const bool adds = a.residual && !a.residual_first;
+      const float* residual = adds ? a.residual[row + r] + column : nullptr;
       for (std::int64_t i = 0; i < n; i += kLanes) {
         Vec y = f(load_up_to(out + i, n - i));
         if (residual) y = y + load_up_to(residual + i, n - i);
@@ -52,13 +70,17 @@ TREADLE_INLINE void accumulate_taps(Vec (&acc)[R][P * V], const LinearArgs& a, s
     for (std::int64_t k = 0; k < all; k += kBlockWords) {
       const std::int64_t count = all - k < kBlockWords ? all - k : kBlockWords;
       const Word* x[R];
-#pragma GCC unroll 8
+#pragma GCC unroll 16
       for (int r = 0; r < R; ++r) x[r] = rows[r] + head + Format::kHead;
-      multiply<R, P, V, Format>(sum, x, count, w, a.panel_stride, next);
+      if constexpr (P * V <= 2) {
+        multiply_few<R, P, V, Format>(sum, x, count, w, a.panel_stride, next);
+      } else {
+        multiply<R, P, V, Format>(sum, x, count, w, a.panel_stride, next);
+      }
       w += count * V * kLanes;
       if (++summed < a.tap_block && tap + 1 < a.taps) continue;
       summed = 0;
-#pragma GCC unroll 8
+#pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
         for (int i = 0; i < P * V; ++i) {
@@ -82,7 +104,7 @@ struct Linear {
       const std::int64_t width = static_cast<std::int64_t>(a.vectors) * kLanes;  // of a full panel
       Vec acc[R][P * V] = {};
       if (a.start) {
-#pragma GCC unroll 8
+#pragma GCC unroll 16
         for (int r = 0; r < R; ++r) {
           const float* start = a.start[row + r] + a.start_offset + panel * width;
 #pragma GCC unroll 8
@@ -92,14 +114,17 @@ struct Linear {
 #pragma GCC unroll 8
         for (int i = 0; i < P * V; ++i) {
           const Vec bias = load(a.bias + panel * width + i * kLanes);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
           for (int r = 0; r < R; ++r) acc[r][i] = bias;
         }
       }
+      // A clipping function is applied in registers, and no function clips to all numbers.
+      const Clipping clipping(a.f);
+      const bool after = a.f && !clipping.whole;  // `activate_tile` is to come
       const Word* weights = a.weights + panel * a.panel_stride;
       const std::int64_t left = a.rows - row;
       const Word* ahead = panel + 1 < a.panel_end ? weights + a.panel_stride : a.next;
-      if (R > 1 && a.rows > kMaxRows && left <= 2 * kMaxRows && ahead) {
+      if (R > 1 && R <= kMaxRows && a.rows > kMaxRows && left <= 2 * kMaxRows && ahead) {
         // The last two tiles of a panel fetch the next one, a half each.
         const std::int64_t half = a.panel_stride / 2;
         NextPanelPrefetch next{ahead + (left > kMaxRows ? 0 : half), V * kLanes / 2};
@@ -107,26 +132,28 @@ struct Linear {
       } else {
         accumulate_taps<Format, R, P, V>(acc, a, row, weights, NoPrefetch());
       }
-#pragma GCC unroll 8
+#pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
         float* out = a.out[row + r] + a.out_offset;
 #pragma GCC unroll 8
         for (int i = 0; i < P * V; ++i) {
           const std::int64_t column = panel * width + i * kLanes, rest = a.columns - column;
-          Vec y = acc[r][i];
-          // A residual with a function before it comes after the function.
-          if (a.residual && !a.f) y = y + load_up_to(a.residual[row + r] + column, rest);
+          Vec y = acc[r][i], residual{};
+          if (a.residual) residual = load_up_to(a.residual[row + r] + column, rest);
+          if (a.residual && a.residual_first) y = y + residual;
+          y = max(broadcast(clipping.least), min(broadcast(clipping.most), y));
+          if (a.residual && !a.residual_first && !after) y = y + residual;
           store_up_to(out + column, y, rest);
         }
       }
-      if (a.f) activate_tile<Format>(a, row, R, panel * width, P * V * kLanes);
+      if (after) activate_tile<Format>(a, row, R, panel * width, P * V * kLanes);
     }
   };
 };
 
 template <class Format>
 void linear(const LinearArgs& a) {
-  for_each_plain_tile<Linear<Format>::template Tile>(a, a.columns, a.vectors);
+  for_each_plain_tile<Linear<Format>::template Tile, 2 * kMaxRows>(a, a.columns, a.vectors);
 }
 
 }  // namespace

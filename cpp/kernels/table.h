@@ -111,6 +111,7 @@ inline bool standard_gru(const CellOptions& o) {
 }
 
 // out[m, n] = f(bias[n] + sum_t sum_k x[t, m, k] w[n, t, k]) + residual[m, n]
+// or, with residual_first, f of all of it.
 //
 // A plain product has one tap t. A convolution has several: x[t, m] is what tap t of output m
 // reads, wherever that lies.
@@ -139,6 +140,7 @@ struct LinearArgs {
   // null.
   const float* const* start = nullptr;
   std::int64_t start_offset = 0;
+  bool residual_first = false;
 };
 
 // One time step of a cell: out = cell(x, h, c), over the panels [panel_begin, panel_end).

@@ -3,10 +3,10 @@
 //     y[b, i, j, d] = f(bias[d] + sum_{p, q, c} w[d, p, q, c] x[b, i', j', c'])
 //                     + residual[b, i, j, d]
 //
-// where i' = stride i + dilation p - before, likewise j', and c' is channel c of the group of d; x
-// is zero outside. Channels are the last axis in memory. It is the product of kernels/linear.h over
-// row pointers: one for each tap and output, so that no window is copied. Padding is a pointer to
-// zeros.
+// or, with residual_first, f of all of it. Here i' = stride i + dilation p - before, likewise j',
+// and c' is channel c of the group of d; x is zero outside. Channels are the last axis in memory.
+// It is the product of kernels/linear.h over row pointers: one for each tap and output, so that no
+// window is copied. Padding is a pointer to zeros.
 #pragma once
 
 #include <algorithm>
@@ -27,6 +27,7 @@ struct ConvCall {
   float* y;                         // [B, H', W', D], or [B, D, H', W'] with channels_first
   const Activation* f = nullptr;    // null applies none
   const float* residual = nullptr;  // [B, H', W', D], or null; it may be y. Not with channels_first
+  bool residual_first = false;
   bool channels_first = false;
 };
 

@@ -197,6 +197,7 @@ void Conv::multiply(const Job& job, std::int64_t image, std::int64_t images,
   a.tap_stride = block.count;
   a.tap_block = tap_block_;
   a.f = job.call.f;
+  a.residual_first = job.call.residual_first;
   const std::int64_t width = static_cast<std::int64_t>(a.vectors) * table_->lanes;
   for (std::int64_t r = 0; r < block.count; ++r) {
     const std::int64_t at = (block.first + r) * shape_.outputs + block.group * D;
