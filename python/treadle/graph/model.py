@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from treadle._inputs import checks
@@ -13,6 +13,8 @@ from treadle.graph.ir import Graph, Node, Value
 from treadle.graph.optimise import Report, copied, optimise
 from treadle.graph.plan import lower
 from treadle.graph.precision import products, retyped
+from treadle.graph.states import stateful
+from treadle.graph.stream import ModelStream
 
 if TYPE_CHECKING:
     from treadle._inputs.types import AnyArray, ArrayLike
@@ -114,6 +116,33 @@ class Model:
     def save(self, path: Path) -> None:
         """Write the model for `treadle.load`, which needs no framework to read it."""
         write(path, self.graph, self.single)
+
+    def stream(
+        self,
+        batch_size: int = 1,
+        state: Mapping[str, str] | None = None,
+        *,
+        initial: Mapping[str, ArrayLike] | None = None,
+    ) -> ModelStream:
+        """Make a `ModelStream`: this model with a state of ``batch_size`` independent rows.
+
+        The inputs and outputs that are its state are found by name and shape (``state`` and
+        ``stateN``, ``h`` and ``hn``, ``in_cache`` and ``out_cache``, ...), or given as
+        {input: output}. The state begins as zeros, or as the arrays of ``initial``.
+
+        Raises
+        ------
+        ValueError
+            For a model that carries no state, and for inputs and outputs that cannot be one.
+        """
+        function = "treadle.Model.stream"
+        return ModelStream(function, self, stateful(function, self, state), batch_size, initial)
+
+    def _pooled(self, function: str, state: Any = None, fixed: Any = None) -> Any:
+        """Return this model as a `treadle.StreamPool` uses it."""
+        from treadle.graph.pooled import PooledModel
+
+        return PooledModel(function, self, stateful(function, self, state), fixed or {})
 
     def trace(self, *args: ArrayLike, **named: ArrayLike) -> dict[str, AnyArray]:
         """Run the model and return every value of its graph by name, its outputs included.

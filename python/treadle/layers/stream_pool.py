@@ -61,7 +61,7 @@ class PooledStream:
         self._pool._open_id("idle", self._id)
         return self._pool._slots.idle_seconds(self._id)
 
-    def push(self, frame: ArrayLike) -> Float:
+    def push(self, frame: ArrayLike) -> Any:
         """Take the stream one frame further, [I] -> [H], or a chunk of frames, [T, I] -> [T, H]."""
         return self._pool._native.push(self._id, frame)
 
@@ -127,11 +127,18 @@ class StreamPool:
     Parameters
     ----------
     model
-        A `treadle.RNN`, `treadle.LSTM` or `treadle.GRU` that reads forwards only, or a cell.
+        A `treadle.RNN`, `treadle.LSTM` or `treadle.GRU` that reads forwards only, or a cell; or a
+        `treadle.Model` that carries a state. A step of a model is one run with a row for each
+        stream, and a frame has the shape of the model's input without the axis of the batch.
     capacity
         The most streams that are open at the same time, at most 2**24.
     max_idle
         Seconds, or None.
+    state
+        Of a `treadle.Model`: {input: output} for each state, as in `treadle.Model.stream`.
+    fixed
+        Of a `treadle.Model`: inputs that are the same in every call, such as a sample rate. Frames
+        are then a dict of the other inputs, or an array where there is only one.
 
     Raises
     ------
@@ -163,12 +170,20 @@ class StreamPool:
 
     __slots__ = ("__weakref__", "_capacity", "_engine", "_max_idle", "_native", "_slots")
 
-    def __init__(self, model: Any, capacity: int, *, max_idle: float | None = None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        capacity: int,
+        *,
+        max_idle: float | None = None,
+        state: Mapping[str, str] | None = None,
+        fixed: Mapping[str, ArrayLike] | None = None,
+    ) -> None:
         self._capacity = integer(_FUNCTION, "capacity", capacity, most=_MOST)
         if max_idle is not None:
             max_idle = number(_FUNCTION, "max_idle", max_idle, least=0)
         self._max_idle = max_idle
-        self._engine = _engine(model)
+        self._engine = _engine(model, {"state": state, "fixed": fixed})
         self._slots = _core.StreamSlots(_FUNCTION, self._capacity, self._engine.layout.width)
         self._native = self._engine.bind(self._slots)
 
@@ -211,7 +226,7 @@ class StreamPool:
         return PooledStream(self, self._open_id("stream", id))
 
     @overload
-    def step(self, ids: Mapping[PooledStream, ArrayLike]) -> dict[PooledStream, Float]: ...
+    def step(self, ids: Mapping[PooledStream, Any]) -> dict[PooledStream, Any]: ...
     @overload
     def step(self, ids: ArrayLike, frames: ArrayLike) -> Any: ...
     def step(self, ids: Any, frames: Any = None) -> Any:
@@ -272,15 +287,14 @@ class StreamPool:
 
     # -- states -----------------------------------------------------------------------------------
 
-    def _row(self, name: str, state: Any) -> Float:
+    def _row(self, name: str, state: Any) -> Any:
         """Return a state as a row of the slots."""
         function = f"{_FUNCTION}.{name}"
         if isinstance(state, bytes | bytearray | memoryview):
             engine = self._engine
             return engine.layout.parse(function, bytes(state), engine.fingerprint(), repr(engine))
         parts = self._engine.given(function, state)
-        row: Float = self._engine.layout.joined({k: v[None] for k, v in parts.items()}, 1)[0]
-        return row
+        return self._engine.layout.joined({k: v[None] for k, v in parts.items()}, 1)[0]
 
     def _state(self, id: int) -> Float:
         held = _core.HeldStreams(self._slots, np.array([id], np.int64))
@@ -304,17 +318,19 @@ class StreamPool:
             held.release()
 
     def _exported(self, id: int) -> bytes:
-        return self._engine.layout.serialize(self._state(id), self._engine.fingerprint())
+        data: bytes = self._engine.layout.serialize(self._state(id), self._engine.fingerprint())
+        return data
 
     # -- calls ------------------------------------------------------------------------------------
 
-    def _several(self, ids: Int, frames: Sequence[ArrayLike]) -> list[Float]:
+    def _several(self, ids: Int, frames: Sequence[ArrayLike]) -> list[Any]:
         if len(frames) != len(ids):
             raise ValueError(
                 f"{_FUNCTION}: frames has {len(frames)} items, expected one for each of the "
                 f"{len(ids)} streams"
             )
-        return self._engine.several(self._native, ids, frames)
+        results: list[Any] = self._engine.several(self._native, ids, frames)
+        return results
 
     def _open_id(self, name: str, id: int) -> int:
         number = integer(f"{_FUNCTION}.{name}", "id", id, least=0, most=2**63 - 1)
@@ -334,13 +350,19 @@ class StreamPool:
         return f"StreamPool({self._engine!r}, capacity={self._capacity})"
 
 
-def _engine(model: Any) -> PooledRecurrent:
-    """Return what a pool needs of its model."""
+def _engine(model: Any, options: dict[str, Any]) -> Any:
+    """Return what a pool needs of its model, which makes it itself where it is no single layer."""
+    pooled = getattr(type(model), "_pooled", None)
+    if pooled is not None and not isinstance(model, RecurrentBase):
+        return pooled(model, _FUNCTION, **options)
+    for name, value in options.items():
+        if value is not None:
+            raise ValueError(f"{_FUNCTION}: {name} is given, expected None but for a treadle.Model")
     if isinstance(model, RecurrentBase):
         return PooledRecurrent(_FUNCTION, model)
     raise TypeError(
         f"{_FUNCTION}: model is of type {type(model).__name__}, expected a treadle.RNN, "
-        "treadle.LSTM, treadle.GRU or a cell"
+        "treadle.LSTM, treadle.GRU, a cell or a treadle.Model"
     )
 
 
