@@ -195,8 +195,8 @@ def test_opset_must_be_said():
 
 def test_unsupported_operators_are_named_at_once():
     nodes = [
-        files.node("Unique", ["x"], ["a"], "first"),
-        files.node("Unique", ["a"], ["b"], "second"),
+        files.node("NonMaxSuppression", ["x"], ["a"], "first"),
+        files.node("NonMaxSuppression", ["a"], ["b"], "second"),
         files.node("Relu", ["b"], ["c"]),
         files.node("Normalizer", ["c"], ["d"], "last", "ai.onnx.ml"),
         files.node("treadle.Linear", ["d"], ["y"], "own"),
@@ -204,7 +204,7 @@ def test_unsupported_operators_are_named_at_once():
     with pytest.raises(ValueError, match="needs operators that treadle has not") as error:
         graph_of(files.simple(*nodes, opsets=[("ai.onnx.ml", 3)]))
     assert str(error.value).endswith(
-        "Unique (2 nodes, the first 'first'), ai.onnx.ml.Normalizer (1 node, 'last'), "
+        "NonMaxSuppression (2 nodes, the first 'first'), ai.onnx.ml.Normalizer (1 node, 'last'), "
         "treadle.Linear (1 node, 'own')"
     )
 

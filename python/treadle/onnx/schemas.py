@@ -43,6 +43,7 @@ CastLike                2   1
 Ceil                    1   1
 Celu                    1   1  alpha:float
 Clip                  1-3   1
+Compress                2   1  axis:int
 Concat                 1+   1  axis:int!
 ConstantOfShape         1   1  value:tensor
 Conv                  2-3   1  auto_pad:str dilations:ints group:int kernel_shape:ints pads:ints
@@ -175,6 +176,7 @@ Tile                    2   1
 TopK                    2   2  axis:int largest:int sorted:int
 Transpose               1   1  perm:ints
 Trilu                 1-2   1  upper:int
+Unique                  1 1-4  axis:int sorted:int
 Unsqueeze               2   1
 Where                   3   1
 Xor                     2   1
