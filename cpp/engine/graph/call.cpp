@@ -21,8 +21,9 @@ Tensor& Call::output(int i, Type type, const Shape& shape) {
 
 Tensor& Call::output_over(int i, int j, const Shape& shape) {
   const Tensor& from = input(j);
-  const bool dies = j < 32 && (dying_ >> j & 1) && from.block && from.block->users == 1;
-  if (!wants(i) || !dies || shape.count() != from.count()) return output(i, from.type, shape);
+  if (!wants(i) || !dies(j) || shape.count() != from.count()) {
+    return output(i, from.type, shape);
+  }
   share(i, j, shape);
   return *outputs_[i];
 }

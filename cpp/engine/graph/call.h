@@ -59,6 +59,11 @@ class Call {
 
   // Makes output i, uninitialised, and returns it. One that nobody wants is scratch.
   Tensor& output(int i, Type type, const Shape& shape);
+  // Whether the memory of input j may become an output's: nobody else needs it.
+  bool dies(int j) const {
+    return j < 32 && (dying_ >> j & 1) && has(j) && inputs_[j]->block &&
+           inputs_[j]->block->users == 1;
+  }
   // Makes output i, of input j's type, in the memory of input j where nobody else needs that, and
   // of new memory otherwise: for operators that read an element before they write it.
   Tensor& output_over(int i, int j, const Shape& shape);

@@ -12,6 +12,10 @@ const OperatorTable& operators() {
     list_scatter(all);
     list_select(all);
     list_cast(all);
+    list_arithmetic(all);
+    list_logic(all);
+    list_functions(all);
+    list_numeric(all);
     list_products(all);
     list_conv(all);
     list_recurrent(all);
