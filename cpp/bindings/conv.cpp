@@ -11,6 +11,7 @@
 #include "bindings/dtype.h"
 #include "bindings/gil.h"
 #include "bindings/named_values.h"
+#include "engine/conv/depthwise.h"
 #include "runtime/isa.h"
 
 namespace treadle {
@@ -38,9 +39,7 @@ ConvAxis take_axis(const std::string& f, const char* what, const py::dict& axis)
   return a;
 }
 
-std::shared_ptr<Conv> make_conv(const std::string& f, const py::dict& shape,
-                                const py::object& weight, const py::object& bias,
-                                const std::string& dtype_name) {
+ConvShape take_shape(const std::string& f, const py::dict& shape) {
   NamedValues values(f, "shape", shape);
   ConvShape s{};
   s.inputs = take_size(f, values, "inputs", 1);
@@ -53,9 +52,17 @@ std::shared_ptr<Conv> make_conv(const std::string& f, const py::dict& shape,
     throw py::value_error(
         f + ": inputs and outputs are no multiples of groups = " + std::to_string(s.groups));
   }
-  const std::int64_t taps = checked_product(f, {s.vertical.taps, s.horizontal.taps});
-  const std::int64_t K = checked_product(f, {taps, s.group_inputs()});
-  if (K > INT32_MAX) throw py::value_error(f + ": weight has more than 2**31 - 1 columns");
+  if (checked_product(f, {s.vertical.taps, s.horizontal.taps, s.group_inputs()}) > INT32_MAX) {
+    throw py::value_error(f + ": weight has more than 2**31 - 1 columns");
+  }
+  return s;
+}
+
+std::shared_ptr<Conv> make_conv(const std::string& f, const py::dict& shape,
+                                const py::object& weight, const py::object& bias,
+                                const std::string& dtype_name) {
+  const ConvShape s = take_shape(f, shape);
+  const std::int64_t taps = s.taps(), K = taps * s.group_inputs();
   const Dtype dtype = parse_dtype(f, dtype_name);
   const bool rows = dtype == Dtype::int8 && Conv::taps_are_rows(s);
   const Weight w =
@@ -65,6 +72,18 @@ std::shared_ptr<Conv> make_conv(const std::string& f, const py::dict& shape,
   const float* b = optional_array<float>(f, "bias", bias, {{"D", s.outputs}});
   std::shared_ptr<Conv> conv;
   interruptible([&](Interrupt&) { conv = std::make_shared<Conv>(kernels(), s, w.matrix, b); });
+  return conv;
+}
+
+std::shared_ptr<Depthwise> make_depthwise(const std::string& f, const py::dict& shape,
+                                          const py::object& weight, const py::object& bias) {
+  const ConvShape s = take_shape(f, shape);
+  if (!Depthwise::is(s)) throw py::value_error(f + ": groups is not the number of channels");
+  const auto w = check_array<float>(f, "weight", weight, {{"D", s.outputs}, {"J", s.taps()}},
+                                    Layout::contiguous);
+  const float* b = optional_array<float>(f, "bias", bias, {{"D", s.outputs}});
+  std::shared_ptr<Depthwise> conv;
+  interruptible([&](Interrupt&) { conv = std::make_shared<Depthwise>(kernels(), s, w.data, b); });
   return conv;
 }
 
@@ -82,6 +101,12 @@ void register_conv(py::module_& m) {
           py::arg("inputs"), py::arg("groups"))
       .def_property_readonly("weight_bytes", &Conv::weight_bytes)
       .def_property_readonly("isa", &Conv::isa);
+  py::class_<Depthwise, std::shared_ptr<Depthwise>>(m, "Depthwise", py::is_final(),
+                                                    constructed_by_new())
+      .def(py::init(&make_depthwise), py::arg("function"), py::arg("shape"), py::arg("weight"),
+           py::arg("bias"))
+      .def_property_readonly("weight_bytes", &Depthwise::weight_bytes)
+      .def_property_readonly("isa", &Depthwise::isa);
 }
 
 }  // namespace treadle

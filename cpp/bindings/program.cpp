@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,6 +18,7 @@
 #include "bindings/gil.h"
 #include "bindings/named_values.h"
 #include "engine/conv/conv.h"
+#include "engine/conv/depthwise.h"
 #include "engine/graph/ops/families.h"
 #include "engine/product/linear.h"
 
@@ -72,21 +74,23 @@ bool all_of(const py::sequence& values) {
                      [](const py::handle& value) { return py::isinstance<T>(value); });
 }
 
+// Returns the native object of a class that Python holds, or nothing where it is another one's.
+template <class T>
+std::optional<std::shared_ptr<const T>> native(const py::handle& value) {
+  if (!py::isinstance<T>(value)) return std::nullopt;
+  return std::shared_ptr<const T>(value.cast<std::shared_ptr<T>>());
+}
+
 graph::Attribute attribute_of(const std::string& f, const std::string& name,
                               const py::handle& value) {
   if (py::isinstance<py::bool_>(value)) return std::int64_t{value.cast<bool>()};
   if (py::isinstance<py::int_>(value)) return value.cast<std::int64_t>();
   if (py::isinstance<py::float_>(value)) return value.cast<double>();
   if (py::isinstance<py::str>(value)) return value.cast<std::string>();
-  if (py::isinstance<Program>(value)) {
-    return std::shared_ptr<const Program>(value.cast<std::shared_ptr<Program>>());
-  }
-  if (py::isinstance<Linear>(value)) {
-    return std::shared_ptr<const Linear>(value.cast<std::shared_ptr<Linear>>());
-  }
-  if (py::isinstance<Conv>(value)) {
-    return std::shared_ptr<const Conv>(value.cast<std::shared_ptr<Conv>>());
-  }
+  if (auto program = native<Program>(value)) return *program;
+  if (auto linear = native<Linear>(value)) return *linear;
+  if (auto conv = native<Conv>(value)) return *conv;
+  if (auto depthwise = native<Depthwise>(value)) return *depthwise;
   if (py::isinstance<BoundRecurrent>(value)) return value.cast<const BoundRecurrent&>().engine;
   if (py::isinstance<py::list>(value) || py::isinstance<py::tuple>(value)) {
     const auto list = py::reinterpret_borrow<py::sequence>(value);

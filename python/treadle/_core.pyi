@@ -5,6 +5,10 @@ from typing import Any, Protocol, TypeAlias, TypedDict, final, type_check_only
 import numpy as np
 import numpy.typing as npt
 
+from treadle._core_graph import Conv as Conv
+from treadle._core_graph import Depthwise as Depthwise
+from treadle._core_graph import Program as Program
+from treadle._core_graph import operators as operators
 from treadle._core_streams import HeldStreams as HeldStreams
 from treadle._core_streams import Stream as Stream
 from treadle._core_streams import StreamPool as StreamPool
@@ -345,50 +349,3 @@ def log_softmax(function: str, x: _Float) -> _Float: ...
 def embedding_sum(
     function: str, tables: list[_Float], ids: list[npt.NDArray[np.int64]]
 ) -> _Float: ...
-
-@final
-class Conv:
-    """Packed weights of a convolution in one or two dimensions, for a `Program`.
-
-    ``shape`` has inputs, outputs and groups, and for the axes ``vertical`` and ``horizontal`` a
-    dict of taps, stride, dilation, before and after. ``weight`` is the matrix [D, J C/g] of the
-    product, J taps; in int8 it is [D J, C/g] where `taps_are_rows`.
-    """
-
-    def __init__(
-        self,
-        function: str,
-        shape: Mapping[str, Any],
-        weight: _Weight,
-        bias: _Float | None,
-        dtype: str = "float32",
-    ) -> None: ...
-    @staticmethod
-    def taps_are_rows(inputs: int, groups: int) -> bool: ...
-    @property
-    def weight_bytes(self) -> int: ...
-    @property
-    def isa(self) -> str: ...
-
-@final
-class Program:
-    """A graph in the order in which it runs, with packed weights. Immutable, safe to use from
-    several threads. ``plan`` is what `treadle.graph.plan` makes: inputs (their number), slots,
-    outputs (places), constants (arrays) and nodes (op, name, inputs, outputs, last, attributes). A
-    place is a slot, -1 for nothing, or -2 - i for constant i.
-    """
-
-    def __init__(self, function: str, plan: Mapping[str, Any]) -> None: ...
-    def run(self, function: str, inputs: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
-        """Return the outputs, as new arrays."""
-
-    def profile(
-        self, function: str, inputs: Sequence[npt.NDArray[Any]]
-    ) -> tuple[list[npt.NDArray[Any]], list[float]]:
-        """As `run`, and the seconds that each node took."""
-
-    @property
-    def constant_bytes(self) -> int: ...
-
-def operators() -> list[str]:
-    """Return the names of the operators that a program can have."""

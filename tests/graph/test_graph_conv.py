@@ -57,6 +57,8 @@ CASES = [
     {"dilations": [2, 3], "pads": [2, 1, 0, 1]},
     {"group": 2},
     {"residual": True},
+    {"group": 6, "outputs": 12, "pads": [1, 1, 1, 0]},
+    {"group": 6, "outputs": 6, "residual": True, "strides": [2, 2]},
     {"residual": True, "channels": 32, "outputs": 40, "pads": [1, 1, 1, 0]},
 ]
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from treadle import _core
+from treadle._storage import formats
 from treadle._storage.json import short
 from treadle.layers.activation import parse
 from treadle.layers.recurrent_spec import RecurrentSpec
@@ -93,8 +94,13 @@ def _conv(function: str, node: Node, lookup: Lookup) -> Packed:
         raise ValueError(f"{where}: the weight {weight.shape} does not fit the taps {taps}")
     if not matrix:
         weight = np.ascontiguousarray(weight).reshape(outputs, columns)
-    conv = _core.Conv(function, shape, weight, bias, dtype)
-    attributes = {"conv": conv} | native_activation(function, own)
+    packed: dict[str, Any]
+    if groups == shape["inputs"] > 1:  # each channel has its own taps: it is no product
+        taps_of = np.ascontiguousarray(formats.decode(weight)).reshape(outputs, -1)
+        packed = {"depthwise": _core.Depthwise(function, shape, taps_of, bias)}
+    else:
+        packed = {"conv": _core.Conv(function, shape, weight, bias, dtype)}
+    attributes = packed | native_activation(function, own)
     return Packed(attributes, [node.inputs[0], *node.inputs[3:4]])
 
 

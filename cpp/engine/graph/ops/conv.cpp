@@ -1,17 +1,50 @@
 // treadle.Conv: a convolution in one or two dimensions, channels last, with packed weights.
 #include "engine/conv/conv.h"
 
+#include <memory>
 #include <optional>
+#include <string>
 
+#include "engine/conv/depthwise.h"
 #include "engine/graph/ops/activation.h"
 #include "engine/graph/ops/families.h"
 
 namespace treadle::graph {
 namespace {
 
-std::unique_ptr<Operator> make_conv(const NodeDescription& node) {
-  const auto conv = node.native<Conv>("conv");
-  const auto f = activation_of(node);
+// Runs a product's convolution, whose scratch is the call's.
+void run(Call& call, const Conv& conv, const ConvCall& c) {
+  const double work = conv.work(c);
+  const int threads = Team::threads_for(work);
+  Conv::Job job = conv.plan(c, threads);
+  job.use(call.scratch_floats(job.scratch_floats));
+  if (threads == 1) {
+    const auto alone = [&](std::int64_t tasks, double each, auto&& task) {
+      for (std::int64_t i = 0; i < tasks; ++i) {
+        call.interrupt().progress(each);
+        if (call.interrupt().stopped()) return false;
+        task(i);
+      }
+      return true;
+    };
+    conv.run(alone, job);
+  } else {
+    call.run_team(work, [&](Team::Member& member) {
+      conv.run([&](std::int64_t tasks, double each,
+                   auto&& task) { return member.parallel_for(tasks, each, task); },
+               job);
+    });
+  }
+  stop_if_interrupted(call);
+}
+
+void run(Call& call, const Depthwise& conv, const ConvCall& c) {
+  conv.run(c, call.scratch_floats(conv.scratch_floats(c)), ParallelFor(call));
+}
+
+template <class Convolution>
+std::unique_ptr<Operator> make(std::shared_ptr<const Convolution> conv,
+                               std::optional<Activation> f) {
   return make_operator([conv, f](Call& call) {
     const Tensor& x = call.input(0, Type::float32);
     const Shape& in = x.shape;
@@ -23,7 +56,8 @@ std::unique_ptr<Operator> make_conv(const NodeDescription& node) {
     }
     if (rank == 3 && s.vertical.taps != 1) refuse("x has one axis, the weight has two");
     ConvCall c{in[0], rank == 4 ? in[1] : 1, in[rank - 2], x.floats(), nullptr};
-    const std::int64_t height = s.vertical.outputs(c.height), width = s.horizontal.outputs(c.width);
+    const std::int64_t height = s.vertical.outputs(c.height);
+    const std::int64_t width = s.horizontal.outputs(c.width);
     if (height < 1 || width < 1) {
       refuse("x has shape " + in.text() + ", and the taps reach over more than that");
     }
@@ -38,31 +72,14 @@ std::unique_ptr<Operator> make_conv(const NodeDescription& node) {
     c.f = f && !f_last ? &*f : nullptr;
     c.y = call.output(0, Type::float32, out).floats();
     if (out.count() == 0) return;
-    const double work = conv->work(c);
-    const int threads = Team::threads_for(work);
-    Conv::Job job = conv->plan(c, threads);
-    job.use(call.scratch_floats(job.scratch_floats));
-    if (threads == 1) {
-      const auto alone = [&](std::int64_t tasks, double each, auto&& task) {
-        for (std::int64_t i = 0; i < tasks; ++i) {
-          call.interrupt().progress(each);
-          if (call.interrupt().stopped()) return false;
-          task(i);
-        }
-        return true;
-      };
-      conv->run(alone, job);
-    } else {
-      Team team(threads, work / 5e4, call.interrupt());
-      team.run([&](Team::Member& member) {
-        conv->run([&](std::int64_t tasks, double each,
-                      auto&& task) { return member.parallel_for(tasks, each, task); },
-                  job);
-      });
-    }
-    stop_if_interrupted(call);
+    run(call, *conv, c);
     if (f_last) apply(call, *f, c.y, c.y, out.count());
   });
+}
+
+std::unique_ptr<Operator> make_conv(const NodeDescription& node) {
+  if (node.has("depthwise")) return make(node.native<Depthwise>("depthwise"), activation_of(node));
+  return make(node.native<Conv>("conv"), activation_of(node));
 }
 
 }  // namespace

@@ -1,4 +1,6 @@
 // Functions of whole rows: softmax and its kin, and the norms. x is float32 throughout.
+#include "engine/product/norms.h"
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -197,17 +199,6 @@ const float* per_channel(const Call& call, int i, std::int64_t C) {
   return value.floats();
 }
 
-// y [B, C, ...] = scale[c] x + shift[c], in place if y is x.
-void scale_channels(Call& call, const float* x, std::int64_t B, std::int64_t C, std::int64_t size,
-                    const float* scale, const float* shift, float* y) {
-  call.parallel_for(B * C, static_cast<double>(size), [&](std::int64_t row) {
-    const float by = scale[row % C], add = shift[row % C];
-    const float* from = x + row * size;
-    float* to = y + row * size;
-    for (std::int64_t i = 0; i < size; ++i) to[i] = from[i] * by + add;
-  });
-}
-
 // In inference: y = (x - mean[c]) / sqrt(variance[c] + eps) * scale[c] + bias[c] over [B, C, ...].
 std::unique_ptr<Operator> make_batch_norm(const NodeDescription& node) {
   const auto eps = static_cast<float>(node.number("epsilon", 1e-5));
@@ -225,37 +216,41 @@ std::unique_ptr<Operator> make_batch_norm(const NodeDescription& node) {
       shift[c] = bias[c] - mean[c] * scale[c];
     }
     Tensor& y = call.output_over(0, 0, x.shape);
-    scale_channels(call, x.floats(), x.shape[0], C, x.shape.count(2, rank), scale, shift,
-                   y.floats());
+    if (y.count() == 0) return;
+    const NormArgs args{x.shape[0], C,         x.shape.count(2, rank), x.floats(), scale,
+                        shift,      y.floats()};
+    scale_channels(kernels(), args, ParallelFor(call));
   });
 }
 
 // Norms over the elements of a group of channels: `groups` 0 is a group for each channel.
-void group_norm(Call& call, std::int64_t groups, float eps) {
+void normalize_groups(Call& call, std::int64_t groups, float eps, bool channels_last) {
   const Tensor& x = call.input(0, Type::float32);
-  const int rank = x.shape.rank();
-  if (rank < 2) refuse("input 0 has shape " + x.shape.text() + ", expected [B, C, ...]");
-  const std::int64_t B = x.shape[0], C = x.shape[1], size = x.shape.count(2, rank);
+  const int rank = x.shape.rank(), axis = channels_last ? rank - 1 : 1;
+  if (rank < 2) refuse("input 0 has shape " + x.shape.text() + ", expected channels");
+  const std::int64_t C = x.shape[axis];
+  const std::int64_t pixels = channels_last ? x.shape.count(1, rank - 1) : x.shape.count(2, rank);
   const std::int64_t G = groups ? groups : C;
-  if (G < 1 || C % G != 0) refuse("C is no multiple of num_groups = " + std::to_string(G));
+  if (C && (G < 1 || C % G != 0)) refuse("C is no multiple of num_groups = " + std::to_string(G));
   const float *weight = per_channel(call, 1, C), *bias = per_channel(call, 2, C);
   Tensor& y = call.output_over(0, 0, x.shape);
-  RowArgs args = rows_of(x.floats(), B * G, C / G * size, y.floats());
-  args.eps = eps;
-  run(call, kernels().layer_norm, args);
-  scale_channels(call, y.floats(), B, C, size, weight, bias, y.floats());
+  if (y.count() == 0) return;
+  const NormArgs args{x.shape[0], C, pixels, x.floats(), weight, bias, y.floats(), channels_last};
+  group_norm(kernels(), args, G, eps, call.scratch_floats(group_norm_floats(args)),
+             ParallelFor(call));
 }
 
+template <bool channels_last>
 std::unique_ptr<Operator> make_instance_norm(const NodeDescription& node) {
   const auto eps = static_cast<float>(node.number("epsilon", 1e-5));
-  return make_operator([eps](Call& call) { group_norm(call, 0, eps); });
+  return make_operator([eps](Call& call) { normalize_groups(call, 0, eps, channels_last); });
 }
 
 std::unique_ptr<Operator> make_group_norm(const NodeDescription& node) {
   const auto eps = static_cast<float>(node.number("epsilon", 1e-5));
   const std::int64_t groups = node.integer("num_groups");
   if (groups < 1) refuse("num_groups is " + std::to_string(groups));
-  return make_operator([eps, groups](Call& call) { group_norm(call, groups, eps); });
+  return make_operator([eps, groups](Call& call) { normalize_groups(call, groups, eps, false); });
 }
 
 }  // namespace
@@ -268,7 +263,8 @@ void list_norms(OperatorTable& table) {
   table["LayerNormalization"] = make_layer_norm;
   table["RMSNormalization"] = make_rms_norm;
   table["BatchNormalization"] = make_batch_norm;
-  table["InstanceNormalization"] = make_instance_norm;
+  table["InstanceNormalization"] = make_instance_norm<false>;
+  table["treadle.InstanceNormalization"] = make_instance_norm<true>;
   table["GroupNormalization"] = make_group_norm;
 }
 

@@ -18,6 +18,8 @@ const OperatorTable& operators() {
     list_numeric(all);
     list_products(all);
     list_conv(all);
+    list_pool(all);
+    list_resize(all);
     list_recurrent(all);
     list_norms(all);
     list_attention(all);
