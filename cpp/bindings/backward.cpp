@@ -113,10 +113,10 @@ float* data(const Object& array) {
 struct StateGrads {
   Object h_0, c_0, reset_h, reset_c;
 
-  StateGrads(const BoundRecurrent& net, const SequenceArgs& args) {
+  StateGrads(const BoundRecurrent& net, const SequenceArgs& args, bool want_h) {
     const std::int64_t D = net.engine->directions(), B = args.B;
     const std::int64_t S = net.shape().state_size(), H = net.shape().hidden_size;
-    h_0 = zeros(net.function, true, {D, B, S});
+    h_0 = zeros(net.function, want_h, {D, B, S});
     c_0 = zeros(net.function, net.lstm(), {D, B, H});
     reset_h = zeros(net.function, args.resets, {D, B, S});
     reset_c = zeros(net.function, args.resets && net.lstm(), {D, B, H});
@@ -134,15 +134,18 @@ struct StateGrads {
   }
 };
 
-// Returns zeros for the gradients of a direction's weights, as a dict by the weights' names.
+// Returns arrays for the gradients of a direction's weights, as a dict by the weights' names. They
+// are zeros, but for the matrices of a pass with terms, which writes them.
 py::dict weight_grads(const std::string& function, const CellShape& shape, const CellWeights& w,
                       BackwardPass& pass) {
   const std::int64_t I = shape.input_size, H = shape.hidden_size, S = shape.state_size();
   const std::int64_t G = gate_count(shape.mode) * H;
   py::dict grads;
+  const bool written = pass.in.T * pass.in.B > 0;
   const auto place = [&](const char* name, bool wanted, std::vector<std::int64_t> axes) -> float* {
     if (!wanted) return nullptr;
-    const Object grad = zeros(function, true, std::move(axes));
+    const Object grad = written && axes.size() == 2 ? Object(new_array(function, std::move(axes)))
+                                                    : zeros(function, true, std::move(axes));
     grads[name] = grad;
     return data(grad);
   };
@@ -156,11 +159,11 @@ py::dict weight_grads(const std::string& function, const CellShape& shape, const
 }
 
 // Returns the gradients of the arguments of `run`, from those of its results, as a dict, which
-// _core.pyi describes. dx takes a quarter of the work where I = H, so it is computed only if
-// `want_x`.
+// _core.pyi describes. dx takes a quarter of the work where I = H, and dh_0 half of that of a step
+// alone, so they are computed only if `want_x` and `want_h`.
 py::dict backward(const BoundRecurrent& net, const Object& inputs,
                   const std::vector<py::dict>& weights, const Object& y, const Object& saved,
-                  const py::dict& grads, bool want_x) {
+                  const py::dict& grads, bool want_x, bool want_h) {
   const std::string& f = net.function;
   const CheckedInputs checked = check_inputs(net, inputs);
   const Results results = check_results(net, checked, y, saved, grads);
@@ -176,7 +179,7 @@ py::dict backward(const BoundRecurrent& net, const Object& inputs,
   // dx is not set to zero here, with the GIL: it may have a gigabyte.
   const Object dx =
       want_x ? Object(new_array(f, {checked.shape[0], checked.shape[1], I})) : py::none();
-  const StateGrads states(net, checked.args);
+  const StateGrads states(net, checked.args, want_h);
   py::list weight_grad_dicts;
   for (std::int64_t d = 0; d < D; ++d) {
     const CheckedWeights w = check_weights(f, shape, weights[d]);
@@ -209,7 +212,8 @@ py::dict backward(const BoundRecurrent& net, const Object& inputs,
 
 void register_backward(py::class_<BoundRecurrent>& recurrent) {
   recurrent.def("backward", &backward, py::arg("inputs"), py::kw_only(), py::arg("weights"),
-                py::arg("y"), py::arg("saved"), py::arg("grads"), py::arg("want_x") = true);
+                py::arg("y"), py::arg("saved"), py::arg("grads"), py::arg("want_x") = true,
+                py::arg("want_h") = true);
 }
 
 }  // namespace treadle

@@ -1,5 +1,7 @@
 #include "bindings/bound_recurrent.h"
 
+#include <pybind11/stl.h>
+
 #include <string>
 #include <utility>
 
@@ -116,6 +118,7 @@ BoundRecurrent make_recurrent(const std::string& function, const std::vector<py:
   const Direction direction =
       parse_direction(function, keywords.take<std::string>("direction", "forward"));
   const CellOptions options = take_options(function, keywords);
+  const bool packed = keywords.take<bool>("packed", true);
   const py::object dtype_names =
       spec.contains("dtype") ? keywords.take("dtype") : py::str("float32");
   keywords.finish();
@@ -130,13 +133,23 @@ BoundRecurrent make_recurrent(const std::string& function, const std::vector<py:
   }
   const std::vector<Dtype> dtypes = parse_dtypes(function, dtype_names, num_layers);
   std::vector<Cell> cells;
+  py::list kept;
   for (std::int64_t i = 0; i < num_layers * D; ++i) {
     shape.input_size = i < D ? input_size : D * shape.state_size();
     const CheckedWeights checked = check_weights(function, shape, weights[i], dtypes[i / D]);
-    interruptible(
-        [&](Interrupt&) { cells.emplace_back(kernels(), shape, checked.arrays, options); });
+    if (!packed && (dtypes[i / D] != Dtype::float32 || checked.arrays.peepholes ||
+                    (shape.mode == Mode::gru && !shape.reset_after))) {
+      throw py::value_error(function +
+                            ": packed is False, expected True for other dtypes than float32, "
+                            "peepholes and a reset before the product");
+    }
+    interruptible([&](Interrupt&) {
+      cells.emplace_back(kernels(), shape, checked.arrays, options, !packed);
+    });
+    if (!packed) kept.append(py::cast(checked.owners));
   }
-  return {function, std::make_shared<const RecurrentStack>(direction, std::move(cells))};
+  return {function, std::make_shared<const RecurrentStack>(direction, std::move(cells)),
+          std::move(kept)};
 }
 
 std::int64_t BoundRecurrent::saved_size(bool recompute) const {

@@ -18,6 +18,7 @@ namespace treadle {
 struct BoundRecurrent {
   std::string function;
   std::shared_ptr<const RecurrentStack> engine;
+  py::object weights;  // the arrays of a net that did not pack them, which reads them
 
   const CellShape& shape() const { return engine->cell(0).shape(); }
   bool lstm() const { return shape().mode == Mode::lstm; }

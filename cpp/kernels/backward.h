@@ -68,7 +68,14 @@ struct Backward {
     static void tile(const BackwardArgs& a, std::int64_t row, std::int64_t panel) {
       constexpr std::int64_t kColumns = P * V * kLanes;
       Vec acc[R][P * V] = {};
-      if (a.next) {
+      if (a.product) {
+        for (int r = 0; r < R; ++r) {
+          for (int i = 0; i < P * V; ++i) {
+            const std::int64_t unit = (panel * kBackwardVectors + i) * kLanes;
+            acc[r][i] = load_up_to(a.product[row + r] + unit, a.hidden_size - unit);
+          }
+        }
+      } else if (a.next) {
         accumulate<Float32, R, P, V, V, V - 1>(acc, a.next + row, a.depth,
                                                a.weights + panel * a.panel_stride, a.panel_stride,
                                                epilogue_lines<R, P * V>(a, row, panel));

@@ -17,6 +17,7 @@
 #include "kernels/rnn_backward.h"
 #include "kernels/rows.h"
 #include "kernels/transpose.h"
+#include "kernels/unpacked.h"
 #endif
 
 #define TREADLE_STRING(x) TREADLE_STRING_(x)
@@ -78,6 +79,7 @@ void fill(KernelTable& t) {
   t.row_dots = row_dots;
   t.is_finite = is_finite;
   t.transpose = transpose_matrix;
+  t.unpacked = unpacked;
   t.layer_norm = layer_norm;
   t.softmax = softmax;
   t.log_softmax = log_softmax;

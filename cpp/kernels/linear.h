@@ -10,6 +10,7 @@
 #include "kernels/activation.h"
 #include "kernels/gemm.h"
 #include "kernels/low_precision.h"
+#include "kernels/unpacked_columns.h"
 
 namespace treadle::TREADLE_ISA {
 namespace {
@@ -153,6 +154,9 @@ struct Linear {
 
 template <class Format>
 void linear(const LinearArgs& a) {
+  if constexpr (Format::kDtype == Dtype::float32) {
+    if (a.unpacked) return unpacked_columns<Format>(a);
+  }
   for_each_plain_tile<Linear<Format>::template Tile, 2 * kMaxRows>(a, a.columns, a.vectors);
 }
 

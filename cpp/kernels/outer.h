@@ -38,7 +38,8 @@ struct OuterTile {
 #pragma GCC unroll 8
       for (int i = 0; i < P * V; ++i) {
         const std::int64_t rest = left - i * kLanes;
-        store_up_to(out + i * kLanes, load_up_to(out + i * kLanes, rest) + sum[r][i], rest);
+        const Vec before = a.fresh ? Vec{} : load_up_to(out + i * kLanes, rest);
+        store_up_to(out + i * kLanes, before + sum[r][i], rest);
       }
     }
   }
@@ -81,6 +82,7 @@ void outer(const OuterArgs& a) {
     } else {
       outer_rest<true>(block, rest / kLanes);
     }
+    block.fresh = false;
   }
 }
 

@@ -141,7 +141,21 @@ struct LinearArgs {
   const float* const* start = nullptr;
   std::int64_t start_offset = 0;
   bool residual_first = false;
+  // float32: [k] rows of `columns` weights, W transposed, which are not packed and replace
+  // `weights`; or null. There is no bias, f or start, and one tap.
+  const float* const* unpacked = nullptr;
 };
+
+// sums[m, n] += sum_k x[m, k] w[n, k], with weights that are not packed, for the outputs [begin,
+// end). The numbers are added in the order of a product with packed weights.
+struct UnpackedArgs {
+  std::int64_t rows, k;
+  const float* const* x;        // [rows] of k floats
+  float* const* sums;           // [rows] of `end` floats
+  const float* const* weights;  // [end] rows of k floats, one for each output
+  std::int64_t begin, end;      // multiples of `lanes`
+};
+constexpr std::int64_t kUnpackedStrip = 384;  // columns that `linear` takes at once if unpacked
 
 // One time step of a cell: out = cell(x, h, c), over the panels [panel_begin, panel_end).
 struct StepArgs {
@@ -179,9 +193,10 @@ struct StepArgs {
 // gru_backward_reset, whose d is the gradient of r h.
 struct BackwardArgs {
   std::int64_t rows;
-  const float* const* next;   // [rows] of `depth` floats; null leaves the product out
-  const float* const* dy;     // [rows] of H floats, or null
-  const float* const* carry;  // [rows] of H floats, or null
+  const float* const* next;     // [rows] of `depth` floats; null leaves the product out
+  const float* const* product;  // [rows] of H floats, the sums over k, if they are known; or null
+  const float* const* dy;       // [rows] of H floats, or null
+  const float* const* carry;    // [rows] of H floats, or null
   // [rows] as in StepArgs; rnn_backward takes the output unless general. May be the row of `out`.
   const float* const* saved;
   const float* const* old;  // [rows] of H floats, before the step: LSTM's c, GRU's h; null in RNN
@@ -212,6 +227,7 @@ struct OuterArgs {
   float* out;
   std::int64_t out_stride;
   std::int64_t row_begin, row_end, column_begin, column_end;
+  bool fresh;  // `out` has no numbers yet: what would be added to zeros is stored
 };
 
 // out[n] += sum_k a[k, n] b[k, n], without the factor b where it is null, in the same blocks.
@@ -279,6 +295,7 @@ struct KernelTable {
   void (*row_dots)(const DotArgs&);
   bool (*is_finite)(const FiniteArgs&);
   void (*transpose)(const TransposeArgs&);
+  void (*unpacked)(const UnpackedArgs&);
   void (*layer_norm)(const RowArgs&);
   void (*softmax)(const RowArgs&);
   void (*log_softmax)(const RowArgs&);

@@ -102,6 +102,18 @@ struct Lanes {
   static TREADLE_INLINE Vec interleave(Vec a, Vec b) {
     return __builtin_shufflevector(a, b, (I / 2 + From + I % 2 * kLanes)...);
   }
+  // The same in each block of four lanes by itself: of the first or, From = 2, the last two lanes.
+  template <int From>
+  static TREADLE_INLINE Vec unpack(Vec a, Vec b) {
+    return __builtin_shufflevector(a, b, (I / 4 * 4 + From + I % 4 / 2 + I % 2 * kLanes)...);
+  }
+  // Every second block of four lanes, from block First on: those of a, then those of b.
+  template <int First>
+  static TREADLE_INLINE Vec blocks(Vec a, Vec b) {
+    constexpr int kHalf = kLanes / 2;
+    return __builtin_shufflevector(
+        a, b, (I / kHalf * kLanes + (I % kHalf / 4 * 2 + First) * 4 + I % 4)...);
+  }
   // Lane i of a and lane i + Shift, round the corner, side by side.
   template <int Shift>
   static TREADLE_INLINE Vec rotate(Vec a) {
@@ -155,18 +167,39 @@ TREADLE_INLINE float max_lanes(Vec v) {
   }
 }
 
-// rows[i][j] becomes rows[j][i]: log2(kLanes) rounds, each interleaving row i with row i + half.
+// rows[i][j] becomes rows[j][i]: first blocks of four lanes change places, then the lanes of each
+// four vectors, in their blocks.
 TREADLE_INLINE void transpose(Vec (&rows)[kLanes]) {
+  constexpr int kBlocks = kLanes / 4;
+  Vec blocks[kBlocks][4];  // [c][i]: the blocks c of the rows i, i + 4, i + 8, ...
 #pragma GCC unroll 4
-  for (int round = 1; round < kLanes; round *= 2) {
-    Vec next[kLanes];
-#pragma GCC unroll 8
-    for (int i = 0; i < kLanes / 2; ++i) {
-      next[2 * i] = AllLanes::interleave<0>(rows[i], rows[i + kLanes / 2]);
-      next[2 * i + 1] = AllLanes::interleave<kLanes / 2>(rows[i], rows[i + kLanes / 2]);
+  for (int i = 0; i < 4; ++i) {
+    if constexpr (kBlocks == 1) {
+      blocks[0][i] = rows[i];
+    } else if constexpr (kBlocks == 2) {
+      blocks[0][i] = AllLanes::blocks<0>(rows[i], rows[i + 4]);
+      blocks[1][i] = AllLanes::blocks<1>(rows[i], rows[i + 4]);
+    } else {
+      const Vec even = AllLanes::blocks<0>(rows[i], rows[i + 4]),
+                odd = AllLanes::blocks<1>(rows[i], rows[i + 4]),
+                even_below = AllLanes::blocks<0>(rows[i + 8], rows[i + 12]),
+                odd_below = AllLanes::blocks<1>(rows[i + 8], rows[i + 12]);
+      blocks[0][i] = AllLanes::blocks<0>(even, even_below);
+      blocks[1][i] = AllLanes::blocks<0>(odd, odd_below);
+      blocks[2][i] = AllLanes::blocks<1>(even, even_below);
+      blocks[3][i] = AllLanes::blocks<1>(odd, odd_below);
     }
-#pragma GCC unroll 16
-    for (int i = 0; i < kLanes; ++i) rows[i] = next[i];
+  }
+#pragma GCC unroll 4
+  for (int c = 0; c < kBlocks; ++c) {
+    const Vec low = AllLanes::unpack<0>(blocks[c][0], blocks[c][2]),
+              high = AllLanes::unpack<2>(blocks[c][0], blocks[c][2]),
+              low_next = AllLanes::unpack<0>(blocks[c][1], blocks[c][3]),
+              high_next = AllLanes::unpack<2>(blocks[c][1], blocks[c][3]);
+    rows[4 * c] = AllLanes::unpack<0>(low, low_next);
+    rows[4 * c + 1] = AllLanes::unpack<2>(low, low_next);
+    rows[4 * c + 2] = AllLanes::unpack<0>(high, high_next);
+    rows[4 * c + 3] = AllLanes::unpack<2>(high, high_next);
   }
 }
 

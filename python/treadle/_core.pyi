@@ -41,8 +41,10 @@ class RecurrentStack:
     names are weight_ih, weight_hh, bias_ih, bias_hh, weight_hr (with ``proj_size``) and peepholes
     (of an LSTM); a bias or peepholes that are missing or None are zero. ``activations`` has ONNX's
     letters: f for the gates, g for the candidate, h for the output of an LSTM; a missing one is the
-    identity. ``dtype`` is that of all layers, or a list with one for each. ``function`` is the name
-    that errors begin with. Raises ValueError or TypeError.
+    identity. ``dtype`` is that of all layers, or a list with one for each. Without ``packed`` the
+    arrays are kept and read in every call, as they are then: float32, no peepholes, and a GRU whose
+    reset follows the product. ``function`` is the name that errors begin with. Raises ValueError or
+    TypeError.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class RecurrentStack:
         input_forget: bool = False,
         reset_after: bool = True,
         dtype: str | list[str] = "float32",
+        packed: bool = True,
     ) -> None: ...
     def run(self, inputs: _SequenceInputs, *, save: bool = False, recompute: bool = False) -> Any:
         """(y, h_n, c_n or None), and with ``save`` what the backward pass needs.
@@ -79,13 +82,15 @@ class RecurrentStack:
         saved: _Float,
         grads: Mapping[str, _Float | None],
         want_x: bool = True,
+        want_h: bool = True,
     ) -> dict[str, Any]:
         """The gradients of one layer, in the shapes of what they belong to.
 
         ``inputs`` and ``weights`` are those of the forward pass, ``y`` and ``saved`` its results.
         ``grads`` has the gradients of its results by the names y, h_n and c_n; a missing one is
         zero. The result has x (None unless ``want_x``), weights (a list with a dict by name for
-        each direction), h_0, c_0 (None unless an LSTM), reset_h and reset_c (None without resets).
+        each direction), h_0 (None unless ``want_h``), c_0 (None unless an LSTM), reset_h and
+        reset_c (None without resets).
         """
 
     def stream(self, batch_size: int, *, to_float32: Callable[[str, str, Any], _Float]) -> Stream:

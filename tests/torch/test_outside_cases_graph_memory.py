@@ -58,7 +58,7 @@ def test_living_models_are_packed_once(make, trains, monkeypatch):
     own = weight_cache.RecurrentLayer.pack
     monkeypatch.setattr(weight_cache.RecurrentLayer, "pack", lambda *a: packs.append(1) or own(*a))
     torch.compiler.reset()
-    module, x = treadle.torch.GRU(8, 8, num_layers=2), torch.ones(3, 2, 8)
+    module, x = treadle.torch.GRU(8, 8, num_layers=2), torch.ones(13, 2, 8)
     run = make(module, x)
     for _ in range(3):
         y = called(run, x, trains)

@@ -198,8 +198,8 @@ void AttentionBackward::multiply_key_grads(const Block& block, const Queries& qu
                                            std::int64_t begin, std::int64_t end) const {
   const AttentionCall& c = backward_.call;
   const std::int64_t rows = queries.count;
-  table_.outer({rows, queries.w, 0, dout, block.dv, backward_.dv.s, begin, end, 0, c.F});
-  table_.outer({rows, queries.ds, 0, q, block.dk, backward_.dk.s, begin, end, 0, c.E});
+  table_.outer({rows, queries.w, 0, dout, block.dv, backward_.dv.s, begin, end, 0, c.F, false});
+  table_.outer({rows, queries.ds, 0, q, block.dk, backward_.dk.s, begin, end, 0, c.E, false});
 }
 
 void AttentionBackward::multiply_query_grads(const Block& block, const Queries& queries,

@@ -25,6 +25,13 @@ Linear::Linear(const KernelTable& table, std::int64_t N, std::int64_t K, const S
 Linear::Linear(const KernelTable& table, std::int64_t N, PackedWeights packed)
     : table_(&table), N_(N), K_(packed.depth()), packed_(std::move(packed)) {}
 
+Linear Linear::unpacked(const KernelTable& table, std::int64_t N, std::vector<const float*> rows) {
+  const auto K = static_cast<std::int64_t>(rows.size());
+  Linear linear(table, N, PackedWeights::plain(N, {{StoredMatrix(), K}}, table.lanes));
+  linear.rows_ = std::move(rows);
+  return linear;
+}
+
 LinearArgs Linear::args() const {
   LinearArgs a{};
   a.columns = N_;
@@ -33,6 +40,7 @@ LinearArgs Linear::args() const {
   a.panel_stride = packed_.panel_stride();
   a.bias = bias_.data();
   a.vectors = packed_.vectors();
+  a.unpacked = rows_.empty() ? nullptr : rows_.data();
   return a;
 }
 
@@ -51,7 +59,8 @@ bool Linear::run(Team::Member& member, const ProductRows& rows, const Linear* ne
     x = rows.encoded->rows();
   }
   const std::int64_t blocks = (rows.count + kTaskRows - 1) / kTaskRows;
-  const std::int64_t step = rows.count <= kFewRows ? kFewPanels : 1;
+  const std::int64_t strip = kUnpackedStrip / (packed_.vectors() * table_->lanes);
+  const std::int64_t step = !rows_.empty() ? strip : rows.count <= kFewRows ? kFewPanels : 1;
   const std::int64_t pieces = (packed_.panels() + step - 1) / step;
   const std::int64_t tasks = blocks * pieces;
   return member.parallel_for(tasks, tasks ? work(rows.count) / tasks : 0, [&](std::int64_t task) {
@@ -65,7 +74,7 @@ bool Linear::run(Team::Member& member, const ProductRows& rows, const Linear* ne
     a.residual = rows.residual ? rows.residual + first : nullptr;
     a.panel_begin = panel;
     a.panel_end = std::min(packed_.panels(), panel + step);
-    if (block == blocks - 1) {
+    if (block == blocks - 1 && rows_.empty()) {
       a.next = a.panel_end < packed_.panels() ? a.weights + a.panel_end * a.panel_stride
                : next                         ? next->packed_.weights()
                                               : nullptr;

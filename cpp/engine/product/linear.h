@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "engine/product/encoded_rows.h"
 #include "engine/product/packed_weights.h"
@@ -31,6 +32,10 @@ class Linear {
   // Takes weights that are packed already, in float32. There is no bias.
   Linear(const KernelTable& table, std::int64_t N, PackedWeights packed);
 
+  // Reads the weights where they lie: `rows` are those of W transposed, [K, N] in float32, and
+  // outlive this object. There is no bias. The bits are those of packed weights.
+  static Linear unpacked(const KernelTable& table, std::int64_t N, std::vector<const float*> rows);
+
   std::int64_t outputs() const { return N_; }
   const PackedWeights& packed() const { return packed_; }
   std::int64_t inputs() const { return K_; }
@@ -52,6 +57,7 @@ class Linear {
   std::int64_t N_ = 0, K_ = 0;
   PackedWeights packed_;
   Buffer bias_;
+  std::vector<const float*> rows_;  // of weights that are not packed
 };
 
 // Computes a whole product on the pool's threads. The rows of x [M, K] are x_m floats apart; out

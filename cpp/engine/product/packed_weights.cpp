@@ -58,7 +58,7 @@ void PackedWeights::allocate(const std::vector<Operand>& operands) {
   dtype_ = operands.begin()->weights.dtype;
   for (const Operand& operand : operands) depth_ += row_words(dtype_, operand.k);
   panel_stride_ = depth_ * vectors_ * lanes_;
-  weights_ = Buffer::uninitialized(total_vectors_ * lanes_ * depth_);
+  if (operands.begin()->weights) weights_ = Buffer::uninitialized(total_vectors_ * lanes_ * depth_);
 }
 
 PackedWeights PackedWeights::plain(std::int64_t outputs, const std::vector<Operand>& operands,
@@ -97,7 +97,7 @@ PackedWeights PackedWeights::gated(std::int64_t units, std::vector<int> gates,
   p.vectors_ = static_cast<int>(gates.size());
   p.gates_ = std::move(gates);
   p.panels_ = (units + lanes - 1) / lanes;
-  p.shared_vectors_ = share ? shared_vectors(units, lanes) : 0;
+  p.shared_vectors_ = share ? treadle::shared_vectors(units, lanes) : 0;
   p.total_vectors_ =
       p.shared_vectors_ ? (p.panels_ - 1) * p.vectors_ + p.shared_vectors_ : p.panels_ * p.vectors_;
   p.allocate(operands);
@@ -126,6 +126,7 @@ std::int64_t PackedWeights::output(std::int64_t panel, int vector, int lane) con
 }
 
 void PackedWeights::pack(const std::vector<Operand>& operands) {
+  if (!operands.begin()->weights) return;
   // Each block of int8 along k has its own scales.
   const std::int64_t most = dtype_ == Dtype::int8 ? kSumBlock : kPackBlock;
   for (std::int64_t panel = 0; panel < panels_; ++panel) {
@@ -179,13 +180,23 @@ void PackedWeights::pack_low_precision(const Operand& operand, std::int64_t pane
 
 Buffer PackedWeights::pack_vector(const float* values) const {
   Buffer packed(total_vectors_ * lanes_);
-  for (std::int64_t i = 0; i < total_vectors_ * lanes_; ++i) {
-    const std::int64_t vector = i / lanes_;
-    const std::int64_t from = output(vector / vectors_, static_cast<int>(vector % vectors_),
-                                     static_cast<int>(i % lanes_));
-    if (from >= 0) packed.data()[i] = values[from];
+  const std::vector<std::int64_t> from = outputs();
+  for (std::size_t i = 0; i < from.size(); ++i) {
+    if (from[i] >= 0) packed.data()[i] = values[from[i]];
   }
   return packed;
+}
+
+std::vector<std::int64_t> PackedWeights::outputs() const {
+  std::vector<std::int64_t> found;
+  found.reserve(sums());
+  for (std::int64_t vector = 0; vector < total_vectors_; ++vector) {
+    const std::int64_t panel = vector / vectors_;
+    for (int lane = 0; lane < lanes_; ++lane) {
+      found.push_back(output(panel, static_cast<int>(vector - panel * vectors_), lane));
+    }
+  }
+  return found;
 }
 
 }  // namespace treadle

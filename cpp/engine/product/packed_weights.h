@@ -28,7 +28,8 @@ struct StoredMatrix {
 };
 
 // An Operand is the matrix that one part of a product's rows is multiplied by: W of [x; h] or R.
-// All operands of a product have the same dtype.
+// All operands of a product have the same dtype. Where an operand has no weights, only the layout
+// is made: the sums of a product with weights that are not packed have it, too.
 struct Operand {
   StoredMatrix weights;
   std::int64_t k;
@@ -60,6 +61,9 @@ class PackedWeights {
   // Returns a vector with one float per output, a bias, in the layout of the sums.
   Buffer pack_vector(const float* values) const;
 
+  // Returns the number of the output that each of the sums is, in their layout; -1 for padding.
+  std::vector<std::int64_t> outputs() const;
+
   Dtype dtype() const { return dtype_; }
   const Word* weights() const { return weights_.data(); }
   std::int64_t bytes() const { return weights_.size() * static_cast<std::int64_t>(sizeof(float)); }
@@ -67,6 +71,8 @@ class PackedWeights {
   std::int64_t depth() const { return depth_; }  // words along k in a panel
   std::int64_t panels() const { return panels_; }
   int vectors() const { return vectors_; }
+  // Returns how many vectors the gates of the last panel share, or 0.
+  int shared_vectors() const { return shared_vectors_; }
   std::int64_t sums() const { return total_vectors_ * lanes_; }  // floats of one row of sums
 
   static constexpr int kPlainVectors = 4;

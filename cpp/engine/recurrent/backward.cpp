@@ -55,8 +55,9 @@ void RecurrentBackward::run(const BackwardPass& pass, Interrupt& interrupt) cons
   const double rows = static_cast<double>(pass.in.T) * static_cast<double>(pass.in.B);
   Team team(2 * rows * static_cast<double>(cell_->step_work()), interrupt);
   const Trace trace(*cell_, pass, interrupt);
-  BackwardBuffers buffers(*cell_, weights_, pass, trace, interrupt);
-  const BackwardCall call{*cell_, weights_, pass, trace, buffers};
+  const BackwardWeights weights(*cell_, weights_, pass.in);
+  BackwardBuffers buffers(*cell_, weights, pass, trace, interrupt);
+  const BackwardCall call{*cell_, weights, pass, trace, buffers};
 
   // Everything that needs memory is made here, so that no thread of the team can run out of it.
   RecomputeGates recompute_gates(call, team.size());

@@ -19,16 +19,16 @@ namespace treadle {
 
 class RecurrentBackward {
  public:
-  // `cell` ran the forward pass and outlives this object; `weights` are those it was packed from.
+  // `cell` ran the forward pass, `weights` are its weights; both outlive this object.
   RecurrentBackward(const Cell& cell, const CellWeights& weights)
-      : cell_(&cell), weights_(cell, weights) {}
+      : cell_(&cell), weights_(weights) {}
 
   // Leaves early when interrupted; the gradients are then incomplete.
   void run(const BackwardPass& pass, Interrupt& interrupt) const;
 
  private:
   const Cell* cell_;
-  BackwardWeights weights_;
+  CellWeights weights_;
 };
 
 }  // namespace treadle

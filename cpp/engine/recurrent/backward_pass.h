@@ -25,8 +25,9 @@ struct BackwardPass {
   std::int64_t dy_t, dy_b;
   const float *dh_n, *dc_n;  // [B, state_size], [B, H]
 
-  // The caller has set all gradients to zero, except dx. dx is null if the caller does not want it;
-  // it is written, or added to if `add`, for the terms whose step ran.
+  // The caller has set all gradients to zero but dx and those of matrices, which are written. dx
+  // and dh_0 are null if the caller does not want them; dx is written, or added to if `add`, for
+  // the terms whose step ran.
   float* dx;  // [T, B, I] with the strides dx_t and dx_b
   std::int64_t dx_t, dx_b;
   bool add;

@@ -27,10 +27,12 @@ std::size_t bytes(std::int64_t floats) { return static_cast<std::size_t>(floats)
 
 }  // namespace
 
-void BackwardSteps::Block::reserve(std::int64_t n) {
+void BackwardSteps::Block::reserve(std::int64_t n, std::int64_t hidden_size) {
   for (auto* list : {&next, &carry, &nexts, &dys, &carries, &saved, &old, &c}) list->resize(n);
   for (auto* list : {&dcs, &keeps, &hidden, &out, &dp}) list->resize(n);
   active.resize(n);
+  sums = Buffer::uninitialized(n * hidden_size);
+  for (std::int64_t i = 0; i < n; ++i) products.push_back(sums.data() + i * hidden_size);
 }
 
 BackwardSteps::BackwardSteps(const BackwardCall& call, int threads)
@@ -47,7 +49,7 @@ BackwardSteps::BackwardSteps(const BackwardCall& call, int threads)
       work_(threads) {
   blocks_ = (p_.in.B + kBlockRows - 1) / kBlockRows;
   if (p_.in.B >= kRowsPerThread * threads) blocks_ = std::max<std::int64_t>(blocks_, threads);
-  for (Block& block : work_) block.reserve((p_.in.B + blocks_ - 1) / blocks_);
+  for (Block& block : work_) block.reserve((p_.in.B + blocks_ - 1) / blocks_, H_);
 }
 
 bool BackwardSteps::run(Team::Member& member) {
@@ -190,18 +192,24 @@ bool BackwardSteps::project(StepTeam team, Block& k, std::int64_t n, bool produc
 
 // Calls the kernels of the cell, which go through the activations to the pre-activations.
 bool BackwardSteps::activate(StepTeam team, BackwardArgs a, Block& k) {
+  const KernelTable& table = cell_.table();
   const auto backward = [&](void (*kernel)(const BackwardArgs&), const Linear& l) {
     a.depth = l.inputs();
     a.weights = l.packed().weights();
     a.panel_stride = l.packed().panel_stride();
+    LinearArgs product = l.args();
+    product.rows = a.rows;
+    product.x = a.next;
+    product.out = k.products.data();
+    a.product = a.next && product.unpacked ? k.products.data() : nullptr;
     return team.panels(l.packed().panels(), a.next ? l.work(a.rows) : 8.0 * H_ * a.rows,
                        [&](std::int64_t begin, std::int64_t end) {
-                         a.panel_begin = begin;
-                         a.panel_end = end;
+                         a.panel_begin = product.panel_begin = begin;
+                         a.panel_end = product.panel_end = end;
+                         if (a.product) table.of(Dtype::float32).linear(product);
                          kernel(a);
                        });
   };
-  const KernelTable& table = cell_.table();
   switch (shape_.mode) {
     case Mode::rnn:
       return backward(table.rnn_backward, weights_.state);

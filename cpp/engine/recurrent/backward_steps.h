@@ -31,8 +31,11 @@ class BackwardSteps {
     std::vector<std::int64_t> active;
     std::vector<const float*> nexts, dys, carries, saved, old, c;
     std::vector<float*> dcs, keeps, hidden, out, dp;
+    // The sums of products with weights that are not packed: [rows] of `sums`, H floats each.
+    Buffer sums;
+    std::vector<float*> products;
 
-    void reserve(std::int64_t n);
+    void reserve(std::int64_t n, std::int64_t hidden_size);
   };
 
   // The threads that take a block back. That is one thread alone, or the whole team, whose threads

@@ -31,11 +31,12 @@ Buffer pack_peepholes(const float* p, std::int64_t H, int lanes) {
 
 }  // namespace
 
-Cell::Cell(const KernelTable& table, const CellShape& shape, const CellWeights& w,
-           CellOptions options)
+Cell::Cell(const KernelTable& table, const CellShape& shape, const CellWeights& weights,
+           CellOptions options, bool unpacked)
     : table_(&table), shape_(shape), options_(options), zeros_(shape.state_size()) {
   const std::int64_t H = shape.hidden_size;
   const int lanes = table.lanes;
+  const CellWeights w = unpacked ? CellWeights{} : weights;
   const Operand input{w.weight_ih, shape.input_size}, state{w.weight_hh, shape.state_size()};
   std::vector<float> bias = bias_sum(w, gate_count(shape.mode) * H);
   switch (shape.mode) {
@@ -66,7 +67,11 @@ Cell::Cell(const KernelTable& table, const CellShape& shape, const CellWeights& 
       }
       break;
   }
-  bias_ = main_.pack_vector(bias.data());
+  if (unpacked) {
+    unpacked_ = std::make_unique<UnpackedWeights>(table, shape, weights, main_, projection_);
+  } else {
+    bias_ = main_.pack_vector(bias.data());
+  }
 }
 
 std::int64_t saved_gates(const CellShape& shape, const CellOptions& options) {
@@ -101,6 +106,17 @@ std::int64_t Cell::first_unit(int part, int count) const {
 void Cell::reserve(StepScratch& scratch, std::int64_t inputs, std::int64_t states) const {
   scratch.input.reserve(dtype(), inputs, shape_.input_size);
   scratch.state.reserve(dtype(), states, std::max(shape_.state_size(), shape_.hidden_size));
+  if (!unpacked_) return;
+  const std::int64_t sums = unpacked_->sums(), row = sums + unpacked_->hidden();
+  if (scratch.unpacked.size() < states * row) {
+    scratch.unpacked = Buffer::uninitialized(states * row);
+  }
+  scratch.sums.resize(states);
+  scratch.hidden.resize(states);
+  for (std::int64_t r = 0; r < states; ++r) {
+    scratch.sums[r] = scratch.unpacked.data() + r * row;
+    scratch.hidden[r] = scratch.sums[r] + sums;
+  }
 }
 
 const Word* const* Cell::encoded(EncodedRows& room, const float* const* x, std::int64_t rows,
@@ -112,6 +128,7 @@ const Word* const* Cell::encoded(EncodedRows& room, const float* const* x, std::
 
 void Cell::input_part(std::int64_t rows, const float* const* x, float* const* sums, PanelShare part,
                       StepScratch& scratch) const {
+  if (unpacked_) return unpacked_->input_part(rows, x, sums, part);
   LinearArgs a{};
   a.rows = rows;
   a.x = encoded(scratch.input, x, rows, shape_.input_size);
@@ -161,7 +178,50 @@ StepArgs Cell::step_args(const StepRows& rows, const PackedWeights& packed, cons
   return a;
 }
 
+// The products come first, and the step's kernel goes on from their sums, with nothing to add. It
+// takes the state part of a GRU's candidate for b_hn, of which there is one for all rows.
+void Cell::step_unpacked(int phase, const StepRows& rows, PanelShare part,
+                         StepScratch& scratch) const {
+  float* const* sums = rows.partial ? rows.partial : scratch.sums.data();
+  if (phase == 1) {
+    return unpacked_->project(rows.count, rows.between, scratch.sums.data(), rows.out, part);
+  }
+  if (!rows.partial) unpacked_->input_part(rows.count, rows.x, sums, part);
+  unpacked_->state_part(rows.count, rows.h, sums, scratch.hidden.data(), part);
+  for (std::int64_t r = 0; r < rows.count; ++r) {
+    const auto from = [&](auto* list) { return list ? list + r : nullptr; };
+    const StepRows row{1,
+                       nullptr,
+                       sums + r,
+                       rows.h + r,
+                       from(rows.c),
+                       phases() == 2 ? rows.between + r : rows.out + r,
+                       nullptr,
+                       nullptr,
+                       from(rows.saved),
+                       from(rows.saved_c)};
+    StepArgs a = step_args(row, main_, bias_, part, scratch);
+    a.input_size = a.state_size = 0;
+    a.h = rows.h + r;
+    a.weights = zeros_.data();
+    a.panel_stride = 0;
+    a.bias_hidden = scratch.hidden[r];
+    switch (shape_.mode) {
+      case Mode::rnn:
+        kernels().rnn_step(a);
+        break;
+      case Mode::lstm:
+        kernels().lstm_step(a);
+        break;
+      case Mode::gru:
+        kernels().gru_step(a);
+        break;
+    }
+  }
+}
+
 void Cell::step(int phase, const StepRows& rows, PanelShare part, StepScratch& scratch) const {
+  if (unpacked_) return step_unpacked(phase, rows, part, scratch);
   if (phase == 0) {
     StepArgs a = step_args(rows, main_, bias_, part, scratch);
     a.h = encoded(scratch.state, rows.h, rows.count, shape_.state_size());

@@ -2,63 +2,35 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <vector>
 
 #include "engine/product/encoded_rows.h"
 #include "engine/product/packed_weights.h"
+#include "engine/recurrent/cell_shape.h"
+#include "engine/recurrent/unpacked_weights.h"
 #include "kernels/table.h"
 
 namespace treadle {
 
-enum class Mode { rnn, lstm, gru };
-
-inline int gate_count(Mode mode) { return mode == Mode::rnn ? 1 : mode == Mode::lstm ? 4 : 3; }
-
-struct CellShape {
-  Mode mode;
-  std::int64_t input_size;   // I
-  std::int64_t hidden_size;  // H
-  std::int64_t proj_size;    // P, or 0: the state has H floats
-  bool reset_after;          // GRU
-
-  std::int64_t state_size() const { return proj_size ? proj_size : hidden_size; }
-};
-
-// The numbers of floats that a step saves for a row: of its gates, and of all.
-std::int64_t saved_gates(const CellShape& shape, const CellOptions& options);
-std::int64_t saved_size(const CellShape& shape, const CellOptions& options, bool recompute);
-
-// Weights in PyTorch's layouts and gate orders (i, f, g, o and r, z, n). A null pointer stands for
-// absent weights. All matrices have the same dtype.
-struct CellWeights {
-  StoredMatrix weight_ih;  // [G*H, I]
-  StoredMatrix weight_hh;  // [G*H, state_size]
-  const float* bias_ih;    // [G*H]
-  const float* bias_hh;    // [G*H]
-  StoredMatrix weight_hr;  // [P, H]
-  const float* peepholes;  // [3*H], order i, o, f as in ONNX
-};
-
-// A share of the panels of a product: the parts [first, last) of `count` parts.
-struct PanelShare {
-  int first, last, count;
-  std::int64_t begin(std::int64_t panels) const { return panels * first / count; }
-  std::int64_t end(std::int64_t panels) const { return panels * last / count; }
-};
-
-// A thread's buffers for the encoded rows of a step's products, if weights are not float32.
+// A thread's buffers for a step: for the encoded rows of its products, if weights are not float32;
+// for the sums, if weights are not packed.
 struct StepScratch {
   EncodedRows input, state;
-  std::int64_t floats() const { return input.floats() + state.floats(); }
+  Buffer unpacked;
+  std::vector<float*> sums, hidden;  // rows of `unpacked`
+  std::int64_t floats() const { return input.floats() + state.floats() + unpacked.size(); }
 };
 
 // The rows of one time step.
 struct StepRows {
   std::int64_t count;
-  const float* const* x;        // I floats; ignored where partial is given
-  const float* const* partial;  // input_sums() floats each, the results of input_part; or null
-  const float* const* h;        // state_size floats
-  float* const* c;              // LSTM: H floats, updated in place
-  float* const* out;            // state_size floats
+  const float* const* x;  // I floats; ignored where partial is given
+  // input_sums() floats each, the results of input_part, in which a step may go on; or null
+  float* const* partial;
+  const float* const* h;  // state_size floats
+  float* const* c;        // LSTM: H floats, updated in place
+  float* const* out;      // state_size floats
   // Where a step is two dependent products, the first writes these for the second, H floats a row:
   // an LSTM with projection its unprojected output, a GRU with !reset_after r h and z.
   float* const* between;
@@ -69,8 +41,10 @@ struct StepRows {
 
 class Cell {
  public:
+  // Packs the weights; or, with `unpacked`, reads them where they lie in every step, which gives
+  // the same bits. UnpackedWeights says which weights may be so.
   Cell(const KernelTable& table, const CellShape& shape, const CellWeights& weights,
-       CellOptions options);
+       CellOptions options, bool unpacked = false);
   Cell(Cell&&) = default;
   Cell& operator=(Cell&&) = default;
 
@@ -110,6 +84,7 @@ class Cell {
   std::int64_t first_unit(int part, int count) const;
 
  private:
+  void step_unpacked(int phase, const StepRows& rows, PanelShare part, StepScratch& scratch) const;
   StepArgs step_args(const StepRows& rows, const PackedWeights& packed, const Buffer& bias,
                      PanelShare part, StepScratch& scratch) const;
   const ProductKernels& kernels() const { return table_->of(dtype()); }
@@ -124,6 +99,7 @@ class Cell {
   PackedWeights candidate_;   // GRU reset-before: [x; r h] -> n
   PackedWeights projection_;  // LSTM: H -> P
   Buffer bias_, bias_candidate_, bias_hidden_, peepholes_, zeros_;
+  std::unique_ptr<UnpackedWeights> unpacked_;  // the packed weights are mere layouts then
 };
 
 }  // namespace treadle

@@ -78,8 +78,8 @@ void WeightGrad::cut(const Rows& a, std::int64_t offset, std::int64_t rows, cons
   for (std::int64_t n = 0; n < rows; n += kOuterRows) {
     for (std::int64_t i = 0; i < columns; i += kOuterColumns) {
       products_.push_back({count_, a.data(), offset, b.data(), out, columns, n,
-                           std::min(rows, n + kOuterRows), i,
-                           std::min(columns, i + kOuterColumns)});
+                           std::min(rows, n + kOuterRows), i, std::min(columns, i + kOuterColumns),
+                           true});
     }
   }
 }
@@ -109,9 +109,14 @@ void WeightGrad::copy_biases() const {
 void WeightGrad::add_products(Team::Member& member, OuterArgs a) const {
   const auto size =
       static_cast<double>((a.row_end - a.row_begin) * (a.column_end - a.column_begin));
+  for (std::int64_t n = a.row_begin; count_ == 0 && n < a.row_end; ++n) {
+    float* const row = a.out + n * a.out_stride;
+    std::fill(row + a.column_begin, row + a.column_end, 0.0f);
+  }
   for (std::int64_t k = 0; k < count_; k += kTerms, a.a += kTerms, a.b += kTerms) {
     a.terms = std::min(kTerms, count_ - k);
     table_.outer(a);
+    a.fresh = false;
     if (!member.progress(size * static_cast<double>(a.terms))) return;
   }
 }

@@ -82,8 +82,13 @@ class RecurrentSpec(NamedTuple):
             shapes["peepholes"] = (3 * hidden,)
         return shapes
 
-    def pack(self, function: str, weights: Sequence[Mapping[str, Any]]) -> _core.RecurrentStack:
+    def pack(
+        self, function: str, weights: Sequence[Mapping[str, Any]], *, packed: bool = True
+    ) -> _core.RecurrentStack:
         """Pack the native net from the arrays of each layer, one direction after the other.
+
+        Without ``packed`` the net keeps the arrays and reads them in every call, as they are then.
+        Its results have the same bits.
 
         The matrices are in the form of the dtype; an array that the net does not have is None or is
         left out. Raises ValueError for an unknown activation, and TypeError or ValueError for an
@@ -109,4 +114,5 @@ class RecurrentSpec(NamedTuple):
             input_forget=self.input_forget,
             reset_after=self.reset_after,
             dtype=self.dtype if isinstance(self.dtype, str) else list(self.dtype),
+            packed=packed,
         )

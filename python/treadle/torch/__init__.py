@@ -13,7 +13,7 @@ classes       the class that a module gets by `accelerate`, also one of a user's
 dynamo        what lets torch.compile take modules that derive from torch.nn.LSTM
 transformers_attention  `register_attention` for the models of Transformers
 transformers_classes    which of these would never call it
-weight_cache  the weights of recurrent layers, packed anew where they have changed
+weight_cache  the weights of recurrent layers: read where they lie, or packed where they changed
 autograd      one recurrent layer for autograd
 ops           one recurrent layer for graphs and modes of PyTorch
 formula       both of PyTorch's operators, for derivatives and batches that the kernels do not have

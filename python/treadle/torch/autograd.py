@@ -19,7 +19,7 @@ from treadle._inputs.sequence import SequenceInputs
 from treadle.torch import formula
 from treadle.torch.fallback import fall_back, of_backward, watched
 from treadle.torch.tensors import follow_threads, shared_array
-from treadle.torch.weight_cache import LayerWeights, PackedLayer
+from treadle.torch.weight_cache import LayerWeights
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from treadle import _core
     from treadle._inputs.types import ArrayLike, Float
     from treadle.torch.tensors import TensorLike
-    from treadle.torch.weight_cache import PlacedWeights, RecurrentLayer
+    from treadle.torch.weight_cache import NativeLayer, PlacedWeights, RecurrentLayer
 
     # These are plain tuples, since a named tuple takes a quarter of a microsecond of every call.
     States: TypeAlias = tuple[TensorLike | None, TensorLike | None]
     """(h, c): None for zeros, and for the c of a layer that has none."""
     Rows: TypeAlias = tuple[ArrayLike | None, bool]
     """(lengths, batch_first): the steps of each row, and how rows lie in x."""
-    _Call: TypeAlias = tuple[PackedLayer, PlacedWeights, Rows, bool]
+    _Call: TypeAlias = tuple[NativeLayer, PlacedWeights, Rows, bool]
     """The arguments of `run_layer` that are no tensors."""
 
 
@@ -58,12 +58,13 @@ def backward(
     inputs: SequenceInputs,
     results: tuple[Float, Float],
     grads: dict[str, Float | None],
-    want_x: bool = True,
+    wanted: tuple[bool, ...] = (True, True),
 ) -> list[Float | None]:
     """Return the gradients of x, h and c (None where there is none), then those of the weights.
 
     ``results`` are y and what the forward pass has saved, ``grads`` the gradients of `RESULTS`,
-    None for zeros. The gradients of the weights are in the order of ``weights.arrays``.
+    None for zeros. The gradients of the weights are in the order of ``weights.arrays``. Those of x
+    and h are computed if ``wanted`` says so.
     """
     y, saved = results
     found = native.backward(
@@ -72,7 +73,8 @@ def backward(
         y=y,
         saved=saved,
         grads=grads,
-        want_x=want_x,
+        want_x=wanted[0],
+        want_h=wanted[1],
     )
     flat = [
         own[name]
@@ -86,9 +88,8 @@ class _Context(Protocol):
     """PyTorch's context of a call, with what `_Run` leaves in it."""
 
     # The context lives as long as the graph, so it keeps nothing large alive. A module holds what
-    # these refer to until its weights change.
+    # this refers to until its weights lie elsewhere.
     layer: RecurrentLayer
-    packed: weakref.ref[PackedLayer]
     weights: weakref.ref[PlacedWeights]
     batch_first: bool
 
@@ -112,12 +113,11 @@ class _Run(torch.autograd.Function):
         c: TensorLike | None,
         *tensors: TensorLike,
     ) -> tuple[TensorLike | None, ...]:
-        packed, weights, rows, copies = call
+        found, weights, rows, copies = call
         lengths, batch_first = rows
-        y, h_n, c_n, saved = packed.native.run(sequence_inputs(x, h, c, rows), save=True)
+        y, h_n, c_n, saved = found.native.run(sequence_inputs(x, h, c, rows), save=True)
         results = _tensors(y, h_n, c_n)
-        ctx.layer, ctx.batch_first = packed.layer, batch_first
-        ctx.packed, ctx.weights = weakref.ref(packed), weakref.ref(weights)
+        ctx.layer, ctx.batch_first, ctx.weights = found.layer, batch_first, weakref.ref(weights)
         ctx.save_for_backward(
             x,
             h,
@@ -149,19 +149,17 @@ class _Run(torch.autograd.Function):
             )
             every = zip((dx, dh, dc, *rest), wanted, strict=True)
             return None, *(grad if want else None for grad, want in every)
-        placed, packed = ctx.weights(), ctx.packed()
+        placed = ctx.weights()
         if placed is not None and placed.lie_in(tensors):
             weights: LayerWeights = placed
         else:
             weights = LayerWeights(ctx.layer, tensors)
-        if packed is None:
-            packed = PackedLayer(ctx.layer, weights)
         grads = {
             name: None if grad is None else shared_array(grad.contiguous())
             for name, grad in zip(RESULTS, upstream, strict=True)
         }
         gradients = backward(
-            packed.native,
+            weights.unpacked(ctx.layer).native,
             weights,
             sequence_inputs(
                 with_dense_rows(x),
@@ -171,7 +169,7 @@ class _Run(torch.autograd.Function):
             ),
             (shared_array(with_dense_rows(y)), shared_array(saved.contiguous())),
             grads,
-            wanted[0],
+            wanted,
         )
         return (
             None,
@@ -216,7 +214,7 @@ def _tensors(
 
 
 def run_layer(
-    packed: PackedLayer,
+    found: NativeLayer,
     weights: PlacedWeights,
     tensors: tuple[TensorLike, ...],
     states: States,
@@ -236,6 +234,6 @@ def run_layer(
     if torch.is_grad_enabled():
         for tensor in (x, h, c, *tensors):
             if tensor is not None and tensor.requires_grad:
-                y, h_n, c_n = _Run.apply((packed, weights, rows, copies), x, h, c, *tensors)
+                y, h_n, c_n = _Run.apply((found, weights, rows, copies), x, h, c, *tensors)
                 return y, h_n, c_n
-    return _tensors(*packed.native.run(sequence_inputs(x, h, c, rows)))
+    return _tensors(*found.native.run(sequence_inputs(x, h, c, rows)))

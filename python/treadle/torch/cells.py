@@ -81,8 +81,8 @@ class _Cell(ForTools, torch.nn.RNNCellBase):
         else:
             if placed is None:
                 placed = cache.place(0, layer, tensors)
-            packed = cache.get(0, layer, placed)
-            _, h_n, c_n = run_layer(packed, placed, tensors, (h, c), x, (None, False))
+            native = cache.get(0, layer, placed, x.shape[1])
+            _, h_n, c_n = run_layer(native, placed, tensors, (h, c), x, (None, False))
         return h_n.reshape(ends) if c_n is None else (h_n.reshape(ends), c_n.reshape(ends))
 
 

@@ -267,9 +267,9 @@ class _Sequence(ForTools, torch.nn.RNNBase):
                 placed = own.placed
                 if placed is None:
                     placed = cache.place(index, layer, own.tensors)
-                packed = cache.get(index, layer, placed)
+                native = cache.get(index, layer, placed, shape[0] * shape[1])
                 x, h_n, c_n = run_layer(
-                    packed, placed, own.tensors, (h, c), x, rows, index == copies
+                    native, placed, own.tensors, (h, c), x, rows, index == copies
                 )
             inputs = D * (P or H)
             hs.append(h_n)

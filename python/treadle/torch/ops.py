@@ -68,11 +68,12 @@ class _Call(NamedTuple):
             self.activation,
         )
 
-    def native(self) -> tuple[_core.RecurrentStack, LayerWeights]:
-        """Return the packed layer, and its weights as arrays."""
-        layer = self.layer
+    def native(self) -> _core.RecurrentStack:
+        """Return the native layer."""
+        layer, shape = self.layer, self.x.shape
         weights = LayerWeights(layer, self.weights)
-        return _PACKED.get(layer, self.weights, weights).native, weights
+        rows = shape[0] * shape[1]
+        return _PACKED.get(layer, self.weights, weights, rows, self.save).native
 
     def inputs(self) -> SequenceInputs:
         h, c = (None if state is None else state.contiguous() for state in (self.h, self.c))
@@ -112,7 +113,7 @@ def recurrent(*arguments: Any) -> tuple[TensorLike, ...]:
     refuse_tangents("treadle.recurrent")
     call = _Call(*arguments)
     inputs = call.inputs()
-    outputs = call.native()[0].run(inputs, save=call.save)
+    outputs = call.native().run(inputs, save=call.save)
     if call.save and inputs.lengths is not None:
         # Nothing is saved for steps beyond a row's end. But an operator must return the same
         # numbers in every run, even numbers that nobody reads.
@@ -139,12 +140,13 @@ def _(*arguments: Any) -> tuple[TensorLike, ...]:
 def recurrent_backward(*arguments: Any) -> list[TensorLike]:
     """Return the gradients of x, h, c and the weights."""
     call, (y, saved, *upstream) = _split(arguments)
-    native, weights = call.native()
+    layer = call.layer
+    weights = LayerWeights(layer, call.weights)
     grads = {name: _dense(grad) for name, grad in zip(RESULTS, upstream, strict=True)}
     if call.mode != "lstm":
         grads["c_n"] = None  # PyTorch hands over a gradient of the empty tensor
     gradients = backward(
-        native,
+        weights.unpacked(layer).native,
         weights,
         call.inputs(),
         (shared_array(y.contiguous()), shared_array(saved.contiguous())),

@@ -1,8 +1,11 @@
-"""This module keeps packed weights of recurrent layers, and packs them anew if they changed.
+"""This module finds the native layer for the weights of a recurrent layer as they are now.
 
 Optimizers, load_state_dict and assignments to ``.data`` all write to weights, and PyTorch's version
 counters do not count the last of them. The values themselves tell: a `WeightCache` keeps a copy of
 those that it has packed, and compares their bits with the present ones in every call.
+
+To compare weights takes longer than to multiply a few rows by them. So a short call does not pack
+them: its native layer, an `UnpackedLayer`, reads them where they lie, and has the same bits.
 """
 
 from __future__ import annotations
@@ -18,9 +21,26 @@ from treadle.torch.tensors import shared_array
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
+    from typing import TypeAlias
 
     from treadle._inputs.types import Float
     from treadle.torch.tensors import TensorLike
+
+    NativeLayer: TypeAlias = "PackedLayer | UnpackedLayer"
+
+
+# A call of at most so many rows, those of all steps counted, takes an `UnpackedLayer`. A row costs
+# about as much as the comparison that it saves at one to three of them, and a twelfth of packing.
+_FEW_ROWS, _FEW_LEARNING_ROWS = 2, 12
+
+
+def reads_weights(rows: int, learns: bool) -> bool:
+    """Tell whether a call of so many rows, those of all steps, reads weights where they lie.
+
+    A call that ``learns`` is recorded for a backward pass. Its weights have most likely changed
+    since the call before, so that they would have to be packed, not only compared.
+    """
+    return rows <= (_FEW_LEARNING_ROWS if learns else _FEW_ROWS)
 
 
 class RecurrentLayer(NamedTuple):
@@ -67,16 +87,32 @@ class RecurrentLayer(NamedTuple):
         return self.spec.pack(self.function, self.named(arrays))
 
 
+class UnpackedLayer(NamedTuple):
+    """A native layer that keeps the arrays of its weights, and reads them in every call."""
+
+    layer: RecurrentLayer
+    native: _core.RecurrentStack
+
+
 class LayerWeights:
     """The weights of a layer as arrays that share the memory of its tensors."""
 
-    __slots__ = ("__weakref__", "arrays", "named")
+    __slots__ = ("__weakref__", "_unpacked", "arrays", "named")
 
     def __init__(self, layer: RecurrentLayer, tensors: Sequence[TensorLike]) -> None:
         self.arrays: list[Float] = [shared_array(t.contiguous()) for t in tensors]
         """The arrays of one direction after the other, in the order of `RecurrentLayer.names`."""
         self.named = layer.named(self.arrays)
         """The arrays of each direction by name."""
+        self._unpacked: UnpackedLayer | None = None
+
+    def unpacked(self, layer: RecurrentLayer) -> UnpackedLayer:
+        """Return the native layer of this form that reads these arrays."""
+        found = self._unpacked
+        if found is None or found.layer != layer:
+            native = layer.spec.pack(layer.function, self.named, packed=False)
+            found = self._unpacked = UnpackedLayer(layer, native)
+        return found
 
 
 class PackedLayer:
@@ -130,9 +166,16 @@ class StorageWeights:
         self._caches: weakref.WeakKeyDictionary[object, WeightCache] = weakref.WeakKeyDictionary()
 
     def get(
-        self, layer: RecurrentLayer, tensors: Sequence[TensorLike], weights: LayerWeights
-    ) -> PackedLayer:
-        """Return the packed layer of these tensors, as `WeightCache.get` does."""
+        self,
+        layer: RecurrentLayer,
+        tensors: Sequence[TensorLike],
+        weights: LayerWeights,
+        rows: int,
+        learns: bool,
+    ) -> NativeLayer:
+        """Return the native layer of these tensors for a call, as `reads_weights` describes it."""
+        if reads_weights(rows, learns):
+            return weights.unpacked(layer)
         storage = tensors[0].untyped_storage()
         cache = self._caches.get(storage)
         if cache is None:
@@ -148,26 +191,29 @@ class PlacedWeights(LayerWeights):
 
     def __init__(self, layer: RecurrentLayer, tensors: Sequence[TensorLike]) -> None:
         super().__init__(layer, tensors)
+        # No tensor is referred to, not even weakly: torch.utils.swap_tensors would refuse it.
         self._places = [
-            (weakref.ref(t), t.data_ptr(), t.shape, s.nbytes, s.nbytes())
+            (type(t), t.data_ptr(), t.shape, s, s.nbytes())
             for t, s in [(tensor, tensor.untyped_storage()) for tensor in tensors]
         ]
 
     def lie_in(self, tensors: Sequence[TensorLike]) -> bool:
         """Tell whether the arrays still have the memory of these tensors; if not, it may be freed.
 
-        An assignment to ``.data`` gives a tensor other memory, another shape or dtype, and leaves
-        it the same object. A storage that is resized (fully_shard frees it between calls) lies
-        elsewhere, or nowhere, or in fewer bytes at the same address.
+        An assignment to ``.data`` gives a tensor other memory, another shape or dtype. A storage
+        that is resized (fully_shard frees it between calls) lies elsewhere, or nowhere, or in fewer
+        bytes at the same address.
         """
         if len(tensors) != len(self._places):
             return False
         for tensor, place in zip(tensors, self._places, strict=True):
-            known, address, shape, nbytes, size = place
+            kind, address, shape, storage, size = place
             if (
-                known() is not tensor
+                type(tensor) is not kind
+                or tensor.untyped_storage() is not storage
                 or tensor.data_ptr() != address
-                or nbytes() != size
+                or storage.nbytes() != size
+                or tensor.is_neg()
                 or tensor.shape != shape
                 or tensor.dtype is not torch.float32
                 or not tensor.is_contiguous()
@@ -198,8 +244,12 @@ class ModuleWeights:
         placed = self._placed[index] = PlacedWeights(layer, tensors)
         return placed
 
-    def get(self, index: int, layer: RecurrentLayer, weights: LayerWeights) -> PackedLayer:
-        """Return the packed layer of a number, as `WeightCache.get` does."""
+    def get(
+        self, index: int, layer: RecurrentLayer, weights: LayerWeights, rows: int
+    ) -> NativeLayer:
+        """Return the native layer of a number for a call of so many rows, those of all steps."""
+        if reads_weights(rows, torch.is_grad_enabled()):
+            return weights.unpacked(layer)
         return self._cache.get(index, layer, weights)
 
 
