@@ -13,8 +13,8 @@ from treadle.graph.ir import Graph, Node, Value
 from treadle.graph.optimise import Report, copied, optimise
 from treadle.graph.plan import lower
 from treadle.graph.precision import products, retyped
-from treadle.graph.states import stateful
 from treadle.graph.stream import ModelStream
+from treadle.graph.streaming import streaming
 
 if TYPE_CHECKING:
     from treadle._inputs.types import AnyArray, ArrayLike
@@ -123,6 +123,7 @@ class Model:
         state: Mapping[str, str] | None = None,
         *,
         initial: Mapping[str, ArrayLike] | None = None,
+        time: Mapping[str, int] | None = None,
     ) -> ModelStream:
         """Make a `ModelStream`: this model with a state of ``batch_size`` independent rows.
 
@@ -130,19 +131,29 @@ class Model:
         ``stateN``, ``h`` and ``hn``, ``in_cache`` and ``out_cache``, ...), or given as
         {input: output}. The state begins as zeros, or as the arrays of ``initial``.
 
+        A model for whole sequences that carries no state, but looks only back, streams as well: its
+        convolutions along time keep the end of their input, its recurrent layers their state. A
+        step then takes any number of frames, and its outputs are the next ones of the whole
+        sequence. ``time`` gives the axis of time of each input that has one, where shapes do not
+        tell, and for a model that has a state and frames.
+
         Raises
         ------
         ValueError
-            For a model that carries no state, and for inputs and outputs that cannot be one.
+            For inputs and outputs that cannot be a state; for a model that has none and needs more
+            than the frames so far: the message names the node and why (both directions, attention,
+            pooling or norms over time, padding on both sides, strides).
         """
         function = "treadle.Model.stream"
-        return ModelStream(function, self, stateful(function, self, state), batch_size, initial)
+        model, states = streaming(function, self, state, time)
+        return ModelStream(function, model, states, batch_size, initial=initial, single=self.single)
 
-    def _pooled(self, function: str, state: Any = None, fixed: Any = None) -> Any:
+    def _pooled(self, function: str, state: Any, fixed: Any, time: Any) -> Any:
         """Return this model as a `treadle.StreamPool` uses it."""
         from treadle.graph.pooled import PooledModel
 
-        return PooledModel(function, self, stateful(function, self, state), fixed or {})
+        model, states = streaming(function, self, state, time)
+        return PooledModel(function, model, states, fixed or {}, single=self.single)
 
     def trace(self, *args: ArrayLike, **named: ArrayLike) -> dict[str, AnyArray]:
         """Run the model and return every value of its graph by name, its outputs included.

@@ -30,7 +30,13 @@ class PooledModel:
     """The streams of a model: rows of its batch or, where it has no batch, runs of their own."""
 
     def __init__(
-        self, function: str, model: Model, states: Sequence[State], fixed: Mapping[str, ArrayLike]
+        self,
+        function: str,
+        model: Model,
+        states: Sequence[State],
+        fixed: Mapping[str, ArrayLike],
+        *,
+        single: bool = False,
     ) -> None:
         self._function, self._model, self._states = function, model, list(states)
         self._batch = batch_names(states)
@@ -50,6 +56,7 @@ class PooledModel:
             for value in model.outputs
             if value.name not in {one.output.name for one in states}
         ]
+        self._single = single and len(self._outputs) == 1
         parts = {
             one.input.name: Part(str(one.zeros(1).dtype), one.row_shape, one.row_shape)
             for one in states
@@ -126,10 +133,6 @@ class PooledModel:
             }
         kept = {value.name: results[value.name] for value in self._outputs}
         return (next(iter(kept.values())) if self._single else kept), new, rows
-
-    @property
-    def _single(self) -> bool:
-        return self._model.single and len(self._outputs) == 1
 
     def _arrays(self, frames: Any, rows: int) -> dict[str, AnyArray]:
         """Return the inputs of a call, each with a row for each stream."""

@@ -88,15 +88,12 @@ def find_states(
     return [_state(function, one, other, batch) for one, other in pairs]
 
 
-def stateful(function: str, model: Any, state: Mapping[str, str] | None) -> list[State]:
-    """Return the states of a model that has one, and raise ValueError where it has none."""
-    states = find_states(function, model, state, model.graph)
-    if not states:
-        raise ValueError(
-            f"{function}: no state is found among the inputs {signature(model.inputs)} and the "
-            f'outputs {signature(model.outputs)}: name it as state={{"input": "output"}}'
-        )
-    return states
+def no_state(model: Runs) -> str:
+    """Return the message that a model has no state that can be found."""
+    return (
+        f"no state is found among the inputs {signature(model.inputs)} and the outputs "
+        f'{signature(model.outputs)}: name it as state={{"input": "output"}}'
+    )
 
 
 def batch_names(states: Iterable[State]) -> set[str]:

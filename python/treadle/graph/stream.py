@@ -51,9 +51,11 @@ class ModelStream:
         model: Runs,
         states: Sequence[State],
         batch_size: int,
+        *,
         initial: Mapping[str, ArrayLike] | None = None,
+        single: bool = False,
     ) -> None:
-        self._function, self._model = function, model
+        self._function, self._model, self._single = function, model, single
         self._batch_size = integer(function, "batch_size", batch_size)
         self._states = list(states)
         for one in states:
@@ -82,8 +84,9 @@ class ModelStream:
         """The inputs that are the state, and the outputs that they come from."""
         return {one.input.name: one.output.name for one in self._states}
 
-    def step(self, *args: ArrayLike, **named: ArrayLike) -> dict[str, AnyArray]:
-        """Run the model once and carry its state; return its outputs, without the state's, by name.
+    def step(self, *args: ArrayLike, **named: ArrayLike) -> Any:
+        """Run the model once and carry its state; return its outputs, without the state's, by name,
+        or the only output where the model returns that.
 
         The inputs are given by name, or in order, without those of the state. Raises TypeError or
         ValueError for inputs that do not fit, and for an output that cannot be the next state; the
@@ -97,7 +100,8 @@ class ModelStream:
         finally:
             held.release()
         taken = {one.output.name for one in self._states}
-        return {name: array for name, array in results.items() if name not in taken}
+        kept = {name: array for name, array in results.items() if name not in taken}
+        return next(iter(kept.values())) if self._single and len(kept) == 1 else kept
 
     def reset(
         self, rows: ArrayLike | None = None, state: Mapping[str, ArrayLike] | None = None

@@ -134,8 +134,9 @@ class StreamPool:
         The most streams that are open at the same time, at most 2**24.
     max_idle
         Seconds, or None.
-    state
-        Of a `treadle.Model`: {input: output} for each state, as in `treadle.Model.stream`.
+    state, time
+        Of a `treadle.Model`: {input: output} for each state, and {input: axis of time}, as in
+        `treadle.Model.stream`.
     fixed
         Of a `treadle.Model`: inputs that are the same in every call, such as a sample rate. Frames
         are then a dict of the other inputs, or an array where there is only one.
@@ -178,12 +179,13 @@ class StreamPool:
         max_idle: float | None = None,
         state: Mapping[str, str] | None = None,
         fixed: Mapping[str, ArrayLike] | None = None,
+        time: Mapping[str, int] | None = None,
     ) -> None:
         self._capacity = integer(_FUNCTION, "capacity", capacity, most=_MOST)
         if max_idle is not None:
             max_idle = number(_FUNCTION, "max_idle", max_idle, least=0)
         self._max_idle = max_idle
-        self._engine = _engine(model, {"state": state, "fixed": fixed})
+        self._engine = _engine(model, {"state": state, "fixed": fixed, "time": time})
         self._slots = _core.StreamSlots(_FUNCTION, self._capacity, self._engine.layout.width)
         self._native = self._engine.bind(self._slots)
 
