@@ -202,7 +202,7 @@ ACTIVATIONS = [
     ("Gelu", {}, 0),
     ("Gelu", {"approximate": "tanh"}, 0),
     ("treadle.Silu", {}, 0),
-    ("treadle.HardSwish", {"alpha": 0.25, "beta": 0.5}, 0),
+    ("treadle.HardSwish", {"alpha": 1 / 6, "beta": 0.5}, 0),
     ("Clip", {}, 2),
 ]
 
@@ -244,6 +244,7 @@ def test_epilogue_of_two_residuals_and_activations():
         ([Node("Relu", ["p"], ["q"]), Node("Exp", ["p"], ["y"])], []),  # read twice
         ([Node("Clip", ["p", "r"], ["y"])], [("r", ())]),
         ([Node("PRelu", ["p", "r"], ["y"])], [("r", (6,))]),
+        ([Node("treadle.HardSwish", ["p"], ["y"], {"alpha": 0.25, "beta": 0.5})], []),
     ],
 )
 def test_epilogue_leaves_the_rest(nodes, inputs):

@@ -73,7 +73,7 @@ ACTIVATIONS = {
     "sigmoid": lambda x, *_: sigmoid(x),
     "tanh": lambda x, *_: np.tanh(x),
     "hard_sigmoid": hard_sigmoid,
-    "hard_swish": lambda x, alpha, beta: x * hard_sigmoid(x, alpha, beta),
+    "hard_swish": lambda x, *_: x * hard_sigmoid(x, 1 / 6, 0.5),
     "clip": lambda x, low, high: np.clip(x, low, high),
     "leaky_relu": lambda x, alpha, *_: np.where(x >= 0, x, alpha * x),
     "elu": lambda x, alpha, *_: np.where(x >= 0, x, alpha * np.expm1(x)),

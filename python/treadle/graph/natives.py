@@ -134,6 +134,7 @@ def _pads(
 def _recurrent(function: str, node: Node, lookup: Lookup) -> Packed:
     attributes = dict(node.attributes)
     names, first = attributes.pop("weights", None), attributes.pop("batch_first", 0)
+    broadcast = attributes.pop("broadcast", 0)
     for key in ("activation", "recurrent_activation", "output_activation", "dtype"):
         if isinstance(attributes.get(key), list):
             attributes[key] = tuple(attributes[key])
@@ -153,7 +154,11 @@ def _recurrent(function: str, node: Node, lookup: Lookup) -> Packed:
     if sorted(weights) != list(range(places)):
         raise ValueError(f"{where}: the weights are {short(names)}, expected {places} parts")
     packed = spec.pack(function, [weights[place] for place in range(places)])
-    native = {"recurrent": packed, "batch_first": int(bool(first))}
+    native = {
+        "recurrent": packed,
+        "batch_first": int(bool(first)),
+        "broadcast": int(bool(broadcast)),
+    }
     return Packed(native, node.inputs[:4])
 
 

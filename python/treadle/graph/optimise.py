@@ -67,7 +67,7 @@ def optimise(graph: Graph, passes: Iterable[str] = PASSES) -> tuple[Graph, Repor
         report.changes["simplified"] += simplify(result, known)
     if "fusions" in chosen:
         report.changes += apply(result, known, BEFORE_LAYOUT)
-        sweep(result)
+        report.changes["simplified"] += simplify(result, known)
     if "layout" in chosen:
         report.changes["channels last"] += relayout(result, known)
         report.changes["simplified"] += simplify(result, known)
@@ -90,8 +90,11 @@ def apply(
     outer = outer or {}
     for name, fuse in fusions.items():
         view = View(graph, known, outer)
-        changes[name] += fuse(view)
+        made = fuse(view)
         view.finish()
+        if made:
+            changes[name] += made
+            sweep(graph)  # what only dead nodes read can be part of the next pattern
     constants = {**outer, **graph.constants}
     for node in graph.nodes:
         for sub in subgraphs(node):

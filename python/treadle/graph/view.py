@@ -143,9 +143,9 @@ class View:
             if name
         )
 
-    def follows(self, node: Node, other: Node) -> bool:
-        """Whether a node is executed after another one."""
-        return self._places[node] > self._places[other]
+    def place(self, node: Node) -> int:
+        """Return a number that is larger for nodes that are executed later."""
+        return self._places[node]
 
     def add_constant(self, label: str, array: np.ndarray) -> str:
         """Add a constant under a new name that begins with a label."""

@@ -11,10 +11,7 @@ marks an input that may be absent.
 
 Every operator with an ``activation`` computes ``activation(product + bias + residual)``. Its
 attributes ``activation``, ``alpha`` and ``beta`` are read as `treadle.layers.activation` reads a
-tuple (name, alpha, beta), with two more names:
-
-``hard_swish``  x min(1, max(0, alpha x + beta))   alpha 1/6, beta 1/2
-``clip``        min(beta, max(alpha, x))
+tuple (name, alpha, beta).
 
 =============================  ====================================================================
 operator                       inputs -> outputs; attributes
@@ -35,7 +32,7 @@ treadle.GlobalMaxPool          likewise
 treadle.Resize                 x [B, spatial.., C], roi?, scales?, sizes? -> the same order; ONNX's
                                attributes; scales and sizes are those of x's axes as they lie
 treadle.InstanceNormalization  x [B, spatial.., C], scale [C], bias [C] -> as x; epsilon
-treadle.HardSwish              x -> as x; alpha, beta: any shape
+treadle.HardSwish              x -> as x: x min(1, max(0, alpha x + beta)); alpha, beta
 treadle.Silu                   x -> as x: x / (1 + exp(-x))
 treadle.Magnitude              x [.., 2 n] -> [.., n]: sqrt(a a + b b) of the first n numbers a and
                                the last n numbers b of each row, which is an STFT's magnitude
@@ -46,7 +43,8 @@ treadle.Recurrent              x [T, B, I] ([B, T, I] if batch_first), h0? [L R,
                                c0? [L R, B, H], lengths? [B], then the weights
                                -> y [T, B, R P], h_n [L R, B, P], c_n [L R, B, H]; the attributes
                                are those of `treadle.layers.recurrent_spec.RecurrentSpec`
-                               (activations as lists [name, alpha, beta]), batch_first, and
+                               (activations as lists [name, alpha, beta]), batch_first,
+                               broadcast (where x, h0 or c0 has B 1, it counts for all rows) and
                                weights: the name of each input from the fifth on, such as
                                "0.weight_ih" (layer 0, forward), "0.reverse.bias_hh", in
                                PyTorch's order of gates and shapes. An output behind a row's

@@ -17,6 +17,7 @@ namespace {
 // Where the values of a net are in the node's inputs; -1: the node has none.
 struct Places {
   int h_0, c_0, lengths;
+  bool repeats = false;  // a state of one row is that of all rows
 };
 
 // Returns the lengths [B], checked against T. ONNX's are int32.
@@ -35,10 +36,29 @@ std::vector<std::int64_t> checked_lengths(const Call& call, int i, std::int64_t 
   return lengths;
 }
 
+// Returns a value with its axis `axis` of size B: as it is, or repeated where it has size 1. The
+// copy is the call's.
+Tensor repeated(Call& call, const Tensor& value, int axis, std::int64_t B) {
+  if (value.shape[axis] == B || value.shape[axis] != 1) return value;
+  Tensor wide = value;
+  wide.shape = value.shape.with(axis, B);
+  const std::int64_t outer = value.shape.count(0, axis);
+  const std::int64_t inner = value.shape.count(axis + 1, value.shape.rank());
+  float* to = call.scratch_floats(wide.count());
+  wide.data = reinterpret_cast<char*>(to);
+  for (std::int64_t o = 0; o < outer; ++o) {
+    for (std::int64_t b = 0; b < B; ++b, to += inner) {
+      std::copy_n(value.floats() + o * inner, inner, to);
+    }
+  }
+  return wide;
+}
+
 // A state's place, checked to be [L D, B, size], or null where the node has none.
-const float* state(const Call& call, int i, const Shape& shape) {
+const float* state(Call& call, int i, const Shape& shape, bool repeats) {
   if (i < 0 || !call.has(i)) return nullptr;
-  const Tensor& value = call.input(i, Type::float32);
+  Tensor value = call.input(i, Type::float32);
+  if (repeats && value.shape.rank() == 3) value = repeated(call, value, 1, shape[1]);
   if (value.shape != shape) {
     refuse("a state has shape " + value.shape.text() + ", expected " + shape.text());
   }
@@ -64,8 +84,10 @@ void run_stack(Call& call, const RecurrentStack& stack, const Tensor& x, bool ba
   in.x_t = batch_first ? I : in.B * I;
   in.x_b = batch_first ? in.T * I : I;
   const std::int64_t states = stack.layers() * stack.directions();
-  in.h_0 = state(call, places.h_0, {states, in.B, cell.state_size()});
-  if (cell.mode == Mode::lstm) in.c_0 = state(call, places.c_0, {states, in.B, cell.hidden_size});
+  in.h_0 = state(call, places.h_0, {states, in.B, cell.state_size()}, places.repeats);
+  if (cell.mode == Mode::lstm) {
+    in.c_0 = state(call, places.c_0, {states, in.B, cell.hidden_size}, places.repeats);
+  }
   std::vector<std::int64_t> lengths;
   if (places.lengths >= 0 && call.has(places.lengths)) {
     lengths = checked_lengths(call, places.lengths, in.B, in.T);
@@ -84,14 +106,23 @@ void run_stack(Call& call, const RecurrentStack& stack, const Tensor& x, bool ba
 std::unique_ptr<Operator> make_recurrent(const NodeDescription& node) {
   const auto stack = node.native<RecurrentStack>("recurrent");
   const bool batch_first = node.integer("batch_first", 0) != 0;
-  return make_operator([stack, batch_first](Call& call) {
-    const Tensor& x = call.input(0, Type::float32, 3);
+  const bool repeats = node.integer("broadcast", 0) != 0;
+  return make_operator([stack, batch_first, repeats](Call& call) {
+    Tensor x = call.input(0, Type::float32, 3);
     const CellShape& cell = stack->cell(0).shape();
     if (x.shape[2] != cell.input_size) {
       refuse("x has shape " + x.shape.text() + ", expected a last axis of " +
              std::to_string(cell.input_size));
     }
-    const std::int64_t B = x.shape[batch_first ? 0 : 1];
+    const int b = batch_first ? 0 : 1;
+    if (repeats) {
+      std::int64_t rows = x.shape[b];
+      for (int i = 1; i <= 2; ++i) {
+        if (rows == 1 && call.has(i)) rows = call.input(i, Type::float32, 3).shape[1];
+      }
+      x = repeated(call, x, b, rows);
+    }
+    const std::int64_t B = x.shape[b];
     const std::int64_t states = stack->layers() * stack->directions();
     const bool lstm = cell.mode == Mode::lstm;
     if (call.wants(2) && !lstm) refuse("only an LSTM has a third output");
@@ -102,7 +133,7 @@ std::unique_ptr<Operator> make_recurrent(const NodeDescription& node) {
     if (lstm && call.wants(2)) {
       out.c_n = call.output(2, Type::float32, {states, B, cell.hidden_size}).floats();
     }
-    run_stack(call, *stack, x, batch_first, {1, 2, 3}, out);
+    run_stack(call, *stack, x, batch_first, {1, 2, 3, repeats}, out);
   });
 }
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from treadle.graph.fusions import (
+    attention,
     batch_norm,
     conv_affine,
     epilogue,
@@ -17,7 +18,9 @@ from treadle.graph.fusions import (
     hard_swish,
     layer_norm,
     linear,
+    lstm_cell,
     magnitude,
+    recurrent,
     reshape_target,
     silu,
     softmax,
@@ -42,5 +45,8 @@ BEFORE_LAYOUT: dict[str, Fusion] = {
     "batch norm": batch_norm.fuse,
     "magnitude": magnitude.fuse,
     "linear": linear.fuse,
+    "attention": attention.fuse,
+    "recurrent": recurrent.fuse,
+    "lstm cell": lstm_cell.fuse,
 }
 AFTER_LAYOUT: dict[str, Fusion] = {"epilogue": epilogue.fuse}

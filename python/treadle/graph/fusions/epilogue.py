@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from treadle.graph.ir import Node
-from treadle.graph.patterns import clip_limits
+from treadle.graph.patterns import clip_limits, close
 
 if TYPE_CHECKING:
     from treadle.graph.view import View
@@ -26,7 +26,6 @@ ACTIVATIONS: dict[str, tuple[str, tuple[float, ...]]] = {
     "Elu": ("elu", (1.0,)),
     "Softplus": ("softplus", ()),
     "Softsign": ("softsign", ()),
-    "treadle.HardSwish": ("hard_swish", (1 / 6, 0.5)),
     "treadle.Silu": ("silu", ()),
 }
 
@@ -84,6 +83,9 @@ def _activation_of(view: View, node: Node) -> dict[str, object] | None:
         if limits is None or not -float("inf") < limits[0] <= limits[1] < float("inf"):
             return None
         return {"activation": "clip", "alpha": limits[0], "beta": limits[1]}
+    if node.op == "treadle.HardSwish":
+        plain = close(node.attributes["alpha"], 1 / 6) and close(node.attributes["beta"], 0.5)
+        return {"activation": "hard_swish"} if plain else None
     if node.op not in ACTIVATIONS:
         return None
     name, defaults = ACTIVATIONS[node.op]

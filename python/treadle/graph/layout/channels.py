@@ -82,10 +82,21 @@ RULES: dict[str, tuple[str, Rule]] = {
 }
 
 
+def _rank(node: Node, state: State) -> int | None:
+    """Return the rank of x; where nothing else says it, that of the weight or the windows."""
+    rank = state.rank(node.inputs[0])
+    if rank is None and node.op in ("Conv", "ConvTranspose"):
+        weight = state.constants.get(node.inputs[1])
+        return None if weight is None else weight.ndim
+    if rank is None and node.attributes.get("kernel_shape"):
+        return len(node.attributes["kernel_shape"]) + 2
+    return rank
+
+
 def channels_last(node: Node, state: State) -> bool:
     """Write a node over channels as one over channels last, if it can be one."""
     found = RULES.get(node.op)
-    rank = state.rank(node.inputs[0]) if node.inputs else None
+    rank = _rank(node, state) if found is not None else None
     if found is None or rank is None or rank < 3:
         return False
     op, rule = found

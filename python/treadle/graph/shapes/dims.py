@@ -98,9 +98,12 @@ def multiply(sizes: Iterable[Dim]) -> Dim:
         if isinstance(size, int):
             number *= size
         else:
-            names.append(_simple(size))
+            names.append(size)
     if number == 0 or not names:
         return number
+    if number == 1 and len(names) == 1:
+        return names[0]
+    names = [_simple(name) for name in names]
     return _bounded("*".join(([str(number)] if number != 1 else []) + sorted(names)))
 
 

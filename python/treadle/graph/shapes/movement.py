@@ -114,6 +114,7 @@ def squeeze(site: Site) -> None:
     if site.has(1):
         axes = site.numbers(1)
         if axes is None:
+            site.unknown(site[0].dtype, None)
             return
         gone = {axis_of(axis, len(sizes)) for axis in axes}
     elif any(isinstance(size, str) for size in sizes):
@@ -129,6 +130,7 @@ def unsqueeze(site: Site) -> None:
     """Unsqueeze."""
     sizes, axes = site[0].shape, site.numbers(1)
     if sizes is None or axes is None:
+        site.unknown(site[0].dtype, None)
         return
     rank = len(sizes) + len(axes)
     new = {axis_of(axis, rank) for axis in axes}
