@@ -4,7 +4,9 @@
 #include <pybind11/stl.h>
 
 #include <array>
+#include <cstdlib>
 #include <cstring>
+#include <new>
 
 #include "bindings/checked_inputs.h"
 #include "bindings/gil.h"
@@ -104,6 +106,21 @@ Object zeros(const std::string& function, bool wanted, std::vector<std::int64_t>
   return std::move(array);
 }
 
+// Returns an array that is written before it is read. Its memory is aligned as PyTorch's is. The C
+// library keeps such memory when it is let go; large arrays of NumPy it gives back to the system,
+// and every pass would wait for new pages, four times as long as it computes.
+Object lasting_array(const std::string& function, const std::vector<std::int64_t>& shape) {
+  constexpr std::size_t kLine = 64;
+  std::int64_t floats = 1;
+  for (const std::int64_t n : shape) floats = checked_product(function, {floats, n});
+  const std::size_t bytes = static_cast<std::size_t>(floats) * sizeof(float);
+  void* const memory = std::aligned_alloc(kLine, (bytes + kLine - 1) / kLine * kLine);
+  if (!memory) throw std::bad_alloc();
+  const py::capsule owner(memory, [](void* p) { std::free(p); });
+  return py::array_t<float>(std::vector<py::ssize_t>(shape.begin(), shape.end()),
+                            static_cast<float*>(memory), owner);
+}
+
 float* data(const Object& array) {
   return array.is_none() ? nullptr
                          : py::reinterpret_borrow<py::array_t<float>>(array).mutable_data();
@@ -144,7 +161,7 @@ py::dict weight_grads(const std::string& function, const CellShape& shape, const
   const bool written = pass.in.T * pass.in.B > 0;
   const auto place = [&](const char* name, bool wanted, std::vector<std::int64_t> axes) -> float* {
     if (!wanted) return nullptr;
-    const Object grad = written && axes.size() == 2 ? Object(new_array(function, std::move(axes)))
+    const Object grad = written && axes.size() == 2 ? lasting_array(function, axes)
                                                     : zeros(function, true, std::move(axes));
     grads[name] = grad;
     return data(grad);
