@@ -45,6 +45,11 @@ def native_activation(function: str, attributes: dict[str, Any]) -> dict[str, An
     if name is None:
         return {}
     given = [attributes[key] for key in ("alpha", "beta") if key in attributes]
+    if name == "hard_swish":  # the native one has no other parameters than 1/6 and 1/2
+        usual = [1 / 6, 1 / 2][: len(given)]
+        if not np.allclose(given, usual, rtol=1e-6):
+            raise ValueError(f"{function}: hard_swish has the parameters {short(given)}")
+        given = []
     kind, alpha, beta = parse(function, "activation", (name, *given))
     return {} if kind == "linear" else {"activation": kind, "alpha": alpha, "beta": beta}
 

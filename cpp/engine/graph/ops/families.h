@@ -18,6 +18,7 @@ void list_select(OperatorTable& table);   // Where, TopK, NonZero, ...
 void list_cast(OperatorTable& table);
 void list_products(OperatorTable& table);    // treadle.Linear, MatMul, Gemm
 void list_conv(OperatorTable& table);        // treadle.Conv
+void list_conv_general(OperatorTable& table);  // Conv
 void list_recurrent(OperatorTable& table);   // treadle.Recurrent, RNN, GRU, LSTM
 void list_norms(OperatorTable& table);       // Softmax, LayerNormalization, ...
 void list_attention(OperatorTable& table);   // treadle.Attention, Attention

@@ -18,6 +18,7 @@ const OperatorTable& operators() {
     list_numeric(all);
     list_products(all);
     list_conv(all);
+    list_conv_general(all);
     list_pool(all);
     list_resize(all);
     list_recurrent(all);
