@@ -67,8 +67,8 @@ void run(Call& call, const Windows& windows, std::int64_t groups) {
   if (height < 1 || width < 1) {
     refuse("x has shape " + x.shape.text() + ", and the taps reach over more than that");
   }
-  Tensor& y = call.output(0, Type::float32, two ? Shape({B, s.outputs, height, width})
-                                                : Shape({B, s.outputs, width}));
+  Tensor& y = call.output(
+      0, Type::float32, two ? Shape({B, s.outputs, height, width}) : Shape({B, s.outputs, width}));
   if (y.count() == 0) return;
   const float* w = exchanged(call, weight.floats(), s.outputs, s.group_inputs(), s.taps());
   const float* rows = exchanged(call, x.floats(), B, s.inputs, H * W);
