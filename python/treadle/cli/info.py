@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from treadle._storage import kinds
 from treadle._storage.formats import arrays, dtype_of
 from treadle.layers import build
 
 if TYPE_CHECKING:
     import argparse
 
+    from treadle.graph.model import Model
     from treadle.layers.module import Module
 
 HELP = "show the build, the machine, and what is in a model file"
@@ -18,7 +20,19 @@ HELP = "show the build, the machine, and what is in a model file"
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
-        "file", nargs="?", help="a model file that treadle.save wrote; its layers are listed"
+        "file",
+        nargs="?",
+        help="a file that treadle.save wrote, or a model of ONNX; its layers or nodes are listed",
+    )
+    parser.add_argument(
+        "--profile", action="store_true", help="run a whole model, and tell the time of each node"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=NUMBER",
+        help="with --profile: a size (batch=8, input.1=512), or the numbers in an input (sr=16000)",
     )
 
 
@@ -33,8 +47,49 @@ def run(options: argparse.Namespace) -> int:
     print("build    " + ", ".join(f"{k} {v}" for k, v in _core.build_info().items()))
     if options.file:
         print()
-        describe(treadle.load(options.file))
+        module = _load(options.file)
+        if isinstance(module, treadle.Model):
+            describe_model(module, _numbers(options.set) if options.profile else None)
+        elif options.profile:
+            raise ValueError("treadle info: --profile needs a whole model, not a layer")
+        else:
+            describe(module)
     return 0
+
+
+def _load(name: str) -> Module | Model:
+    """Open a file of treadle or of ONNX."""
+    import treadle
+
+    with open(name, "rb") as file:
+        start = file.read(kinds.START)
+    if kinds.is_onnx(start) or name.endswith(".onnx"):
+        import treadle.onnx
+
+        return treadle.onnx.load(name)
+    loaded: Module | Model = treadle.load(name)
+    return loaded
+
+
+def _numbers(settings: list[str]) -> dict[str, int]:
+    """Read settings such as batch=8."""
+    numbers = {}
+    for setting in settings:
+        name, sign, number = setting.rpartition("=")
+        if not sign or not number.lstrip("-").isdecimal():
+            raise ValueError(f"treadle info: --set is {setting!r}, expected NAME=NUMBER")
+        numbers[name] = int(number)
+    return numbers
+
+
+def describe_model(model: Model, chosen: dict[str, int] | None) -> None:
+    """Print what a whole model is and, where numbers are chosen, the time of its nodes."""
+    from treadle.graph import describe as words
+
+    print("\n".join(words.describe(model)))
+    if chosen is not None:
+        print()
+        print("\n".join(words.profile(model, words.example_inputs(model, chosen))))
 
 
 def describe(module: Module) -> None:
