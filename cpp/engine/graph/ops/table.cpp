@@ -12,6 +12,8 @@ const OperatorTable& operators() {
     list_scatter(all);
     list_select(all);
     list_cast(all);
+    list_reduce(all);
+    list_scan_axis(all);
     list_arithmetic(all);
     list_logic(all);
     list_functions(all);
