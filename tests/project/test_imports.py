@@ -63,7 +63,9 @@ def test_modules_of_the_package():
         "treadle.layers.recurrent_spec",
         "treadle.layers.parts", "treadle.layers.recurrent_stack", "treadle.layers.sensitivity",
         "treadle.layers.stream", "treadle.layers.stream_pool", "treadle.layers.stream_state",
-        "treadle.layers.pooled_recurrent", "treadle.layers.transformer",
+        "treadle.layers.pooled_held",
+        "treadle.layers.pooled_recurrent", "treadle.layers.pooled_sequence",
+        "treadle.layers.sequence_stream", "treadle.layers.transformer",
         "treadle.layers.transformer_base", "treadle.layers.transformer_weights", "treadle.runtime",
     }  # fmt: skip
     assert {name for name in imported() if name.partition(".")[0] == "treadle"} == expected

@@ -21,7 +21,9 @@ from treadle.layers.linear import Linear, Product
 from treadle.layers.module import LAYERS, Module, layer
 from treadle.layers.norm import LayerNorm
 from treadle.layers.parts import Parted, chosen, kept
+from treadle.layers.pooled_sequence import PooledSequence
 from treadle.layers.recurrent_base import RecurrentBase
+from treadle.layers.sequence_stream import SequenceRunner, SequenceStream, flattened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -281,6 +283,19 @@ class Sequential(Parted):
                 raise type(error)(f"{self._function}: {name}: {error}") from error
         result: Float = x
         return result
+
+    def stream(self, batch_size: int = 1) -> SequenceStream:
+        """Make a `SequenceStream` with a state of ``batch_size`` rows. Raises ValueError for a
+        layer that needs the future, and for one that is not known to work on each frame alone.
+        """
+        return SequenceStream(self._runner(f"{self._function}.stream"), batch_size)
+
+    def _pooled(self, function: str) -> PooledSequence:
+        return PooledSequence(function, self, self._runner(function))
+
+    def _runner(self, function: str) -> SequenceRunner:
+        children = flattened(self._children)
+        return SequenceRunner(function, children, list(_planned(children)))
 
     # -- the modules ------------------------------------------------------------------------------
 

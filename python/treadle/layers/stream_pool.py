@@ -11,6 +11,7 @@ import numpy as np
 from treadle import _core
 from treadle._inputs.arrays import to_int64
 from treadle._inputs.checks import integer, number
+from treadle.layers.module import Module
 from treadle.layers.pooled_recurrent import PooledRecurrent
 from treadle.layers.recurrent_base import RecurrentBase
 
@@ -128,6 +129,7 @@ class StreamPool:
     ----------
     model
         A `treadle.RNN`, `treadle.LSTM` or `treadle.GRU` that reads forwards only, or a cell; or a
+        `treadle.Sequential` of such layers and of layers that work on each frame alone; or a
         `treadle.Model` that carries a state. A step of a model is one run with a row for each
         stream, and a frame has the shape of the model's input without the axis of the batch.
     capacity
@@ -355,16 +357,18 @@ class StreamPool:
 def _engine(model: Any, options: dict[str, Any]) -> Any:
     """Return what a pool needs of its model, which makes it itself where it is no single layer."""
     pooled = getattr(type(model), "_pooled", None)
-    if pooled is not None and not isinstance(model, RecurrentBase):
+    if pooled is not None and not isinstance(model, Module):
         return pooled(model, _FUNCTION, **options)
     for name, value in options.items():
         if value is not None:
             raise ValueError(f"{_FUNCTION}: {name} is given, expected None but for a treadle.Model")
     if isinstance(model, RecurrentBase):
         return PooledRecurrent(_FUNCTION, model)
+    if pooled is not None:
+        return pooled(model, _FUNCTION)
     raise TypeError(
         f"{_FUNCTION}: model is of type {type(model).__name__}, expected a treadle.RNN, "
-        "treadle.LSTM, treadle.GRU, a cell or a treadle.Model"
+        "treadle.LSTM, treadle.GRU, a cell, a treadle.Sequential or a treadle.Model"
     )
 
 
