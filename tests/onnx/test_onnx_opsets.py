@@ -5,11 +5,16 @@ import pytest
 
 from support import onnx_files as files
 from treadle.onnx import schemas
-from treadle.onnx.load import read_graph
+from treadle.onnx.external_data import ExternalData
+from treadle.onnx.importer import Importer
+from treadle.onnx.protobuf import Wire
+from treadle.onnx.reader import read_model
 
 
 def graph_of(data):
-    return read_graph(data, "test", None)[0]
+    """The graph of a model; every operator of the table is supported."""
+    model, others = read_model(Wire(data, "test")), ExternalData("test", None)
+    return Importer(model, "test", others, schemas.SCHEMAS.__contains__).graph()
 
 
 def upgraded(opset, op, inputs=("x",), outputs=("y",), constants=None, domain="", **attributes):

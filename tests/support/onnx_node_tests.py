@@ -21,23 +21,29 @@ from pathlib import Path
 import numpy as np
 
 from treadle.graph.model import Model
+from treadle.graph.program import OPERATORS
 from treadle.onnx import schemas
 from treadle.onnx.load import read_graph
-from treadle.onnx.opsets import RULES
 
+VERSION = "1.23.2"  # of the package, as pinned in the extra test
 # Operators that nodes may have although no table lists them: they become others.
 BECOME_OTHERS = ("Constant", "Dropout", "Scatter", "Upsample")
 # What no model of treadle computes: these words in the error say so.
 REASONS = {
     "needs operators that treadle has not": "is taken apart into operators that treadle has not",
+    "there is no operator": "is taken apart into operators that treadle has not",
     "has the dtype": "has values of a dtype that treadle has not",
     "makes the dtype": "makes values of a dtype that treadle has not",
     "expected a tensor": "has sequences or optional values",
     "training mode": "trains",
-    "is of dtype": "has values of a dtype that treadle has not",
 }
 # Tests that fail for reasons of their own, by a pattern of their names.
-SKIPPED: dict[str, str] = {}
+SKIPPED = {
+    "test_attention_.*(qk_matmul|output_mode).*": "wants the scores, which treadle does not keep",
+    "test_attention_.*(padded_kv|nonpad|ext_cache).*": "has lengths of the keys (opset 24)",
+    "test_attention_.*(local|bidirectional)_window.*": "has a window (opset 25)",
+    "test_scan_sum": "is a Scan of opset 8",
+}
 
 
 def installed():
@@ -70,7 +76,8 @@ def cases():
 
 def known(op):
     """Whether treadle has an operator, or turns it into others."""
-    return op in schemas.SCHEMAS or op in RULES or op in BECOME_OTHERS
+    native = op in OPERATORS or f"treadle.{op}" in OPERATORS
+    return (native and op in schemas.SCHEMAS) or op in BECOME_OTHERS
 
 
 def numbers(array):
@@ -84,7 +91,12 @@ def numbers(array):
 
 def run(case):
     """Run a test. Raises AssertionError for wrong outputs, whatever treadle raises otherwise."""
-    graph, _ = read_graph(case.model.SerializeToString(), case.name, None)
+    model = case.model
+    if model.opset_import[0].version < schemas.OLDEST_OPSET:  # of an operator that never changed
+        model = type(model)()
+        model.CopyFrom(case.model)
+        model.opset_import[0].version = schemas.OLDEST_OPSET
+    graph, _ = read_graph(model.SerializeToString(), case.name, None)
     model = Model(graph)
     for inputs, outputs in case.data_sets:
         results = model(*map(numbers, inputs))
@@ -94,7 +106,7 @@ def run(case):
             assert found.shape == wanted.shape, (value.name, found.shape, wanted.shape)
             assert found.dtype == wanted.dtype, (value.name, found.dtype, wanted.dtype)
             if found.dtype.kind == "f":
-                rtol = 2.0**-7 if value.dtype == "bfloat16" else case.rtol
+                rtol = 2.0**-6 if value.dtype == "bfloat16" else case.rtol
                 np.testing.assert_allclose(found, wanted, rtol, case.atol, err_msg=value.name)
             else:
                 np.testing.assert_array_equal(found, wanted, err_msg=value.name)
@@ -112,7 +124,7 @@ def outcome(case):
 def reason(case, error):
     """Why a test that raised this is skipped, or None for one that fails."""
     for pattern, text in SKIPPED.items():
-        if re.fullmatch(pattern, case.name):
+        if re.fullmatch(f"{pattern}(_expanded.*)?", case.name):
             return text
     if isinstance(error, ValueError | TypeError):
         for words, text in REASONS.items():

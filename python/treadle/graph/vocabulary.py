@@ -2,7 +2,8 @@
 
 All other operators of a graph are ONNX's (https://onnx.ai/onnx/operators/) in their newest form,
 that of opset 23. The operators of this list begin with ``treadle.``: they are what the engine runs
-fastest. Files and modules never contain them; readers refuse them there.
+fastest. Files and modules never contain them; readers refuse them there, and make one of an
+operator of ONNX Runtime's own.
 
 Letters: B batch, C channels, D output channels, g groups, K and N sizes of a product, T time, I
 input, H hidden, P state (the projection's size, or H), L layers, R directions (1 or 2); in
@@ -49,6 +50,11 @@ treadle.Recurrent              x [T, B, I] ([B, T, I] if batch_first), h0? [L R,
                                "0.weight_ih" (layer 0, forward), "0.reverse.bias_hh", in
                                PyTorch's order of gates and shapes. An output behind a row's
                                length is 0
+treadle.DynamicQuantizeLSTM    the operator of this name of ONNX Runtime (com.microsoft):
+                               x [T, B, I], W [R, I, 4 H], R [R, H, 4 H], bias?, lengths?, h0?,
+                               c0?, peepholes? (must be absent), W_scale, W_zero?, R_scale,
+                               R_zero? -> y [T, R, B, H], h_n, c_n [R, B, H]; direction,
+                               hidden_size. Constants, but x, lengths and states
 =============================  ====================================================================
 """
 
@@ -71,4 +77,5 @@ OPERATORS: dict[str, tuple[int, int | None, int]] = {
     "treadle.Magnitude": (1, 1, 1),
     "treadle.Attention": (3, 4, 1),
     "treadle.Recurrent": (6, None, 3),
+    "treadle.DynamicQuantizeLSTM": (11, 12, 3),
 }

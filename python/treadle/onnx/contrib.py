@@ -146,8 +146,19 @@ def _matmul_to_float(call: Call) -> None:
     _scaled(call, call.compute("MatMulInteger", [a, b, a_zero, b_zero]), [a_scale, b_scale], bias)
 
 
+def _quantized_lstm(call: Call) -> None:
+    """The engine has this operator as it is, under a name of its own."""
+    lists = dict.fromkeys(("activations", "activation_alpha", "activation_beta"), list)
+    kinds = {"direction": str, "hidden_size": int, "clip": float, "input_forget": int}
+    if not 11 <= len(call.inputs) <= 12 or not all(call.inputs[i] for i in (0, 1, 2, 8, 10)):
+        raise call.error(f"has {len(call.inputs)} inputs, expected 11 or 12 and the first three")
+    attributes = _check(call, (0, 12), 3, **lists, **kinds)
+    call.emit("treadle.DynamicQuantizeLSTM", call.inputs, call.outputs, attributes)
+
+
 CONTRIB: dict[str, Callable[[Call], None]] = {
     "BiasGelu": _bias_gelu,
+    "DynamicQuantizeLSTM": _quantized_lstm,
     "DynamicQuantizeMatMul": _dynamic_matmul,
     "FastGelu": _fast_gelu,
     "FusedConv": _fused_conv,
@@ -158,7 +169,5 @@ CONTRIB: dict[str, Callable[[Call], None]] = {
     "QuickGelu": _quick_gelu,
     "SkipLayerNormalization": _skip_norm,
 }
-# Operators of com.microsoft that the engine has under its own names.
-NATIVE = {"DynamicQuantizeLSTM": "treadle.DynamicQuantizeLSTM"}
 # Operators of com.microsoft that are ONNX's.
 SAME = ("QuantizeLinear", "DequantizeLinear")

@@ -19,7 +19,7 @@ from treadle._storage.json import short
 from treadle.graph.ir import Graph, Node, Value
 from treadle.onnx import schemas
 from treadle.onnx.building import Call, Names, Scope
-from treadle.onnx.contrib import CONTRIB, NATIVE, SAME
+from treadle.onnx.contrib import CONTRIB, SAME
 from treadle.onnx.opsets import RULES, upgrade
 from treadle.onnx.tensors import DTYPES, dtype_name
 
@@ -229,21 +229,16 @@ class Importer:
         self, call: Call, domain: str, given: dict[str, AttributeProto], frame: _Frame
     ) -> None:
         known = domain == "" and (call.op in schemas.SCHEMAS or call.op in RULES)
-        known = known or (domain == _MICROSOFT and call.op in (*CONTRIB, *NATIVE, *SAME))
+        known = known or (domain == _MICROSOFT and call.op in (*CONTRIB, *SAME))
         if not known:
             self._unsupported(call, f"{domain}.{call.op}" if domain else call.op)
             return
         kinds = {name: attribute.kind for name, attribute in given.items()}
         for name, attribute in given.items():
             call.attributes[name] = self._decoded(attribute, call, frame)
-        if domain == _MICROSOFT:
-            if call.op in CONTRIB:
-                CONTRIB[call.op](call)
-                return
-            if call.op in NATIVE:
-                call.op = NATIVE[call.op]
-                self._emit(call)
-                return
+        if domain == _MICROSOFT and call.op in CONTRIB:
+            CONTRIB[call.op](call)
+            return
         if upgrade(call):
             return
         for name in [name for name in kinds if name not in call.attributes]:

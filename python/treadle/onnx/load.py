@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from treadle._storage import kinds
 from treadle._storage.files import check_regular, checked_path
 from treadle.graph.model import Model
+from treadle.graph.program import OPERATORS
 from treadle.onnx.external_data import ExternalData
 from treadle.onnx.importer import Importer
 from treadle.onnx.protobuf import Wire
 from treadle.onnx.reader import read_model
-from treadle.onnx.schemas import SCHEMAS
 
 if TYPE_CHECKING:
     from treadle._storage.files import Path
@@ -70,6 +70,11 @@ def load(path: Path) -> Model:
     return Model(graph)
 
 
+def _supported(op: str) -> bool:
+    """Return whether the engine has an operator as it is, or one that the layout makes of it."""
+    return op in OPERATORS or f"treadle.{op}" in OPERATORS
+
+
 def read_graph(data: bytes, where: str, folder: str | None) -> tuple[Graph, list[str]]:
     """Return the graph of a model file's bytes, and what its user should be warned of.
 
@@ -83,5 +88,5 @@ def read_graph(data: bytes, where: str, folder: str | None) -> tuple[Graph, list
             raise
         raise ValueError(f"{where}, expected a model of ONNX, is {kind}") from error
     with closing(ExternalData(where, folder)) as files:
-        importer = Importer(model, where, files, SCHEMAS.__contains__)
+        importer = Importer(model, where, files, _supported)
         return importer.graph(), importer.warnings[:1]

@@ -24,6 +24,7 @@ const OperatorTable& operators() {
     list_pool(all);
     list_resize(all);
     list_recurrent(all);
+    list_quantized_lstm(all);
     list_norms(all);
     list_attention(all);
     list_control(all);

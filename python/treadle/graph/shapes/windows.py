@@ -150,6 +150,17 @@ def recurrent(states: int, site: Site) -> None:
         site.output(site[0].dtype, state, index)
 
 
+def quantized_lstm(site: Site) -> None:
+    """treadle.DynamicQuantizeLSTM, whose R is [D, H, 4 H]."""
+    shape, weights = site[0].shape, site[2].shape
+    if shape is None or len(shape) != 3 or weights is None or len(weights) != 3:
+        return
+    directions, hidden, _ = weights
+    site.output("float32", (shape[0], directions, shape[1], hidden))
+    for index in (1, 2):
+        site.output("float32", (directions, shape[1], hidden), index)
+
+
 def treadle_recurrent(site: Site) -> None:
     """treadle.Recurrent."""
     shape = site[0].shape
@@ -196,4 +207,5 @@ RULES: dict[str, Callable[[Site], None]] = {
     "GRU": partial(recurrent, 1),
     "RNN": partial(recurrent, 1),
     "treadle.Recurrent": treadle_recurrent,
+    "treadle.DynamicQuantizeLSTM": quantized_lstm,
 }

@@ -1,0 +1,31 @@
+"""The node tests of the package onnx, for every operator that treadle has, on every ISA.
+
+support/onnx_node_tests.py lists what is skipped, and why.
+"""
+
+import re
+
+import pytest
+
+from support import onnx_node_tests
+from treadle.onnx.schemas import SCHEMAS
+
+onnx = pytest.importorskip("onnx")
+OPERATORS = [
+    op for op in sorted({*SCHEMAS, *onnx_node_tests.BECOME_OTHERS}) if onnx_node_tests.known(op)
+]
+
+
+@pytest.mark.parametrize("op", OPERATORS)
+def test_nodes(op, isa):
+    """Every test passes or is skipped for a listed reason; none that is skipped would pass."""
+    failed, needless = [], []
+    for case in onnx_node_tests.cases().get(op, []):
+        error = onnx_node_tests.outcome(case)
+        if error is None:
+            patterns = [p for p in onnx_node_tests.SKIPPED if re.fullmatch(p, case.name)]
+            needless += [(case.name, pattern) for pattern in patterns]
+        elif onnx_node_tests.reason(case, error) is None:
+            failed.append((case.name, type(error).__name__, str(error)[:300]))
+    assert failed == []
+    assert needless == []
