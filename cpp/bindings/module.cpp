@@ -17,6 +17,7 @@ void register_runtime(pybind11::module_& m);
 void register_tensor(pybind11::module_& m);
 void register_conv(pybind11::module_& m);
 void register_program(pybind11::module_& m);
+void register_plain_inputs(pybind11::module_& m);
 void register_transformer_block(pybind11::module_& m);
 }  // namespace treadle
 
@@ -58,6 +59,7 @@ PYBIND11_MODULE(_core_of_main, m) {
   treadle::register_kv_cache(m);
   treadle::register_tensor(m);
   treadle::register_conv(m);
+  treadle::register_plain_inputs(m);
   treadle::register_program(m);  // takes layers that were registered above
 }
 

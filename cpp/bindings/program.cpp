@@ -1,5 +1,5 @@
 // Program reads a plan, as treadle.graph.plan writes it, and runs it on NumPy arrays.
-#include "engine/graph/program.h"
+#include "bindings/program.h"
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
@@ -209,6 +209,8 @@ class Running {
   std::unique_ptr<graph::Workspace> workspace_;
 };
 
+}  // namespace
+
 py::list run_program(const Program& program, const std::string& f, const py::sequence& arrays,
                      std::vector<double>* seconds) {
   std::vector<py::object> owners;  // the arrays live as long as the call
@@ -272,15 +274,13 @@ py::list run_program(const Program& program, const std::string& f, const py::seq
   return results;
 }
 
-}  // namespace
-
 void register_program(py::module_& m) {
   py::class_<Program, std::shared_ptr<Program>>(m, "Program", py::is_final(), constructed_by_new())
       .def(py::init(&make_program), py::arg("function"), py::arg("plan"))
       .def(
           "run",
           [](const Program& program, const std::string& f, const py::sequence& arrays) {
-            return run_program(program, f, arrays, nullptr);
+            return run_program(program, f, arrays);
           },
           py::arg("function"), py::arg("inputs"))
       .def(

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from treadle._core_graph import Conv as Conv
 from treadle._core_graph import Depthwise as Depthwise
+from treadle._core_graph import PlainInputs as PlainInputs
 from treadle._core_graph import Program as Program
 from treadle._core_graph import operators as operators
 from treadle._core_streams import HeldStreams as HeldStreams

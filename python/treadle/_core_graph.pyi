@@ -65,5 +65,15 @@ class Program:
     @property
     def constant_bytes(self) -> int: ...
 
+@final
+class PlainInputs:
+    """The names, dtypes and shapes of a program's inputs. ``None`` stands for what is not known."""
+
+    def __init__(self, inputs: Sequence[tuple[str, str, Sequence[int | None] | None]]) -> None: ...
+    def run(
+        self, program: Program, function: str, args: tuple[Any, ...], named: dict[str, Any]
+    ) -> list[npt.NDArray[Any]] | None:
+        """Return the outputs, or None where an argument is not such an array as it is."""
+
 def operators() -> list[str]:
     """Return the names of the operators that a program can have."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+from treadle import _core
 from treadle._inputs.arrays import copied, to_bool, to_dense, to_int64
 from treadle._inputs.checks import shown
 
@@ -26,7 +27,21 @@ class Inputs:
         self.function = function
         self.values = list(values)
         self.names = [value.name for value in values]
-        self.plain = [_Plain(value) for value in values]
+        # Inputs that a program reads as they are need no Python. Nothing is plain where a dtype is
+        # widened.
+        self.plain = None
+        if all(value.dtype and value.dtype not in WIDENED for value in values):
+            self.plain = _core.PlainInputs([_described(value) for value in values])
+
+    def run(
+        self, program: _core.Program, args: tuple[Any, ...], named: dict[str, Any]
+    ) -> list[AnyArray]:
+        """Return the outputs of a program. Raises what `gathered` raises."""
+        if self.plain is not None:
+            results = self.plain.run(program, self.function, args, named)
+            if results is not None:
+                return results
+        return program.run(self.function, self.gathered(args, named))
 
     def gathered(self, args: tuple[Any, ...], named: Mapping[str, Any]) -> list[AnyArray]:
         """Return an array for every input, from arguments by position and by name.
@@ -39,10 +54,8 @@ class Inputs:
             given += [named[name] for name in self.names[len(args) :] if name in named]
         if len(given) != len(self.names) or len(given) != len(args) + len(named):
             self._refuse(args, named)
-        for i, plain in enumerate(self.plain):
-            if not plain.is_ready(given[i]):
-                given[i] = converted(self.function, self.values[i], given[i])
-        return given
+        pairs = zip(self.values, given, strict=True)
+        return [converted(self.function, value, array) for value, array in pairs]
 
     def _refuse(self, args: tuple[Any, ...], named: Mapping[str, Any]) -> NoReturn:
         function, expected = self.function, signature(self.values)
@@ -57,25 +70,11 @@ class Inputs:
         raise TypeError(f"{function}: {', '.join(missing)} is missing, expected {expected}")
 
 
-class _Plain:
-    """Says quickly of most arrays that they can be read as they are."""
-
-    __slots__ = ("dtype", "rank", "sizes")
-
-    def __init__(self, value: Value) -> None:
-        numpy_has = value.dtype not in ("", *WIDENED)
-        self.dtype = np.dtype(value.dtype) if numpy_has else None
-        self.rank = -1 if value.shape is None else len(value.shape)
-        shape = value.shape or ()
-        self.sizes = [(i, size) for i, size in enumerate(shape) if isinstance(size, int)]
-
-    def is_ready(self, given: Any) -> bool:
-        if type(given) is not np.ndarray or given.dtype is not self.dtype:
-            return False
-        shape, flags = given.shape, given.flags
-        if len(shape) != self.rank >= 0 or not flags.c_contiguous or not flags.aligned:
-            return False
-        return all(shape[axis] == size for axis, size in self.sizes)
+def _described(value: Value) -> tuple[str, str, list[int | None] | None]:
+    """Return the name, the dtype and the known sizes of a value."""
+    if value.shape is None:
+        return value.name, value.dtype, None
+    return value.name, value.dtype, [s if isinstance(s, int) else None for s in value.shape]
 
 
 def converted(function: str, value: Value, given: Any) -> AnyArray:

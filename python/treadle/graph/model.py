@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from treadle._inputs import checks
 from treadle._public import published
 from treadle.graph.files import write
-from treadle.graph.inputs import Inputs, returned, signature
+from treadle.graph.inputs import WIDENED, Inputs, returned, signature
 from treadle.graph.ir import Graph, Node, Value
 from treadle.graph.optimise import Report, copied, optimise
 from treadle.graph.plan import lower
@@ -54,6 +54,9 @@ class Model:
         self.graph = graph
         self.single = single and len(graph.outputs) == 1
         self._inputs = Inputs(_FUNCTION, graph.inputs)
+        self._names = [value.name for value in graph.outputs]
+        halves = any(value.dtype in WIDENED for value in graph.outputs)
+        self._returned = list(graph.outputs) if halves else None
         self._program = lower(_FUNCTION, graph)
 
     @property
@@ -77,11 +80,10 @@ class Model:
         """Run the model. Raises TypeError or ValueError for inputs that do not fit, with what the
         model expects, and MemoryError.
         """
-        results = self._program.run(_FUNCTION, self._inputs.gathered(args, named))
-        outputs = self.graph.outputs
-        if self.single:
-            return returned(outputs[0], results[0])
-        return {value.name: returned(value, r) for value, r in zip(outputs, results, strict=True)}
+        results = self._inputs.run(self._program, args, named)
+        if self._returned is not None:  # files in float16
+            results = [returned(v, r) for v, r in zip(self._returned, results, strict=True)]
+        return results[0] if self.single else dict(zip(self._names, results, strict=True))
 
     def to(self, dtype: str, *, keep: Iterable[str] = ()) -> Model:
         """Return a model whose products and recurrent layers have weights of another dtype.
