@@ -18,9 +18,9 @@ from treadle.graph.causal_rules import RULES as FRAME_RULES
 from treadle.graph.causal_site import CausalSite, Refused, Rewriting
 from treadle.graph.causal_states import RULES as STATE_RULES
 from treadle.graph.inputs import described
-from treadle.graph.ir import Graph, Value
+from treadle.graph.ir import Graph, Value, subgraphs
 from treadle.graph.shapes import infer
-from treadle.graph.view import reads, subgraphs
+from treadle.graph.view import reads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from treadle.graph.inputs import WIDENED, described
+from treadle.graph.ir import subgraphs
 from treadle.graph.optimise import count
-from treadle.graph.view import subgraphs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

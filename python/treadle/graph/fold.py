@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from treadle.graph.ir import Graph, Node
+from treadle.graph.ir import Graph, Node, subgraphs
 from treadle.graph.program import OPERATORS, run_node
 from treadle.graph.shapes import NOTHING, describe, of_array
-from treadle.graph.view import subgraphs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -106,3 +106,8 @@ class Graph:
     outputs: list[Value]
     nodes: list[Node]
     constants: dict[str, np.ndarray]
+
+
+def subgraphs(node: Node) -> list[Graph]:
+    """Return the graphs among the attributes of a node."""
+    return [value for value in node.attributes.values() if isinstance(value, Graph)]

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 from treadle.graph.fold import fold
 from treadle.graph.fusions import AFTER_LAYOUT, BEFORE_LAYOUT
-from treadle.graph.ir import Graph, Node, Value
+from treadle.graph.ir import Graph, Node, Value, subgraphs
 from treadle.graph.layout import relayout
 from treadle.graph.shapes import infer
 from treadle.graph.simplify import simplify, sweep
-from treadle.graph.view import View, subgraphs
+from treadle.graph.view import View
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -88,13 +88,13 @@ def apply(
     """Apply fusions to a graph and its subgraphs; return how often each of them was made."""
     changes: Counter[str] = Counter()
     outer = outer or {}
+    view = View(graph, known, outer)
     for name, fuse in fusions.items():
-        view = View(graph, known, outer)
         made = fuse(view)
-        view.finish()
         if made:
             changes[name] += made
-            sweep(graph)  # what only dead nodes read can be part of the next pattern
+            view.sweep()  # what only dead nodes read can be part of the next pattern
+    view.finish()
     constants = {**outer, **graph.constants}
     for node in graph.nodes:
         for sub in subgraphs(node):

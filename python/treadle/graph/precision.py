@@ -13,8 +13,8 @@ import numpy as np
 
 from treadle import _core
 from treadle._storage import formats
-from treadle.graph.ir import Graph, Node
-from treadle.graph.view import reads, subgraphs
+from treadle.graph.ir import Graph, Node, subgraphs
+from treadle.graph.view import reads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from treadle.graph.ir import Graph, Node
+from treadle.graph.ir import Graph, Node, subgraphs
 from treadle.graph.shapes import NOTHING, Known, describe
-from treadle.graph.view import subgraphs
 
 if TYPE_CHECKING:
     from collections.abc import Callable

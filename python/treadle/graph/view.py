@@ -8,18 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from treadle.graph.ir import Graph, Node
+from treadle.graph.ir import Graph, Node, subgraphs
 from treadle.graph.shapes import NOTHING, Known, describe, of_array
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     import numpy as np
-
-
-def subgraphs(node: Node) -> list[Graph]:
-    """Return the graphs among the attributes of a node."""
-    return [value for value in node.attributes.values() if isinstance(value, Graph)]
 
 
 def reads(node: Node) -> Iterator[str]:
@@ -61,7 +56,8 @@ class View:
 
     def _enter(self, node: Node) -> None:
         for name in node.outputs:
-            self._makers[name] = node
+            if name:
+                self._makers[name] = node
         for name in reads(node):
             self._readers.setdefault(name, []).append(node)
 
@@ -78,7 +74,7 @@ class View:
     def nodes(self, *ops: str) -> Iterator[Node]:
         """Yield the nodes of these operators (of all, without any) that are there when reached."""
         for node in list(self._nodes):
-            if node is not None and node in self._places and (not ops or node.op in ops):
+            if node is not None and (not ops or node.op in ops) and node in self._places:
                 yield node
 
     def constant(self, name: str) -> np.ndarray | None:
@@ -187,6 +183,13 @@ class View:
             self._places[node] = index
             self._enter(node)
             describe(node, self._known)
+
+    def sweep(self) -> None:
+        """Take out nodes whose outputs nobody reads."""
+        for node in sorted(self._places, key=self._places.__getitem__, reverse=True):
+            if not any(name in self._kept or self._readers.get(name) for name in node.outputs):
+                self._leave(node)
+                self._nodes[self._places.pop(node)] = None
 
     def finish(self) -> None:
         """Write the nodes back into the graph."""

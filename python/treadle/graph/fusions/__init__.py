@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from treadle.graph.fusions import (
+    affine_conv,
     attention,
     batch_norm,
     conv_affine,
@@ -43,6 +44,7 @@ BEFORE_LAYOUT: dict[str, Fusion] = {
     "hard swish": hard_swish.fuse,
     "conv + affine": conv_affine.fuse,
     "batch norm": batch_norm.fuse,
+    "affine + conv": affine_conv.fuse,
     "magnitude": magnitude.fuse,
     "linear": linear.fuse,
     "attention": attention.fuse,

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from treadle.graph.ir import Graph, Node
+from treadle.graph.ir import Graph, Node, subgraphs
 from treadle.graph.layout.channels import channels_last
 from treadle.graph.layout.state import State
 from treadle.graph.layout.through import RULES
-from treadle.graph.view import reads, subgraphs
+from treadle.graph.view import reads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -10,13 +10,14 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from treadle.graph.ir import Graph, subgraphs
 from treadle.graph.shapes import arithmetic, movement, windows
 from treadle.graph.shapes.site import NOTHING, Known, Site, of_array
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from treadle.graph.ir import Graph, Node
+    from treadle.graph.ir import Node
 
 __all__ = ["NOTHING", "RULES", "Known", "infer", "of_array"]
 
@@ -65,22 +66,23 @@ def infer(graph: Graph) -> dict[str, Known]:
 def _go_through(graph: Graph, known: dict[str, Known]) -> None:
     known.update((name, of_array(array)) for name, array in graph.constants.items())
     for node in graph.nodes:
+        for branch in subgraphs(node):
+            for value in branch.inputs:
+                known[value.name] = Known(COMPUTED.get(value.dtype, value.dtype), None)
+            _go_through(branch, known)
         describe(node, known)
 
 
 def describe(node: Node, known: dict[str, Known]) -> None:
-    """Add what is known about the outputs of a node.
+    """Add what is known about the outputs of a node, whose graphs have been gone through.
 
     A rule reads inputs and attributes as a well-formed node has them. Of a malformed one nothing is
     known here: its operator says what is wrong with it.
     """
-    branches = [value for value in node.attributes.values() if hasattr(value, "nodes")]
-    for branch in branches:
-        for value in branch.inputs:
-            known[value.name] = Known(COMPUTED.get(value.dtype, value.dtype), None)
-        _go_through(branch, known)
-    if node.op == "If" and len(branches) == 2:
-        _merge(node, branches, known)
+    if node.op == "If":
+        chosen = subgraphs(node)
+        if len(chosen) == 2:
+            _merge(node, chosen, known)
         return
     rule = RULES.get(node.op)
     if rule is not None:
@@ -88,14 +90,14 @@ def describe(node: Node, known: dict[str, Known]) -> None:
             rule(Site(node, known))
 
 
-def _merge(node: Node, branches: list[Graph], known: dict[str, Known]) -> None:
+def _merge(node: Node, chosen: list[Graph], known: dict[str, Known]) -> None:
     """Keep of an If what both branches agree on."""
     for index, name in enumerate(node.outputs):
         first, second = (
             known.get(branch.outputs[index].name, NOTHING)
             if index < len(branch.outputs)
             else NOTHING
-            for branch in branches
+            for branch in chosen
         )
         if first == second:
             known[name] = first

@@ -40,12 +40,17 @@ class Known:
 NOTHING = Known()
 
 
+_NAMES: dict[np.dtype, str] = {}  # dtype.name takes microseconds
+
+
 def of_array(array: np.ndarray) -> Known:
     """Return what is known about a constant."""
+    dtype = array.dtype
+    name = _NAMES.get(dtype) or _NAMES.setdefault(dtype, dtype.name)
     elements = None
-    if array.dtype.kind in "iub" and array.ndim <= 1 and array.size <= MOST_ELEMENTS:
+    if dtype.kind in "iub" and array.ndim <= 1 and array.size <= MOST_ELEMENTS:
         elements = tuple(int(number) for number in array.reshape(-1))
-    return Known(array.dtype.name, array.shape, elements)
+    return Known(name, array.shape, elements)
 
 
 class Site:
