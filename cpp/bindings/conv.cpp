@@ -1,16 +1,21 @@
-// Conv holds the packed weights of a convolution in one or two dimensions.
+// Convolutions check their arguments and call the engine.
 #include "engine/conv/conv.h"
 
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
 #include <memory>
+#include <optional>
 #include <string>
 
+#include "bindings/activation.h"
 #include "bindings/arrays.h"
 #include "bindings/construct.h"
 #include "bindings/dtype.h"
 #include "bindings/gil.h"
 #include "bindings/named_values.h"
+#include "engine/conv/channels_first.h"
+#include "engine/conv/conv_transpose.h"
 #include "engine/conv/depthwise.h"
 #include "runtime/isa.h"
 
@@ -26,7 +31,8 @@ std::int64_t take_size(const std::string& f, NamedValues& values, const char* na
                         std::to_string(least) + " to " + std::to_string(most));
 }
 
-ConvAxis take_axis(const std::string& f, const char* what, const py::dict& axis) {
+ConvAxis take_axis(const std::string& f, const char* what, const py::dict& axis,
+                   std::int64_t least_after) {
   NamedValues values(f, what, axis);
   ConvAxis a{};
   a.taps = take_size(f, values, "taps", 1);
@@ -34,19 +40,19 @@ ConvAxis take_axis(const std::string& f, const char* what, const py::dict& axis)
   a.dilation = take_size(f, values, "dilation", 1);
   // With the size of an array, which is below 2^61, the sum fits in 64 bits.
   a.before = take_size(f, values, "before", 0, std::int64_t{1} << 61);
-  a.after = take_size(f, values, "after", 0, std::int64_t{1} << 61);
+  a.after = take_size(f, values, "after", least_after, std::int64_t{1} << 61);
   values.finish();
   return a;
 }
 
-ConvShape take_shape(const std::string& f, const py::dict& shape) {
+ConvShape take_shape(const std::string& f, const py::dict& shape, std::int64_t least_after = 0) {
   NamedValues values(f, "shape", shape);
   ConvShape s{};
   s.inputs = take_size(f, values, "inputs", 1);
   s.outputs = take_size(f, values, "outputs", 0);
   s.groups = take_size(f, values, "groups", 1);
-  s.vertical = take_axis(f, "vertical", values.require<py::dict>("vertical"));
-  s.horizontal = take_axis(f, "horizontal", values.require<py::dict>("horizontal"));
+  s.vertical = take_axis(f, "vertical", values.require<py::dict>("vertical"), least_after);
+  s.horizontal = take_axis(f, "horizontal", values.require<py::dict>("horizontal"), least_after);
   values.finish();
   if (s.inputs % s.groups || s.outputs % s.groups) {
     throw py::value_error(
@@ -87,26 +93,90 @@ std::shared_ptr<Depthwise> make_depthwise(const std::string& f, const py::dict& 
   return conv;
 }
 
+std::shared_ptr<ConvTranspose> make_conv_transpose(const std::string& f, const py::dict& shape,
+                                                   const py::object& weight,
+                                                   const py::object& bias) {
+  // Outputs beyond those that the taps reach are padding below zero.
+  const ConvTransposeShape s{take_shape(f, shape, -std::int64_t{INT32_MAX})};
+  const auto w = check_array<float>(f, "weight", weight,
+                                    {{"D", s.outputs}, {"J*C/g", s.taps() * s.group_inputs()}},
+                                    Layout::contiguous);
+  const float* b = optional_array<float>(f, "bias", bias, {{"D", s.outputs}});
+  std::shared_ptr<ConvTranspose> conv;
+  interruptible(
+      [&](Interrupt&) { conv = std::make_shared<ConvTranspose>(kernels(), s, w.data, b); });
+  return conv;
+}
+
+// Runs over x [B, C, H, W], or with channels_last over x [B, H, W, C] to y [B, H', W', D].
+template <class Engine>
+py::array_t<float> run_conv(const Engine& conv, const std::string& f, const py::object& x,
+                            const py::object& activation, bool channels_last) {
+  const ConvShape& s = conv.shape();
+  const View<const float> in =
+      channels_last
+          ? check_array<float>(f, "x", x, {{"B", kAny}, {"H", kAny}, {"W", kAny}, {"C", s.inputs}},
+                               Layout::contiguous)
+          : check_array<float>(f, "x", x, {{"B", kAny}, {"C", s.inputs}, {"H", kAny}, {"W", kAny}},
+                               Layout::last_contiguous);
+  const int first = channels_last ? 1 : 2;
+  ConvCall call{in.shape[0], in.shape[first], in.shape[first + 1], in.data, nullptr};
+  const std::int64_t height = conv.height(call), width = conv.width(call);
+  if (height <= 0 || width <= 0) {
+    throw py::value_error(f + ": x has shape [B, C, H, W] with H = " + std::to_string(call.height) +
+                          " and W = " + std::to_string(call.width) +
+                          ", which leaves no output: the taps reach over more");
+  }
+  checked_product(f, {call.batch, std::max(s.inputs, s.outputs), height, width});
+  std::optional<Activation> act;
+  if (!activation.is_none()) act = parse_activation(f, activation);
+  call.f = act ? &*act : nullptr;
+  py::array_t<float> y = channels_last ? new_array(f, {call.batch, height, width, s.outputs})
+                                       : new_array(f, {call.batch, s.outputs, height, width});
+  call.y = y.mutable_data();
+  interruptible([&](Interrupt& interrupt) {
+    if (channels_last) {
+      if (call.batch > 0 && s.outputs > 0) convolve(conv, call, interrupt);
+    } else {
+      const Planes planes{call.batch,    call.height,   call.width,   call.x,
+                          in.strides[0], in.strides[1], in.strides[2]};
+      convolve(conv, planes, call.f, call.y, interrupt);
+    }
+  });
+  return y;
+}
+
+template <class Engine>
+void define_run(py::class_<Engine, std::shared_ptr<Engine>>& c) {
+  c.def("run", &run_conv<Engine>, py::arg("function"), py::arg("x"),
+        py::arg("activation") = py::none(), py::arg("channels_last") = false);
+  c.def_property_readonly("weight_bytes", &Engine::weight_bytes);
+  c.def_property_readonly("isa", &Engine::isa);
+}
+
 }  // namespace
 
 void register_conv(py::module_& m) {
-  py::class_<Conv, std::shared_ptr<Conv>>(m, "Conv", py::is_final(), constructed_by_new())
-      .def(py::init(&make_conv), py::arg("function"), py::arg("shape"), py::arg("weight"),
-           py::arg("bias"), py::arg("dtype") = "float32")
-      .def_static(
-          "taps_are_rows",
-          [](std::int64_t inputs, std::int64_t groups) {
-            return groups > 0 && Conv::taps_are_rows({inputs, 0, groups, {}, {}});
-          },
-          py::arg("inputs"), py::arg("groups"))
-      .def_property_readonly("weight_bytes", &Conv::weight_bytes)
-      .def_property_readonly("isa", &Conv::isa);
-  py::class_<Depthwise, std::shared_ptr<Depthwise>>(m, "Depthwise", py::is_final(),
-                                                    constructed_by_new())
-      .def(py::init(&make_depthwise), py::arg("function"), py::arg("shape"), py::arg("weight"),
-           py::arg("bias"))
-      .def_property_readonly("weight_bytes", &Depthwise::weight_bytes)
-      .def_property_readonly("isa", &Depthwise::isa);
+  py::class_<Conv, std::shared_ptr<Conv>> conv(m, "Conv", py::is_final(), constructed_by_new());
+  conv.def(py::init(&make_conv), py::arg("function"), py::arg("shape"), py::arg("weight"),
+           py::arg("bias"), py::arg("dtype") = "float32");
+  conv.def_static(
+      "taps_are_rows",
+      [](std::int64_t inputs, std::int64_t groups) {
+        return groups > 0 && Conv::taps_are_rows({inputs, 0, groups, {}, {}});
+      },
+      py::arg("inputs"), py::arg("groups"));
+  define_run(conv);
+  py::class_<Depthwise, std::shared_ptr<Depthwise>> depthwise(m, "Depthwise", py::is_final(),
+                                                              constructed_by_new());
+  depthwise.def(py::init(&make_depthwise), py::arg("function"), py::arg("shape"), py::arg("weight"),
+                py::arg("bias"));
+  define_run(depthwise);
+  py::class_<ConvTranspose, std::shared_ptr<ConvTranspose>> transposed(
+      m, "ConvTranspose", py::is_final(), constructed_by_new());
+  transposed.def(py::init(&make_conv_transpose), py::arg("function"), py::arg("shape"),
+                 py::arg("weight"), py::arg("bias"));
+  define_run(transposed);
 }
 
 }  // namespace treadle

@@ -8,7 +8,6 @@
 
 namespace treadle {
 void register_attention(pybind11::module_& m);
-void register_conv1d(pybind11::module_& m);
 void register_encoder(pybind11::module_& m);
 void register_kv_cache(pybind11::module_& m);
 void register_product(pybind11::module_& m);
@@ -52,7 +51,6 @@ PYBIND11_MODULE(_core_of_main, m) {
   treadle::register_runtime(m);
   treadle::register_recurrent(m);
   treadle::register_product(m);
-  treadle::register_conv1d(m);
   treadle::register_attention(m);
   treadle::register_encoder(m);
   treadle::register_transformer_block(m);

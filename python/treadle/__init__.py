@@ -51,7 +51,7 @@ from treadle.layers.activation_layers import (
 from treadle.layers.attention import MultiheadAttention
 from treadle.layers.batch_norm import BatchNorm1d
 from treadle.layers.cells import GRUCell, LSTMCell, RNNCell
-from treadle.layers.conv import Conv1d
+from treadle.layers.conv import Conv1d, Conv2d
 from treadle.layers.elementwise import Flatten, Identity, LogSoftmax, Softmax, Transpose
 from treadle.layers.embedding import Embedding
 from treadle.layers.kv_cache import KVCache
@@ -76,6 +76,7 @@ __all__ = [
     "RNN",
     "BatchNorm1d",
     "Conv1d",
+    "Conv2d",
     "Embedding",
     "Flatten",
     "GRUCell",

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from treadle._core_graph import Conv as Conv
+from treadle._core_graph import ConvTranspose as ConvTranspose
 from treadle._core_graph import Depthwise as Depthwise
 from treadle._core_graph import PlainInputs as PlainInputs
 from treadle._core_graph import Program as Program
@@ -166,24 +167,6 @@ class Linear:
         activation: _Activation | None = None,
         residual: _Float | None = None,
     ) -> _Float: ...
-    @property
-    def weight_bytes(self) -> int: ...
-    @property
-    def isa(self) -> str: ...
-
-@final
-class Conv1d:
-    """Packed weights of a convolution and its bias. Immutable, safe to use from several threads."""
-
-    def __init__(
-        self,
-        function: str,
-        shape: dict[str, int],
-        weight: _Weight,
-        bias: _Float | None,
-        dtype: str = "float32",
-    ) -> None: ...
-    def run(self, function: str, x: _Float, activation: _Activation | None = None) -> _Float: ...
     @property
     def weight_bytes(self) -> int: ...
     @property

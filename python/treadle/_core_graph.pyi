@@ -8,10 +8,12 @@ import numpy.typing as npt
 _Float: TypeAlias = npt.NDArray[np.float32]
 # A matrix in the form of a dtype (formats.py): float32, the bits of bfloat16, or int8 with scales.
 _Weight: TypeAlias = _Float | npt.NDArray[np.uint16] | tuple[npt.NDArray[np.int8], _Float]
+_Activation: TypeAlias = tuple[str, float, float]
 
 @final
 class Conv:
-    """Packed weights of a convolution in one or two dimensions, for a `Program`.
+    """Packed weights of a convolution in one or two dimensions. Immutable, safe to use from several
+    threads.
 
     ``shape`` has inputs, outputs and groups, and for the axes ``vertical`` and ``horizontal`` a
     dict of taps, stride, dilation, before and after. ``weight`` is the matrix [D, J C/g] of the
@@ -28,6 +30,15 @@ class Conv:
     ) -> None: ...
     @staticmethod
     def taps_are_rows(inputs: int, groups: int) -> bool: ...
+    def run(
+        self,
+        function: str,
+        x: _Float,
+        activation: _Activation | None = None,
+        channels_last: bool = False,
+    ) -> _Float:
+        """Return y [B, D, H', W'] of x [B, C, H, W], or of x [B, H, W, C] y [B, H', W', D]."""
+
     @property
     def weight_bytes(self) -> int: ...
     @property
@@ -40,6 +51,34 @@ class Depthwise:
     def __init__(
         self, function: str, shape: Mapping[str, Any], weight: _Float, bias: _Float | None
     ) -> None: ...
+    def run(
+        self,
+        function: str,
+        x: _Float,
+        activation: _Activation | None = None,
+        channels_last: bool = False,
+    ) -> _Float: ...
+    @property
+    def weight_bytes(self) -> int: ...
+    @property
+    def isa(self) -> str: ...
+
+@final
+class ConvTranspose:
+    """Packed weights of a transposed convolution, a matrix [D, J C/g] of float32; ``shape`` is that
+    of `Conv`. Immutable, safe to use from several threads.
+    """
+
+    def __init__(
+        self, function: str, shape: Mapping[str, Any], weight: _Float, bias: _Float | None
+    ) -> None: ...
+    def run(
+        self,
+        function: str,
+        x: _Float,
+        activation: _Activation | None = None,
+        channels_last: bool = False,
+    ) -> _Float: ...
     @property
     def weight_bytes(self) -> int: ...
     @property

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import treadle
 from support import samples
-from support.tolerance import assert_product, assert_same_bits
+from support.tolerance import EPS, assert_product, assert_same_bits
 
 conv1d = treadle.functional.conv1d
 
@@ -102,23 +102,34 @@ def test_activation(isa):
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
 def test_dtypes(isa, dtype):
-    """The product of windows with the taps, group by group, in that dtype."""
+    """The products of steps with their taps, group by group, in that dtype."""
     x, weight, bias = (
         samples.normal(0, 2, 260, 9),
         samples.normal(1, 6, 130, 3),
         samples.normal(2, 6),
     )
-    y = conv1d(x, weight, bias, groups=2, activation="relu", dtype=dtype)
-    assert not np.array_equal(y, conv1d(x, weight, bias, groups=2, activation="relu"))
-    windows = np.lib.stride_tricks.sliding_window_view(x, 3, axis=2).transpose(0, 2, 3, 1)
+    y = conv1d(x, weight, bias, groups=2, dtype=dtype)
+    assert not np.array_equal(y, conv1d(x, weight, bias, groups=2))
     for group in range(2):
         own = slice(3 * group, 3 * group + 3)
-        rows = np.ascontiguousarray(windows[..., 130 * group : 130 * group + 130])
-        taps = np.ascontiguousarray(weight[own].transpose(0, 2, 1)).reshape(3, -1)
-        expected = treadle.functional.linear(
-            rows.reshape(2, 7, -1), taps, bias[own], activation="relu", dtype=dtype
-        )
-        assert_same_bits(np.ascontiguousarray(y[:, own].transpose(0, 2, 1)), expected)
+        exact, size = np.zeros((2, 7, 3)) + bias[own], np.abs(bias[own])
+        for tap in range(3):
+            steps = x[:, 130 * group : 130 * group + 130, tap : tap + 7].transpose(0, 2, 1)
+            steps, own_tap = np.ascontiguousarray(steps), weight[own, :, tap]
+            exact += treadle.functional.linear(steps, own_tap, dtype=dtype)
+            size = size + np.abs(steps) @ np.abs(own_tap).T
+        assert np.all(np.abs(y[:, own].transpose(0, 2, 1) - exact) <= 3 * EPS * size)
+
+
+def test_int8_of_few_channels(isa):
+    """A window is rounded as a whole, as a row of `linear` is."""
+    x, weight = samples.normal(0, 2, 3, 9), samples.normal(1, 5, 3, 4)
+    windows = np.lib.stride_tricks.sliding_window_view(x, 4, axis=2).transpose(0, 2, 3, 1)
+    rows = np.ascontiguousarray(windows).reshape(2, 6, 12)
+    taps = np.ascontiguousarray(weight.transpose(0, 2, 1)).reshape(5, 12)
+    expected = treadle.functional.linear(rows, taps, dtype="int8")
+    y = conv1d(x, weight, dtype="int8")
+    assert_same_bits(np.ascontiguousarray(y.transpose(0, 2, 1)), expected)
 
 
 WRONG = {

@@ -28,6 +28,7 @@ EVERY = [
     treadle.TransformerEncoder(LAYER, 2, treadle.LayerNorm(8)),
     treadle.Linear(3, 4, dtype="int8", seed=0),
     treadle.Conv1d(3, 4, 2, padding="same", dtype="bfloat16", seed=0),
+    treadle.Conv2d(3, 4, (2, 3), padding=1, dtype="int8", seed=0),
     treadle.Embedding(3, 4, 1, seed=0),
     treadle.BatchNorm1d(3, seed=0),
     treadle.Sequential(treadle.Embedding(3, 4, seed=0), treadle.LSTM(4, 5, dtype="int8", seed=0)),

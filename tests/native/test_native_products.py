@@ -44,42 +44,60 @@ def test_native_linear():
         linear.run("f", huge, None, None)
 
 
-def test_native_conv1d():
-    """x [3, 4, 9], weight [6, 3 * 2] of two groups, bias [6]."""
-    x, weight, bias = samples.normal(0, 3, 4, 9), samples.normal(1, 6, 6), samples.normal(2, 6)
-    sizes = ("inputs", "outputs", "taps", "stride", "before", "after", "dilation", "groups")
-    shape = dict(zip(sizes, (4, 6, 3, 2, 1, 0, 1, 2), strict=True))
+@pytest.mark.parametrize("kind", ["Conv", "Depthwise", "ConvTranspose"])
+def test_native_convolutions(kind):
+    """x [3, C, 4, 5], weight [6, 2 * 3 C/g] of two groups, bias [6]; C is 2 or 4."""
+    channels = 2 if kind == "Depthwise" else 4
+    columns = 6 * channels // 2
+    x, bias = samples.normal(0, 3, channels, 4, 5), samples.normal(2, 6)
+    weight = samples.normal(1, 6, columns)
+    names = ("taps", "stride", "dilation", "before", "after")
+    vertical = dict(zip(names, (2, 1, 1, 1, 0), strict=True))
+    horizontal = dict(zip(names, (3, 2, 1, 0, 1), strict=True))
+    sizes = {"inputs": channels, "outputs": 6, "groups": 2}
+    shape = sizes | {"vertical": vertical, "horizontal": horizontal}
     wrong = [None, 5, {}, [4, 6], shape | {"more": 1}, shape | {5: 1}]
-    wrong += [{k: v for k, v in shape.items() if k != name} for name in sizes]
+    wrong += [{k: v for k, v in shape.items() if k != name} for name in shape]
+    wrong += [shape | {"groups": 4}, shape | {"groups": 3}, shape | {"inputs": 2**31 - 2}]
     for name in sizes:
         wrong += [shape | {name: value} for value in (-1, 2**62, 2**64, "1", None, 1.5)]
-    wrong += [shape | {name: 0} for name in ("inputs", "taps", "stride", "dilation", "groups")]
-    wrong += [
-        shape | {"groups": 4},
-        shape | {"groups": 3},
-        shape | {"inputs": 2**31 - 2, "taps": 9},
-    ]
-    refused(treadle._core.Conv1d, ["f", shape, weight, bias, "float32"], {
+    wrong += [shape | {name: 0} for name in ("inputs", "groups")]
+    for name in names:
+        bad = [-(2**40), 2**62, 2**64, "1", None, 1.5]
+        bad += [0] if name in names[:3] else []
+        wrong += [shape | {"vertical": vertical | {name: value}} for value in bad]
+    wrong += [shape | {"horizontal": value} for value in (None, 5, {}, horizontal | {"more": 1})]
+    make, last = getattr(treadle._core, kind), ["float32"] * (kind == "Conv")
+    refused(make, ["f", shape, weight, bias, *last], {
         0: NO_NAMES,
         1: wrong,
         2: [*NO_MATRICES, weight[:, 1:], weight.T[:5], weight[::-1]],
         3: [*NO_VECTORS, bias[1:], np.broadcast_to(bias[:1], 6)],
-        4: ["int4", "bfloat16", "int8", None, 5],
+        **({4: ["int4", "bfloat16", "int8", None, 5]} if last else {}),
     })  # fmt: skip
-    conv = treadle._core.Conv1d("f", shape, weight, None)
-    refused(conv.run, ["f", x, ("elu", 1.0, 0.0)], {
+    conv = make("f", shape, weight, None)
+    y = conv.run("f", x)
+    wrong_x = [*NO_MATRICES, x[0], x[:, 1:], x[..., ::-1], x.astype(np.float64), x[None]]
+    refused(conv.run, ["f", x, ("elu", 1.0, 0.0), False], {
         0: NO_NAMES,
-        1: [*NO_MATRICES, x[0], x[:, 1:], x[..., :1], x[..., ::-1], x.astype(np.float64), x[None]],
+        1: [*wrong_x, *([] if kind == "ConvTranspose" else [x[..., :1]])],
         2: NO_ACTIVATIONS,
+        3: [True, "yes"],  # x has no channels last
     })  # fmt: skip
-    assert conv.run("f", x[:0]).shape == (0, 6, 4)
-    assert conv.run("f", x[::2, ::-1]).shape == (2, 6, 4)
-    wide = np.broadcast_to(x[:1, :, :1], (1, 4, 2**50))  # its last axis has a stride of zero
-    for huge in (np.broadcast_to(x[:1], (2**50, 4, 9)), wide):
+    last_x = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+    np.testing.assert_array_equal(
+        conv.run("f", last_x, channels_last=True), y.transpose(0, 2, 3, 1)
+    )
+    assert conv.run("f", x[:0]).shape == (0, *y.shape[1:])
+    np.testing.assert_array_equal(
+        conv.run("f", x[::2, :, ::-1]), conv.run("f", x[::2, :, ::-1].copy())
+    )
+    wide = np.broadcast_to(x[:1, :, :, :1], (1, channels, 4, 2**50))  # a stride of zero
+    for huge in (np.broadcast_to(x[:1], (2**50, channels, 4, 5)), wide):
         with pytest.raises((ValueError, MemoryError)):
             conv.run("f", huge)
-    nothing = treadle._core.Conv1d("f", shape | {"outputs": 0}, np.zeros((0, 6), F32), None)
-    assert nothing.run("f", x).shape == (3, 0, 4)
+    nothing = make("f", shape | {"outputs": 0}, np.zeros((0, columns), F32), None)
+    assert nothing.run("f", x).shape == (3, 0, *y.shape[2:])
 
 
 def test_native_rows():

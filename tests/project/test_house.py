@@ -29,6 +29,8 @@ MOST_LINES, MOST_LINES_OF_TESTS, MOST_COLUMNS = 400, 550, 100
 PYTORCHS = {
     "python/treadle/layers/attention.py __call__",
     "python/treadle/layers/attention.py __init__",
+    "python/treadle/functional/conv.py conv_transpose1d",
+    "python/treadle/functional/conv.py conv_transpose2d",
     "python/treadle/layers/conv.py __init__",
     "python/treadle/layers/transformer.py __init__",
     "python/treadle/torch/multihead.py forward",

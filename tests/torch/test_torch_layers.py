@@ -117,8 +117,8 @@ REFUSED = {
     r"module\.0 is of type .*BatchNorm2d": nn.Sequential(nn.BatchNorm2d(3)),
     "track_running_stats": nn.BatchNorm1d(3, track_running_stats=False),
     "OwnDropout": nn.Sequential(OwnDropout()),
-    r"module\.1\.0 is of type .*Conv2d": nn.Sequential(
-        nn.ReLU(), nn.Sequential(nn.Conv2d(1, 1, 1))
+    r"module\.1\.0 is of type .*Conv3d": nn.Sequential(
+        nn.ReLU(), nn.Sequential(nn.Conv3d(1, 1, 1))
     ),
     "dim": nn.Softmax(),
     "float64": nn.Linear(2, 2).double(),

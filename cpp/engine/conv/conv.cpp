@@ -35,10 +35,10 @@ StoredMatrix part(const StoredMatrix& m, std::int64_t at, std::int64_t scale) {
   return {m.dtype, static_cast<const std::int8_t*>(m.data) + at, m.scales + scale};
 }
 
-// Returns how many outputs along an axis have a window that is not within so many inputs.
-std::int64_t border_outputs(const ConvAxis& axis, std::int64_t size) {
-  const std::int64_t all = axis.outputs(size);
-  const std::int64_t first = std::min(ceil_div(axis.before, axis.stride), all);
+// Returns how many of so many outputs along an axis have a window that is not within the inputs.
+std::int64_t border_outputs(const ConvAxis& axis, std::int64_t size, std::int64_t all) {
+  const std::int64_t before = std::max(axis.before, std::int64_t{0});
+  const std::int64_t first = std::min(ceil_div(before, axis.stride), all);
   const std::int64_t room = size + axis.before - axis.span();  // of the last window within
   const std::int64_t end = room < 0 ? 0 : std::min(room / axis.stride + 1, all);
   return all - std::max(end - first, std::int64_t{0});
@@ -48,6 +48,7 @@ std::int64_t border_outputs(const ConvAxis& axis, std::int64_t size) {
 
 Conv::Rows Conv::rows_of(const ConvShape& shape, Dtype dtype) {
   const std::int64_t C = shape.group_inputs();
+  if (shape.taps() == 0) return Rows::pixels;
   if (dtype == Dtype::int8) return taps_are_rows(shape) ? Rows::pixels : Rows::gathered;
   if (shape.groups == 1 && shape.horizontal.dilation == 1 && C < kWindowChannels &&
       C % per_word(dtype) == 0) {
@@ -61,7 +62,7 @@ Conv::Conv(const KernelTable& table, const ConvShape& shape, const StoredMatrix&
     : shape_(shape), table_(&table), dtype_(weight.dtype), rows_(rows_of(shape, weight.dtype)) {
   const std::int64_t C = shape.group_inputs(), D = shape.group_outputs(), K = shape.taps() * C;
   taps_ = rows_ == Rows::windows ? shape.vertical.taps : rows_ == Rows::gathered ? 1 : shape.taps();
-  k_ = K / taps_;
+  k_ = taps_ ? K / taps_ : C;  // without taps, outputs are f(bias)
   tap_words_ = row_words(dtype_, k_);
   tap_block_ = dtype_ == Dtype::int8 ? 1 : std::max(kSumBlock / k_, std::int64_t{1});
   group_words_ = row_words(dtype_, C);
@@ -75,6 +76,7 @@ Conv::Conv(const KernelTable& table, const ConvShape& shape, const StoredMatrix&
   for (std::int64_t g = 0; g < shape.groups; ++g) {
     const StoredMatrix own = part(weight, g * D * K, g * D * scales);
     std::vector<Operand> operands;
+    if (taps_ == 0) operands.push_back({own, 0});
     for (std::int64_t tap = 0; tap < taps_; ++tap) {
       operands.push_back({part(own, tap * k_, scaled ? tap * sum_blocks(C) : 0), k_, K, scales});
     }
@@ -110,8 +112,9 @@ std::int64_t Conv::weight_bytes() const {
 }
 
 double Conv::work(const ConvCall& call) const {
-  return static_cast<double>(call.batch) * shape_.vertical.outputs(call.height) *
-         shape_.horizontal.outputs(call.width) * shape_.outputs * shape_.taps() *
+  const std::int64_t rows = call.target ? call.target->rows : height(call);
+  const std::int64_t columns = call.target ? call.target->columns : width(call);
+  return static_cast<double>(call.batch) * rows * columns * shape_.outputs * shape_.taps() *
          shape_.group_inputs();
 }
 
@@ -119,8 +122,12 @@ Conv::Job Conv::plan(const ConvCall& call, int threads) const {
   Job job{};
   job.call = call;
   job.threads = threads;
-  job.height = shape_.vertical.outputs(call.height);
-  job.width = shape_.horizontal.outputs(call.width);
+  const std::int64_t D = shape_.outputs;
+  job.height = call.target ? call.target->rows : height(call);
+  job.width = call.target ? call.target->columns : width(call);
+  job.target =
+      call.target ? *call.target
+                  : ConvTarget{job.height, job.width, job.height * job.width * D, job.width * D, D};
   job.images = call.batch;
   const std::int64_t pixels = job.height * job.width;
   if (encodes_pixels()) {
@@ -135,7 +142,7 @@ Conv::Job Conv::plan(const ConvCall& call, int threads) const {
   job.block_rows = std::clamp(ceil_div(rows, threads), kLeastRows, kBlockRows);
   if (rows_ == Rows::windows && pixels) {
     const std::int64_t border =
-        std::min(border_outputs(shape_.horizontal, call.width), job.block_rows);
+        std::min(border_outputs(shape_.horizontal, call.width, job.width), job.block_rows);
     const std::int64_t window = taps_ * tap_words_;
     for (;; job.block_rows /= 2) {
       // Rows that follow each other begin and end anywhere in a row of outputs.
@@ -145,8 +152,9 @@ Conv::Job Conv::plan(const ConvCall& call, int threads) const {
   }
   job.block_rows = std::min(job.block_rows, std::max(rows, std::int64_t{1}));
   const std::int64_t blocks = std::max(ceil_div(rows, job.block_rows), std::int64_t{1});
-  const double block_work =
-      work(call) / shape_.groups / (ceil_div(call.batch, job.images) * blocks);
+  const double parts_of_batch =
+      static_cast<double>(ceil_div(std::max(call.batch, std::int64_t{1}), job.images));
+  const double block_work = work(call) / shape_.groups / parts_of_batch / blocks;
   const std::int64_t wanted =
       std::max({packed.bytes() > kCachedBytes ? panels : 1,
                 threads > 1 ? ceil_div(4 * threads, blocks * shape_.groups) : 1,

@@ -20,6 +20,13 @@
 
 namespace treadle {
 
+// ConvTarget says where outputs lie that are not contiguous: how many there are, and the floats
+// from one image, row or column to the next. A pixel's channels are contiguous.
+struct ConvTarget {
+  std::int64_t rows, columns;
+  std::int64_t image_stride, row_stride, column_stride;
+};
+
 // ConvCall says what a convolution reads and writes. All arrays are contiguous.
 struct ConvCall {
   std::int64_t batch, height, width;
@@ -29,6 +36,8 @@ struct ConvCall {
   const float* residual = nullptr;  // [B, H', W', D], or null; it may be y. Not with channels_first
   bool residual_first = false;
   bool channels_first = false;
+  // Other outputs than H' and W', or null. It lives as long as `plan`, and y is never turned.
+  const ConvTarget* target = nullptr;
 };
 
 class Conv {
@@ -50,6 +59,10 @@ class Conv {
   const char* isa() const { return table_->of(dtype_).isa; }  // the level of the product
   std::int64_t weight_bytes() const;
   const KernelTable& table() const { return *table_; }
+  // Return H' and W' of a call, or 0 where the taps reach over more than x.
+  std::int64_t height(const ConvCall& call) const { return shape_.vertical.outputs(call.height); }
+  std::int64_t width(const ConvCall& call) const { return shape_.horizontal.outputs(call.width); }
+  static constexpr bool kTurnsResults = true;  // it computes calls with channels_first
   // Returns the multiply-adds of a call.
   double work(const ConvCall& call) const;
 
@@ -109,6 +122,8 @@ class Conv {
   // Each of these lists the rows of a block.
   template <class Place>
   void for_each_output(const Job& job, const Block& block, Place&& place) const;
+  template <class Place>
+  void for_each_window(const Job& job, const Block& block, Place&& place) const;
   void list_windows(const Job& job, std::int64_t image, const Block& block) const;
   void list_pixels(const Job& job, std::int64_t image, const Block& block) const;
   void gather(const Job& job, const Block& block) const;
@@ -140,6 +155,7 @@ struct Conv::Job {
 
  private:
   friend class Conv;
+  ConvTarget target;
   std::int64_t height, width;  // H' and W'
   std::int64_t images;         // images of a phase
   std::int64_t block_rows;     // outputs of a block

@@ -76,15 +76,13 @@ std::int64_t Conv::tasks(const Job& job, std::int64_t images) const {
   return shape_.groups * job.parts * ceil_div(images * job.height * job.width, job.block_rows);
 }
 
-// Calls place(r, image, i, j) for the outputs of a block, with the place of the first tap in x.
+// Calls place(r, image, row, column) for the outputs of a block.
 template <class Place>
 void Conv::for_each_output(const Job& job, const Block& block, Place&& place) const {
-  const ConvAxis &vertical = shape_.vertical, &horizontal = shape_.horizontal;
   std::int64_t column = block.first % job.width, row = block.first / job.width % job.height;
   std::int64_t image = block.first / job.width / job.height;
   for (std::int64_t r = 0; r < block.count; ++r) {
-    place(r, image, row * vertical.stride - vertical.before,
-          column * horizontal.stride - horizontal.before);
+    place(r, image, row, column);
     if (++column < job.width) continue;
     column = 0;
     if (++row < job.height) continue;
@@ -93,12 +91,23 @@ void Conv::for_each_output(const Job& job, const Block& block, Place&& place) co
   }
 }
 
+// Calls place(r, image, i, j) for the outputs of a block, with the place of the first tap in x.
+template <class Place>
+void Conv::for_each_window(const Job& job, const Block& block, Place&& place) const {
+  const ConvAxis &vertical = shape_.vertical, &horizontal = shape_.horizontal;
+  for_each_output(job, block,
+                  [&](std::int64_t r, std::int64_t image, std::int64_t row, std::int64_t column) {
+                    place(r, image, row * vertical.stride - vertical.before,
+                          column * horizontal.stride - horizontal.before);
+                  });
+}
+
 void Conv::list_windows(const Job& job, std::int64_t image, const Block& block) const {
   const std::int64_t H = job.call.height, W = job.call.width, kw = shape_.horizontal.taps;
   const std::int64_t dilation = shape_.vertical.dilation;
   const Word* x = encodes_pixels() ? job.encoded - image * H * W * pixel_words_ : job.call.x;
   Word* copy = block.windows;
-  for_each_output(job, block, [&](std::int64_t r, std::int64_t b, std::int64_t i, std::int64_t j) {
+  for_each_window(job, block, [&](std::int64_t r, std::int64_t b, std::int64_t i, std::int64_t j) {
     const Word* row = x + (b * H + i) * W * pixel_words_;
     const bool within = j >= 0 && j + kw <= W;
     for (std::int64_t tap = 0; tap < taps_;
@@ -122,7 +131,7 @@ void Conv::list_pixels(const Job& job, std::int64_t image, const Block& block) c
   const std::int64_t H = job.call.height, W = job.call.width;
   const Word* x = encodes_pixels() ? job.encoded - image * H * W * pixel_words_ : job.call.x;
   x += block.group * (encodes_pixels() ? group_words_ : shape_.group_inputs());
-  for_each_output(job, block, [&](std::int64_t r, std::int64_t b, std::int64_t i, std::int64_t j) {
+  for_each_window(job, block, [&](std::int64_t r, std::int64_t b, std::int64_t i, std::int64_t j) {
     const Word** to = block.rows + r;
     for (std::int64_t p = 0; p < vertical.taps; ++p, i += vertical.dilation) {
       const Word* row = x + (b * H + i) * W * pixel_words_;
@@ -143,7 +152,7 @@ void Conv::gather(const Job& job, const Block& block) const {
   const float* x = job.call.x + block.group * C;
   const bool encodes = dtype_ != Dtype::float32;
   float* const window = block.windows + block.count * std::max(tap_words_, k_);
-  for_each_output(job, block, [&](std::int64_t r, std::int64_t b, std::int64_t i, std::int64_t j) {
+  for_each_window(job, block, [&](std::int64_t r, std::int64_t b, std::int64_t i, std::int64_t j) {
     Word* const words = block.windows + r * tap_words_;
     const float* const numbers = encodes ? window : words;
     float* to = encodes ? window : words;
@@ -199,12 +208,15 @@ void Conv::multiply(const Job& job, std::int64_t image, std::int64_t images,
   a.f = job.call.f;
   a.residual_first = job.call.residual_first;
   const std::int64_t width = static_cast<std::int64_t>(a.vectors) * table_->lanes;
-  for (std::int64_t r = 0; r < block.count; ++r) {
-    const std::int64_t at = (block.first + r) * shape_.outputs + block.group * D;
-    block.sums[r] = block.tile + r * width;
-    block.out[r] = job.call.y + at;
-    if (job.call.residual) block.residual[r] = job.call.residual + at;
-  }
+  const ConvTarget& target = job.target;
+  for_each_output(job, block,
+                  [&](std::int64_t r, std::int64_t b, std::int64_t row, std::int64_t column) {
+                    const std::int64_t at = b * target.image_stride + row * target.row_stride +
+                                            column * target.column_stride + block.group * D;
+                    block.sums[r] = block.tile + r * width;
+                    block.out[r] = job.call.y + at;
+                    if (job.call.residual) block.residual[r] = job.call.residual + at;
+                  });
   a.residual = job.call.residual ? block.residual : nullptr;
   const std::int64_t begin = panels * part / job.parts, end = panels * (part + 1) / job.parts;
   const bool sliced = slices_.size() > 1 && block.count > kUnslicedRows;

@@ -31,6 +31,10 @@ class Depthwise {
   std::int64_t weight_bytes() const {
     return weights_.size() * static_cast<std::int64_t>(sizeof(float));
   }
+  const KernelTable& table() const { return *table_; }
+  // Return H' and W' of a call, or 0 where the taps reach over more than x.
+  std::int64_t height(const ConvCall& call) const { return shape_.vertical.outputs(call.height); }
+  std::int64_t width(const ConvCall& call) const { return shape_.horizontal.outputs(call.width); }
   // Returns the multiply-adds of a call.
   double work(const ConvCall& call) const;
   // Returns the floats of memory that a call needs beside its arrays.

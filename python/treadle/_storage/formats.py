@@ -13,9 +13,10 @@ The rule for a layer's parameters is: those of two axes are the matrices of prod
 dtype. Biases, norms, peepholes and learned keys have another number of axes and stay float32, and
 so do embeddings, which belong to no layer with a dtype.
 
-The weight [D, C, J] of a convolution has three axes in memory and in files. Its product reads the
-taps J of a step after each other and the channels C within a tap, so that K counts j C + c in the
-scales of int8.
+The weight [D, C, J] or [D, C, P, Q] of a convolution has all its axes in memory and in files. Its
+product reads the taps after each other and the channels C within a tap, so that K counts j C + c.
+In int8 each tap of an output has scales of its own where it has channels enough: they are those of
+the matrix [D J, C].
 
 A matrix is converted in pieces that stay in the cache: no second float32 copy of it is ever made.
 """
@@ -78,7 +79,8 @@ def dtype_of(value: Stored) -> str:
 def layout(name: str, shape: tuple[int, ...], dtype: str) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Name the arrays that store a parameter in a file, each with its NumPy dtype and shape."""
     if dtype == "int8":
-        scales = (shape[0], -(-prod(shape[1:]) // BLOCK))
+        rows, columns = _rows(shape, dtype)
+        scales = (shape[0], rows * -(-columns // BLOCK))
         return {name: ("int8", shape), f"{name}.scale": ("float32", scales)}
     return {name: ("uint16" if dtype == "bfloat16" else "float32", shape)}
 
@@ -116,26 +118,43 @@ def freeze(value: Stored) -> None:
         array.flags.writeable = False
 
 
-def matrix(value: Stored) -> Any:
-    """Return the weight [D, C, J] of a convolution as the matrix [D, J * C] of its product."""
+def _rows(shape: tuple[int, ...], dtype: str) -> tuple[int, int]:
+    """Return how many rows of a product's matrix an output has, and how many columns they have."""
+    if len(shape) < 3:
+        return 1, prod(shape[1:])
+    channels, taps = shape[1], prod(shape[2:])
+    # Whether taps have scales of their own is known by the native code, which reads them.
+    if dtype == "int8" and _core.Conv.taps_are_rows(channels, 1):
+        return taps, channels
+    return 1, taps * channels
+
+
+def matrix(value: Stored, dtype: str | None = None) -> Any:
+    """Return the weight [D, C, taps..] of a convolution as the matrix of its product in its own or
+    another dtype: [D, J C] with J taps, or [D J, C] in int8 where each tap has its own scales.
+    """
+    rows, columns = _rows(value.shape, dtype or dtype_of(value))
+    shape = (value.shape[0] * rows, columns)
     if isinstance(value, Int8):
-        return Int8(matrix(cast("Float", value.integers)), value.scales)
-    outputs, channels, taps = value.shape
-    return np.ascontiguousarray(value.transpose(0, 2, 1)).reshape(outputs, taps * channels)
+        integers = matrix(cast("Float", value.integers), "int8")
+        return Int8(integers, value.scales.reshape(shape[0], -(-columns // BLOCK)))
+    return np.ascontiguousarray(np.moveaxis(value, 1, -1)).reshape(shape)
 
 
 def _unfolded(value: Stored, shape: tuple[int, ...]) -> Any:
     """Return the matrix of a convolution's product as its weight; `matrix` is the way there."""
     if isinstance(value, Int8):
-        return Int8(_unfolded(cast("Float", value.integers), shape), value.scales)
-    outputs, channels, taps = shape
-    return np.ascontiguousarray(value.reshape(outputs, taps, channels).transpose(0, 2, 1))
+        integers = _unfolded(cast("Float", value.integers), shape)
+        return Int8(integers, value.scales.reshape(layout("", shape, "int8")[".scale"][1]))
+    outputs, channels, *taps = shape
+    return np.ascontiguousarray(np.moveaxis(value.reshape(outputs, *taps, channels), -1, 1))
 
 
 def encode(value: Stored, dtype: str, out: Stored | None = None) -> Stored:
     """Convert a parameter to a dtype, or copy it, into ``out`` if that is given."""
-    if len(value.shape) == 3 and dtype_of(value) != dtype:
-        turned: Stored = _unfolded(encode(matrix(value), dtype), value.shape)
+    if len(value.shape) > 2 and dtype_of(value) != dtype:
+        form = "int8" if isinstance(value, Int8) else dtype
+        turned: Stored = _unfolded(encode(matrix(value, form), dtype), value.shape)
         return turned if out is None else encode(turned, dtype, out)
     result = empty(value.shape, dtype) if out is None else out
     if dtype_of(value) == dtype:

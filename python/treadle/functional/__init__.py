@@ -2,7 +2,8 @@
 
 recurrent    rnn, lstm, gru and their cells
 backward     _forward and _backward of rnn, lstm, gru and scaled_dot_product_attention
-product      linear, conv1d
+product      linear
+conv         conv1d, conv2d, conv_transpose1d, conv_transpose2d
 attention    scaled_dot_product_attention
 pointwise    layer_norm, embedding_sum
 activations  relu, tanh, sigmoid, gelu, silu, ...; softmax, log_softmax
@@ -48,8 +49,9 @@ from treadle.functional.backward import (
     rnn_backward,
     rnn_forward,
 )
+from treadle.functional.conv import conv1d, conv2d, conv_transpose1d, conv_transpose2d
 from treadle.functional.pointwise import embedding_sum, layer_norm
-from treadle.functional.product import conv1d, linear
+from treadle.functional.product import linear
 from treadle.functional.recurrent import gru, gru_cell, lstm, lstm_cell, rnn, rnn_cell
 from treadle.functional.saved import Saved
 
@@ -58,6 +60,9 @@ __all__ = [
     "SavedAttention",
     "affine",
     "conv1d",
+    "conv2d",
+    "conv_transpose1d",
+    "conv_transpose2d",
     "elu",
     "embedding_sum",
     "gelu",

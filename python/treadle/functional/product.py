@@ -1,4 +1,4 @@
-"""The products linear and conv1d, each with functions applied while a tile is in registers."""
+"""The product linear, with functions applied while a tile is in registers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from treadle import _core
 from treadle._inputs import checks
 from treadle._inputs.arrays import to_dense, to_float32
 from treadle._storage import formats
-from treadle.layers.conv import Convolution, padding_of
 from treadle.layers.linear import epilogue, fits_rows, multiplied
 
 if TYPE_CHECKING:
@@ -66,78 +65,6 @@ def linear(
     then = epilogue(function, activation)
     native = _core.Linear(function, _stored(weight, dtype), bias, dtype)
     return multiplied(function, native, x, (outputs, inputs), then, residual)
-
-
-def conv1d(
-    x: ArrayLike,
-    weight: ArrayLike,
-    bias: ArrayLike | None = None,
-    stride: int = 1,
-    padding: int | str = 0,
-    dilation: int = 1,
-    groups: int = 1,
-    *,
-    activation: Activation = None,
-    dtype: Any = "float32",
-) -> Float:
-    """Compute a cross-correlation over time, ``torch.nn.functional.conv1d``, then an activation.
-
-    With C channels in, D channels out, J taps, groups g, and x zero outside of its T steps::
-
-        y[b, d, t] = act(bias[d] + sum_{c, j} weight[d, c, j] x[b, c', s])
-        s = stride t + dilation j - padding
-
-    c' being the c-th channel of the group of d. x [B, C, T] or [C, T], weight [D, C/g, J],
-    bias [D], y [B, D, (T + 2 padding - dilation (J - 1) - 1) // stride + 1]. ``padding`` may be
-    "valid" (0) or "same" (as many steps out as in; stride 1), as in PyTorch. ``dtype`` is the dtype
-    of the products, as in `linear`.
-
-    With channels last, a window of J steps is one contiguous row and the next window overlaps it:
-    the convolution is a product over rows that lie ``stride * C`` apart, and no window is copied.
-    Each group is a separate product, so that a convolution with very many groups is slow. The
-    weight is packed in every call; `treadle.Conv1d` packs it once.
-
-    Raises
-    ------
-    ValueError
-        For sizes that do not fit or an unknown dtype.
-    TypeError
-        For arrays of another dtype than float32 and bfloat16.
-
-    Examples
-    --------
-    >>> import numpy as np, treadle
-    >>> x = np.arange(5, dtype=np.float32).reshape(1, 1, 5)
-    >>> treadle.functional.conv1d(x, [[[1.0, 0.0, -1.0]]], padding=1)
-    array([[[-1., -2., -2., -2.,  3.]]], dtype=float32)
-    """
-    function = "treadle.functional.conv1d"
-    dtype = checks.dtype(function, "dtype", dtype)
-    axes = checks.fits(function, "weight", (None, None, None), ("D", "C/g", "J"))
-    weight = to_dense(function, "weight", weight, axes)
-    stride = checks.integer(function, "stride", stride)
-    dilation = checks.integer(function, "dilation", dilation)
-    groups = checks.integer(function, "groups", groups)
-    outputs, per_group, taps = weight.shape
-    if taps == 0 or per_group == 0 or outputs % groups:
-        raise ValueError(
-            f"{function}: weight has shape {weight.shape}, expected [D, C/g, J], none of them 0 "
-            f"and D a multiple of groups = {groups}"
-        )
-    bias = _bias(function, bias, outputs, "D")
-    shape = Convolution(
-        per_group * groups,
-        outputs,
-        taps,
-        stride,
-        *padding_of(function, padding, stride, taps, dilation),
-        dilation,
-        groups,
-    )
-    x = to_float32(function, "x", x, partial(shape.fits, function))
-    then = epilogue(function, activation)
-    native = shape.pack(function, _stored(formats.matrix(weight), dtype), bias, dtype)
-    return shape.run(function, native, x, then)
 
 
 def _stored(weight: Stored, dtype: str) -> Stored:

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 
 class Product(Module):
-    """The base of Linear and Conv1d, whose activation is applied while a tile is in registers."""
+    """The base of Linear and of convolutions, which apply an activation while a tile is in
+    registers.
+    """
 
     _epilogue: Epilogue
     _derived = Module._derived | {"_epilogue"}

@@ -240,8 +240,7 @@ def _convolve(
 
 def _span(module: Conv1d) -> int:
     """Return how many frames the window of a convolution reaches over."""
-    shape = module._convolution
-    return shape.dilation * (shape.taps - 1) + 1
+    return module._convolution.axes[0].span
 
 
 def _chosen(function: str, rows: ArrayLike, count: int) -> AnyArray:
@@ -303,8 +302,8 @@ def _through(module: Module, axes: str) -> str:
             raise _Unfit(f"the layer has {module._spec.direction}=True, expected False")
         return _expect(axes, "BTF" if module.batch_first else "TBF", "the layer takes")
     if isinstance(module, Conv1d):
-        shape = module._convolution
-        if shape.before or shape.after:
+        axis = module._convolution.axes[0]
+        if axis.before or axis.after:
             raise _Unfit(
                 "the Conv1d pads both ends, and a stream does not know its end: expected padding=0"
             )

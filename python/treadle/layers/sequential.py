@@ -14,7 +14,7 @@ from treadle.layers.attention import MultiheadAttention
 from treadle.layers.batch_norm import BatchNorm1d
 from treadle.layers.build import PackedParameters, blueprint, configuration, natives, retyped
 from treadle.layers.configuration import Entry
-from treadle.layers.conv import Conv1d
+from treadle.layers.conv import Conv1d, Conv2d
 from treadle.layers.elementwise import Elementwise, Identity
 from treadle.layers.embedding import Embedding
 from treadle.layers.linear import Linear, Product
@@ -147,8 +147,8 @@ class Sequential(Parted):
     The modules are given one by one, and then have the names "0", "1", ..., or as a dict by name.
     A recurrent layer or cell hands on its output y (a cell h), without its final state, also when
     it is the last: ``Sequential(LSTM(...), Linear(...))`` classifies every step. An activation
-    after a `Linear` or `Conv1d` is applied to their product while it is in registers; the result is
-    the same.
+    after a `Linear`, `Conv1d` or `Conv2d` is applied to their product while it is in registers; the
+    result is the same.
 
     The modules are the objects that were given, not copies: weights that are loaded into one of
     them are those of the sequence, and the other way round. They are found by number, name or
@@ -379,7 +379,7 @@ def _epilogue(product: Module, after: Module) -> Epilogue:
     """Return the activation of a module that a product before it can apply with the same bits, or
     None.
     """
-    if type(product) not in (Linear, Conv1d) or not isinstance(after, ActivationLayer):
+    if type(product) not in (Linear, Conv1d, Conv2d) or not isinstance(after, ActivationLayer):
         return None
     if LAYERS.get(type(after).__name__) is not type(after) or product._epilogue is not None:
         return None

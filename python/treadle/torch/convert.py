@@ -12,7 +12,7 @@ from treadle.layers.attention import MultiheadAttention
 from treadle.layers.batch_norm import BatchNorm1d
 from treadle.layers.build import arguments, build
 from treadle.layers.cells import GRUCell, LSTMCell, RNNCell
-from treadle.layers.conv import Conv1d
+from treadle.layers.conv import Conv1d, Conv2d
 from treadle.layers.elementwise import Elementwise, Identity, Transpose
 from treadle.layers.embedding import Embedding
 from treadle.layers.linear import Linear, Product
@@ -44,6 +44,7 @@ _CLASSES: tuple[type[Module], ...] = (
     LayerNorm,
     Linear,
     Conv1d,
+    Conv2d,
     Embedding,
     BatchNorm1d,
     Sequential,
@@ -71,7 +72,7 @@ def from_torch(module: nn.Module) -> Module:
 
     The module is a ``torch.nn.LSTM``, ``GRU``, ``RNN``, ``LSTMCell``, ``GRUCell``, ``RNNCell``,
     ``MultiheadAttention``, ``TransformerEncoderLayer``, ``TransformerEncoder``, ``LayerNorm``,
-    ``Linear``, ``Conv1d``, ``Embedding``, ``BatchNorm1d``, an activation, ``Softmax``,
+    ``Linear``, ``Conv1d``, ``Conv2d``, ``Embedding``, ``BatchNorm1d``, an activation, ``Softmax``,
     ``LogSoftmax``, ``Flatten``, ``Identity``, a dropout, or a ``Sequential`` of them, on the CPU in
     float32 or bfloat16. The weights are copied to float32 as they are now; a dropout becomes
     `treadle.Identity`, since treadle runs inference. Reparametrized weights (such as weight_norm)

@@ -13,6 +13,12 @@ from support.bits.recurrent import DTYPES
 LAYERS: dict[str, list[tuple[Any, ...]]] = {
     "Linear": [(37, 70), (300, 5, False)],
     "Conv1d": [(6, 20, 3), (6, 8, 3, 2, 1, 2, 2), (6, 6, 5, 1, "same", 1, 6, False), (6, 4, 1)],
+    "Conv2d": [
+        (6, 20, 3),
+        (20, 70, 3, (2, 1), 1, (1, 2)),
+        (6, 6, (5, 3), 1, "same", 1, 6, False),
+        (6, 4, 1),
+    ],
     "Embedding": [(30, 7)],
     "BatchNorm1d": [(37,), (37, 1e-3, False)],
     "ReLU": [()],
@@ -40,7 +46,7 @@ LAYERS: dict[str, list[tuple[Any, ...]]] = {
 def cases() -> Iterator[Case]:
     for cls, several in LAYERS.items():
         for arguments in several:
-            for dtype in DTYPES if cls in ("Linear", "Conv1d") else DTYPES[:1]:
+            for dtype in DTYPES if cls in ("Linear", "Conv1d", "Conv2d") else DTYPES[:1]:
                 name = f"layer/{cls}/{dtype}/{'-'.join(map(str, arguments))}"
                 yield Case(name, partial(_layer, name, cls, arguments, dtype))
     for choice in ("float32", "bfloat16", "int8", ["int8", "bfloat16", "float32"]):
@@ -64,7 +70,8 @@ def _layer(name: str, cls: str, arguments: tuple[Any, ...], dtype: str) -> Any:
         module.load_state_dict({"running_var": variance}, strict=False)
     if cls == "Embedding":
         return module(numbers.integers(0, 30, 4, 9))
-    columns = {"Linear": (9, arguments[0] if arguments else 0), "Conv1d": (2, 6, 23)}
+    first = arguments[0] if arguments else 0
+    columns = {"Linear": (9, first), "Conv1d": (2, 6, 23), "Conv2d": (2, first, 9, 7)}
     return module(numbers.floats(*columns.get(cls, (5, 37)), reach=8))
 
 

@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <type_traits>
 
 #include "engine/conv/depthwise.h"
 #include "engine/graph/ops/activation.h"
@@ -68,7 +69,9 @@ std::unique_ptr<Operator> make(std::shared_ptr<const Convolution> conv,
       if (residual.shape != out) refuse("the residual has shape " + residual.shape.text());
       c.residual = residual.floats();
     }
-    const bool f_last = f && c.residual;  // the kernel adds a residual behind the function
+    c.residual_first = true;
+    // Depthwise adds a residual behind the function.
+    const bool f_last = f && c.residual && std::is_same_v<Convolution, Depthwise>;
     c.f = f && !f_last ? &*f : nullptr;
     c.y = call.output(0, Type::float32, out).floats();
     if (out.count() == 0) return;

@@ -1,0 +1,98 @@
+// ConvTranspose is the transpose of a convolution, in one or two dimensions, channels last:
+//
+//     y[b, i, j, d] = f(bias[d] + sum_{p, q, c} w[d, p, q, c] x[b, i', j', c'])
+//
+// over the taps p for which i + before - dilation p is stride i' for an i' within x, likewise q and
+// j'. This is the scatter-add of products, gathered: outputs whose places leave the same remainder
+// by the stride read x through the same taps. They are an ordinary convolution of stride 1, whose
+// outputs lie a stride apart. Each output belongs to one of these convolutions, and nothing is
+// added up between threads.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "engine/conv/conv.h"
+
+namespace treadle {
+
+// ConvTransposeShape has in `vertical` and `horizontal` the axes of the convolution that is
+// transposed; `after` is that which its outputs do not reach.
+struct ConvTransposeShape : ConvShape {
+  // Returns the number of outputs for `size` inputs along an axis, which may be negative.
+  static std::int64_t outputs_of(const ConvAxis& axis, std::int64_t size) {
+    return (size - 1) * axis.stride + axis.span() - axis.before - axis.after;
+  }
+};
+
+class ConvTranspose {
+ public:
+  struct Job;
+
+  // Packs a weight of float32 [D, kh, kw, C/g]; the bias [D] may be null.
+  ConvTranspose(const KernelTable& table, const ConvTransposeShape& shape, const float* weight,
+                const float* bias);
+
+  const ConvTransposeShape& shape() const { return shape_; }
+  const KernelTable& table() const { return *table_; }
+  const char* isa() const { return table_->of(Dtype::float32).isa; }
+  std::int64_t weight_bytes() const;
+  // Return H' and W' of a call with an image of at least one pixel; they may be negative.
+  std::int64_t height(const ConvCall& call) const {
+    return ConvTransposeShape::outputs_of(shape_.vertical, call.height);
+  }
+  std::int64_t width(const ConvCall& call) const {
+    return ConvTransposeShape::outputs_of(shape_.horizontal, call.width);
+  }
+  double work(const ConvCall& call) const;
+
+  // These are those of Conv, with the same contract. A call has channels last and no residual.
+  static constexpr bool kTurnsResults = false;
+  Job plan(const ConvCall& call, int threads) const;
+  template <class ParallelFor>
+  bool run(ParallelFor&& parallel_for, const Job& job) const;
+
+ private:
+  // The outputs that leave one remainder, and their convolution.
+  struct Part {
+    std::int64_t row, column;  // the first output
+    std::int64_t down, right;  // outputs from one to the next
+    Conv conv;
+  };
+  // Returns the call of one part.
+  ConvCall call_of(const Part& part, const ConvCall& call, ConvTarget& target) const;
+
+  ConvTransposeShape shape_;
+  const KernelTable* table_;
+  std::vector<Part> parts_;
+};
+
+struct ConvTranspose::Job {
+  std::int64_t scratch_floats = 0;
+
+  // Gives the job its memory. The parts run one after another and share it.
+  void use(float* scratch) {
+    for (Conv::Job& job : jobs) {
+      job.use(scratch);
+      scratch += job.scratch_floats;
+    }
+  }
+
+ private:
+  friend class ConvTranspose;
+  std::vector<const Conv*> convs;
+  std::vector<Conv::Job> jobs;
+};
+
+template <class ParallelFor>
+bool ConvTranspose::run(ParallelFor&& parallel_for, const Job& job) const {
+  for (std::size_t i = 0; i < job.jobs.size(); ++i) {
+    if (!job.convs[i]->run(parallel_for, job.jobs[i])) return false;
+  }
+  return true;
+}
+
+// Computes a call on the pool's threads.
+void convolve(const ConvTranspose& conv, const ConvCall& call, Interrupt& interrupt);
+
+}  // namespace treadle
