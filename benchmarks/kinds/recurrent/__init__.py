@@ -58,6 +58,7 @@ TITLES = (
     "Stacked",
     "Ragged batches",
     "DeepBench",
+    "Pools: streams that come and go, a step of each in one call",
 )
 GROUPS = dict(zip(NAMES, TITLES, strict=True))
 NOTE = (

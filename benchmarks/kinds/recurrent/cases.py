@@ -21,6 +21,7 @@ GROUPS = (
     "stacked",
     "ragged",
     "deepbench",
+    "pool",
 )
 
 
@@ -243,6 +244,14 @@ def _deepbench() -> list[NetCase]:
     return found
 
 
+def _pools() -> list[NetCase]:
+    voices = "voices at once, each a stream of its own: silero-vad's LSTM"
+    return [
+        NetCase("lstm", "pool", 1, batch, 128, 128, f"{batch} {voices}", quick=batch == 64)
+        for batch in (64, 1000)
+    ]
+
+
 def grid() -> list[NetCase]:
     """Return every case, in the order of `GROUPS`."""
     return [
@@ -254,6 +263,7 @@ def grid() -> list[NetCase]:
         *_stacked(),
         *_ragged(),
         *_deepbench(),
+        *_pools(),
     ]
 
 
@@ -270,7 +280,9 @@ def words(case: NetCase) -> str:
     else:
         article = "A" if case.cell == "gru" else "An"
         text = f"{article} {cell} of {case.H} units over {case.T} steps"
-    if case.B > 1:
+    if case.group == "pool":
+        text += f" of {case.B} streams of a pool"
+    elif case.B > 1:
         text += f" of {case.B} rows"
     if case.L > 1:
         text += f", {case.L} layers"

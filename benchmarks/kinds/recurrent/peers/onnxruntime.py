@@ -5,6 +5,8 @@ a carried state goes back and forth between two bindings. The variant with spinn
 only for more than one thread: with one there is no pool. It stops spinning after each run, or the
 pool would take the processor from the peer that is timed next.
 
+A pool's streams are the rows of one batch, as if they never came or went, or have a run each.
+
 int8 is quantize_dynamic, which knows the LSTM (DynamicQuantizeLSTM) and no GRU; variants are its
 scales, for a matrix or for each of its channels. Weights have seven bits where the CPU has no VNNI,
 whose forerunner saturates. There is no bfloat16 on the CPU.
@@ -12,6 +14,7 @@ whose forerunner saturates. There is no bfloat16 on the CPU.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from typing import Any
 
@@ -29,11 +32,14 @@ from ....core.peers.onnxruntime import check_dtype, quantized, settings
 # Rows of PyTorch's gates in ONNX's order: i, o, f, c and z, r, h.
 ORDER = {"rnn": (0,), "lstm": (0, 3, 1, 2), "gru": (1, 0, 2)}
 PER_CHANNEL = ", per channel"
+PER_STREAM = "a run per stream"
 
 
 def variants(case: NetCase, threads: int) -> tuple[str, ...]:
     """Return the variants: with and without spinning if there is a pool, and two quantisations."""
     found = ("operator",) if threads == 1 else ("spinning", "blocking")
+    if case.group == "pool":  # a run for each of a thousand takes long to prepare
+        return (*found, PER_STREAM) if case.B <= 64 else found
     if case.dtype == "int8":
         return tuple(f"{name}{ending}" for name in found for ending in ("", PER_CHANNEL))
     return found
@@ -116,6 +122,8 @@ def release() -> None:
 def prepare(case: NetCase, inputs: NetInputs, threads: int, variant: str) -> Prepared[Outputs]:
     """Make a session with bound memory."""
     weights, x = inputs
+    if variant == PER_STREAM:
+        return _per_stream(case, inputs, threads)
     check_dtype(case)
     made = model(case, weights)
     if case.dtype == "int8":
@@ -157,6 +165,21 @@ def prepare(case: NetCase, inputs: NetInputs, threads: int, variant: str) -> Pre
         )
 
     return Prepared(lambda: session.run_with_iobinding(bound[0]), outputs)
+
+
+def _per_stream(case: NetCase, inputs: NetInputs, threads: int) -> Prepared[Outputs]:
+    """Make a session that runs once for each row, which has bindings of its own."""
+    weights, x = inputs
+    one = dataclasses.replace(case, B=1)
+    rows = [
+        prepare(one, (weights, np.ascontiguousarray(x[:, row : row + 1])), threads, "blocking")
+        for row in range(case.B)
+    ]
+    runs = [row.run for row in rows]
+    return Prepared(
+        lambda: [run() for run in runs],
+        lambda found: Outputs(np.concatenate([np.asarray(h) for h in found], axis=1)),
+    )
 
 
 def _bind(

@@ -1,4 +1,6 @@
-"""treadle itself runs single steps as a stream and sequences as a module."""
+"""treadle itself runs single steps as a stream, those of many streams as a pool, and sequences as
+a module.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +18,8 @@ from ....core.models.recurrent.data import NetInputs, Outputs, Weights, state_di
 
 def variants(case: NetCase, threads: int) -> tuple[str, ...]:
     """Return the only way, which is what a user would write."""
+    if case.group == "pool":
+        return ("pool",)
     return ("stream",) if case.carried else ("module",)
 
 
@@ -42,6 +46,12 @@ def prepare(case: NetCase, inputs: NetInputs, threads: int, variant: str) -> Pre
     """Return Stream.step into an array that stays the same, or a call of the module."""
     weights, x = inputs
     made = module_of(case, weights)
+    if case.group == "pool":
+        # Other streams are open, too, and those of the call are in no order.
+        pool = treadle.StreamPool(made, 2 * case.B)
+        opened = np.array([pool.open().id for _ in range(2 * case.B)], np.int64)
+        ids = np.random.default_rng(0).permutation(opened)[: case.B]
+        return Prepared(functools.partial(pool.step, ids, x[0]), lambda y: Outputs(y[None]))
     if case.carried:
         out = np.empty((case.B, case.output_size), np.float32)
         step = functools.partial(made.stream(case.B).step, x[0], out)
