@@ -277,6 +277,10 @@ REFUSED = {
     "both directions": (both_directions, "its direction is bidirectional"),
     "last state": (last_state, "it mixes frames with a state at the end"),
     "global pool": (lambda: refused("GlobalAveragePool"), "it pools over all of time"),
+    "mean": (
+        lambda: refused("ReduceMean", ("x", "a"), constants={"a": ints(-1)}),
+        "it is over all of time",
+    ),
     "softmax": (lambda: refused("Softmax", attributes={"axis": -1}), "it is over all of time"),
     "norm": (
         lambda: refused("InstanceNormalization", ("x", "s", "s"), constants={"s": np.ones(C, "f")}),

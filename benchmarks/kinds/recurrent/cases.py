@@ -2,8 +2,9 @@
 
 The letters are T time, B batch, I input, H hidden, P projection, D directions, L layers, G gates.
 
-T stops at 1000 and B at 128. Where a published shape is larger it is cut and its reason says so:
-a longer sequence repeats the same step, and the time per step is what is measured.
+T stops at 1000 and B at 128, but for pools of streams. Where a published shape is larger it is cut
+and its reason says so: a longer sequence repeats the same step, and the time per step is what is
+measured.
 """
 
 from __future__ import annotations

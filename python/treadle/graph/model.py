@@ -80,10 +80,15 @@ class Model:
         """Run the model. Raises TypeError or ValueError for inputs that do not fit, with what the
         model expects, and MemoryError.
         """
+        results = self._run(args, named)
+        return results[0] if self.single else dict(zip(self._names, results, strict=True))
+
+    def _run(self, args: tuple[Any, ...], named: dict[str, Any]) -> list[AnyArray]:
+        """Run the model and return its outputs in their order."""
         results = self._inputs.run(self._program, args, named)
         if self._returned is not None:  # files in float16
             results = [returned(v, r) for v, r in zip(self._returned, results, strict=True)]
-        return results[0] if self.single else dict(zip(self._names, results, strict=True))
+        return results
 
     def to(self, dtype: str, *, keep: Iterable[str] = ()) -> Model:
         """Return a model whose products and recurrent layers have weights of another dtype.

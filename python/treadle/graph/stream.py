@@ -10,14 +10,16 @@ import numpy as np
 from treadle import _core
 from treadle._inputs.arrays import to_rows
 from treadle._inputs.checks import integer, shown
-from treadle.graph.inputs import converted, described, signature
+from treadle.graph.inputs import Inputs, converted, described
 from treadle.graph.states import batch_axis, batch_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from treadle._inputs.types import AnyArray, ArrayLike
-    from treadle.graph.states import Runs, State
+    from treadle.graph.ir import Value
+    from treadle.graph.model import Model
+    from treadle.graph.states import State
 
 
 class ModelStream:
@@ -48,14 +50,14 @@ class ModelStream:
     def __init__(
         self,
         function: str,
-        model: Runs,
+        model: Model,
         states: Sequence[State],
         batch_size: int,
         *,
         initial: Mapping[str, ArrayLike] | None = None,
         single: bool = False,
     ) -> None:
-        self._function, self._model, self._single = function, model, single
+        self._function, self._model = function, model
         self._batch_size = integer(function, "batch_size", batch_size)
         self._states = list(states)
         for one in states:
@@ -65,14 +67,25 @@ class ModelStream:
                     f"{one.input.name!r} is {described(one.input)}"
                 )
         carried = {one.input.name for one in states}
-        self._inputs = [value for value in model.inputs if value.name not in carried]
-        self._batch = batch_names(states)
+        made = {one.output.name for one in states}
+        inputs = [value for value in model.inputs if value.name not in carried]
+        outputs = [value.name for value in model.outputs]
+        batch = batch_names(states)
+        self._gather = Inputs(function, inputs)
+        self._names = self._gather.names
+        axes = [(value, batch_axis(value, batch)) for value in inputs]
+        self._axes = [(value, axis) for value, axis in axes if axis is not None]
+        self._carried = [one.input.name for one in states]
+        # The places of states and of kept outputs among the outputs of the model.
+        self._outs = [outputs.index(one.output.name) for one in states]
+        self._kept = [(name, i) for i, name in enumerate(outputs) if name not in made]
+        self._single = single and len(self._kept) == 1
         self._lock = _core.StreamSlots(function, 1, 0)  # whose only stream is in one call at a time
         self._id = np.array([self._lock.open()], np.int64)
-        self._arrays = self._zeros()
-        self._initial = dict(self._arrays)
+        self._arrays = [one.zeros(batch_size) for one in states]
         if initial is not None:
-            self._initial = self._arrays = self._given("initial", initial)
+            self._arrays = self._given("initial", initial)
+        self._initial = list(self._arrays)
 
     @property
     def batch_size(self) -> int:
@@ -92,16 +105,25 @@ class ModelStream:
         ValueError for inputs that do not fit, and for an output that cannot be the next state; the
         state is unchanged then.
         """
-        given = self._named(args, named)
+        if args:
+            named = self._positional(args, named)
+        if len(named) != len(self._names) or not all(name in named for name in self._names):
+            self._gather.gathered((), named)  # raises
+        for value, axis in self._axes:
+            array = named[value.name]
+            if type(array) is not np.ndarray:
+                array = named[value.name] = converted(self._function, value, array)
+            self._check_rows(value, axis, array)
         held = _core.HeldStreams(self._lock, self._id)
         try:
-            results = self._model(**given, **self._arrays)
+            named.update(zip(self._carried, self._arrays, strict=True))
+            results = self._model._run((), named)
             self._arrays = self._next(results)
         finally:
             held.release()
-        taken = {one.output.name for one in self._states}
-        kept = {name: array for name, array in results.items() if name not in taken}
-        return next(iter(kept.values())) if self._single and len(kept) == 1 else kept
+        if self._single:
+            return results[self._kept[0][1]]
+        return {name: results[i] for name, i in self._kept}
 
     def reset(
         self, rows: ArrayLike | None = None, state: Mapping[str, ArrayLike] | None = None
@@ -120,19 +142,18 @@ class ModelStream:
             chosen[self._rows(rows)] = True
         held = _core.HeldStreams(self._lock, self._id)
         try:
-            self._arrays = {
-                one.input.name: _mixed(
-                    self._arrays[one.input.name], new[one.input.name], chosen, one
-                )
-                for one in self._states
-            }
+            self._arrays = [
+                _mixed(old, begin, chosen, one)
+                for old, begin, one in zip(self._arrays, new, self._states, strict=True)
+            ]
         finally:
             held.release()
 
     @property
     def state(self) -> dict[str, AnyArray]:
         """Copies of the state by the names of its inputs. Assignment replaces it."""
-        return {name: array.copy() for name, array in self._arrays.items()}
+        arrays = self._arrays
+        return {one.input.name: a.copy() for one, a in zip(self._states, arrays, strict=True)}
 
     @state.setter
     def state(self, value: Mapping[str, ArrayLike]) -> None:
@@ -140,60 +161,32 @@ class ModelStream:
 
     # -- checks -----------------------------------------------------------------------------------
 
-    def _named(self, args: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
-        """Return the inputs by name. Raises TypeError for other names than those of the model."""
-        names = [value.name for value in self._inputs]
-        if len(args) > len(names):
-            raise TypeError(
-                f"{self._function}: {len(args)} inputs are given, expected "
-                f"{signature(self._inputs)}"
-            )
-        given = dict(zip(names, args, strict=False))
-        for name, value in named.items():
-            if name not in names:
-                carried = " (the stream carries it)" * (name in self.carried)
-                raise TypeError(
-                    f"{self._function}: there is no input {name!r:.100}{carried}, expected "
-                    f"{signature(self._inputs)}"
-                )
-            if name in given:
-                raise TypeError(f"{self._function}: {name} is given twice")
-            given[name] = value
-        missing = [name for name in names if name not in given]
-        if missing:
-            raise TypeError(
-                f"{self._function}: {', '.join(missing)} is missing, expected "
-                f"{signature(self._inputs)}"
-            )
-        return {value.name: self._row_input(value, given[value.name]) for value in self._inputs}
+    def _positional(self, args: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
+        """Return inputs by position and by name as inputs by name."""
+        if len(args) > len(self._names) or any(n in named for n in self._names[: len(args)]):
+            self._gather.gathered(args, named)  # raises
+        return {**dict(zip(self._names, args, strict=False)), **named}
 
-    def _row_input(self, value: Any, given: Any) -> AnyArray:
-        """Return an input as an array with a row for each row of the state."""
-        array = converted(self._function, value, given)
-        axis = batch_axis(value, self._batch)
-        if axis is not None and axis < array.ndim and array.shape[axis] != self._batch_size:
+    def _check_rows(self, value: Value, axis: int, array: AnyArray) -> None:
+        """Raise ValueError unless an input has a row for each row of the state."""
+        if axis < array.ndim and array.shape[axis] != self._batch_size:
             raise ValueError(
                 f"{self._function}: {value.name} has shape {array.shape}, expected "
                 f"B = {self._batch_size} on axis {axis}"
             )
-        return array
 
-    def _next(self, results: Any) -> dict[str, AnyArray]:
-        if not isinstance(results, dict):
-            results = {self._model.outputs[0].name: results}
-        new = {}
-        for one in self._states:
-            array, before = results[one.output.name], self._arrays[one.input.name]
+    def _next(self, results: list[AnyArray]) -> list[AnyArray]:
+        new = [results[i] for i in self._outs]
+        for one, array, before in zip(self._states, new, self._arrays, strict=True):
             if array.shape != before.shape or array.dtype != before.dtype:
                 raise ValueError(
                     f"{self._function}: the output {one.output.name!r} is {array.dtype} "
                     f"{array.shape} and cannot be the next {one.input.name!r}, which is "
                     f"{before.dtype} {before.shape}"
                 )
-            new[one.input.name] = array
         return new
 
-    def _given(self, name: str, state: Any) -> dict[str, AnyArray]:
+    def _given(self, name: str, state: Any) -> list[AnyArray]:
         """Return copies of the arrays of a whole state, checked."""
         names = [one.input.name for one in self._states]
         if not isinstance(state, Mapping) or set(state) != set(names):
@@ -201,7 +194,7 @@ class ModelStream:
             raise (ValueError if isinstance(state, Mapping) else TypeError)(
                 f"{self._function}: {name} is {found}, expected a dict with the arrays {names}"
             )
-        arrays = {}
+        arrays = []
         for one in self._states:
             array = converted(self._function, one.input, state[one.input.name])
             expected = one.shape(self._batch_size)
@@ -210,11 +203,8 @@ class ModelStream:
                     f"{self._function}: {name}: {one.input.name} has shape {array.shape}, "
                     f"expected {expected}"
                 )
-            arrays[one.input.name] = array.copy()
+            arrays.append(array.copy())
         return arrays
-
-    def _zeros(self) -> dict[str, AnyArray]:
-        return {one.input.name: one.zeros(self._batch_size) for one in self._states}
 
     def _rows(self, rows: ArrayLike) -> AnyArray:
         count = self._batch_size
