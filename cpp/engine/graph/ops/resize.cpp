@@ -1,4 +1,4 @@
-// treadle.Resize: images of another size, channels last, x [B, spatial.., C]. ONNX's attributes and
+// Resize and treadle.Resize: images of another size, channels first or last. ONNX's attributes and
 // inputs scales and sizes (https://onnx.ai/onnx/operators/onnx__Resize.html), nearest and linear.
 #include "engine/conv/resize.h"
 
@@ -122,28 +122,36 @@ std::vector<ResizeAxis> resized(const Call& call, const Tensor& x, const Options
   return result;
 }
 
+// Returns whether an axis comes out as it goes in.
+bool stays(const ResizeAxis& axis) {
+  return axis.inputs == axis.outputs && (axis.scale == 0 || axis.scale == 1);
+}
+
+// What is resized are one or two neighbouring axes. All axes before them count as the batch, all
+// behind them as the channels, whatever the operator's layout.
 std::unique_ptr<Operator> make_resize(const NodeDescription& node) {
   const Options o = read_options(node);
   return make_operator([o](Call& call) {
     const Tensor& x = call.input(0, Type::float32);
     const int rank = x.shape.rank();
-    if (rank != 3 && rank != 4) {
-      refuse("x has shape " + x.shape.text() + ", expected one spatial axis or two");
-    }
+    if (rank == 0) refuse("x is a scalar, expected an axis");
     const std::vector<ResizeAxis> axes = resized(call, x, o);
-    if (axes.front().outputs != axes.front().inputs || axes.back().outputs != axes.back().inputs) {
-      refuse("the batch or the channels would change their size");
-    }
+    int first = rank - 1, last = 0;
     Shape shape = x.shape;
-    for (int i = 1; i < rank - 1; ++i) {
+    for (int i = 0; i < rank; ++i) {
+      if (stays(axes[i])) continue;
       if (axes[i].outputs > 0 && axes[i].inputs == 0) refuse("an axis without a pixel is resized");
       shape = shape.with(i, axes[i].outputs);
+      first = std::min(first, i);
+      last = i;
     }
+    last = std::max(first, last);
+    if (last - first > 1) refuse("more than two axes, or distant ones, are resized");
     Tensor& y = call.output(0, Type::float32, shape);
     if (y.count() == 0) return;
-    const ResizeAxis vertical = rank == 4 ? axes[1] : ResizeAxis{1, 1, 0};
-    const ResizeAxis& horizontal = axes[rank - 2];
-    const std::int64_t B = x.shape[0], C = x.shape[rank - 1];
+    const ResizeAxis vertical = last > first ? axes[first] : ResizeAxis{1, 1, 0};
+    const ResizeAxis& horizontal = axes[last];
+    const std::int64_t B = x.shape.count(0, first), C = x.shape.count(last + 1, rank);
     if (o.linear) {
       const auto rows = linear_taps(vertical, o.coordinates);
       const auto columns = linear_taps(horizontal, o.coordinates);
@@ -160,6 +168,9 @@ std::unique_ptr<Operator> make_resize(const NodeDescription& node) {
 
 }  // namespace
 
-void list_resize(OperatorTable& table) { table["treadle.Resize"] = make_resize; }
+void list_resize(OperatorTable& table) {
+  table["Resize"] = make_resize;
+  table["treadle.Resize"] = make_resize;
+}
 
 }  // namespace treadle::graph
