@@ -55,6 +55,8 @@ treadle.DynamicQuantizeLSTM    the operator of this name of ONNX Runtime (com.mi
                                c0?, peepholes? (must be absent), W_scale, W_zero?, R_scale,
                                R_zero? -> y [T, R, B, H], h_n, c_n [R, B, H]; direction,
                                hidden_size. Constants, but x, lengths and states
+treadle.Require                x, condition (one bool) -> x; message. Where the condition is false,
+                               the run ends with a ValueError that has the message
 =============================  ====================================================================
 """
 
@@ -78,4 +80,5 @@ OPERATORS: dict[str, tuple[int, int | None, int]] = {
     "treadle.Attention": (3, 4, 1),
     "treadle.Recurrent": (6, None, 3),
     "treadle.DynamicQuantizeLSTM": (11, 12, 3),
+    "treadle.Require": (2, 2, 1),
 }

@@ -20,6 +20,16 @@ formula       both of PyTorch's operators, for derivatives and batches that the 
 tools         what PyTorch's fx, torch.jit.script, quantization and FLOP counters ask modules
 fallback      why the kernels cannot run, and the warning that other code does instead
 tensors       the type of a tensor, and the array in its memory
+capture_module  `capture`: a module becomes a model that needs no PyTorch
+capture_signature  the names of its inputs and outputs
+capture_axes  which axes have sizes of any number
+capture_program  torch.export records it, or it is said in plain words why not
+capture_recurrent  what keeps recurrent layers and packed sequences whole meanwhile
+capture_graph  the recorded program becomes a graph
+capture_builder  what writes the graph's nodes, and the table of operators
+capture_sizes, capture_pointwise, capture_activations, capture_movement, capture_indexing,
+capture_creation, capture_reductions, capture_layers, capture_pooling, capture_sequences
+              the operators in the table, by families
 
 Nothing else in the package imports PyTorch, and this does so only where it is used.
 """
@@ -44,6 +54,7 @@ _MODULES = {
     "accelerate": "models",
     "restore": "models",
     "Report": "models",
+    "capture": "capture_module",
 }
 
 __all__ = [
@@ -56,6 +67,7 @@ __all__ = [
     "RNNCell",
     "Report",
     "accelerate",
+    "capture",
     "from_torch",
     "register_attention",
     "restore",

@@ -1,4 +1,4 @@
-// If, Loop and Scan: operators that run subprograms. The values that a subprogram reads from the
+// If, Loop and Scan: operators that run subprograms, and treadle.Require, which stops a run. The values that a subprogram reads from the
 // graph around it are the last inputs of the node, and of the subprogram (treadle.graph.plan).
 #include <algorithm>
 #include <cstring>
@@ -262,12 +262,31 @@ std::unique_ptr<Operator> make_scan(const NodeDescription& node) {
   });
 }
 
+// treadle.Require hands its input on where a condition holds, and refuses the run otherwise.
+class Require : public Operator {
+ public:
+  explicit Require(std::string message) : message_(std::move(message)) {}
+
+  void run(Call& call) const override {
+    if (!condition(call.input(1))) refuse(message_);
+    call.share(0, 0, call.input(0).shape);
+  }
+
+ private:
+  std::string message_;
+};
+
+std::unique_ptr<Operator> make_require(const NodeDescription& node) {
+  return std::make_unique<Require>(node.text("message", "a condition does not hold"));
+}
+
 }  // namespace
 
 void list_control(OperatorTable& table) {
   table["If"] = make_if;
   table["Loop"] = make_loop;
   table["Scan"] = make_scan;
+  table["treadle.Require"] = make_require;
 }
 
 }  // namespace treadle::graph

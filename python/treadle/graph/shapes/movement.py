@@ -350,6 +350,7 @@ def space_to_depth(site: Site) -> None:
 
 RULES = {
     "Identity": identity,
+    "treadle.Require": identity,
     "Cast": cast,
     "Shape": shape,
     "Size": size,
