@@ -213,7 +213,9 @@ def _outputs(
             else:
                 result = builder.constant(np.array(end, dtype))
         maker = builder.maker(result)
-        if maker is None or result in renamed:
+        if result in builder.constants:
+            builder.constants[name] = builder.constants[result]
+        elif maker is None or result in renamed:
             builder.nodes.append(Node("Identity", [result], [name]))
         else:
             _rename(builder, result, name)

@@ -49,12 +49,6 @@ def _sum_and_product(call: Call) -> str:
     return call.emit("Add", product, own)
 
 
-@captures("aten.einsum")
-def _einsum(call: Call) -> str:
-    values = [call.value(x, call.dtype) for x in call["tensors"]]
-    return call.emit("Einsum", *values, equation=call["equation"].replace(" ", ""))
-
-
 def _pair(found: Any, axes: int) -> list[int]:
     found = [found] if isinstance(found, int) else [int(size) for size in found]
     return found * axes if len(found) == 1 else found
