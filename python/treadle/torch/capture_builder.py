@@ -23,7 +23,6 @@ from treadle.torch.tensors import shared_array
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from treadle.torch.tensors import TensorLike
 
 # float16 and bfloat16 are widened. float64 is rounded where a module makes it by itself; weights
 # and inputs of float64 are refused before.
@@ -169,7 +168,7 @@ class Builder:
         """Return a constant int64 vector."""
         return self.constant(np.array(list(values), np.int64).reshape(-1))
 
-    def weight(self, name: str, tensor: TensorLike) -> str:
+    def weight(self, name: str, tensor: Any) -> str:
         """Return the constant of a tensor of the module, which is copied; one tensor is one
         constant, however often the module has it."""
         dtype = DTYPES.get(tensor.dtype)
@@ -260,7 +259,7 @@ class Call:
 
     def axis(self, name: str = "dim", of: str | Any = "self", extra: int = 0) -> int:
         """Return an axis that an argument names, from 0 on."""
-        axis = self.arguments[name] if isinstance(name, str) else name
+        axis = self.arguments[name]
         rank = self.rank(of) + extra
         return int(axis) % max(rank, 1)
 

@@ -47,11 +47,11 @@ def conditions_kept() -> Iterator[list[Condition]]:
                 found.append(Condition(self.node, true, file, frame.f_lineno))
         return true
 
-    torch.SymBool.__bool__ = look  # type: ignore[method-assign, assignment]
+    torch.SymBool.__bool__ = look
     try:
         yield found
     finally:
-        torch.SymBool.__bool__ = before  # type: ignore[method-assign]
+        torch.SymBool.__bool__ = before
 
 
 def required(

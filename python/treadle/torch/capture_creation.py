@@ -21,9 +21,9 @@ def filled(call: Call, sizes: Any, value: Any) -> str:
     dtype = call.dtype
     number = not isinstance(value, torch.fx.Node)
     if number and not isinstance(sizes, str) and all(map(known, sizes)):
-        shape = [int(expression(size)) for size in sizes]
-        if np.prod(shape, dtype=float) <= _MOST:
-            return call.builder.constant(np.full(shape, value, dtype))
+        counts = [int(expression(size)) for size in sizes]
+        if np.prod(counts, dtype=float) <= _MOST:
+            return call.builder.constant(np.full(counts, value, dtype))
     shape = sizes if isinstance(sizes, str) else vector(call, sizes)
     if number:
         return call.emit("ConstantOfShape", shape, value=np.array([value], dtype))

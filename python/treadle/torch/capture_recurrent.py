@@ -91,7 +91,7 @@ def _(
         total = torch.library.get_ctx().new_dynamic_size(min=2)  # as of every dynamic axis
         torch._check(total <= shape[axis])
     shape[axis] = total
-    return y.new_empty(shape)
+    return y.new_empty(tuple(shape))
 
 
 class CapturedSequence(rnn.PackedSequence):
@@ -168,7 +168,7 @@ def _run(
         )
     if module.training and module.dropout:
         raise ValueError("treadle.torch.capture: a recurrent layer with dropout is training")
-    states = () if hx is None else tuple(hx) if lstm else (hx,)
+    states: tuple[Any, ...] = () if hx is None else tuple(hx) if lstm else (hx,)
     unbatched = x.dim() == 2
     if unbatched:
         x, states, batch_first = x.unsqueeze(1), tuple(s.unsqueeze(1) for s in states), False
@@ -281,10 +281,10 @@ def _attend(module: Any, *arguments: Any, **named: Any) -> tuple[TensorLike, Ten
     ours, masks = multihead.MultiheadAttention, (own["key_padding_mask"], own["attn_mask"])
     plain = module.bias_k is None and not module.add_zero_attn and not query.is_nested
     if not plain or not ours._fits(module, query, key, value, masks):
-        return _MULTIHEAD(*bound.args, **bound.kwargs)  # type: ignore[no-any-return]
+        return _MULTIHEAD(*bound.args, **bound.kwargs)
     batched = query.dim() == 3
     turned = batched and not module.batch_first
-    rows = ours._projected(module, query, key, value)
+    rows: Any = ours._projected(module, query, key, value)
     rows = tuple(x if batched else x.unsqueeze(0) for x in rows)
     rows = tuple(x.transpose(0, 1) if turned else x for x in rows)
     q, k, v = (x.unflatten(-1, (module.num_heads, -1)).transpose(1, 2) for x in rows)
