@@ -206,13 +206,17 @@ def _run(
     return result, tuple(ends) if lstm else ends[0]
 
 
-def _pack_padded_sequence(input, lengths, batch_first=False, enforce_sorted=True):  # type: ignore[no-untyped-def]
+def _pack_padded_sequence(
+    input: Any, lengths: Any, batch_first: bool = False, enforce_sorted: bool = True
+) -> Any:
     from treadle.torch.capture_recurrent import instead
 
     return instead("pack_padded_sequence", input, lengths, batch_first, enforce_sorted)
 
 
-def _pad_packed_sequence(sequence, batch_first=False, padding_value=0.0, total_length=None):  # type: ignore[no-untyped-def]
+def _pad_packed_sequence(
+    sequence: Any, batch_first: bool = False, padding_value: Any = 0.0, total_length: Any = None
+) -> Any:
     from treadle.torch.capture_recurrent import instead
 
     return instead("pad_packed_sequence", sequence, batch_first, padding_value, total_length)
