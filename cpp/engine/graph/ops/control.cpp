@@ -1,5 +1,6 @@
-// If, Loop and Scan: operators that run subprograms, and treadle.Require, which stops a run. The values that a subprogram reads from the
-// graph around it are the last inputs of the node, and of the subprogram (treadle.graph.plan).
+// If, Loop and Scan: operators that run subprograms, and treadle.Require, which stops a run. The
+// values that a subprogram reads from the graph around it are the last inputs of the node, and of
+// the subprogram (treadle.graph.plan).
 #include <algorithm>
 #include <cstring>
 #include <vector>
