@@ -75,6 +75,8 @@ class ModelStream:
         self._names = self._gather.names
         axes = [(value, batch_axis(value, batch)) for value in inputs]
         self._axes = [(value, axis) for value, axis in axes if axis is not None]
+        self._shared = [value for value, axis in axes if axis is None]
+        self._last: dict[str, tuple[int, AnyArray]] = {}  # an integer of the last step as an array
         self._carried = [one.input.name for one in states]
         # The places of states and of kept outputs among the outputs of the model.
         self._outs = [outputs.index(one.output.name) for one in states]
@@ -114,6 +116,9 @@ class ModelStream:
             if type(array) is not np.ndarray:
                 array = named[value.name] = converted(self._function, value, array)
             self._check_rows(value, axis, array)
+        for value in self._shared:
+            if type(number := named[value.name]) is int:
+                named[value.name] = self._scalar(value, number)
         held = _core.HeldStreams(self._lock, self._id)
         try:
             named.update(zip(self._carried, self._arrays, strict=True))
@@ -166,6 +171,14 @@ class ModelStream:
         if len(args) > len(self._names) or any(n in named for n in self._names[: len(args)]):
             self._gather.gathered(args, named)  # raises
         return {**dict(zip(self._names, args, strict=False)), **named}
+
+    def _scalar(self, value: Value, number: int) -> AnyArray:
+        """Return an integer such as a sample rate as an array, the one of the step before."""
+        last = self._last.get(value.name)
+        if last is None or last[0] != number:
+            array = converted(self._function, value, number)
+            last = self._last[value.name] = (number, array)
+        return last[1]
 
     def _check_rows(self, value: Value, axis: int, array: AnyArray) -> None:
         """Raise ValueError unless an input has a row for each row of the state."""

@@ -45,12 +45,13 @@ class StateLayout:
             self._places[name] = slice(begin, self.width)
 
     def split(self, states: Float) -> dict[str, AnyArray]:
-        """Return the parts of states [N, width]: arrays [N, *shape] of their own."""
+        """Return the parts of states [N, width]: arrays [N, *shape], views of float32."""
         rows = len(states)
         result: dict[str, AnyArray] = {}
         for name, part in self.parts.items():
-            flat = states[:, self._places[name]].copy()
+            flat = states[:, self._places[name]]
             if part.dtype != "float32":
+                flat = flat.copy()
                 inner = np.ascontiguousarray(flat.view(np.uint8)[:, : part.nbytes])
                 flat = inner.view(part.dtype) if part.nbytes else np.empty((rows, 0), part.dtype)
             result[name] = flat.reshape(rows, *part.shape)
@@ -58,11 +59,13 @@ class StateLayout:
 
     def joined(self, parts: Mapping[str, AnyArray], rows: int) -> Float:
         """Return checked parts [N, *shape] as states [N, width]."""
-        states = np.zeros((rows, self.width), np.float32)
+        # Behind a part of another dtype there may be bytes that nothing sets.
+        exact = all(part.dtype == "float32" for part in self.parts.values())
+        states = (np.empty if exact else np.zeros)((rows, self.width), np.float32)
         for name, part in self.parts.items():
             place = self._places[name]
             if part.dtype == "float32":
-                states[:, place] = parts[name].reshape(rows, -1)
+                states[:, place].reshape(rows, *part.shape)[...] = parts[name]
             elif part.nbytes:
                 flat = np.ascontiguousarray(parts[name]).reshape(rows, -1)
                 states[:, place].view(np.uint8)[:, : part.nbytes] = flat.view(np.uint8)
