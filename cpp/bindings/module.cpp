@@ -13,6 +13,7 @@ void register_kv_cache(pybind11::module_& m);
 void register_product(pybind11::module_& m);
 void register_recurrent(pybind11::module_& m);
 void register_runtime(pybind11::module_& m);
+void register_spatial(pybind11::module_& m);
 void register_tensor(pybind11::module_& m);
 void register_conv(pybind11::module_& m);
 void register_program(pybind11::module_& m);
@@ -51,6 +52,7 @@ PYBIND11_MODULE(_core_of_main, m) {
   treadle::register_runtime(m);
   treadle::register_recurrent(m);
   treadle::register_product(m);
+  treadle::register_spatial(m);
   treadle::register_attention(m);
   treadle::register_encoder(m);
   treadle::register_transformer_block(m);

@@ -49,14 +49,23 @@ from treadle.layers.activation_layers import (
     Tanh,
 )
 from treadle.layers.attention import MultiheadAttention
-from treadle.layers.batch_norm import BatchNorm1d
+from treadle.layers.batch_norm import BatchNorm1d, BatchNorm2d
 from treadle.layers.cells import GRUCell, LSTMCell, RNNCell
 from treadle.layers.conv import Conv1d, Conv2d
 from treadle.layers.elementwise import Flatten, Identity, LogSoftmax, Softmax, Transpose
 from treadle.layers.embedding import Embedding
+from treadle.layers.group_norm import GroupNorm
 from treadle.layers.kv_cache import KVCache
 from treadle.layers.linear import Linear
 from treadle.layers.norm import LayerNorm
+from treadle.layers.pooling import (
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
+    AvgPool1d,
+    AvgPool2d,
+    MaxPool1d,
+    MaxPool2d,
+)
 from treadle.layers.recurrent import GRU, LSTM, RNN
 from treadle.layers.sequential import Sequential
 from treadle.layers.stream import Stream
@@ -74,12 +83,18 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "AdaptiveAvgPool1d",
+    "AdaptiveAvgPool2d",
+    "AvgPool1d",
+    "AvgPool2d",
     "BatchNorm1d",
+    "BatchNorm2d",
     "Conv1d",
     "Conv2d",
     "Embedding",
     "Flatten",
     "GRUCell",
+    "GroupNorm",
     "Hardsigmoid",
     "Hardswish",
     "Hardtanh",
@@ -90,6 +105,8 @@ __all__ = [
     "LeakyReLU",
     "Linear",
     "LogSoftmax",
+    "MaxPool1d",
+    "MaxPool2d",
     "Model",
     "MultiheadAttention",
     "PooledStream",

@@ -333,6 +333,44 @@ def layer_norm(
     eps: float,
     residual: _Float | None = None,
 ) -> _Float: ...
+def pool(
+    function: str,
+    x: _Float,
+    kind: str,
+    axes: list[tuple[int, int, int, int, bool]],
+    divisor: int = 0,
+) -> _Float:
+    """Pool x [B, C, H, W]. ``kind`` is "max", "average" or "average_with_pad"; an axis is (taps,
+    stride, dilation, padding, ceil_mode).
+    """
+
+def adaptive_pool(function: str, x: _Float, kind: str, height: int, width: int) -> _Float: ...
+def group_norm(
+    function: str, x: _Float, groups: int, weight: _Float | None, bias: _Float | None, eps: float
+) -> _Float:
+    """Norm x [B, C, P]; the statistics are those of a group of channels and all P."""
+
+def scale_channels(function: str, x: _Float, scale: _Float, shift: _Float) -> _Float:
+    """Return x * scale + shift for x [B, C, P]."""
+
+def resize(
+    function: str, x: _Float, mode: str, sizes: tuple[int, int], scales: tuple[float, float]
+) -> _Float:
+    """Resize x [N, H, W]. ``mode`` is "nearest", "nearest-exact", "linear" or "linear_aligned"; a
+    scale of 0 is that of the sizes.
+    """
+
+def pad(
+    function: str,
+    x: _Float,
+    sizes: list[int],
+    mode: str,
+    before: list[int],
+    after: list[int],
+    value: float,
+) -> _Float:
+    """Pad x [n] of the shape ``sizes``; the modes are PyTorch's."""
+
 def softmax(function: str, x: _Float) -> _Float: ...
 def log_softmax(function: str, x: _Float) -> _Float: ...
 def embedding_sum(

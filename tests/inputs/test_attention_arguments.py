@@ -100,7 +100,35 @@ ENTRIES = {
         {"bias": (4,)},
         {},
     ),
-}
+    "treadle.functional.max_pool1d": (
+        lambda **a: treadle.functional.max_pool1d(kernel_size=2, **a), {"x": (B, 3, 9)}, {}, {},
+    ),
+    "treadle.functional.avg_pool2d": (
+        lambda **a: treadle.functional.avg_pool2d(kernel_size=2, **a), {"x": (B, 3, 4, 5)}, {}, {},
+    ),
+    "treadle.functional.adaptive_avg_pool2d": (
+        lambda **a: treadle.functional.adaptive_avg_pool2d(output_size=1, **a),
+        {"x": (B, 3, 4, 5)}, {}, {},
+    ),
+    "treadle.functional.group_norm": (
+        lambda **a: treadle.functional.group_norm(num_groups=1, **a),
+        {"x": (B, 3, 9)}, {"weight": (3,), "bias": (3,)}, {},
+    ),
+    "treadle.functional.batch_norm": (
+        treadle.functional.batch_norm,
+        {"x": (B, 3, 9), "running_mean": (3,), "running_var": (3,)},
+        {"weight": (3,), "bias": (3,)}, {},
+    ),
+    "treadle.functional.interpolate": (
+        lambda **a: treadle.functional.interpolate(size=4, **a), {"x": (B, 3, 9)}, {}, {},
+    ),
+    "treadle.functional.pad": (
+        lambda **a: treadle.functional.pad(pad=(1, 2), **a), {"x": (B, 9)}, {}, {},
+    ),
+    "treadle.MaxPool2d": (treadle.MaxPool2d(2), {"x": (B, 3, 4, 5)}, {}, {}),
+    "treadle.GroupNorm": (treadle.GroupNorm(1, 3), {"x": (B, 3, 4, 5)}, {}, {}),
+    "treadle.BatchNorm2d": (treadle.BatchNorm2d(3), {"x": (B, 3, 4, 5)}, {}, {}),
+}  # fmt: skip
 every_entry = pytest.mark.parametrize("name", ENTRIES)
 
 

@@ -31,6 +31,15 @@ CALLS = {
     "Softmax": [{"dim": -1}, {"dim": 0}],
     "LogSoftmax": [{"dim": -1}, {"dim": 1}],
     "Identity": [{}],
+    "MaxPool1d": [{"kernel_size": 3}, {"kernel_size": 2, "stride": 1, "padding": 1, "dilation": 2}],
+    "MaxPool2d": [
+        {"kernel_size": (3, 2), "ceil_mode": True},
+        {"kernel_size": 2, "padding": (0, 1)},
+    ],
+    "AvgPool1d": [{"kernel_size": 3, "padding": 1, "count_include_pad": False}],
+    "AvgPool2d": [{"kernel_size": 2}, {"kernel_size": (1, 3), "divisor_override": 7}],
+    "AdaptiveAvgPool1d": [{"output_size": 4}],
+    "AdaptiveAvgPool2d": [{"output_size": 1}, {"output_size": (None, 3)}],
     "Flatten": [{}, {"start_dim": 0}, {"start_dim": -2, "end_dim": -1}, {"end_dim": 1}],
 }
 CASES = [(name, options) for name, calls in CALLS.items() for options in calls]

@@ -27,6 +27,8 @@ MOST_LINES, MOST_LINES_OF_TESTS, MOST_COLUMNS = 400, 550, 100
 
 # PyTorch prescribes these signatures, positions included.
 PYTORCHS = {
+    "python/treadle/functional/norms.py batch_norm",
+    "python/treadle/functional/norms.py instance_norm",
     "python/treadle/layers/attention.py __call__",
     "python/treadle/layers/attention.py __init__",
     "python/treadle/functional/conv.py conv_transpose1d",

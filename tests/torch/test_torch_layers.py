@@ -114,7 +114,7 @@ REFUSED = {
     "padding_mode": nn.Conv1d(2, 2, 3, padding=1, padding_mode="reflect"),
     "forward": Own(2, 2),
     "Reader": Reader(nn.Linear(2, 2)),
-    r"module\.0 is of type .*BatchNorm2d": nn.Sequential(nn.BatchNorm2d(3)),
+    r"module\.0 is of type .*BatchNorm3d": nn.Sequential(nn.BatchNorm3d(3)),
     "track_running_stats": nn.BatchNorm1d(3, track_running_stats=False),
     "OwnDropout": nn.Sequential(OwnDropout()),
     r"module\.1\.0 is of type .*Conv3d": nn.Sequential(

@@ -2,7 +2,10 @@
 
 #include <algorithm>
 
+#include "engine/conv/task_slots.h"
 #include "engine/schedule/task_size.h"
+#include "engine/schedule/team.h"
+#include "runtime/buffer.h"
 
 namespace treadle {
 namespace {
@@ -55,10 +58,12 @@ std::int64_t most_pixels(const std::vector<PoolWindow>& windows) {
 }  // namespace
 
 std::int64_t PoolAxis::outputs(std::int64_t size) const {
-  const std::int64_t room = size + before + after - dilation * (taps - 1) - 1;
+  // With `ceil`, a last window of which a part is missing counts, even if it is the only one.
+  const std::int64_t room =
+      size + before + after - dilation * (taps - 1) - 1 + (ceil ? stride - 1 : 0);
   if (room < 0) return 0;
-  std::int64_t count = (ceil ? ceil_div(room, stride) : room / stride) + 1;
-  // A last window that begins in the padding behind x does not count.
+  std::int64_t count = room / stride + 1;
+  // One that begins in the padding behind x does not.
   if (ceil && (count - 1) * stride >= size + before) --count;
   return count;
 }
@@ -106,9 +111,64 @@ void Pool::run(std::int64_t batch, std::int64_t channels, const float* x, float*
     a.out = y + row * width * channels;
     kind_ == PoolKind::max ? table_->max_pool_row(a) : table_->average_pool_row(a);
   };
-  const double work = kReadWork * static_cast<double>(most_) * static_cast<double>(width) *
-                      static_cast<double>(channels);
-  for_each_row(rows, work, parallel_for, make);
+  for_each_row(rows, work(channels) / static_cast<double>(out_height()), parallel_for, make);
+}
+
+double Pool::work(std::int64_t channels) const {
+  return kReadWork * static_cast<double>(most_) * static_cast<double>(out_height()) *
+         static_cast<double>(out_width()) * static_cast<double>(channels);
+}
+
+void pool_planes(const KernelTable& table, const Pool& pool, std::int64_t batch,
+                 std::int64_t channels, const float* x, float* y, Interrupt& interrupt) {
+  const std::int64_t in = pool.pixels(), out = pool.out_height() * pool.out_width();
+  if (batch == 0 || channels == 0 || out == 0) return;
+  OwnTeams teams(interrupt);
+  if (channels == 1) {
+    pool.run(batch, 1, x, y, ParallelFor(teams));
+    return;
+  }
+  const std::int64_t width = std::min<std::int64_t>(channels, table.lanes);
+  const std::int64_t blocks = ceil_div(channels, width), tasks = batch * blocks;
+  // The planes are read and written once more each way.
+  const double work = pool.work(width) + 4 * static_cast<double>((in + out) * width);
+  const int threads = Team::threads_for(work * static_cast<double>(tasks));
+  const Buffer memory = Buffer::uninitialized(TaskSlots::floats(threads, (in + out) * width));
+  const TaskSlots slots(const_cast<float*>(memory.data()), threads, (in + out) * width);
+  teams.parallel_for(tasks, work, [&](std::int64_t task) {
+    const TaskSlots::Slot slot(slots);
+    const std::int64_t c = task % blocks * width, count = std::min(width, channels - c);
+    const std::int64_t plane = task / blocks * channels + c;
+    float *turned = slot.data(), *pooled = turned + in * count;
+    table.transpose({count, in, x + plane * in, in, turned, count});
+    Alone alone;
+    pool.run(1, count, turned, pooled, ParallelFor(alone));
+    table.transpose({out, count, pooled, count, y + plane * out, out});
+  });
+}
+
+void pool_rows(const KernelTable& table, PoolKind kind, std::int64_t rows, std::int64_t pixels,
+               const float* x, float* y, const ParallelFor& parallel_for) {
+  const std::int64_t lanes = table.lanes, whole = pixels / lanes;
+  const auto make = [&](std::int64_t row) {
+    const float* from = x + row * pixels;
+    if (kind != PoolKind::max) {
+      const double count = static_cast<double>(std::max<std::int64_t>(pixels, 1));
+      y[row] = static_cast<float>(table.row_sum(from, pixels, 0, false) / count);
+      return;
+    }
+    // As pixels of `lanes` channels, then the largest of those, and what is left.
+    float most[kMostLanes];
+    const PoolWindow all{0, whole, 1}, tail{whole * lanes, pixels - whole * lanes, 1};
+    const PoolWindow inside{0, lanes, 1};
+    table.max_pool_row({lanes, 1, from, 1, 0, 1, &all, 1, most});
+    float last[2];
+    table.max_pool_row({1, 1, most, 1, 0, 1, &inside, 1, last});
+    table.max_pool_row({1, 1, from, 1, 0, 1, &tail, 1, last + 1});
+    const PoolWindow both{0, 2, 1};
+    table.max_pool_row({1, 1, last, 1, 0, 1, &both, 1, y + row});
+  };
+  for_each_row(rows, kReadWork * static_cast<double>(pixels), parallel_for, make);
 }
 
 void pool_all(const KernelTable& table, PoolKind kind, std::int64_t batch, std::int64_t pixels,

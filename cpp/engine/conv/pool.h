@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "engine/schedule/interrupt.h"
 #include "engine/schedule/parallel_for.h"
 #include "kernels/table.h"
 
@@ -41,6 +42,9 @@ class Pool {
 
   std::int64_t out_height() const { return static_cast<std::int64_t>(rows_.size()); }
   std::int64_t out_width() const { return static_cast<std::int64_t>(columns_.size()); }
+  std::int64_t pixels() const { return height_ * width_; }  // of an image of x
+  // Returns the multiply-adds of an image, about.
+  double work(std::int64_t channels) const;
 
   // Computes y [B, H', W', C] of x [B, H, W, C], both contiguous.
   void run(std::int64_t batch, std::int64_t channels, const float* x, float* y,
@@ -57,6 +61,15 @@ class Pool {
   std::vector<PoolWindow> rows_, columns_;
   std::int64_t most_ = 1;  // pixels of the largest window
 };
+
+// Computes y [B, C, H', W'] of x [B, C, H, W] on the pool's threads: the planes of as many channels
+// as a vector has are turned, pooled and turned back at a time.
+void pool_planes(const KernelTable& table, const Pool& pool, std::int64_t batch,
+                 std::int64_t channels, const float* x, float* y, Interrupt& interrupt);
+
+// y[r] = the largest number, or the average, of x[r, :], for x [R, P].
+void pool_rows(const KernelTable& table, PoolKind kind, std::int64_t rows, std::int64_t pixels,
+               const float* x, float* y, const ParallelFor& parallel_for);
 
 // y[b, c] = the largest number, or the average, of x[b, :, c], for x [B, P, C]. The sums of an
 // average are cut at fixed numbers of pixels.

@@ -44,6 +44,14 @@ class ParallelFor {
   void (*call_)(void*, std::int64_t, double, const Task&);
 };
 
+// Alone is a ParallelFor's `share` for a task within a task: the calling thread does everything.
+struct Alone {
+  template <class Callable>
+  void parallel_for(std::int64_t tasks, double, const Callable& task) {
+    for (std::int64_t i = 0; i < tasks; ++i) task(i);
+  }
+};
+
 // OwnTeams is a ParallelFor's `share` for calls by themselves: each parallel_for makes a team of as
 // many threads as are of use. It throws Interrupted when the computation is to end.
 class OwnTeams {

@@ -6,6 +6,9 @@ product      linear
 conv         conv1d, conv2d, conv_transpose1d, conv_transpose2d
 attention    scaled_dot_product_attention
 pointwise    layer_norm, embedding_sum
+norms        batch_norm, group_norm, instance_norm
+pooling      max_pool1d, max_pool2d, avg_pool1d, ..., adaptive_max_pool2d
+images       interpolate, pad
 activations  relu, tanh, sigmoid, gelu, silu, ...; softmax, log_softmax
 
 Functions that take weights pack them in every call (the recurrent ones keep the packing of weights
@@ -50,7 +53,19 @@ from treadle.functional.backward import (
     rnn_forward,
 )
 from treadle.functional.conv import conv1d, conv2d, conv_transpose1d, conv_transpose2d
+from treadle.functional.images import interpolate, pad
+from treadle.functional.norms import batch_norm, group_norm, instance_norm
 from treadle.functional.pointwise import embedding_sum, layer_norm
+from treadle.functional.pooling import (
+    adaptive_avg_pool1d,
+    adaptive_avg_pool2d,
+    adaptive_max_pool1d,
+    adaptive_max_pool2d,
+    avg_pool1d,
+    avg_pool2d,
+    max_pool1d,
+    max_pool2d,
+)
 from treadle.functional.product import linear
 from treadle.functional.recurrent import gru, gru_cell, lstm, lstm_cell, rnn, rnn_cell
 from treadle.functional.saved import Saved
@@ -58,7 +73,14 @@ from treadle.functional.saved import Saved
 __all__ = [
     "Saved",
     "SavedAttention",
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d",
+    "adaptive_max_pool1d",
+    "adaptive_max_pool2d",
     "affine",
+    "avg_pool1d",
+    "avg_pool2d",
+    "batch_norm",
     "conv1d",
     "conv2d",
     "conv_transpose1d",
@@ -66,6 +88,7 @@ __all__ = [
     "elu",
     "embedding_sum",
     "gelu",
+    "group_norm",
     "gru",
     "gru_backward",
     "gru_cell",
@@ -73,6 +96,8 @@ __all__ = [
     "hard_sigmoid",
     "hard_swish",
     "hard_tanh",
+    "instance_norm",
+    "interpolate",
     "layer_norm",
     "leaky_relu",
     "linear",
@@ -81,6 +106,9 @@ __all__ = [
     "lstm_backward",
     "lstm_cell",
     "lstm_forward",
+    "max_pool1d",
+    "max_pool2d",
+    "pad",
     "relu",
     "relu6",
     "rnn",

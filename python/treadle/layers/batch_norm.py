@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from treadle import _core
 from treadle._inputs import checks
-from treadle._inputs.arrays import to_float32
+from treadle._inputs.arrays import to_dense
 from treadle.layers.configuration import Flag, Float32, Integer, Number
 from treadle.layers.module import Module, layer
 
@@ -19,33 +20,31 @@ if TYPE_CHECKING:
     from treadle.layers.configuration import Entries
 
 
-@layer
-class BatchNorm1d(Module):
-    """``torch.nn.BatchNorm1d`` in inference: (x - running_mean) / sqrt(running_var + eps) * weight
-    + bias, for each channel; float32.
+def scale_and_shift(
+    mean: Float, variance: Float, weight: Float | None, bias: Float | None, eps: float
+) -> tuple[Float, Float]:
+    """Return what a batch norm multiplies by and adds, for each channel, computed in float64."""
+    with np.errstate(all="ignore"):
+        scale = 1.0 / np.sqrt(variance.astype(np.float64) + eps)
+        if weight is not None:
+            scale = weight.astype(np.float64) / np.sqrt(variance.astype(np.float64) + eps)
+        shift = (0.0 if bias is None else bias.astype(np.float64)) - mean.astype(np.float64) * scale
+        return scale.astype(np.float32), shift.astype(np.float32)
 
-    The statistics are parameters here: they begin as zeros and ones, and a trained module's state
-    dict has them. Scale and shift of a channel are computed in float64 when they are loaded, so
-    that a call is a product and a sum. Without ``affine`` there is neither weight nor bias.
-    ``seed`` is accepted as in every layer, but nothing is random.
 
-    Shapes: x and y [B, C] or [B, C, T] with C = num_features, each parameter [C].
+def scaled(function: str, x: Float, scale: Float, shift: Float) -> Float:
+    """Return x [B, C, ...] * scale + shift, by channel."""
+    return _core.scale_channels(function, by_channel(x), scale, shift).reshape(x.shape)
 
-    Raises
-    ------
-    TypeError, ValueError
-        For an argument of the wrong kind, value or shape.
 
-    References
-    ----------
-    Ioffe and Szegedy, Batch normalization, arXiv:1502.03167.
+def by_channel(x: Float) -> Float:
+    """Return x [B, C, ...] as [B, C, P], P being 1 where there are no further axes."""
+    pixels = int(np.prod(x.shape[2:], dtype=np.int64))
+    return x.reshape(*x.shape[:2], pixels)
 
-    Examples
-    --------
-    >>> import treadle
-    >>> treadle.BatchNorm1d(2, eps=0.0)([[1.0, 3.0]])
-    array([[1., 3.]], dtype=float32)
-    """
+
+class _BatchNorm(Module):
+    """The base of the batch norms, which differ in the shapes of x that they take."""
 
     _entries: ClassVar[Entries] = {
         "num_features": Integer(),
@@ -80,26 +79,53 @@ class BatchNorm1d(Module):
         return ()  # the layer has no product
 
     def _pack(self, parameters: Mapping[str, Float]) -> tuple[Float, Float]:
-        """Return the scale and the shift of each channel, [C, 1]."""
-        own = {name: value.astype(np.float64) for name, value in parameters.items()}
-        with np.errstate(all="ignore"):
-            deviation = np.sqrt(own["running_var"] + self._configuration["eps"])
-            scale = own.get("weight", 1.0) / deviation
-            shift = own.get("bias", 0.0) - own["running_mean"] * scale
-            return scale.astype(np.float32)[:, None], shift.astype(np.float32)[:, None]
+        """Return the scale and the shift of each channel, [C]."""
+        return scale_and_shift(
+            parameters["running_mean"],
+            parameters["running_var"],
+            parameters.get("weight"),
+            parameters.get("bias"),
+            self._configuration["eps"],
+        )
 
     def __call__(self, x: ArrayLike) -> Float:
         """Return the normalized x, a new array. Raises ValueError for a shape that does not fit,
         TypeError for another dtype than float32 and bfloat16.
         """
-        x = to_float32(self._function, "x", x, self._fits)
-        scale, shift = self._packed.native
-        if x.ndim == 2:
-            scale, shift = scale[:, 0], shift[:, 0]
-        with np.errstate(all="ignore"):
-            y: Float = x * scale
-            y += shift
-        return y
+        x = to_dense(self._function, "x", x, self._fits)
+        return scaled(self._function, x, *self._packed.native)
+
+    def _fits(self, x: AnyArray) -> None:
+        raise NotImplementedError
+
+
+@layer
+class BatchNorm1d(_BatchNorm):
+    """``torch.nn.BatchNorm1d`` in inference: (x - running_mean) / sqrt(running_var + eps) * weight
+    + bias, for each channel; float32.
+
+    The statistics are parameters here: they begin as zeros and ones, and a trained module's state
+    dict has them. Scale and shift of a channel are computed in float64 when they are loaded, so
+    that a call is a product and a sum. Without ``affine`` there is neither weight nor bias.
+    ``seed`` is accepted as in every layer, but nothing is random.
+
+    Shapes: x and y [B, C] or [B, C, T] with C = num_features, each parameter [C].
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument of the wrong kind, value or shape.
+
+    References
+    ----------
+    Ioffe and Szegedy, Batch normalization, arXiv:1502.03167.
+
+    Examples
+    --------
+    >>> import treadle
+    >>> treadle.BatchNorm1d(2, eps=0.0)([[1.0, 3.0]])
+    array([[1., 3.]], dtype=float32)
+    """
 
     def _fits(self, x: AnyArray) -> None:
         channels = self._configuration["num_features"]
@@ -107,3 +133,20 @@ class BatchNorm1d(Module):
             checks.shape(self._function, "x", x, (None, channels, None), "BCT")
         else:
             checks.shape(self._function, "x", x, (None, channels), "BC")
+
+
+@layer
+class BatchNorm2d(_BatchNorm):
+    """``torch.nn.BatchNorm2d`` in inference, over images: x and y [B, C, H, W] with
+    C = num_features. Everything else is as in `BatchNorm1d`.
+
+    Examples
+    --------
+    >>> import treadle
+    >>> treadle.BatchNorm2d(1, eps=0.0)([[[[1.0, 3.0]]]])
+    array([[[[1., 3.]]]], dtype=float32)
+    """
+
+    def _fits(self, x: AnyArray) -> None:
+        channels = self._configuration["num_features"]
+        checks.shape(self._function, "x", x, (None, channels, None, None), "BCHW")

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 from treadle._public import published
 from treadle.layers.activation_layers import ReLU6, Softplus
 from treadle.layers.attention import MultiheadAttention
-from treadle.layers.batch_norm import BatchNorm1d
+from treadle.layers.batch_norm import BatchNorm1d, BatchNorm2d
 from treadle.layers.build import arguments, build
 from treadle.layers.cells import GRUCell, LSTMCell, RNNCell
 from treadle.layers.conv import Conv1d, Conv2d
 from treadle.layers.elementwise import Elementwise, Identity, Transpose
 from treadle.layers.embedding import Embedding
+from treadle.layers.group_norm import GroupNorm
 from treadle.layers.linear import Linear, Product
 from treadle.layers.module import LAYERS, Module
 from treadle.layers.norm import LayerNorm
@@ -47,6 +48,8 @@ _CLASSES: tuple[type[Module], ...] = (
     Conv2d,
     Embedding,
     BatchNorm1d,
+    BatchNorm2d,
+    GroupNorm,
     Sequential,
     ReLU6,  # before Hardtanh, from which PyTorch derives it
     *(c for c in LAYERS.values() if issubclass(c, Elementwise) and c is not Transpose),
@@ -72,9 +75,11 @@ def from_torch(module: nn.Module) -> Module:
 
     The module is a ``torch.nn.LSTM``, ``GRU``, ``RNN``, ``LSTMCell``, ``GRUCell``, ``RNNCell``,
     ``MultiheadAttention``, ``TransformerEncoderLayer``, ``TransformerEncoder``, ``LayerNorm``,
-    ``Linear``, ``Conv1d``, ``Conv2d``, ``Embedding``, ``BatchNorm1d``, an activation, ``Softmax``,
-    ``LogSoftmax``, ``Flatten``, ``Identity``, a dropout, or a ``Sequential`` of them, on the CPU in
-    float32 or bfloat16. The weights are copied to float32 as they are now; a dropout becomes
+    ``Linear``, ``Conv1d``, ``Conv2d``, ``Embedding``, ``BatchNorm1d``, ``BatchNorm2d``,
+    ``GroupNorm``, a pool (``MaxPool1d``, ``MaxPool2d``, ``AvgPool1d``, ``AvgPool2d``,
+    ``AdaptiveAvgPool1d``, ``AdaptiveAvgPool2d``), an activation, ``Softmax``, ``LogSoftmax``,
+    ``Flatten``, ``Identity``, a dropout, or a ``Sequential`` of them, on the CPU in float32 or
+    bfloat16. The weights are copied to float32 as they are now; a dropout becomes
     `treadle.Identity`, since treadle runs inference. Reparametrized weights (such as weight_norm)
     are taken at their present value.
 
@@ -214,6 +219,7 @@ def _configuration(
 _LIMITS: dict[type[Module], dict[str, tuple[Any, ...]]] = {
     Embedding: {"max_norm": (None,)},
     BatchNorm1d: {"track_running_stats": (True,)},
+    BatchNorm2d: {"track_running_stats": (True,)},
     # From the threshold on PyTorch returns x, which is softplus in float32 where x is 20 or more.
     Softplus: {"beta": (1,), "threshold": (20,)},
 }

@@ -21,6 +21,14 @@ LAYERS: dict[str, list[tuple[Any, ...]]] = {
     ],
     "Embedding": [(30, 7)],
     "BatchNorm1d": [(37,), (37, 1e-3, False)],
+    "BatchNorm2d": [(6,)],
+    "GroupNorm": [(3, 6)],
+    "MaxPool1d": [(3, 2, 1)],
+    "MaxPool2d": [(3, 2, 1)],
+    "AvgPool1d": [(3, 2, 1)],
+    "AvgPool2d": [(3, 2, 1)],
+    "AdaptiveAvgPool1d": [(5,), (1,)],
+    "AdaptiveAvgPool2d": [(5,), (1,)],
     "ReLU": [()],
     "Tanh": [()],
     "Sigmoid": [()],
@@ -65,13 +73,15 @@ def _loaded(numbers: Numbers, module: Any) -> Any:
 def _layer(name: str, cls: str, arguments: tuple[Any, ...], dtype: str) -> Any:
     numbers = Numbers(name)
     module = _loaded(numbers, getattr(treadle, cls)(*arguments)).to(dtype)
-    if cls == "BatchNorm1d":
+    if cls.startswith("BatchNorm"):
         variance = np.abs(module.running_var) + np.float32(0.5)
         module.load_state_dict({"running_var": variance}, strict=False)
     if cls == "Embedding":
         return module(numbers.integers(0, 30, 4, 9))
     first = arguments[0] if arguments else 0
     columns = {"Linear": (9, first), "Conv1d": (2, 6, 23), "Conv2d": (2, first, 9, 7)}
+    columns |= {"BatchNorm2d": (2, 6, 5, 7), "GroupNorm": (3, 6, 5, 7)}
+    columns |= dict.fromkeys(["MaxPool2d", "AvgPool2d", "AdaptiveAvgPool2d"], (20, 9, 37))
     return module(numbers.floats(*columns.get(cls, (5, 37)), reach=8))
 
 
