@@ -32,5 +32,8 @@ void list_pool(OperatorTable& table);        // treadle.MaxPool, treadle.GlobalA
 void list_resize(OperatorTable& table);      // treadle.Resize
 void list_reduce(OperatorTable& table);      // ReduceSum, ReduceMax, ...
 void list_scan_axis(OperatorTable& table);   // ArgMax, ArgMin, CumSum
+void list_quantize(OperatorTable& table);    // QuantizeLinear, DynamicQuantizeLinear, ...
+void list_quantized_matmul(OperatorTable& table);  // MatMulInteger, QLinearMatMul
+void list_quantized_conv(OperatorTable& table);    // ConvInteger, QLinearConv
 
 }  // namespace treadle::graph

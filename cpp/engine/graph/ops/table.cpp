@@ -14,6 +14,9 @@ const OperatorTable& operators() {
     list_cast(all);
     list_reduce(all);
     list_scan_axis(all);
+    list_quantize(all);
+    list_quantized_matmul(all);
+    list_quantized_conv(all);
     list_arithmetic(all);
     list_logic(all);
     list_functions(all);
