@@ -306,3 +306,118 @@ def test_steps_within_branches():
     given = {k: v.astype("f") for k, v in numbers(inner).items()} | {"k": np.array(True)}
     exact, rounded = reference.run(graph, given), native(graph, given)
     assert_close(native(result, given)["y"], exact["y"], rounded["y"])
+
+
+# ---- stacks ------------------------------------------------------------------------------------
+
+
+def stack(random, op, *, direction="forward", states=None, finals=None, sizes=(H, H)):
+    """Two layers as PyTorch's exporter writes them: Y, Transpose, Reshape (or Squeeze), the next.
+
+    states    None, "cut" (parts of one input) or "own" (an input each)
+    finals    None, "concat" (h_n of both), "first" (that of the first layer)
+    """
+    directions = 2 if direction == "bidirectional" else 1
+    constants, nodes, inputs = {}, [], [("x", ("t", "n", I))]
+    x, width, last = "x", I, []
+    if states == "cut":
+        inputs.append(("h0", (2 * directions, "n", H)))
+    for number, hidden in enumerate(sizes):
+        rows = GATES[op] * hidden
+        constants |= {
+            f"w{number}": normal(random, directions, rows, width),
+            f"r{number}": normal(random, directions, rows, hidden),
+            f"b{number}": normal(random, directions, 2 * rows),
+            f"begin{number}": np.array([number * directions]),
+            f"end{number}": np.array([(number + 1) * directions]),
+        }
+        state = ""
+        if states == "own":
+            state = f"h{number}"
+            inputs.append((state, (directions, "n", hidden)))
+        elif states == "cut":
+            state = f"s{number}"
+            nodes.append(Node("Slice", ["h0", f"begin{number}", f"end{number}", "zero"], [state]))
+        nodes.append(
+            Node(
+                op,
+                [x, f"w{number}", f"r{number}", f"b{number}", "", state],
+                [f"y{number}", f"f{number}"],
+                {"direction": direction, "hidden_size": hidden},
+            )
+        )
+        last.append(f"f{number}")
+        if directions == 2:
+            nodes.append(Node("Transpose", [f"y{number}"], [f"t{number}"], {"perm": [0, 2, 1, 3]}))
+            nodes.append(Node("Reshape", [f"t{number}", "join"], [f"z{number}"]))
+        else:
+            nodes.append(Node("Squeeze", [f"y{number}", "one"], [f"z{number}"]))
+        x, width = f"z{number}", directions * hidden
+    constants |= {"one": np.array([1]), "zero": np.array([0]), "join": np.array([0, 0, -1])}
+    outputs = [x]
+    if finals == "concat":
+        nodes.append(Node("Concat", last, ["h_n"], {"axis": 0}))
+        outputs.append("h_n")
+    elif finals == "first":
+        outputs.append(last[0])
+    return graph_of(nodes, inputs, outputs, constants)
+
+
+@pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize("direction", ["forward", "bidirectional"])
+@pytest.mark.parametrize("states", [None, "cut", "own"])
+@pytest.mark.parametrize("finals", [None, "concat"])
+def test_stacks(op, direction, states, finals):
+    random = np.random.default_rng(12)
+    graph = stack(random, op, direction=direction, states=states, finals=finals)
+    result, report = optimise(graph)
+    assert report.changes["recurrent stack"] == 1
+    expected = ["treadle.Recurrent"] if states != "own" else ["Concat", "treadle.Recurrent"]
+    assert operators(result) == expected
+    inputs = given(graph, random)
+    wanted, found = native(graph, inputs), native(result, inputs)
+    for name, array in wanted.items():
+        np.testing.assert_array_equal(found[name], array)
+
+
+def test_stacks_of_three():
+    random = np.random.default_rng(13)
+    graph = stack(random, "GRU", states="own", finals="concat", sizes=(H, H, H))
+    result, report = optimise(graph)
+    assert report.changes["recurrent stack"] == 2
+    assert operators(result).count("treadle.Recurrent") == 1
+    inputs = given(graph, random)
+    wanted, found = native(graph, inputs), native(result, inputs)
+    for name, array in wanted.items():
+        np.testing.assert_array_equal(found[name], array)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"sizes": (H, H + 1)},
+        {"finals": "first"},
+    ],
+)
+def test_stacks_that_stay_apart(changed):
+    random = np.random.default_rng(14)
+    graph = stack(random, "LSTM", **changed)
+    result, report = optimise(graph)
+    assert report.changes["recurrent stack"] == 0
+    assert operators(result).count("treadle.Recurrent") == 2
+    inputs = given(graph, random)
+    wanted, found = native(graph, inputs), native(result, inputs)
+    for name, array in wanted.items():
+        np.testing.assert_array_equal(found[name], array)
+
+
+def test_a_layer_that_others_read_stays_apart():
+    graph = stack(np.random.default_rng(15), "GRU")
+    graph.outputs.append(Value("z0", "float32", None))
+    assert optimise(graph)[1].changes["recurrent stack"] == 0
+
+
+def test_layers_of_different_options_stay_apart():
+    graph = stack(np.random.default_rng(16), "RNN")
+    graph.nodes[2].attributes["activations"] = ["Relu"]
+    assert optimise(graph)[1].changes["recurrent stack"] == 0

@@ -22,6 +22,7 @@ from treadle.graph.fusions import (
     lstm_cell,
     magnitude,
     recurrent,
+    recurrent_stack,
     reshape_target,
     silu,
     softmax,
@@ -51,4 +52,7 @@ BEFORE_LAYOUT: dict[str, Fusion] = {
     "recurrent": recurrent.fuse,
     "lstm cell": lstm_cell.fuse,
 }
-AFTER_LAYOUT: dict[str, Fusion] = {"epilogue": epilogue.fuse}
+AFTER_LAYOUT: dict[str, Fusion] = {
+    "recurrent stack": recurrent_stack.fuse,
+    "epilogue": epilogue.fuse,
+}
