@@ -184,6 +184,13 @@ class Wire:
             start += count
         return numbers
 
+    def signed(self, fields: list[Field], what: str) -> list[int]:
+        """Return the int64 of a repeated field, packed or not. Most lists are short."""
+        if all(field[1] == VARINT for field in fields):
+            return [n - 2**64 if n >= 2**63 else n for _, _, n, _ in fields]
+        numbers: list[int] = self.integers(fields, what).view(np.int64).tolist()
+        return numbers
+
     def _count(self, part: Part) -> int:
         raw = np.frombuffer(self.data, np.uint8, part.end - part.begin, part.begin)
         starts = range(0, raw.size, _CHUNK)

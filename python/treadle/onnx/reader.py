@@ -230,7 +230,7 @@ def _attribute(wire: Wire, part: Part, depth: int) -> AttributeProto:
     if floats:
         single["floats"] = wire.fixed(floats, "<f4", "an attribute's floats").tolist()
     if ints:
-        single["ints"] = wire.integers(ints, "an attribute's ints").view("i8").tolist()
+        single["ints"] = wire.signed(ints, "an attribute's ints")
     if strs:
         single["strs"] = strs
     return _checked_attribute(wire, AttributeProto(name, "", None, reference), code, single)
@@ -288,7 +288,7 @@ def _tensor(wire: Wire, part: Part) -> TensorProto:
         elif number == 14:
             place = wire.integer(f, "a tensor's data_location")
     if dims:
-        tensor.dims = wire.integers(dims, "a tensor's dims").view("i8").tolist()
+        tensor.dims = wire.signed(dims, "a tensor's dims")
     tensor.typed = typed
     if place == 1:
         tensor.external = external

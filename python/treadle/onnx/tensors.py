@@ -119,7 +119,8 @@ class TensorProto:
             flat = (flat.astype(np.uint32) << 16).view(np.float32)
         elif name == "float16":
             flat = flat.astype(np.float32)
-        flat = np.require(flat, flat.dtype.newbyteorder("="), "A")
+        if not (flat.flags.aligned and flat.dtype.isnative):
+            flat = flat.astype(flat.dtype.newbyteorder("="))
         return flat.reshape(self.dims)
 
     def _checked_size(self, what: str) -> int:
@@ -129,12 +130,13 @@ class TensorProto:
                 f"{self.wire.where}: {what} has the shape {short(self.dims)}, expected at most "
                 f"{MOST_DIMENSIONS} sizes >= 0"
             )
-        if prod(n for n in self.dims if n) >= 2**48:
+        size = prod(self.dims)
+        if size >= 2**48 or (size == 0 and prod(n for n in self.dims if n) >= 2**48):
             raise ValueError(
                 f"{self.wire.where}: {what} has the shape {short(self.dims)}, expected less than "
                 "2**48 elements"
             )
-        return prod(self.dims)
+        return size
 
     def _raw(self, disk: np.dtype[np.generic], size: int, what: str) -> AnyArray:
         assert self.raw is not None
