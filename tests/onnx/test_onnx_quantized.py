@@ -85,3 +85,61 @@ def test_quantized_lstm(isa, dtype, each, direction):
         }
         given = {name: array for name, array in inputs.items() if name in names}
         compare([node], given, constants, ["y", "h_n", "c_n"], fused=False)
+
+
+def test_dynamic_quantization_of_a_product(isa):
+    rng = np.random.default_rng(1)
+    nodes = [
+        helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]),
+        helper.make_node("MatMulInteger", ["q", "w", "z", "wz"], ["i"]),
+        helper.make_node("Cast", ["i"], ["f"], to=1),
+        helper.make_node("Mul", ["s", "ws"], ["scale"]),
+        helper.make_node("Mul", ["f", "scale"], ["y"]),
+    ]
+    constants = {
+        "w": codes(rng, "int8", 33, 20),
+        "wz": np.zeros((), np.int8),
+        "ws": np.array(0.01, np.float32),
+    }
+    x = rng.normal(size=(3, 5, 33)).astype(np.float32)
+    compare(nodes, {"x": x}, constants, ["y", "q", "s", "z", "i"])
+
+
+def test_dynamic_quantization_of_a_convolution(isa):
+    rng = np.random.default_rng(2)
+    nodes = [
+        helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]),
+        helper.make_node("ConvInteger", ["q", "w", "z", "wz"], ["i"], pads=[1, 1, 1, 1]),
+        helper.make_node("Cast", ["i"], ["f"], to=1),
+        helper.make_node("Mul", ["f", "s"], ["y"]),
+    ]
+    constants = {"w": codes(rng, "uint8", 6, 4, 3, 3), "wz": np.array(120, np.uint8)}
+    x = rng.normal(size=(2, 4, 9, 7)).astype(np.float32)
+    compare(nodes, {"x": x}, constants, ["y", "i"])
+
+
+@pytest.mark.parametrize("op", ["Conv", "MatMul", "Gemm"])
+def test_quantized_and_dequantized(isa, op):
+    """QDQ, as static quantization writes it: levels of the input, weights of 8 bits by channel."""
+    rng = np.random.default_rng(3)
+    shape, axis = {"Conv": ((6, 4, 3, 3), 0), "MatMul": ((33, 6), 1), "Gemm": ((6, 33), 0)}[op]
+    constants = {
+        "w": codes(rng, "int8", *shape),
+        "ws": rng.uniform(0.002, 0.01, size=6).astype(np.float32),
+        "wz": np.zeros(6, np.int8),
+        "xs": np.array(0.03, np.float32),
+        "xz": np.array(117, np.uint8),
+        "ys": np.array(0.1, np.float32),
+        "yz": np.array(3, np.uint8),
+    }
+    attributes = {"transB": 1} if op == "Gemm" else {}
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "xs", "xz"], ["xq"]),
+        helper.make_node("DequantizeLinear", ["xq", "xs", "xz"], ["xd"]),
+        helper.make_node("DequantizeLinear", ["w", "ws", "wz"], ["wd"], axis=axis),
+        helper.make_node(op, ["xd", "wd"], ["f"], **attributes),
+        helper.make_node("QuantizeLinear", ["f", "ys", "yz"], ["yq"]),
+        helper.make_node("DequantizeLinear", ["yq", "ys", "yz"], ["y"]),
+    ]
+    x = rng.normal(size=(2, 4, 9, 7) if op == "Conv" else (5, 33)).astype(np.float32)
+    compare(nodes, {"x": x}, constants, ["y", "xq"], 0.1001)

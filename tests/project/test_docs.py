@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import treadle
+import treadle.onnx
 import treadle.torch
 import treadle.transformers
 from support import reader
@@ -35,7 +36,7 @@ def test_doctests(name, tmp_path, monkeypatch):
 
 OWNERS = {
     owner.__name__: owner
-    for owner in (treadle, treadle.functional, treadle.torch, treadle.transformers)
+    for owner in (treadle, treadle.functional, treadle.onnx, treadle.torch, treadle.transformers)
 }
 
 
