@@ -39,7 +39,7 @@ def _recurrent(call: Call, x: str, states: list[str | None], options: dict[str, 
         3 if mode == "lstm" else 2,
         **{key: int(v) if isinstance(v, bool) else v for key, v in options.items()},
         mode=mode,
-        activation=[activation, 0.0, 0.0],
+        activation=[activation],
         weights=names,
     )
 
