@@ -194,6 +194,44 @@ def test_a_model_without_a_batch_has_one_row():
         assert_same_bits(found[:, row : row + 1], y)
 
 
+def windows_model():
+    """A net over a sequence of any length, without a batch, as some exported files have it."""
+    constants = {
+        "W": samples.normal(1, 1, 3 * H, I),
+        "R": samples.normal(2, 1, 3 * H, H),
+        "B": samples.normal(3, 1, 6 * H),
+        "axis": np.array([1]),
+        "axes": np.array([1, 2]),
+    }
+    h = ("float32", (1, 1, H))
+    nodes = [
+        Node("Unsqueeze", ["x", "axis"], ["seq"]),
+        Node("GRU", ["seq", "W", "R", "B", "", "in1"], ["all", "made"], {"hidden_size": H}),
+        Node("Squeeze", ["all", "axes"], ["y"]),
+    ]
+    inputs = [Value("x", "float32", ("length", I)), Value("in1", *h)]
+    outputs = [Value("y", "float32", ("length", H)), Value("made", *h)]
+    return Model(Graph(inputs, outputs, nodes, constants))
+
+
+def test_a_model_of_sequences_without_a_batch():
+    """Its state has no name that tells, but begins the net, and only one output has its shape."""
+    model, x = windows_model(), samples.normal(5, 3, 9, I)
+    s = model.stream()
+    assert s.carried == {"in1": "made"}
+    zero = np.zeros((1, 1, H), np.float32)
+    whole = [model(row, zero)["y"] for row in x]
+    parts = [s.step(part)["y"] for part in np.split(x[0], (1, 5))]
+    assert_same_bits(np.concatenate(parts), whole[0])
+    pool = treadle.StreamPool(model, 3)
+    ids = [pool.open() for _ in range(3)]
+    parts = [pool.step(ids, x[:, :4])["y"], pool.step(ids, x[:, 4:])["y"]]
+    assert_same_bits(np.concatenate(parts, 1), np.stack(whole))
+    other = pool.step({ids[0]: x[0, :2], ids[1]: x[1, :1]})
+    assert other[ids[0]]["y"].shape == (2, H)
+    assert other[ids[1]]["y"].shape == (1, H)
+
+
 def test_a_pool_gives_the_bits_of_streams_alone(isa, threads):
     """Random rows of a model in random order, by arrays and by dicts."""
     model, rng = recurrent_model(), np.random.default_rng(3)

@@ -1,6 +1,8 @@
 """StreamPool: each stream has the bits that it has alone, whoever else is in a call."""
 
+import copy
 import gc
+import pickle
 import sys
 import threading
 
@@ -128,8 +130,8 @@ def test_states_are_set_reset_and_copied():
     assert_same_bits(other.push(x), begun.push(x))
     other.reset()
     assert_same_bits(other.push(x), alone(module, x)[0])
-    copy = begun.state
-    copy[0][:] = 9
+    taken = begun.state
+    taken[0][:] = 9
     assert not np.any(begun.state[0] == 9)
 
 
@@ -347,6 +349,15 @@ def test_weights_are_those_of_the_beginning():
     expected = alone(module, x)[0]
     module.load_state_dict({k: v + 1 for k, v in module.state_dict().items()})
     assert_same_bits(pool.open().push(x), expected)
+
+
+def test_pools_and_their_streams_are_not_copied():
+    """The error says what to do instead."""
+    pool = treadle.StreamPool(module_of("rnn"), 1)
+    for value, instead in ((pool, "export its streams"), (pool.open(), "use export and open")):
+        for way in (pickle.dumps, copy.copy, copy.deepcopy):
+            with pytest.raises(TypeError, match=instead):
+                way(value)
 
 
 def test_threads_share_a_pool(threads):

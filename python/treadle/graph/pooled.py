@@ -151,14 +151,14 @@ class PooledModel:
         arrays = {}
         for name, value in self._inputs.items():
             axis = self._axis(value)
-            array = np.asarray(frames[name]) if self._alone else frames[name]
-            if self._alone and axis is not None:
+            if self._alone:
                 # The model takes one row, and each of these rows has a run of its own.
+                array = np.asarray(frames[name])
                 if array.ndim < 1 or array.shape[0] != rows:
                     self._refuse(name, array.shape, rows, 0)
                 arrays[name] = array
                 continue
-            array = converted(self._function, value, array)
+            array = converted(self._function, value, frames[name])
             if axis is not None and (array.ndim <= axis or array.shape[axis] != rows):
                 self._refuse(name, array.shape, rows, axis)
             arrays[name] = array
@@ -193,7 +193,7 @@ class PooledModel:
         found = []
         for row in range(rows):
             own = {
-                name: array[row : row + 1] if self._axis(self._inputs[name]) is not None else array
+                name: array[row] if self._axis(self._inputs[name]) is None else array[row : row + 1]
                 for name, array in arrays.items()
             }
             state = {
@@ -205,10 +205,11 @@ class PooledModel:
             one.input.name: np.stack([self._next(r, one, 1).reshape(one.row_shape) for r in found])
             for one in self._states
         }
-        kept = {
-            value.name: np.concatenate([result[value.name] for result in found])
-            for value in self._outputs
-        }
+        kept = {}
+        for value in self._outputs:
+            results = [result[value.name] for result in found]
+            join = np.stack if self._axis(value) is None else np.concatenate
+            kept[value.name] = join(results)
         return kept, new
 
     def groups(self, frames: Sequence[ArrayLike]) -> list[tuple[list[int], Any]]:

@@ -3,7 +3,8 @@
 A state is an input and an output of the same dtype and shape. Files name them in many ways
 (``state`` and ``stateN``, ``h`` and ``hn``, ``in_cache0`` and ``out_cache0``); names are compared
 without the words that tell an input from an output, and a name counts only if it says state, or if
-the input is the initial state of a recurrent node. Everything else is for the caller to say.
+the input is the initial state of a recurrent node. Such an input without a name that tells is
+paired with the only other output of its shape. Everything else is for the caller to say.
 """
 
 from __future__ import annotations
@@ -96,20 +97,28 @@ def no_state(model: Runs) -> str:
     )
 
 
-def batch_names(states: Iterable[State]) -> set[str]:
-    """Return the names that the shapes of states give to the size of the batch."""
+def batch_names(states: Iterable[State]) -> set[str] | None:
+    """Return the names that the shapes of states give to the size of the batch, or None where no
+    state has a batch.
+    """
+    states = list(states)
+    if all(one.axis is None for one in states):
+        return None
     sizes = [
         one.input.shape[one.axis] for one in states if one.axis is not None and one.input.shape
     ]
     return {size for size in sizes if isinstance(size, str)}
 
 
-def batch_axis(value: Value, batch: set[str]) -> int | None:
+def batch_axis(value: Value, batch: set[str] | None) -> int | None:
     """Return the axis of the batch of an input or output beside the states, or None.
 
-    It is the axis with the name of the states' batch. Where nothing bears a name it is the first.
+    It is the axis with the name of the states' batch. Where nothing bears a name it is the first,
+    and where no state has a batch only a first axis of one row.
     """
     shape = value.shape
+    if batch is None:
+        return 0 if shape and shape[0] == 1 else None
     if shape is None:
         return 0
     for axis, size in enumerate(shape):
@@ -173,7 +182,27 @@ def _found(model: Runs, graph: Graph | None) -> list[tuple[Value, Value]]:
         says_state = bool(_STATES.search(ones[0].name.lower()) or _STATES.search(key))
         if len(fitting) == 1 and (says_state or _begins_recurrence(graph, ones[0].name)):
             pairs.append((ones[0], fitting[0]))
-    return pairs
+    return pairs + _by_shape(model, graph, pairs)
+
+
+def _by_shape(
+    model: Runs, graph: Graph | None, pairs: list[tuple[Value, Value]]
+) -> list[tuple[Value, Value]]:
+    """Return the first states of recurrent nodes with the only other output of their shape."""
+    named = {one.name for one, _ in pairs}
+    made = {other.name for _, other in pairs}
+    inputs = [
+        value
+        for value in model.inputs
+        if value.name not in named and _begins_recurrence(graph, value.name)
+    ]
+    outputs = [value for value in model.outputs if value.name not in made]
+    found = []
+    for one in inputs:
+        others = [other for other in outputs if other.shape and _agree(one, other)]
+        if len(others) == 1 and sum(_agree(value, others[0]) for value in inputs) == 1:
+            found.append((one, others[0]))
+    return found
 
 
 def _key(name: str) -> str:
