@@ -7,8 +7,8 @@ namespace {
 
 // A block has at most so many rows, whose inputs stay in L2 while panels pass by.
 constexpr std::int64_t kBlockRows = 96, kLeastRows = 12;
-// The weights of a slice stay in L1 or L2 while the rows of a block pass by.
-constexpr std::int64_t kSliceWords = 512;
+// The weights of a slice stay in L2 while the rows of a block pass by.
+constexpr std::int64_t kSliceWords = 2400;
 // Weights of so many bytes stay in L2 with the inputs of a block.
 constexpr std::int64_t kCachedBytes = std::int64_t{1} << 20;
 // A task takes about so many multiply-adds at most, so that Ctrl-C is seen.

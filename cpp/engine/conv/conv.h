@@ -106,6 +106,12 @@ class Conv {
     float** sums;               // [count]: the rows of the tile
     const float** residual;     // [count]
   };
+  // A Run is some outputs of a block, from `first` on, that read x through the same taps: those
+  // before `tap` and from `tap_end` on are rows of the kernel above or below x.
+  struct Run {
+    std::int64_t first, count;
+    std::int64_t tap, tap_end;  // of the product
+  };
   static constexpr std::int64_t kFewChannels = 16;
   static constexpr std::int64_t kEncodedNumbers = 1 << 14;  // that a task encodes, about
 
@@ -127,7 +133,9 @@ class Conv {
   void list_windows(const Job& job, std::int64_t image, const Block& block) const;
   void list_pixels(const Job& job, std::int64_t image, const Block& block) const;
   void gather(const Job& job, const Block& block) const;
-  void multiply_panel(const Job& job, const Block& block, LinearArgs a, bool sliced) const;
+  Run run_from(const Job& job, const Block& block, std::int64_t first) const;
+  void multiply_run(const Job& job, const Block& block, const Run& run, LinearArgs a) const;
+  void turn_panel(const Job& job, const Block& block, const LinearArgs& a) const;
 
   ConvShape shape_;
   const KernelTable* table_;

@@ -9,6 +9,8 @@ namespace {
 
 // A block of so few rows passes the weights of a panel once or twice: slices are of no use.
 constexpr std::int64_t kUnslicedRows = 12;
+// Rows of so few outputs are not told apart by the taps that meet x.
+constexpr std::int64_t kLeastRun = 6;
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
@@ -219,8 +221,10 @@ void Conv::multiply(const Job& job, std::int64_t image, std::int64_t images,
                   });
   a.residual = job.call.residual ? block.residual : nullptr;
   const std::int64_t begin = panels * part / job.parts, end = panels * (part + 1) / job.parts;
+  const Run run = run_from(job, block, 0);
   const bool sliced = slices_.size() > 1 && block.count > kUnslicedRows;
-  if (!sliced && !job.call.channels_first) {
+  const bool whole = run.count == block.count && run.tap == 0 && run.tap_end == taps_;
+  if (whole && !sliced && !job.call.channels_first) {
     a.out = block.out;
     a.panel_begin = begin;
     a.panel_end = end;
@@ -229,39 +233,81 @@ void Conv::multiply(const Job& job, std::int64_t image, std::int64_t images,
   for (std::int64_t panel = begin; panel < end; ++panel) {
     a.panel_begin = panel;
     a.panel_end = panel + 1;
-    multiply_panel(job, block, a, sliced);
+    for (Run next = run;; next = run_from(job, block, next.first + next.count)) {
+      multiply_run(job, block, next, a);
+      if (next.first + next.count == block.count) break;
+    }
+    if (job.call.channels_first) turn_panel(job, block, a);
   }
 }
 
-// Multiplies a block by one panel, slice by slice, and turns the result where it is wanted turned.
-void Conv::multiply_panel(const Job& job, const Block& block, LinearArgs a, bool sliced) const {
+// Returns the outputs from `first` on that read x through the same taps. Taps above and below x
+// would add zeros.
+Conv::Run Conv::run_from(const Job& job, const Block& block, std::int64_t first) const {
+  Run run{first, block.count - first, 0, taps_};
+  // A run of a few outputs, or of parts of taps, would take longer than the zeros.
+  if (rows_ == Rows::gathered || job.width < kLeastRun || taps_ == 0) return run;
+  const ConvAxis& axis = shape_.vertical;
+  const auto taps_of = [&](std::int64_t row, std::int64_t& begin, std::int64_t& end) {
+    const std::int64_t place = row * axis.stride - axis.before, room = job.call.height - place;
+    begin = place >= 0 ? 0 : std::min(ceil_div(-place, axis.dilation), axis.taps);
+    end = room <= 0 ? begin : std::clamp(ceil_div(room, axis.dilation), begin, axis.taps);
+  };
+  const std::int64_t output = block.first + first;
+  std::int64_t row = output / job.width % job.height, begin, end;
+  taps_of(row, begin, end);
+  for (run.count = job.width - output % job.width; run.count < block.count - first;) {
+    if (++row == job.height) row = 0;
+    std::int64_t next_begin, next_end;
+    taps_of(row, next_begin, next_end);
+    if (next_begin != begin || next_end != end) break;
+    run.count += job.width;
+  }
+  run.count = std::min(run.count, block.count - first);
+  const std::int64_t each = taps_ / axis.taps;
+  run.tap = begin * each / tap_block_ * tap_block_;  // blocks of terms begin where they always do
+  run.tap_end = std::max(end * each, run.tap);
+  return run;
+}
+
+// Multiplies the outputs of a run by one panel, slice by slice.
+void Conv::multiply_run(const Job& job, const Block& block, const Run& run, LinearArgs a) const {
   const std::int64_t panel = a.panel_begin, D = a.columns;
-  const std::int64_t width = static_cast<std::int64_t>(a.vectors) * table_->lanes;
-  const std::int64_t column = panel * width;
+  const std::int64_t column = panel * a.vectors * table_->lanes;
   const std::int64_t step =
       static_cast<std::int64_t>(groups_[block.group].packed.vectors_of(panel)) * table_->lanes;
   const Slice whole{0, taps_, 0, k_, 0};
+  const bool sliced = slices_.size() > 1 && run.count > kUnslicedRows;
   const Slice* slice = sliced ? slices_.data() : &whole;
-  const Slice* const end = sliced ? slice + slices_.size() : slice + 1;
+  const Slice* end = sliced ? slice + slices_.size() : slice + 1;
+  while (end - slice > 1 && end[-1].tap >= run.tap_end) --end;
+  while (end - slice > 1 && slice->tap + slice->taps <= run.tap) ++slice;
   const Word* const weights = a.weights;
+  a.rows = run.count;
   a.start_offset = -column;
   for (; slice != end; ++slice) {
     const bool last = slice + 1 == end, direct = last && !job.call.channels_first;
-    a.x = block.rows + slice->tap * a.tap_stride;
+    const std::int64_t tap = std::max(slice->tap, run.tap);
+    a.x = block.rows + tap * a.tap_stride + run.first;
     a.x_offset = slice->offset;
-    a.taps = slice->taps;
+    a.taps = std::max(std::min(slice->tap + slice->taps, run.tap_end) - tap, std::int64_t{0});
     a.k = slice->k;
-    a.weights = weights + slice->depth * step;
-    a.out = direct ? block.out : block.sums;
+    a.weights = weights + (slice->depth + (tap - slice->tap) * tap_words_) * step;
+    a.out = (direct ? block.out : block.sums) + run.first;
     a.out_offset = direct ? 0 : -column;
     a.columns = last ? D : ceil_div(D, table_->lanes) * table_->lanes;
     a.f = last ? job.call.f : nullptr;
-    a.residual = last && job.call.residual ? block.residual : nullptr;
+    a.residual = last && job.call.residual ? block.residual + run.first : nullptr;
     table_->of(dtype_).linear(a);
-    a.start = block.sums;
+    a.start = block.sums + run.first;
   }
-  if (!job.call.channels_first) return;
-  const std::int64_t size = job.height * job.width;
+}
+
+// Turns what a panel has made of a block to channels first.
+void Conv::turn_panel(const Job& job, const Block& block, const LinearArgs& a) const {
+  const std::int64_t size = job.height * job.width, D = a.columns;
+  const std::int64_t width = static_cast<std::int64_t>(a.vectors) * table_->lanes;
+  const std::int64_t column = a.panel_begin * width;
   for (std::int64_t r = 0; r < block.count;) {
     const std::int64_t m = block.first + r, count = std::min(block.count - r, size - m % size);
     float* y =
