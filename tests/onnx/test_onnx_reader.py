@@ -95,7 +95,7 @@ def test_many_packed_numbers():
     """More numbers than are decoded at a time, of one to ten bytes."""
     numbers = RNG.integers(-(2**63), 2**63 - 1, 60_000) >> RNG.integers(0, 63, 60_000)
     packed = b"".join(files.varint(int(n)) for n in numbers)
-    assert len(packed) > 2**18
+    assert len(packed) > 2**17
     tensor = files.message((1, numbers.size), (2, 7), (8, "c"), (7, packed))
     assert np.array_equal(constant(tensor), numbers)
 

@@ -33,7 +33,7 @@ MOST_FIELDS = 2**21
 # The messages among them that become objects of Python: such a graph has about 250,000.
 MOST_MESSAGES = 2**18
 # So many bytes of packed varints are decoded at a time.
-_CHUNK = 2**18
+_CHUNK = 2**16
 
 
 class Part(NamedTuple):
