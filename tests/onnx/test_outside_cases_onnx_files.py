@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from support import onnx_files as files
-from treadle.graph.model import Model
+from support import onnx_mutations
 from treadle.onnx import importer, protobuf
 from treadle.onnx.load import read_graph
 
@@ -246,56 +246,13 @@ def feature_rich():
     return files.model(graph, functions=[function], opsets=[("own", 1)])
 
 
-def used(data):
-    """Read a model and run it; ValueError, TypeError and MemoryError are the answers it may give
-    for what is wrong with it."""
-    try:
-        model = Model(read(data))
-    except ValueError:
-        return
-    rng = np.random.default_rng(0)
-    arrays = []
-    for value in model.inputs:
-        shape = [n if isinstance(n, int) and n < 100 else 2 for n in value.shape or ()]
-        numbers = rng.normal(size=shape)
-        dtype = "float32" if value.dtype == "bfloat16" else value.dtype
-        arrays.append(numbers.astype(dtype))
-    with suppress(ValueError, TypeError, MemoryError):
-        model(*arrays)
-
-
-def mutated(data, rng):
-    """The bytes with some of them changed, cut out, doubled or moved."""
-    data = bytearray(data)
-    for _ in range(rng.integers(1, 4)):
-        i = int(rng.integers(len(data)))
-        n = int(rng.integers(1, 20))
-        kind = rng.integers(6)
-        if kind == 0:
-            data[i] ^= 1 << int(rng.integers(8))
-        elif kind == 1:
-            data[i] = int(rng.choice([0, 1, 0x7F, 0x80, 0xFF]))
-        elif kind == 2:
-            del data[i : i + n]
-        elif kind == 3:
-            data[i:i] = data[i : i + n]
-        elif kind == 4:
-            data[i:i] = files.varint(int(rng.choice([2**31, 2**32, 2**63 - 1, 2**64 - 1])))
-        else:
-            j = int(rng.integers(len(data)))
-            data[i : i + n] = data[j : j + n]
-        if not data:
-            break
-    return bytes(data)
-
-
 @pytest.mark.parametrize("seed", range(8))
 def test_mutations(seed):
     """Single bytes, lengths and whole pieces changed: nothing but the documented errors."""
     rng = np.random.default_rng(seed)
     original = feature_rich()
     for _ in range(150):
-        used(mutated(original, rng))
+        onnx_mutations.use(onnx_mutations.mutated(original, rng))
 
 
 def test_every_cut():
