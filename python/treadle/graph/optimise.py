@@ -12,6 +12,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from treadle.graph.fold import fold
 from treadle.graph.fusions import AFTER_LAYOUT, BEFORE_LAYOUT
 from treadle.graph.ir import Graph, Node, Value, subgraphs
@@ -22,8 +24,6 @@ from treadle.graph.view import View
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-    import numpy as np
 
     from treadle.graph.fusions import Fusion
     from treadle.graph.shapes import Known
@@ -40,6 +40,7 @@ class Report:
     nodes_after: int = 0
 
 
+@np.errstate(all="ignore")  # NaN and infinity in weights are the file's business
 def optimise(graph: Graph, passes: Iterable[str] = PASSES) -> tuple[Graph, Report]:
     """Return a graph that computes the same faster, and a report. The given graph stays as it is.
 
