@@ -3,7 +3,9 @@
 
 #include <cmath>
 
+#include "engine/conv/channels_first.h"
 #include "engine/conv/conv.h"
+#include "engine/conv/conv_transpose.h"
 #include "guarded.h"
 #include "runtime/thread_pool.h"
 #include "values.h"
@@ -177,6 +179,101 @@ TEST_CASE("a residual may be the output") {
       convolve(conv, call, interrupt);
       for (std::size_t i = 0; i < plain.size(); ++i) plain[i] += before[i];
       CHECK(first_difference(plain, added, c.outputs()) == -1);
+    }
+  });
+}
+
+TEST_CASE("planes that end at a page are read in place or turned, rows apart or not") {
+  for_each_isa([](const KernelTable& table) {
+    for (const Case& c : kCases) {
+      if (c.height == 0 || c.width == 0) continue;
+      CAPTURE(&c - kCases);
+      const ConvShape& s = c.shape;
+      const Weights weights(c);
+      const Conv conv(table, s, weights.of(Dtype::float32), nullptr);
+      const std::int64_t size = c.height * c.width, C = s.inputs, apart = c.width + 3;
+      const std::vector<float> values = random_floats(c.inputs(), 1);
+      const std::int64_t rows = c.batch * C * c.height;
+      Guarded<float> last(c.inputs()), first(c.inputs()), spread((rows - 1) * apart + c.width);
+      for (std::int64_t i = 0; i < c.inputs(); ++i) {
+        const std::int64_t b = i / (C * size), channel = i / size % C, p = i % size;
+        first[i] = values[i];
+        last[(b * size + p) * C + channel] = values[i];
+        spread[i / c.width * apart + i % c.width] = values[i];
+      }
+      Guarded<float> expected(c.outputs()), y(c.outputs());
+      Interrupt interrupt(nullptr);
+      ConvCall call{c.batch, c.height, c.width, last.data(), expected.data()};
+      call.channels_first = true;
+      convolve(conv, call, interrupt);
+      convolve(conv, Planes{c.batch, c.height, c.width, first.data(), C * size, size, c.width},
+               nullptr, y.data(), interrupt);
+      CHECK(first_difference(y, expected, c.outputs()) == -1);
+      const std::int64_t plane = c.height * apart;
+      convolve(conv, Planes{c.batch, c.height, c.width, spread.data(), C * plane, plane, apart},
+               nullptr, y.data(), interrupt);
+      CHECK(first_difference(y, expected, c.outputs()) == -1);
+    }
+  });
+}
+
+TEST_CASE("a transposed convolution adds every product where it belongs, on exact-size arrays") {
+  // C, D, groups; along an axis: taps, stride, dilation, zeros before and after.
+  const ConvTransposeShape shapes[] = {
+      {{3, 5, 1, {}, {4, 2, 1, 1, 1}}},
+      {{4, 70, 2, {3, 2, 1, 1, 0}, {3, 2, 1, 0, 1}}},
+      {{20, 6, 1, {2, 3, 2, 0, -1}, {1, 4, 1, 0, -3}}},
+      {{2, 3, 1, {3, 2, 2, 0, 0}, {2, 6, 4, 1, 1}}},
+  };
+  for_each_isa([&](const KernelTable& table) {
+    for (const ConvTransposeShape& s : shapes) {
+      CAPTURE(&s - shapes);
+      constexpr std::int64_t B = 3, H = 4, W = 5;
+      const std::int64_t C = s.group_inputs(), D = s.group_outputs(), taps = s.taps();
+      const Guarded<float> x(random_floats(B * H * W * s.inputs, 1));
+      const Guarded<float> w(random_floats(s.outputs * taps * C, 2));
+      const Guarded<float> bias(random_floats(s.outputs, 3));
+      const ConvTranspose conv(table, s, w.data(), bias.data());
+      ConvCall call{B, H, W, x.data(), nullptr};
+      const std::int64_t rows = conv.height(call), columns = conv.width(call);
+      REQUIRE(rows > 0);
+      REQUIRE(columns > 0);
+      std::vector<double> sums(B * rows * columns * s.outputs), sizes(sums.size());
+      for (std::size_t i = 0; i < sums.size(); ++i) {
+        sums[i] = bias[i % s.outputs];
+        sizes[i] = std::fabs(sums[i]);
+      }
+      for (std::int64_t n = 0; n < B * H * W; ++n) {
+        for (std::int64_t d = 0; d < s.outputs; ++d) {
+          for (std::int64_t tap = 0; tap < taps; ++tap) {
+            const ConvAxis &down = s.vertical, &across = s.horizontal;
+            const std::int64_t i =
+                n / W % H * down.stride + tap / across.taps * down.dilation - down.before;
+            const std::int64_t j =
+                n % W * across.stride + tap % across.taps * across.dilation - across.before;
+            if (i < 0 || i >= rows || j < 0 || j >= columns) continue;
+            const std::int64_t at = ((n / W / H * rows + i) * columns + j) * s.outputs + d;
+            for (std::int64_t k = 0; k < C; ++k) {
+              const double term = static_cast<double>(x[n * s.inputs + d / D * C + k]) *
+                                  w[(d * taps + tap) * C + k];
+              sums[at] += term;
+              sizes[at] += std::fabs(term);
+            }
+          }
+        }
+      }
+      for (const int threads : {1, 2}) {
+        set_num_threads(threads);
+        Guarded<float> y(static_cast<std::int64_t>(sums.size()));
+        call.y = y.data();
+        Interrupt interrupt(nullptr);
+        convolve(conv, call, interrupt);
+        double worst = 0;
+        for (std::int64_t i = 0; i < y.size(); ++i) {
+          worst = std::max(worst, std::fabs(y[i] - sums[i]) / sizes[i] * 0x1p23);
+        }
+        CHECK(worst <= static_cast<double>(taps * C));
+      }
     }
   });
 }
