@@ -344,8 +344,6 @@ CONVOLUTIONS = {
     "conv1d_depthwise": lambda x, d, **_: F.conv1d(x, d, groups=4, padding=1),
     "conv2d": lambda z, k2, b, **_: F.conv2d(z, k2, b, padding=1, stride=2),
     "conv2d_dilated": lambda z, k2, **_: F.conv2d(z, k2, dilation=2, padding=(2, 1)),
-    "transpose1d": lambda x, kt, **_: F.conv_transpose1d(x, kt, stride=2, output_padding=1),
-    "transpose2d": lambda z, kt2, **_: F.conv_transpose2d(z, kt2, stride=2, padding=1),
     "max_pool1d": lambda x, **_: F.max_pool1d(x, 2),
     "max_pool2d": lambda z, **_: F.max_pool2d(z, 3, 2, 1),
     "avg_pool1d": lambda x, **_: F.avg_pool1d(x, 2, padding=1),
@@ -356,6 +354,11 @@ CONVOLUTIONS = {
     "nearest1d": lambda x, **_: F.interpolate(x, scale_factor=3),
     "bilinear": lambda f, **_: F.interpolate(f, (16, 12), mode="bilinear"),
     "aligned": lambda f, **_: F.interpolate(f, (12, 9), mode="bilinear", align_corners=True),
+}
+
+TRANSPOSED = {
+    "transpose1d": lambda x, kt, **_: F.conv_transpose1d(x, kt, stride=2, output_padding=1),
+    "transpose2d": lambda z, kt2, **_: F.conv_transpose2d(z, kt2, stride=2, padding=1),
 }
 
 ADAPTIVE = {
@@ -387,8 +390,12 @@ GROUPS = {
         {"x": ("B", 4, "T"), "z": ("B", 4, 9, 8), "f": ("B", 2, 8, 6)},
         {
             "k": (3, 4, 3), "b": (3,), "g": (6, 2, 3), "d": (4, 1, 3), "k2": (3, 4, 3, 3),
-            "kt": (4, 3, 3), "kt2": (4, 3, 3, 3),
         },
+    ),
+    "transposed": (
+        TRANSPOSED,
+        {"x": ("B", 4, "T"), "z": ("B", 4, 9, 8)},
+        {"kt": (4, 3, 3), "kt2": (4, 3, 3, 3)},
     ),
     "adaptive": (ADAPTIVE, {"f": ("B", 2, 8, 6)}, {}),
 }  # fmt: skip

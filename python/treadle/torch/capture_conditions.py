@@ -43,7 +43,7 @@ def conditions_kept() -> Iterator[list[Condition]]:
         if recording():
             frame = sys._getframe(1)
             file = frame.f_code.co_filename
-            if not file.startswith(_OWN):
+            if not file.startswith((*_OWN, "<string>")):  # PyTorch also makes source
                 found.append(Condition(self.node, true, file, frame.f_lineno))
         return true
 

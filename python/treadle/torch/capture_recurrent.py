@@ -313,6 +313,37 @@ _MULTIHEAD = torch.nn.MultiheadAttention.forward
 _SIGNATURE = inspect.signature(_MULTIHEAD)
 
 
+_MAX_POOL = torch.max_pool1d
+
+
+def _pool(
+    input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, *rest: Any, **named: Any
+) -> Any:
+    """Run max_pool1d by max_pool2d: recording the former fixes the size of the axis."""
+    if not recording():
+        return _MAX_POOL(input, kernel_size, stride, padding, *rest, **named)
+    names = ("dilation", "ceil_mode")
+    options = {"dilation": 1, "ceil_mode": False} | dict(zip(names, rest, strict=False)) | named
+    sizes = kernel_size, kernel_size if stride is None or stride == [] else stride
+    window = [(1, *_single(size)) for size in sizes]
+    ends, gaps = (0, *_single(padding)), (1, *_single(options["dilation"]))
+    y = torch.max_pool2d(input.unsqueeze(-2), *window, ends, gaps, options["ceil_mode"])
+    return y.squeeze(-2)
+
+
+def _single(size: Any) -> tuple[int, ...]:
+    return (size,) if isinstance(size, int) else tuple(size)
+
+
+@contextmanager
+def _pooling() -> Iterator[None]:
+    torch.max_pool1d = _pool
+    try:
+        yield
+    finally:
+        torch.max_pool1d = _MAX_POOL
+
+
 @contextmanager
 def kept_whole() -> Iterator[None]:
     """Let this thread record recurrent layers as operators, and packed batches as padded ones."""
@@ -323,6 +354,7 @@ def kept_whole() -> Iterator[None]:
         for kind in (torch.nn.MultiheadAttention, multihead.MultiheadAttention):
             undo.enter_context(_forward(kind, _attend))
         undo.enter_context(_forward(cells._Cell, _theirs))
+        undo.enter_context(_pooling())
         for name in _SWAPPED:
             undo.enter_context(_code(name))
         _recording.on = True
