@@ -333,7 +333,6 @@ PRODUCTS = {
     "attention_added": lambda x, y, **_: F.scaled_dot_product_attention(
         x, y, x, attn_mask=torch.zeros(x.shape[1], x.shape[1]).triu(1) - 1
     ),
-    "cells": lambda x, w, wide, **_: torch.nn.functional.softmax(x @ w.t(), -1),
 }
 
 CONVOLUTIONS = {
@@ -383,7 +382,7 @@ GROUPS = {
     "products": (
         PRODUCTS,
         _ROWS,
-        {"w": (4, 6), "bias": (4,), "scale": (6,), "shift": (6,), "wide": (24, 6)},
+        {"w": (4, 6), "bias": (4,), "scale": (6,), "shift": (6,)},
     ),
     "convolutions": (
         CONVOLUTIONS,
