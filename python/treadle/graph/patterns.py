@@ -138,17 +138,6 @@ def rounded(array: np.ndarray) -> np.ndarray:
         return array.astype(np.float32)
 
 
-def folded(weight: np.ndarray) -> np.ndarray | None:
-    """Round a weight that took a factor in, or return None where that is no longer the same.
-
-    Numbers that are infinite or have lost digits, as those below the smallest normal one, would
-    make another result.
-    """
-    result = rounded(weight)
-    small = np.abs(result) < np.finfo(np.float32).tiny
-    return None if not finite(result) or (weight[small] != 0).any() else result
-
-
 def finite(*arrays: np.ndarray) -> bool:
     """Whether all numbers are finite, as those of folded weights must be."""
     return all(bool(np.isfinite(array).all()) for array in arrays)

@@ -15,10 +15,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from treadle.graph.ir import Node
-from treadle.graph.patterns import finite, folded, rounded
+from treadle.graph.patterns import finite, rounded
 
 if TYPE_CHECKING:
     from treadle.graph.view import View
+
+
+# A smaller factor could leave weights below the smallest normal number, and t / s beyond the
+# largest: what they multiply to would be lost.
+LEAST = 1e-6
 
 
 @dataclass(slots=True)
@@ -80,8 +85,8 @@ def _move(view: View, found: _Affine, last: Node) -> bool:
         return False
     padded = [_padded(conv) for conv in convs]
     summand = found.shift / found.scale if any(padded) else 0.0
-    if found.scale == 1 and summand:
-        return False  # nothing would be gained
+    if summand and (found.scale == 1 or not LEAST <= abs(found.scale) <= 1 / LEAST):
+        return False  # nothing would be gained, or digits would be lost
     new = [_moved(view, conv, found, bool(summand)) for conv in convs]
     if any(one is None for one in new) or not np.isfinite(np.float32(summand)):
         return False
@@ -132,5 +137,5 @@ def _moved(
     total = np.zeros(channels) if bias is None else bias.astype(np.float64)
     if not shifted:
         total = total + found.shift * wide.reshape(channels, -1).sum(1)
-    new, new_bias = folded(wide * found.scale), rounded(total)
-    return (new, new_bias) if new is not None and finite(new_bias) else None
+    new, new_bias = rounded(wide * found.scale), rounded(total)
+    return (new, new_bias) if finite(new, new_bias) else None

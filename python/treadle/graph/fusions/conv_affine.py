@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from treadle.graph.ir import Node
-from treadle.graph.patterns import finite, folded, rounded
+from treadle.graph.patterns import finite, rounded
 
 if TYPE_CHECKING:
     from treadle.graph.view import View
@@ -53,7 +53,7 @@ def _fold_one(view: View, conv: Node) -> Node | None:
     new_weight = _scaled(weight, scale, conv, group)
     old = np.zeros(channels) if bias is None else bias.astype(np.float64)
     new_bias = rounded(scale * old + shift)
-    if new_weight is None or not finite(new_bias):
+    if not finite(new_weight, new_bias):
         return None
     names = [
         view.add_constant(f"{reader.outputs[0]}.weight", new_weight),
@@ -66,16 +66,16 @@ def _fold_one(view: View, conv: Node) -> Node | None:
     return fused
 
 
-def _scaled(weight: np.ndarray, scale: np.ndarray, conv: Node, group: int) -> np.ndarray | None:
+def _scaled(weight: np.ndarray, scale: np.ndarray, conv: Node, group: int) -> np.ndarray:
     wide = weight.astype(np.float64)
     taps = [1] * (weight.ndim - 2)
     result: np.ndarray
     if conv.op == "Conv":  # [D, C / g, taps..]
         result = wide * scale.reshape(-1, 1, *taps)
-        return folded(result)
+        return rounded(result)
     parts = wide.reshape(group, weight.shape[0] // group, *weight.shape[1:])  # [g, C/g, D/g, ..]
     result = parts * scale.reshape(group, 1, weight.shape[1], *taps)
-    return folded(result.reshape(weight.shape))
+    return rounded(result.reshape(weight.shape))
 
 
 def _affine(view: View, node: Node, x: str, channels: int, rank: int) -> Pair | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from treadle.graph.ir import Node
-from treadle.graph.patterns import finite, folded, rounded
+from treadle.graph.patterns import finite, rounded
 
 if TYPE_CHECKING:
     from treadle.graph.view import View
@@ -60,8 +60,8 @@ def _gemm(view: View, node: Node) -> Node | None:
         beta = np.float64(attributes.get("beta", 1.0))
         bias = rounded(beta * np.broadcast_to(bias.reshape(-1), (rows,)))
     alpha = attributes.get("alpha", 1.0)
-    scaled = weight if alpha == 1 else folded(np.float64(alpha) * weight)
-    if scaled is None or (bias is not None and not finite(bias)):
+    scaled = weight if alpha == 1 else rounded(np.float64(alpha) * weight)
+    if not finite(scaled) or (bias is not None and not finite(bias)):
         return None
     return _linear(view, node, x, scaled, bias)
 
