@@ -121,6 +121,8 @@ double Conv::work(const ConvCall& call) const {
 Conv::Job Conv::plan(const ConvCall& call, int threads) const {
   Job job{};
   job.call = call;
+  job.call.target = nullptr;  // the job has a copy
+  job.work = work(call);
   job.threads = threads;
   const std::int64_t D = shape_.outputs;
   job.height = call.target ? call.target->rows : height(call);
@@ -154,7 +156,7 @@ Conv::Job Conv::plan(const ConvCall& call, int threads) const {
   const std::int64_t blocks = std::max(ceil_div(rows, job.block_rows), std::int64_t{1});
   const double parts_of_batch =
       static_cast<double>(ceil_div(std::max(call.batch, std::int64_t{1}), job.images));
-  const double block_work = work(call) / shape_.groups / parts_of_batch / blocks;
+  const double block_work = job.work / shape_.groups / parts_of_batch / blocks;
   const std::int64_t wanted =
       std::max({packed.bytes() > kCachedBytes ? panels : 1,
                 threads > 1 ? ceil_div(4 * threads, blocks * shape_.groups) : 1,

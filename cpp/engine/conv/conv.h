@@ -164,6 +164,7 @@ struct Conv::Job {
  private:
   friend class Conv;
   ConvTarget target;
+  double work;                 // multiply-adds of the call
   std::int64_t height, width;  // H' and W'
   std::int64_t images;         // images of a phase
   std::int64_t block_rows;     // outputs of a block
@@ -184,7 +185,7 @@ bool Conv::run(ParallelFor&& parallel_for, const Job& job) const {
       if (!parallel_for(encode_tasks(job, images), kEncodedNumbers, task)) return false;
     }
     const std::int64_t count = tasks(job, images);
-    const double part = work(job.call) / job.call.batch * images / count;
+    const double part = job.work / job.call.batch * images / count;
     const auto task = [&](std::int64_t i) { multiply(job, image, images, i); };
     if (!parallel_for(count, part, task)) return false;
   }
