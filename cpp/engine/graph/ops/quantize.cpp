@@ -171,13 +171,22 @@ void dynamic_quantize(Call& call) {
 }  // namespace
 
 Quantization quantization_of(Call& call, const float* x, std::int64_t count) {
-  float low = 0, high = 0;  // 0 is among the numbers
+  constexpr int kParts = 16;                    // so that vectors can look at many numbers at once
+  float lows[kParts] = {}, highs[kParts] = {};  // 0 is among the numbers
+  const auto look = [&](int part, float value) {
+    lows[part] = value < lows[part] ? value : lows[part];
+    highs[part] = value > highs[part] ? value : highs[part];
+  };
   call.serial_for((count + kPiece - 1) / kPiece, kPiece * 10, [&](std::int64_t piece) {
-    for (std::int64_t i = piece * kPiece, end = std::min(count, i + kPiece); i < end; ++i) {
-      low = x[i] < low ? x[i] : low;
-      high = x[i] > high ? x[i] : high;
+    const std::int64_t end = std::min(count, (piece + 1) * kPiece);
+    std::int64_t i = piece * kPiece;
+    for (; i + kParts <= end; i += kParts) {
+      for (int part = 0; part < kParts; ++part) look(part, x[i + part]);
     }
+    for (; i < end; ++i) look(0, x[i]);
   });
+  const float low = *std::min_element(lows, lows + kParts);
+  const float high = *std::max_element(highs, highs + kParts);
   const float scale = low == high ? 1.0f : (high - low) / 255.0f;
   return {scale, quantized<std::uint8_t>(-low / scale, 0)};
 }

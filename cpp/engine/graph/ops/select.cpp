@@ -35,8 +35,16 @@ void where(Call& call) {
         const std::uint8_t* c = choose + at[1] + r * row[1];
         const T* one = a.as<T>() + at[2] + r * row[2];
         const T* other = b.as<T>() + at[3] + r * row[3];
-        for (std::int64_t i = 0; i < n; ++i) {
-          to[i] = c[i * step[1]] ? one[i * step[2]] : other[i * step[3]];
+        // Without branches, which would be as hard to foresee as the conditions.
+        const auto choice = [](std::uint8_t chosen, T first, T second) {
+          return static_cast<T>(second ^ ((first ^ second) & (T(0) - T(chosen != 0))));
+        };
+        if (step[1] == 1 && step[2] == 1 && step[3] == 1) {
+          for (std::int64_t i = 0; i < n; ++i) to[i] = choice(c[i], one[i], other[i]);
+        } else {
+          for (std::int64_t i = 0; i < n; ++i) {
+            to[i] = choice(c[i * step[1]], one[i * step[2]], other[i * step[3]]);
+          }
         }
       }
     });
