@@ -19,7 +19,8 @@ T quantized(float value, T zero) {
   const float above = value > -kFar ? value : -kFar;
   const float rounded = ((above < kFar ? above : kFar) + kRound) - kRound;
   const float moved = rounded + static_cast<float>(zero);
-  return static_cast<T>(moved < kLow ? kLow : moved > kHigh ? kHigh : moved);
+  const float high = moved < kHigh ? moved : kHigh;
+  return static_cast<T>(static_cast<std::int32_t>(high > kLow ? high : kLow));
 }
 
 // Writes quantized(value, zero), where `zero` holds one int8 or uint8.
