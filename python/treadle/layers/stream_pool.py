@@ -31,6 +31,16 @@ class PooledStream:
 
     A stream that was closed or evicted stays so: its methods raise ValueError, and never see the
     stream that has its place now. ``id`` is its number, which `StreamPool.step` takes, too.
+
+    Examples
+    --------
+    >>> import numpy as np, treadle
+    >>> pool = treadle.StreamPool(treadle.LSTM(2, 4, seed=0), capacity=10)
+    >>> with pool.open() as stream:
+    ...     y = stream.push(np.ones((3, 2), np.float32))  # a chunk of three frames
+    ...     h, c = stream.state
+    >>> bool(np.all(h[0] == y[-1])), stream.is_open
+    (True, False)
     """
 
     __slots__ = ("_id", "_pool")
