@@ -57,6 +57,17 @@ def entries():
     result["treadle.functional.linear"] = (
         treadle.functional.linear, {"x": x_t, "weight": weight, "bias": samples.normal(0, H)},
     )  # fmt: skip
+    image, line = samples.normal(0, B, 4, 6, 5), samples.normal(0, B, 4, 6)
+    bias = samples.normal(0, H)
+    for name, x, weight in (
+        ("conv1d", line, samples.normal(1, H, 4, 3)),
+        ("conv2d", image, samples.normal(1, H, 4, 3, 2)),
+        ("conv_transpose1d", line, samples.normal(1, 4, H, 3)),
+        ("conv_transpose2d", image, samples.normal(1, 4, H, 3, 2)),
+    ):
+        function = getattr(treadle.functional, name)
+        result[f"treadle.functional.{name}"] = (function, {"x": x, "weight": weight, "bias": bias})
+    result["treadle.Conv2d"] = (treadle.Conv2d(4, H, 3, seed=0), {"x": image})
     return result
 
 
