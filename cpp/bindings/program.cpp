@@ -154,7 +154,12 @@ graph::ProgramNode make_node(const std::string& f, const py::dict& plan,
   }
   const auto found = graph::operators().find(node.op);
   if (found == graph::operators().end()) {
-    throw py::value_error(f + ": there is no operator " + node.op);
+    const bool known = graph::operators().count("treadle." + node.op) != 0;
+    throw py::value_error(f + ": node " + node.name + " (" + node.op + "): there is no operator " +
+                          node.op +
+                          (known ? " for this node: it must have one or two axes of "
+                                   "pixels, a known rank and one output"
+                                 : ""));
   }
   try {
     node.run = found->second(description);

@@ -1,6 +1,6 @@
 """The node tests of the package onnx, for every operator that treadle has, on every ISA.
 
-support/onnx_node_tests.py lists what is skipped, and why.
+docs/internals/onnx.md lists what passes, and what is skipped and why.
 """
 
 import pytest
@@ -26,3 +26,11 @@ def test_nodes(op, isa):
             failed.append((case.name, type(error).__name__, str(error)[:300]))
     assert failed == []
     assert needless == []
+
+
+def test_table(source):
+    """The documentation says what passes; support/onnx_node_tests.py --write makes it again."""
+    if onnx.__version__ != onnx_node_tests.VERSION:
+        pytest.skip(f"the table is of onnx {onnx_node_tests.VERSION}")
+    text = (source / "docs/internals/onnx.md").read_text()
+    assert "\n".join(onnx_node_tests.table()) in text
