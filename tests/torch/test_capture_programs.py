@@ -168,7 +168,7 @@ PROGRAMS = {
     "tagger": (Tagger, {"tokens": _TOKENS, "lengths": integers(1, 4, "B")}),
     "forecaster": (Forecaster, {"x": ("B", "T", 3)}),
     "recogniser": (Recogniser, {"x": ("B", 1, 16, "W")}),
-    "classifier": (Classifier, {"tokens": _TOKENS}),
+    "classifier": (Classifier, {"tokens": integers(0, 3, "B", "T")}),
     "block": (Block, {"x": ("B", 8, "T", "W")}),
     "patches": (Patches, {"x": ("B", 3, 8, 8)}),
     "causal": (Causal, {"x": ("B", 6, "T")}),

@@ -30,11 +30,13 @@ class Trial(NamedTuple):
     tensors  the examples
     marked   which axes of each input may become free
     must     the axes that must become free for the trial to count
+    names    names of sizes, the same name for equal ones
     """
 
     tensors: list[TensorLike]
     marked: list[list[bool]]
     must: list[Place]
+    names: dict[Place, str]
 
 
 class Axes:
@@ -49,6 +51,7 @@ class Axes:
         self.inputs = inputs
         self.names: dict[Place, str] = {}
         self.wanted: list[Place] = []
+        self._batch: list[Place] = []  # of the guess that is being tried
         self.default = dynamic is None or dynamic is True
         every = [[self.default] * tensor.dim() for tensor in inputs.tensors]
         self.marked = every
@@ -127,6 +130,7 @@ class Axes:
                 if (small if marked else places) in seen:
                     continue
                 seen.append(small if marked else places)
+                self._batch = list(places)
                 shapes = [list(shape) for shape in plain]
                 for number, axis in small:
                     shapes[number][axis] = 2
@@ -183,7 +187,8 @@ class Axes:
             torch.zeros(tuple(shape), dtype=tensor.dtype)
             for shape, tensor in zip(shapes, self.inputs.tensors, strict=True)
         ]
-        return Trial(tensors, marked, list(must))
+        names = dict.fromkeys(self._batch, "batch") if self.default else {}
+        return Trial(tensors, marked, list(must), names | self.names)
 
     def fixed(self, program: Any, places: Sequence[Place]) -> list[tuple[Place, int]]:
         """Return those of some axes that a recorded program fixes, with their sizes."""

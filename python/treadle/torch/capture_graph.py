@@ -185,7 +185,7 @@ def _outputs(
 ) -> list[Value]:
     """Name the results, and return them as the outputs of the graph."""
     kinds = torch.export.graph_signature.OutputKind
-    ends = program.graph.output_node().args[0]
+    ends = list(program.graph.nodes)[-1].args[0]
     found: list[Value] = []
     renamed: set[str] = set()
     for result, end, spec in zip(results, ends, program.graph_signature.output_specs, strict=True):

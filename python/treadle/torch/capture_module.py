@@ -53,7 +53,8 @@ def capture(
         The numbers in tensors play no part, only dtypes and shapes.
     dynamic
         The axes whose sizes calls may choose. None or True: all axes for which the module works
-        with any size, also where the example has size 1, if that is the batch's. False: none.
+        with any size, also where the example has size 1, if that is the batch's (before PyTorch
+        2.6 the batch alone). False: none.
         A dict names them, and says how sizes are called:
         ``{"x": {0: "batch", 1: "time"}}`` or ``{"x": (0, 1)}``; axes of one name have one size.
     output_names

@@ -73,8 +73,11 @@ def record(flat: Flat, trial: Trial) -> Recorded:
 
     Raises ValueError or NotImplementedError with what stands in the way.
     """
-    axes = tuple({i: _any_size(i) for i, on in enumerate(row) if on} for row in trial.marked)
     try:
+        axes = tuple(
+            {axis: _any_size(trial, (number, axis)) for axis, on in enumerate(row) if on}
+            for number, row in enumerate(trial.marked)
+        )
         with _recording(flat.module) as conditions:
             program = _export(flat, tuple(trial.tensors), {"tensors": axes})
             program = program.run_decompositions({})
@@ -83,14 +86,15 @@ def record(flat: Flat, trial: Trial) -> Recorded:
         raise _explained(error) from error
 
 
-def _any_size(axis: int) -> Any:
+def _any_size(trial: Trial, place: tuple[int, int]) -> Any:
+    """Return PyTorch's word for an axis that may have any size.
+
+    Before PyTorch 2.6 an axis has to be free, and axes of one size need one name.
+    """
     dim = torch.export.Dim
     if hasattr(dim, "AUTO"):
         return dim.AUTO
-    raise NotImplementedError(
-        f"{FUNCTION}: axes of any size need PyTorch 2.6 or later, found {torch.__version__}; "
-        "dynamic=False fixes all sizes"
-    )
+    return dim(trial.names.get(place, "size_{}_{}".format(*place)))
 
 
 def _export(flat: Flat, examples: tuple[Any, ...], axes: dict[str, Any]) -> Any:
