@@ -18,6 +18,7 @@
 #include "bindings/gil.h"
 #include "bindings/named_values.h"
 #include "engine/conv/conv.h"
+#include "engine/conv/conv_transpose.h"
 #include "engine/conv/depthwise.h"
 #include "engine/graph/ops/families.h"
 #include "engine/product/linear.h"
@@ -90,6 +91,7 @@ graph::Attribute attribute_of(const std::string& f, const std::string& name,
   if (auto program = native<Program>(value)) return *program;
   if (auto linear = native<Linear>(value)) return *linear;
   if (auto conv = native<Conv>(value)) return *conv;
+  if (auto transposed = native<ConvTranspose>(value)) return *transposed;
   if (auto depthwise = native<Depthwise>(value)) return *depthwise;
   if (py::isinstance<BoundRecurrent>(value)) return value.cast<const BoundRecurrent&>().engine;
   if (py::isinstance<py::list>(value) || py::isinstance<py::tuple>(value)) {

@@ -103,6 +103,50 @@ def test_one_axis():
     np.testing.assert_allclose(model(x), exact, rtol=0, atol=60 * EPS)
 
 
+def transposed(x, weight, *, strides, dilations, pads, extra, group):
+    """The transposed convolution of x [B, H, W, C] in float64: every product is scattered."""
+    inputs, kh, kw, each_out = weight.shape
+    each_in = inputs // group
+    full = [
+        (size - 1) * s + d * (k - 1) + 1 + e
+        for size, s, d, k, e in zip(x.shape[1:3], strides, dilations, (kh, kw), extra, strict=True)
+    ]
+    y = np.zeros((len(x), *full, each_out * group))
+    for g in range(group):
+        own_in, own_out = (slice(g * n, (g + 1) * n) for n in (each_in, each_out))
+        for i, j in np.ndindex(x.shape[1:3]):
+            for p, q in np.ndindex(kh, kw):
+                at = i * strides[0] + p * dilations[0], j * strides[1] + q * dilations[1]
+                part = x[:, i, j, own_in].astype(float) @ weight[own_in, p, q].astype(float)
+                y[:, at[0], at[1], own_out] += part
+    ends = [size - after for size, after in zip(full, pads[2:], strict=True)]
+    return y[:, pads[0] : ends[0], pads[1] : ends[1]]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"strides": (2, 3), "pads": (1, 0, 0, 1)},
+        {"strides": (2, 2), "extra": (1, 0), "dilations": (1, 2), "group": 2},
+    ],
+)
+def test_transposed_convolution(isa, options):
+    rng = np.random.default_rng(5)
+    chosen = {"strides": (1, 1), "dilations": (1, 1), "pads": (0, 0, 0, 0), "extra": (0, 0)}
+    chosen |= {"group": 1, **options}
+    x = rng.standard_normal((2, 5, 4, 6)).astype(np.float32)
+    weight = rng.standard_normal((6, 3, 2, 4)).astype(np.float32)
+    exact = transposed(x, weight, **chosen)
+    attributes = {k: list(v) if isinstance(v, tuple) else v for k, v in chosen.items()}
+    attributes["output_padding"] = attributes.pop("extra")
+    node = Node("treadle.ConvTranspose", ["x", "w"], ["y"], attributes, "up")
+    values = [Value("x", "float32", None)], [Value("y", "float32", None)]
+    model = Model(Graph(*values, [node], {"w": weight}), single=True, optimised=True)
+    assert model(x).shape == exact.shape
+    np.testing.assert_allclose(model(x), exact, rtol=0, atol=4 * 36 * 4 * EPS)
+
+
 @pytest.mark.parametrize(
     ("shape", "text"),
     [((2, 9, 7, 5), "with C = 6"), ((2, 9, 6), "one axis"), ((2, 2, 7, 6), "reach over more")],

@@ -15,6 +15,7 @@
 
 namespace treadle {
 class Conv;
+class ConvTranspose;
 class Depthwise;
 class Linear;
 class RecurrentStack;
@@ -35,8 +36,8 @@ using Attribute =
     std::variant<std::int64_t, double, std::string, std::vector<std::int64_t>, std::vector<double>,
                  std::vector<std::string>, std::shared_ptr<const Program>,
                  std::shared_ptr<const Linear>, std::shared_ptr<const Conv>,
-                 std::shared_ptr<const Depthwise>, std::shared_ptr<const RecurrentStack>,
-                 std::shared_ptr<const OwnedTensor>>;
+                 std::shared_ptr<const ConvTranspose>, std::shared_ptr<const Depthwise>,
+                 std::shared_ptr<const RecurrentStack>, std::shared_ptr<const OwnedTensor>>;
 
 // What is known of a node before it runs.
 class NodeDescription {

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     Lookup = Callable[[str], Any]
 
 
+_AXIS = ("taps", "stride", "dilation", "before", "after")
+
+
 class Packed(NamedTuple):
     """A node as its native operator takes it."""
 
@@ -85,14 +88,13 @@ def _conv(function: str, node: Node, lookup: Lookup) -> Packed:
     strides = _sizes(where, "strides", own.get("strides"), axes)
     dilations = _sizes(where, "dilations", own.get("dilations"), axes)
     pads = _pads(where, own, taps, strides, dilations)
-    fields = ("taps", "stride", "dilation", "before", "after")
     parts = zip(taps, strides, dilations, pads[:axes], pads[axes:], strict=True)
-    described = [dict(zip(fields, part, strict=True)) for part in parts]
+    described = [dict(zip(_AXIS, part, strict=True)) for part in parts]
     shape = {
         "inputs": columns // math.prod(taps) * groups,
         "outputs": outputs,
         "groups": groups,
-        "vertical": described[0] if axes == 2 else dict(zip(fields, (1, 1, 1, 0, 0), strict=True)),
+        "vertical": described[0] if axes == 2 else dict(zip(_AXIS, (1, 1, 1, 0, 0), strict=True)),
         "horizontal": described[-1],
     }
     if columns < 1 or columns % math.prod(taps) or math.prod(weight.shape) % outputs:
@@ -107,6 +109,50 @@ def _conv(function: str, node: Node, lookup: Lookup) -> Packed:
         packed = {"conv": _core.Conv(function, shape, weight, bias, dtype)}
     attributes = packed | native_activation(function, own)
     return Packed(attributes, [node.inputs[0], *node.inputs[3:4]])
+
+
+def _conv_transpose(function: str, node: Node, lookup: Lookup) -> Packed:
+    weight, bias = (_constant(function, node, lookup, i) for i in (1, 2))
+    own, where = node.attributes, f"{function}: node {node.name} ({node.op})"
+    groups, taps = own.get("group", 1), list(weight.shape[1:-1])
+    axes = len(taps)
+    if axes not in (1, 2) or type(groups) is not int or groups < 1 or weight.shape[0] % groups:
+        raise ValueError(f"{where}: the weight {weight.shape} does not fit {short(groups)} groups")
+    if own.get("output_shape"):
+        raise ValueError(f"{where}: output_shape is not supported, give pads and output_padding")
+    strides = _sizes(where, "strides", own.get("strides"), axes)
+    dilations = _sizes(where, "dilations", own.get("dilations"), axes)
+    extra = _sizes(where, "output_padding", own.get("output_padding"), axes, 0)
+    pads = _sizes(where, "pads", own.get("pads"), 2 * axes, 0)
+    auto = own.get("auto_pad", "NOTSET")
+    if auto in ("SAME_UPPER", "SAME_LOWER"):  # as many outputs as inputs times the stride
+        for i in range(axes):
+            all_pads = max(0, dilations[i] * (taps[i] - 1) + 1 - strides[i] + extra[i])
+            small, large = all_pads // 2, all_pads - all_pads // 2
+            pads[i], pads[axes + i] = (small, large) if auto == "SAME_UPPER" else (large, small)
+    elif auto not in ("NOTSET", "VALID", ""):
+        raise ValueError(f"{where}: auto_pad is {short(auto)}")
+    elif auto == "VALID":
+        pads = [0] * (2 * axes)
+    inputs, outputs = weight.shape[0], weight.shape[-1] * groups
+    described = [
+        dict(zip(_AXIS, (t, s, d, before, after - more), strict=True))
+        for t, s, d, before, after, more in zip(
+            taps, strides, dilations, pads[:axes], pads[axes:], extra, strict=True
+        )
+    ]
+    shape = {
+        "inputs": inputs,
+        "outputs": outputs,
+        "groups": groups,
+        "vertical": described[0] if axes == 2 else dict(zip(_AXIS, (1, 1, 1, 0, 0), strict=True)),
+        "horizontal": described[-1],
+    }
+    # [C, J, D/g] becomes [D, J C/g], of each group.
+    parts = weight.reshape(groups, inputs // groups, math.prod(taps), outputs // groups)
+    matrix = np.ascontiguousarray(parts.transpose(0, 3, 2, 1)).reshape(outputs, -1)
+    packed = {"transposed": _core.ConvTranspose(function, shape, matrix, bias)}
+    return Packed(packed | native_activation(function, own), node.inputs[:1])
 
 
 def _sizes(where: str, name: str, value: object, axes: int, otherwise: int = 1) -> list[int]:
@@ -174,6 +220,7 @@ def _is_weight(name: object) -> bool:
 
 _PACKERS: dict[str, Callable[[str, Node, Lookup], Packed]] = {
     "treadle.Conv": _conv,
+    "treadle.ConvTranspose": _conv_transpose,
     "treadle.Linear": _linear,
     "treadle.Recurrent": _recurrent,
 }

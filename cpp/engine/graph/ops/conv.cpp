@@ -1,4 +1,5 @@
-// treadle.Conv: a convolution in one or two dimensions, channels last, with packed weights.
+// treadle.Conv and treadle.ConvTranspose: convolutions in one or two dimensions, channels last,
+// with packed weights.
 #include "engine/conv/conv.h"
 
 #include <memory>
@@ -6,18 +7,21 @@
 #include <string>
 #include <type_traits>
 
+#include "engine/conv/conv_transpose.h"
 #include "engine/conv/depthwise.h"
 #include "engine/graph/ops/activation.h"
 #include "engine/graph/ops/families.h"
+#include "engine/graph/ops/windows.h"
 
 namespace treadle::graph {
 namespace {
 
 // Runs a product's convolution, whose scratch is the call's.
-void run(Call& call, const Conv& conv, const ConvCall& c) {
+template <class Convolution>
+void run(Call& call, const Convolution& conv, const ConvCall& c) {
   const double work = conv.work(c);
   const int threads = Team::threads_for(work);
-  Conv::Job job = conv.plan(c, threads);
+  typename Convolution::Job job = conv.plan(c, threads);
   job.use(call.scratch_floats(job.scratch_floats));
   if (threads == 1) {
     const auto alone = [&](std::int64_t tasks, double each, auto&& task) {
@@ -56,9 +60,9 @@ std::unique_ptr<Operator> make(std::shared_ptr<const Convolution> conv,
              ", expected [B, spatial.., C] with C = " + std::to_string(s.inputs));
     }
     if (rank == 3 && s.vertical.taps != 1) refuse("x has one axis, the weight has two");
+    for (int i = 1; i < rank - 1; ++i) checked_size("the shape of x", in[i], 1);
     ConvCall c{in[0], rank == 4 ? in[1] : 1, in[rank - 2], x.floats(), nullptr};
-    const std::int64_t height = s.vertical.outputs(c.height);
-    const std::int64_t width = s.horizontal.outputs(c.width);
+    const std::int64_t height = conv->height(c), width = conv->width(c);
     if (height < 1 || width < 1) {
       refuse("x has shape " + in.text() + ", and the taps reach over more than that");
     }
@@ -85,8 +89,15 @@ std::unique_ptr<Operator> make_conv(const NodeDescription& node) {
   return make(node.native<Conv>("conv"), activation_of(node));
 }
 
+std::unique_ptr<Operator> make_transposed(const NodeDescription& node) {
+  return make(node.native<ConvTranspose>("transposed"), activation_of(node));
+}
+
 }  // namespace
 
-void list_conv(OperatorTable& table) { table["treadle.Conv"] = make_conv; }
+void list_conv(OperatorTable& table) {
+  table["treadle.Conv"] = make_conv;
+  table["treadle.ConvTranspose"] = make_transposed;
+}
 
 }  // namespace treadle::graph
