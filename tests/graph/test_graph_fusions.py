@@ -302,3 +302,24 @@ def test_a_value_that_a_branch_reads_is_not_taken_in():
     graph = graph_of(nodes, [*ROWS, ("c", (), "bool")], ["y", "z"], {"w": normal(6, 6)})
     result, _ = fused(graph, "epilogue")
     assert operators(result) == ["treadle.Linear", "Relu", "If"]
+
+
+def test_malformed_nodes_are_left_to_their_operators():
+    """Nodes with too few or too many inputs are seen by no fusion and by no layout."""
+    from treadle.graph.fusions import AFTER_LAYOUT, BEFORE_LAYOUT
+    from treadle.graph.optimise import optimise
+
+    ops = ("Add", "Mul", "Div", "Conv", "ConvTranspose", "Gemm", "MatMul", "Clip", "LSTM", "Slice")
+    ops += ("BatchNormalization", "Softmax", "Sigmoid", "Reshape", "Split", "Sqrt", "ReduceMean")
+    for op in ops:
+        for count in (0, 1, 2, 9):
+            names = ["c", "w", "", "b", "c", "w", "b", "b", "b"][:count]
+            nodes = [
+                Node("Conv", ["x", "w"], ["c"]),
+                Node(op, names, ["d"]),
+                Node("Mul", ["d", "b"], ["e"]),
+                Node("Sqrt", ["e"], ["y"]),
+            ]
+            graph = graph_of(nodes, IMAGE, ["y"], {"w": WEIGHT, "b": exact(1)})
+            fused(graph, *BEFORE_LAYOUT, *AFTER_LAYOUT)
+            optimise(graph, ("simplify", "fusions", "layout"))

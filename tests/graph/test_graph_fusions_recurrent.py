@@ -285,6 +285,9 @@ def change(graph, output, **changes):
         lambda g: g.outputs.append(Value("a", "float32", None)),
         lambda g: g.outputs.append(Value("tc", "float32", None)),
         lambda g: g.constants.update(r=np.zeros((H + 1, 4 * H), "f")),
+        lambda g: change(g, "a", inputs=["q"]),
+        lambda g: change(g, "fc", inputs=["sf"]),
+        lambda g: change(g, "ig", inputs=["si", "tg", "tg"]),
     ],
 )
 def test_what_is_no_step_stays(changed):

@@ -17,6 +17,30 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+# How many inputs the operators have that fusions look for, the first of these present. Other nodes
+# of these operators are malformed: fusions do not see them, and their operators say so.
+_COUNTS = {
+    **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Pow", "MatMul", "Reshape", "Unsqueeze"), (2, 2)),
+    **dict.fromkeys(("Sigmoid", "Tanh", "Relu", "Erf", "Sqrt", "Reciprocal", "Softmax"), (1, 1)),
+    **dict.fromkeys(("LogSoftmax", "HardSigmoid", "HardSwish", "Swish", "Gelu", "Cast"), (1, 1)),
+    **dict.fromkeys(("Flatten", "Transpose", "LeakyRelu", "Elu", "Softplus", "Softsign"), (1, 1)),
+    **dict.fromkeys(("Conv", "ConvTranspose", "Gemm"), (2, 3)),
+    **dict.fromkeys(("LSTM", "GRU", "RNN"), (3, 8)),
+    "BatchNormalization": (5, 5),
+    "Clip": (1, 3),
+    "ReduceMean": (1, 2),
+    "Slice": (3, 5),
+    "Split": (1, 2),
+    "Where": (3, 3),
+}
+
+
+def is_well_formed(node: Node) -> bool:
+    """Whether a node has as many inputs and outputs as its operator, as far as that is known."""
+    least, most = _COUNTS.get(node.op, (0, len(node.inputs)))
+    return bool(node.outputs) and least <= len(node.inputs) <= most and all(node.inputs[:least])
+
+
 def reads(node: Node) -> Iterator[str]:
     """Yield the names that a node reads, and all names that its subgraphs mention."""
     yield from (name for name in node.inputs if name)
@@ -74,7 +98,9 @@ class View:
     def nodes(self, *ops: str) -> Iterator[Node]:
         """Yield the nodes of these operators (of all, without any) that are there when reached."""
         for node in list(self._nodes):
-            if node is not None and (not ops or node.op in ops) and node in self._places:
+            if node is None or node not in self._places or not is_well_formed(node):
+                continue
+            if not ops or node.op in ops:
                 yield node
 
     def constant(self, name: str) -> np.ndarray | None:
@@ -111,7 +137,9 @@ class View:
     def maker(self, name: str, *ops: str) -> Node | None:
         """Return the node that makes a value, if its operator is one of these."""
         node = self._makers.get(name)
-        return node if node is not None and (not ops or node.op in ops) else None
+        if node is None or not is_well_formed(node):
+            return None
+        return node if not ops or node.op in ops else None
 
     def readers(self, name: str) -> list[Node]:
         """Return the nodes that read a value, one of them twice if it reads it twice."""
@@ -126,7 +154,8 @@ class View:
         readers = self._readers.get(name, ())
         if len(readers) != 1 or name in self._kept or name not in readers[0].inputs:
             return None
-        return readers[0] if not ops or readers[0].op in ops else None
+        seen = is_well_formed(readers[0]) and (not ops or readers[0].op in ops)
+        return readers[0] if seen else None
 
     def is_private(self, nodes: Iterable[Node], result: str) -> bool:
         """Whether nobody outside of nodes reads what they make, but for one result."""

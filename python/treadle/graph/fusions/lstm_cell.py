@@ -100,6 +100,9 @@ def _products(view: View, name: str) -> tuple[list[_Product], np.ndarray | None,
             products.append((node.inputs[0], weight, node))
         else:
             return None
+    rows = {weight.shape[0] for _, weight, _ in products}
+    if bias is not None and rows != {bias.size}:
+        return None
     two = len(products) == 2 and products[0][2] is not products[1][2]
     return (products, bias, adds) if two else None
 

@@ -146,7 +146,8 @@ def _states(view: View, node: Node, directions: int, hidden: int) -> list[str]:
     """Return h0, c0 and lengths; a state that is zero in every call is left out."""
     places = [*node.inputs, *[""] * (8 - len(node.inputs))]
     shape = view.known(node.inputs[0]).shape
-    wanted = None if shape is None else (directions, shape[1], hidden)
+    known = shape is not None and len(shape) == 3
+    wanted = (directions, shape[1], hidden) if known and shape is not None else None
     states = []
     for name in (places[5], places[6] if node.op == "LSTM" else ""):
         zero = name and view.known(name).shape == wanted is not None and is_zero(view, name)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from treadle.graph.layout.orders import to_first, to_last
+from treadle.graph.view import is_well_formed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,8 +97,10 @@ def _rank(node: Node, state: State) -> int | None:
 def channels_last(node: Node, state: State) -> bool:
     """Write a node over channels as one over channels last, if it can be one."""
     found = RULES.get(node.op)
-    rank = _rank(node, state) if found is not None else None
-    if found is None or rank is None or rank < 3:
+    if found is None or not is_well_formed(node):
+        return False
+    rank = _rank(node, state)
+    if rank is None or rank < 3:
         return False
     op, rule = found
     rest = rule(node, state, rank)

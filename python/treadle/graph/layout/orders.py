@@ -69,5 +69,7 @@ def with_new(order: Sequence[int], new: Iterable[int]) -> Order:
 
 def keeps_memory(order: Sequence[int], shape: Sequence[object]) -> bool:
     """Whether u, of this shape, lies in memory as v does: only axes of size 1 change places."""
+    if len(shape) != len(order):
+        return False
     moved = [axis for axis in order if shape[axis] != 1]
     return moved == sorted(moved)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -92,8 +93,10 @@ class Site:
         """Say what is known about an output."""
         if index < len(self.node.outputs) and self.node.outputs[index]:
             kept = None
-            if elements is not None and len(elements) <= MOST_ELEMENTS:
-                kept = tuple(elements)
+            sizes = [size for size in shape or () if isinstance(size, int)]
+            if elements is not None and shape is not None and len(sizes) == len(shape):
+                fits = math.prod(sizes) == len(elements) <= MOST_ELEMENTS
+                kept = tuple(elements) if fits else None
             self._known[self.node.outputs[index]] = Known(
                 dtype, None if shape is None else tuple(shape), kept
             )
