@@ -6,15 +6,12 @@ torch = pytest.importorskip("torch")
 
 import treadle.torch
 from support import captured
-from treadle import _core
 
 
 @pytest.fixture(scope="module", params=captured.GROUPS)
 def group(request):
     """A module of many operators, its model, and the shapes of its inputs."""
     functions, shapes, weights = captured.GROUPS[request.param]
-    if request.param == "transposed" and "treadle.ConvTranspose" not in _core.operators():
-        pytest.skip("this build has no transposed convolution")
     module = captured.Group(functions, weights)
     model = treadle.torch.capture(module, captured.inputs_of(shapes))
     return module, model, shapes
