@@ -39,6 +39,7 @@ KINDS = {
     "encoder-bfloat16": "sentence encoder, bfloat16",
     "encoder-int8": "sentence encoder, int8",
     "training": "training",
+    "models": "whole models",
 }
 CELLS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
 

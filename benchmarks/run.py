@@ -259,7 +259,14 @@ def _possible(cases: list[AnyCase]) -> tuple[list[AnyCase], dict[str, str]]:
     """Return the cases whose kind can run here, and why others cannot."""
     why = {case.kind: registry.of(case).missing() for case in cases}
     skipped = {f"{name} cases": text for name, text in why.items() if text}
-    return [case for case in cases if not why[case.kind]], skipped
+    possible = []
+    for case in cases:
+        absent = "" if why[case.kind] else registry.of(case).absent(case)
+        if absent:
+            skipped[case.name] = absent
+        elif not why[case.kind]:
+            possible.append(case)
+    return possible, skipped
 
 
 def _session(options: argparse.Namespace, useful: tuple[str, ...]) -> Session:

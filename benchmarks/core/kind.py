@@ -134,6 +134,9 @@ class Kind(Protocol[CaseT, InputsT, ExpectedT, AnswerT]):
     def missing(self) -> str:
         """Say why the cases cannot run here; an empty text means that they can."""
 
+    def absent(self, case: CaseT) -> str:
+        """Say what one case needs that is not here, such as a file; an empty text: nothing."""
+
     def describe(self) -> dict[str, Any]:
         """Return what the JSON should say beside the cases."""
 

@@ -40,8 +40,18 @@ TINY = [
 
 def test_every_kind_answers_every_question():
     names = ["GROUPS", "NOTE", "PEERS", "UNIT", "answer", "arguments", "measure_targets"]
-    names += ["buffer_sizes", "bytes_read", "describe", "error", "expected", "flops", "grid"]
-    names += ["limit_seconds", "low_precision", "missing", "peer", "target", "tightest", "words"]
+    names += [
+        "buffer_sizes",
+        "bytes_read",
+        "describe",
+        "error",
+        "expected",
+        "flops",
+        "grid",
+        "absent",
+    ]
+    names += ["absent", "limit_seconds", "low_precision", "missing", "peer", "target", "tightest"]
+    names += ["words"]
     for name in registry.KINDS:
         kind = registry.load(name)
         assert [n for n in names if not hasattr(kind, n)] == []

@@ -27,6 +27,7 @@ __all__ = [
     "NOTE",
     "PEERS",
     "UNIT",
+    "absent",
     "answer",
     "arguments",
     "buffer_sizes",
@@ -77,6 +78,11 @@ def missing() -> str:
 def low_precision() -> list[AttentionCase]:
     """Return nothing: attention by itself is timed in float32 only."""
     return []
+
+
+def absent(case: AttentionCase) -> str:
+    """Return an empty text: where the kind can run, each of its cases can."""
+    return ""
 
 
 def describe() -> dict[str, Any]:

@@ -20,6 +20,7 @@ __all__ = [
     "NOTE",
     "PEERS",
     "UNIT",
+    "absent",
     "answer",
     "arguments",
     "buffer_sizes",
@@ -73,6 +74,11 @@ def missing() -> str:
 def low_precision() -> list[ConvCase]:
     """Return nothing: convolutions by themselves are timed in float32 only."""
     return []
+
+
+def absent(case: ConvCase) -> str:
+    """Return an empty text: where the kind can run, each of its cases can."""
+    return ""
 
 
 def describe() -> dict[str, Any]:

@@ -23,6 +23,7 @@ __all__ = [
     "NOTE",
     "PEERS",
     "UNIT",
+    "absent",
     "answer",
     "arguments",
     "buffer_sizes",
@@ -59,6 +60,11 @@ NOTE = (
     "once and multiply the tokens that are no padding"
 )
 UNIT = "ms"
+
+
+def absent(case: EncoderCase) -> str:
+    """Return an empty text: where the kind can run, each of its cases can."""
+    return ""
 
 
 def describe() -> dict[str, Any]:

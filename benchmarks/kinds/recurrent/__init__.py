@@ -29,6 +29,7 @@ __all__ = [
     "NOTE",
     "PEERS",
     "UNIT",
+    "absent",
     "answer",
     "arguments",
     "buffer_sizes",
@@ -70,6 +71,11 @@ UNIT = "us"
 
 def missing() -> str:
     """Return an empty text: nothing is needed but treadle."""
+    return ""
+
+
+def absent(case: NetCase) -> str:
+    """Return an empty text: where the kind can run, each of its cases can."""
     return ""
 
 

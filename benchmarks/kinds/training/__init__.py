@@ -19,6 +19,7 @@ __all__ = [
     "NOTE",
     "PEERS",
     "UNIT",
+    "absent",
     "answer",
     "arguments",
     "buffer_sizes",
@@ -56,6 +57,11 @@ UNIT = "ms"
 def low_precision() -> list[AnyCase]:
     """Return nothing: training is timed in float32 only."""
     return []
+
+
+def absent(case: AnyCase) -> str:
+    """Return an empty text: where the kind can run, each of its cases can."""
+    return ""
 
 
 def describe() -> dict[str, Any]:
