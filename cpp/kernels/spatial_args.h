@@ -1,5 +1,5 @@
 // What the kernels of images with channels last are told. A call makes one row of pixels; a pixel
-// is `channels` floats. A sequence is an image with one row.
+// is C floats. A sequence is an image with one row.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@ namespace treadle {
 //
 // where x is zero outside of its `width` pixels, and f keeps numbers in [low, high].
 struct DepthwiseArgs {
-  std::int64_t channels, width, outputs;  // C; the pixels of a row of x and of `out`
+  std::int64_t channels, width, outputs;  // some channels; the pixels of a row of x and of `out`
   const float* x;                         // the first pixel that the first row of taps meets
   std::int64_t tap_rows, row_stride;      // rows of taps inside of x, and floats between their rows
   std::int64_t taps, stride, dilation, before;  // along a row
@@ -20,7 +20,8 @@ struct DepthwiseArgs {
   std::int64_t weight_stride;  // a multiple of the lanes
   const float* bias;           // [weight_stride]
   float low, high;
-  float* out;  // [outputs, C]
+  float* out;                 // [outputs], as far apart as those of x
+  std::int64_t pixel_stride;  // C: floats from one pixel to the next
 };
 
 // The pixels of one row of x that an output pixel of a pool sees.

@@ -29,7 +29,9 @@ const Case kCases[] = {{1, 1, {}, {}, 1, 1, 1},
                        {4, 3, {3, 1, 1, 1, 1}, {3, 1, 1, 1, 1}, 2, 5, 6},
                        {24, 1, {3, 1, 9, 9, 9}, {5, 1, 1, 20, 20}, 1, 2, 2},
                        {2, 1, {7, 1, 1, 3, 3}, {7, 3, 1, 3, 3}, 1, 9, 9},
-                       {40, 1, {1, 2, 1, 0, 0}, {1, 2, 1, 0, 0}, 1, 5, 5}};
+                       {40, 1, {1, 2, 1, 0, 0}, {1, 2, 1, 0, 0}, 1, 5, 5},
+                       {70, 1, {3, 1, 1, 1, 1}, {3, 1, 1, 1, 1}, 2, 14, 14},
+                       {37, 1, {3, 2, 1, 1, 1}, {5, 2, 1, 2, 2}, 1, 9, 400}};
 
 struct Expected {
   double value, magnitude;
@@ -136,6 +138,11 @@ TEST_CASE("an activation and a residual follow, and NaN stays where it is seen")
       std::vector<float> expected(x.size());
       table.apply(f, plain.data(), expected.data(), n);
       for (std::size_t i = 0; i < expected.size(); ++i) expected[i] += residual[i];
+      CHECK(first_difference(y, expected, n) == -1);
+      call.residual_first = true;
+      conv.run(call, nullptr, ParallelFor(teams));
+      for (std::size_t i = 0; i < expected.size(); ++i) expected[i] = plain[i] + residual[i];
+      table.apply(f, expected.data(), expected.data(), n);
       CHECK(first_difference(y, expected, n) == -1);
     }
     x[(1 * W + 5) * 20 + 7] = std::numeric_limits<float>::quiet_NaN();

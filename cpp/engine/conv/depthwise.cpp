@@ -10,6 +10,15 @@ namespace {
 
 // What a float costs in multiply-adds that is copied.
 constexpr double kCopyWork = 3;
+// So many floats stay in L1.
+constexpr std::int64_t kNearFloats = 6144;
+
+// Tells whether the kernel applies the function of a call, which only clips its numbers.
+bool clips(const ConvCall& call) {
+  return call.f && !(call.residual && call.residual_first) &&
+         (call.f->function == ActivationFunction::relu ||
+          call.f->function == ActivationFunction::clip);
+}
 
 }  // namespace
 
@@ -60,8 +69,8 @@ void Depthwise::run(const ConvCall& call, float* scratch, const ParallelFor& par
   }
   float* const y = call.channels_first ? scratch : call.y;
   const std::int64_t rows = call.batch * height;
-  for_each_row(rows, work(call) / static_cast<double>(rows), parallel_for,
-               [&](std::int64_t row) { make_row(call, x, row, y + row * width * D); });
+  for_each_range(rows, work(call) / static_cast<double>(rows), parallel_for,
+                 [&](std::int64_t begin, std::int64_t end) { make_rows(call, x, begin, end, y); });
   if (!call.channels_first) return;
   const std::int64_t pixels = height * width;
   for_each_row(
@@ -70,8 +79,36 @@ void Depthwise::run(const ConvCall& call, float* scratch, const ParallelFor& par
       });
 }
 
-// Makes row `row` of B H' rows.
-void Depthwise::make_row(const ConvCall& call, const float* x, std::int64_t row, float* y) const {
+void Depthwise::make_rows(const ConvCall& call, const float* x, std::int64_t begin,
+                          std::int64_t end, float* y) const {
+  const std::int64_t D = shape_.outputs, lanes = table_->lanes;
+  // The rows of x that a row of y reads are read again by the next one: of some channels they stay
+  // in L1.
+  std::int64_t channels = D;
+  if (shape_.vertical.taps > 1) {
+    const std::int64_t most = kNearFloats / (call.width * (shape_.vertical.taps + 1));
+    channels = std::clamp<std::int64_t>(most / lanes * lanes, lanes, std::max(lanes, D));
+  }
+  for (std::int64_t c = 0; c < D; c += channels) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      make_row(call, x, row, c, std::min(channels, D - c), y);
+    }
+  }
+  const std::int64_t row_floats = shape_.horizontal.outputs(call.width) * D;
+  const std::int64_t at = begin * row_floats, floats = (end - begin) * row_floats;
+  const auto apply = [&] {
+    if (call.f && !clips(call)) table_->apply(*call.f, y + at, y + at, floats);
+  };
+  if (!call.residual_first) apply();
+  if (call.residual) {
+    table_->binary(
+        {BinaryFunction::add, 1, floats, {y + at, 0, 1}, {call.residual + at, 0, 1}, y + at});
+  }
+  if (call.residual_first) apply();
+}
+
+void Depthwise::make_row(const ConvCall& call, const float* x, std::int64_t row, std::int64_t c,
+                         std::int64_t channels, float* y) const {
   const ConvAxis &down = shape_.vertical, &across = shape_.horizontal;
   const std::int64_t height = down.outputs(call.height), D = shape_.outputs;
   const std::int64_t image = row / height, i = row % height;
@@ -83,10 +120,11 @@ void Depthwise::make_row(const ConvCall& call, const float* x, std::int64_t row,
   const std::int64_t end =
       room <= 0 ? begin : std::clamp((room + down.dilation - 1) / down.dilation, begin, down.taps);
   DepthwiseArgs a{};
-  a.channels = D;
+  a.channels = channels;
+  a.pixel_stride = D;
   a.width = call.width;
   a.outputs = across.outputs(call.width);
-  a.x = x + image * call.height * call.width * D;
+  a.x = x + image * call.height * call.width * D + c;
   // Where no tap meets x, its address is not used.
   if (begin < end) a.x += (first + begin * down.dilation) * call.width * D;
   a.tap_rows = end - begin;
@@ -95,27 +133,18 @@ void Depthwise::make_row(const ConvCall& call, const float* x, std::int64_t row,
   a.stride = across.stride;
   a.dilation = across.dilation;
   a.before = across.before;
-  a.weights = weights_.data() + begin * across.taps * weight_stride_;
+  a.weights = weights_.data() + begin * across.taps * weight_stride_ + c;
   a.weight_stride = weight_stride_;
-  a.bias = bias_.data();
+  a.bias = bias_.data() + c;
   a.low = -std::numeric_limits<float>::infinity();
   a.high = std::numeric_limits<float>::infinity();
-  const Activation* f = call.f;
-  if (f && f->function == ActivationFunction::relu) {
-    a.low = 0;
-    f = nullptr;
-  } else if (f && f->function == ActivationFunction::clip) {
-    a.low = f->alpha;
-    a.high = f->beta;
-    f = nullptr;
+  if (clips(call)) {
+    const bool bounded = call.f->function == ActivationFunction::clip;
+    a.low = bounded ? call.f->alpha : 0;
+    if (bounded) a.high = call.f->beta;
   }
-  a.out = y;
+  a.out = y + row * a.outputs * D + c;
   table_->depthwise_row(a);
-  const std::int64_t floats = a.outputs * D;
-  if (f) table_->apply(*f, y, y, floats);
-  if (!call.residual) return;
-  const float* residual = call.residual + row * floats;
-  table_->binary({BinaryFunction::add, 1, floats, {y, 0, 1}, {residual, 0, 1}, y});
 }
 
 void Depthwise::repeat_channels(const ConvCall& call, float* repeated,

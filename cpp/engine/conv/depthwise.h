@@ -45,7 +45,11 @@ class Depthwise {
   void run(const ConvCall& call, float* scratch, const ParallelFor& parallel_for) const;
 
  private:
-  void make_row(const ConvCall& call, const float* x, std::int64_t row, float* y) const;
+  // Make rows of the B H' rows of y: [begin, end), and the channels [c, c + channels) of one.
+  void make_rows(const ConvCall& call, const float* x, std::int64_t begin, std::int64_t end,
+                 float* y) const;
+  void make_row(const ConvCall& call, const float* x, std::int64_t row, std::int64_t c,
+                std::int64_t channels, float* y) const;
   // Makes copies of x whose pixels have each channel m times.
   void repeat_channels(const ConvCall& call, float* repeated,
                        const ParallelFor& parallel_for) const;
