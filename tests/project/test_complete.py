@@ -21,7 +21,7 @@ def test_every_cell_is_compared(source):
     """The package, the engine, the references and the tests name the same recurrent nets."""
     modes = set(samples.MODES)
     assert modes == set(recurrent_spec.GATES) == set(MODULES) == set(CELLS)
-    text = (source / "cpp/engine/recurrent/cell.h").read_text()
+    text = (source / "cpp/engine/recurrent/cell_shape.h").read_text()
     enumerated = re.search(r"enum class Mode {(.*?)}", text)[1]
     assert modes == set(re.findall(r"\w+", enumerated))
     for base, classes in ((Recurrent, MODULES), (Cell, CELLS)):

@@ -35,16 +35,23 @@ class Model:
 
     Attributes
     ----------
-    inputs, outputs : tuple of Value
-        The names, dtypes and shapes; a str in a shape is a size that calls choose.
-    signature : str
-        The inputs and outputs in one line.
     single : bool
         A call returns the only output itself and no dict.
     graph : Graph
         The graph that runs, after all fusions. It must not be changed.
     report : Report
         Which fusions were made.
+
+    Examples
+    --------
+    >>> import numpy as np, treadle
+    >>> from treadle.graph import Graph, Node, Value
+    >>> x, y = (Value(name, "float32", ("B", 2)) for name in "xy")
+    >>> model = treadle.Model(Graph([x], [y], [Node("Relu", ["x"], ["y"])], {}))
+    >>> model
+    Model(x: float32 [B, 2]) -> y: float32 [B, 2]
+    >>> model(np.array([[-1, 2]], np.float32))["y"]
+    array([[0., 2.]], dtype=float32)
     """
 
     def __init__(self, graph: Graph, *, single: bool = False, optimised: bool = False) -> None:
@@ -61,14 +68,17 @@ class Model:
 
     @property
     def inputs(self) -> tuple[Value, ...]:
+        """The names, dtypes and shapes of the inputs; a str stands for a size of a call."""
         return tuple(self.graph.inputs)
 
     @property
     def outputs(self) -> tuple[Value, ...]:
+        """The names, dtypes and shapes of the outputs, in their order."""
         return tuple(self.graph.outputs)
 
     @property
     def signature(self) -> str:
+        """The inputs and outputs in one line."""
         return f"({signature(self.graph.inputs)}) -> {signature(self.graph.outputs)}"
 
     @property
