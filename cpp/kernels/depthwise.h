@@ -77,7 +77,10 @@ TREADLE_INLINE void depthwise_block(const DepthwiseArgs& a, std::int64_t i, cons
     for (int p = 0; p < kPixels; ++p) put(out + p * a.pixel_stride + c, clamp(low, high, sums[p]));
   };
   std::int64_t c = 0;
-  for (; c + kLanes <= C; c += kLanes) run(c, load, store);
+  // A pointer to `load` itself would be called, without optimisation, and it is always inlined.
+  const auto get = [](const float* p) { return load(p); };
+  const auto put = [](float* p, Vec v) { store(p, v); };
+  for (; c + kLanes <= C; c += kLanes) run(c, get, put);
   if (c == C) return;
   const int left = static_cast<int>(C - c);
   run(
