@@ -1,6 +1,7 @@
 // Pad: elements before and behind those of each axis, constant or taken from the axis itself.
 // A negative number of them takes elements away.
 #include <algorithm>
+#include <array>
 
 #include "engine/graph/ops/families.h"
 #include "engine/graph/strides.h"
@@ -35,33 +36,32 @@ std::int64_t source(Mode mode, const Padding& axis, std::int64_t i) {
   return rest < n ? rest : period - rest;
 }
 
+using Paddings = std::array<Padding, kMaxRank>;
+
 // Returns the axes with their padding, of which the first input's shape and the numbers tell.
-std::vector<Padding> paddings(Call& call, Mode mode) {
+Paddings paddings(Call& call, Mode mode) {
   const Shape& shape = call.input(0).shape;
   const int rank = shape.rank();
   const std::vector<std::int64_t> pads = call.integers(1, 2 * kMaxRank);
-  std::vector<std::int64_t> axes;
-  if (call.has(3)) {
-    axes = call.integers(3, kMaxRank);
-  } else {
-    for (int axis = 0; axis < rank; ++axis) axes.push_back(axis);
-  }
-  if (pads.size() != 2 * axes.size()) {
-    refuse("there are " + std::to_string(pads.size()) + " pads for " + std::to_string(axes.size()) +
+  std::vector<std::int64_t> axes;  // empty: all of them
+  if (call.has(3)) axes = call.integers(3, kMaxRank);
+  const std::size_t count = call.has(3) ? axes.size() : static_cast<std::size_t>(rank);
+  if (pads.size() != 2 * count) {
+    refuse("there are " + std::to_string(pads.size()) + " pads for " + std::to_string(count) +
            " axes");
   }
-  std::vector<Padding> all;
-  for (const std::int64_t size : shape) all.push_back({size, 0, size});
+  Paddings all{};
+  for (int axis = 0; axis < rank; ++axis) all[axis] = {shape[axis], 0, shape[axis]};
   unsigned seen = 0;
-  for (std::size_t i = 0; i < axes.size(); ++i) {
-    const int number = checked_axis(axes[i], rank);
+  for (std::size_t i = 0; i < count; ++i) {
+    const int number = call.has(3) ? checked_axis(axes[i], rank) : static_cast<int>(i);
     if (seen >> number & 1) refuse("axis " + std::to_string(number) + " is named twice");
     seen |= 1u << number;
     Padding& axis = all[number];
     axis.begin = pads[i];
     std::int64_t size;
     if (__builtin_add_overflow(axis.size, pads[i], &size) ||
-        __builtin_add_overflow(size, pads[i + axes.size()], &size)) {
+        __builtin_add_overflow(size, pads[i + count], &size)) {
       refuse("a pad is too large");
     }
     axis.padded = size;
@@ -80,8 +80,17 @@ void pad_row(Mode mode, const Padding& axis, std::int64_t block, const T* from, 
   const std::int64_t body = std::clamp<std::int64_t>(axis.size - skipped, 0, axis.padded - first);
   const auto pad = [&](std::int64_t begin, std::int64_t end) {
     if (mode == Mode::constant) return (void)std::fill(to + begin * block, to + end * block, value);
+    const std::int64_t n = axis.size;
     for (std::int64_t i = begin; i < end; ++i) {
-      std::copy_n(from + source(mode, axis, i) * block, block, to + i * block);
+      const std::int64_t at = i - axis.begin;
+      // A reflection that stays within the axis needs no division.
+      const bool near = mode == Mode::reflect && at > -n && at < 2 * n - 1;
+      const std::int64_t place = near ? (at < 0 ? -at : 2 * (n - 1) - at) : source(mode, axis, i);
+      if (block == 1) {
+        to[i] = from[place];
+      } else {
+        std::copy_n(from + place * block, block, to + i * block);
+      }
     }
   };
   pad(0, first);
@@ -93,14 +102,14 @@ std::unique_ptr<Operator> make_pad(const NodeDescription& node) {
   const Mode mode = mode_of(node);
   return make_operator([mode](Call& call) {
     const Tensor& x = call.input(0);
-    const std::vector<Padding> axes = paddings(call, mode);
-    std::vector<std::int64_t> sizes;
+    const Paddings axes = paddings(call, mode);
+    std::array<std::int64_t, kMaxRank> sizes;
     int last = -1;  // of the axes that change
-    for (const Padding& axis : axes) {
-      if (axis.begin != 0 || axis.padded != axis.size) last = static_cast<int>(sizes.size());
-      sizes.push_back(axis.padded);
+    for (int i = 0; i < x.shape.rank(); ++i) {
+      if (axes[i].begin != 0 || axes[i].padded != axes[i].size) last = i;
+      sizes[i] = axes[i].padded;
     }
-    const Shape shape(sizes.data(), sizes.size());
+    const Shape shape(sizes.data(), static_cast<std::size_t>(x.shape.rank()));
     if (call.has(2) && call.input(2, x.type).count() != 1) refuse("input 2 has not one element");
     if (last < 0) return call.share(0, 0, shape);
     Tensor& y = call.output(0, x.type, shape);
