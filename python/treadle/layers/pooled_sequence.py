@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +50,8 @@ class PooledSequence:
     def fingerprint(self) -> str:
         """Return the digest of configuration and weights that an exported state has."""
         if not self._digest:
+            import hashlib  # which takes milliseconds, and no other import needs it
+
             digest = hashlib.sha256()
             for name, module in self._runner.modules.items():
                 own = module._packed.fingerprint(configuration(module))
