@@ -14,6 +14,7 @@ import numpy as np
 from treadle import _core
 from treadle.graph.ir import Graph, Node
 from treadle.graph.natives import pack
+from treadle.graph.vocabulary import FUSED_ONLY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -128,6 +129,10 @@ class _Lowering:
 
     def lowered(self, node: Node) -> tuple[dict[str, Any], list[str]]:
         """Return the attributes of a node, with programs for its graphs, and all that it reads."""
+        if node.op in FUSED_ONLY:
+            raise ValueError(
+                f"{self.function}: node {node.name} ({node.op}) needs {FUSED_ONLY[node.op]}"
+            )
         attributes, inputs = pack(self.function, node, self.constants.get)
         graphs = {k: v for k, v in attributes.items() if isinstance(v, Graph)}
         if not graphs:

@@ -29,6 +29,7 @@ _COUNTS = {
     "BatchNormalization": (5, 5),
     "Clip": (1, 3),
     "ReduceMean": (1, 2),
+    "STFT": (2, 4),
     "Slice": (3, 5),
     "Split": (1, 2),
     "Where": (3, 3),

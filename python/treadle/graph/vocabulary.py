@@ -82,3 +82,8 @@ OPERATORS: dict[str, tuple[int, int | None, int]] = {
     "treadle.DynamicQuantizeLSTM": (11, 12, 3),
     "treadle.Require": (2, 2, 1),
 }
+
+# ONNX's operators that only a fusion can run, and what it needs for that.
+FUSED_ONLY = {
+    "STFT": "a real signal of known rank, and a step, a window and a length that are constants",
+}

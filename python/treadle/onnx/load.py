@@ -11,6 +11,7 @@ from treadle._storage import kinds
 from treadle._storage.files import check_regular, checked_path
 from treadle.graph.model import Model
 from treadle.graph.program import OPERATORS
+from treadle.graph.vocabulary import FUSED_ONLY
 from treadle.onnx.external_data import ExternalData
 from treadle.onnx.importer import Importer
 from treadle.onnx.protobuf import Wire
@@ -71,8 +72,8 @@ def load(path: Path) -> Model:
 
 
 def _supported(op: str) -> bool:
-    """Return whether the engine has an operator as it is, or one that the layout makes of it."""
-    return op in OPERATORS or f"treadle.{op}" in OPERATORS
+    """Say whether the engine has an operator, or what the layout or a fusion makes of it."""
+    return op in OPERATORS or f"treadle.{op}" in OPERATORS or op in FUSED_ONLY
 
 
 def read_graph(data: bytes, where: str, folder: str | None) -> tuple[Graph, list[str]]:

@@ -26,6 +26,7 @@ from treadle.graph.fusions import (
     reshape_target,
     silu,
     softmax,
+    stft,
 )
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 # The order matters: an epilogue is one of the activations that other fusions have put together.
 BEFORE_LAYOUT: dict[str, Fusion] = {
     "reshape": reshape_target.fuse,
+    "stft": stft.fuse,
     "softmax": softmax.fuse,
     "layer norm": layer_norm.fuse,
     "gelu": gelu.fuse,
