@@ -83,3 +83,27 @@ def test_against_onnx_runtime(name):
                 assert found.shape == wanted.shape, (output, shapes)
                 scale = max(float(np.abs(wanted).max()), 1e-3)
                 np.testing.assert_allclose(found, wanted, 0, 1e-4 * scale, err_msg=output)
+
+
+# Files whose rows do not depend on each other, with the shape of a batch.
+BATCHES = {
+    "nsnet2-20ms-baseline.onnx": (3, 12, 161),
+    "ch_PP-OCRv4_det_infer.onnx": (2, 3, 96, 64),
+    "ch_PP-OCRv4_rec_infer.onnx": (3, 3, 48, 64),
+    "ch_ppocr_mobile_v2.0_cls_infer.onnx": (3, 3, 48, 192),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("name", BATCHES)
+def test_rows_have_the_same_bits_alone_and_for_any_threads(name, dtype, threads):
+    if name not in FILES:
+        pytest.skip("no model files (TREADLE_MODEL_FILES)")
+    model = treadle.onnx.load(FILES[name]).to(dtype)
+    x = 0.3 * np.random.default_rng(7).normal(size=BATCHES[name])
+    rows = x.astype(np.float32)
+    (together,) = model(rows).values()
+    treadle.set_num_threads(1)
+    for i in range(len(rows)):
+        (alone,) = model(rows[i : i + 1]).values()
+        np.testing.assert_array_equal(alone[0], together[i])

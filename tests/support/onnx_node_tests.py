@@ -35,7 +35,6 @@ REASONS = {
     "makes the dtype": "makes values of a dtype that treadle has not",
     "expected a tensor": "has sequences or optional values",
     "training mode": "trains",
-    "needs a real signal of known rank": "has a window or a step that is no constant",
     "has dtype float64, expected float32": "computes in float64 what treadle has in float32",
 }
 # Tests that fail for reasons of their own, by a pattern of their names.

@@ -34,6 +34,7 @@ Attention             3-6 1-4  is_causal:int kv_num_heads:int q_num_heads:int
 AveragePool             1   1  auto_pad:str ceil_mode:int count_include_pad:int dilations:ints
                                kernel_shape:ints! pads:ints strides:ints
 BatchNormalization      5   1  epsilon:float
+BitShift                2   1  direction:str!
 BitwiseAnd              2   1
 BitwiseNot              1   1
 BitwiseOr               2   1
