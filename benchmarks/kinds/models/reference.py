@@ -16,9 +16,9 @@ from .cases import CAPTURED, CHARACTERS, HIDDEN, LAYERS, File, ModelCase
 from .files import find
 
 CARRIED_CALLS = 4
-# Both add float32 in other orders: outputs agree to this part of the largest of them, which is the
-# error of some hundred layers of sums of some hundred terms.
-TOLERANCE = 1e-4
+# A run in float32 may be off by 1e-4 of the largest output, the error of some hundred layers (or
+# steps) of sums of some hundred terms. The reference is such a run, too, so that it comes twice.
+TOLERANCE = 2 * 1e-4
 LEAST_SCALE = 1e-3
 
 
