@@ -13,6 +13,7 @@
 #include "kernels/gru_backward.h"
 #include "kernels/lstm_backward.h"
 #include "kernels/outer.h"
+#include "kernels/planes.h"
 #include "kernels/pool.h"
 #include "kernels/rnn_backward.h"
 #include "kernels/rows.h"
@@ -88,6 +89,7 @@ void fill(KernelTable& t) {
   t.scale_rows = scale_rows;
   t.column_sums = column_sums;
   t.row_sum = row_sum_of;
+  t.planes = planes;
   t.depthwise_row = depthwise_row;
   t.max_pool_row = max_pool_row;
   t.average_pool_row = average_pool_row;

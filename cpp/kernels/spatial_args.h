@@ -24,6 +24,25 @@ struct DepthwiseArgs {
   std::int64_t pixel_stride;  // C: floats from one pixel to the next
 };
 
+// A product over planes, whose pixels n lie side by side.
+//
+//     out[d, n] = f(bias[d] + sum_k w[k, d] x[k, n])
+//
+// k goes up in blocks of so many terms, each summed by itself and then added; f keeps numbers in
+// [low, high].
+struct PlanesArgs {
+  std::int64_t k, columns, outputs;
+  const float* const* x;  // [k] rows of `columns` floats, from x_offset on
+  std::int64_t x_offset;
+  const float* weights;  // [k] rows of `outputs` floats, weight_stride floats apart
+  std::int64_t weight_stride;
+  const float* bias;  // [outputs], or null
+  std::int64_t block;
+  float low, high;
+  float* out;  // [outputs] rows of `columns` floats, out_stride floats apart
+  std::int64_t out_stride;
+};
+
 // The pixels of one row of x that an output pixel of a pool sees.
 struct PoolWindow {
   std::int64_t first, count;  // may be 0 pixels

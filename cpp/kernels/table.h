@@ -307,6 +307,7 @@ struct KernelTable {
   void (*column_sums)(const ColumnSumArgs&);
   // Returns sum_i x[i], or sum_i (x[i] - mean)^2 if `squares` is true.
   double (*row_sum)(const float* x, std::int64_t n, float mean, bool squares);
+  void (*planes)(const PlanesArgs&);
   void (*depthwise_row)(const DepthwiseArgs&);
   void (*max_pool_row)(const PoolArgs&);
   void (*average_pool_row)(const PoolArgs&);

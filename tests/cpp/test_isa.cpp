@@ -35,7 +35,7 @@ TEST_CASE("a chosen level is the one that runs, with a whole table") {
         t.attention_join && t.layer_norm && t.softmax && t.log_softmax && t.apply && t.read_loop;
     REQUIRE(whole);
     const bool of_images =
-        t.depthwise_row && t.max_pool_row && t.average_pool_row && t.blend_pixels;
+        t.planes && t.depthwise_row && t.max_pool_row && t.average_pool_row && t.blend_pixels;
     const bool of_numbers = t.unary && t.binary && t.scale_rows && t.column_sums && t.row_sum;
     CHECK(of_images);
     CHECK(of_numbers);

@@ -133,6 +133,36 @@ def test_an_image_does_not_see_its_batch_nor_its_layout(isa, threads, dtype, opt
     )
 
 
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize(
+    ("channels", "taps", "options"),
+    [
+        (1, (3, 3), {"padding": 1}),
+        (3, (7, 7), {"padding": 3, "stride": 2}),
+        (2, (2, 3), {"dilation": 2, "stride": (3, 1)}),
+        (4, (3, 2), {"padding": (2, 1), "stride": 3, "groups": 2}),
+        (33, (1, 1), {}),
+        (5, (1, 1), {"stride": 2, "padding": (1, 0)}),
+    ],
+)
+def test_long_rows_are_read_as_planes(isa, threads, channels, taps, options, activation):
+    """Rows that fill vectors, with few terms, take part in products as they lie; the results have
+    the bits of the other layout, whatever the strides of x.
+    """
+    options = {"activation": activation, **options}
+    x = samples.normal(0, 2, channels, 12, 390)
+    weight = samples.normal(1, 70, channels // options.get("groups", 1), *taps)
+    bias = samples.normal(2, 70)
+    last = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    wanted = np.ascontiguousarray(F.conv2d(last, weight, bias, **options))
+    y = F.conv2d(x, weight, bias, **options)
+    assert_same_bits(y, wanted)
+    assert_same_bits(F.conv2d(x[1], weight, bias, **options), y[1])
+    wide = samples.normal(3, 3, 2 * channels, 25, 400)
+    wide[::2, ::2, 24:0:-2, 7:397] = x
+    assert_same_bits(F.conv2d(wide[::2, ::2, 24:0:-2, 7:397], weight, bias, **options), y)
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
 @pytest.mark.parametrize("channels", [4, 40])
 def test_dtypes(isa, dtype, channels):

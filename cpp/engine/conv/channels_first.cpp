@@ -101,7 +101,7 @@ void compute(const Engine& engine, const Planes& in, const Activation* f, float*
 
 void convolve(const Conv& conv, const Planes& in, const Activation* f, float* y,
               Interrupt& interrupt) {
-  compute(conv, in, f, y, interrupt);
+  if (!convolve_planes(conv, in, f, y, interrupt)) compute(conv, in, f, y, interrupt);
 }
 
 void convolve(const ConvTranspose& conv, const Planes& in, const Activation* f, float* y,

@@ -105,6 +105,11 @@ void Conv::cut_slices() {
   }
 }
 
+std::int64_t Conv::block_terms() const {
+  if (k_ <= kSumBlock) return taps_ == 0 ? 0 : tap_block_ * k_;
+  return taps_ == 1 || k_ % kSumBlock == 0 ? kSumBlock : 0;
+}
+
 std::int64_t Conv::weight_bytes() const {
   std::int64_t bytes = 0;
   for (const Group& group : groups_) bytes += group.packed.bytes();

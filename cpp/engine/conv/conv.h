@@ -58,6 +58,13 @@ class Conv {
   Dtype dtype() const { return dtype_; }
   const char* isa() const { return table_->of(dtype_).isa; }  // the level of the product
   std::int64_t weight_bytes() const;
+  // Return what a group multiplies by, in the order of the taps and then of the channels, and adds,
+  // or null.
+  const PackedWeights& weights(std::int64_t group) const { return groups_[group].packed; }
+  const float* bias(std::int64_t group) const { return groups_[group].bias.data(); }
+  // Returns how many terms of an output are summed by themselves before they are added, or 0 where
+  // this differs from one to the next, or there are none.
+  std::int64_t block_terms() const;
   const KernelTable& table() const { return *table_; }
   // Return H' and W' of a call, or 0 where the taps reach over more than x.
   std::int64_t height(const ConvCall& call) const { return shape_.vertical.outputs(call.height); }
