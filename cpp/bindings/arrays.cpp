@@ -130,6 +130,13 @@ View<float> check_output(const std::string& function, const char* name, const py
   return view<float>(a, a.mutable_data());
 }
 
+std::int64_t check_size(const std::string& function, const char* name, std::int64_t size,
+                        std::int64_t least, std::int64_t most) {
+  if (size >= least && size <= most) return size;
+  throw py::value_error(function + ": " + name + " is " + std::to_string(size) + ", expected " +
+                        std::to_string(least) + " to " + std::to_string(most));
+}
+
 std::int64_t checked_product(const std::string& function,
                              std::initializer_list<std::int64_t> sizes) {
   // The limit is a quarter of the address space, so that sums of a few such sizes, in bytes, cannot

@@ -57,6 +57,11 @@ View<float> check_output(const std::string& function, const char* name, const py
 // Makes a new float32 array; throws MemoryError or ValueError rather than overflow.
 py::array_t<float> new_array(const std::string& function, std::vector<std::int64_t> shape);
 
+// Returns a size, or throws ValueError unless least <= size <= most. Most sizes are below 2^31, as
+// in every layer, so that products of two fit in 64 bits.
+std::int64_t check_size(const std::string& function, const char* name, std::int64_t size,
+                        std::int64_t least, std::int64_t most = INT32_MAX);
+
 // Returns the product a * b * ... of non-negative sizes, or throws ValueError if it overflows.
 std::int64_t checked_product(const std::string& function,
                              std::initializer_list<std::int64_t> sizes);

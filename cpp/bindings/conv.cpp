@@ -22,13 +22,9 @@
 namespace treadle {
 namespace {
 
-// Sizes are below 2^31, as in every layer, so that products of two fit in 64 bits.
 std::int64_t take_size(const std::string& f, NamedValues& values, const char* name,
                        std::int64_t least, std::int64_t most = INT32_MAX) {
-  const auto size = values.require<std::int64_t>(name);
-  if (size >= least && size <= most) return size;
-  throw py::value_error(f + ": " + name + " is " + std::to_string(size) + ", expected " +
-                        std::to_string(least) + " to " + std::to_string(most));
+  return check_size(f, name, values.require<std::int64_t>(name), least, most);
 }
 
 ConvAxis take_axis(const std::string& f, const char* what, const py::dict& axis,

@@ -24,14 +24,7 @@ namespace {
 
 using Sizes = std::vector<std::int64_t>;
 
-std::int64_t check_size(const std::string& f, const char* name, std::int64_t size,
-                        std::int64_t least) {
-  if (size >= least && size <= INT32_MAX) return size;
-  throw py::value_error(f + ": " + name + " is " + std::to_string(size) + ", expected " +
-                        std::to_string(least) + " to " + std::to_string(INT32_MAX));
-}
-
-// (taps, stride, dilation, padding, ceil_mode) of an axis.
+// An AxisTuple is (taps, stride, dilation, padding, ceil_mode) of an axis.
 using AxisTuple = std::tuple<std::int64_t, std::int64_t, std::int64_t, std::int64_t, bool>;
 
 PoolAxis parse_axis(const std::string& f, const AxisTuple& axis) {
@@ -57,7 +50,7 @@ View<const float> check_images(const std::string& f, const py::object& x) {
   return in;
 }
 
-// `make` makes the pool.
+// Runs the pool that `make` makes.
 template <class Make>
 py::array_t<float> run_pool(const std::string& f, const View<const float>& in, Sizes shape,
                             Make make) {

@@ -1,4 +1,4 @@
-// What the kernels of single numbers are told: functions of one array and of two.
+// This header has the arguments of the kernels of single numbers: functions of one array or two.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +19,7 @@ enum class UnaryFunction : int {
   log,    // -infinity of 0, NaN of negative numbers
 };
 
-// Where either number is NaN the result is NaN, of min and max, too.
+// The result is NaN where either number is NaN, of min and max, too.
 enum class BinaryFunction : int { add, subtract, multiply, divide, min, max };
 
 // A BinaryOperand is a matrix: element [r, c] lies at data[r * row + c * step], where step is 1, or

@@ -1,4 +1,4 @@
-// What the kernels of whole rows are told.
+// This header has the arguments of the kernels of whole rows.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// What the kernels of images with channels last are told. A call makes one row of pixels; a pixel
-// is C floats. A sequence is an image with one row.
+// This header has the arguments of the kernels of images, channels last. A call makes one row of
+// pixels; a pixel is C floats. A sequence is an image with one row.
 #pragma once
 
 #include <cstdint>

@@ -1,14 +1,13 @@
-// engine/product/elementwise and its kernels on every ISA level, on arrays that end at a page
-// nobody may touch.
+// The kernels of single numbers are tested on every ISA level, on arrays that end at a page nobody
+// may touch.
 #include <doctest/doctest.h>
 
 #include <algorithm>
 #include <cmath>
 
-#include "engine/product/elementwise.h"
 #include "guarded.h"
+#include "kernels/table.h"
 #include "runtime/flush_to_zero.h"
-#include "runtime/thread_pool.h"
 #include "values.h"
 
 namespace treadle {
@@ -99,137 +98,56 @@ float exact(BinaryFunction f, float a, float b) {
   return kNan;
 }
 
-struct Shapes {
-  std::vector<std::int64_t> a, b;
+// An operand is a whole matrix, a column of one number a row, a row that is repeated, or a number.
+struct Walk {
+  bool every_row, every_column;
 };
+constexpr Walk kWalks[] = {{true, true}, {true, false}, {false, true}, {false, false}};
 
-std::int64_t count(const std::vector<std::int64_t>& sizes) {
-  std::int64_t result = 1;
-  for (const std::int64_t n : sizes) result *= n;
-  return result;
-}
-
-// Returns the element of an operand that element i of the result takes, axis by axis.
-std::int64_t element(const std::vector<std::int64_t>& sizes, const Broadcast& shape,
-                     std::int64_t i) {
-  std::int64_t at = 0, stride = 1;
-  for (int k = 1; k <= shape.rank; ++k) {
-    const std::int64_t index = i % shape.sizes[shape.rank - k];
-    i /= shape.sizes[shape.rank - k];
-    if (k > static_cast<int>(sizes.size())) continue;
-    const std::int64_t size = sizes[sizes.size() - static_cast<std::size_t>(k)];
-    if (size > 1) at += index * stride;
-    stride *= size;
-  }
-  return at;
-}
-
-const Shapes kShapes[] = {{{}, {}},
-                          {{5}, {5}},
-                          {{5}, {}},
-                          {{}, {37}},
-                          {{3, 37}, {37}},
-                          {{3, 1}, {3, 37}},
-                          {{3, 1}, {1, 5}},
-                          {{2, 3, 4, 5}, {3, 1, 5}},
-                          {{2, 1, 4, 1}, {3, 1, 5}},
-                          {{2, 3, 4, 5}, {2, 3, 4, 5}},
-                          {{1, 1, 1}, {1}},
-                          {{0, 3}, {3}},
-                          {{2, 0, 4}, {2, 1, 4}},
-                          {{70000}, {70000}},
-                          {{40000, 2}, {2}},
-                          {{300, 1, 3}, {1, 300, 3}},
-                          {{2, 40000}, {2, 1}},
-                          {{1, 2, 1, 2, 1, 2, 1, 2}, {2, 1, 2, 1, 2, 1, 2, 1}}};
-
-TEST_CASE("operands are broadcast as NumPy does it, with any number of threads") {
-  for_each_isa([&](const KernelTable& table) {
-    const FlushToZero guard;
-    for (const Shapes& s : kShapes) {
-      CAPTURE(&s - kShapes);
-      Broadcast shape;
-      REQUIRE(shape.set(s.a.data(), static_cast<int>(s.a.size()), s.b.data(),
-                        static_cast<int>(s.b.size())));
-      const std::int64_t n = count({shape.sizes, shape.sizes + shape.rank});
-      std::vector<float> left = random_floats(count(s.a), 1), right = random_floats(count(s.b), 2);
-      if (!left.empty()) left[left.size() / 2] = kNan;
-      if (!right.empty()) right[right.size() / 3] = kNan;
-      const Guarded<float> a(left), b(right);
-      for (const int threads : {1, 2}) {
-        set_num_threads(threads);
-        Interrupt interrupt(nullptr);
-        OwnTeams teams(interrupt);
-        for (const BinaryFunction f :
-             {BinaryFunction::add, BinaryFunction::subtract, BinaryFunction::multiply,
-              BinaryFunction::divide, BinaryFunction::min, BinaryFunction::max}) {
-          CAPTURE(static_cast<int>(f));
-          Guarded<float> out(n);
-          apply_binary(table, f, shape, a.data(), b.data(), out.data(), ParallelFor(teams));
-          std::int64_t wrong = 0;
-          for (std::int64_t i = 0; i < n; ++i) {
-            wrong += !same(out[i], exact(f, a[element(s.a, shape, i)], b[element(s.b, shape, i)]));
-          }
-          REQUIRE(wrong == 0);
-        }
-        Guarded<float> out(n);
-        apply_power(table, shape, a.data(), b.data(), out.data(), ParallelFor(teams));
-        std::int64_t wrong = 0;
-        for (std::int64_t i = 0; i < n; ++i) {
-          wrong += !same(out[i], std::pow(a[element(s.a, shape, i)], b[element(s.b, shape, i)]));
-        }
-        REQUIRE(wrong == 0);
-      }
-    }
-  });
-}
-
-TEST_CASE("powers of 2 and 1/2 are squares and roots") {
-  const std::vector<float> x = random_floats(100, 1, 9.0f);
-  const std::int64_t size = 100;
-  Broadcast shape;
-  REQUIRE(shape.set(&size, 1, nullptr, 0));
-  for_each_isa([&](const KernelTable& table) {
-    Interrupt interrupt(nullptr);
-    OwnTeams teams(interrupt);
-    for (const float exponent : {2.0f, 0.5f}) {
-      std::vector<float> y(x.size());
-      apply_power(table, shape, x.data(), &exponent, y.data(), ParallelFor(teams));
-      for (std::size_t i = 0; i < x.size(); ++i) {
-        REQUIRE(same(y[i], exponent == 2 ? x[i] * x[i] : std::sqrt(x[i])));
-      }
-    }
-  });
-}
-
-TEST_CASE("shapes that do not fit are told") {
-  const std::int64_t two[] = {2, 3}, other[] = {2, 4}, many[] = {1, 1, 1, 1, 1, 1, 1, 1, 1};
-  Broadcast shape;
-  CHECK_FALSE(shape.set(two, 2, other, 2));
-  CHECK_FALSE(shape.set(many, 9, two, 2));
-  CHECK(shape.set(two, 2, two + 1, 1));
-}
-
-TEST_CASE("arrays of any length go through every function, in place too") {
+TEST_CASE("functions of two numbers are exact, whatever an operand repeats, in place too") {
   for_each_isa([](const KernelTable& table) {
     const FlushToZero guard;
-    for (const int threads : {1, 2}) {
-      set_num_threads(threads);
-      Interrupt interrupt(nullptr);
-      OwnTeams teams(interrupt);
-      for (const std::int64_t n : {0, 1, 16, 50000}) {
-        const std::vector<float> x = random_floats(n, 1);
-        Guarded<float> y(x), z(x), w(x);
-        const ParallelFor parallel_for(teams);
-        apply_all(table, {ActivationFunction::tanh, 0, 0}, y.data(), y.data(), n, parallel_for);
-        apply_all(table, UnaryFunction::square, z.data(), z.data(), n, parallel_for);
-        apply_all([](float v) { return v + 1; }, w.data(), w.data(), n, parallel_for);
-        std::int64_t wrong = 0;
-        for (std::int64_t i = 0; i < n; ++i) {
-          wrong +=
-              std::fabs(y[i] - std::tanh(x[i])) > 1e-6 || z[i] != x[i] * x[i] || w[i] != x[i] + 1;
+    for (const std::int64_t rows : {1, 3}) {
+      for (const std::int64_t columns : {0, 1, 7, 16, 33, 100}) {
+        CAPTURE(rows);
+        CAPTURE(columns);
+        // Element [r, c] is number r * row + c * step of an operand.
+        const auto operand = [&](const Walk& walk, int seed) {
+          const std::int64_t n = (walk.every_row ? rows : 1) * (walk.every_column ? columns : 1);
+          std::vector<float> values = random_floats(n, seed);
+          if (n > 0) values[static_cast<std::size_t>(n / 2)] = kNan;
+          return Guarded<float>(values);
+        };
+        const auto walked = [&](const Walk& walk, const float* data) -> BinaryOperand {
+          const std::int64_t size = walk.every_column ? columns : 1;
+          return {data, walk.every_row ? size : 0, walk.every_column ? 1 : 0};
+        };
+        for (const Walk& left : kWalks) {
+          for (const Walk& right : kWalks) {
+            const Guarded<float> x = operand(left, 1), y = operand(right, 2);
+            const BinaryOperand a = walked(left, x.data()), b = walked(right, y.data());
+            for (const BinaryFunction f :
+                 {BinaryFunction::add, BinaryFunction::subtract, BinaryFunction::multiply,
+                  BinaryFunction::divide, BinaryFunction::min, BinaryFunction::max}) {
+              CAPTURE(static_cast<int>(f));
+              Guarded<float> out(rows * columns), over = operand(left, 1);
+              table.binary({f, rows, columns, a, b, out.data()});
+              const bool whole = left.every_row && left.every_column;
+              if (whole)
+                table.binary({f, rows, columns, walked(left, over.data()), b, over.data()});
+              std::int64_t wrong = 0;
+              for (std::int64_t r = 0; r < rows; ++r) {
+                for (std::int64_t c = 0; c < columns; ++c) {
+                  const float want =
+                      exact(f, a.data[r * a.row + c * a.step], b.data[r * b.row + c * b.step]);
+                  wrong += !same(out[r * columns + c], want);
+                  wrong += whole && !same(over[r * columns + c], want);
+                }
+              }
+              REQUIRE(wrong == 0);
+            }
+          }
         }
-        CHECK(wrong == 0);
       }
     }
   });

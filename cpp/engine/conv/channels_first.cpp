@@ -9,8 +9,6 @@ namespace {
 constexpr std::int64_t kPartFloats = std::int64_t{1} << 20;
 constexpr std::int64_t kTurnedPixels = 256;  // that a task turns
 
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-
 // Channels and pixels of an image, in tasks of some pixels each.
 struct Turning {
   const KernelTable& table;

@@ -20,8 +20,6 @@ constexpr std::int64_t kBorderWords = 1 << 16;
 // Up to so many channels, a tap of a row of the kernel is better than a tap of a pixel.
 constexpr std::int64_t kWindowChannels = 128;
 
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-
 // Returns a matrix that begins at number `at` of another, and at scale `scale`.
 StoredMatrix part(const StoredMatrix& m, std::int64_t at, std::int64_t scale) {
   switch (m.dtype) {

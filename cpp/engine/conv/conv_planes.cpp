@@ -16,8 +16,6 @@ constexpr std::int64_t kSeenFloats = 6 << 10;
 // A task takes about so many multiply-adds at most, so that Ctrl-C is seen.
 constexpr double kTaskWork = 1 << 24;
 
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-
 // Sources are the planes that the product reads: x itself, or a copy with its padding, whose rows
 // are parted by the remainder of a column by the stride, so that each tap meets a row.
 class Sources {

@@ -5,6 +5,9 @@
 
 namespace treadle {
 
+// Returns a / b rounded up, for b > 0; what it returns for a negative a is not positive.
+inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
 // ConvAxis describes a convolution along one axis.
 struct ConvAxis {
   std::int64_t taps = 1, stride = 1, dilation = 1;

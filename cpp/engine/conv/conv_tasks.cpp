@@ -12,8 +12,6 @@ constexpr std::int64_t kUnslicedRows = 12;
 // Rows of so few outputs are not told apart by the taps that meet x.
 constexpr std::int64_t kLeastRun = 6;
 
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-
 // Copies the places [first, first + count) of x, which has `size` places of so many words. Places
 // outside of x are zeros.
 void copy_window(const Word* x, std::int64_t size, std::int64_t words, std::int64_t first,

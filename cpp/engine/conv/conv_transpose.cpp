@@ -33,8 +33,6 @@ PartAxis part_of(const ConvAxis& axis, std::int64_t tap) {
   return part;
 }
 
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-
 }  // namespace
 
 ConvTranspose::ConvTranspose(const KernelTable& table, const ConvTransposeShape& shape,

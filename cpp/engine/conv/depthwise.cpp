@@ -8,7 +8,7 @@
 namespace treadle {
 namespace {
 
-// What a float costs in multiply-adds that is copied.
+// Copying a float takes as long as so many multiply-adds.
 constexpr double kCopyWork = 3;
 // So many floats stay in L1.
 constexpr std::int64_t kNearFloats = 6144;

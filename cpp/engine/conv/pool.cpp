@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "engine/conv/conv_shape.h"
 #include "engine/conv/task_slots.h"
 #include "engine/schedule/task_size.h"
 #include "engine/schedule/team.h"
@@ -10,10 +11,8 @@
 namespace treadle {
 namespace {
 
-// What a number costs in multiply-adds that a kernel reads.
+// Reading a number takes a kernel as long as so many multiply-adds.
 constexpr double kReadWork = 4;
-
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 // Returns the windows along an axis of `size` pixels.
 std::vector<PoolWindow> windows_of(const PoolAxis& axis, PoolKind kind, std::int64_t size) {
@@ -63,7 +62,7 @@ std::int64_t PoolAxis::outputs(std::int64_t size) const {
       size + before + after - dilation * (taps - 1) - 1 + (ceil ? stride - 1 : 0);
   if (room < 0) return 0;
   std::int64_t count = room / stride + 1;
-  // One that begins in the padding behind x does not.
+  // A last window that begins in the padding behind x does not count.
   if (ceil && (count - 1) * stride >= size + before) --count;
   return count;
 }

@@ -11,8 +11,8 @@
 
 namespace treadle {
 
-// Where output pixel i lies in x, along an axis of n pixels in and m out. The names are ONNX's; a
-// scale that the caller does not give is m / n.
+// These formulas tell where output pixel i lies in x, along an axis of n pixels in and m out. The
+// names are ONNX's; a scale that the caller does not give is m / n.
 enum class ResizeCoordinates {
   half_pixel,            // (i + 1/2) / scale - 1/2
   half_pixel_symmetric,  // the same, about the middle of x
@@ -30,8 +30,8 @@ struct ResizeAxis {
 // Returns the pixel of x that each output takes.
 std::vector<std::int64_t> nearest_pixels(const ResizeAxis& axis, ResizeCoordinates coordinates,
                                          ResizeRounding rounding);
-// The same as PyTorch's "nearest" finds it, in float32: floor(i n / m), or floor((i + 1/2) n / m)
-// if `exact` is true.
+// Returns the pixels that PyTorch's "nearest" takes, computed in float32: floor(i n / m), or
+// floor((i + 1/2) n / m) if `exact` is true.
 std::vector<std::int64_t> torch_nearest_pixels(const ResizeAxis& axis, bool exact);
 // Returns the two pixels of x that each output lies between, and how near it is to the second.
 std::vector<BlendTap> linear_taps(const ResizeAxis& axis, ResizeCoordinates coordinates);

@@ -59,7 +59,7 @@ class Call {
 
   // Makes output i, uninitialised, and returns it. One that nobody wants is scratch.
   Tensor& output(int i, Type type, const Shape& shape);
-  // Whether the memory of input j may become an output's: nobody else needs it.
+  // Tells whether the memory of input j may become an output's: nobody else needs it.
   bool dies(int j) const {
     return j < 32 && (dying_ >> j & 1) && has(j) && inputs_[j]->block &&
            inputs_[j]->block->users == 1;

@@ -25,7 +25,7 @@ namespace treadle::graph {
 
 class Program;
 
-// A tensor with memory of its own, which an attribute holds.
+// An OwnedTensor is a tensor with memory of its own, which an attribute holds.
 struct OwnedTensor {
   Tensor tensor;
   std::vector<std::uint64_t> memory;
@@ -39,7 +39,7 @@ using Attribute =
                  std::shared_ptr<const ConvTranspose>, std::shared_ptr<const Depthwise>,
                  std::shared_ptr<const RecurrentStack>, std::shared_ptr<const OwnedTensor>>;
 
-// What is known of a node before it runs.
+// A NodeDescription is what is known of a node before it runs.
 class NodeDescription {
  public:
   std::string op;  // ONNX's name, or treadle.X
@@ -90,7 +90,7 @@ class Operator {
 // Makes the operator of a node. Throws std::invalid_argument for a description that does not fit.
 using Make = std::unique_ptr<Operator> (*)(const NodeDescription&);
 
-// A function-like operator: what it needs is in its attributes, kept by value.
+// An OperatorOf is an operator that calls a function object, which keeps what it needs by value.
 template <class Run>
 class OperatorOf final : public Operator {
  public:
@@ -113,7 +113,7 @@ std::unique_ptr<Operator> make_plain(const NodeDescription&) {
   return make_operator(run);
 }
 
-// Operators by their names.
+// An OperatorTable has functions that make operators, by the operators' names.
 using OperatorTable = std::map<std::string_view, Make>;
 
 }  // namespace treadle::graph

@@ -11,7 +11,7 @@ namespace {
 
 constexpr std::size_t kMostOperands = 4096;  // of a node
 
-// The values of one call. They are released whatever happens.
+// A Frame has the values of one call. They are released whatever happens.
 class Frame {
  public:
   Frame(Workspace& workspace, int slots) : workspace_(workspace), values_(slots) {}

@@ -14,8 +14,8 @@
 
 namespace treadle::graph {
 
-// Where a node finds an input and leaves an output: a slot of the program's values (0, 1, ...), no
-// value (kNone), or a constant (kFirstConstant, kFirstConstant - 1, ...).
+// A node finds an input and leaves an output in a place: a slot of the program's values (0, 1,
+// ...), no value (kNone), or a constant (kFirstConstant, kFirstConstant - 1, ...).
 constexpr int kNone = -1, kFirstConstant = -2;
 
 struct ProgramNode {

@@ -35,7 +35,7 @@ class StridedLoop {
   }
 
   std::int64_t count() const { return count_; }
-  // Whether all operands lie in memory as the elements are visited.
+  // Tells whether all operands lie in memory as the elements are visited.
   bool contiguous() const {
     if (rank_ > 1) return false;
     for (int k = 0; k < N && rank_ == 1; ++k) {
@@ -71,7 +71,7 @@ class StridedLoop {
       call.parallel_for(tasks, task_work, task);
     });
   }
-  // The same, one matrix after the other, for operands that several elements write.
+  // Does the same, one matrix after the other, for operands that several elements write.
   template <class F>
   void run_in_order(Call& call, double work, F&& f) const {
     cut(work, f, [&](std::int64_t tasks, double task_work, auto&& task) {

@@ -8,7 +8,7 @@
 namespace treadle {
 namespace {
 
-// What a number costs in multiply-adds that is read three times and written once.
+// Numbers take as long as so many multiply-adds: read three times, or once, and written once.
 constexpr double kNormWork = 8, kScaleWork = 3;
 
 float scale_of(double squares, double count, float eps) {

@@ -26,7 +26,7 @@ void group_norm(const KernelTable& table, const NormArgs& args, std::int64_t gro
                 float* scratch, const ParallelFor& parallel_for);
 std::int64_t group_norm_floats(const NormArgs& args);
 
-// y = x * weight + bias: a batch norm whose statistics are in the weight and the bias, both given.
+// Computes y = x * weight + bias: a batch norm whose statistics are in weight and bias, both given.
 void scale_channels(const KernelTable& table, const NormArgs& args,
                     const ParallelFor& parallel_for);
 

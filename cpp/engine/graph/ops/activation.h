@@ -1,4 +1,4 @@
-// The activation that a product of a graph ends with.
+// A product of a graph may end with an activation, which this header reads and applies.
 #pragma once
 
 #include <optional>
@@ -12,7 +12,7 @@ namespace treadle::graph {
 // Throws std::invalid_argument for an unknown name.
 std::optional<Activation> activation_of(const NodeDescription& node);
 
-// y[i] = f(x[i]) for i < n, on several threads where that pays; y may be x.
+// Computes y[i] = f(x[i]) for i < n, on several threads where that pays; y may be x.
 void apply(Call& call, const Activation& f, const float* x, float* y, std::int64_t n);
 
 // Throws Interrupted when the caller no longer wants a result.

@@ -34,7 +34,7 @@ void binary_rows(Call& call, const StridedLoop<3>& loop, double work, const A* a
   });
 }
 
-// The same in float32, with the kernels of `table`.
+// Does the same in float32, with the kernels of `table`.
 void binary_floats(Call& call, const KernelTable& table, BinaryFunction f,
                    const StridedLoop<3>& loop, const float* a, const float* b, float* y);
 

@@ -18,7 +18,7 @@ struct Parameters {
   }
 };
 using FloatChunk = void (*)(const Parameters&, const float* x, float* y, std::int64_t n);
-// The same function of one number in float64; null where there is none.
+// This is the same function of one number in float64; null where there is none.
 using Double = double (*)(double x, double alpha, double beta);
 
 // Runs both forms on input 0.

@@ -30,7 +30,7 @@ class IntegerProduct {
   std::vector<Linear> pieces_;
 };
 
-// Zero points of a matrix: those of int8 or uint8, which stand for 0.
+// The zero points of a matrix are the values of int8 or uint8 that stand for 0.
 struct ZeroPoint {
   const Tensor* values = nullptr;  // one, or one for each row or column; null: all are 0
   float of(std::int64_t i) const;
@@ -38,7 +38,7 @@ struct ZeroPoint {
 // Returns the zero points that input i holds, of which there are one or `count`; absent ones are 0.
 // Throws std::invalid_argument for others.
 ZeroPoint zero_point(Call& call, int i, Type type, std::int64_t count);
-// The same of a constant or an input, which may be null.
+// Returns those that a constant or an input holds, which may be null.
 ZeroPoint zero_point(const Tensor* values, Type type, std::int64_t count);
 
 // Returns element i of an int8 or uint8 tensor.

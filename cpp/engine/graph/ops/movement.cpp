@@ -76,7 +76,7 @@ std::unique_ptr<Operator> make_depth(const NodeDescription& node) {
   });
 }
 
-// One axis of a slice: `count` elements from `start` on, `step` apart.
+// A SliceAxis takes `count` elements of an axis, from `start` on, `step` apart.
 struct SliceAxis {
   std::int64_t start = 0, step = 1, count;
 };

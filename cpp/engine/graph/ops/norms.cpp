@@ -62,7 +62,7 @@ std::unique_ptr<Operator> make_softmax(const NodeDescription& node) {
   });
 }
 
-// 1 at the first largest number of a row, 0 elsewhere.
+// Hardmax writes 1 at the first largest number of a row, 0 elsewhere.
 std::unique_ptr<Operator> make_hardmax(const NodeDescription& node) {
   const std::int64_t axis = node.integer("axis", -1);
   return make_operator([axis](Call& call) {
@@ -199,7 +199,7 @@ const float* per_channel(const Call& call, int i, std::int64_t C) {
   return value.floats();
 }
 
-// In inference: y = (x - mean[c]) / sqrt(variance[c] + eps) * scale[c] + bias[c] over [B, C, ...].
+// Inference computes y = (x - mean[c]) / sqrt(variance[c] + eps) * scale[c] + bias[c], [B, C, ...].
 std::unique_ptr<Operator> make_batch_norm(const NodeDescription& node) {
   const auto eps = static_cast<float>(node.number("epsilon", 1e-5));
   if (node.integer("training_mode", 0)) refuse("training_mode is not supported");

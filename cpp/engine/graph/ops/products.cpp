@@ -44,7 +44,7 @@ std::unique_ptr<Operator> make_linear(const NodeDescription& node) {
   });
 }
 
-// One product of a batch: a [M, K] times b, which is [K, N] or, transposed, [N, K].
+// Factors are those of a product of a batch: a [M, K] times b [K, N] or, transposed, [N, K].
 struct Factors {
   std::int64_t M, K, N;
   bool b_transposed = false;

@@ -9,8 +9,8 @@
 namespace treadle::graph {
 namespace {
 
-// Where the scale of an element lies. The tensor is looked at as rows: all elements of a row have
-// scales that lie `step` apart.
+// Scales say where the scale of an element lies. The tensor is looked at as rows: all elements of a
+// row have scales that lie `step` apart.
 struct Scales {
   std::int64_t rows, columns;  // of the tensor
   int step;                    // 0: one scale for a row
@@ -88,7 +88,7 @@ Type quantized_type(Call& call, std::int64_t code) {
   return type;
 }
 
-// The same as quantized() of x[i] / scale, in loops that become vectors.
+// Computes quantized() of x[i] / scale, in loops that become vectors.
 template <class T>
 void quantize_row(const KernelTable& table, const float* x, std::int64_t n, float scale, T zero,
                   T* to) {

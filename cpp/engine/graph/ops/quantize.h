@@ -1,4 +1,4 @@
-// How floats become small integers: x = scale (integer - zero).
+// Floats become small integers here: x = scale (integer - zero).
 #pragma once
 
 #include <limits>

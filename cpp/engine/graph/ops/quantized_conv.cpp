@@ -43,7 +43,7 @@ struct Attributes {
   }
 };
 
-// One spatial axis.
+// An Axis has the sizes along one spatial axis.
 struct Axis {
   std::int64_t size, taps, stride, dilation, begin, positions;
 };

@@ -1,9 +1,9 @@
 // treadle.DynamicQuantizeLSTM: an LSTM with int8 or uint8 weights, as ONNX Runtime's operator of
 // that name (com.microsoft) computes it on one thread.
 //
-// What a product reads, the whole of X once and h of all rows in every step, is rounded to 256
-// levels between its least and its largest number (0 included), so that rows of a batch share a
-// scale and their results depend on each other:
+// The arrays that products read, X once and h of all rows in every step, are rounded to 256 levels
+// between their least and their largest number (0 included), so that rows of a batch share a scale
+// and their results depend on each other:
 //
 //     scale = (max - min) / 255,   zero = round(-min / scale),   code = round(a / scale) + zero
 //     product [n] = sum over k of (code[k] - zero) (w[k, n] - w_zero[n]),   times scale w_scale[n]

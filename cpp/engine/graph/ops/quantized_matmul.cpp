@@ -9,12 +9,12 @@
 namespace treadle::graph {
 namespace {
 
-// Which inputs a, b and their zero points are.
+// Places say which inputs a, b and their zero points are.
 struct Places {
   int a, a_zero, b, b_zero;
 };
 
-// The shapes of a product a [.., M, K] b [.., K, N], with NumPy's rules for vectors and batches.
+// Sizes are those of a product a [.., M, K] b [.., K, N], by NumPy's rules of vectors and batches.
 struct Sizes {
   std::int64_t M, N, K, batches;
   Shape result, a_batch, b_batch, batch;

@@ -14,7 +14,7 @@
 namespace treadle::graph {
 namespace {
 
-// Where the values of a net are in the node's inputs; -1: the node has none.
+// Places say which of the node's inputs the values of a net are; -1: the node has none.
 struct Places {
   int h_0, c_0, lengths;
   bool repeats = false;  // a state of one row is that of all rows

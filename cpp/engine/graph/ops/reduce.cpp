@@ -167,7 +167,7 @@ void reduce_columns(const T* x, std::int64_t n, std::int64_t stride, std::int64_
   for (std::int64_t c = 0; c < columns; ++c) put(c, F::finish(parts[0][c], n, shift(c)));
 }
 
-// The same of one column without gaps.
+// Reduces one column without gaps in the same way.
 template <class F, class T>
 Accumulator<T> reduce_row(const T* x, std::int64_t n, double wide_shift) {
   using A = Accumulator<T>;

@@ -1,4 +1,4 @@
-// How a tensor looks to a reduction: [outer, n, inner], where n numbers become one.
+// A reduction looks at a tensor as [outer, n, inner], where n numbers become one.
 #pragma once
 
 #include <vector>

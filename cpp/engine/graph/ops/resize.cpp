@@ -105,7 +105,7 @@ std::vector<ResizeAxis> resized(const Call& call, const Tensor& x, const Options
     for (std::size_t i = 0; i < axes.size(); ++i) result[axes[i]].outputs = sizes[i];
     return result;
   }
-  // One scale for all axes, the smallest or the largest of what the sizes ask for.
+  // All axes get one scale, the smallest or the largest of what the sizes ask for.
   double scale = 0;
   for (std::size_t i = 0; i < axes.size(); ++i) {
     const auto inputs = static_cast<double>(std::max<std::int64_t>(1, result[axes[i]].inputs));

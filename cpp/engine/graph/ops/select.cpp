@@ -17,7 +17,7 @@ bool before(T a, T b) {
   return a < b;
 }
 
-// Where: y = condition ? a : b, all broadcast.
+// Computes y = condition ? a : b, all broadcast.
 void where(Call& call) {
   const Tensor& condition = call.input(0, Type::boolean);
   const Tensor &a = call.input(1), &b = call.input(2, a.type);

@@ -1,4 +1,4 @@
-// The windows of convolutions and pools along each axis, as ONNX's attributes describe them.
+// This header reads ONNX's attributes of windows, those of convolutions and pools.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@
 
 namespace treadle::graph {
 
-// A window along one axis of an input of known size.
+// A Window has the sizes of a window along one axis of an input of known size.
 struct Window {
   std::int64_t taps, stride, dilation, before, after;
 };
