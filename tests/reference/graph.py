@@ -10,7 +10,7 @@ import numpy as np
 
 from reference import graph_windows as windows
 from treadle.graph import Graph
-from treadle.graph.shapes.movement import DTYPES
+from treadle.graph.vocabulary import COMPUTED_DTYPES
 
 _erf = np.vectorize(math.erf, otypes=[float])
 
@@ -191,7 +191,7 @@ def magnitude(attributes, x):
 
 def _cast(attributes, x):
     to = attributes["to"]
-    return _wide(x.astype(DTYPES.get(to, to)))
+    return _wide(x.astype(COMPUTED_DTYPES.get(to, to)))
 
 
 OPERATORS = {

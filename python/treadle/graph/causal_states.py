@@ -1,4 +1,4 @@
-"""The rules of nodes that remember: convolutions along time, and recurrent nodes.
+"""This module has the rules of nodes that remember: convolutions along time, recurrent nodes.
 
 A convolution of J taps, d frames apart, reads the d (J - 1) frames before each frame: its tail. The
 new graph reads Concat(tail, x) without padding, and the next tail is the end of that::
@@ -140,16 +140,9 @@ def _per_frame(first: int) -> Callable[[CausalSite], None]:
 
 
 def _recurrent(site: CausalSite) -> None:
-    """RNN, GRU and LSTM: x [T, B, I], or [B, T, I] with layout 1."""
+    """Carry the states of RNN, GRU and LSTM over x [T, B, I], or [B, T, I] with layout 1."""
     layout = site.attribute("layout", 0)
-    if site.only_first() != layout:
-        raise Refused("the axis of its steps is not that of time")
-    if site.plain():
-        raise Refused("frames behind the last one come before it, and no Slice cuts them")
-    if site.attribute("direction", "forward") != "forward":
-        raise Refused(f"its direction is {site.attribute('direction', '')}")
-    if site.input(4):
-        raise Refused("it has lengths")
+    _check_steps(site, layout, lengths=4)
     node = site.node
     node = Node(
         node.op,
@@ -171,16 +164,9 @@ def _recurrent(site: CausalSite) -> None:
 
 
 def _stack(site: CausalSite) -> None:
-    """treadle.Recurrent: x [T, B, I], or [B, T, I] with batch_first."""
+    """Carry the states of treadle.Recurrent over x [T, B, I], or [B, T, I] with batch_first."""
     first = 1 if site.attribute("batch_first", 0) else 0
-    if site.only_first() != first:
-        raise Refused("the axis of its steps is not that of time")
-    if site.plain():
-        raise Refused("frames behind the last one come before it, and no Slice cuts them")
-    if site.attribute("direction", "forward") != "forward":
-        raise Refused(f"its direction is {site.attribute('direction', '')}")
-    if site.input(3):
-        raise Refused("it has lengths")
+    _check_steps(site, first, lengths=3)
     node = site.node
     node = Node(
         node.op,
@@ -200,6 +186,18 @@ def _stack(site: CausalSite) -> None:
     site.emit(node)
     site.work.axes[node.outputs[0]] = first
     site.work.final.update(filter(None, node.outputs[1:]))
+
+
+def _check_steps(site: CausalSite, axis: int, lengths: int) -> None:
+    """Refuse a recurrent node that does not go forwards along time, or has the input lengths."""
+    if site.only_first() != axis:
+        raise Refused("the axis of its steps is not that of time")
+    if site.plain():
+        raise Refused("frames behind the last one come before it, and no Slice cuts them")
+    if site.attribute("direction", "forward") != "forward":
+        raise Refused(f"its direction is {site.attribute('direction', '')}")
+    if site.input(lengths):
+        raise Refused("it has lengths")
 
 
 def _carry(site: CausalSite, node: Node, place: int, out: int, shape: list[Any]) -> None:

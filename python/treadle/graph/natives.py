@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from treadle import _core
-from treadle._storage import formats
 from treadle._storage.json import short
 from treadle.layers.activation import parse
+from treadle.layers.convolution import Axis, Convolution
 from treadle.layers.recurrent_spec import RecurrentSpec
 
 if TYPE_CHECKING:
@@ -26,11 +26,8 @@ if TYPE_CHECKING:
     Lookup = Callable[[str], Any]
 
 
-_AXIS = ("taps", "stride", "dilation", "before", "after")
-
-
 class Packed(NamedTuple):
-    """A node as its native operator takes it."""
+    """A Packed is a node as its native operator takes it."""
 
     attributes: dict[str, Any]
     inputs: list[str]
@@ -89,24 +86,14 @@ def _conv(function: str, node: Node, lookup: Lookup) -> Packed:
     dilations = _sizes(where, "dilations", own.get("dilations"), axes)
     pads = _pads(where, own, taps, strides, dilations)
     parts = zip(taps, strides, dilations, pads[:axes], pads[axes:], strict=True)
-    described = [dict(zip(_AXIS, part, strict=True)) for part in parts]
-    shape = {
-        "inputs": columns // math.prod(taps) * groups,
-        "outputs": outputs,
-        "groups": groups,
-        "vertical": described[0] if axes == 2 else dict(zip(_AXIS, (1, 1, 1, 0, 0), strict=True)),
-        "horizontal": described[-1],
-    }
+    inputs = columns // math.prod(taps) * groups
+    shape = Convolution(inputs, outputs, groups, tuple(Axis(*part) for part in parts))
     if columns < 1 or columns % math.prod(taps) or math.prod(weight.shape) % outputs:
         raise ValueError(f"{where}: the weight {weight.shape} does not fit the taps {taps}")
     if not matrix:
         weight = np.ascontiguousarray(weight).reshape(outputs, columns)
-    packed: dict[str, Any]
-    if groups == shape["inputs"] > 1:  # each channel has its own taps: it is no product
-        taps_of = np.ascontiguousarray(formats.decode(weight)).reshape(outputs, -1)
-        packed = {"depthwise": _core.Depthwise(function, shape, taps_of, bias)}
-    else:
-        packed = {"conv": _core.Conv(function, shape, weight, bias, dtype)}
+    kind = "depthwise" if shape.is_depthwise() else "conv"
+    packed = {kind: shape.pack_matrix(function, weight, bias, dtype)}
     attributes = packed | native_activation(function, own)
     return Packed(attributes, [node.inputs[0], *node.inputs[3:4]])
 
@@ -135,23 +122,13 @@ def _conv_transpose(function: str, node: Node, lookup: Lookup) -> Packed:
     elif auto == "VALID":
         pads = [0] * (2 * axes)
     inputs, outputs = weight.shape[0], weight.shape[-1] * groups
-    described = [
-        dict(zip(_AXIS, (t, s, d, before, after - more), strict=True))
-        for t, s, d, before, after, more in zip(
-            taps, strides, dilations, pads[:axes], pads[axes:], extra, strict=True
-        )
-    ]
-    shape = {
-        "inputs": inputs,
-        "outputs": outputs,
-        "groups": groups,
-        "vertical": described[0] if axes == 2 else dict(zip(_AXIS, (1, 1, 1, 0, 0), strict=True)),
-        "horizontal": described[-1],
-    }
+    ends = [after - more for after, more in zip(pads[axes:], extra, strict=True)]
+    described = zip(taps, strides, dilations, pads[:axes], ends, strict=True)
+    shape = Convolution(inputs, outputs, groups, tuple(Axis(*axis) for axis in described))
     # [C, J, D/g] becomes [D, J C/g], of each group.
     parts = weight.reshape(groups, inputs // groups, math.prod(taps), outputs // groups)
     matrix = np.ascontiguousarray(parts.transpose(0, 3, 2, 1)).reshape(outputs, -1)
-    packed = {"transposed": _core.ConvTranspose(function, shape, matrix, bias)}
+    packed = {"transposed": _core.ConvTranspose(function, shape.native(), matrix, bias)}
     return Packed(packed | native_activation(function, own), node.inputs[:1])
 
 

@@ -1,4 +1,4 @@
-"""A whole model in a pool of streams: one run takes the rows of a call and their states."""
+"""This module runs a whole model in a pool of streams: one run takes rows and their states."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FORMAT = "treadle.model_stream/1"
 
 
 class PooledModel:
-    """The streams of a model: rows of its batch or, where it has no batch, runs of their own."""
+    """A PooledModel streams the rows of a model's batch or, where it has none, single runs."""
 
     def __init__(
         self,
@@ -84,18 +84,12 @@ class PooledModel:
 
     def given(self, function: str, value: ArrayLike) -> Mapping[str, AnyArray]:
         """Return the arrays of the state of one row, checked."""
-        names = list(self.layout.parts)
-        if not isinstance(value, Mapping):
-            raise TypeError(f"{function}: state is {shown(value)}, expected a dict with {names}")
-        if set(value) != set(names):
-            raise ValueError(
-                f"{function}: state has {sorted(map(str, value))}, expected the arrays {names}"
-            )
+        given = self.layout.named(function, value)
         result = {}
         for one in self._states:
             name = one.input.name
             whole = one.shape(1)
-            row = np.asarray(value[name])
+            row = np.asarray(given[name])
             if row.shape == one.row_shape:
                 row = row.reshape(whole)
             array = converted(function, one.input, row)

@@ -87,3 +87,21 @@ OPERATORS: dict[str, tuple[int, int | None, int]] = {
 FUSED_ONLY = {
     "STFT": "a real signal of known rank, and a step, a window and a length that are constants",
 }
+
+# The numbers of ONNX's dtypes (onnx.proto, TensorProto.DataType), with the names of the dtypes that
+# values then have: float16 and bfloat16 are computed in float32.
+COMPUTED_DTYPES = {
+    1: "float32",
+    2: "uint8",
+    3: "int8",
+    4: "uint16",
+    5: "int16",
+    6: "int32",
+    7: "int64",
+    9: "bool",
+    10: "float32",
+    11: "float64",
+    12: "uint32",
+    13: "uint64",
+    16: "float32",
+}

@@ -1,4 +1,4 @@
-"""The sizes of convolutions in one and two dimensions, checked, and what runs them."""
+"""This module checks the sizes of convolutions in one and two dimensions, and runs them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Native: TypeAlias = "_core.Conv | _core.Depthwise"
 
 
 class Axis(NamedTuple):
-    """A convolution along one axis."""
+    """An Axis has the sizes of a convolution along one axis."""
 
     taps: int
     stride: int
@@ -39,7 +39,7 @@ class Axis(NamedTuple):
 
 
 class Convolution(NamedTuple):
-    """The sizes of a convolution, which have been checked: everything but its numbers."""
+    """A Convolution has the checked sizes of a convolution: everything but its numbers."""
 
     inputs: int
     outputs: int
@@ -47,14 +47,23 @@ class Convolution(NamedTuple):
     axes: tuple[Axis, ...]
 
     def pack(self, function: str, weight: Stored, bias: Float | None, dtype: str) -> Native:
-        """Pack a weight [D, C/g, taps..], in the form of ``dtype``, and its bias [D].
+        """Pack a weight [D, C/g, taps..], in the form of ``dtype``, and its bias [D]."""
+        matrix = weight if self.is_depthwise() else formats.matrix(weight)
+        return self.pack_matrix(function, matrix, bias, dtype)
+
+    def pack_matrix(self, function: str, matrix: Stored, bias: Float | None, dtype: str) -> Native:
+        """Pack the matrix of a product, in the form of ``dtype``, and its bias [D].
 
         Where each channel has taps of its own there is no product: only the weight is rounded.
         """
-        if self.groups == self.inputs > 1:
-            rows = formats.decode(weight).reshape(self.outputs, -1)
-            return _core.Depthwise(function, self.native(), rows, bias)
-        return _core.Conv(function, self.native(), formats.matrix(weight), bias, dtype)
+        if not self.is_depthwise():
+            return _core.Conv(function, self.native(), matrix, bias, dtype)
+        taps = np.ascontiguousarray(formats.decode(matrix)).reshape(self.outputs, -1)
+        return _core.Depthwise(function, self.native(), taps, bias)
+
+    def is_depthwise(self) -> bool:
+        """Return whether each channel has taps of its own."""
+        return self.groups == self.inputs > 1
 
     def native(self) -> dict[str, Any]:
         """Return the sizes in the form that native code takes."""
@@ -187,7 +196,7 @@ def axes_of(
 
 
 class PerAxis(Entry):
-    """An integer for every axis, or as many as there are axes; of a single axis an integer, which
+    """This entry is an integer for every axis, or one for each; for a single axis an integer, which
     PyTorch also takes as a tuple of one.
     """
 
@@ -205,7 +214,7 @@ class PerAxis(Entry):
 
 
 class Padding(PerAxis):
-    """Numbers of zeros, "valid" or "same"."""
+    """This entry is one or more numbers of zeros, "valid" or "same"."""
 
     __slots__ = ()
 
@@ -217,7 +226,7 @@ class Padding(PerAxis):
 
 
 class PaddingMode(Entry):
-    """The numbers outside of x: zeros."""
+    """This entry names the numbers outside of x, which must be zeros."""
 
     __slots__ = ()
 

@@ -1,20 +1,19 @@
-"""A sequence of layers in a pool of streams: one call takes rows of equal length together."""
+"""This module puts a sequence of layers into a pool: a call takes rows of equal length together."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from treadle._inputs.arrays import to_dense
-from treadle._inputs.checks import fits, shown
+from treadle._inputs.checks import fits
 from treadle.layers.build import configuration
 from treadle.layers.pooled_held import HeldPool
 from treadle.layers.stream_state import Part, StateLayout
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from treadle import _core
     from treadle._inputs.types import AnyArray, ArrayLike, Int
@@ -25,7 +24,7 @@ _FORMAT = "treadle.sequence_stream/1"
 
 
 class PooledSequence:
-    """The streams of a sequence. Frames are [N, I] or [N, T, I], or ids [N] or [N, T]."""
+    """A PooledSequence streams a sequence: frames [N, I] or [N, T, I], or ids [N] or [N, T]."""
 
     def __init__(self, function: str, module: Module, runner: SequenceRunner) -> None:
         if runner.delays:
@@ -68,16 +67,10 @@ class PooledSequence:
 
     def given(self, function: str, value: ArrayLike) -> Mapping[str, AnyArray]:
         """Return the arrays of a state by the names of the layers, checked."""
-        names = list(self.layout.parts)
-        if not isinstance(value, Mapping):
-            raise TypeError(f"{function}: state is {shown(value)}, expected a dict with {names}")
-        if set(value) != set(names):
-            raise ValueError(
-                f"{function}: state has {sorted(map(str, value))}, expected the arrays {names}"
-            )
+        given = self.layout.named(function, value)
         return {
             name: to_dense(
-                function, f"state: {name}", value[name],
+                function, f"state: {name}", given[name],
                 fits(function, f"state: {name}", part.shape, "LH"),
             )
             for name, part in self.layout.parts.items()

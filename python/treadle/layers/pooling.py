@@ -1,4 +1,4 @@
-"""Pools over sequences and images: the largest number or the average of each window.
+"""This module has pools, which take the largest number or the average of each window.
 
 Names, arguments and shapes are PyTorch's: images are [B, C, H, W] or [C, H, W], sequences [B, C, T]
 or [C, T]. The functions of `treadle.functional` compute the same.
@@ -13,6 +13,7 @@ from treadle import _core
 from treadle._inputs import checks
 from treadle._inputs.arrays import to_dense
 from treadle.layers.configuration import Entry, Flag, Integer
+from treadle.layers.convolution import sizes
 from treadle.layers.elementwise import Elementwise
 from treadle.layers.module import layer
 
@@ -26,22 +27,17 @@ if TYPE_CHECKING:
 
 
 def spread(function: str, name: str, value: object, axes: int, least: int = 1) -> tuple[int, ...]:
-    """Return an argument that is one integer for all axes, or one for each."""
+    """Return an argument that is an integer for all axes, also in a sequence, or one for each."""
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
         if len(value) == 1:
             value = value[0]
         elif len(value) == axes:
-            return tuple(checks.integer(function, name, one, least) for one in value)
-        else:
-            raise ValueError(
-                f"{function}: {name} is {checks.shown(value)}, expected an integer or {axes} of "
-                "them"
-            )
-    return (checks.integer(function, name, value, least),) * axes
+            value = tuple(value)
+    return sizes(function, name, value, axes, least)
 
 
 class Windows(NamedTuple):
-    """The windows of a pool, an integer for each axis."""
+    """These are the sizes of the windows of a pool, an integer for each axis."""
 
     kernel_size: tuple[int, ...]
     stride: tuple[int, ...]
@@ -113,10 +109,9 @@ def adaptively_pooled(
 
 def output_sizes(function: str, value: object, axes: int) -> tuple[int | None, ...]:
     """Return the output size of an adaptive pool, an integer or None for each axis."""
+    several: Sequence[Any] = (value,) * axes
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        several = tuple(value)
-    else:
-        several = (value,) * axes
+        several = value
     if len(several) != axes:
         raise ValueError(
             f"{function}: output_size is {checks.shown(value)}, expected an integer or {axes} of "
@@ -139,7 +134,7 @@ def without_indices(function: str, return_indices: object) -> None:
 
 
 class _Spread(Entry):
-    """An integer for all axes, or one for each."""
+    """This entry is an integer for all axes, or one for each."""
 
     __slots__ = ("axes", "least")
 
@@ -153,7 +148,7 @@ class _Spread(Entry):
 
 
 class _OutputSize(Entry):
-    """The output size of an adaptive pool."""
+    """This entry is the output size of an adaptive pool."""
 
     __slots__ = ("axes",)
 
@@ -167,7 +162,7 @@ class _OutputSize(Entry):
 
 
 class _NoIndices(Flag):
-    """PyTorch's option that returns the places of the largest numbers, which is refused."""
+    """This entry refuses PyTorch's option that returns the places of the largest numbers."""
 
     __slots__ = ()
 

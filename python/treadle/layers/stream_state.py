@@ -1,4 +1,4 @@
-"""The state of one stream of a pool: its parts, how they lie in a row of memory, and in bytes.
+"""This module lays out the state of a stream of a pool: in a row of memory, and in bytes.
 
 A pool keeps the state of a stream as a row of float32; parts of another dtype lie in it as their
 bytes. Exported states are safetensors with a fingerprint of the model, and hostile by assumption.
@@ -7,19 +7,20 @@ bytes. Exported states are safetensors with a fingerprint of the model, and host
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from math import prod
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from treadle._inputs.checks import shown
 
+if TYPE_CHECKING:
     from treadle._inputs.types import AnyArray, Float
 
 
 class Part(NamedTuple):
-    """One array of a state: NumPy's name of its dtype, its shape, and its shape in files."""
+    """A Part is an array of a state: NumPy's name of its dtype, its shape, its shape in files."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -31,7 +32,7 @@ class Part(NamedTuple):
 
 
 class StateLayout:
-    """The parts of a state by name, one behind the other in a row of ``width`` floats."""
+    """A StateLayout puts the parts of a state one behind the other in a row of ``width`` floats."""
 
     __slots__ = ("_places", "form", "parts", "width")
 
@@ -43,6 +44,20 @@ class StateLayout:
         for name, part in self.parts.items():
             begin, self.width = self.width, self.width + -(-part.nbytes // 4)
             self._places[name] = slice(begin, self.width)
+
+    def named(self, function: str, value: object) -> Mapping[str, Any]:
+        """Return a state that callers give, if it is a dict of all parts; arrays are unchecked.
+
+        Raises TypeError or ValueError.
+        """
+        names = list(self.parts)
+        if not isinstance(value, Mapping):
+            raise TypeError(f"{function}: state is {shown(value)}, expected a dict with {names}")
+        if set(value) != set(names):
+            raise ValueError(
+                f"{function}: state has {sorted(map(str, value))}, expected the arrays {names}"
+            )
+        return value
 
     def split(self, states: Float) -> dict[str, AnyArray]:
         """Return the parts of states [N, width]: arrays [N, *shape], views of float32."""

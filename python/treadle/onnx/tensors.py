@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from treadle._storage.json import short
+from treadle.graph.vocabulary import COMPUTED_DTYPES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,22 +26,8 @@ if TYPE_CHECKING:
 
 MOST_DIMENSIONS = 8
 STRING = 8
-# The codes of dtypes (TensorProto.DataType), with NumPy's names; bfloat16 is none of NumPy's.
-DTYPES = {
-    1: "float32",
-    2: "uint8",
-    3: "int8",
-    4: "uint16",
-    5: "int16",
-    6: "int32",
-    7: "int64",
-    9: "bool",
-    10: "float16",
-    11: "float64",
-    12: "uint32",
-    13: "uint64",
-    16: "bfloat16",
-}
+# The codes of dtypes of a file, with NumPy's names; bfloat16 is none of NumPy's.
+DTYPES = COMPUTED_DTYPES | {10: "float16", 16: "bfloat16"}
 # The codes of dtypes that no operator of treadle takes.
 OTHER_DTYPES = {
     0: "undefined",
@@ -77,7 +64,7 @@ def dtype_name(code: int) -> str:
 
 @dataclass(slots=True)
 class TensorProto:
-    """A tensor of a file, whose numbers are still where they lie there.
+    """This is a tensor of a file, whose numbers are still where they lie there.
 
     ``typed`` has the fields of numbers by their number, ``external`` says where in another file
     the numbers are.

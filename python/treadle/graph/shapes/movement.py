@@ -8,43 +8,27 @@ import numpy as np
 
 from treadle.graph.shapes import dims
 from treadle.graph.shapes.site import MOST_ELEMENTS, Site, axis_of
+from treadle.graph.vocabulary import COMPUTED_DTYPES
 
 if TYPE_CHECKING:
     from treadle.graph.shapes.dims import Dim
 
-# The numbers of ONNX's dtypes (onnx.proto, TensorProto.DataType); float16 is computed in float32.
-DTYPES = {
-    1: "float32",
-    2: "uint8",
-    3: "int8",
-    4: "uint16",
-    5: "int16",
-    6: "int32",
-    7: "int64",
-    9: "bool",
-    10: "float32",
-    11: "float64",
-    12: "uint32",
-    13: "uint64",
-    16: "float32",
-}
-
 
 def identity(site: Site) -> None:
-    """Identity."""
+    """Describe the output of Identity."""
     site.output(site[0].dtype, site[0].shape, elements=site[0].elements)
 
 
 def cast(site: Site) -> None:
-    """Cast."""
+    """Describe the output of Cast."""
     to = site.attribute("to", None)
-    dtype = DTYPES.get(to) if isinstance(to, int) else to
+    dtype = COMPUTED_DTYPES.get(to) if isinstance(to, int) else to
     integer = dtype in ("int64", "int32")
     site.output(dtype, site[0].shape, elements=site[0].elements if integer else None)
 
 
 def shape(site: Site) -> None:
-    """Shape, of the axes from start to end."""
+    """Describe the output of Shape, the sizes of the axes from start to end."""
     sizes = site[0].shape
     if sizes is None:
         site.unknown("int64", 1)
@@ -54,13 +38,13 @@ def shape(site: Site) -> None:
 
 
 def size(site: Site) -> None:
-    """Size."""
+    """Describe the output of Size."""
     sizes = site[0].shape
     site.output("int64", (), elements=None if sizes is None else [dims.multiply(sizes)])
 
 
 def reshape(site: Site) -> None:
-    """Reshape."""
+    """Describe the output of Reshape."""
     target, sizes = site[1].elements, site[0].shape
     if target is None:
         length = site[1].shape
@@ -82,7 +66,7 @@ def reshape(site: Site) -> None:
 
 
 def flatten(site: Site) -> None:
-    """Flatten."""
+    """Describe the output of Flatten."""
     sizes = site[0].shape
     if sizes is None:
         site.unknown(site[0].dtype, 2)
@@ -93,7 +77,7 @@ def flatten(site: Site) -> None:
 
 
 def transpose(site: Site) -> None:
-    """Transpose."""
+    """Describe the output of Transpose."""
     sizes = site[0].shape
     order = site.attribute("perm", None)
     if sizes is None:
@@ -106,7 +90,7 @@ def transpose(site: Site) -> None:
 
 
 def squeeze(site: Site) -> None:
-    """Squeeze."""
+    """Describe the output of Squeeze."""
     sizes = site[0].shape
     if sizes is None:
         site.unknown(site[0].dtype, None)
@@ -127,7 +111,7 @@ def squeeze(site: Site) -> None:
 
 
 def unsqueeze(site: Site) -> None:
-    """Unsqueeze."""
+    """Describe the output of Unsqueeze."""
     sizes, axes = site[0].shape, site.numbers(1)
     if sizes is None or axes is None:
         site.unknown(site[0].dtype, None)
@@ -140,7 +124,7 @@ def unsqueeze(site: Site) -> None:
 
 
 def concat(site: Site) -> None:
-    """Concat."""
+    """Describe the output of Concat."""
     parts = [site[index] for index in range(len(site.node.inputs))]
     ranked = [part.shape for part in parts if part.shape is not None]
     dtype = next((part.dtype for part in parts if part.dtype), None)
@@ -165,7 +149,7 @@ def concat(site: Site) -> None:
 
 
 def split(site: Site) -> None:
-    """Split."""
+    """Describe the output of Split."""
     sizes, count = site[0].shape, len(site.node.outputs)
     axis = None if sizes is None else axis_of(site.attribute("axis", 0), len(sizes))
     if sizes is None or axis is None:
@@ -185,7 +169,7 @@ def split(site: Site) -> None:
 
 
 def slice_(site: Site) -> None:
-    """Slice."""
+    """Describe the output of Slice."""
     sizes = site[0].shape
     if sizes is None:
         site.unknown(site[0].dtype, None)
@@ -215,7 +199,7 @@ def slice_(site: Site) -> None:
 
 
 def _beyond(end: int, step: int) -> bool:
-    """Whether an end says that a slice goes to the end, or with a negative step to the front."""
+    """Return whether a slice goes to the end of its axis, or with a negative step to the front."""
     return end >= 2**31 - 1 if step > 0 else end <= -(2**31)
 
 
@@ -230,7 +214,7 @@ def _sliced(size: Dim, start: int, end: int, step: int) -> Dim:
 
 
 def gather(site: Site) -> None:
-    """Gather."""
+    """Describe the output of Gather."""
     sizes, indices = site[0].shape, site[1].shape
     axis = None if sizes is None else axis_of(site.attribute("axis", 0), len(sizes))
     if sizes is None or indices is None or axis is None:
@@ -247,7 +231,7 @@ def gather(site: Site) -> None:
 
 
 def gather_nd(site: Site) -> None:
-    """GatherND."""
+    """Describe the output of GatherND."""
     sizes, indices = site[0].shape, site[1].shape
     if sizes is None or not indices or not isinstance(indices[-1], int):
         site.unknown(site[0].dtype, None)
@@ -257,12 +241,12 @@ def gather_nd(site: Site) -> None:
 
 
 def like_indices(site: Site) -> None:
-    """GatherElements: the output has the shape of the indices."""
+    """Describe the output of GatherElements, which has the shape of the indices."""
     site.output(site[0].dtype, site[1].shape)
 
 
 def expand(site: Site) -> None:
-    """Expand."""
+    """Describe the output of Expand."""
     sizes, target = site[0].shape, site[1].elements
     if sizes is None or target is None:
         site.unknown(site[0].dtype, None)
@@ -271,7 +255,7 @@ def expand(site: Site) -> None:
 
 
 def tile(site: Site) -> None:
-    """Tile."""
+    """Describe the output of Tile."""
     sizes, repeats = site[0].shape, site[1].elements
     if sizes is None or repeats is None or len(repeats) != len(sizes):
         site.unknown(site[0].dtype, None if sizes is None else len(sizes))
@@ -280,7 +264,7 @@ def tile(site: Site) -> None:
 
 
 def pad(site: Site) -> None:
-    """Pad."""
+    """Describe the output of Pad."""
     sizes, pads = site[0].shape, site.numbers(1)
     if sizes is None:
         site.unknown(site[0].dtype, None)
@@ -298,7 +282,7 @@ def pad(site: Site) -> None:
 
 
 def constant_of_shape(site: Site) -> None:
-    """ConstantOfShape."""
+    """Describe the output of ConstantOfShape."""
     value = site.attribute("value", None)
     dtype = "float32" if value is None else np.asarray(value).dtype.name
     sizes = site[0].elements
@@ -315,7 +299,7 @@ def constant_of_shape(site: Site) -> None:
 
 
 def range_(site: Site) -> None:
-    """Range."""
+    """Describe the output of Range."""
     parts = [site.numbers(index) for index in range(3)]
     if any(part is None or len(part) != 1 for part in parts):
         site.unknown(site[0].dtype, 1)
@@ -329,7 +313,7 @@ def range_(site: Site) -> None:
 
 
 def depth_to_space(site: Site) -> None:
-    """DepthToSpace."""
+    """Describe the output of DepthToSpace."""
     sizes, block = site[0].shape, site.attribute("blocksize", 1)
     if sizes is None or len(sizes) != 4:
         return
@@ -339,7 +323,7 @@ def depth_to_space(site: Site) -> None:
 
 
 def space_to_depth(site: Site) -> None:
-    """SpaceToDepth."""
+    """Describe the output of SpaceToDepth."""
     sizes, block = site[0].shape, site.attribute("blocksize", 1)
     if sizes is None or len(sizes) != 4:
         return
