@@ -163,7 +163,7 @@ graph::ProgramNode make_node(const std::string& f, const py::dict& plan,
     throw py::value_error(f + ": node " + node.name + " (" + node.op + "): there is no operator " +
                           node.op +
                           (known ? " for this node: it must have one or two axes of "
-                                   "pixels, a known rank and one output"
+                                   "pixels, constant weights, a known rank and one output"
                                  : ""));
   }
   try {

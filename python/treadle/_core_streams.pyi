@@ -28,7 +28,7 @@ class StreamSlots:
         """The id of a new stream, or -1 where all are open."""
 
     def close(self, id: int) -> bool:
-        """Whether the stream was open."""
+        """Return whether the stream was open."""
 
     def evict(self, seconds: float, most: int) -> int:
         """Close at most ``most`` streams that were not used for so long; return how many."""

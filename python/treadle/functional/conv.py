@@ -1,4 +1,4 @@
-"""Convolutions and transposed convolutions, each with a function applied to a tile in registers."""
+"""These functions convolve, each with an activation that is applied to a tile in registers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images and sequences of another size: interpolation and padding."""
+"""These functions give images and sequences another size: they interpolate and pad."""
 
 from __future__ import annotations
 

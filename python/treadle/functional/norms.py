@@ -1,4 +1,4 @@
-"""Norms by channel: batch norm by given statistics, group norm and instance norm.
+"""These functions normalize channels: batch norm by given statistics, group and instance norm.
 
 x is [B, C, ...] with any further axes, float32. A sample has the same bits whatever the batch and
 the threads are.

@@ -1,4 +1,4 @@
-"""Pools over sequences [B, C, T] or [C, T] and images [B, C, H, W] or [C, H, W].
+"""These functions pool sequences [B, C, T] or [C, T] and images [B, C, H, W] or [C, H, W].
 
 A window without a pixel of x cannot occur: padding is at most half of what a kernel reaches over.
 NaN in a window is its maximum. An output has the same bits whatever the batch and the threads are.

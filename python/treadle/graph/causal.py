@@ -44,7 +44,7 @@ _WHY = {
 
 
 class Streamed(NamedTuple):
-    """A graph that takes chunks of frames, and its states as {input: output}."""
+    """This tuple has a graph that takes chunks of frames, and its states as {input: output}."""
 
     graph: Graph
     states: dict[str, str]

@@ -1,4 +1,4 @@
-"""The rules of operators that work on each frame alone, if their axes are none of time."""
+"""These rules are of operators that work on each frame alone, if their axes are none of time."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def _gemm(site: CausalSite) -> None:
 
 
 def _along(site: CausalSite) -> None:
-    """Softmax and the like are over one axis."""
+    """Keep Softmax and its kin, if the axis that they are over is not that of time."""
     axis, rank = site.only_first(), site.rank(0)
     trail = site.plain()
     if site.attribute("axis", -1) % rank == axis:
@@ -173,7 +173,7 @@ def _split(site: CausalSite) -> None:
 
 
 def _slice(site: CausalSite) -> None:
-    """A Slice of other axes, or one that cuts off all frames behind the last one."""
+    """Keep a Slice of other axes, and drop one that cuts off all frames behind the last one."""
     axis, rank = site.only_first(), site.rank(0)
     starts, ends = site.integers(1), site.integers(2)
     axes = site.integers(3) if site.input(3) else list(range(len(starts)))
@@ -202,7 +202,7 @@ def _gather(site: CausalSite) -> None:
 
 
 def _reshape(site: CausalSite) -> None:
-    """The axis of time is found by its size, which no other axis has."""
+    """Keep a Reshape, if its axis of time is found by the size, which no other axis has."""
     axis = site.only_first()
     trail = site.plain()
     before = site.known(0).shape
@@ -228,7 +228,7 @@ def _product(sizes: tuple[object, ...]) -> tuple[int, list[str]]:
 
 
 def _pad(site: CausalSite) -> None:
-    """Zeros before the first frame are the beginning of the tail of the convolution behind them."""
+    """Keep a Pad of other axes; zeros before the first frame begin the tail of a convolution."""
     axis, rank = site.only_first(), site.rank(0)
     trail = site.plain()
     pads = site.integers(1)

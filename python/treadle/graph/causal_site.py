@@ -1,4 +1,4 @@
-"""What the rules of streaming work with: a graph that is rewritten, and one node of it."""
+"""This module has what the rules of streaming work on: a graph that is rewritten, and its nodes."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _ZERO_MOVES = (
 
 
 class Refused(Exception):
-    """A node does not stream; the message says why."""
+    """This error says why a node does not stream."""
 
 
 class Rewriting:
-    """A graph while it is rewritten.
+    """A Rewriting is a graph while it is rewritten.
 
     axes    the axis of time of each value that has one
     lead    how many zeros lie before the first frame of a value, which a convolution takes up
@@ -141,12 +141,12 @@ class Rewriting:
 
 
 def _is_zero(constant: Any) -> bool:
-    """Whether a constant is an array of float zeros; rounded weights are no arrays."""
+    """Return whether a constant is an array of float zeros; rounded weights are no arrays."""
     return isinstance(constant, np.ndarray) and constant.dtype.kind == "f" and not constant.any()
 
 
 class CausalSite:
-    """One node of a graph that is rewritten, at least one of whose inputs has frames."""
+    """A CausalSite is a node of a graph that is rewritten; some of its inputs have frames."""
 
     def __init__(self, work: Rewriting, node: Node) -> None:
         self.work, self.node = work, node

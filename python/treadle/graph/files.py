@@ -60,7 +60,7 @@ def read(file: BufferedIOBase, header: Header) -> tuple[Graph, bool]:
 
 
 class _Writer:
-    """Describes graphs, and collects their constants under the names that they have in the file."""
+    """A _Writer describes graphs, and collects their constants under their names in the file."""
 
     def __init__(self) -> None:
         self.arrays: dict[str, np.ndarray] = {}
@@ -112,7 +112,7 @@ def _listed(shape: Any) -> Any:
 
 
 class _Reader:
-    """Makes graphs of descriptions. Raises ValueError for anything that no `_Writer` writes."""
+    """A _Reader makes graphs of descriptions. It raises ValueError for what no `_Writer` writes."""
 
     def __init__(self, file: BufferedIOBase, header: Header) -> None:
         self.file, self.header = file, header

@@ -39,7 +39,7 @@ GROWING = frozenset(
 
 @dataclass(slots=True)
 class _Folding:
-    """The state of one pass: what is known, the bytes that may still be added, and the counts."""
+    """A _Folding is one pass: what is known, the bytes that may still be added, and the counts."""
 
     known: dict[str, Known]
     run: Run

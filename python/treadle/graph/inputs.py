@@ -21,7 +21,7 @@ WIDENED = ("float16", "bfloat16")
 
 
 class Inputs:
-    """The inputs that a model takes, ready for many calls. Errors begin with ``function``."""
+    """This class takes the inputs of many calls of a model. Errors begin with ``function``."""
 
     def __init__(self, function: str, values: Sequence[Value]) -> None:
         self.function = function

@@ -1,4 +1,4 @@
-"""Model: a whole model, read from a file or captured from a module, as treadle runs it."""
+"""This module defines `treadle.Model`: a whole model as treadle runs it, wherever it comes from."""
 
 from __future__ import annotations
 

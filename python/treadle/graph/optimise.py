@@ -33,7 +33,7 @@ PASSES = ("fold", "simplify", "fusions", "layout")
 
 @dataclass(slots=True)
 class Report:
-    """What the passes did: how often by the name of each fusion, and the nodes before and after."""
+    """A Report counts what the passes did: each fusion by name, and the nodes before and after."""
 
     changes: Counter[str] = field(default_factory=Counter)
     nodes_before: int = 0

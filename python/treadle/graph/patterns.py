@@ -23,13 +23,13 @@ MOVES = ("Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Expand", "S
 
 
 def close(a: float | None, b: float) -> bool:
-    """Whether a constant of a file is this number, up to the rounding of float32."""
+    """Return whether a constant of a file is this number, up to the rounding of float32."""
     return a is not None and math.isclose(a, b, rel_tol=CLOSE)
 
 
 @dataclass(slots=True)
 class Product:
-    """A product of values, taken apart: coefficient times the factors, computed by nodes."""
+    """A Product is taken apart: it is the coefficient times the factors, computed by nodes."""
 
     coefficient: float
     factors: list[str]
@@ -66,7 +66,7 @@ def _multiply(view: View, node: Node, result: Product) -> None:
 
 
 def _divides(view: View, node: Node) -> bool:
-    """Whether a node is a product: a Mul, or a Div by a number."""
+    """Return whether a node is a product: a Mul, or a Div by a number."""
     return node.op == "Mul" or view.number(node.inputs[1]) is not None
 
 
@@ -98,7 +98,7 @@ def clip_limits(view: View, node: Node) -> tuple[float, float] | None:
 
 
 def scalars_keep_shape(view: View, nodes: list[Node], x: str) -> bool:
-    """Whether all constants of one element in a pattern over x leave x's shape as it is."""
+    """Return whether all constants of one element in a pattern over x leave x's shape as it is."""
     rank = view.known(x).rank
     for node in nodes:
         for name in node.inputs:
@@ -139,7 +139,7 @@ def rounded(array: np.ndarray) -> np.ndarray:
 
 
 def finite(*arrays: np.ndarray) -> bool:
-    """Whether all numbers are finite, as those of folded weights must be."""
+    """Return whether all numbers are finite, as those of folded weights must be."""
     return all(bool(np.isfinite(array).all()) for array in arrays)
 
 

@@ -34,7 +34,7 @@ def lower(function: str, graph: Graph) -> _core.Program:
 
 
 class _Lowering:
-    """The plan of one graph while it is made.
+    """A _Lowering is the plan of one graph while it is made.
 
     ``outer`` has the constants of the graphs around it, ``captured`` the names of their other
     values that this graph reads.

@@ -39,7 +39,7 @@ MOST_BYTES = 1 << 12
 
 
 class _Scope:
-    """The names and makers of a graph that is being simplified."""
+    """A _Scope has the names and makers of a graph that is being simplified."""
 
     def __init__(
         self, known: dict[str, Known], constants: dict[str, np.ndarray], alias: dict[str, str]
@@ -63,7 +63,7 @@ class _Scope:
         return None if array is None or array.size != 1 else array.reshape(-1)[0]
 
     def number_is(self, name: str, wanted: float, other: str) -> bool:
-        """Whether a constant is one number that adds no axis to the other operand."""
+        """Return whether a constant is one number that adds no axis to the other operand."""
         number, shape = self.one_element(name), self.shape(other)
         array = self.constants.get(name)
         return bool(

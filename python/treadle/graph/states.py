@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Runs(Protocol):
-    """What a stream needs of a model."""
+    """This protocol is what a stream needs of a model."""
 
     @property
     def inputs(self) -> tuple[Value, ...]: ...
@@ -37,7 +37,7 @@ class Runs(Protocol):
 
 
 class State(NamedTuple):
-    """One array that is carried: its input, its output, and the axis of the batch, or None."""
+    """A State is an array that is carried: an input, an output, the axis of the batch or None."""
 
     input: Value
     output: Value
@@ -220,7 +220,7 @@ def _key(name: str) -> str:
 
 
 def _begins_recurrence(graph: Graph | None, name: str) -> bool:
-    """Whether an input is only moved before it is the first state of a recurrent node."""
+    """Return whether an input is only moved before it is the first state of a recurrent node."""
     if graph is None:
         return False
     reached, found = {name}, False
@@ -238,7 +238,7 @@ def _begins_recurrence(graph: Graph | None, name: str) -> bool:
 
 
 def _agree(one: Value, other: Value) -> bool:
-    """Whether dtypes and shapes of a state's input and output can be the same."""
+    """Return whether dtypes and shapes of a state's input and output can be the same."""
     if one.dtype != other.dtype:
         return False
     if one.shape is None or other.shape is None:

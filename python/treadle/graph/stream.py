@@ -1,4 +1,4 @@
-"""ModelStream: a whole model whose state is carried from call to call."""
+"""This module defines ModelStream: a whole model whose state is carried from call to call."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ _COUNTS = {
 
 
 def is_well_formed(node: Node) -> bool:
-    """Whether a node has as many inputs and outputs as its operator, as far as that is known."""
+    """Return whether a node has as many inputs and outputs as its operator, where that is known."""
     least, most = _COUNTS.get(node.op, (0, len(node.inputs)))
     return bool(node.outputs) and least <= len(node.inputs) <= most and all(node.inputs[:least])
 
@@ -93,7 +93,7 @@ class View:
             self._readers[name].remove(node)
 
     def __contains__(self, node: Node) -> bool:
-        """Whether a node is still part of the graph."""
+        """Return whether a node is still part of the graph."""
         return node in self._places
 
     def nodes(self, *ops: str) -> Iterator[Node]:
@@ -132,7 +132,7 @@ class View:
         return self._known.get(name, NOTHING)
 
     def is_float(self, name: str) -> bool:
-        """Whether a value is known to be float32."""
+        """Return whether a value is known to be float32."""
         return self.known(name).dtype == "float32"
 
     def maker(self, name: str, *ops: str) -> Node | None:
@@ -147,7 +147,7 @@ class View:
         return list(self._readers.get(name, ()))
 
     def is_kept(self, name: str) -> bool:
-        """Whether a value is an output of the graph."""
+        """Return whether a value is an output of the graph."""
         return name in self._kept
 
     def only_reader(self, name: str, *ops: str) -> Node | None:
@@ -159,7 +159,7 @@ class View:
         return readers[0] if seen else None
 
     def is_private(self, nodes: Iterable[Node], result: str) -> bool:
-        """Whether nobody outside of nodes reads what they make, but for one result."""
+        """Return whether nobody outside of nodes reads what they make, but for one result."""
         group = set(nodes)
         return all(
             name == result

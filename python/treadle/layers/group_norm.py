@@ -1,4 +1,4 @@
-"""Group normalization: norms over the pixels and some channels of each sample."""
+"""This module normalizes over all pixels and a group of channels of each sample."""
 
 from __future__ import annotations
 

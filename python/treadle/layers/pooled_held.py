@@ -1,4 +1,4 @@
-"""A pool of streams whose model Python calls: its streams are held while the model runs."""
+"""This module steps pools whose model Python calls: streams are held while the model runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Runner(Protocol):
-    """A model as `HeldPool` calls it."""
+    """A Runner is a model as `HeldPool` calls it."""
 
     layout: StateLayout
 
@@ -36,8 +36,10 @@ class Runner(Protocol):
 
 
 class HeldPool:
-    """The steps of a pool. No other call uses a stream from before its state is read until the new
-    state is there; when the model raises, no state has changed.
+    """A HeldPool makes the steps of a pool.
+
+    No other call uses a stream from before its state is read until the new state is there; when the
+    model raises, no state has changed.
     """
 
     def __init__(self, slots: _core.StreamSlots, runner: Runner) -> None:

@@ -1,4 +1,4 @@
-"""A recurrent layer or cell in a pool of streams: its state, and its steps in native code."""
+"""This module puts a recurrent layer or cell into a pool of streams, stepped by native code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class PooledRecurrent:
-    """The streams of a recurrent net that reads forwards; a step of any of them is a native call.
+    """A PooledRecurrent has streams of a net that reads forwards; their steps are native calls.
 
     The exported state of a stream is that of a `treadle.Stream` with one row.
     """

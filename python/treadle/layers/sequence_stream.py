@@ -1,4 +1,4 @@
-"""Streams of whole sequences of layers: a state for each layer that remembers.
+"""This module streams whole sequences of layers: each layer that remembers has a state.
 
 Recurrent layers remember h and c. A convolution remembers the inputs that its next windows begin
 with, and returns a frame as soon as its window is there: the outputs of a stream, one behind the
@@ -42,7 +42,7 @@ _LAYOUTS_OF_IDS = ("BT", "TB")
 
 
 class SequenceRunner:
-    """The layers of a sequence as a function of the next frames and a state.
+    """A SequenceRunner computes a sequence of layers from the next frames and a state.
 
     ``inputs`` and ``outputs`` are the axes of what goes in and out, as letters of B, T and F. A
     state is a dict of arrays with the rows of the batch first: "0.h" [B, L, H], "0.c", and "0.tail"
@@ -97,7 +97,7 @@ class SequenceRunner:
 
 
 class SequenceStream:
-    """A `treadle.Sequential` and a carried state for B independent rows: ``sequence.stream(B)``.
+    """A SequenceStream carries the state of a sequence for B rows: ``sequence.stream(B)``.
 
     `run` takes the next frames, with the axes that the sequence takes, and returns its next
     outputs: one behind the other they are those of the whole sequence, bit for bit. `step` takes
@@ -270,7 +270,7 @@ def _chosen(function: str, rows: ArrayLike, count: int) -> AnyArray:
 
 
 class _Unfit(Exception):
-    """A layer does not take an array with these axes."""
+    """This error says that a layer does not take an array with these axes."""
 
 
 def _layout(function: str, children: Children) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""StreamPool: many independent streams of one layer, any of which advance in one call."""
+"""This module defines StreamPool: many streams of one layer, any of which advance in one call."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MOST = 2**24  # cpp/engine/recurrent/stream_slots.h
 
 
 class PooledStream:
-    """One stream of a `treadle.StreamPool`, which `StreamPool.open` returns.
+    """A PooledStream is one stream of a `treadle.StreamPool`; `StreamPool.open` returns it.
 
     A stream that was closed or evicted stays so: its methods raise ValueError, and never see the
     stream that has its place now. ``id`` is its number, which `StreamPool.step` takes, too.
@@ -63,7 +63,7 @@ class PooledStream:
 
     @property
     def is_open(self) -> bool:
-        """Whether the stream has been neither closed nor evicted."""
+        """Return whether the stream has been neither closed nor evicted."""
         return self._pool._slots.is_open(self._id)
 
     @property

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Names:
-    """The names that a graph and the graphs in it have taken."""
+    """This class keeps the names that a graph and the graphs in it have taken."""
 
     def __init__(self) -> None:
         self._taken: dict[str, int] = {}
@@ -37,7 +37,7 @@ class Names:
 
 @dataclass(slots=True)
 class Scope:
-    """What the names of a graph of the file stand for, within the scope of the graph around it.
+    """A Scope says what names of a graph of the file stand for, within that of the graph around.
 
     ``declared`` has the graph's names of all values of the file's graph, ``defined`` those that are
     known where the reader is, ``waiting`` the constants that nothing has used yet.
@@ -93,7 +93,7 @@ class Scope:
 
 @dataclass(slots=True)
 class Call:
-    """A node whose inputs and outputs have the graph's names, still in the form of its opset."""
+    """A Call is a node with the graph's names of values, still in the form of its opset."""
 
     scope: Scope
     op: str

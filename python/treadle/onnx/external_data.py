@@ -31,7 +31,7 @@ _CHUNK = 2**26  # bytes read at a time, so that Ctrl-C is answered
 
 
 class ExternalData:
-    """The files beside a model, until `close`. ``folder`` None: there are none."""
+    """ExternalData opens files beside a model, until `close`; none where ``folder`` is None."""
 
     def __init__(self, where: str, folder: str | None) -> None:
         self._where = where

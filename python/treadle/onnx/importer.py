@@ -46,7 +46,7 @@ _CONSTANTS = {"value_float": "f4", "value_floats": "f4", "value_int": "i8", "val
 
 @dataclass(slots=True)
 class _Frame:
-    """What the nodes of a graph or a function share: its opsets and the attributes of its call."""
+    """A _Frame is what nodes of a graph or function share: opsets, attributes of its call."""
 
     opsets: dict[str, int]
     attributes: dict[str, AttributeProto] | None = None
@@ -57,7 +57,7 @@ class _Frame:
 
 @dataclass(slots=True)
 class Importer:
-    """The reader of one model. `graph` is its only method for others.
+    """An Importer reads one model. `graph` is its only method for others.
 
     ``supported`` tells whether the program has an operator of the graph.
     """

@@ -37,7 +37,7 @@ _CHUNK = 2**16
 
 
 class Part(NamedTuple):
-    """Where the bytes of a message, a text or packed numbers lie in the buffer."""
+    """A Part says where the bytes of a message, a text or packed numbers lie in the buffer."""
 
     begin: int
     end: int
@@ -49,7 +49,7 @@ Field: TypeAlias = tuple[int, int, int, int]
 
 
 class Wire:
-    """A buffer of protobuf messages. Every method raises ValueError for what is malformed."""
+    """A Wire is a buffer of protobuf messages. Methods raise ValueError for what is malformed."""
 
     def __init__(self, data: bytes, where: str) -> None:
         self.data = data

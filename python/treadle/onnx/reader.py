@@ -45,7 +45,7 @@ _TYPES = {4: "a sequence", 5: "a map", 7: "an opaque value", 8: "a sparse tensor
 
 @dataclass(slots=True)
 class ValueInfoProto:
-    """An input or output: ``kind`` is "tensor", another kind of value, or "" where none is given.
+    """This is an input or output: ``kind`` is "tensor", another kind, or "" where none is given.
 
     ``shape`` has a number, the name of a symbolic size, or None for each dimension; None: no rank.
     """
@@ -58,8 +58,9 @@ class ValueInfoProto:
 
 @dataclass(slots=True)
 class AttributeProto:
-    """An attribute: ``kind`` is one of `KINDS` or, where ``reference`` names an attribute of the
-    function around it, perhaps ""."""
+    """This is an attribute: ``kind`` is one of `KINDS`, or perhaps "" where ``reference`` names an
+    attribute of the function around it.
+    """
 
     name: str
     kind: str

@@ -128,7 +128,7 @@ def _softmax(call: Call) -> str:
 
 @captures("aten._safe_softmax")
 def _safe_softmax(call: Call) -> str:
-    """A row of nothing but -inf becomes zero."""
+    """Compute a softmax that turns a row of nothing but -inf into zeros."""
     axis, value = call.axis(), call.value("self", "float32")
     found = call.emit("Softmax", value, axis=axis)
     most = call.emit("ReduceMax", value, call.builder.integers([axis]), keepdims=1)

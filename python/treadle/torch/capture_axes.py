@@ -25,7 +25,7 @@ Place = tuple[int, int]
 
 
 class Trial(NamedTuple):
-    """Examples to record with.
+    """A Trial has examples to record with.
 
     tensors  the examples
     marked   which axes of each input may become free
@@ -40,7 +40,7 @@ class Trial(NamedTuple):
 
 
 class Axes:
-    """The axes that shall have sizes of any number.
+    """These are the axes that shall have sizes of any number.
 
     names  of sizes that the caller named
     wanted  the axes that the caller named, each of which must become free

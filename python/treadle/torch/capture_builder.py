@@ -52,15 +52,15 @@ TABLE: dict[str, Any] = {}
 
 
 class Final(Exception):
-    """An error that sizes are not to blame for."""
+    """This error has nothing to do with sizes."""
 
 
 class Missing(Final, NotImplementedError):
-    """An operator is not in the table."""
+    """This error says that an operator is not in the table."""
 
 
 class Choice(Final, ValueError):
-    """The module's way depends on numbers."""
+    """This error says that the module's way depends on numbers."""
 
 
 def captures(*names: str) -> Callable[[Any], Any]:
@@ -112,7 +112,7 @@ def dtype_of(tensor: Any) -> str:
 
 
 class Builder:
-    """What is written of a graph so far."""
+    """A Builder has what is written of a graph so far, and writes the rest."""
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []
@@ -207,7 +207,7 @@ class Builder:
 
 
 class Call:
-    """One recorded operator with its arguments, and the builder that it is written to."""
+    """A Call is a recorded operator with its arguments, and the builder that it is written to."""
 
     def __init__(self, builder: Builder, node: Any, values: dict[Any, Any]) -> None:
         self.builder, self.node, self.values = builder, node, values

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Condition(NamedTuple):
-    """A condition on sizes, whether it was true for the example, and where it stands."""
+    """A Condition on sizes has whether it was true for the example, and where it stands."""
 
     node: Any
     """PyTorch's symbolic node of it."""
@@ -88,7 +88,7 @@ def required(
 
 
 class _Sizes:
-    """What computes expressions of sizes in the graph, as values [1]."""
+    """This class computes expressions of sizes in the graph, as values [1]."""
 
     def __init__(self, builder: Builder, values: Mapping[Any, Any]) -> None:
         self.builder = builder

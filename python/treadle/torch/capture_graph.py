@@ -41,7 +41,7 @@ _PREFIX = "module."  # of the names of weights, in `capture_program.Flat`
 
 
 class Symbols:
-    """The names of sizes that calls choose."""
+    """Symbols names the sizes that calls choose."""
 
     def __init__(self) -> None:
         self.names: dict[Any, str] = {}

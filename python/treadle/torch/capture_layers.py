@@ -35,7 +35,7 @@ def _product(call: Call) -> str:
 
 @captures("aten.addmm", "aten.baddbmm", "aten.addmv")
 def _sum_and_product(call: Call) -> str:
-    """beta self + alpha a b"""
+    """Return beta self + alpha a b."""
     factors = [name for name in call.arguments if name in ("mat1", "mat2", "batch1", "batch2",
                                                             "mat", "vec")]  # fmt: skip
     product = call.emit("MatMul", *[call.value(name, "float32") for name in factors])
@@ -150,7 +150,7 @@ def _per_channel(call: Call, y: str, own: str) -> str:
 
 @captures("aten.group_norm", "aten.native_group_norm")
 def _group_norm(call: Call) -> Any:
-    """Each row of groups is normalised as an instance with one channel for each group."""
+    """Normalise each row of groups as an instance with one channel for each group."""
     own = "input"
     groups = call.get("num_groups", call.get("group"))
     x, ones = call.value(own), call.builder.constant(np.ones(groups, np.float32))

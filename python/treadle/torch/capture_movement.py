@@ -329,7 +329,7 @@ def _pixel_shuffle(call: Call) -> str:
 
 @captures("aten.unfold")
 def _unfold(call: Call) -> str:
-    """Windows of an axis become an axis of their own, the last one."""
+    """Make the windows of an axis an axis of their own, the last one."""
     names = ("dimension", "size", "step")
     axis, size, step = call.axis(names[0]), call[names[1]], call[names[2]]
     length = one(call, size_of(call, call["self"], axis))

@@ -41,7 +41,7 @@ _ROUNDS = 4  # how often operators are taken apart into others
 
 
 class Flat(torch.nn.Module):
-    """A module with its inputs and outputs as plain tuples of tensors.
+    """A Flat module takes and returns plain tuples of tensors.
 
     ``call`` turns tensors into the arguments of the module, ``flat`` its result into tensors.
     """
@@ -62,7 +62,7 @@ class Flat(torch.nn.Module):
 
 
 class Recorded(NamedTuple):
-    """torch.export's program of a module, and the conditions on sizes that its source looks at."""
+    """This tuple has torch.export's program of a module, and its source's conditions on sizes."""
 
     program: Any
     conditions: list[Condition]

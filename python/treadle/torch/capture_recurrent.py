@@ -47,7 +47,7 @@ def _captured_stack(*_: Any) -> NoReturn:
 
 
 class _Stack(NamedTuple):
-    """The arguments of the operator, in the order of its schema."""
+    """A _Stack has the arguments of the operator, in the order of its schema."""
 
     x: TensorLike
     h: TensorLike | None

@@ -57,7 +57,7 @@ def _captured_stack(call: Call) -> Any:
 
 @captures("treadle.recurrent")
 def _layer(call: Call) -> Any:
-    """One layer of treadle's own operator, which a module of its may have recorded itself."""
+    """Write a layer that a module of `treadle.torch` recorded as treadle's own operator."""
     mode = call["mode"].upper()
     mode = f"RNN_{call['activation'].upper()}" if mode == "RNN" else mode
     states = [None if is_zero(call, call[n]) else call.optional(n) for n in ("h", "c")]
@@ -76,7 +76,7 @@ def _layer(call: Call) -> Any:
 
 @captures("aten.lstm_cell", "aten.gru_cell", "aten.rnn_tanh_cell", "aten.rnn_relu_cell")
 def _cell(call: Call) -> Any:
-    """A cell is a sequence of one step."""
+    """Write a cell as a sequence of one step."""
     name = str(call.node.target).split(".")[1].removesuffix("_cell")
     found = call["hx"] if name == "lstm" else [call["hx"]]
     at = call.builder.integers([0])

@@ -28,7 +28,7 @@ _BAKED = (int, float, bool, str, type(None), torch.dtype, torch.device)
 
 
 class Inputs:
-    """The example inputs of a module: its tensors by name, and everything else as it is."""
+    """These are the example inputs of a module: tensors by name, everything else as it is."""
 
     def __init__(self, module: torch.nn.Module, examples: Any) -> None:
         args, kwargs = _arguments(examples)
@@ -106,7 +106,7 @@ def _unused(name: str, names: Sequence[str]) -> str:
 
 
 class Outputs:
-    """The outputs of a module: their names are known when it has been recorded."""
+    """These are the outputs of a module, whose names are known when it has been recorded."""
 
     def __init__(self, wanted: Sequence[str] | None, inputs: Sequence[str]) -> None:
         self._wanted = None if wanted is None else [str(name) for name in wanted]

@@ -268,7 +268,7 @@ def _sym_ite(call: Call) -> str:
 
 @captures("aten.item.default", "aten._local_scalar_dense.default")
 def _item(call: Call) -> str:
-    """A number of a tensor becomes a size [1], or a number [1]."""
+    """Turn a number of a tensor into a size [1], or a number [1]."""
     fake = call.node.meta["val"]
     wanted = "float32" if isinstance(fake, torch.SymFloat | float) else "int64"
     wanted = "bool" if isinstance(fake, torch.SymBool | bool) else wanted

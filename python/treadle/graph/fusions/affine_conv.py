@@ -28,7 +28,7 @@ LEAST = 1e-6
 
 @dataclass(slots=True)
 class _Affine:
-    """s x + t, and the nodes that compute it."""
+    """An _Affine is s x + t, with the nodes that compute it."""
 
     x: str
     scale: float

@@ -27,7 +27,7 @@ HEADS = (0, 2, 1, 3)  # [B, N, S, E] to [B, S, N, E], and back
 
 @dataclass(slots=True)
 class _Found:
-    """The parts of an attention, with the nodes that it takes the place of."""
+    """A _Found has the parts of an attention, and the nodes whose place it takes."""
 
     q: str
     k: str  # transposed: [.., E, K]
@@ -65,7 +65,7 @@ def _fuse(view: View, softmax: Node) -> bool:
 
 
 def _mask_fits(view: View, mask: str, scores: tuple[int | str, ...]) -> bool:
-    """Whether a mask broadcasts to the scores and leaves each query a key.
+    """Return whether a mask broadcasts to the scores and leaves each query a key.
 
     A query whose scores are all minus infinity gives NaN in the parts and zeros in the operator.
     """
@@ -112,7 +112,7 @@ def _find(view: View, softmax: Node) -> _Found | None:
 
 
 def _is_scores(view: View, name: str) -> bool:
-    """Whether a value is a product, perhaps scaled."""
+    """Return whether a value is a product, perhaps scaled."""
     value, _ = _unscaled(view, name, [])
     return view.maker(value, "MatMul") is not None
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class _Cell:
-    """What was found: the parts' names, the states, the nodes."""
+    """A _Cell has the names of the parts of a step, its states and its nodes."""
 
     c: str = ""
     new_c: str = ""

@@ -23,7 +23,7 @@ Cut = tuple[int, int, int]  # begin, end, step
 
 @dataclass(slots=True)
 class _Half:
-    """One of the squared halves: of which value, what of its axes, and the nodes."""
+    """A _Half is a squared part of a value: which value, what of its axes, and the nodes."""
 
     x: str
     cuts: dict[int, Cut]
@@ -57,7 +57,7 @@ def _fuse(view: View, root: Node) -> bool:
 
 
 def _halve(channels: int, first: Cut | None, second: Cut | None) -> bool:
-    """Whether two cuts of the channels are their first and their second half."""
+    """Return whether two cuts of the channels are their first and their second half."""
     if first is None or second is None or channels % 2:
         return False
     half = channels // 2

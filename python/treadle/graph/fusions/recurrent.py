@@ -156,7 +156,7 @@ def _states(view: View, node: Node, directions: int, hidden: int) -> list[str]:
 
 
 def is_zero(view: View, name: str) -> bool:
-    """Whether a value is zeros in every call."""
+    """Return whether a value is zeros in every call."""
     for _ in range(8):
         array = view.constant(name)
         if array is not None:

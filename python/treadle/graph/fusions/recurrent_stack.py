@@ -69,7 +69,7 @@ def _join(view: View, second: Node) -> bool:
 
 
 def _fit(first: Node, second: Node) -> bool:
-    """Whether two layers have the same options, and the second one reads what the first writes."""
+    """Return whether two layers have the same options, and one reads what the other writes."""
     options = [
         {key: value for key, value in node.attributes.items() if key not in OWN}
         for node in (first, second)

@@ -38,7 +38,7 @@ def then(first: Sequence[int], second: Sequence[int]) -> Order:
 
 
 def is_identity(order: Sequence[int]) -> bool:
-    """Whether an order changes nothing."""
+    """Return whether an order changes nothing."""
     return list(order) == list(range(len(order)))
 
 
@@ -68,7 +68,7 @@ def with_new(order: Sequence[int], new: Iterable[int]) -> Order:
 
 
 def keeps_memory(order: Sequence[int], shape: Sequence[object]) -> bool:
-    """Whether u, of this shape, lies in memory as v does: only axes of size 1 change places."""
+    """Return whether u, of this shape, lies in memory as v: only axes of size 1 change places."""
     if len(shape) != len(order):
         return False
     moved = [axis for axis in order if shape[axis] != 1]

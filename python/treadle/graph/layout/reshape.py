@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def reshape(node: Node, state: State) -> bool:
-    """Reshape and Flatten."""
+    """Let Reshape and Flatten work on u."""
     source, order = state.place(node.inputs[0]) or ("", ())
     shape, result = state.shape(source), state.shape(node.outputs[0])
     if shape is None or result is None:

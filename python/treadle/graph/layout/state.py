@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class State:
-    """The graph that is being written, and where the values of the old one lie in it."""
+    """A State has the graph that is being written, and where values of the old one lie in it."""
 
     def __init__(
         self, graph: Graph, known: dict[str, Known], outer: Mapping[str, np.ndarray]
@@ -47,7 +47,7 @@ class State:
         return self._places.get(name)
 
     def is_virtual(self, name: str) -> bool:
-        """Whether a value is known as a Transpose only."""
+        """Return whether a value is known as a Transpose only."""
         return name in self._places and name not in self._present
 
     def new_name(self, label: str) -> str:

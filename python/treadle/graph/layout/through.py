@@ -52,13 +52,13 @@ def _copy(node: Node, **attributes: object) -> Node:
 
 
 def unary(node: Node, state: State) -> bool:
-    """Operators on each element."""
+    """Let an operator on each element read u."""
     place = state.place(node.inputs[0])
     return place is not None and _finish(node, state, [place[0], *node.inputs[1:]], place[1])
 
 
 def elementwise(node: Node, state: State) -> bool:
-    """Operators on elements of several values that broadcast."""
+    """Let an operator on elements of values that broadcast read them in one order."""
     places = [state.place(name) for name in node.inputs]
     orders = list(dict.fromkeys(place[1] for place in places if place is not None))
     keep = sum(
@@ -113,7 +113,7 @@ def _axis(axis: int, rank: int) -> int:
 
 
 def softmax(node: Node, state: State) -> bool:
-    """Softmax, LogSoftmax and Hardmax over an axis; the last axis must stay the last."""
+    """Let Softmax, LogSoftmax and Hardmax read u, if their axis is the last of u."""
     source, order = state.place(node.inputs[0]) or ("", ())
     axis = order[_axis(node.attributes.get("axis", -1), len(order))]
     if axis != len(order) - 1:
@@ -122,7 +122,7 @@ def softmax(node: Node, state: State) -> bool:
 
 
 def concat(node: Node, state: State) -> bool:
-    """Concat, if all values are of one order."""
+    """Let Concat read its values as they lie, if all are of one order."""
     places = [state.place(name) for name in node.inputs]
     first = next(place for place in places if place is not None)
     order = first[1]
@@ -141,7 +141,7 @@ def concat(node: Node, state: State) -> bool:
 
 
 def split(node: Node, state: State) -> bool:
-    """Split."""
+    """Let Split cut u."""
     source, order = state.place(node.inputs[0]) or ("", ())
     axis = order[_axis(node.attributes.get("axis", 0), len(order))]
     return _finish(_copy(node, axis=axis), state, [source, *node.inputs[1:]], order)
@@ -156,7 +156,7 @@ def _moved_axes(state: State, name: str, order: Order) -> list[int] | None:
 
 
 def slice_(node: Node, state: State) -> bool:
-    """Slice along constant axes."""
+    """Let Slice along constant axes cut u."""
     source, order = state.place(node.inputs[0]) or ("", ())
     starts = state.constants.get(node.inputs[1])
     if len(node.inputs) < 3:
@@ -173,7 +173,7 @@ def slice_(node: Node, state: State) -> bool:
 
 
 def pad(node: Node, state: State) -> bool:
-    """Pad."""
+    """Let Pad write around u."""
     source, order = state.place(node.inputs[0]) or ("", ())
     if len(node.inputs) > 3 and node.inputs[3]:
         axes = _moved_axes(state, node.inputs[3], order)
@@ -189,7 +189,7 @@ def pad(node: Node, state: State) -> bool:
 
 
 def reduce_(node: Node, state: State) -> bool:
-    """Reductions over constant axes."""
+    """Let a reduction over constant axes read u."""
     source, order = state.place(node.inputs[0]) or ("", ())
     if len(node.inputs) < 2 or not node.inputs[1]:
         return False
@@ -203,7 +203,7 @@ def reduce_(node: Node, state: State) -> bool:
 
 
 def arg(node: Node, state: State) -> bool:
-    """ArgMax and ArgMin."""
+    """Let ArgMax and ArgMin read u."""
     source, order = state.place(node.inputs[0]) or ("", ())
     axis = _axis(node.attributes.get("axis", 0), len(order))
     after = order if node.attributes.get("keepdims", 1) else without(order, [axis])
@@ -211,7 +211,7 @@ def arg(node: Node, state: State) -> bool:
 
 
 def squeeze(node: Node, state: State) -> bool:
-    """Squeeze along constant axes."""
+    """Let Squeeze along constant axes read u."""
     source, order = state.place(node.inputs[0]) or ("", ())
     axes = _moved_axes(state, node.inputs[1], order) if len(node.inputs) > 1 else None
     if not axes:
@@ -222,7 +222,7 @@ def squeeze(node: Node, state: State) -> bool:
 
 
 def unsqueeze(node: Node, state: State) -> bool:
-    """Unsqueeze: u gets new axes where v gets them."""
+    """Let Unsqueeze give u new axes where v gets them."""
     source, order = state.place(node.inputs[0]) or ("", ())
     array = state.constants.get(node.inputs[1])
     if array is None:
@@ -235,7 +235,7 @@ def unsqueeze(node: Node, state: State) -> bool:
 
 
 def gather(node: Node, state: State) -> bool:
-    """Gather of constant indices of rank 0 or 1."""
+    """Let Gather of constant indices of rank 0 or 1 read u."""
     place, indices = state.place(node.inputs[0]), state.constants.get(node.inputs[1])
     if place is None or indices is None or indices.ndim > 1:
         return False
@@ -246,7 +246,7 @@ def gather(node: Node, state: State) -> bool:
 
 
 def shape(node: Node, state: State) -> bool:
-    """Shape: the sizes of u, in another order."""
+    """Let Shape return the sizes of u, in another order."""
     source, order = state.place(node.inputs[0]) or ("", ())
     axes = order[node.attributes.get("start", 0) : node.attributes.get("end", None)]
     sizes = state.add("Shape", [source], {}, f"{node.outputs[0]}.sizes", node.name)
@@ -256,14 +256,14 @@ def shape(node: Node, state: State) -> bool:
 
 
 def size(node: Node, state: State) -> bool:
-    """Size."""
+    """Let Size count u."""
     source, _ = state.place(node.inputs[0]) or ("", ())
     state.write(Node("Size", [source], node.outputs, {}, node.name))
     return True
 
 
 def over_last(node: Node, state: State) -> bool:
-    """treadle.Linear, treadle.Magnitude and LayerNormalization of the last axis: it stays last."""
+    """Let an operator over the last axis, such as treadle.Linear, read u if it stays last."""
     source, order = state.place(node.inputs[0]) or ("", ())
     last = len(order) - 1
     if not order or order[-1] != last or any(state.is_virtual(n) for n in node.inputs[1:] if n):
@@ -276,7 +276,7 @@ def over_last(node: Node, state: State) -> bool:
 
 
 def recurrent(node: Node, state: State) -> bool:
-    """treadle.Recurrent reads [T, B, I] and [B, T, I]."""
+    """Let treadle.Recurrent read u, since it takes both [T, B, I] and [B, T, I]."""
     source, order = state.place(node.inputs[0]) or ("", ())
     shape = state.shape(source)
     first = bool(node.attributes.get("batch_first", 0))

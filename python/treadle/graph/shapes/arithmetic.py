@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def same(site: Site) -> None:
-    """Operators whose output has the dtype and the shape of the first input."""
+    """Describe an output that has the dtype and the shape of the first input."""
     site.output(site[0].dtype, site[0].shape)
 
 
 def same_as(dtype: str, site: Site) -> None:
-    """Operators whose output has the shape of the first input and a dtype of its own."""
+    """Describe an output that has the shape of the first input and a dtype of its own."""
     site.output(dtype, site[0].shape)
 
 
@@ -31,12 +31,12 @@ def _together(site: Site, inputs: Sequence[int]) -> Sequence[Dim] | None:
 
 
 def broadcast(site: Site) -> None:
-    """Operators over inputs that broadcast to one shape."""
+    """Describe the output of inputs that broadcast to one shape."""
     site.output(site[0].dtype, _together(site, range(len(site.node.inputs))))
 
 
 def integers(compute: Callable[[Dim, Dim], Dim | None], site: Site) -> None:
-    """Arithmetic that is followed where it computes shapes."""
+    """Describe the output of arithmetic, which is followed where it computes shapes."""
     shape = _together(site, (0, 1))
     first, second = site[0].elements, site[1].elements
     elements: list[Dim] | None = None
@@ -63,12 +63,12 @@ def _divide(a: Dim, b: Dim) -> Dim | None:
 
 
 def compare(site: Site) -> None:
-    """Comparisons and logic: the output is bool."""
+    """Describe the output of comparisons and logic, which is bool."""
     site.output("bool", _together(site, range(len(site.node.inputs))))
 
 
 def equal(site: Site) -> None:
-    """Equal, which exporters ask of ranks and sizes."""
+    """Describe the output of Equal, which exporters ask of ranks and sizes."""
     shape = _together(site, (0, 1))
     first, second = site[0].elements, site[1].elements
     answer: list[Dim] | None = None
@@ -85,19 +85,19 @@ def equal(site: Site) -> None:
 
 
 def not_(site: Site) -> None:
-    """Not."""
+    """Describe the output of Not."""
     elements = site.numbers(0)
     answer = None if elements is None else [1 - element for element in elements]
     site.output("bool", site[0].shape, elements=answer)
 
 
 def where(site: Site) -> None:
-    """Where."""
+    """Describe the output of Where."""
     site.output(site[1].dtype, _together(site, (0, 1, 2)))
 
 
 def reduce_(site: Site) -> None:
-    """Reductions, whose axes are an input."""
+    """Describe the output of reductions, whose axes are an input."""
     shape = site[0].shape
     keep = site.attribute("keepdims", 1)
     axes = site.numbers(1) if site.has(1) else []
@@ -119,7 +119,7 @@ def _reduced(shape: Sequence[Dim], axes: Sequence[int], keep: bool) -> list[Dim]
 
 
 def arg(site: Site) -> None:
-    """ArgMax and ArgMin."""
+    """Describe the output of ArgMax and ArgMin."""
     shape = site[0].shape
     if shape is None:
         site.unknown("int64", None)
@@ -129,7 +129,7 @@ def arg(site: Site) -> None:
 
 
 def top_k(site: Site) -> None:
-    """TopK."""
+    """Describe the output of TopK."""
     shape, count = site[0].shape, site[1].elements
     axis = None if shape is None else axis_of(site.attribute("axis", -1), len(shape))
     if shape is None or axis is None:
@@ -140,7 +140,7 @@ def top_k(site: Site) -> None:
 
 
 def matmul(dtype: str | None, site: Site) -> None:
-    """MatMul and MatMulInteger."""
+    """Describe the output of MatMul and MatMulInteger."""
     a, b = site[0].shape, site[1].shape
     dtype = dtype or site[0].dtype
     if not a or not b:
@@ -153,7 +153,7 @@ def matmul(dtype: str | None, site: Site) -> None:
 
 
 def qlinear_matmul(site: Site) -> None:
-    """QLinearMatMul."""
+    """Describe the output of QLinearMatMul."""
     a, b = site[0].shape, site[3].shape
     if a is None or b is None or len(a) < 2 or len(b) < 2:
         site.unknown(site[7].dtype, None)
@@ -162,7 +162,7 @@ def qlinear_matmul(site: Site) -> None:
 
 
 def gemm(site: Site) -> None:
-    """Gemm."""
+    """Describe the output of Gemm."""
     a, b = site[0].shape, site[1].shape
     if a is None or b is None or len(a) != 2 or len(b) != 2:
         site.unknown(site[0].dtype, 2)
@@ -173,7 +173,7 @@ def gemm(site: Site) -> None:
 
 
 def linear(site: Site) -> None:
-    """treadle.Linear."""
+    """Describe the output of treadle.Linear."""
     shape, weight = site[0].shape, site[1].shape
     if shape is None or weight is None:
         site.unknown(site[0].dtype, None)
@@ -182,7 +182,7 @@ def linear(site: Site) -> None:
 
 
 def one_hot(site: Site) -> None:
-    """OneHot."""
+    """Describe the output of OneHot."""
     shape, depth = site[0].shape, site[1].elements
     if shape is None:
         site.unknown(site[2].dtype, None)
@@ -193,13 +193,13 @@ def one_hot(site: Site) -> None:
 
 
 def non_zero(site: Site) -> None:
-    """NonZero."""
+    """Describe the output of NonZero."""
     rank = site[0].rank
     site.output("int64", None if rank is None else (rank, dims.fresh()))
 
 
 def layer_norm(site: Site) -> None:
-    """LayerNormalization: the second and the third output are statistics."""
+    """Describe the outputs of LayerNormalization: the second and the third are statistics."""
     same(site)
     shape = site[0].shape
     axis = None if shape is None else axis_of(site.attribute("axis", -1), len(shape))
@@ -209,19 +209,19 @@ def layer_norm(site: Site) -> None:
 
 
 def quantize(site: Site) -> None:
-    """QuantizeLinear: the dtype is that of the zero point."""
+    """Describe the output of QuantizeLinear: its dtype is that of the zero point."""
     site.output(site[2].dtype or "uint8", site[0].shape)
 
 
 def dynamic_quantize(site: Site) -> None:
-    """DynamicQuantizeLinear."""
+    """Describe the output of DynamicQuantizeLinear."""
     site.output("uint8", site[0].shape)
     site.output("float32", (), 1)
     site.output("uint8", (), 2)
 
 
 def attention(site: Site) -> None:
-    """ONNX's Attention over [B, N, S, E]; three-dimensional inputs keep their order."""
+    """Describe ONNX's Attention over [B, N, S, E]; three-dimensional inputs keep their order."""
     q, v = site[0].shape, site[2].shape
     if q is None or v is None or len(q) != 4 or len(v) != 4:
         site.unknown(site[0].dtype, None if q is None else len(q))
@@ -230,7 +230,7 @@ def attention(site: Site) -> None:
 
 
 def treadle_attention(site: Site) -> None:
-    """treadle.Attention over [B, S, N, E]."""
+    """Describe the output of treadle.Attention over [B, S, N, E]."""
     q, v = site[0].shape, site[2].shape
     if q is None or v is None:
         site.unknown(site[0].dtype, 4)
@@ -239,7 +239,7 @@ def treadle_attention(site: Site) -> None:
 
 
 def magnitude(site: Site) -> None:
-    """treadle.Magnitude."""
+    """Describe the output of treadle.Magnitude."""
     shape = site[0].shape
     if not shape:
         return

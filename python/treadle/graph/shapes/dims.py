@@ -36,7 +36,7 @@ def _simple(text: str) -> str:
 
 
 def _balanced(text: str) -> bool:
-    """Whether the first parenthesis closes only at the end, or there is none."""
+    """Return whether the first parenthesis closes only at the end, or there is none."""
     depth = 0
     for index, letter in enumerate(text):
         depth += (letter == "(") - (letter == ")")

@@ -21,7 +21,7 @@ MOST_ELEMENTS = 64
 
 @dataclass(slots=True, frozen=True)
 class Known:
-    """What is known about a value before it is computed.
+    """A Known is what is known about a value before it is computed.
 
     dtype     NumPy's name, or None
     shape     the sizes, ints and symbols, or None where not even the rank is known
@@ -68,7 +68,7 @@ class Site:
         return self._known.get(self.node.inputs[index], NOTHING)
 
     def has(self, index: int) -> bool:
-        """Whether an input is present."""
+        """Return whether an input is present."""
         return index < len(self.node.inputs) and self.node.inputs[index] != ""
 
     def numbers(self, index: int) -> list[int] | None:

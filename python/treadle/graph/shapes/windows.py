@@ -46,7 +46,7 @@ def _put(site: Site, last: bool, sizes: tuple[Dim, Sequence[Dim], Dim], index: i
 
 
 def conv(last: bool, weight: int, dtype: str | None, site: Site) -> None:
-    """Convolutions, channels last or not; `weight` is the place of the weight."""
+    """Describe a convolution, channels last or not; `weight` is the place of the weight."""
     shape, kernel = site[0].shape, site[weight].shape
     dtype = dtype or site[0].dtype
     rank = None if shape is None else len(shape)
@@ -64,7 +64,7 @@ def conv(last: bool, weight: int, dtype: str | None, site: Site) -> None:
 
 
 def conv_transpose(last: bool, site: Site) -> None:
-    """Transposed convolutions."""
+    """Describe the output of a transposed convolution."""
     shape, kernel = site[0].shape, site[1].shape
     if shape is None or kernel is None or len(shape) != len(kernel) or len(shape) < 3:
         site.unknown(site[0].dtype, None if shape is None else len(shape))
@@ -97,7 +97,7 @@ def conv_transpose(last: bool, site: Site) -> None:
 
 
 def pool(last: bool, site: Site) -> None:
-    """Pooling over windows; the indices of MaxPool have the shape of its output."""
+    """Describe pooling over windows; the indices of MaxPool have the shape of its output."""
     shape, taps = site[0].shape, site.attribute("kernel_shape", None)
     if shape is None or not taps or len(shape) != len(taps) + 2:
         site.unknown(site[0].dtype, None if shape is None else len(shape))
@@ -112,7 +112,7 @@ def pool(last: bool, site: Site) -> None:
 
 
 def global_pool(last: bool, site: Site) -> None:
-    """Pooling over all of the spatial axes."""
+    """Describe the output of pooling over all of the spatial axes."""
     shape = site[0].shape
     if shape is None or len(shape) < 2:
         return
@@ -121,7 +121,7 @@ def global_pool(last: bool, site: Site) -> None:
 
 
 def resize(site: Site) -> None:
-    """Resize: sizes are followed, scales are not."""
+    """Describe the output of Resize: sizes are followed, scales are not."""
     shape, sizes = site[0].shape, site[3].elements
     plain = not site.attribute("axes", None) and site.attribute(
         "keep_aspect_ratio_policy", "stretch"
@@ -133,7 +133,7 @@ def resize(site: Site) -> None:
 
 
 def recurrent(states: int, site: Site) -> None:
-    """RNN, GRU and LSTM: Y is [T, R, B, H], or [B, T, R, H] with layout 1."""
+    """Describe RNN, GRU and LSTM: Y is [T, R, B, H], or [B, T, R, H] with layout 1."""
     shape, weights = site[0].shape, site[2].shape
     if shape is None or weights is None or len(shape) != 3 or len(weights) != 3:
         return
@@ -151,7 +151,7 @@ def recurrent(states: int, site: Site) -> None:
 
 
 def quantized_lstm(site: Site) -> None:
-    """treadle.DynamicQuantizeLSTM, whose R is [D, H, 4 H]."""
+    """Describe the outputs of treadle.DynamicQuantizeLSTM, whose R is [D, H, 4 H]."""
     shape, weights = site[0].shape, site[2].shape
     if shape is None or len(shape) != 3 or weights is None or len(weights) != 3:
         return
@@ -162,7 +162,7 @@ def quantized_lstm(site: Site) -> None:
 
 
 def treadle_recurrent(site: Site) -> None:
-    """treadle.Recurrent."""
+    """Describe the output of treadle.Recurrent."""
     shape = site[0].shape
     if shape is None or len(shape) != 3:
         return
