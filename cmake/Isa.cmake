@@ -23,8 +23,12 @@ function(treadle_add_for_each_isa target name source)
       ${TREADLE_ALSO_${isa}})
     # No contraction: a rounding happens where the source says so, on every ISA.
     # -fno-math-errno and -fno-trapping-math only drop promises that nobody reads.
+    # Kernels neither throw nor call what does. Without -fno-exceptions, GCC still asks for the
+    # handler of exceptions where a function that is not inlined lies beside arrays on the stack,
+    # and each object then has a weak symbol of its own for it.
     target_compile_options(${objects} PRIVATE ${TREADLE_FLAGS_${isa}} ${TREADLE_WARNINGS}
       -fvisibility=hidden -ffp-contract=off -fno-math-errno -fno-trapping-math
+      -fno-exceptions
       # GCC 12 warns about the undefined pass-through operand inside its own AVX-512 header.
       -Wno-uninitialized -Wno-maybe-uninitialized)
     # GCC's LTO may keep one copy of a function built with different flags (GCC bug 110334).
