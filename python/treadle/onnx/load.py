@@ -85,8 +85,11 @@ def read_graph(data: bytes, where: str, folder: str | None) -> tuple[Graph, list
         model = read_model(Wire(data, where))
     except ValueError as error:
         kind = kinds.kind(data[: kinds.START])
-        if kind is None or kinds.is_onnx(data[: kinds.START]):
+        if kind is None:
             raise
+        if kinds.is_onnx(data[: kinds.START]):
+            found = str(error).removeprefix(where).removeprefix(":").strip()
+            raise ValueError(f"{where} looks like an ONNX model, but {found}") from error
         raise ValueError(f"{where}, expected a model of ONNX, is {kind}") from error
     with closing(ExternalData(where, folder)) as files:
         importer = Importer(model, where, files, _supported)
