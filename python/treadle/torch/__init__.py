@@ -27,9 +27,16 @@ capture_program  torch.export records it, or it is said in plain words why not
 capture_recurrent  what keeps recurrent layers and packed sequences whole meanwhile
 capture_graph  the recorded program becomes a graph
 capture_builder  what writes the graph's nodes, and the table of operators
-capture_sizes, capture_pointwise, capture_activations, capture_movement, capture_indexing,
-capture_creation, capture_reductions, capture_layers, capture_pooling, capture_sequences
-              the operators in the table, by families
+capture_sizes  operators of the table that tell and compute sizes
+capture_pointwise    ... that compute element by element
+capture_activations  ... activations and softmax
+capture_movement     ... that move numbers: views, joins, cuts, padding
+capture_indexing     ... that read and write at indices, and what sorts
+capture_creation     ... that make tensors
+capture_reductions   ... that reduce axes and add up along them
+capture_layers       ... products, convolutions and norms
+capture_pooling      ... pooling
+capture_sequences    ... recurrent layers and attention, each whole
 
 Nothing else in the package imports PyTorch, and this does so only where it is used.
 """
