@@ -119,12 +119,12 @@ def write(markdown_file: Path, folder: Path) -> None:
 
 
 def _sections(results: dict[str, dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Return the cases of each kind and dtype, in the order of KINDS."""
+    """Return the cases of each kind and dtype that has some with a peer, in the order of KINDS."""
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in KINDS}
     for result in results.values():
         for case in result["cases"]:
             found[section_of(case)].append(case)
-    return found
+    return {name: cases for name, cases in found.items() if "compared" in summary(cases)}
 
 
 def _words(case: dict[str, Any]) -> str:

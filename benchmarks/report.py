@@ -95,7 +95,7 @@ def markdown(result: dict[str, Any]) -> str:
     cases = result["cases"]
     kind = registry.load(kind_of(cases[0]))
     unit = {"us": "microseconds", "ms": "milliseconds"}[kind.UNIT]
-    parts = [_where(result), _summary(result)]
+    parts = [text for text in (_where(result), _summary(result)) if text]
     lost = sorted((c for c in cases if c.get("speedup", 1) < 1), key=lambda c: c["speedup"])
     if any("speedup" in case for case in cases):
         parts.append(f"**Cases lost to a peer: {len(lost)}**")

@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from treadle.benchmarks import report
+from treadle.benchmarks import front, report
 from treadle.benchmarks.core import measure, peers, registry
 from treadle.benchmarks.core.comparisons import against_peers
 from treadle.benchmarks.core.kind import PEERS
@@ -332,6 +332,38 @@ def test_report_of_one_kind(result):
     assert "Cases lost to a peer: 0" in text
     assert "sentence_transformers" in text
     assert "**missed**" in text
+
+
+def without_peers(result, kind):
+    """Return the result as a run without peers writes it for the cases of one kind."""
+    compared = ("speedup", "fastest_peer")
+    cases = [
+        {name: value for name, value in case.items() if name not in compared}
+        | {"results": {"treadle": case["results"]["treadle"]}}
+        if case["kind"] == kind
+        else case
+        for case in result["cases"]
+    ]
+    return result | {"cases": cases, "versions": {"treadle": "0"}}
+
+
+def test_a_kind_without_peers_has_no_row_and_no_summary(result):
+    rows = front.by_kind({"bench": result}).splitlines()[2:]
+    assert [row.split(" | ")[0] for row in rows] == ["| attention", "| sentence encoder"]
+    alone = without_peers(result, "attention")
+    rows = front.by_kind({"bench": alone}).splitlines()[2:]
+    assert [row.split(" | ")[0] for row in rows] == ["| sentence encoder"]
+    part = report.only(alone, "attention")
+    text = report.markdown(part | {"targets": []})
+    assert "faster than the fastest peer" not in text
+    assert "\n\n\n" not in text
+    assert "| `attention/1x12x512x512x64` | 8.00 | 1.00 | 12% | FMA | - |" in text
+
+
+def test_the_picture_of_kinds_leaves_out_those_without_peers(result, tmp_path):
+    pytest.importorskip("matplotlib")
+    front.draw({"bench": without_peers(result, "encoder")}, tmp_path / "front.png")
+    assert (tmp_path / "front.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_pictures(result, tmp_path):
