@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 
+from reference import graph_recurrent as recurrent
 from reference import graph_windows as windows
 from treadle.graph import Graph
 from treadle.graph.vocabulary import COMPUTED_DTYPES
@@ -285,6 +286,7 @@ OPERATORS = {
     "treadle.InstanceNormalization": windows.last(windows.instance_norm),
     "treadle.Attention": attention,
     "treadle.Magnitude": magnitude,
+    "treadle.Recurrent": recurrent.node,
 }
 
 

@@ -85,7 +85,7 @@ class Runner {
     for (std::int64_t i = 0; i < count; ++i) {
       const std::int64_t row = w_.rows[i];
       w_.state[i] = p_.in.h_0 ? p_.in.h_0 + row * state_size_ : cell_.zero_state();
-      w_.last[i] = nullptr;
+      w_.last[i] = p_.in.continued ? w_.state[i] : nullptr;
       steps = std::max(steps, length(row));
     }
     const std::int64_t I = cell_.shape().input_size;
@@ -212,8 +212,8 @@ class Runner {
     }
   }
 
-  // The output of a masked row repeats the output before it, or is zero at first, as in Keras.
-  // Lists what is to be copied.
+  // The output of a masked row repeats the output before it. At first it is zero, as in Keras, or
+  // the first state where the call continues another one. Lists what is to be copied.
   void list_repeated(std::int64_t s, std::int64_t count, std::int64_t first, std::int64_t active) {
     std::int64_t next = first;
     w_.repeated.clear();

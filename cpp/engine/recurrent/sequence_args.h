@@ -14,6 +14,7 @@ struct SequenceArgs {
   std::int64_t x_t, x_b;        // strides in floats
   const std::int64_t* lengths;  // [B], 0 <= length <= T
   const std::uint8_t* mask;     // [B, T]
+  bool continued;               // steps before the first one that the mask keeps repeat h_0, not 0
   const std::uint8_t* resets;   // [T, B]
   const float* reset_h;         // [..., B, state_size]; null: a reset state is zero
   const float* reset_c;         // [..., B, H]

@@ -164,15 +164,23 @@ def _recurrent(site: CausalSite) -> None:
 
 
 def _stack(site: CausalSite) -> None:
-    """Carry the states of treadle.Recurrent over x [T, B, I], or [B, T, I] with batch_first."""
+    """Carry the states of treadle.Recurrent over x [T, B, I], or [B, T, I] with batch_first.
+
+    Where a mask skips the first steps of a call, their output is that of the call before, which is
+    the state h that is carried.
+    """
     first = 1 if site.attribute("batch_first", 0) else 0
-    _check_steps(site, first, lengths=3)
+    mask = 4 + len(site.attribute("weights", []))
+    masked = bool(site.input(mask))
+    if masked and site.axis(mask) != 1:
+        raise Refused("its mask has no frames")
+    _check_steps(site, first, lengths=3, mask=mask)
     node = site.node
     node = Node(
         node.op,
         list(node.inputs),
         [*node.outputs, *[""] * (3 - len(node.outputs))],
-        node.attributes,
+        {**node.attributes, "continued": 1} if masked else node.attributes,
         node.name,
     )
     hidden = site.attribute("hidden_size", 0)
@@ -188,9 +196,15 @@ def _stack(site: CausalSite) -> None:
     site.work.final.update(filter(None, node.outputs[1:]))
 
 
-def _check_steps(site: CausalSite, axis: int, lengths: int) -> None:
-    """Refuse a recurrent node that does not go forwards along time, or has the input lengths."""
-    if site.only_first() != axis:
+def _check_steps(site: CausalSite, axis: int, lengths: int, mask: int = -1) -> None:
+    """Refuse a recurrent node that does not go forwards along time, or has the input lengths.
+
+    A mask may have frames, as the first input has.
+    """
+    others = [place for place in range(1, len(site.node.inputs)) if place != mask]
+    if any(site.axis(place) is not None for place in others):
+        raise Refused("another input than the first has frames")
+    if site.axis(0) != axis:
         raise Refused("the axis of its steps is not that of time")
     if site.plain():
         raise Refused("frames behind the last one come before it, and no Slice cuts them")

@@ -162,7 +162,7 @@ def _pads(
 def _recurrent(function: str, node: Node, lookup: Lookup) -> Packed:
     attributes = dict(node.attributes)
     names, first = attributes.pop("weights", None), attributes.pop("batch_first", 0)
-    broadcast = attributes.pop("broadcast", 0)
+    broadcast, continued = attributes.pop("broadcast", 0), attributes.pop("continued", 0)
     for key in ("activation", "recurrent_activation", "output_activation", "dtype"):
         if isinstance(attributes.get(key), list):
             attributes[key] = tuple(attributes[key])
@@ -186,8 +186,12 @@ def _recurrent(function: str, node: Node, lookup: Lookup) -> Packed:
         "recurrent": packed,
         "batch_first": int(bool(first)),
         "broadcast": int(bool(broadcast)),
+        "continued": int(bool(continued)),
     }
-    return Packed(native, node.inputs[:4])
+    mask = node.inputs[4 + len(names) :]
+    if len(mask) > 1:
+        raise ValueError(f"{where}: {len(node.inputs)} inputs, expected {5 + len(names)} at most")
+    return Packed(native, [*node.inputs[:4], *mask])
 
 
 def _is_weight(name: object) -> bool:

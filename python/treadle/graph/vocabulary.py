@@ -41,7 +41,7 @@ treadle.Attention              q [B, S, N, E], k [B, K, N, E], v [B, K, N, F], m
                                -> [B, S, N, F]; scale. The mask broadcasts to [B, N, S, K]: bool
                                (True takes part) or float32 (added to the scores)
 treadle.Recurrent              x [T, B, I] ([B, T, I] if batch_first), h0? [L R, B, P],
-                               c0? [L R, B, H], lengths? [B], then the weights
+                               c0? [L R, B, H], lengths? [B], then the weights, then mask? [B, T]
                                -> y [T, B, R P], h_n [L R, B, P], c_n [L R, B, H]; the attributes
                                are those of `treadle.layers.recurrent_spec.RecurrentSpec`
                                (activations as lists [name, alpha, beta]), batch_first,
@@ -49,7 +49,10 @@ treadle.Recurrent              x [T, B, I] ([B, T, I] if batch_first), h0? [L R,
                                weights: the name of each input from the fifth on, such as
                                "0.weight_ih" (layer 0, forward), "0.reverse.bias_hh", in
                                PyTorch's order of gates and shapes. An output behind a row's
-                               length is 0
+                               length is 0. A step where the mask (bool) is false is skipped: the
+                               states stay, and its output is that of the step before it, or 0
+                               before the first step (h0 if ``continued``, where another call
+                               computed the steps before). lengths and a mask exclude each other
 treadle.DynamicQuantizeLSTM    the operator of this name of ONNX Runtime (com.microsoft):
                                x [T, B, I], W [R, I, 4 H], R [R, H, 4 H], bias?, lengths?, h0?,
                                c0?, peepholes? (must be absent), W_scale, W_zero?, R_scale,

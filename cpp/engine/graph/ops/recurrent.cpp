@@ -17,7 +17,9 @@ namespace {
 // Places say which of the node's inputs the values of a net are; -1: the node has none.
 struct Places {
   int h_0, c_0, lengths;
-  bool repeats = false;  // a state of one row is that of all rows
+  int mask = -1;
+  bool repeats = false;    // a state of one row is that of all rows
+  bool continued = false;  // masked steps at the beginning repeat the first state
 };
 
 // Returns the lengths [B], checked against T. ONNX's are int32.
@@ -34,6 +36,19 @@ std::vector<std::int64_t> checked_lengths(const Call& call, int i, std::int64_t 
   }
   lengths.resize(lengths.size() + 1);  // data() of an empty vector would mean that there are none
   return lengths;
+}
+
+// Returns a copy of the mask [B, T], since threads read it one by one and it may be the caller's.
+const std::uint8_t* checked_mask(Call& call, int i, std::int64_t B, std::int64_t T) {
+  const Tensor& value = call.input(i, Type::boolean);
+  if (value.shape != Shape({B, T})) {
+    refuse("the mask has shape " + value.shape.text() +
+           ", expected [B, T] = " + Shape({B, T}).text());
+  }
+  const auto* from = reinterpret_cast<const std::uint8_t*>(value.data);
+  auto* to = reinterpret_cast<std::uint8_t*>(call.scratch(std::max<std::int64_t>(B * T, 1)));
+  std::copy_n(from, B * T, to);
+  return to;
 }
 
 // Returns a value with its axis `axis` of size B: as it is, or repeated where it has size 1. The
@@ -93,6 +108,11 @@ void run_stack(Call& call, const RecurrentStack& stack, const Tensor& x, bool ba
     lengths = checked_lengths(call, places.lengths, in.B, in.T);
     in.lengths = lengths.data();
   }
+  if (places.mask >= 0 && call.has(places.mask)) {
+    if (in.lengths) refuse("lengths and a mask are both given, expected one of them");
+    in.mask = checked_mask(call, places.mask, in.B, in.T);
+    in.continued = places.continued;
+  }
   Shape({in.T, in.B, std::max(O, stack.cell(0).input_sums())});  // throws where it overflows
   args.y = out.y;
   args.y_t = batch_first ? O : in.B * O;
@@ -107,7 +127,8 @@ std::unique_ptr<Operator> make_recurrent(const NodeDescription& node) {
   const auto stack = node.native<RecurrentStack>("recurrent");
   const bool batch_first = node.integer("batch_first", 0) != 0;
   const bool repeats = node.integer("broadcast", 0) != 0;
-  return make_operator([stack, batch_first, repeats](Call& call) {
+  const bool continued = node.integer("continued", 0) != 0;
+  return make_operator([stack, batch_first, repeats, continued](Call& call) {
     Tensor x = call.input(0, Type::float32, 3);
     const CellShape& cell = stack->cell(0).shape();
     if (x.shape[2] != cell.input_size) {
@@ -133,7 +154,7 @@ std::unique_ptr<Operator> make_recurrent(const NodeDescription& node) {
     if (lstm && call.wants(2)) {
       out.c_n = call.output(2, Type::float32, {states, B, cell.hidden_size}).floats();
     }
-    run_stack(call, *stack, x, batch_first, {1, 2, 3, repeats}, out);
+    run_stack(call, *stack, x, batch_first, {1, 2, 3, 4, repeats, continued}, out);
   });
 }
 

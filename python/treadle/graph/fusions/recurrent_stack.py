@@ -1,8 +1,8 @@
 """Recurrent layers one behind the other become one stack of treadle.Recurrent.
 
 The second layer reads what the first one writes and nobody else reads it. Both have the same
-options and lengths, and both have initial states or none. Final states that are read must be put
-together by one Concat, as exporters write PyTorch's h_n.
+options, lengths and mask, and both have initial states or none. Final states that are read must be
+put together by one Concat, as exporters write PyTorch's h_n.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ def _join(view: View, second: Node) -> bool:
         return False
     if view.only_reader(first.outputs[0]) is not second or first.inputs[3] != second.inputs[3]:
         return False
+    if masks(first) != masks(second):
+        return False
     pairs = list(zip(first.inputs[1:3], second.inputs[1:3], strict=True))
     if any(bool(a) != bool(b) for a, b in pairs):
         return False
@@ -46,7 +48,8 @@ def _join(view: View, second: Node) -> bool:
         "num_layers": layers + second.attributes.get("num_layers", 1),
         "weights": [*first.attributes["weights"], *shifted],
     }
-    inputs = [first.inputs[0], *states, first.inputs[3], *first.inputs[4:], *second.inputs[4:]]
+    weights = [name for node in (first, second) for name in own_weights(node)]
+    inputs = [first.inputs[0], *states, first.inputs[3], *weights, *masks(first)]
     outputs = [second.outputs[0], "", ""]
     gone, later = [first, second], []
     for place, concat in enumerate(finals, 1):
@@ -66,6 +69,16 @@ def _join(view: View, second: Node) -> bool:
         view.replace([concat], [changed], concat)
     view.replace(gone, [*new, stack], second)
     return True
+
+
+def own_weights(node: Node) -> list[str]:
+    """Return the names of the inputs that are a node's weights."""
+    return node.inputs[4 : 4 + len(node.attributes["weights"])]
+
+
+def masks(node: Node) -> list[str]:
+    """Return the input that is a node's mask, in a list that is empty where it has none."""
+    return [name for name in node.inputs[4 + len(node.attributes["weights"]) :] if name]
 
 
 def _fit(first: Node, second: Node) -> bool:
