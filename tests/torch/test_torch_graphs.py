@@ -61,9 +61,9 @@ def test_operators(case):
     weights = list(module.parameters())
     layer = (
         kind.lower(), 9, module.proj_size, module.bias, 1 + module.bidirectional,
-        options.get("nonlinearity", "tanh"), module.batch_first, True,
+        options.get("nonlinearity", "tanh"), "sigmoid", True, module.batch_first, True,
     )  # fmt: skip
     lengths = torch.tensor([3] * (6 if module.batch_first else 3))
     for rows in (None, lengths):
-        call = (x, None, None, weights, rows, *layer)
+        call = (x, None, None, weights, rows, None, *layer)
         torch.library.opcheck(torch.ops.treadle.recurrent.default, call)

@@ -17,6 +17,7 @@ weight_cache  the weights of recurrent layers: read where they lie, or packed wh
 autograd      one recurrent layer for autograd
 ops           one recurrent layer for graphs and modes of PyTorch
 formula       both of PyTorch's operators, for derivatives and batches that the kernels do not have
+formula_activations  the activations in it
 tools         what PyTorch's fx, torch.jit.script, quantization and FLOP counters ask modules
 fallback      why the kernels cannot run, and the warning that other code does instead
 tensors       the type of a tensor, and the array in its memory

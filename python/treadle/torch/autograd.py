@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     # These are plain tuples, since a named tuple takes a quarter of a microsecond of every call.
     States: TypeAlias = tuple[TensorLike | None, TensorLike | None]
     """(h, c): None for zeros, and for the c of a layer that has none."""
-    Rows: TypeAlias = tuple[ArrayLike | None, bool]
-    """(lengths, batch_first): the steps of each row, and how rows lie in x."""
+    Rows: TypeAlias = tuple[ArrayLike | None, ArrayLike | None, bool]
+    """(lengths, mask, batch_first): the steps of each row, or a mask [B, T]; how rows lie in x."""
     _Call: TypeAlias = tuple[NativeLayer, PlacedWeights, Rows, bool]
     """The arguments of `run_layer` that are no tensors."""
 
@@ -47,8 +47,10 @@ def sequence_inputs(
 ) -> SequenceInputs:
     """Return arrays that share the memory of tensors whose last axes are contiguous."""
     follow_threads()
+    lengths, mask, batch_first = rows
     return SequenceInputs(
-        shared_array(x), shared_array(h), shared_array(c), rows[0], batch_first=rows[1]
+        *(shared_array(x), shared_array(h), shared_array(c), lengths, mask),
+        batch_first=batch_first,
     )
 
 
@@ -114,7 +116,7 @@ class _Run(torch.autograd.Function):
         *tensors: TensorLike,
     ) -> tuple[TensorLike | None, ...]:
         found, weights, rows, copies = call
-        lengths, batch_first = rows
+        lengths, mask, batch_first = rows
         y, h_n, c_n, saved = found.native.run(sequence_inputs(x, h, c, rows), save=True)
         results = _tensors(y, h_n, c_n)
         ctx.layer, ctx.batch_first, ctx.weights = found.layer, batch_first, weakref.ref(weights)
@@ -125,6 +127,7 @@ class _Run(torch.autograd.Function):
             torch.from_numpy(y.copy()) if copies else results[0],
             torch.from_numpy(saved),
             None if lengths is None else torch.from_numpy(lengths),
+            None if mask is None else torch.from_numpy(mask),
             *tensors,
         )
         ctx.set_materialize_grads(False)
@@ -133,18 +136,18 @@ class _Run(torch.autograd.Function):
     @staticmethod
     def backward(ctx: _Context, *upstream: TensorLike | None) -> tuple[TensorLike | None, ...]:
         # Hooks may have made other tensors of those that were saved.
-        x, h, c, y, saved, lengths, *tensors = ctx.saved_tensors
+        x, h, c, y, saved, lengths, mask, *tensors = ctx.saved_tensors
         wanted = ctx.needs_input_grad[1:]
         reason = of_backward(upstream)
         if reason is not None:
-            rows = lengths, ctx.batch_first
+            rows = lengths, mask, ctx.batch_first
             own = (x, h, c, *tensors)
             return None, *_gradients_of_formula(ctx.layer, rows, own, wanted, upstream, reason)
         if watched(upstream):
             dx, dh, dc, *rest = torch.ops.treadle.recurrent_backward(
-                *(x, h, c, tensors, lengths, y, saved),
+                *(x, h, c, tensors, lengths, mask, y, saved),
                 *upstream,
-                *(ctx.layer[1:2] + ctx.layer[3:]),
+                *ctx.layer.form,
                 ctx.batch_first,
             )
             every = zip((dx, dh, dc, *rest), wanted, strict=True)
@@ -165,7 +168,7 @@ class _Run(torch.autograd.Function):
                 with_dense_rows(x),
                 None if h is None else h.contiguous(),
                 None if c is None else c.contiguous(),
-                (shared_array(lengths), ctx.batch_first),
+                (shared_array(lengths), shared_array(mask), ctx.batch_first),
             ),
             (shared_array(with_dense_rows(y)), shared_array(saved.contiguous())),
             grads,

@@ -77,12 +77,12 @@ class _Cell(ForTools, torch.nn.RNNCellBase):
         )
         x = input.reshape((*one, *shape))
         if cache is None:
-            _, h_n, c_n = ops.run_layer(layer, tensors, (h, c), x, (None, False))
+            _, h_n, c_n = ops.run_layer(layer, tensors, (h, c), x, (None, None, False))
         else:
             if placed is None:
                 placed = cache.place(0, layer, tensors)
             native = cache.get(0, layer, placed, x.shape[1])
-            _, h_n, c_n = run_layer(native, placed, tensors, (h, c), x, (None, False))
+            _, h_n, c_n = run_layer(native, placed, tensors, (h, c), x, (None, None, False))
         return h_n.reshape(ends) if c_n is None else (h_n.reshape(ends), c_n.reshape(ends))
 
 

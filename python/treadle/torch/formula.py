@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional as nn
 
 from treadle._inputs.arrays import to_int64
+from treadle.torch.formula_activations import function
 from treadle.torch.tensors import plain
 
 if TYPE_CHECKING:
@@ -33,18 +34,21 @@ def recurrent(
     rows: Rows,
 ) -> tuple[TensorLike, TensorLike, TensorLike | None]:
     """Run a layer as `treadle.torch.autograd.run_layer` does: (y, h_n, c_n or None)."""
-    lengths, batch_first = rows
+    lengths, mask, batch_first = rows
     x = x.transpose(0, 1) if batch_first else x
-    exists = None
+    runs = None
     if lengths is not None:
-        exists = _exists(layer.function, lengths, x.shape[0], x.shape[1])
-        # Where a row has ended, 0 x NaN would still reach the gradients of the weights.
-        x = x.masked_fill(~exists, 0)
+        runs = _exists(layer.function, lengths, x.shape[0], x.shape[1])
+    elif mask is not None:
+        runs = torch.as_tensor(mask).transpose(0, 1)[:, :, None]
+    if runs is not None:
+        # Where a step is left out, 0 x NaN would still reach the gradients of the weights.
+        x = x.masked_fill(~runs, 0)
     count, parts = len(layer.names), []
     for d in range(layer.directions):
         own = dict(zip(layer.names, weights[d * count : (d + 1) * count], strict=True))
         start = [None if state is None else state[d] for state in states]
-        parts.append(_direction(layer, own, start, x, exists, backwards=d == 1))
+        parts.append(_direction(layer, own, start, x, (runs, mask is not None), d == 1))
     y = torch.cat([y for y, _, _ in parts], 2)
     h_n = torch.stack([h for _, h, _ in parts])
     c_n = torch.stack([c for _, _, c in parts]) if layer.mode == "lstm" else None
@@ -70,24 +74,30 @@ def _direction(
     weights: dict[str, TensorLike],
     start: Sequence[TensorLike | None],
     x: TensorLike,
-    exists: TensorLike | None,
+    steps: tuple[TensorLike | None, bool],
     backwards: bool,
 ) -> tuple[TensorLike, TensorLike, TensorLike]:
-    """Run one direction: y [T, B, P], and the last h and c."""
+    """Run one direction: y [T, B, P], and the last h and c.
+
+    ``steps`` are bool [T, B, 1], where the state of a row changes, and whether the output then
+    repeats the one before; else it is zero.
+    """
+    runs, repeats = steps
     T, B, _ = x.shape
     size = layer.proj_size or layer.hidden_size
     h = x.new_zeros((B, size)) if start[0] is None else start[0]
     c = x.new_zeros((B, layer.hidden_size)) if start[1] is None else start[1]
     inputs = nn.linear(x, weights["weight_ih"], weights.get("bias_ih"))
-    outputs = []
+    outputs, output = [], x.new_zeros((B, size))
     for t in reversed(range(T)) if backwards else range(T):
         states = _step(layer, weights, inputs[t], h, c)
-        if exists is None:
+        if runs is None:
             h, c = states
-            outputs.append(h)
+            output = h
         else:
-            h, c = (torch.where(exists[t], *pair) for pair in zip(states, (h, c), strict=True))
-            outputs.append(h.masked_fill(~exists[t], 0))
+            output = torch.where(runs[t], states[0], output if repeats else 0)
+            h, c = (torch.where(runs[t], *pair) for pair in zip(states, (h, c), strict=True))
+        outputs.append(output)
     if not outputs:
         return x.new_zeros((0, B, size)), h, c
     return torch.stack(outputs[::-1] if backwards else outputs), h, c
@@ -101,17 +111,24 @@ def _step(
     c: TensorLike,
 ) -> tuple[TensorLike, TensorLike]:
     """Take one step from the input's share of the gates [B, G*H]: the next h and c."""
-    gates = nn.linear(h, weights["weight_hh"], weights.get("bias_hh"))
+    act, gate = function(layer.activation), function(layer.recurrent_activation)
+    weight, bias = weights["weight_hh"], weights.get("bias_hh")
+    gates = nn.linear(h, weight, bias)
     if layer.mode == "lstm":
         i, f, g, o = (inputs + gates).chunk(4, 1)
-        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-        h = o.sigmoid() * c.tanh()
+        c = gate(f) * c + gate(i) * act(g)
+        h = gate(o) * act(c)
         return (nn.linear(h, weights["weight_hr"]) if layer.proj_size else h), c
     if layer.mode == "gru":
         (r_x, z_x, n_x), (r_h, z_h, n_h) = inputs.chunk(3, 1), gates.chunk(3, 1)
-        n = (n_x + (r_x + r_h).sigmoid() * n_h).tanh()
-        return n + (z_x + z_h).sigmoid() * (h - n), c
-    return getattr(torch, layer.activation)(inputs + gates), c
+        r, z = gate(r_x + r_h), gate(z_x + z_h)
+        if layer.reset_after:
+            n = act(n_x + r * n_h)
+        else:
+            last = None if bias is None else bias.chunk(3)[2]
+            n = act(n_x + nn.linear(r * h, weight.chunk(3)[2], last))
+        return n + z * (h - n), c
+    return act(inputs + gates), c
 
 
 def attention(

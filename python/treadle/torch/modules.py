@@ -128,7 +128,7 @@ class _Sequence(ForTools, torch.nn.RNNBase):
             return self.theirs.forward(self, input, hx)
         if packed_input:
             return self._packed(input, states, layers, cache)
-        return self._padded(input, states, layers, (lengths, self.batch_first), cache)
+        return self._padded(input, states, layers, (lengths, None, self.batch_first), cache)
 
     def _layers(self, cache: ModuleWeights | None) -> list[_LayerTensors]:
         """Return the tensors of each layer, direction by direction, as they are now."""
@@ -207,7 +207,7 @@ class _Sequence(ForTools, torch.nn.RNNBase):
         """Run a packed sequence as a padded batch, its rows in the caller's order, and pack y."""
         self.check_input(input.data, input.batch_sizes)
         x, lengths = pad_packed_sequence(input)
-        y, state = self._padded(x, states, layers, (lengths, False), cache, shown=False)
+        y, state = self._padded(x, states, layers, (lengths, None, False), cache, shown=False)
         if input.sorted_indices is not None:
             y = y.index_select(1, input.sorted_indices)
             lengths = lengths[input.sorted_indices]
@@ -226,7 +226,7 @@ class _Sequence(ForTools, torch.nn.RNNBase):
         shown: bool = True,
     ) -> tuple[TensorLike, State]:
         """Run a padded batch; ``shown`` says whether the caller gets the y of the last layer."""
-        lengths, batch_first = rows
+        lengths, _, batch_first = rows
         name, D, H, P = self._name, 1 + self.bidirectional, self.hidden_size, self.proj_size
         shape = x.shape
         if len(shape) not in (2, 3):
@@ -249,7 +249,7 @@ class _Sequence(ForTools, torch.nn.RNNBase):
             compiling = torch.compiler.is_compiling()
             lengths = torch.as_tensor(lengths) if compiling else to_int64(name, "lengths", lengths)
         mode, activation = _MODES[self.mode]
-        inputs, rows = self.input_size, (lengths, batch_first)
+        inputs, rows = self.input_size, (lengths, None, batch_first)
         # As with PyTorch, the caller may change y in place, but for that of a plain LSTM.
         copies = len(layers) - 1 if shown and (mode != "lstm" or P) else -1
         hs: list[TensorLike] = []

@@ -25,14 +25,18 @@ if TYPE_CHECKING:
     from treadle.torch.autograd import Rows, States
     from treadle.torch.tensors import TensorLike
 
-_LAYER = "str mode, int hidden_size, int proj_size, bool bias, int directions, str activation"
+_LAYER = (
+    "str mode, int hidden_size, int proj_size, bool bias, int directions, str activation, "
+    "str recurrent_activation, bool reset_after"
+)
 _FORWARD = (
-    f"(Tensor x, Tensor? h, Tensor? c, Tensor[] weights, Tensor? lengths, {_LAYER}, "
-    "bool batch_first, bool save) -> (Tensor, Tensor, Tensor, Tensor)"
+    "(Tensor x, Tensor? h, Tensor? c, Tensor[] weights, Tensor? lengths, Tensor? mask, "
+    f"{_LAYER}, bool batch_first, bool save) -> (Tensor, Tensor, Tensor, Tensor)"
 )
 _BACKWARD = (
-    "(Tensor x, Tensor? h, Tensor? c, Tensor[] weights, Tensor? lengths, Tensor y, Tensor saved, "
-    f"Tensor? dy, Tensor? dh_n, Tensor? dc_n, {_LAYER}, bool batch_first) -> Tensor[]"
+    "(Tensor x, Tensor? h, Tensor? c, Tensor[] weights, Tensor? lengths, Tensor? mask, "
+    "Tensor y, Tensor saved, Tensor? dy, Tensor? dh_n, Tensor? dc_n, "
+    f"{_LAYER}, bool batch_first) -> Tensor[]"
 )
 
 _PACKED = StorageWeights()
@@ -46,27 +50,21 @@ class _Call(NamedTuple):
     c: TensorLike | None
     weights: list[TensorLike]
     lengths: TensorLike | None
+    mask: TensorLike | None
     mode: str
     hidden_size: int
     proj_size: int
     bias: bool
     directions: int
     activation: str
+    recurrent_activation: str
+    reset_after: bool
     batch_first: bool
     save: bool = True
 
     @property
     def layer(self) -> RecurrentLayer:
-        return RecurrentLayer(
-            "treadle.torch",
-            self.mode,
-            self.x.shape[2],
-            self.hidden_size,
-            self.proj_size,
-            self.bias,
-            self.directions,
-            self.activation,
-        )
+        return RecurrentLayer.of_form("treadle.torch", self.x.shape[2], self[6:14])
 
     def native(self) -> _core.RecurrentStack:
         """Return the native layer."""
@@ -77,7 +75,7 @@ class _Call(NamedTuple):
 
     def inputs(self) -> SequenceInputs:
         h, c = (None if state is None else state.contiguous() for state in (self.h, self.c))
-        rows = _dense(self.lengths), self.batch_first
+        rows = _dense(self.lengths), _dense(self.mask), self.batch_first
         return sequence_inputs(self.x.contiguous(), h, c, rows)
 
     def states(self) -> list[TensorLike]:
@@ -100,7 +98,7 @@ class _Saved(NamedTuple):
 
 def _split(arguments: tuple[Any, ...]) -> tuple[_Call, _Saved]:
     """Split the arguments of the backward operator, which have the order of its schema."""
-    return _Call(*arguments[:5], *arguments[10:]), _Saved(*arguments[5:10])
+    return _Call(*arguments[:6], *arguments[11:]), _Saved(*arguments[6:11])
 
 
 def _dense(tensor: TensorLike | None) -> AnyArray | None:
@@ -114,11 +112,14 @@ def recurrent(*arguments: Any) -> tuple[TensorLike, ...]:
     call = _Call(*arguments)
     inputs = call.inputs()
     outputs = call.native().run(inputs, save=call.save)
-    if call.save and inputs.lengths is not None:
-        # Nothing is saved for steps beyond a row's end. But an operator must return the same
-        # numbers in every run, even numbers that nobody reads.
+    if call.save:
+        # Nothing is saved for steps beyond a row's end or masked. But an operator must return the
+        # same numbers in every run, even numbers that nobody reads.
         saved = outputs[3]
-        saved[:, np.arange(saved.shape[1])[:, None] >= inputs.lengths] = 0
+        if inputs.lengths is not None:
+            saved[:, np.arange(saved.shape[1])[:, None] >= inputs.lengths] = 0
+        if inputs.mask is not None:
+            saved[:, ~inputs.mask.T] = 0
     found = [call.x.new_empty(0) if a is None else torch.from_numpy(a) for a in outputs]
     return *found, *[call.x.new_empty(0)] * (4 - len(found))
 
@@ -128,7 +129,9 @@ def _(*arguments: Any) -> tuple[TensorLike, ...]:
     call = _Call(*arguments)
     x, D, H = call.x, call.directions, call.hidden_size
     T, B = (x.shape[1], x.shape[0]) if call.batch_first else x.shape[:2]
-    size = _core.saved_size(call.mode, H, activation=call.activation)
+    size = _core.saved_size(
+        call.mode, H, activation=call.activation.split(" ")[0], reset_after=call.reset_after
+    )
     saved = (D, T, B, size) if call.save else (0,)
     y = x.new_empty((x.shape[0], x.shape[1], D * (call.proj_size or H)))
     return y, *call.states(), x.new_empty(saved)
@@ -177,20 +180,20 @@ class _Context(Protocol):
 
 
 def _setup(ctx: _Context, inputs: tuple[Any, ...], output: tuple[TensorLike, ...]) -> None:
-    x, h, c, weights, lengths, *form, _ = inputs
+    x, h, c, weights, lengths, mask, *form, _ = inputs
     y, _, _, saved = output
-    ctx.save_for_backward(x, h, c, lengths, y, saved, *weights)
+    ctx.save_for_backward(x, h, c, lengths, mask, y, saved, *weights)
     ctx.form = tuple(form)
     ctx.set_materialize_grads(False)
 
 
 def _backward(ctx: _Context, *upstream: TensorLike | None) -> tuple[Any, ...]:
-    x, h, c, lengths, y, saved, *weights = ctx.saved_tensors
+    x, h, c, lengths, mask, y, saved, *weights = ctx.saved_tensors
     dx, dh, dc, *rest = torch.ops.treadle.recurrent_backward(
-        x, h, c, weights, lengths, y, saved, *upstream[:3], *ctx.form
+        x, h, c, weights, lengths, mask, y, saved, *upstream[:3], *ctx.form
     )
     states = [dh if h is not None else None, dc if c is not None else None]
-    return dx, *states, rest, None, *[None] * (len(ctx.form) + 1)
+    return dx, *states, rest, None, None, *[None] * (len(ctx.form) + 1)
 
 
 recurrent.register_autograd(_backward, setup_context=_setup)
@@ -212,10 +215,9 @@ def run_layer(
         name = layer.function.removeprefix("treadle.torch.")
         fall_back(name, reason, "a formula of torch's operators")
         return formula.recurrent(layer, weights, states, x, rows)
-    form = layer[1:2] + layer[3:]  # without the function's name and the size of x
-    lengths, batch_first = rows
-    lengths = None if lengths is None else torch.as_tensor(lengths)
+    *found, batch_first = rows
+    given = [None if rows is None else torch.as_tensor(rows) for rows in found]
     y, h_n, c_n, _ = torch.ops.treadle.recurrent(
-        x, *states, list(weights), lengths, *form, batch_first, torch.is_grad_enabled()
+        x, *states, list(weights), *given, *layer.form, batch_first, torch.is_grad_enabled()
     )
     return y, h_n, c_n if layer.mode == "lstm" else None

@@ -11,7 +11,7 @@ them: its native layer, an `UnpackedLayer`, reads them where they lie, and has t
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from treadle._inputs.types import Float
+    from treadle.layers.activation import Activation
     from treadle.torch.tensors import TensorLike
 
     NativeLayer: TypeAlias = "PackedLayer | UnpackedLayer"
@@ -54,7 +55,9 @@ class RecurrentLayer(NamedTuple):
     proj_size: int
     bias: bool
     directions: int
-    activation: str
+    activation: Activation
+    recurrent_activation: Activation = "sigmoid"
+    reset_after: bool = True
 
     @property
     def spec(self) -> RecurrentSpec:
@@ -67,7 +70,31 @@ class RecurrentLayer(NamedTuple):
             direction="bidirectional" if self.directions == 2 else "forward",
             bias=self.bias,
             activation=self.activation,
+            recurrent_activation=self.recurrent_activation,
+            reset_after=self.reset_after,
         )
+
+    @property
+    def form(self) -> tuple[Any, ...]:
+        """The layer as the arguments of an operator, without the function's name and the size of x.
+
+        An activation is one string there: its name and its parameters with spaces between.
+        """
+        gates = _spelled(self.recurrent_activation)
+        return (*self[1:2], *self[3:7], _spelled(self.activation), gates, self.reset_after)
+
+    @classmethod
+    def of_form(cls, function: str, input_size: int, form: Sequence[Any]) -> RecurrentLayer:
+        """Return the layer that has this `form`."""
+        mode, hidden_size, proj_size, bias, directions, activation, gates, reset_after = form
+        sizes = input_size, hidden_size, proj_size
+        activations = _read(activation), _read(gates)
+        return cls(function, mode, *sizes, bias, directions, *activations, reset_after)
+
+    @property
+    def has_to_pack(self) -> bool:
+        """Tell whether no native layer of this form reads its weights where they lie."""
+        return not self.reset_after
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -87,8 +114,22 @@ class RecurrentLayer(NamedTuple):
         return self.spec.pack(self.function, self.named(arrays))
 
 
+def _spelled(activation: Activation) -> str:
+    given = (activation or "linear",) if not isinstance(activation, tuple) else activation
+    return " ".join(map(str, given))
+
+
+def _read(spelled: str) -> Activation:
+    name, *parameters = spelled.split(" ")
+    values: Any = (name, *map(float, parameters))
+    return values if parameters else name
+
+
 class UnpackedLayer(NamedTuple):
-    """A native layer that keeps the arrays of its weights, and reads them in every call."""
+    """A native layer that reads the arrays of its weights in every call.
+
+    One that `RecurrentLayer.has_to_pack` has packed them, and stands for the arrays as they were.
+    """
 
     layer: RecurrentLayer
     native: _core.RecurrentStack
@@ -107,10 +148,14 @@ class LayerWeights:
         self._unpacked: UnpackedLayer | None = None
 
     def unpacked(self, layer: RecurrentLayer) -> UnpackedLayer:
-        """Return the native layer of this form that reads these arrays."""
+        """Return the native layer of this form that reads these arrays.
+
+        A backward pass takes it, too, since it is handed the weights anew and reads no packed ones.
+        """
         found = self._unpacked
         if found is None or found.layer != layer:
-            native = layer.spec.pack(layer.function, self.named, packed=False)
+            packed = layer.has_to_pack
+            native = layer.spec.pack(layer.function, self.named, packed=packed)
             found = self._unpacked = UnpackedLayer(layer, native)
         return found
 
@@ -174,7 +219,7 @@ class StorageWeights:
         learns: bool,
     ) -> NativeLayer:
         """Return the native layer of these tensors for a call, as `reads_weights` describes it."""
-        if reads_weights(rows, learns):
+        if reads_weights(rows, learns) and not layer.has_to_pack:
             return weights.unpacked(layer)
         storage = tensors[0].untyped_storage()
         cache = self._caches.get(storage)
@@ -248,7 +293,7 @@ class ModuleWeights:
         self, index: int, layer: RecurrentLayer, weights: LayerWeights, rows: int
     ) -> NativeLayer:
         """Return the native layer of a number for a call of so many rows, those of all steps."""
-        if reads_weights(rows, torch.is_grad_enabled()):
+        if reads_weights(rows, torch.is_grad_enabled()) and not layer.has_to_pack:
             return weights.unpacked(layer)
         return self._cache.get(index, layer, weights)
 
