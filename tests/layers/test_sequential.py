@@ -43,6 +43,23 @@ def test_calls_its_modules(isa, threads, dtype):
     assert_same_bits(m(X[1:2]), m(X)[1:2])
 
 
+def test_the_dtype_is_that_of_the_products():
+    """Norms, pools and activations have no products, also in sequences within the sequence."""
+    conv, linear = treadle.Conv2d(4, 6, 3, seed=0), treadle.Linear(6, 2, seed=0)
+    norms = [treadle.BatchNorm2d(6), treadle.GroupNorm(2, 6), treadle.LayerNorm(4)]
+    others = [*norms, treadle.ReLU(), treadle.MaxPool2d(2), treadle.Sequential(*norms)]
+    m = treadle.Sequential(conv, *others, treadle.Sequential(treadle.Flatten(), linear))
+    assert m.dtype == "float32"
+    for dtype in ("bfloat16", "int8"):
+        assert m.to(dtype).dtype == dtype
+        assert m.to(dtype)[1:7].dtype == "float32"
+    assert m.to("int8", keep="7").dtype == {"0": "int8", "7": "float32"}
+    assert treadle.Sequential(*others).to("int8").dtype == "float32"
+    layer = treadle.TransformerEncoderLayer(4, 2, 8, dtype="int8", seed=0)
+    encoder = treadle.TransformerEncoder(layer, 1, treadle.LayerNorm(4))
+    assert treadle.Sequential(encoder, treadle.LayerNorm(4)).dtype == "int8"
+
+
 def test_recurrent_nets_hand_on_their_output():
     x = samples.normal(0, 5, 2, 3)
     lstm, cell = treadle.LSTM(3, 4, seed=0), treadle.LSTMCell(4, 5, seed=0)

@@ -59,6 +59,10 @@ class Entry:
         """Return the value in a layer whose products are computed in another dtype."""
         return value
 
+    def chooses_dtype(self) -> bool:
+        """Return whether the entry chooses the dtype of products."""
+        return False
+
 
 Entries: TypeAlias = Mapping[str, Entry]
 
@@ -134,6 +138,9 @@ class Dtype(Entry):
     def retyped(self, value: str, dtype: str) -> str:
         return dtype
 
+    def chooses_dtype(self) -> bool:
+        return True
+
 
 class Float32(Dtype):
     """The dtype of a layer without products: float32, whatever the layers around it have."""
@@ -150,6 +157,9 @@ class Float32(Dtype):
 
     def retyped(self, value: str, dtype: str) -> str:
         return value
+
+    def chooses_dtype(self) -> bool:
+        return False
 
 
 class Nested(Entry):
@@ -179,6 +189,9 @@ class Nested(Entry):
 
     def retyped(self, value: Any, dtype: str) -> Any:
         return None if value is None else self.cls._schema.retyped(value, dtype)
+
+    def chooses_dtype(self) -> bool:
+        return self.cls._schema.chooses_dtype()
 
 
 def check_layer(function: str, name: str, value: Any, cls: type[Module]) -> None:
@@ -237,6 +250,10 @@ class Schema:
     def retyped(self, configuration: Mapping[str, Any], dtype: Any) -> dict[str, Any]:
         """Return the configuration with all products, also of nested layers, in another dtype."""
         return {k: self.entries[k].retyped(value, dtype) for k, value in configuration.items()}
+
+    def chooses_dtype(self) -> bool:
+        """Return whether the class has products whose dtype can be chosen."""
+        return any(entry.chooses_dtype() for entry in self.entries.values())
 
     def written(self, name: str, configuration: Mapping[str, Any]) -> str:
         """Write the call that constructs a layer, without arguments that have their defaults."""

@@ -41,6 +41,9 @@ class Dtypes(Entry):
     def retyped(self, value: Any, dtype: Any) -> Any:
         return dtype
 
+    def chooses_dtype(self) -> bool:
+        return True
+
 
 class Parted(Module):
     """A module with parts: its layers, or the modules that it consists of."""

@@ -11,15 +11,12 @@ from treadle._inputs import checks
 from treadle._inputs.arrays import to_float32
 from treadle.layers.activation_layers import ActivationLayer
 from treadle.layers.attention import MultiheadAttention
-from treadle.layers.batch_norm import BatchNorm1d
 from treadle.layers.build import PackedParameters, blueprint, configuration, natives, retyped
 from treadle.layers.configuration import Entry
 from treadle.layers.conv import Conv1d, Conv2d
-from treadle.layers.elementwise import Elementwise, Identity
-from treadle.layers.embedding import Embedding
+from treadle.layers.elementwise import Identity
 from treadle.layers.linear import Linear, Product
 from treadle.layers.module import LAYERS, Module, layer
-from treadle.layers.norm import LayerNorm
 from treadle.layers.parts import Parted, chosen, kept
 from treadle.layers.pooled_sequence import PooledSequence
 from treadle.layers.recurrent_base import RecurrentBase
@@ -201,7 +198,11 @@ class Sequential(Parted):
 
     @property
     def dtype(self) -> Any:
-        """The dtype of the products, or, where modules differ, a dict of their dtypes by name."""
+        """The dtype of the products, or, where modules differ, a dict of their dtypes by name.
+
+        Modules without products, such as norms and pools, and those whose products are always
+        float32 do not count; where there are no others the dtype is float32.
+        """
         found = {name: child.dtype for name, child in self._children if _multiplies(child)}
         kinds = list(found.values()) or ["float32"]
         return kinds[0] if all(kind == kinds[0] for kind in kinds) else found
@@ -357,7 +358,7 @@ def _multiplies(module: Module) -> bool:
     """Tell whether a module has products, whose dtype can be chosen."""
     if isinstance(module, Sequential):
         return any(_multiplies(child) for child in module)
-    return not isinstance(module, BatchNorm1d | Elementwise | LayerNorm | Embedding)
+    return module._schema.chooses_dtype()
 
 
 def _planned(children: Iterable[tuple[str, Module]]) -> Iterator[tuple[str, Callable[[Any], Any]]]:
