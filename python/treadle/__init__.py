@@ -48,25 +48,28 @@ from treadle.layers.activation_layers import (
     Softsign,
     Tanh,
 )
+from treadle.layers.adaptive_pooling import (
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
+    AdaptiveMaxPool1d,
+    AdaptiveMaxPool2d,
+)
 from treadle.layers.attention import MultiheadAttention
 from treadle.layers.batch_norm import BatchNorm1d, BatchNorm2d
 from treadle.layers.cells import GRUCell, LSTMCell, RNNCell
 from treadle.layers.conv import Conv1d, Conv2d
+from treadle.layers.conv_transpose import ConvTranspose1d, ConvTranspose2d
 from treadle.layers.elementwise import Flatten, Identity, LogSoftmax, Softmax, Transpose
 from treadle.layers.embedding import Embedding
 from treadle.layers.group_norm import GroupNorm
+from treadle.layers.instance_norm import InstanceNorm1d, InstanceNorm2d
 from treadle.layers.kv_cache import KVCache
 from treadle.layers.linear import Linear
 from treadle.layers.norm import LayerNorm
-from treadle.layers.pooling import (
-    AdaptiveAvgPool1d,
-    AdaptiveAvgPool2d,
-    AvgPool1d,
-    AvgPool2d,
-    MaxPool1d,
-    MaxPool2d,
-)
+from treadle.layers.padding import ZeroPad1d, ZeroPad2d
+from treadle.layers.pooling import AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d
 from treadle.layers.recurrent import GRU, LSTM, RNN
+from treadle.layers.resizing import Upsample
 from treadle.layers.sequential import Sequential
 from treadle.layers.stream import Stream
 from treadle.layers.stream_pool import PooledStream, StreamPool
@@ -85,12 +88,16 @@ __all__ = [
     "RNN",
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
+    "AdaptiveMaxPool1d",
+    "AdaptiveMaxPool2d",
     "AvgPool1d",
     "AvgPool2d",
     "BatchNorm1d",
     "BatchNorm2d",
     "Conv1d",
     "Conv2d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
     "Embedding",
     "Flatten",
     "GRUCell",
@@ -99,6 +106,8 @@ __all__ = [
     "Hardswish",
     "Hardtanh",
     "Identity",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
     "KVCache",
     "LSTMCell",
     "LayerNorm",
@@ -125,6 +134,9 @@ __all__ = [
     "TransformerEncoder",
     "TransformerEncoderLayer",
     "Transpose",
+    "Upsample",
+    "ZeroPad1d",
+    "ZeroPad2d",
     "__version__",
     "available_isas",
     "from_torch",

@@ -128,6 +128,11 @@ ENTRIES = {
     "treadle.MaxPool2d": (treadle.MaxPool2d(2), {"x": (B, 3, 4, 5)}, {}, {}),
     "treadle.GroupNorm": (treadle.GroupNorm(1, 3), {"x": (B, 3, 4, 5)}, {}, {}),
     "treadle.BatchNorm2d": (treadle.BatchNorm2d(3), {"x": (B, 3, 4, 5)}, {}, {}),
+    "treadle.InstanceNorm2d": (treadle.InstanceNorm2d(3), {"x": (B, 3, 4, 5)}, {}, {}),
+    "treadle.ConvTranspose1d": (treadle.ConvTranspose1d(3, 4, 2), {"x": (B, 3, 9)}, {}, {}),
+    "treadle.AdaptiveMaxPool1d": (treadle.AdaptiveMaxPool1d(2), {"x": (B, 3, 9)}, {}, {}),
+    "treadle.Upsample": (treadle.Upsample(4), {"x": (B, 3, 9)}, {}, {}),
+    "treadle.ZeroPad2d": (treadle.ZeroPad2d(1), {"x": (B, 3, 4, 5)}, {}, {}),
 }  # fmt: skip
 every_entry = pytest.mark.parametrize("name", ENTRIES)
 

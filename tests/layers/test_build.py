@@ -34,6 +34,10 @@ EVERY = [
     treadle.BatchNorm1d(3, seed=0),
     treadle.BatchNorm2d(3, affine=False, seed=0),
     treadle.GroupNorm(3, 6, seed=0),
+    treadle.InstanceNorm1d(3, affine=True, bias=False, seed=0),
+    treadle.InstanceNorm2d(3, track_running_stats=True, seed=0),
+    treadle.ConvTranspose1d(4, 6, 3, 2, groups=2, seed=0),
+    treadle.ConvTranspose2d(3, 4, (2, 3), padding=1, bias=False, seed=0),
     treadle.Sequential(treadle.Embedding(3, 4, seed=0), treadle.LSTM(4, 5, dtype="int8", seed=0)),
     treadle.Sequential(treadle.GroupNorm(1, 3), treadle.Conv2d(3, 4, 3, dtype="int8", seed=0)),
     *(
@@ -44,8 +48,12 @@ EVERY = [
 ]
 every = pytest.mark.parametrize("module", EVERY, ids=repr)
 # Layers without products are float32 in every dtype.
-NORMS = (treadle.LayerNorm, treadle.BatchNorm1d, treadle.BatchNorm2d, treadle.GroupNorm)
-FLOAT32 = (*NORMS, treadle.Embedding, Elementwise)
+NORMS = (
+    *(treadle.LayerNorm, treadle.BatchNorm1d, treadle.BatchNorm2d, treadle.GroupNorm),
+    *(treadle.InstanceNorm1d, treadle.InstanceNorm2d),
+)
+WITHOUT_PRODUCTS = (*NORMS, treadle.Embedding, Elementwise)
+TRANSPOSED = (treadle.ConvTranspose1d, treadle.ConvTranspose2d)  # their products are float32
 
 
 def test_every_class_is_here():
@@ -96,13 +104,15 @@ def test_a_blueprint_knows_what_there_will_be(module):
 def test_another_dtype(module):
     plan = build.retyped(module, "int8")
     assert repr(plan) == repr(module.to("int8"))
-    assert plan.dtype == ("float32" if isinstance(module, FLOAT32) else "int8")
+    assert plan.dtype == (
+        "float32" if isinstance(module, (*WITHOUT_PRODUCTS, *TRANSPOSED)) else "int8"
+    )
 
 
 @every
 def test_native_objects(module):
     natives = build.natives(module)
-    assert bool(natives) == (not isinstance(module, FLOAT32))
+    assert bool(natives) == (not isinstance(module, WITHOUT_PRODUCTS))
     assert all(native.weight_bytes > 0 for native in natives)
 
 

@@ -40,6 +40,18 @@ CALLS = {
     "AvgPool2d": [{"kernel_size": 2}, {"kernel_size": (1, 3), "divisor_override": 7}],
     "AdaptiveAvgPool1d": [{"output_size": 4}],
     "AdaptiveAvgPool2d": [{"output_size": 1}, {"output_size": (None, 3)}],
+    "AdaptiveMaxPool1d": [{"output_size": 4}],
+    "AdaptiveMaxPool2d": [{"output_size": 1}, {"output_size": (None, 3)}],
+    "Upsample": [
+        {"size": 4},
+        {"scale_factor": 2.5},
+        {"scale_factor": (1.75,), "mode": "linear", "recompute_scale_factor": True},
+        {"size": (9,), "mode": "linear", "align_corners": True},
+        {"scale_factor": 2, "mode": "nearest-exact"},
+        {"size": 3, "mode": "area"},
+    ],
+    "ZeroPad1d": [{"padding": 2}, {"padding": (0, 3)}, {"padding": (-2, 1)}],
+    "ZeroPad2d": [{"padding": 1}, {"padding": (1, 2, 3, 0)}, {"padding": (-1, 0, 2, -3)}],
     "Flatten": [{}, {"start_dim": 0}, {"start_dim": -2, "end_dim": -1}, {"end_dim": 1}],
 }
 CASES = [(name, options) for name, calls in CALLS.items() for options in calls]
@@ -101,8 +113,50 @@ def test_axes_that_x_does_not_have(module, x):
     ("name", "options"),
     [("GELU", {"approximate": "erf"}), ("GELU", {"approximate": None}), ("ELU", {"alpha": "1"}),
      ("LeakyReLU", {"negative_slope": np.nan}), ("Hardtanh", {"min_val": 2.0}),
-     ("Softmax", {"dim": None}), ("Softmax", {"dim": 64}), ("Flatten", {"start_dim": 1.0})],
+     ("Softmax", {"dim": None}), ("Softmax", {"dim": 64}), ("Flatten", {"start_dim": 1.0}),
+     ("AdaptiveMaxPool1d", {"output_size": -1}), ("AdaptiveMaxPool2d", {"output_size": (1, 2, 3)}),
+     ("Upsample", {"size": 0}), ("Upsample", {"size": (2, 3, 4)}), ("Upsample", {"size": 2.0}),
+     ("Upsample", {"scale_factor": -1}), ("Upsample", {"scale_factor": "2"}),
+     ("ZeroPad1d", {"padding": (1, 2, 3)}), ("ZeroPad1d", {"padding": "1"}),
+     ("ZeroPad2d", {"padding": (1, 2)}), ("ZeroPad2d", {"padding": 1.0})],
 )  # fmt: skip
 def test_wrong_options(name, options):
     with pytest.raises((TypeError, ValueError), match=rf"^treadle\.{name}: {next(iter(options))}"):
         getattr(treadle, name)(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [({}, "one of size and scale_factor"), ({"size": 2, "scale_factor": 2}, "one of size and"),
+     ({"size": 2, "mode": "bicubic"}, "mode is 'bicubic'"), ({"size": 2, "mode": []}, "mode is"),
+     ({"size": 2, "align_corners": True}, "align_corners is given"),
+     ({"size": 2, "align_corners": 1, "mode": "linear"}, "align_corners is 1"),
+     ({"size": 2, "recompute_scale_factor": True}, "recompute_scale_factor is True")],
+)  # fmt: skip
+def test_wrong_interpolations(options, match):
+    with pytest.raises((TypeError, ValueError), match=rf"^treadle\.Upsample: .*{match}"):
+        treadle.Upsample(**options)
+
+
+def test_images_of_other_sizes():
+    """Upsample and ZeroPad2d on batches of images, and what has too many or too few axes."""
+    x = samples.normal(0, 2, 3, 4, 5)
+    for options in (
+        {"size": (7, 3), "mode": "bilinear"},
+        {"scale_factor": (2, 1.5), "mode": "bilinear", "align_corners": True},
+        {"scale_factor": 2},
+    ):
+        ours, theirs = treadle.Upsample(**options), torch.nn.Upsample(**options)
+        expected = theirs(torch.from_numpy(x)).numpy()
+        np.testing.assert_allclose(ours(x), expected, rtol=2e-6, atol=2e-6)
+        assert_same_bits(ours(x[1:]), ours(x)[1:])
+    padded = treadle.ZeroPad2d((1, 2, 3, 4))(x)
+    assert_same_bits(padded, np.pad(x, ((0, 0), (0, 0), (3, 4), (1, 2))))
+    for module in (treadle.Upsample(2), treadle.ZeroPad2d(1), treadle.ZeroPad1d(1)):
+        for wrong in (x[0, 0, 0], x[None]):
+            with pytest.raises(ValueError, match=r"^treadle\.\w+: x has shape"):
+                module(wrong)
+    with pytest.raises(ValueError, match="scale_factor"):
+        treadle.Upsample(scale_factor=(1, 2))(x[0])
+    with pytest.raises(ValueError, match=r"^treadle\.ZeroPad2d: "):
+        treadle.ZeroPad2d(-3)(x)

@@ -44,16 +44,19 @@ def test_calls_its_modules(isa, threads, dtype):
 
 
 def test_the_dtype_is_that_of_the_products():
-    """Norms, pools and activations have no products, also in sequences within the sequence."""
+    """Norms, pools and activations have no products, transposed convolutions none to choose for;
+    that holds in sequences within the sequence, too.
+    """
     conv, linear = treadle.Conv2d(4, 6, 3, seed=0), treadle.Linear(6, 2, seed=0)
     norms = [treadle.BatchNorm2d(6), treadle.GroupNorm(2, 6), treadle.LayerNorm(4)]
-    others = [*norms, treadle.ReLU(), treadle.MaxPool2d(2), treadle.Sequential(*norms)]
+    others = [*norms, treadle.ConvTranspose2d(6, 6, 1), treadle.ReLU(), treadle.MaxPool2d(2)]
+    others.append(treadle.Sequential(*norms))
     m = treadle.Sequential(conv, *others, treadle.Sequential(treadle.Flatten(), linear))
     assert m.dtype == "float32"
     for dtype in ("bfloat16", "int8"):
         assert m.to(dtype).dtype == dtype
-        assert m.to(dtype)[1:7].dtype == "float32"
-    assert m.to("int8", keep="7").dtype == {"0": "int8", "7": "float32"}
+        assert m.to(dtype)[1:8].dtype == "float32"
+    assert m.to("int8", keep="8").dtype == {"0": "int8", "8": "float32"}
     assert treadle.Sequential(*others).to("int8").dtype == "float32"
     layer = treadle.TransformerEncoderLayer(4, 2, 8, dtype="int8", seed=0)
     encoder = treadle.TransformerEncoder(layer, 1, treadle.LayerNorm(4))

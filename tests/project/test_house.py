@@ -34,6 +34,7 @@ PYTORCHS = {
     "python/treadle/functional/conv.py conv_transpose1d",
     "python/treadle/functional/conv.py conv_transpose2d",
     "python/treadle/layers/conv.py __init__",
+    "python/treadle/layers/conv_transpose.py __init__",
     "python/treadle/layers/transformer.py __init__",
     "python/treadle/torch/multihead.py forward",
 }

@@ -68,6 +68,7 @@ def entries():
         function = getattr(treadle.functional, name)
         result[f"treadle.functional.{name}"] = (function, {"x": x, "weight": weight, "bias": bias})
     result["treadle.Conv2d"] = (treadle.Conv2d(4, H, 3, seed=0), {"x": image})
+    result["treadle.ConvTranspose2d"] = (treadle.ConvTranspose2d(4, H, 3, seed=0), {"x": image})
     return result
 
 

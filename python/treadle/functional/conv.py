@@ -5,18 +5,16 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from treadle import _core
 from treadle._inputs import checks
 from treadle._inputs.arrays import to_dense
 from treadle._storage import formats
-from treadle.layers import convolution
-from treadle.layers.convolution import LETTERS, Axis, Convolution, Sizes
+from treadle.layers import convolution, transposed
+from treadle.layers.convolution import Convolution, Sizes
 from treadle.layers.linear import epilogue
+from treadle.layers.transposed import TransposedConvolution
 
 if TYPE_CHECKING:
-    from treadle._inputs.types import AnyArray, ArrayLike, Float
+    from treadle._inputs.types import ArrayLike, Float
     from treadle.layers.activation import Activation
 
 
@@ -238,49 +236,21 @@ def _conv_transpose(
     n = int(name[-2])
     x, weight, bias = arrays
     weight = _weight(function, weight, ("C", "D/g"), n)
-    names = ("stride", "padding", "output_padding", "dilation")
-    groups = checks.integer(function, "groups", options[3])
-    stride, padding, beyond, dilation = (
-        convolution.sizes(function, key, value, n, least=0 if "padding" in key else 1)
-        for key, value in zip(names, (*options[:3], options[4]), strict=True)
-    )
+    stride, padding, output_padding, groups, dilation = options
+    groups = checks.integer(function, "groups", groups)
     inputs, per_group, *taps = weight.shape
     if 0 in (inputs, per_group, *taps) or inputs % groups:
         raise ValueError(
             f"{function}: weight has shape {weight.shape}, expected [{_letters('C, D/g', n)}], "
             f"none of them 0 and C a multiple of groups = {groups}"
         )
-    for extra, s, d in zip(beyond, stride, dilation, strict=True):
-        if extra >= max(s, d):
-            raise ValueError(
-                f"{function}: output_padding is {extra}, expected less than the stride {s} or the "
-                f"dilation {d}"
-            )
-    axes = tuple(
-        Axis(j, s, d, p, p - extra)
-        for j, s, d, p, extra in zip(taps, stride, dilation, padding, beyond, strict=True)
-    )
-    shape = Convolution(inputs, per_group * groups, groups, axes)
+    named = {"stride": stride, "padding": padding, "output_padding": output_padding}
+    axes = transposed.axes_of(function, tuple(taps), named | {"dilation": dilation})
+    shape = TransposedConvolution(inputs, per_group * groups, groups, axes)
     bias = _bias(function, bias, shape.outputs)
-    taken = convolution.channels(function, x, partial(_fits_transposed, function, shape), n)
+    taken = convolution.channels(function, x, partial(shape.fits, function), n)
     then = epilogue(function, activation)
-    # [g, C/g, D/g, taps..] becomes [g, D/g, taps.., C/g].
-    parts = weight.reshape(groups, inputs // groups, per_group, *taps)
-    matrix = np.ascontiguousarray(np.moveaxis(parts, 1, -1)).reshape(shape.outputs, -1)
-    native = _core.ConvTranspose(function, shape.native(), matrix, bias)
-    return convolution.run(function, native, taken, then, n)
-
-
-def _fits_transposed(function: str, shape: Convolution, x: AnyArray) -> None:
-    n = len(shape.axes)
-    convolution.fits_channels(function, x, shape.inputs, n)
-    for letter, size, axis in zip(LETTERS[n], x.shape[-n:], shape.axes, strict=True):
-        outputs = (size - 1) * axis.stride + axis.span - axis.before - axis.after
-        if size == 0 or outputs < 1:
-            raise ValueError(
-                f"{function}: x has shape {x.shape} with {letter} = {size}, which makes "
-                f"{outputs} outputs, expected some"
-            )
+    return shape.run(function, shape.pack(function, weight, bias), taken, then)
 
 
 def _weight(function: str, weight: ArrayLike, first: tuple[str, str], n: int) -> Float:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from treadle._inputs import checks
-from treadle.layers.pooling import Windows, adaptively_pooled, average, pooled, without_indices
+from treadle.layers.adaptive_pooling import adaptively_pooled
+from treadle.layers.pooling import Windows, average, pooled, without_indices
 
 if TYPE_CHECKING:
     from treadle._inputs.types import ArrayLike, Float

@@ -50,6 +50,7 @@ class _BatchNorm(Module):
         "num_features": Integer(),
         "eps": Number(least=0),
         "affine": Flag(),
+        "bias": Flag(sparse=True),
         "dtype": Float32(),
     }
 
@@ -59,6 +60,7 @@ class _BatchNorm(Module):
         eps: float = 1e-5,
         affine: bool = True,
         *,
+        bias: bool = True,
         dtype: Any = "float32",
         seed: Any = None,
     ) -> None:
@@ -66,7 +68,8 @@ class _BatchNorm(Module):
 
     def _shapes(self) -> Shapes:
         own = self._configuration
-        names = [*(("weight", "bias") if own["affine"] else ()), "running_mean", "running_var"]
+        affine = ("weight", "bias")[: own["affine"] * (1 + own["bias"])]
+        names = [*affine, "running_mean", "running_var"]
         return dict.fromkeys(names, (own["num_features"],))
 
     def _initial(self, name: str, shape: tuple[int, ...]) -> tuple[float, float]:
@@ -106,7 +109,8 @@ class BatchNorm1d(_BatchNorm):
 
     The statistics are parameters here: they begin as zeros and ones, and a trained module's state
     dict has them. Scale and shift of a channel are computed in float64 when they are loaded, so
-    that a call is a product and a sum. Without ``affine`` there is neither weight nor bias.
+    that a call is a product and a sum. Without ``affine`` there is neither weight nor bias, without
+    ``bias`` only the weight.
     ``seed`` is accepted as in every layer, but nothing is random.
 
     Shapes: x and y [B, C] or [B, C, T] with C = num_features, each parameter [C].

@@ -42,7 +42,7 @@ class GroupNorm(Module):
     Mean and variance (of the population) are those of each sample and group of
     num_channels / num_groups channels, over all further axes. With one group for each channel this
     is instance norm. ``seed`` is accepted as in every layer, but nothing is random: weight and bias
-    begin as ones and zeros; without ``affine`` there is neither.
+    begin as ones and zeros; without ``affine`` there is neither, without ``bias`` only the weight.
 
     Shapes: x and y [B, C, ...] with C = num_channels, each parameter [C].
 
@@ -67,6 +67,7 @@ class GroupNorm(Module):
         "num_channels": Integer(),
         "eps": Number(least=0),
         "affine": Flag(),
+        "bias": Flag(sparse=True),
         "dtype": Float32(),
     }
 
@@ -77,6 +78,7 @@ class GroupNorm(Module):
         eps: float = 1e-5,
         affine: bool = True,
         *,
+        bias: bool = True,
         dtype: Any = "float32",
         seed: Any = None,
     ) -> None:
@@ -89,7 +91,7 @@ class GroupNorm(Module):
 
     def _shapes(self) -> Shapes:
         own = self._configuration
-        names = ("weight", "bias") if own["affine"] else ()
+        names = ("weight", "bias")[: own["affine"] * (1 + own["bias"])]
         return dict.fromkeys(names, (own["num_channels"],))
 
     def _initial(self, name: str, shape: tuple[int, ...]) -> tuple[float, float]:

@@ -1,7 +1,8 @@
 """This module has pools, which take the largest number or the average of each window.
 
 Names, arguments and shapes are PyTorch's: images are [B, C, H, W] or [C, H, W], sequences [B, C, T]
-or [C, T]. The functions of `treadle.functional` compute the same.
+or [C, T]. The functions of `treadle.functional` compute the same. adaptive_pooling.py has the pools
+with a given number of outputs.
 """
 
 from __future__ import annotations
@@ -94,34 +95,6 @@ def pooled(
     return y.reshape(*leading, *y.shape[4 - axes :])
 
 
-def adaptively_pooled(
-    function: str, x: ArrayLike, kind: str, output_size: object, axes: int
-) -> Float:
-    """Pool over the last axes of x to so many outputs; None keeps the size of an axis."""
-    wanted = output_sizes(function, output_size, axes)
-    images, leading = as_images(function, x, axes)
-    sizes = images.shape[4 - axes :]
-    own = [have if want is None else want for want, have in zip(wanted, sizes, strict=True)]
-    height, width = [1] * (2 - axes) + own
-    y = _core.adaptive_pool(function, images, kind, height, width)
-    return y.reshape(*leading, *y.shape[4 - axes :])
-
-
-def output_sizes(function: str, value: object, axes: int) -> tuple[int | None, ...]:
-    """Return the output size of an adaptive pool, an integer or None for each axis."""
-    several: Sequence[Any] = (value,) * axes
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        several = value
-    if len(several) != axes:
-        raise ValueError(
-            f"{function}: output_size is {checks.shown(value)}, expected an integer or {axes} of "
-            "them"
-        )
-    return tuple(
-        None if one is None else checks.integer(function, "output_size", one, 0) for one in several
-    )
-
-
 def without_indices(function: str, return_indices: object) -> None:
     """Raise ValueError where somebody asks for the places of the largest numbers."""
     if checks.flag(function, "return_indices", return_indices):
@@ -147,21 +120,7 @@ class _Spread(Entry):
         return found[0] if len(set(found)) == 1 else found
 
 
-class _OutputSize(Entry):
-    """This entry is the output size of an adaptive pool."""
-
-    __slots__ = ("axes",)
-
-    def __init__(self, axes: int) -> None:
-        super().__init__()
-        self.axes = axes
-
-    def _checked(self, function: str, name: str, value: Any) -> Any:
-        found = output_sizes(function, value, self.axes)
-        return found[0] if len(set(found)) == 1 else found
-
-
-class _NoIndices(Flag):
+class NoIndices(Flag):
     """This entry refuses PyTorch's option that returns the places of the largest numbers."""
 
     __slots__ = ()
@@ -191,7 +150,7 @@ def _entries(axes: int, *others: str) -> dict[str, Entry]:
         "stride": _Spread(axes, optional=True),
         "padding": _Spread(axes, 0),
         "dilation": _Spread(axes),
-        "return_indices": _NoIndices(),
+        "return_indices": NoIndices(),
         "ceil_mode": Flag(),
         "count_include_pad": Flag(),
         "divisor_override": Integer(optional=True),
@@ -324,49 +283,4 @@ class AvgPool2d(_AvgPool):
         count_include_pad: bool = True,
         divisor_override: int | None = None,
     ) -> None:
-        self._initialize(locals())
-
-
-class _AdaptivePool(Elementwise):
-    _axes: ClassVar[int]
-    _kind: ClassVar[str]
-
-    def __call__(self, x: ArrayLike) -> Float:
-        size = self._configuration["output_size"]
-        return adaptively_pooled(self._function, x, self._kind, size, self._axes)
-
-
-@layer
-class AdaptiveAvgPool1d(_AdaptivePool):
-    """``torch.nn.AdaptiveAvgPool1d``: the averages of output_size windows that cover all of x.
-
-    Examples
-    --------
-    >>> import treadle
-    >>> treadle.AdaptiveAvgPool1d(1)([[1.0, 3.0]])
-    array([[2.]], dtype=float32)
-    """
-
-    _axes, _kind = 1, "average"
-    _entries: ClassVar[Entries] = {"output_size": _OutputSize(1)}
-
-    def __init__(self, output_size: Any) -> None:
-        self._initialize(locals())
-
-
-@layer
-class AdaptiveAvgPool2d(_AdaptivePool):
-    """``torch.nn.AdaptiveAvgPool2d``: the averages of output_size windows that cover all of x.
-
-    Examples
-    --------
-    >>> import treadle
-    >>> treadle.AdaptiveAvgPool2d(1)([[[1.0, 3.0], [2.0, 0.0]]])
-    array([[[1.5]]], dtype=float32)
-    """
-
-    _axes, _kind = 2, "average"
-    _entries: ClassVar[Entries] = {"output_size": _OutputSize(2)}
-
-    def __init__(self, output_size: Any) -> None:
         self._initialize(locals())

@@ -13,9 +13,8 @@ from treadle.layers.activation_layers import ActivationLayer
 from treadle.layers.attention import MultiheadAttention
 from treadle.layers.build import PackedParameters, blueprint, configuration, natives, retyped
 from treadle.layers.configuration import Entry
-from treadle.layers.conv import Conv1d, Conv2d
 from treadle.layers.elementwise import Identity
-from treadle.layers.linear import Linear, Product
+from treadle.layers.linear import Product
 from treadle.layers.module import LAYERS, Module, layer
 from treadle.layers.parts import Parted, chosen, kept
 from treadle.layers.pooled_sequence import PooledSequence
@@ -144,7 +143,7 @@ class Sequential(Parted):
     The modules are given one by one, and then have the names "0", "1", ..., or as a dict by name.
     A recurrent layer or cell hands on its output y (a cell h), without its final state, also when
     it is the last: ``Sequential(LSTM(...), Linear(...))`` classifies every step. An activation
-    after a `Linear`, `Conv1d` or `Conv2d` is applied to their product while it is in registers; the
+    after a linear layer or a convolution is applied to its product while that is in registers; the
     result is the same.
 
     The modules are the objects that were given, not copies: weights that are loaded into one of
@@ -380,9 +379,10 @@ def _epilogue(product: Module, after: Module) -> Epilogue:
     """Return the activation of a module that a product before it can apply with the same bits, or
     None.
     """
-    if type(product) not in (Linear, Conv1d, Conv2d) or not isinstance(after, ActivationLayer):
+    if not isinstance(product, Product) or not isinstance(after, ActivationLayer):
         return None
-    if LAYERS.get(type(after).__name__) is not type(after) or product._epilogue is not None:
+    known = all(LAYERS.get(type(one).__name__) is type(one) for one in (product, after))
+    if not known or product._epilogue is not None:  # classes of users may call in their own way
         return None
     # In low precision a product computes its own gelu in fewer digits.
     exact = product._dtype == "float32" or after._epilogue != ("gelu", 0.0, 0.0)

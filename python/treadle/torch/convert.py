@@ -13,9 +13,11 @@ from treadle.layers.batch_norm import BatchNorm1d, BatchNorm2d
 from treadle.layers.build import arguments, build
 from treadle.layers.cells import GRUCell, LSTMCell, RNNCell
 from treadle.layers.conv import Conv1d, Conv2d
+from treadle.layers.conv_transpose import ConvTranspose1d, ConvTranspose2d
 from treadle.layers.elementwise import Elementwise, Identity, Transpose
 from treadle.layers.embedding import Embedding
 from treadle.layers.group_norm import GroupNorm
+from treadle.layers.instance_norm import InstanceNorm1d, InstanceNorm2d
 from treadle.layers.linear import Linear, Product
 from treadle.layers.module import LAYERS, Module
 from treadle.layers.norm import LayerNorm
@@ -46,10 +48,14 @@ _CLASSES: tuple[type[Module], ...] = (
     Linear,
     Conv1d,
     Conv2d,
+    ConvTranspose1d,
+    ConvTranspose2d,
     Embedding,
     BatchNorm1d,
     BatchNorm2d,
     GroupNorm,
+    InstanceNorm1d,
+    InstanceNorm2d,
     Sequential,
     ReLU6,  # before Hardtanh, from which PyTorch derives it
     *(c for c in LAYERS.values() if issubclass(c, Elementwise) and c is not Transpose),
@@ -75,13 +81,14 @@ def from_torch(module: nn.Module) -> Module:
 
     The module is a ``torch.nn.LSTM``, ``GRU``, ``RNN``, ``LSTMCell``, ``GRUCell``, ``RNNCell``,
     ``MultiheadAttention``, ``TransformerEncoderLayer``, ``TransformerEncoder``, ``LayerNorm``,
-    ``Linear``, ``Conv1d``, ``Conv2d``, ``Embedding``, ``BatchNorm1d``, ``BatchNorm2d``,
-    ``GroupNorm``, a pool (``MaxPool1d``, ``MaxPool2d``, ``AvgPool1d``, ``AvgPool2d``,
-    ``AdaptiveAvgPool1d``, ``AdaptiveAvgPool2d``), an activation, ``Softmax``, ``LogSoftmax``,
-    ``Flatten``, ``Identity``, a dropout, or a ``Sequential`` of them, on the CPU in float32 or
-    bfloat16. The weights are copied to float32 as they are now; a dropout becomes
-    `treadle.Identity`, since treadle runs inference. Reparametrized weights (such as weight_norm)
-    are taken at their present value.
+    ``Linear``, ``Conv1d``, ``Conv2d``, ``ConvTranspose1d``, ``ConvTranspose2d``, ``Embedding``,
+    ``BatchNorm1d``, ``BatchNorm2d``, ``GroupNorm``, ``InstanceNorm1d``, ``InstanceNorm2d``, a pool
+    in one or two dimensions (``MaxPool2d``, ``AvgPool2d``, ``AdaptiveAvgPool2d``,
+    ``AdaptiveMaxPool2d``, ...), ``Upsample``, ``ZeroPad1d``, ``ZeroPad2d``, an activation,
+    ``Softmax``, ``LogSoftmax``, ``Flatten``, ``Identity``, a dropout, or a ``Sequential`` of them,
+    on the CPU in float32 or bfloat16. The weights are copied to float32 as they are now; a dropout
+    becomes `treadle.Identity`, since treadle runs inference. Reparametrized weights (such as
+    weight_norm) are taken at their present value.
 
     Raises
     ------
@@ -184,6 +191,8 @@ def _configuration(
     """Return a module's constructor arguments, as far as its class in treadle takes them."""
     own = {name: getattr(module, name) for name in _names(cls) if hasattr(module, name)}
     own.pop("dtype", None)
+    if cls in _LIMITS:
+        _check_limits(cls, argument, module)
     if cls is MultiheadAttention:
         own["bias"] = module.in_proj_bias is not None
         own["add_bias_kv"] = module.bias_k is not None
@@ -191,10 +200,10 @@ def _configuration(
             own[name] = None if own[name] == module.embed_dim else own[name]
     elif issubclass(cls, Product):
         own["bias"] = module.bias is not None
-    elif cls in _LIMITS:
-        _check_limits(cls, argument, module)
     elif cls is LayerNorm:
         own["bias"] = not module.elementwise_affine or module.bias is not None
+    elif cls in _NORMS:
+        own["bias"] = not module.affine or module.bias is not None
     elif cls is TransformerEncoderLayer:
         own = _layer(torch, argument, module)
     elif cls is TransformerEncoder:
@@ -214,6 +223,7 @@ def _configuration(
     return own
 
 
+_NORMS = (BatchNorm1d, BatchNorm2d, GroupNorm, InstanceNorm1d, InstanceNorm2d)
 # Arguments of PyTorch's classes that treadle's do not have, with the values at which they change
 # nothing.
 _LIMITS: dict[type[Module], dict[str, tuple[Any, ...]]] = {

@@ -19,16 +19,29 @@ LAYERS: dict[str, list[tuple[Any, ...]]] = {
         (6, 6, (5, 3), 1, "same", 1, 6, False),
         (6, 4, 1),
     ],
+    "ConvTranspose1d": [(6, 20, 3), (6, 8, 4, 2, 1, 1, 2), (6, 4, 2, 3, 0, 0, 1, False, 2)],
+    "ConvTranspose2d": [
+        (6, 20, 4, 2, 1),
+        (20, 7, (3, 2), (2, 3), 1, (1, 0), 1, False),
+        (6, 6, 3, 2, 1, 1, 6),
+    ],
     "Embedding": [(30, 7)],
     "BatchNorm1d": [(37,), (37, 1e-3, False)],
     "BatchNorm2d": [(6,)],
     "GroupNorm": [(3, 6)],
+    "InstanceNorm1d": [(6,)],
+    "InstanceNorm2d": [(6,)],
     "MaxPool1d": [(3, 2, 1)],
     "MaxPool2d": [(3, 2, 1)],
     "AvgPool1d": [(3, 2, 1)],
     "AvgPool2d": [(3, 2, 1)],
     "AdaptiveAvgPool1d": [(5,), (1,)],
     "AdaptiveAvgPool2d": [(5,), (1,)],
+    "AdaptiveMaxPool1d": [(5,), (1,)],
+    "AdaptiveMaxPool2d": [(5,), (1,)],
+    "Upsample": [((5, 60), None, "bilinear"), (None, 1.7)],
+    "ZeroPad1d": [((2, 1),)],
+    "ZeroPad2d": [((2, 1, 0, 3),)],
     "ReLU": [()],
     "Tanh": [()],
     "Sigmoid": [()],
@@ -79,9 +92,13 @@ def _layer(name: str, cls: str, arguments: tuple[Any, ...], dtype: str) -> Any:
     if cls == "Embedding":
         return module(numbers.integers(0, 30, 4, 9))
     first = arguments[0] if arguments else 0
-    columns = {"Linear": (9, first), "Conv1d": (2, 6, 23), "Conv2d": (2, first, 9, 7)}
-    columns |= {"BatchNorm2d": (2, 6, 5, 7), "GroupNorm": (3, 6, 5, 7)}
-    columns |= dict.fromkeys(["MaxPool2d", "AvgPool2d", "AdaptiveAvgPool2d"], (20, 9, 37))
+    columns = {"Linear": (9, first)}
+    columns |= dict.fromkeys(["Conv1d", "ConvTranspose1d", "InstanceNorm1d"], (2, 6, 23))
+    columns |= dict.fromkeys(["Conv2d", "ConvTranspose2d"], (2, first, 9, 7))
+    columns |= dict.fromkeys(["BatchNorm2d", "InstanceNorm2d"], (2, 6, 5, 7))
+    columns |= {"GroupNorm": (3, 6, 5, 7), "Upsample": (2, 6, 9, 37), "ZeroPad2d": (2, 6, 9, 37)}
+    pools = ["MaxPool2d", "AvgPool2d", "AdaptiveAvgPool2d", "AdaptiveMaxPool2d"]
+    columns |= dict.fromkeys(pools, (20, 9, 37))
     return module(numbers.floats(*columns.get(cls, (5, 37)), reach=8))
 
 

@@ -1,0 +1,154 @@
+"""ConvTranspose1d and ConvTranspose2d, which pack a product once, against functions and PyTorch."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+import treadle
+from support import samples
+from support.tolerance import EPS, assert_same_bits
+
+F = treadle.functional
+OPTIONS = [
+    {"kernel_size": 4, "stride": 2, "padding": 1},
+    {"kernel_size": 3, "stride": 3, "output_padding": 2, "groups": 2, "bias": False},
+    {"kernel_size": 2, "stride": 3, "padding": 1, "dilation": 3},
+    {"kernel_size": 1, "groups": 10},
+    {"kernel_size": 3, "padding": 2, "output_padding": 1, "dilation": 2},
+]
+every = pytest.mark.parametrize("options", OPTIONS, ids=str)
+axes = pytest.mark.parametrize("axes", [1, 2])
+
+
+def classes(axes):
+    name = f"ConvTranspose{axes}d"
+    return getattr(treadle, name), getattr(torch.nn, name)
+
+
+def image(axes, channels=20, batch=3):
+    return samples.normal(1, batch, channels, *(7, 6)[:axes])
+
+
+@axes
+@every
+def test_like_its_function(isa, threads, axes, options):
+    module = classes(axes)[0](20, 40, **options, activation="tanh", seed=0)
+    x = image(axes)
+    function = getattr(F, f"conv_transpose{axes}d")
+    others = {k: v for k, v in options.items() if k not in ("kernel_size", "bias")}
+    bias = module.bias if options.get("bias", True) else None
+    expected = function(x, module.weight, bias, **others, activation="tanh")
+    assert_same_bits(module(x), expected)
+    assert_same_bits(module(x[1]), expected[1])
+    assert_same_bits(module(x[1:2]), expected[1:2])
+
+
+@axes
+@every
+def test_like_torchs(isa, axes, options):
+    """Each sum passes at most as many roundings as it has terms and a bias, of eps / 2 each."""
+    _, cls = classes(axes)
+    theirs = cls(20, 40, **options)
+    ours = treadle.from_torch(theirs)
+    x = image(axes)
+    exact = theirs.double()
+    with torch.no_grad():
+        expected = exact(torch.from_numpy(x).double()).numpy()
+        for parameter in exact.parameters():
+            parameter.abs_()
+        size = exact(torch.from_numpy(np.abs(x)).double()).numpy()
+    y = ours(x)
+    terms = 20 // theirs.groups * options["kernel_size"] ** axes
+    assert y.dtype == np.float32
+    assert y.shape == expected.shape
+    assert (np.abs(y - expected) <= min((terms + 1) / 2, 3) * EPS * size).all()
+
+
+@axes
+def test_channels_last_are_read_as_they_lie(axes):
+    module = classes(axes)[0](20, 6, 4, 2, 1, seed=0)
+    x = image(axes)
+    last = np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)
+    y = module(last)
+    assert np.moveaxis(y, 1, -1).flags.c_contiguous
+    assert_same_bits(np.ascontiguousarray(y), module(x))
+
+
+@axes
+def test_files_and_copies(axes, tmp_path):
+    module = classes(axes)[0](20, 6, 3, 2, output_padding=1, activation="relu", seed=0)
+    treadle.save(module, tmp_path / "conv.safetensors")
+    x = image(axes)
+    for other in (
+        treadle.load(tmp_path / "conv.safetensors"), copy.copy(module), copy.deepcopy(module),
+        pickle.loads(pickle.dumps(module)), module.to("int8"), module.to("bfloat16"),
+    ):  # fmt: skip
+        assert repr(other) == repr(module)
+        assert other.dtype == "float32"
+        assert_same_bits(other(x), module(x))
+    again = eval(repr(module), vars(treadle))
+    again.load_state_dict(module.state_dict())
+    assert_same_bits(again(x), module(x))
+
+
+def test_the_activation_behind_it_is_its_own(isa):
+    x = image(2)
+    module = treadle.Sequential(treadle.ConvTranspose2d(20, 8, 3, 3, seed=0), treadle.Sigmoid())
+    assert_same_bits(module(x), F.sigmoid(module[0](x)))
+    assert len(module._plan) == 1
+
+
+def test_weights_are_drawn_as_in_torch():
+    module = treadle.ConvTranspose2d(64, 50, (3, 2), groups=2, seed=0)
+    reach = (25 * 6) ** -0.5
+    assert module.weight.shape == (64, 25, 3, 2)
+    assert 0.99 * reach < np.abs(module.weight).max() <= reach
+    assert np.abs(module.bias).max() <= reach
+
+
+def test_sizes_as_torchs_hold_them():
+    shown = repr(treadle.ConvTranspose2d(3, 4, (5, 5), (2, 1), (1, 1), (1, 0)))
+    assert shown == "ConvTranspose2d(3, 4, 5, stride=(2, 1), padding=1, output_padding=(1, 0))"
+    assert repr(treadle.ConvTranspose1d(3, 4, (5,))) == "ConvTranspose1d(3, 4, 5)"
+
+
+WRONG = [
+    ((4, 4, 0), ValueError, "kernel_size"),
+    ((4, 4, (3, 3, 3)), TypeError, "kernel_size"),
+    ((4, 4, 3, (1, 0)), ValueError, "stride"),
+    ((4, 4, 3, 1, -1), ValueError, "padding"),
+    ((4, 4, 3, 1, "same"), TypeError, "padding"),
+    ((4, 4, 3, 2, 0, 2), ValueError, "output_padding is 2"),
+    ((4, 4, 3, (2, 1), 0, 1), ValueError, "output_padding is 1"),
+    ((4, 6, 3, 1, 0, 0, 4), ValueError, "out_channels"),
+    ((6, 4, 3, 1, 0, 0, 4), ValueError, "in_channels"),
+    ((4, 4, 3, 1, 0, 0, 1, 1), TypeError, "bias"),
+    ((4, 4, 3, 1, 0, 0, 1, True, 1.0), TypeError, "dilation"),
+    ((4, 4, 3, 1, 0, 0, 1, True, 1, "reflect"), ValueError, "padding_mode"),
+    ((2**11, 1, 2**10), ValueError, "kernel_size"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "error", "match"), WRONG, ids=str)
+def test_wrong_arguments(arguments, error, match):
+    with pytest.raises(error, match=rf"^treadle\.ConvTranspose2d: .*{match}"):
+        treadle.ConvTranspose2d(*arguments)
+
+
+def test_other_dtypes_are_refused():
+    with pytest.raises(ValueError, match="dtype is 'int8', expected 'float32': a transposed"):
+        treadle.ConvTranspose1d(3, 4, 5, dtype="int8")
+
+
+def test_wrong_inputs():
+    conv = treadle.ConvTranspose2d(3, 4, 2, padding=1, seed=0)
+    x = samples.normal(0, 2, 3, 6, 6)
+    for wrong in (x[:, :2], x[0, 0], x[None], x[:, :, :0], x[..., :1]):
+        with pytest.raises(ValueError, match=r"^treadle\.ConvTranspose2d: x has shape"):
+            conv(wrong)
+    with pytest.raises(TypeError, match=r"^treadle\.ConvTranspose2d: x "):
+        conv(x.astype(np.float64))
+    assert conv(x[:0]).shape == (0, 4, 5, 5)
