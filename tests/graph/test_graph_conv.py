@@ -1,4 +1,6 @@
-"""treadle.Conv in a graph: one and two axes, residual and activation, low precision."""
+"""Convolutions in a graph: one and two axes, residual and activation, low precision, padding that
+follows from sizes, weights that are values.
+"""
 
 import numpy as np
 import pytest
@@ -166,7 +168,7 @@ def test_wrong_input(shape, text):
         {"pads": [-1, 0, 0, 0]},
         {"group": 3},
         {"group": 0},
-        {"auto_pad": "SAME_UPPER", "strides": [2, 2]},
+        {"auto_pad": "OTHER"},
         {"dilations": "x"},
         {"dtype": "bfloat16"},
         {"dtype": "float16"},
@@ -177,3 +179,162 @@ def test_wrong_node(change):
     graph.nodes[0].attributes.update(change)
     with pytest.raises((ValueError, TypeError), match=r"treadle\.Model"):
         Model(graph, optimised=True)
+
+
+def same_pads(auto, sizes, taps, strides, dilations):
+    """The zeros before all axes, then behind them, that make an output for each stride."""
+    before, after = [], []
+    for size, k, s, d in zip(sizes, taps, strides, dilations, strict=True):
+        zeros = max(0, (-(-size // s) - 1) * s + d * (k - 1) + 1 - size)
+        before.append(zeros // 2 if auto == "SAME_UPPER" else (zeros + 1) // 2)
+        after.append(zeros - before[-1])
+    return before + after
+
+
+def first(x):
+    """Channels last as channels first."""
+    return np.ascontiguousarray(np.moveaxis(x, -1, 1))
+
+
+def run_one(op, arrays, attributes, *, fixed, constant, dtype="float32"):
+    """Run a node of ONNX whose x has sizes that the graph knows, or a weight that it knows."""
+    names = ["x", "w", "b"][: len(arrays)]
+    given = dict(zip(names, arrays, strict=True))
+    held = {name: given.pop(name) for name in names[1:]} if constant else {}
+    inputs = [Value(n, "float32", a.shape if fixed else [None] * a.ndim) for n, a in given.items()]
+    node = Node(op, names, ["y"], attributes, "node")
+    graph = Graph(inputs, [Value("y", "float32", None)], [node], held)
+    model = Model(graph, single=True)
+    return (model if dtype == "float32" else model.to(dtype))(**given)
+
+
+@pytest.mark.parametrize("auto", ["SAME_UPPER", "SAME_LOWER"])
+@pytest.mark.parametrize("fixed", [True, False])
+@pytest.mark.parametrize(
+    ("group", "channels", "strides", "dilations"),
+    [
+        (1, 6, [2, 2], [1, 1]),
+        (1, 20, [3, 1], [1, 2]),
+        (2, 6, [1, 2], [2, 1]),
+        (6, 6, [2, 3], [1, 1]),
+        (1, 6, [5, 4], [1, 1]),
+    ],
+)
+def test_padding_follows_from_the_size(isa, auto, fixed, group, channels, strides, dilations):
+    """The size is known as the model is made or in a call, the weight always or in a call."""
+    rng = np.random.default_rng(3)
+    weight = rng.standard_normal((12, 3, 2, channels // group)).astype(np.float32)
+    bias = rng.standard_normal(12).astype(np.float32)
+    bound = 4 * EPS * 6 * channels * 4
+    for height, width in ((9, 7), (8, 12)):
+        x = rng.standard_normal((2, height, width, channels)).astype(np.float32)
+        pads = same_pads(auto, (height, width), (3, 2), strides, dilations)
+        exact = reference(
+            x, weight, bias, strides=strides, dilations=dilations, pads=pads, group=group
+        )
+        assert exact.shape[1:3] == (-(-height // strides[0]), -(-width // strides[1]))
+        attributes = {"strides": strides, "dilations": dilations, "group": group, "auto_pad": auto}
+        arrays = first(x), first(weight), bias
+        for constant in (True, False):
+            found = run_one("Conv", arrays, attributes, fixed=fixed, constant=constant)
+            np.testing.assert_allclose(found, first(exact), rtol=0, atol=bound)
+        low = run_one("Conv", arrays, attributes, fixed=fixed, constant=True, dtype="int8")
+        assert np.abs(low - first(exact)).max() < 0.04 * np.abs(exact).max()
+
+
+def test_the_padding_of_a_known_size_is_named_once():
+    """A model of fixed sizes has pads, and one of free sizes computes them in each call."""
+    weight = np.zeros((4, 3, 3, 3), np.float32)
+    attributes = {"strides": [2, 2], "auto_pad": "SAME_UPPER"}
+    for shape, kept in (((1, 3, 9, 8), False), (("b", 3, "h", 8), True), (("b", 3, 9, 8), False)):
+        node = Node("Conv", ["x", "w"], ["y"], attributes, "node")
+        values = [Value("x", "float32", shape)], [Value("y", "float32", None)]
+        model = Model(Graph(*values, [node], {"w": weight}))
+        conv = next(node for node in model.graph.nodes if node.op == "treadle.Conv")
+        assert ("auto_pad" in conv.attributes) == kept
+        assert conv.attributes.get("pads") == (None if kept else [1, 0, 1, 1])
+
+
+def transposed_pads(sizes, taps, chosen):
+    """The zeros of a transposed convolution: what `after` has less than zero is added behind."""
+    ends, auto = [], chosen.get("auto_pad", "NOTSET")
+    for i, (size, k) in enumerate(zip(sizes, taps, strict=True)):
+        s, d, extra = chosen["strides"][i], chosen["dilations"][i], chosen["output_padding"][i]
+        reach = (size - 1) * s + d * (k - 1) + 1 + extra
+        wanted = chosen["output_shape"][i] if "output_shape" in chosen else size * s
+        zeros = max(0, reach - wanted)
+        small, large = zeros // 2, zeros - zeros // 2
+        ends.append((small, large) if auto == "SAME_UPPER" else (large, small))
+    return [before for before, _ in ends] + [after for _, after in ends]
+
+
+@pytest.mark.parametrize(("fixed", "constant"), [(True, True), (False, True), (False, False)])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"pads": [1, 0, 0, 1]},
+        {"strides": [2, 3], "output_padding": [1, 2], "group": 2},
+        {"auto_pad": "SAME_UPPER", "strides": [2, 1], "dilations": [1, 2]},
+        {"auto_pad": "SAME_LOWER", "strides": [2, 1], "group": 3},
+        {"auto_pad": "SAME_LOWER", "strides": [4, 3]},  # more than the taps reach over
+        {"auto_pad": "VALID", "strides": [2, 2], "group": 6},
+        {"output_shape": [10, 7], "strides": [2, 2]},
+        {"output_shape": [8, 6], "strides": [2, 2], "auto_pad": "SAME_UPPER"},
+        {"output_shape": [10, 7], "strides": [2, 2], "output_padding": [1, 0], "group": 2},
+        {"output_shape": [13, 12], "strides": [2, 2]},  # more than the taps reach
+    ],
+)
+def test_transposed_convolution_of_onnx(isa, options, fixed, constant):
+    rng = np.random.default_rng(5)
+    chosen = {"strides": [1, 1], "dilations": [1, 1], "output_padding": [0, 0], "group": 1}
+    chosen |= options
+    x = rng.standard_normal((2, 5, 4, 6)).astype(np.float32)
+    weight = rng.standard_normal((6, 3, 2, 4)).astype(np.float32)
+    bias = rng.standard_normal(4 * chosen["group"]).astype(np.float32)
+    pads = chosen.get("pads", [0] * 4)
+    if "output_shape" in chosen or chosen.get("auto_pad", "").startswith("SAME"):
+        pads = transposed_pads((5, 4), (3, 2), chosen)
+    exact = bias + transposed(
+        x,
+        weight,
+        strides=chosen["strides"],
+        dilations=chosen["dilations"],
+        pads=pads,
+        extra=chosen["output_padding"],
+        group=chosen["group"],
+    )
+    if "output_shape" in chosen:  # outputs that no tap reaches are the bias
+        missing = np.subtract(chosen["output_shape"], exact.shape[1:3])
+        wide = np.broadcast_to(bias, (2, *chosen["output_shape"], len(bias))).copy()
+        wide[:, : exact.shape[1], : exact.shape[2]] = exact
+        assert missing.min() >= 0
+        exact = wide
+    arrays = first(x), first(weight), bias
+    found = run_one("ConvTranspose", arrays, chosen, fixed=fixed, constant=constant)
+    assert found.shape == first(exact).shape
+    np.testing.assert_allclose(found, first(exact), rtol=0, atol=4 * 36 * 4 * EPS)
+    if not constant:
+        return
+    empty = run_one(
+        "ConvTranspose", (arrays[0][:0], *arrays[1:]), chosen, fixed=False, constant=False
+    )
+    assert empty.shape == (0, *found.shape[1:])
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"output_shape": [0, 4]}, "output_shape holds 0"),
+        ({"output_shape": [4]}, "output_shape has 1 numbers, expected 2"),
+        ({"output_padding": [-1, 0]}, "output_padding holds -1"),
+        ({"kernel_shape": [3, 3]}, "kernel_shape is not that of the weight"),
+        ({"strides": [2**31, 1]}, "strides holds 2147483648"),
+        ({"group": 4}, "does not fit C = 6 in 4 groups"),
+        ({"pads": [9, 0, 9, 0]}, "reach over more"),
+        ({"auto_pad": "OTHER"}, "auto_pad is 'OTHER'"),
+    ],
+)
+def test_wrong_transposed_convolution(change, text):
+    arrays = np.zeros((1, 6, 5, 4), np.float32), np.zeros((6, 4, 3, 2), np.float32)
+    with pytest.raises(ValueError, match=text):
+        run_one("ConvTranspose", arrays, change, fixed=False, constant=False)

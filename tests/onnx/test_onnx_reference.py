@@ -62,6 +62,20 @@ def conv_transpose(rng):
     attributes = window(rng, dims)
     attributes.pop("auto_pad", None)
     x = floats(rng, 1, 3, *rng.integers(2, 6, size=dims))
+    if "pads" not in attributes:
+        # The reference reads output_shape with auto_pad alone, and where strides are longer than
+        # the taps makes more outputs than ONNX Runtime and treadle.
+        attributes["auto_pad"] = pick(rng, "SAME_UPPER", "SAME_LOWER")
+        attributes["strides"] = [int(rng.integers(1, k + 1)) for k in attributes["kernel_shape"]]
+        if rng.random() < 0.5:
+            attributes["output_shape"] = [
+                (n - 1) * s + int(rng.integers(1, k + 1))
+                for n, s, k in zip(
+                    x.shape[2:], attributes["strides"], attributes["kernel_shape"], strict=True
+                )
+            ]
+    if rng.random() < 0.3:
+        attributes["output_padding"] = [int(rng.integers(s)) for s in attributes["strides"]]
     return [x, floats(rng, 3, pick(rng, 1, 4), *attributes["kernel_shape"])], attributes
 
 

@@ -13,8 +13,9 @@ import numpy as np
 
 from treadle import _core
 from treadle._storage.json import short
+from treadle.graph.padding import conv_windows, transposed_windows
 from treadle.layers.activation import parse
-from treadle.layers.convolution import Axis, Convolution
+from treadle.layers.convolution import Convolution
 from treadle.layers.recurrent_spec import RecurrentSpec
 
 if TYPE_CHECKING:
@@ -82,18 +83,17 @@ def _conv(function: str, node: Node, lookup: Lookup) -> Packed:
     if axes not in (1, 2) or not all(type(n) is int and n > 0 for n in (*taps, groups, outputs)):
         raise ValueError(f"{where}: the taps are {short(taps)}, expected one axis or two")
     columns = math.prod(weight.shape) // outputs
-    strides = _sizes(where, "strides", own.get("strides"), axes)
-    dilations = _sizes(where, "dilations", own.get("dilations"), axes)
-    pads = _pads(where, own, taps, strides, dilations)
-    parts = zip(taps, strides, dilations, pads[:axes], pads[axes:], strict=True)
+    windows = conv_windows(where, own, taps)
     inputs = columns // math.prod(taps) * groups
-    shape = Convolution(inputs, outputs, groups, tuple(Axis(*part) for part in parts))
+    shape = Convolution(inputs, outputs, groups, windows.axes)
     if columns < 1 or columns % math.prod(taps) or math.prod(weight.shape) % outputs:
         raise ValueError(f"{where}: the weight {weight.shape} does not fit the taps {taps}")
     if not matrix:
         weight = np.ascontiguousarray(weight).reshape(outputs, columns)
     kind = "depthwise" if shape.is_depthwise() else "conv"
-    packed = {kind: shape.pack_matrix(function, weight, bias, dtype)}
+    packed: dict[str, Any] = {kind: shape.pack_matrix(function, weight, bias, dtype)}
+    if windows.open:  # each call pads x as its size asks for
+        packed["auto_pad"] = own["auto_pad"]
     attributes = packed | native_activation(function, own)
     return Packed(attributes, [node.inputs[0], *node.inputs[3:4]])
 
@@ -105,58 +105,16 @@ def _conv_transpose(function: str, node: Node, lookup: Lookup) -> Packed:
     axes = len(taps)
     if axes not in (1, 2) or type(groups) is not int or groups < 1 or weight.shape[0] % groups:
         raise ValueError(f"{where}: the weight {weight.shape} does not fit {short(groups)} groups")
-    if own.get("output_shape"):
-        raise ValueError(f"{where}: output_shape is not supported, give pads and output_padding")
-    strides = _sizes(where, "strides", own.get("strides"), axes)
-    dilations = _sizes(where, "dilations", own.get("dilations"), axes)
-    extra = _sizes(where, "output_padding", own.get("output_padding"), axes, 0)
-    pads = _sizes(where, "pads", own.get("pads"), 2 * axes, 0)
-    auto = own.get("auto_pad", "NOTSET")
-    if auto in ("SAME_UPPER", "SAME_LOWER"):  # as many outputs as inputs times the stride
-        for i in range(axes):
-            all_pads = max(0, dilations[i] * (taps[i] - 1) + 1 - strides[i] + extra[i])
-            small, large = all_pads // 2, all_pads - all_pads // 2
-            pads[i], pads[axes + i] = (small, large) if auto == "SAME_UPPER" else (large, small)
-    elif auto not in ("NOTSET", "VALID", ""):
-        raise ValueError(f"{where}: auto_pad is {short(auto)}")
-    elif auto == "VALID":
-        pads = [0] * (2 * axes)
+    windows = transposed_windows(where, own, taps)
+    if windows.open:
+        raise ValueError(f"{where}: output_shape needs the size of x, give pads and output_padding")
     inputs, outputs = weight.shape[0], weight.shape[-1] * groups
-    ends = [after - more for after, more in zip(pads[axes:], extra, strict=True)]
-    described = zip(taps, strides, dilations, pads[:axes], ends, strict=True)
-    shape = Convolution(inputs, outputs, groups, tuple(Axis(*axis) for axis in described))
+    shape = Convolution(inputs, outputs, groups, windows.axes)
     # [C, J, D/g] becomes [D, J C/g], of each group.
     parts = weight.reshape(groups, inputs // groups, math.prod(taps), outputs // groups)
     matrix = np.ascontiguousarray(parts.transpose(0, 3, 2, 1)).reshape(outputs, -1)
     packed = {"transposed": _core.ConvTranspose(function, shape.native(), matrix, bias)}
     return Packed(packed | native_activation(function, own), node.inputs[:1])
-
-
-def _sizes(where: str, name: str, value: object, axes: int, otherwise: int = 1) -> list[int]:
-    """Return one integer for each axis."""
-    sizes = [otherwise] * axes if value is None else value
-    if not isinstance(sizes, list) or len(sizes) != axes or not all(type(s) is int for s in sizes):
-        raise ValueError(f"{where}: {name} is {short(value)}, expected {axes} integers")
-    return sizes
-
-
-def _pads(
-    where: str, own: dict[str, Any], taps: list[int], strides: list[int], dilations: list[int]
-) -> list[int]:
-    """Return the zeros before each axis, then those behind each."""
-    auto = own.get("auto_pad", "NOTSET")
-    if auto in ("NOTSET", ""):
-        return _sizes(where, "pads", own.get("pads"), 2 * len(taps), 0)
-    if auto == "VALID":
-        return [0] * (2 * len(taps))
-    if auto not in ("SAME_UPPER", "SAME_LOWER") or any(stride != 1 for stride in strides):
-        raise ValueError(
-            f"{where}: auto_pad is {short(auto)} with the strides {strides}: the padding depends "
-            "on the size of x, which is not supported"
-        )
-    extents = [dilation * (tap - 1) for dilation, tap in zip(dilations, taps, strict=True)]
-    small, large = [e // 2 for e in extents], [e - e // 2 for e in extents]
-    return [*small, *large] if auto == "SAME_UPPER" else [*large, *small]
 
 
 def _recurrent(function: str, node: Node, lookup: Lookup) -> Packed:

@@ -12,6 +12,7 @@
 #include "engine/graph/ops/activation.h"
 #include "engine/graph/ops/families.h"
 #include "engine/graph/ops/windows.h"
+#include "engine/product/pad.h"
 
 namespace treadle::graph {
 namespace {
@@ -47,10 +48,28 @@ void run(Call& call, const Depthwise& conv, const ConvCall& c) {
   conv.run(c, call.scratch_floats(conv.scratch_floats(c)), ParallelFor(call));
 }
 
+// Lets a call read a copy of x with the zeros around it that `same` wants.
+void pad(Call& call, AutoPad same, const ConvShape& s, ConvCall& c) {
+  const ConvAxis down = padded_same(same, s.vertical, c.height);
+  const ConvAxis across = padded_same(same, s.horizontal, c.width);
+  const std::int64_t C = s.inputs;
+  const std::int64_t height = c.height + down.before + down.after;
+  const std::int64_t width = c.width + across.before + across.after;
+  float* padded = call.scratch_floats(Shape({c.batch, height, width, C}).count());
+  const Padding padding(PadMode::constant, {c.batch, c.height, c.width * C},
+                        {0, down.before, across.before * C}, {0, down.after, across.after * C});
+  const float zero = 0;
+  padding.run(sizeof(float), c.x, &zero, padded, ParallelFor(call));
+  c.x = padded;
+  c.height = height;
+  c.width = width;
+}
+
+// Makes the operator of a convolution, whose padding may follow from the size of x.
 template <class Convolution>
-std::unique_ptr<Operator> make(std::shared_ptr<const Convolution> conv,
-                               std::optional<Activation> f) {
-  return make_operator([conv, f](Call& call) {
+std::unique_ptr<Operator> make(std::shared_ptr<const Convolution> conv, std::optional<Activation> f,
+                               AutoPad auto_pad = AutoPad::none) {
+  return make_operator([conv, f, auto_pad](Call& call) {
     const Tensor& x = call.input(0, Type::float32);
     const Shape& in = x.shape;
     const ConvShape& s = conv->shape();
@@ -62,6 +81,7 @@ std::unique_ptr<Operator> make(std::shared_ptr<const Convolution> conv,
     if (rank == 3 && s.vertical.taps != 1) refuse("x has one axis, the weight has two");
     for (int i = 1; i < rank - 1; ++i) checked_size("the shape of x", in[i], 1);
     ConvCall c{in[0], rank == 4 ? in[1] : 1, in[rank - 2], x.floats(), nullptr};
+    if (is_same(auto_pad)) pad(call, auto_pad, s, c);
     const std::int64_t height = conv->height(c), width = conv->width(c);
     if (height < 1 || width < 1) {
       refuse("x has shape " + in.text() + ", and the taps reach over more than that");
@@ -85,8 +105,10 @@ std::unique_ptr<Operator> make(std::shared_ptr<const Convolution> conv,
 }
 
 std::unique_ptr<Operator> make_conv(const NodeDescription& node) {
-  if (node.has("depthwise")) return make(node.native<Depthwise>("depthwise"), activation_of(node));
-  return make(node.native<Conv>("conv"), activation_of(node));
+  const std::optional<Activation> f = activation_of(node);
+  const AutoPad auto_pad = auto_pad_of(node);
+  if (node.has("depthwise")) return make(node.native<Depthwise>("depthwise"), f, auto_pad);
+  return make(node.native<Conv>("conv"), f, auto_pad);
 }
 
 std::unique_ptr<Operator> make_transposed(const NodeDescription& node) {

@@ -17,8 +17,8 @@ void list_scatter(OperatorTable& table);  // ScatterElements, ScatterND
 void list_select(OperatorTable& table);   // Where, TopK, NonZero, ...
 void list_cast(OperatorTable& table);
 void list_products(OperatorTable& table);      // treadle.Linear, MatMul, Gemm
-void list_conv(OperatorTable& table);          // treadle.Conv
-void list_conv_general(OperatorTable& table);  // Conv
+void list_conv(OperatorTable& table);          // treadle.Conv, treadle.ConvTranspose
+void list_conv_general(OperatorTable& table);  // Conv, ConvTranspose
 void list_recurrent(OperatorTable& table);     // treadle.Recurrent, RNN, GRU, LSTM
 void list_quantized_lstm(OperatorTable& table);
 void list_norms(OperatorTable& table);       // Softmax, LayerNormalization, ...

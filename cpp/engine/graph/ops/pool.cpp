@@ -36,7 +36,7 @@ std::unique_ptr<Operator> make_pool(const NodeDescription& node, PoolKind kind) 
     if (call.wants(1)) refuse("the output Indices is not supported");
     PoolAxis vertical{}, horizontal{};
     for (std::size_t i = 0; i < axes; ++i) {
-      const Window w = windows.at(i, taps[i], x.shape[static_cast<int>(i) + 1]);
+      const ConvAxis w = windows.at(i, taps[i], x.shape[static_cast<int>(i) + 1]);
       PoolAxis& axis = axes == 2 && i == 0 ? vertical : horizontal;
       axis = {w.taps, w.stride, w.dilation, w.before, w.after, ceil};
     }

@@ -5,91 +5,33 @@
 #include "engine/graph/ops/families.h"
 #include "engine/graph/ops/integer_product.h"
 #include "engine/graph/ops/quantize.h"
+#include "engine/graph/ops/windows.h"
 #include "runtime/isa.h"
 
 namespace treadle::graph {
 namespace {
 
-constexpr std::int64_t kFar = std::int64_t{1} << 31;
-
-// The attributes of a convolution; an empty list stands for its default.
-struct Attributes {
-  std::vector<std::int64_t> strides, dilations, pads, kernel;
-  std::string auto_pad;
-  std::int64_t group;
-
-  explicit Attributes(const NodeDescription& node)
-      : strides(node.integers("strides", {})),
-        dilations(node.integers("dilations", {})),
-        pads(node.integers("pads", {})),
-        kernel(node.integers("kernel_shape", {})),
-        auto_pad(node.text("auto_pad", "NOTSET")),
-        group(node.integer("group", 1)) {
-    if (auto_pad != "NOTSET" && auto_pad != "VALID" && auto_pad != "SAME_UPPER" &&
-        auto_pad != "SAME_LOWER") {
-      refuse("attribute auto_pad is " + auto_pad);
-    }
-    const auto check = [](const char* name, const std::vector<std::int64_t>& values, int least) {
-      for (const std::int64_t value : values) {
-        if (value < least || value >= kFar) {
-          refuse(std::string("attribute ") + name + " has the number " + std::to_string(value));
-        }
-      }
-    };
-    check("strides", strides, 1);
-    check("dilations", dilations, 1);
-    check("pads", pads, 0);
-    if (group < 1) refuse("attribute group is " + std::to_string(group));
-  }
-};
-
 // An Axis has the sizes along one spatial axis.
 struct Axis {
-  std::int64_t size, taps, stride, dilation, begin, positions;
+  ConvAxis window;
+  std::int64_t size, positions;
 };
 
-std::vector<Axis> axes_of(const Attributes& given, const Shape& x, const Shape& w) {
+std::vector<Axis> axes_of(const Windows& windows, const Shape& x, const Shape& w) {
   const int rank = x.rank(), spatial = rank - 2;
   if (spatial < 1 || w.rank() != rank) {
     refuse("shapes " + x.text() + " and " + w.text() + " have no convolution");
   }
-  const auto fits = [&](const std::vector<std::int64_t>& list, int count) {
-    return list.empty() || static_cast<int>(list.size()) == count;
-  };
-  if (!fits(given.strides, spatial) || !fits(given.dilations, spatial) ||
-      !fits(given.pads, 2 * spatial) || !fits(given.kernel, spatial)) {
-    refuse("an attribute has not a number for each spatial axis");
-  }
+  windows.check(static_cast<std::size_t>(spatial));
+  windows.check_weight(w);
   std::vector<Axis> axes;
   for (int i = 0; i < spatial; ++i) {
-    Axis a{x[i + 2],
-           w[i + 2],
-           given.strides.empty() ? 1 : given.strides[i],
-           given.dilations.empty() ? 1 : given.dilations[i],
-           0,
-           0};
-    if (!given.kernel.empty() && given.kernel[i] != a.taps) {
-      refuse("attribute kernel_shape is not that of the weight " + w.text());
-    }
-    if (a.size >= kFar || a.taps >= kFar) refuse("a convolution is too large");
-    const std::int64_t reach = (a.taps - 1) * a.dilation + 1;
-    std::int64_t end = 0;
-    if (given.auto_pad == "NOTSET" && !given.pads.empty()) {
-      a.begin = given.pads[i];
-      end = given.pads[i + spatial];
-    } else if (given.auto_pad == "SAME_UPPER" || given.auto_pad == "SAME_LOWER") {
-      const std::int64_t positions = (a.size + a.stride - 1) / a.stride;
-      const std::int64_t all =
-          std::max<std::int64_t>(0, (positions - 1) * a.stride + reach - a.size);
-      a.begin = given.auto_pad == "SAME_UPPER" ? all / 2 : all - all / 2;
-      end = all - a.begin;
-    }
-    const std::int64_t room = a.size + a.begin + end - reach;
-    if (room < 0 || a.taps < 1) {
-      refuse("a kernel of " + w.text() + " does not fit into " + x.text());
-    }
-    a.positions = room / a.stride + 1;
-    axes.push_back(a);
+    const std::int64_t size = checked_size("the shape of x", x[i + 2], 0);
+    const std::int64_t taps = checked_size("the weight", w[i + 2], 1);
+    const ConvAxis window = windows.at(static_cast<std::size_t>(i), taps, size);
+    const std::int64_t positions = window.outputs(size);
+    if (positions < 1) refuse("a kernel of " + w.text() + " does not fit into " + x.text());
+    axes.push_back({window, size, positions});
   }
   return axes;
 }
@@ -100,14 +42,16 @@ void places_of(const std::vector<Axis>& axes, std::int64_t position, std::int64_
   std::int64_t first[kMaxRank];
   const int spatial = static_cast<int>(axes.size());
   for (int i = spatial - 1; i >= 0; --i) {
-    first[i] = position % axes[i].positions * axes[i].stride - axes[i].begin;
+    const ConvAxis& window = axes[i].window;
+    first[i] = position % axes[i].positions * window.stride - window.before;
     position /= axes[i].positions;
   }
   for (std::int64_t t = 0; t < taps; ++t) {
     std::int64_t rest = t, place = 0, stride = 1;
     for (int i = spatial - 1; i >= 0; --i) {
-      const std::int64_t at = first[i] + rest % axes[i].taps * axes[i].dilation;
-      rest /= axes[i].taps;
+      const ConvAxis& window = axes[i].window;
+      const std::int64_t at = first[i] + rest % window.taps * window.dilation;
+      rest /= window.taps;
       place = at < 0 || at >= axes[i].size || place < 0 ? -1 : place + at * stride;
       stride *= axes[i].size;
     }
@@ -118,14 +62,18 @@ void places_of(const std::vector<Axis>& axes, std::int64_t position, std::int64_
 class Conv {
  public:
   Conv(const NodeDescription& node, int w, int w_zero)
-      : attributes_(node), w_(w), w_zero_(w_zero), table_(&kernels()) {
+      : windows_(node),
+        groups_(checked_size("group", node.integer("group", 1), 1)),
+        w_(w),
+        w_zero_(w_zero),
+        table_(&kernels()) {
     const Tensor* weight = node.constant(w);
     const Tensor* zero = node.constant(w_zero);
     const bool has_zero = static_cast<int>(node.constants.size()) > w_zero;
     if (!weight || weight->shape.rank() < 1 || (!zero && has_zero)) return;
     check_bytes(*weight, w);
     const std::int64_t D = weight->shape[0];
-    if (D % attributes_.group == 0) packed_ = pack(*weight, zero_point(zero, weight->type, D));
+    if (D % groups_ == 0) packed_ = pack(*weight, zero_point(zero, weight->type, D));
   }
 
   // Calls put(channel's place in the output, its number, sum) for all numbers of the output, which
@@ -135,8 +83,8 @@ class Conv {
     const Tensor &x = call.input(0), &w = call.input(w_);
     check_bytes(x, 0);
     check_bytes(w, w_);
-    const std::vector<Axis> axes = axes_of(attributes_, x.shape, w.shape);
-    const std::int64_t B = x.shape[0], C = x.shape[1], D = w.shape[0], groups = attributes_.group;
+    const std::vector<Axis> axes = axes_of(windows_, x.shape, w.shape);
+    const std::int64_t B = x.shape[0], C = x.shape[1], D = w.shape[0], groups = groups_;
     if (D % groups != 0 || C % groups != 0 || w.shape[1] != C / groups) {
       refuse("shapes " + x.shape.text() + " and " + w.shape.text() + " have no convolution in " +
              std::to_string(groups) + " groups");
@@ -194,7 +142,7 @@ class Conv {
  private:
   // Packs the weight [D, C / groups, taps..], less its zero points, one product for each group.
   std::vector<IntegerProduct> pack(const Tensor& w, const ZeroPoint& zero) const {
-    const std::int64_t d = w.shape[0] / attributes_.group, K = w.shape.count(1, w.shape.rank());
+    const std::int64_t d = w.shape[0] / groups_, K = w.shape.count(1, w.shape.rank());
     std::vector<IntegerProduct> products;
     std::vector<float> weights(static_cast<std::size_t>(d * K));
     for (std::int64_t n = 0; n < w.shape[0]; ++n) {
@@ -206,7 +154,8 @@ class Conv {
     return products;
   }
 
-  Attributes attributes_;
+  Windows windows_;
+  std::int64_t groups_;
   int w_, w_zero_;
   const KernelTable* table_;
   std::vector<IntegerProduct> packed_;

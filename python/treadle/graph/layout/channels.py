@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from treadle.graph.layout.orders import to_first, to_last
+from treadle.graph.padding import conv_windows, transposed_windows
 from treadle.graph.view import is_well_formed
 
 if TYPE_CHECKING:
@@ -34,6 +36,39 @@ def _weights(node: Node, state: State, rank: int) -> list[str] | None:
         return None
     moved = state.constant(f"{node.inputs[1]}.last", weight.transpose(to_last(rank)))
     return [moved, *rest]
+
+
+def _transposed_weights(node: Node, state: State, rank: int) -> list[str] | None:
+    """Return what `_weights` does, or None where the padding needs a size that is not known."""
+    shape = state.shape(node.inputs[0])
+    unknown = shape is None or not all(isinstance(size, int) for size in shape[2:])
+    if node.attributes.get("output_shape") and unknown:
+        return None
+    return _weights(node, state, rank)
+
+
+def _with_pads(node: Node, state: State) -> dict[str, Any]:
+    """Return the attributes of a convolution, with pads in the place of what they follow from.
+
+    Nothing changes where they follow from no size, or one that is not known. Of a malformed node
+    nothing is changed either: packing it says what is wrong with it.
+    """
+    attributes = {k: v for k, v in node.attributes.items() if k not in REDUNDANT}
+    shape, weight = state.shape(node.inputs[0]), state.constants[node.inputs[1]]
+    find = transposed_windows if node.op == "ConvTranspose" else conv_windows
+    if shape is None:
+        return attributes
+    taps = weight.shape[2:]
+    with suppress(ValueError):
+        axes, unsettled = find("", attributes, taps, shape[2:])
+        if unsettled or not find("", attributes, taps).open:
+            return attributes
+        for name in ("auto_pad", "output_shape", "output_padding"):
+            attributes.pop(name, None)
+        attributes["pads"] = [axis.before for axis in axes] + [max(a.after, 0) for a in axes]
+        if any(axis.after < 0 for axis in axes):
+            attributes["output_padding"] = [max(-axis.after, 0) for axis in axes]
+    return attributes
 
 
 def _plain(node: Node, state: State, rank: int) -> list[str] | None:
@@ -73,7 +108,7 @@ def _by_channel(node: Node, state: State, rank: int) -> list[str] | None:
 
 RULES: dict[str, tuple[str, Rule]] = {
     "Conv": ("treadle.Conv", _weights),
-    "ConvTranspose": ("treadle.ConvTranspose", _weights),
+    "ConvTranspose": ("treadle.ConvTranspose", _transposed_weights),
     "MaxPool": ("treadle.MaxPool", _plain),
     "AveragePool": ("treadle.AveragePool", _plain),
     "GlobalAveragePool": ("treadle.GlobalAveragePool", _global),
@@ -107,10 +142,8 @@ def channels_last(node: Node, state: State) -> bool:
     if rest is None:
         return False
     x = state.move(node.inputs[0], to_last(rank))
-    attributes: dict[str, Any] = dict(node.attributes)
-    if op in ("treadle.Conv", "treadle.ConvTranspose"):
-        for name in REDUNDANT:
-            attributes.pop(name, None)
+    convolves = op in ("treadle.Conv", "treadle.ConvTranspose")
+    attributes = _with_pads(node, state) if convolves else dict(node.attributes)
     output = state.add(op, [x, *rest], attributes, f"{node.outputs[0]}.last", node.name)
     state.set_virtual(node.outputs[0], output, to_first(rank))
     return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from treadle.graph.padding import transposed_windows
 from treadle.graph.shapes import dims
 from treadle.graph.shapes.site import Site
 
@@ -71,26 +72,23 @@ def conv_transpose(last: bool, site: Site) -> None:
         return
     taps = kernel[1:-1] if last else kernel[2:]
     batch, spatial, _ = _around(last, shape)
-    axes = len(taps)
-    strides = site.attribute("strides", None) or [1] * axes
-    dilations = site.attribute("dilations", None) or [1] * axes
-    pads = site.attribute("pads", None) or [0] * (2 * axes)
-    extra = site.attribute("output_padding", None) or [0] * axes
+    known = [tap for tap in taps if isinstance(tap, int)]
+    windows = (
+        transposed_windows("", site.node.attributes, known, spatial)
+        if len(known) == len(taps)
+        else None
+    )
     fixed = site.attribute("output_shape", None)
-    auto = site.attribute("auto_pad", "NOTSET")
     result: list[Dim] = []
-    for axis, (size, tap) in enumerate(zip(spatial, taps, strict=True)):
+    for place, size in enumerate(spatial):
         if fixed:
-            result.append(fixed[axis])
-        elif not isinstance(tap, int):
+            result.append(fixed[place])
+        elif windows is None:
             result.append(dims.fresh())
-        elif auto in ("SAME_UPPER", "SAME_LOWER"):
-            result.append(dims.multiply([size, strides[axis]]))
         else:
-            both = 0 if auto == "VALID" else pads[axis] + pads[axis + axes]
-            reach = (tap - 1) * dilations[axis] + 1
-            grown = dims.multiply([size, strides[axis]])
-            result.append(dims.add(grown, extra[axis] + reach - both - strides[axis]))
+            axis = windows.axes[place]
+            more = axis.span - axis.stride - axis.before - axis.after
+            result.append(dims.add(dims.multiply([size, axis.stride]), more))
     group = site.attribute("group", 1)
     channels = dims.multiply([kernel[-1] if last else kernel[1], group])
     _put(site, last, (batch, result, channels))
