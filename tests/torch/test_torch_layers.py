@@ -120,6 +120,9 @@ REFUSED = {
     r"module\.1\.0 is of type .*Conv3d": nn.Sequential(
         nn.ReLU(), nn.Sequential(nn.Conv3d(1, 1, 1))
     ),
+    "mode is 'bicubic'": nn.Upsample(scale_factor=2, mode="bicubic"),
+    "return_indices": nn.AdaptiveMaxPool2d(2, return_indices=True),
+    r"module\.0 is of type .*ReflectionPad2d": nn.Sequential(nn.ReflectionPad2d(1)),
     "dim": nn.Softmax(),
     "float64": nn.Linear(2, 2).double(),
 }
