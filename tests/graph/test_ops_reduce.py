@@ -56,6 +56,19 @@ def test_integers(dtype):
         np.testing.assert_array_equal(run("ReduceMean", x, np.array([axis])), mean)
 
 
+@pytest.mark.parametrize("dtype", ["int32", "int64", "uint32", "uint64"])
+def test_exponentials_of_integers(dtype):
+    """Exponentials are summed in float64; the logarithm loses its fraction, and does not wrap."""
+    info = np.iinfo(dtype)
+    x = np.array([[1, 0, 0, 0, 0, 0], [info.max] * 6, [info.max, info.min, 1, 1, 1, 1]], dtype)
+    expected = np.array([2, info.max, info.max], dtype)
+    assert int(np.log(np.exp(x[0].astype(float)).sum())) == expected[0]
+    np.testing.assert_array_equal(run("ReduceLogSumExp", x, np.array([1]), keepdims=0), expected)
+    columns = np.ascontiguousarray(x.T)
+    actual = run("ReduceLogSumExp", columns, np.array([0]), keepdims=0)
+    np.testing.assert_array_equal(actual, expected)
+
+
 @pytest.mark.parametrize("dtype", ["bool", "int8", "uint8", "int16"])
 def test_small_types_have_an_order(dtype):
     x = numbers(np.random.default_rng(2), (3, 40), dtype)

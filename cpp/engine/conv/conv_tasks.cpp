@@ -19,7 +19,9 @@ void copy_window(const Word* x, std::int64_t size, std::int64_t words, std::int6
   const std::int64_t begin = std::clamp(-first, std::int64_t{0}, count);
   const std::int64_t end = std::clamp(size - first, begin, count);
   std::fill(to, to + begin * words, Word{0});
-  std::copy(x + (first + begin) * words, x + (first + end) * words, to + begin * words);
+  if (begin < end) {
+    std::copy(x + (first + begin) * words, x + (first + end) * words, to + begin * words);
+  }
   std::fill(to + end * words, to + count * words, Word{0});
 }
 
@@ -108,7 +110,7 @@ void Conv::list_windows(const Job& job, std::int64_t image, const Block& block) 
   const Word* x = encodes_pixels() ? job.encoded - image * H * W * pixel_words_ : job.call.x;
   Word* copy = block.windows;
   for_each_window(job, block, [&](std::int64_t r, std::int64_t b, std::int64_t i, std::int64_t j) {
-    const Word* row = x + (b * H + i) * W * pixel_words_;
+    std::int64_t row = (b * H + i) * W * pixel_words_;
     const bool within = j >= 0 && j + kw <= W;
     for (std::int64_t tap = 0; tap < taps_;
          ++tap, i += dilation, row += dilation * W * pixel_words_) {
@@ -116,9 +118,9 @@ void Conv::list_windows(const Job& job, std::int64_t image, const Block& block) 
       if (i < 0 || i >= H) {
         *to = zeros_.data();
       } else if (within) {
-        *to = row + j * pixel_words_;
+        *to = x + row + j * pixel_words_;
       } else {
-        copy_window(row, W, pixel_words_, j, kw, copy);
+        copy_window(x + row, W, pixel_words_, j, kw, copy);
         *to = copy;
         copy += tap_words_;
       }
@@ -130,15 +132,16 @@ void Conv::list_pixels(const Job& job, std::int64_t image, const Block& block) c
   const ConvAxis &vertical = shape_.vertical, &horizontal = shape_.horizontal;
   const std::int64_t H = job.call.height, W = job.call.width;
   const Word* x = encodes_pixels() ? job.encoded - image * H * W * pixel_words_ : job.call.x;
-  x += block.group * (encodes_pixels() ? group_words_ : shape_.group_inputs());
+  const std::int64_t first =
+      block.group * (encodes_pixels() ? group_words_ : shape_.group_inputs());
   for_each_window(job, block, [&](std::int64_t r, std::int64_t b, std::int64_t i, std::int64_t j) {
     const Word** to = block.rows + r;
     for (std::int64_t p = 0; p < vertical.taps; ++p, i += vertical.dilation) {
-      const Word* row = x + (b * H + i) * W * pixel_words_;
+      const std::int64_t row = first + (b * H + i) * W * pixel_words_;
       const bool within = i >= 0 && i < H;
       std::int64_t at = j;
       for (std::int64_t q = 0; q < horizontal.taps; ++q, at += horizontal.dilation) {
-        *to = within && at >= 0 && at < W ? row + at * pixel_words_ : zeros_.data();
+        *to = within && at >= 0 && at < W ? x + row + at * pixel_words_ : zeros_.data();
         to += block.count;
       }
     }
@@ -149,7 +152,6 @@ void Conv::list_pixels(const Job& job, std::int64_t image, const Block& block) c
 void Conv::gather(const Job& job, const Block& block) const {
   const ConvAxis &vertical = shape_.vertical, &horizontal = shape_.horizontal;
   const std::int64_t H = job.call.height, W = job.call.width, C = shape_.group_inputs();
-  const float* x = job.call.x + block.group * C;
   const bool encodes = dtype_ != Dtype::float32;
   float* const window = block.windows + block.count * std::max(tap_words_, k_);
   for_each_window(job, block, [&](std::int64_t r, std::int64_t b, std::int64_t i, std::int64_t j) {
@@ -157,11 +159,11 @@ void Conv::gather(const Job& job, const Block& block) const {
     const float* const numbers = encodes ? window : words;
     float* to = encodes ? window : words;
     for (std::int64_t p = 0; p < vertical.taps; ++p, i += vertical.dilation) {
-      const float* row = x + (b * H + i) * W * shape_.inputs;
+      const std::int64_t row = block.group * C + (b * H + i) * W * shape_.inputs;
       std::int64_t at = j;
       for (std::int64_t q = 0; q < horizontal.taps; ++q, at += horizontal.dilation, to += C) {
         if (i >= 0 && i < H && at >= 0 && at < W) {
-          std::copy_n(row + at * shape_.inputs, C, to);
+          std::copy_n(job.call.x + row + at * shape_.inputs, C, to);
         } else {
           std::fill_n(to, C, 0.0f);
         }

@@ -1,31 +1,10 @@
 // Cast and CastLike: numbers of another type.
-#include <cmath>
-#include <limits>
-
+#include "engine/graph/ops/cast_number.h"
 #include "engine/graph/ops/families.h"
 #include "engine/graph/strides.h"
 
 namespace treadle::graph {
 namespace {
-
-// Integers keep their low bits. A float loses its fraction; beyond the integers it becomes the
-// nearest one, and NaN becomes 0 (ONNX leaves both open).
-template <class To, class From>
-To cast_one(From x) {
-  if constexpr (std::is_same_v<To, bool>) {
-    return x != From(0);
-  } else if constexpr (std::is_floating_point_v<From> && std::is_integral_v<To>) {
-    constexpr auto kLeast = static_cast<From>(std::numeric_limits<To>::min());
-    // 2^bits, which is one more than the largest integer and a float exactly.
-    constexpr From kBeyond = static_cast<From>(std::numeric_limits<To>::max() / 2 + 1) * 2;
-    if (x >= kLeast && x < kBeyond) return static_cast<To>(x);
-    if (x != x) return 0;
-    return x < 0 ? x > kLeast - 1 ? static_cast<To>(std::trunc(x)) : std::numeric_limits<To>::min()
-                 : std::numeric_limits<To>::max();
-  } else {
-    return static_cast<To>(x);
-  }
-}
 
 void cast(Call& call, Type type) {
   const Tensor& x = call.input(0);
@@ -42,7 +21,7 @@ void cast(Call& call, Type type) {
       To* to = y.as<To>();
       call.parallel_for((count + kPiece - 1) / kPiece, kPiece * 25, [&](std::int64_t piece) {
         for (std::int64_t i = piece * kPiece, end = std::min(count, i + kPiece); i < end; ++i) {
-          to[i] = cast_one<To>(from[i]);
+          to[i] = cast_number<To>(from[i]);
         }
       });
     });

@@ -267,7 +267,8 @@ void tile(Call& call) {
 // ReverseSequence: of sample b the first lengths[b] steps are reversed.
 std::unique_ptr<Operator> make_reverse_sequence(const NodeDescription& node) {
   const std::int64_t batch = node.integer("batch_axis", 1), time = node.integer("time_axis", 0);
-  if (batch + time != 1 || batch * time != 0) refuse("batch_axis and time_axis are not 0 and 1");
+  if ((batch != 0 || time != 1) && (batch != 1 || time != 0))
+    refuse("batch_axis and time_axis are not 0 and 1");
   return make_operator([time](Call& call) {
     const Tensor& x = call.input(0);
     const int rank = x.shape.rank();

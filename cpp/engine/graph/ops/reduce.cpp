@@ -2,12 +2,14 @@
 //
 // The numbers of a reduction go in turn to kParts partial results, which are combined at the end:
 // the bits of a result depend on its own numbers, wherever they lie and whatever is beside them.
-// Floats are summed in float64, integers in 64 bits, where they wrap.
+// Floats are summed in float64, and so are exponentials of integers; other integers in 64 bits,
+// where they wrap.
 #include "engine/graph/ops/reduce.h"
 
 #include <cmath>
 #include <limits>
 
+#include "engine/graph/ops/cast_number.h"
 #include "engine/graph/strides.h"
 
 namespace treadle::graph {
@@ -16,9 +18,11 @@ namespace {
 constexpr int kParts = 8;
 constexpr std::int64_t kColumns = 32;  // that are reduced beside each other
 
-template <class T>
+struct LogSumExp;
+
+template <class F, class T>
 using Accumulator =
-    std::conditional_t<std::is_floating_point_v<T>, double,
+    std::conditional_t<std::is_floating_point_v<T> || std::is_same_v<F, LogSumExp>, double,
                        std::conditional_t<std::is_signed_v<T>, std::int64_t, std::uint64_t>>;
 
 template <class A>
@@ -83,7 +87,7 @@ struct SumSquare : Sum {
 struct L2 : SumSquare {
   template <class A>
   static A finish(A a, std::int64_t, A) {
-    return static_cast<A>(std::sqrt(static_cast<double>(a)));
+    return cast_number<A>(std::sqrt(static_cast<double>(a)));
   }
 };
 
@@ -98,11 +102,11 @@ struct LogSum : Sum {
 struct LogSumExp : Sum {
   template <class A>
   static A term(A x, A shift) {
-    return static_cast<A>(std::exp(static_cast<double>(x - shift)));
+    return std::exp(x - shift);
   }
   template <class A>
   static A finish(A a, std::int64_t, A shift) {
-    return static_cast<A>(std::log(static_cast<double>(a)) + static_cast<double>(shift));
+    return std::log(a) + shift;
   }
 };
 
@@ -146,7 +150,7 @@ struct Min : Sum {
 template <class F, class T, class Put>
 void reduce_columns(const T* x, std::int64_t n, std::int64_t stride, std::int64_t columns,
                     const double* shifts, Put&& put) {
-  using A = Accumulator<T>;
+  using A = Accumulator<F, T>;
   A parts[kParts][kColumns];
   for (auto& part : parts) std::fill_n(part, columns, F::template start<T, A>());
   const auto shift = [&](std::int64_t c) { return shifts ? static_cast<A>(shifts[c]) : A(0); };
@@ -169,8 +173,8 @@ void reduce_columns(const T* x, std::int64_t n, std::int64_t stride, std::int64_
 
 // Reduces one column without gaps in the same way.
 template <class F, class T>
-Accumulator<T> reduce_row(const T* x, std::int64_t n, double wide_shift) {
-  using A = Accumulator<T>;
+Accumulator<F, T> reduce_row(const T* x, std::int64_t n, double wide_shift) {
+  using A = Accumulator<F, T>;
   A parts[kParts];
   std::fill_n(parts, kParts, F::template start<T, A>());
   const A shift = static_cast<A>(wide_shift);
@@ -199,7 +203,7 @@ void reduce_all(Call& call, const Reduced& how, const T* x, const double* shifts
     const double work = cost * static_cast<double>(step * (n + 4));
     return call.parallel_for((how.outer + step - 1) / step, work, [&](std::int64_t task) {
       for (std::int64_t o = task * step, end = std::min(how.outer, o + step); o < end; ++o) {
-        y[o] = static_cast<Y>(reduce_row<F>(x + o * n, n, shifts ? shifts[o] : 0));
+        y[o] = cast_number<Y>(reduce_row<F>(x + o * n, n, shifts ? shifts[o] : 0));
       }
     });
   }
@@ -210,7 +214,7 @@ void reduce_all(Call& call, const Reduced& how, const T* x, const double* shifts
     const std::int64_t at = o * inner + begin;
     reduce_columns<F>(x + o * n * inner + begin, n, inner, std::min(kColumns, inner - begin),
                       shifts ? shifts + at : nullptr,
-                      [&](std::int64_t c, auto result) { y[at + c] = static_cast<Y>(result); });
+                      [&](std::int64_t c, auto result) { y[at + c] = cast_number<Y>(result); });
   });
 }
 
