@@ -1,6 +1,7 @@
 // engine/recurrent/stream_pool: the bits of a stream alone, slots that change hands, and threads.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <memory>
 #include <stdexcept>
@@ -10,6 +11,7 @@
 #include "engine/recurrent/stream_pool.h"
 #include "guarded.h"
 #include "net.h"
+#include "runtime/thread_pool.h"
 #include "values.h"
 
 namespace treadle {
@@ -173,6 +175,52 @@ TEST_CASE("threads step, open, close and evict at the same time") {
   }
   CHECK(pool.slots->statistics().calls == 2 * kThreads * kCalls);
   CHECK(pool.slots->statistics().open == kThreads + 1);
+}
+
+TEST_CASE("two threads step the same streams, with the workers of the pool") {
+  const int before = num_threads();
+  set_num_threads(3);
+  NetShape shape;
+  shape.mode = Mode::lstm;
+  shape.H = 64;
+  shape.layers = 2;
+  const Net net(shape);
+  const auto packed = net.pack(kernels());
+  constexpr std::int64_t kStreams = 90, kCalls = 6, kSteps = 2;
+  // A stream gets the same frame in every step: it does not matter whose call comes first.
+  const Sequence one = net.sequence(1, kStreams);
+  Sequence all = net.sequence(2 * kCalls * kSteps, kStreams);
+  for (std::size_t i = 0; i < all.x.size(); ++i) all.x[i] = one.x[i % one.x.size()];
+  Pool pool(packed, kStreams);
+  std::vector<std::int64_t> ids;
+  for (int i = 0; i < kStreams; ++i) ids.push_back(pool.slots->open(nullptr));
+  std::atomic<int> wrong{0};
+  std::vector<std::thread> threads;
+  for (const bool reversed : {false, true}) {
+    threads.emplace_back([&, reversed] {
+      Interrupt interrupt(nullptr);
+      std::vector<std::int64_t> mine(ids);
+      std::vector<float> x, y(kStreams * kSteps * shape.H);
+      if (reversed) std::reverse(mine.begin(), mine.end());
+      for (std::int64_t i = 0; i < kStreams; ++i) {
+        const float* from = one.x.data() + (reversed ? kStreams - 1 - i : i) * shape.I;
+        x.insert(x.end(), from, from + shape.I);
+      }
+      for (std::int64_t call = 0; call < kCalls; ++call) {
+        const StreamPool::Frames frames{kSteps, nullptr, x.data(), 0, shape.I, y.data()};
+        wrong += !pool.pool.step(mine.data(), kStreams, frames, interrupt);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  set_num_threads(before);
+  CHECK(wrong == 0);
+  for (std::int64_t i = 0; i < kStreams; ++i) {
+    const std::vector<float> whole = alone(packed, all, i, all.T), state = state_of(pool, ids[i]);
+    const std::vector<float> expected(whole.end() - pool.slots->width(), whole.end());
+    CHECK(first_difference(state, expected, pool.slots->width()) == -1);
+  }
+  CHECK(pool.slots->statistics().calls == 2 * kCalls);
 }
 
 TEST_CASE("an interrupted step leaves all states as they were") {
