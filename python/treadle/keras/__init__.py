@@ -2,12 +2,19 @@
 
 read          a file of Keras as a description: what is in it, checked, without Keras
 description   the classes of such a description
+archive       the ZIP archive of a .keras file
+hdf5          an HDF5 file: its groups, texts and arrays
+hdf5_image, hdf5_headers, hdf5_links, hdf5_attributes, hdf5_types, hdf5_dataset
+              the parts of the format, from bytes up to arrays
+config, graph  the layers of a configuration, and which is called with what
+kinds, options, origin  what layers there are, what options they have, and where they come from
+variables, weights  the variables of a layer, and where files have them
 loading       `load`: the description becomes a model
 models        `accelerate` and `restore` for models of Keras
 layers        subclasses of Keras' layers that run on treadle's kernels
 
-Reading needs h5py and not Keras. Nothing else in the package imports Keras, and this does so only
-where it is used.
+Reading needs neither Keras nor h5py. Nothing else in the package imports Keras, and this does so
+only where it is used.
 """
 
 from __future__ import annotations
