@@ -31,8 +31,11 @@ def array():
 
 FILES = {
     "model.gguf": (b"GGUF" + struct.pack("<IQQ", 3, 0, 0) + bytes(64), "GGUF file. llama.cpp"),
-    "model.h5": (b"\x89HDF\r\n\x1a\n" + bytes(500), "HDF5 file, as Keras and h5py write"),
-    "model.keras": (archive("metadata.json", "config.json", "model.weights.h5"), "Keras model"),
+    "model.h5": (b"\x89HDF\r\n\x1a\n" + bytes(500), "write. If it is a model, treadle.keras.load"),
+    "model.keras": (
+        archive("metadata.json", "config.json", "model.weights.h5"),
+        "treadle.keras.load",
+    ),
     "model.pt": (archive("model/data.pkl", "model/data/0"), "pickle, as torch.save writes it"),
     "script.pt": (archive("m/code/__torch__.py", "m/constants.pkl"), "as torch.save writes it"),
     "program.pt2": (archive("program/.format_version"), "as torch.save writes it"),

@@ -15,16 +15,13 @@ _NEVER = (
     'Python with safetensors.torch.save_file(module.state_dict(), "model.safetensors")'
 )
 _TORCH = f"a pickle, as torch.save writes it. {_NEVER}"
-_KERAS = (
-    "Open it with Keras, and give a layer's weights to load_state_dict: its matrices are the "
-    "transposes of PyTorch's"
-)
+_KERAS = "treadle.keras.load reads it and runs it whole, without Keras"
 _ONNX = "an ONNX model. treadle.onnx.load reads it and runs it whole"
 # A protobuf message of a model: field 1, the version of the format, then one of the next fields.
 _PROTOBUF = re.compile(rb"\x08[\x01-\x1f][\x12\x1a\x22\x28\x32\x3a\x42]", re.DOTALL)
 _SIGNATURES = (
     (b"GGUF", "a GGUF file. llama.cpp runs it; treadle takes the safetensors that it was made of"),
-    (b"\x89HDF\r\n\x1a\n", f"an HDF5 file, as Keras and h5py write. {_KERAS}"),
+    (b"\x89HDF\r\n\x1a\n", f"an HDF5 file, as Keras and h5py write. If it is a model, {_KERAS}"),
     (b"\x93NUMPY", "an array of NumPy. numpy.load reads it, and load_state_dict takes arrays"),
     (b"\x1f\x8b", "compressed by gzip. Unpack it with gunzip"),
     (b"BZh", "compressed by bzip2. Unpack it with bunzip2"),

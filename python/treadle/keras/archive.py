@@ -153,16 +153,19 @@ class Archive:
         return data[start:end]
 
     def _unpacked(self, member: Member, stored: bytes, where: str) -> bytes:
-        if not member.method:
-            content = stored
-        else:
+        content = stored
+        if member.method:
             inflating = zlib.decompressobj(-zlib.MAX_WBITS)
             try:
                 content = inflating.decompress(stored, member.size + 1)
             except zlib.error as error:
                 raise ValueError(f"{where} cannot be unpacked: {error}") from None
             if not inflating.eof or inflating.unused_data:
-                content = content[:-1]  # of another size than it says
+                raise ValueError(
+                    f"{where} does not end behind the {member.size} bytes that it says"
+                )
         if len(content) != member.size:
-            raise ValueError(f"{where} does not have the {member.size} bytes that it says")
+            raise ValueError(
+                f"{where} has {len(content)} bytes, expected the {member.size} that it says"
+            )
         return content

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from treadle._storage.files import check_regular, checked_path
 from treadle._storage.json import short
+from treadle._storage.kinds import START, kind
 from treadle.keras.archive import Archive, is_archive
 from treadle.keras.config import LARGEST_CONFIG, parse_config, read_config
 from treadle.keras.hdf5 import File, is_hdf5
@@ -48,9 +49,9 @@ def read(
             raise ValueError(f"{where} has its own configuration, expected no config beside it")
         return _archive(data, where)
     if not is_hdf5(data):
+        found = kind(data[:START]) or f"of another kind: it begins with {data[:8]!r}"
         raise ValueError(
-            f"{where} begins with {data[:8]!r}, expected a file of Keras (.keras, .h5 or "
-            ".weights.h5)"
+            f"{where}: expected a file of Keras (.keras, .h5, .weights.h5), is {found}"
         )
     return _hdf5(data, where, config)
 

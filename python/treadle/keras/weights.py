@@ -154,15 +154,16 @@ class _Old:
                 f"{short([name for _, name, _, _ in expected])}"
             )
         order = sorted(expected, key=lambda entry: not entry[3])  # stable: trained ones first
-        found: dict[int, dict[str, np.ndarray]] = {}
-        letters: dict[int, dict[str, int]] = {}
-        for name, (leaf, variable, shape, _) in zip(names, order, strict=True):
+        for name, (leaf, variable, _, _) in zip(names, order, strict=True):
             last = re.sub(r"(_\d+)?(:0)?$", "", name.rpartition("/")[2])
             if last != variable.rpartition("/")[2] and _RENAMED.get(last) != variable:
                 raise ValueError(
                     f"{where} has the variable {short(name)}, expected {variable} of layer "
                     f"{leaf.name!r}"
                 )
+        found: dict[int, dict[str, np.ndarray]] = {}
+        letters: dict[int, dict[str, int]] = {}
+        for name, (leaf, variable, shape, _) in zip(names, order, strict=True):
             array = _read(self.file, f"{path}/{name}", shape, letters.setdefault(id(leaf), {}))
             if variable != "count":
                 found.setdefault(id(leaf), {})[variable] = array
