@@ -60,17 +60,22 @@ ConvShape take_shape(const std::string& f, const py::dict& shape, std::int64_t l
   return s;
 }
 
+// Checks a weight [D, J C/g], or [D J, C/g] where the taps are rows.
+Weight weight_of_taps(const std::string& f, const py::object& weight, Dtype dtype,
+                      const ConvShape& s, bool rows) {
+  const std::int64_t taps = s.taps(), K = taps * s.group_inputs();
+  if (!rows) return check_weight(f, "weight", weight, dtype, {"D", s.outputs}, {"J*C/g", K});
+  return check_weight(f, "weight", weight, dtype, {"D*J", checked_product(f, {s.outputs, taps})},
+                      {"C/g", s.group_inputs()});
+}
+
 std::shared_ptr<Conv> make_conv(const std::string& f, const py::dict& shape,
                                 const py::object& weight, const py::object& bias,
                                 const std::string& dtype_name) {
   const ConvShape s = take_shape(f, shape);
-  const std::int64_t taps = s.taps(), K = taps * s.group_inputs();
   const Dtype dtype = parse_dtype(f, dtype_name);
   const bool rows = dtype == Dtype::int8 && Conv::taps_are_rows(s);
-  const Weight w =
-      rows ? check_weight(f, "weight", weight, dtype,
-                          {"D*J", checked_product(f, {s.outputs, taps})}, {"C/g", s.group_inputs()})
-           : check_weight(f, "weight", weight, dtype, {"D", s.outputs}, {"J*C/g", K});
+  const Weight w = weight_of_taps(f, weight, dtype, s, rows);
   const float* b = optional_array<float>(f, "bias", bias, {{"D", s.outputs}});
   std::shared_ptr<Conv> conv;
   interruptible([&](Interrupt&) { conv = std::make_shared<Conv>(kernels(), s, w.matrix, b); });
@@ -90,17 +95,16 @@ std::shared_ptr<Depthwise> make_depthwise(const std::string& f, const py::dict& 
 }
 
 std::shared_ptr<ConvTranspose> make_conv_transpose(const std::string& f, const py::dict& shape,
-                                                   const py::object& weight,
-                                                   const py::object& bias) {
+                                                   const py::object& weight, const py::object& bias,
+                                                   const std::string& dtype_name) {
   // Outputs beyond those that the taps reach are padding below zero.
   const ConvTransposeShape s{take_shape(f, shape, -std::int64_t{INT32_MAX})};
-  const auto w = check_array<float>(f, "weight", weight,
-                                    {{"D", s.outputs}, {"J*C/g", s.taps() * s.group_inputs()}},
-                                    Layout::contiguous);
+  const Dtype dtype = parse_dtype(f, dtype_name);
+  const Weight w = weight_of_taps(f, weight, dtype, s, dtype == Dtype::int8);
   const float* b = optional_array<float>(f, "bias", bias, {{"D", s.outputs}});
   std::shared_ptr<ConvTranspose> conv;
   interruptible(
-      [&](Interrupt&) { conv = std::make_shared<ConvTranspose>(kernels(), s, w.data, b); });
+      [&](Interrupt&) { conv = std::make_shared<ConvTranspose>(kernels(), s, w.matrix, b); });
   return conv;
 }
 
@@ -171,7 +175,7 @@ void register_conv(py::module_& m) {
   py::class_<ConvTranspose, std::shared_ptr<ConvTranspose>> transposed(
       m, "ConvTranspose", py::is_final(), constructed_by_new());
   transposed.def(py::init(&make_conv_transpose), py::arg("function"), py::arg("shape"),
-                 py::arg("weight"), py::arg("bias"));
+                 py::arg("weight"), py::arg("bias"), py::arg("dtype") = "float32");
   define_run(transposed);
 }
 

@@ -65,12 +65,17 @@ class Depthwise:
 
 @final
 class ConvTranspose:
-    """Packed weights of a transposed convolution, a matrix [D, J C/g] of float32; ``shape`` is that
-    of `Conv`. Immutable, safe to use from several threads.
+    """Packed weights of a transposed convolution: the matrix [D, J C/g], or in int8 [D J, C/g];
+    ``shape`` is that of `Conv`. Immutable, safe to use from several threads.
     """
 
     def __init__(
-        self, function: str, shape: Mapping[str, Any], weight: _Float, bias: _Float | None
+        self,
+        function: str,
+        shape: Mapping[str, Any],
+        weight: _Weight,
+        bias: _Float | None,
+        dtype: str = "float32",
     ) -> None: ...
     def run(
         self,

@@ -265,7 +265,7 @@ WRONG = {
 @pytest.mark.parametrize(
     ("function", "name"),
     [("conv2d", name) for name in WRONG if name != "output_padding"]
-    + [("conv_transpose2d", name) for name in WRONG if name != "dtype"],
+    + [("conv_transpose2d", name) for name in WRONG],
 )
 def test_wrong_options(function, name):
     x, weight = samples.normal(0, 2, 4, 9, 9), samples.normal(1, 4, 4, 2, 2)

@@ -5,6 +5,8 @@ follows from sizes, weights that are values.
 import numpy as np
 import pytest
 
+import treadle
+from support.tolerance import assert_same_bits
 from treadle.graph.ir import Graph, Node, Value
 from treadle.graph.model import Model
 
@@ -125,6 +127,21 @@ def transposed(x, weight, *, strides, dilations, pads, extra, group):
     return y[:, pads[0] : ends[0], pads[1] : ends[1]]
 
 
+def transposed_case(channels=6, **options):
+    """A model of one transposed convolution, its input and the exact result."""
+    rng = np.random.default_rng(5)
+    chosen = {"strides": (1, 1), "dilations": (1, 1), "pads": (0, 0, 0, 0), "extra": (0, 0)}
+    chosen |= {"group": 1, **options}
+    x = rng.standard_normal((2, 5, 4, channels)).astype(np.float32)
+    weight = rng.standard_normal((channels, 3, 2, 4)).astype(np.float32)
+    attributes = {k: list(v) if isinstance(v, tuple) else v for k, v in chosen.items()}
+    attributes["output_padding"] = attributes.pop("extra")
+    node = Node("treadle.ConvTranspose", ["x", "w"], ["y"], attributes, "up")
+    values = [Value("x", "float32", None)], [Value("y", "float32", None)]
+    model = Model(Graph(*values, [node], {"w": weight}), single=True, optimised=True)
+    return model, x, transposed(x, weight, **chosen)
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -134,19 +151,90 @@ def transposed(x, weight, *, strides, dilations, pads, extra, group):
     ],
 )
 def test_transposed_convolution(isa, options):
-    rng = np.random.default_rng(5)
-    chosen = {"strides": (1, 1), "dilations": (1, 1), "pads": (0, 0, 0, 0), "extra": (0, 0)}
-    chosen |= {"group": 1, **options}
-    x = rng.standard_normal((2, 5, 4, 6)).astype(np.float32)
-    weight = rng.standard_normal((6, 3, 2, 4)).astype(np.float32)
-    exact = transposed(x, weight, **chosen)
-    attributes = {k: list(v) if isinstance(v, tuple) else v for k, v in chosen.items()}
-    attributes["output_padding"] = attributes.pop("extra")
-    node = Node("treadle.ConvTranspose", ["x", "w"], ["y"], attributes, "up")
-    values = [Value("x", "float32", None)], [Value("y", "float32", None)]
-    model = Model(Graph(*values, [node], {"w": weight}), single=True, optimised=True)
+    model, x, exact = transposed_case(**options)
     assert model(x).shape == exact.shape
     np.testing.assert_allclose(model(x), exact, rtol=0, atol=4 * 36 * 4 * EPS)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"strides": (2, 3), "pads": (1, 0, 0, 1), "channels": 40},
+        {"strides": (2, 2), "extra": (1, 0), "dilations": (1, 2), "group": 2, "channels": 40},
+        {"strides": (4, 3), "group": 6},
+    ],
+)
+def test_transposed_convolution_in_low_precision(isa, options, tmp_path):
+    """The weight becomes the matrix of the product, and its node names the taps."""
+    model, x, exact = transposed_case(**options)
+    scale = np.abs(exact).max()
+    for dtype, error in (("bfloat16", 0.02), ("int8", 0.04)):
+        low = model.to(dtype)
+        assert np.abs(low(x) - exact).max() < error * scale
+        assert low.weight_bytes < model.weight_bytes or options.get("group") == 6
+        treadle.save(low, tmp_path / "low.safetensors")
+        assert_same_bits(treadle.load(tmp_path / "low.safetensors")(x), low(x))
+        for row in range(len(x)):
+            assert_same_bits(low(x[row : row + 1]), low(x)[row : row + 1])
+        back = low.to("float32")
+        assert np.abs(back(x) - exact).max() < error * scale
+        other = low.to({"bfloat16": "int8", "int8": "bfloat16"}[dtype])
+        assert np.abs(other(x) - exact).max() < 0.04 * scale
+        layer = transposed_layer(model.graph).to(dtype)
+        images = np.moveaxis(x, -1, 1)
+        assert_same_bits(np.moveaxis(layer(images), 1, -1), low(x))
+
+
+def transposed_layer(graph):
+    """The layer of a model of one transposed convolution."""
+    own, weight = graph.nodes[0].attributes, graph.constants["w"]
+    layer = treadle.ConvTranspose2d(
+        len(weight), weight.shape[-1] * own["group"], weight.shape[1:3], tuple(own["strides"]),
+        output_padding=tuple(own["output_padding"]), groups=own["group"], bias=False,
+        dilation=tuple(own["dilations"]),
+    )  # fmt: skip
+    layer.load_state_dict({"weight": np.moveaxis(weight, -1, 1)})
+    top, left, bottom, right = own["pads"]
+    return Cut(layer, top, left, bottom, right)
+
+
+class Cut:
+    """A layer whose outputs are cut on every side by itself."""
+
+    def __init__(self, layer, *pads):
+        self.layer, self.pads = layer, pads
+
+    def to(self, dtype):
+        return Cut(self.layer.to(dtype), *self.pads)
+
+    def __call__(self, x):
+        y, (top, left, bottom, right) = self.layer(x), self.pads
+        return y[:, :, top : y.shape[2] - bottom, left : y.shape[3] - right]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"group": 3},
+        {"group": 0},
+        {"outputs": 5},
+        {"outputs": 0},
+        {"outputs": "8"},
+        {"kernel_shape": [3, 3]},
+        {"kernel_shape": [3, 2, 1]},
+        {"kernel_shape": None},
+        {"dtype": "bfloat16"},
+        {"dtype": "float16"},
+        {"dtype": None},
+    ],
+)
+def test_wrong_transposed_node_in_low_precision(change):
+    graph = transposed_case(channels=40)[0].to("int8").graph
+    assert graph.nodes[0].attributes["dtype"] == "int8"
+    graph.nodes[0].attributes.update(change)
+    with pytest.raises((ValueError, TypeError), match=r"treadle\.Model"):
+        Model(graph, optimised=True)
 
 
 @pytest.mark.parametrize(

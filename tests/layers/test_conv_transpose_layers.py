@@ -12,6 +12,7 @@ from support import samples
 from support.tolerance import EPS, assert_same_bits
 
 F = treadle.functional
+DTYPES = ["float32", "bfloat16", "int8"]
 OPTIONS = [
     {"kernel_size": 4, "stride": 2, "padding": 1},
     {"kernel_size": 3, "stride": 3, "output_padding": 2, "groups": 2, "bias": False},
@@ -34,13 +35,14 @@ def image(axes, channels=20, batch=3):
 
 @axes
 @every
-def test_like_its_function(isa, threads, axes, options):
-    module = classes(axes)[0](20, 40, **options, activation="tanh", seed=0)
-    x = image(axes)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_like_its_function(isa, threads, axes, options, dtype):
+    plain = classes(axes)[0](20, 40, **options, activation="tanh", seed=0)
+    module, x = plain.to(dtype), image(axes)
     function = getattr(F, f"conv_transpose{axes}d")
     others = {k: v for k, v in options.items() if k not in ("kernel_size", "bias")}
-    bias = module.bias if options.get("bias", True) else None
-    expected = function(x, module.weight, bias, **others, activation="tanh")
+    bias = plain.bias if options.get("bias", True) else None
+    expected = function(x, plain.weight, bias, **others, activation="tanh", dtype=dtype)
     assert_same_bits(module(x), expected)
     assert_same_bits(module(x[1]), expected[1])
     assert_same_bits(module(x[1:2]), expected[1:2])
@@ -68,8 +70,9 @@ def test_like_torchs(isa, axes, options):
 
 
 @axes
-def test_channels_last_are_read_as_they_lie(axes):
-    module = classes(axes)[0](20, 6, 4, 2, 1, seed=0)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_channels_last_are_read_as_they_lie(axes, dtype):
+    module = classes(axes)[0](20, 6, 4, 2, 1, dtype=dtype, seed=0)
     x = image(axes)
     last = np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)
     y = module(last)
@@ -78,20 +81,72 @@ def test_channels_last_are_read_as_they_lie(axes):
 
 
 @axes
-def test_files_and_copies(axes, tmp_path):
-    module = classes(axes)[0](20, 6, 3, 2, output_padding=1, activation="relu", seed=0)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_files_and_copies(axes, dtype, tmp_path):
+    options = {"output_padding": 1, "groups": 2, "activation": "relu", "dtype": dtype}
+    module = classes(axes)[0](20, 6, 3, 2, **options, seed=0)
     treadle.save(module, tmp_path / "conv.safetensors")
     x = image(axes)
     for other in (
         treadle.load(tmp_path / "conv.safetensors"), copy.copy(module), copy.deepcopy(module),
-        pickle.loads(pickle.dumps(module)), module.to("int8"), module.to("bfloat16"),
+        pickle.loads(pickle.dumps(module)), module.to(dtype),
     ):  # fmt: skip
         assert repr(other) == repr(module)
-        assert other.dtype == "float32"
+        assert other.dtype == dtype
+        assert_same_bits(other.weight, module.weight)
         assert_same_bits(other(x), module(x))
     again = eval(repr(module), vars(treadle))
     again.load_state_dict(module.state_dict())
     assert_same_bits(again(x), module(x))
+
+
+def test_low_precision_in_files(tmp_path):
+    """The int8 is stored as PyTorch's weight lies, with scales for each tap of an output."""
+    from safetensors.numpy import load_file
+
+    conv = treadle.ConvTranspose1d(600, 4, 3, groups=2, dtype="int8", seed=0)
+    treadle.save(conv, tmp_path / "conv.safetensors")
+    tensors = load_file(tmp_path / "conv.safetensors")
+    assert tensors["weight"].shape == (600, 2, 3)
+    scales = tensors["weight.scale"]
+    assert scales.shape == (2, 2, 6)  # two blocks of the 300 channels of a group
+    each = np.repeat(scales.reshape(2, 2, 3, 2), 256, axis=3)[..., :300]  # [g, D/g, J, C/g]
+    numbers = tensors["weight"].astype(np.float32) * each.transpose(0, 3, 1, 2).reshape(600, 2, 3)
+    assert_same_bits(conv.weight, numbers)
+    plain = treadle.ConvTranspose1d(600, 4, 3, groups=2, seed=0)
+    assert np.abs(plain.weight - numbers).max() <= np.abs(plain.weight).max() / 127
+    conv = treadle.Sequential(conv)  # the names of whose parameters begin with "0."
+    treadle.save(conv, tmp_path / "conv.safetensors")
+    assert_same_bits(treadle.load(tmp_path / "conv.safetensors")[0].weight, numbers)
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_from_one_dtype_to_another(groups):
+    conv = treadle.ConvTranspose2d(40, 8, (3, 2), groups=groups, seed=0)
+    for dtype in DTYPES:
+        other = conv.to("int8").to(dtype)
+        assert other.dtype == dtype
+        assert_same_bits(other.to("float32").weight, other.weight)
+    assert_same_bits(conv.to("bfloat16").to("bfloat16").weight, conv.to("bfloat16").weight)
+    assert_same_bits(conv.to("int8").to("int8").weight, conv.to("int8").weight)
+    low = conv.to("int8")
+    low.load_state_dict(conv.state_dict())
+    assert_same_bits(low.weight, conv.to("int8").weight)
+    drawn = treadle.ConvTranspose2d(40, 8, (3, 2), groups=groups, dtype="int8", seed=0)
+    assert_same_bits(drawn.weight, low.weight)
+
+
+@pytest.mark.parametrize("dtype", DTYPES[1:])
+def test_from_torch_in_low_precision(isa, dtype):
+    theirs = torch.nn.ConvTranspose2d(40, 10, 4, 2, 1, groups=2)
+    x = image(2, 40)
+    with torch.no_grad():
+        exact = theirs(torch.from_numpy(x)).numpy()
+    ours = treadle.from_torch(theirs).to(dtype)
+    assert np.abs(ours(x) - exact).max() < 0.02 * np.abs(exact).max()
+    theirs.bfloat16()
+    half = treadle.from_torch(theirs).to("bfloat16")  # the bits that it has
+    assert_same_bits(half.weight, theirs.weight.detach().float().numpy())
 
 
 def test_the_activation_behind_it_is_its_own(isa):
@@ -130,6 +185,7 @@ WRONG = [
     ((4, 4, 3, 1, 0, 0, 1, True, 1, "reflect"), ValueError, "padding_mode"),
     ((2**11, 1, 2**10), ValueError, "kernel_size"),
 ]
+WRONG_DTYPES = ["int4", "float16", None, 8]
 
 
 @pytest.mark.parametrize(("arguments", "error", "match"), WRONG, ids=str)
@@ -138,9 +194,12 @@ def test_wrong_arguments(arguments, error, match):
         treadle.ConvTranspose2d(*arguments)
 
 
-def test_other_dtypes_are_refused():
-    with pytest.raises(ValueError, match="dtype is 'int8', expected 'float32': a transposed"):
-        treadle.ConvTranspose1d(3, 4, 5, dtype="int8")
+@pytest.mark.parametrize("dtype", WRONG_DTYPES)
+def test_wrong_dtypes(dtype):
+    with pytest.raises(ValueError, match=r"^treadle\.ConvTranspose1d: dtype "):
+        treadle.ConvTranspose1d(4, 4, 3, dtype=dtype)
+    with pytest.raises(ValueError, match=r"^treadle\.ConvTranspose1d\.to: dtype "):
+        treadle.ConvTranspose1d(4, 4, 3).to(dtype)
 
 
 def test_wrong_inputs():

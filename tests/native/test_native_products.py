@@ -67,7 +67,7 @@ def test_native_convolutions(kind):
         bad += [0] if name in names[:3] else []
         wrong += [shape | {"vertical": vertical | {name: value}} for value in bad]
     wrong += [shape | {"horizontal": value} for value in (None, 5, {}, horizontal | {"more": 1})]
-    make, last = getattr(treadle._core, kind), ["float32"] * (kind == "Conv")
+    make, last = getattr(treadle._core, kind), ["float32"] * (kind != "Depthwise")
     refused(make, ["f", shape, weight, bias, *last], {
         0: NO_NAMES,
         1: wrong,

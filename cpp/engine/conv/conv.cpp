@@ -44,10 +44,10 @@ std::int64_t border_outputs(const ConvAxis& axis, std::int64_t size, std::int64_
 
 }  // namespace
 
-Conv::Rows Conv::rows_of(const ConvShape& shape, Dtype dtype) {
+Conv::Rows Conv::rows_of(const ConvShape& shape, Dtype dtype, bool taps_are_rows) {
   const std::int64_t C = shape.group_inputs();
   if (shape.taps() == 0) return Rows::pixels;
-  if (dtype == Dtype::int8) return taps_are_rows(shape) ? Rows::pixels : Rows::gathered;
+  if (dtype == Dtype::int8) return taps_are_rows ? Rows::pixels : Rows::gathered;
   if (shape.groups == 1 && shape.horizontal.dilation == 1 && C < kWindowChannels &&
       C % per_word(dtype) == 0) {
     return Rows::windows;
@@ -56,8 +56,11 @@ Conv::Rows Conv::rows_of(const ConvShape& shape, Dtype dtype) {
 }
 
 Conv::Conv(const KernelTable& table, const ConvShape& shape, const StoredMatrix& weight,
-           const float* bias)
-    : shape_(shape), table_(&table), dtype_(weight.dtype), rows_(rows_of(shape, weight.dtype)) {
+           const float* bias, bool taps_are_rows)
+    : shape_(shape),
+      table_(&table),
+      dtype_(weight.dtype),
+      rows_(rows_of(shape, weight.dtype, taps_are_rows)) {
   const std::int64_t C = shape.group_inputs(), D = shape.group_outputs(), K = shape.taps() * C;
   taps_ = rows_ == Rows::windows ? shape.vertical.taps : rows_ == Rows::gathered ? 1 : shape.taps();
   k_ = taps_ ? K / taps_ : C;  // without taps, outputs are f(bias)
@@ -68,7 +71,7 @@ Conv::Conv(const KernelTable& table, const ConvShape& shape, const StoredMatrix&
   zeros_ = Buffer(rows_ == Rows::gathered ? 0 : tap_words_);
   cut_slices();
 
-  const bool scaled = dtype_ == Dtype::int8 && taps_are_rows(shape);
+  const bool scaled = dtype_ == Dtype::int8 && taps_are_rows;
   const std::int64_t scales = scaled ? shape.taps() * sum_blocks(C) : sum_blocks(K);
   groups_.reserve(shape.groups);
   for (std::int64_t g = 0; g < shape.groups; ++g) {

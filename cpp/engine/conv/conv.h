@@ -49,9 +49,12 @@ class Conv {
   // int8 as [D kh kw, C/g] where `taps_are_rows`, else as [D, kh kw C/g]: the rows, in blocks of
   // kSumBlock, have scales. The bias [D] may be null.
   Conv(const KernelTable& table, const ConvShape& shape, const StoredMatrix& weight,
-       const float* bias);
+       const float* bias, bool taps_are_rows);
+  Conv(const KernelTable& table, const ConvShape& shape, const StoredMatrix& weight,
+       const float* bias)
+      : Conv(table, shape, weight, bias, taps_are_rows(shape)) {}
 
-  // Tells whether each tap of an int8 weight has scales of its own.
+  // Tells whether each tap of an int8 weight has scales of its own, if nobody says otherwise.
   static bool taps_are_rows(const ConvShape& shape) { return shape.group_inputs() >= kFewChannels; }
 
   const ConvShape& shape() const { return shape_; }
@@ -84,6 +87,14 @@ class Conv {
   // `work` multiply-adds. All threads of a team may call `run` together.
   template <class ParallelFor>
   bool run(ParallelFor&& parallel_for, const Job& job) const;
+
+  // These are the phases of `run` for the images from `image` on, of which a job has job.images at
+  // a time; `encode_images` does nothing unless `encodes_pixels`.
+  bool encodes_pixels() const { return dtype_ != Dtype::float32 && rows_ != Rows::gathered; }
+  template <class ParallelFor>
+  bool encode_images(ParallelFor&& parallel_for, const Job& job, std::int64_t image) const;
+  template <class ParallelFor>
+  bool multiply_images(ParallelFor&& parallel_for, const Job& job, std::int64_t image) const;
 
  private:
   // Says where the rows of the product lie.
@@ -122,9 +133,8 @@ class Conv {
   static constexpr std::int64_t kFewChannels = 16;
   static constexpr std::int64_t kEncodedNumbers = 1 << 14;  // that a task encodes, about
 
-  static Rows rows_of(const ConvShape& shape, Dtype dtype);
+  static Rows rows_of(const ConvShape& shape, Dtype dtype, bool taps_are_rows);
   void cut_slices();
-  bool encodes_pixels() const { return dtype_ != Dtype::float32 && rows_ != Rows::gathered; }
   std::int64_t slot_floats(const Job& job, Block* block, float* memory) const;
 
   // The images [image, image + images) are those of a phase.
@@ -161,6 +171,7 @@ class Conv {
 struct Conv::Job {
   ConvCall call;
   std::int64_t scratch_floats;
+  std::int64_t images;  // images of a phase
 
   // Gives the job its memory.
   void use(float* scratch) {
@@ -170,10 +181,10 @@ struct Conv::Job {
 
  private:
   friend class Conv;
+  friend class ConvTranspose;
   ConvTarget target;
   double work;                 // multiply-adds of the call
   std::int64_t height, width;  // H' and W'
-  std::int64_t images;         // images of a phase
   std::int64_t block_rows;     // outputs of a block
   std::int64_t parts;          // parts of the panels
   std::int64_t copies;         // windows that a block copies at most
@@ -186,17 +197,27 @@ template <class ParallelFor>
 bool Conv::run(ParallelFor&& parallel_for, const Job& job) const {
   if (job.height == 0 || job.width == 0 || shape_.outputs == 0) return true;
   for (std::int64_t image = 0; image < job.call.batch; image += job.images) {
-    const std::int64_t images = std::min(job.images, job.call.batch - image);
-    if (encodes_pixels()) {
-      const auto task = [&](std::int64_t i) { encode(job, image, images, i); };
-      if (!parallel_for(encode_tasks(job, images), kEncodedNumbers, task)) return false;
-    }
-    const std::int64_t count = tasks(job, images);
-    const double part = job.work / job.call.batch * images / count;
-    const auto task = [&](std::int64_t i) { multiply(job, image, images, i); };
-    if (!parallel_for(count, part, task)) return false;
+    if (!encode_images(parallel_for, job, image)) return false;
+    if (!multiply_images(parallel_for, job, image)) return false;
   }
   return true;
+}
+
+template <class ParallelFor>
+bool Conv::encode_images(ParallelFor&& parallel_for, const Job& job, std::int64_t image) const {
+  if (!encodes_pixels()) return true;
+  const std::int64_t images = std::min(job.images, job.call.batch - image);
+  const auto task = [&](std::int64_t i) { encode(job, image, images, i); };
+  return parallel_for(encode_tasks(job, images), kEncodedNumbers, task);
+}
+
+template <class ParallelFor>
+bool Conv::multiply_images(ParallelFor&& parallel_for, const Job& job, std::int64_t image) const {
+  const std::int64_t images = std::min(job.images, job.call.batch - image);
+  const std::int64_t count = tasks(job, images);
+  const double part = job.work / job.call.batch * images / count;
+  const auto task = [&](std::int64_t i) { multiply(job, image, images, i); };
+  return parallel_for(count, part, task);
 }
 
 // Computes a call on the pool's threads.

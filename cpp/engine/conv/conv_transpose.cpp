@@ -1,6 +1,7 @@
 #include "engine/conv/conv_transpose.h"
 
 #include <algorithm>
+#include <cstring>
 #include <numeric>
 
 namespace treadle {
@@ -33,17 +34,51 @@ PartAxis part_of(const ConvAxis& axis, std::int64_t tap) {
   return part;
 }
 
+// The taps of a weight that a part reads, in its order.
+class PartWeight {
+ public:
+  PartWeight(const StoredMatrix& weight, const ConvShape& shape, const PartAxis& vertical,
+             const PartAxis& horizontal)
+      : dtype_(weight.dtype) {
+    const std::int64_t C = shape.group_inputs(), blocks = sum_blocks(C);
+    const std::int64_t number = static_cast<std::int64_t>(sizeof(Word)) / per_word(dtype_);
+    const std::int64_t rows = shape.outputs * vertical.axis.taps * horizontal.axis.taps;
+    numbers_ = Buffer::uninitialized(words(dtype_, rows * C));
+    if (weight.scales) scales_ = Buffer::uninitialized(rows * blocks);
+    char* to = reinterpret_cast<char*>(numbers_.data());
+    float* scale = scales_.data();
+    for (std::int64_t d = 0; d < shape.outputs; ++d) {
+      for (std::int64_t p = 0; p < vertical.axis.taps; ++p) {
+        for (std::int64_t q = 0; q < horizontal.axis.taps; ++q) {
+          const std::int64_t down = vertical.last - p * vertical.step;
+          const std::int64_t across = horizontal.last - q * horizontal.step;
+          const std::int64_t row = d * shape.taps() + down * shape.horizontal.taps + across;
+          const std::int64_t bytes = C * number;
+          std::memcpy(to, static_cast<const char*>(weight.data) + row * bytes, bytes);
+          to += bytes;
+          if (weight.scales) scale = std::copy_n(weight.scales + row * blocks, blocks, scale);
+        }
+      }
+    }
+  }
+
+  StoredMatrix matrix() const { return {dtype_, numbers_.data(), scales_.data()}; }
+
+ private:
+  Dtype dtype_;
+  Buffer numbers_, scales_;
+};
+
 }  // namespace
 
 ConvTranspose::ConvTranspose(const KernelTable& table, const ConvTransposeShape& shape,
-                             const float* weight, const float* bias)
-    : shape_(shape), table_(&table) {
-  const std::int64_t C = shape.group_inputs(), kw = shape.horizontal.taps;
+                             const StoredMatrix& weight, const float* bias)
+    : shape_(shape), table_(&table), dtype_(weight.dtype) {
   const std::int64_t rows = parts_of(shape.vertical), columns = parts_of(shape.horizontal);
   if (rows < shape.vertical.stride || columns < shape.horizontal.stride) {
     // Some outputs have no taps: all are set to f(bias) before those that have some.
     const ConvShape none{shape.inputs, shape.outputs, shape.groups, {0}, {0}};
-    parts_.push_back({0, 0, 1, 1, Conv(table, none, weight, bias)});
+    parts_.push_back({0, 0, 1, 1, Conv(table, none, StoredMatrix(), bias)});
   }
   for (std::int64_t i = 0; i < rows; ++i) {
     for (std::int64_t j = 0; j < columns; ++j) {
@@ -51,19 +86,9 @@ ConvTranspose::ConvTranspose(const KernelTable& table, const ConvTransposeShape&
       const PartAxis horizontal = part_of(shape.horizontal, j);
       const ConvShape own{shape.inputs, shape.outputs, shape.groups, vertical.axis,
                           horizontal.axis};
-      Buffer weights = Buffer::uninitialized(shape.outputs * own.taps() * C);
-      float* to = weights.data();
-      for (std::int64_t d = 0; d < shape.outputs; ++d) {
-        for (std::int64_t p = 0; p < vertical.axis.taps; ++p) {
-          for (std::int64_t q = 0; q < horizontal.axis.taps; ++q) {
-            const std::int64_t row = vertical.last - p * vertical.step;
-            const std::int64_t tap = row * kw + horizontal.last - q * horizontal.step;
-            to = std::copy_n(weight + (d * shape.taps() + tap) * C, C, to);
-          }
-        }
-      }
+      const PartWeight weights(weight, shape, vertical, horizontal);
       parts_.push_back({vertical.first, horizontal.first, shape.vertical.stride,
-                        shape.horizontal.stride, Conv(table, own, weights.data(), bias)});
+                        shape.horizontal.stride, Conv(table, own, weights.matrix(), bias, true)});
     }
   }
 }
@@ -93,14 +118,21 @@ ConvCall ConvTranspose::call_of(const Part& part, const ConvCall& call, ConvTarg
 
 ConvTranspose::Job ConvTranspose::plan(const ConvCall& call, int threads) const {
   Job job;
+  std::int64_t encoded = 0, slot = 0;
   for (const Part& part : parts_) {
     ConvTarget target;
     const ConvCall own = call_of(part, call, target);
     if (target.rows == 0 || target.columns == 0) continue;
     job.convs.push_back(&part.conv);
     job.jobs.push_back(part.conv.plan(own, threads));
-    job.scratch_floats += job.jobs.back().scratch_floats;
+    encoded = std::max(encoded, job.jobs.back().encoded_floats);
+    slot = std::max(slot, job.jobs.back().slot_size);
   }
+  for (Conv::Job& part : job.jobs) {
+    part.encoded_floats = encoded;
+    part.slot_size = slot;
+  }
+  job.scratch_floats = encoded + TaskSlots::floats(threads, slot);
   return job;
 }
 

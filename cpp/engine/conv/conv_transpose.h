@@ -6,7 +6,7 @@
 // j'. This is the scatter-add of products, gathered: outputs whose places leave the same remainder
 // by the stride read x through the same taps. They are an ordinary convolution of stride 1, whose
 // outputs lie a stride apart. Each output belongs to one of these convolutions, and nothing is
-// added up between threads.
+// added up between threads. In low precision they read the same encoded pixels.
 #pragma once
 
 #include <cstdint>
@@ -29,13 +29,14 @@ class ConvTranspose {
  public:
   struct Job;
 
-  // Packs a weight of float32 [D, kh, kw, C/g]; the bias [D] may be null.
-  ConvTranspose(const KernelTable& table, const ConvTransposeShape& shape, const float* weight,
-                const float* bias);
+  // Packs a weight in the form of its dtype, [D kh kw, C/g]: in int8 each of these rows, in blocks
+  // of kSumBlock, has scales, however few its channels are. The bias [D] may be null.
+  ConvTranspose(const KernelTable& table, const ConvTransposeShape& shape,
+                const StoredMatrix& weight, const float* bias);
 
   const ConvTransposeShape& shape() const { return shape_; }
   const KernelTable& table() const { return *table_; }
-  const char* isa() const { return table_->of(Dtype::float32).isa; }
+  const char* isa() const { return table_->of(dtype_).isa; }  // the level of the products
   std::int64_t weight_bytes() const;
   // Return H' and W' of a call with an image of at least one pixel; they may be negative.
   std::int64_t height(const ConvCall& call) const {
@@ -64,6 +65,7 @@ class ConvTranspose {
 
   ConvTransposeShape shape_;
   const KernelTable* table_;
+  Dtype dtype_;
   std::vector<Part> parts_;
 };
 
@@ -72,10 +74,7 @@ struct ConvTranspose::Job {
 
   // Gives the job its memory. The parts run one after another and share it.
   void use(float* scratch) {
-    for (Conv::Job& job : jobs) {
-      job.use(scratch);
-      scratch += job.scratch_floats;
-    }
+    for (Conv::Job& job : jobs) job.use(scratch);
   }
 
  private:
@@ -86,8 +85,19 @@ struct ConvTranspose::Job {
 
 template <class ParallelFor>
 bool ConvTranspose::run(ParallelFor&& parallel_for, const Job& job) const {
-  for (std::size_t i = 0; i < job.jobs.size(); ++i) {
-    if (!job.convs[i]->run(parallel_for, job.jobs[i])) return false;
+  const std::size_t count = job.jobs.size();
+  std::size_t first = 0;
+  for (; first < count && !job.convs[first]->encodes_pixels(); ++first) {
+    if (!job.convs[first]->run(parallel_for, job.jobs[first])) return false;
+  }
+  if (first == count) return true;
+  // The others read the same pixels, which the first of them encodes.
+  const Conv::Job& all = job.jobs[first];
+  for (std::int64_t image = 0; image < all.call.batch; image += all.images) {
+    if (!job.convs[first]->encode_images(parallel_for, all, image)) return false;
+    for (std::size_t i = first; i < count; ++i) {
+      if (!job.convs[i]->multiply_images(parallel_for, job.jobs[i], image)) return false;
+    }
   }
   return true;
 }

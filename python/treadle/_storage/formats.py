@@ -18,6 +18,11 @@ product reads the taps after each other and the channels C within a tap, so that
 In int8 each tap of an output has scales of its own where it has channels enough: they are those of
 the matrix [D J, C].
 
+The weight [C, D/g, J] or [C, D/g, P, Q] of a transposed convolution with g groups lies as PyTorch
+has it, too. Its product has the outputs d of all groups as rows, and reads the channels C/g of a
+group within a tap. In int8 each tap of an output always has scales of its own, and they have three
+axes: [g, D/g, J ceil(C/g / 256)].
+
 A matrix is converted in pieces that stay in the cache: no second float32 copy of it is ever made.
 """
 
@@ -76,11 +81,17 @@ def dtype_of(value: Stored) -> str:
     return "bfloat16" if value.dtype == np.uint16 else "float32"
 
 
-def layout(name: str, shape: tuple[int, ...], dtype: str) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Name the arrays that store a parameter in a file, each with its NumPy dtype and shape."""
+def layout(
+    name: str, shape: tuple[int, ...], dtype: str, groups: int = 0
+) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Name the arrays that store a parameter in a file, each with its NumPy dtype and shape.
+
+    ``groups`` are those of the transposed convolution whose weight it is; 0 is anything else.
+    """
     if dtype == "int8":
-        rows, columns = _rows(shape, dtype)
-        scales = (shape[0], rows * -(-columns // BLOCK))
+        rows, columns = _rows(shape, dtype, groups)
+        outputs = (groups, shape[1]) if groups else shape[:1]
+        scales = (*outputs, rows * -(-columns // BLOCK))
         return {name: ("int8", shape), f"{name}.scale": ("float32", scales)}
     return {name: ("uint16" if dtype == "bfloat16" else "float32", shape)}
 
@@ -97,14 +108,15 @@ def joined(parts: list[AnyArray]) -> Stored:
     return Int8(*parts) if len(parts) == 2 else parts[0]
 
 
-def nbytes(shape: tuple[int, ...], dtype: str) -> int:
+def nbytes(shape: tuple[int, ...], dtype: str, groups: int = 0) -> int:
     """Return the bytes that a parameter takes, scales included."""
-    return sum(np.dtype(d).itemsize * prod(s) for d, s in layout("", shape, dtype).values())
+    parts = layout("", shape, dtype, groups).values()
+    return sum(np.dtype(kind).itemsize * prod(size) for kind, size in parts)
 
 
-def empty(shape: tuple[int, ...], dtype: str) -> Stored:
+def empty(shape: tuple[int, ...], dtype: str, groups: int = 0) -> Stored:
     """Allocate a parameter; its numbers are not set."""
-    return joined([np.empty(s, d) for d, s in layout("", shape, dtype).values()])
+    return joined([np.empty(s, d) for d, s in layout("", shape, dtype, groups).values()])
 
 
 def rows(value: Stored, own: slice) -> Stored:
@@ -118,45 +130,61 @@ def freeze(value: Stored) -> None:
         array.flags.writeable = False
 
 
-def _rows(shape: tuple[int, ...], dtype: str) -> tuple[int, int]:
+def _rows(shape: tuple[int, ...], dtype: str, groups: int) -> tuple[int, int]:
     """Return how many rows of a product's matrix an output has, and how many columns they have."""
     if len(shape) < 3:
         return 1, prod(shape[1:])
-    channels, taps = shape[1], prod(shape[2:])
+    channels, taps = shape[0] // groups if groups else shape[1], prod(shape[2:])
     # Whether taps have scales of their own is known by the native code, which reads them.
-    if dtype == "int8" and _core.Conv.taps_are_rows(channels, 1):
+    if dtype == "int8" and (groups or _core.Conv.taps_are_rows(channels, 1)):
         return taps, channels
     return 1, taps * channels
 
 
-def matrix(value: Stored, dtype: str | None = None) -> Any:
+def _groups(value: Stored) -> int:
+    """Return the groups of the transposed convolution that a value in int8 says it belongs to."""
+    return value.scales.shape[0] if isinstance(value, Int8) and value.scales.ndim == 3 else 0
+
+
+def matrix(value: Stored, dtype: str | None = None, groups: int = 0) -> Any:
     """Return the weight [D, C, taps..] of a convolution as the matrix of its product in its own or
     another dtype: [D, J C] with J taps, or [D J, C] in int8 where each tap has its own scales.
+
+    With ``groups``, or scales of three axes, it is the weight [C, D/g, taps..] of a transposed one.
     """
-    rows, columns = _rows(value.shape, dtype or dtype_of(value))
-    shape = (value.shape[0] * rows, columns)
+    groups = groups or _groups(value)
+    rows, columns = _rows(value.shape, dtype or dtype_of(value), groups)
     if isinstance(value, Int8):
-        integers = matrix(cast("Float", value.integers), "int8")
-        return Int8(integers, value.scales.reshape(shape[0], -(-columns // BLOCK)))
-    return np.ascontiguousarray(np.moveaxis(value, 1, -1)).reshape(shape)
+        integers = matrix(cast("Float", value.integers), "int8", groups)
+        return Int8(integers, value.scales.reshape(len(integers), -(-columns // BLOCK)))
+    outputs = value.shape[0]
+    if groups:  # [g, C/g, D/g, taps..]
+        value = value.reshape(groups, value.shape[0] // groups, *value.shape[1:])
+        outputs = groups * value.shape[2]
+    return np.ascontiguousarray(np.moveaxis(value, 1, -1)).reshape(outputs * rows, columns)
 
 
-def _unfolded(value: Stored, shape: tuple[int, ...]) -> Any:
+def _unfolded(value: Stored, shape: tuple[int, ...], groups: int) -> Any:
     """Return the matrix of a convolution's product as its weight; `matrix` is the way there."""
     if isinstance(value, Int8):
-        integers = _unfolded(cast("Float", value.integers), shape)
-        return Int8(integers, value.scales.reshape(layout("", shape, "int8")[".scale"][1]))
-    outputs, channels, *taps = shape
-    return np.ascontiguousarray(np.moveaxis(value.reshape(outputs, *taps, channels), -1, 1))
+        integers = _unfolded(cast("Float", value.integers), shape, groups)
+        return Int8(integers, value.scales.reshape(layout("", shape, "int8", groups)[".scale"][1]))
+    first, second, *taps = shape
+    axes = (groups, second, *taps, first // groups) if groups else (first, *taps, second)
+    return np.ascontiguousarray(np.moveaxis(value.reshape(axes), -1, 1)).reshape(shape)
 
 
-def encode(value: Stored, dtype: str, out: Stored | None = None) -> Stored:
-    """Convert a parameter to a dtype, or copy it, into ``out`` if that is given."""
+def encode(value: Stored, dtype: str, out: Stored | None = None, groups: int = 0) -> Stored:
+    """Convert a parameter to a dtype, or copy it, into ``out`` if that is given. ``groups`` are as
+    in `layout`; a value in int8 knows them.
+    """
     if len(value.shape) > 2 and dtype_of(value) != dtype:
+        groups = groups or _groups(value)
         form = "int8" if isinstance(value, Int8) else dtype
-        turned: Stored = _unfolded(encode(matrix(value, form), dtype), value.shape)
-        return turned if out is None else encode(turned, dtype, out)
-    result = empty(value.shape, dtype) if out is None else out
+        rounded = encode(matrix(value, form, groups), dtype)
+        turned: Stored = _unfolded(rounded, value.shape, groups)
+        return turned if out is None else encode(turned, dtype, out, groups)
+    result = empty(value.shape, dtype, groups or _groups(value)) if out is None else out
     if dtype_of(value) == dtype:
         pairs = zip(arrays("", result).values(), arrays("", value).values(), strict=True)
         for target, source in pairs:
@@ -174,13 +202,15 @@ def decode(value: Stored) -> Float:
     return result
 
 
-def checked(function: str, name: str, value: object, shape: tuple[int, ...], dtype: str) -> Stored:
+def checked(
+    function: str, name: str, value: object, shape: tuple[int, ...], dtype: str, groups: int = 0
+) -> Stored:
     """Check that a value from elsewhere has the form of a dtype; copy it unless it is contiguous.
 
     The values of the scales are checked by the native layers. Raises TypeError for another form,
     ValueError for another shape.
     """
-    expected = layout(name, shape, dtype)
+    expected = layout(name, shape, dtype, groups)
     parts = value if dtype == "int8" else (value,)
     if not isinstance(parts, tuple) or len(parts) != len(expected):
         raise TypeError(f"{function}: {name} is {shown(value)}, expected int8 and its scales")

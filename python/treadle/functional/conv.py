@@ -125,6 +125,7 @@ def conv_transpose1d(
     dilation: int = 1,
     *,
     activation: Activation = None,
+    dtype: Any = "float32",
 ) -> Float:
     """Compute ``torch.nn.functional.conv_transpose1d``, then an activation.
 
@@ -134,7 +135,8 @@ def conv_transpose1d(
 
     over the j and s for which stride s + dilation j - padding is t, and the channels c of the group
     of d. x [B, C, T] or [C, T], weight [C, D/g, J], bias [D], y [B, D, T'] with
-    T' = (T - 1) stride - 2 padding + dilation (J - 1) + output_padding + 1. All is float32.
+    T' = (T - 1) stride - 2 padding + dilation (J - 1) + output_padding + 1. ``dtype`` is the dtype
+    of the products, as in `linear`.
 
     Each output is a product of its own, over the steps that reach it; nothing is scattered, and the
     bits depend neither on the batch nor on the number of threads.
@@ -142,7 +144,7 @@ def conv_transpose1d(
     Raises
     ------
     ValueError
-        For sizes that do not fit.
+        For sizes that do not fit or an unknown dtype.
     TypeError
         For arrays of another dtype than float32 and bfloat16.
 
@@ -153,7 +155,7 @@ def conv_transpose1d(
     array([[  1.,  10., 102.,  20., 200.]], dtype=float32)
     """
     options = stride, padding, output_padding, groups, dilation
-    return _conv_transpose("conv_transpose1d", (x, weight, bias), options, activation)
+    return _conv_transpose("conv_transpose1d", (x, weight, bias), options, activation, dtype)
 
 
 def conv_transpose2d(
@@ -167,6 +169,7 @@ def conv_transpose2d(
     dilation: Sizes = 1,
     *,
     activation: Activation = None,
+    dtype: Any = "float32",
 ) -> Float:
     """Compute ``torch.nn.functional.conv_transpose2d``, then an activation.
 
@@ -177,8 +180,8 @@ def conv_transpose2d(
     over the p and i' for which stride i' + dilation p - padding is i, likewise q and j', and the
     channels c of the group of d. x [B, C, H, W] or [C, H, W], weight [C, D/g, P, Q], bias [D],
     y [B, D, H', W'] with H' = (H - 1) stride - 2 padding + dilation (P - 1) + output_padding + 1,
-    likewise W'. All is float32. ``stride``, ``padding``, ``output_padding`` and ``dilation`` are an
-    integer, or one for each axis.
+    likewise W'. ``stride``, ``padding``, ``output_padding`` and ``dilation`` are an integer, or one
+    for each axis. ``dtype`` is the dtype of the products, as in `linear`.
 
     Each output is a product of its own, over the pixels that reach it; nothing is scattered, and
     the bits depend neither on the batch nor on the number of threads.
@@ -186,7 +189,7 @@ def conv_transpose2d(
     Raises
     ------
     ValueError
-        For sizes that do not fit.
+        For sizes that do not fit or an unknown dtype.
     TypeError
         For arrays of another dtype than float32 and bfloat16.
 
@@ -199,7 +202,7 @@ def conv_transpose2d(
             [1., 1., 2., 2.]]], dtype=float32)
     """
     options = stride, padding, output_padding, groups, dilation
-    return _conv_transpose("conv_transpose2d", (x, weight, bias), options, activation)
+    return _conv_transpose("conv_transpose2d", (x, weight, bias), options, activation, dtype)
 
 
 def _conv(
@@ -230,10 +233,11 @@ def _conv(
 
 
 def _conv_transpose(
-    name: str, arrays: tuple[Any, Any, Any], options: Any, activation: Activation
+    name: str, arrays: tuple[Any, Any, Any], options: Any, activation: Activation, dtype: Any
 ) -> Float:
     function = f"treadle.functional.{name}"
     n = int(name[-2])
+    dtype = checks.dtype(function, "dtype", dtype)
     x, weight, bias = arrays
     weight = _weight(function, weight, ("C", "D/g"), n)
     stride, padding, output_padding, groups, dilation = options
@@ -250,7 +254,8 @@ def _conv_transpose(
     bias = _bias(function, bias, shape.outputs)
     taken = convolution.channels(function, x, partial(shape.fits, function), n)
     then = epilogue(function, activation)
-    return shape.run(function, shape.pack(function, weight, bias), taken, then)
+    stored = weight if dtype == "float32" else formats.encode(weight, dtype, groups=groups)
+    return shape.run(function, shape.pack(function, stored, bias, dtype), taken, then)
 
 
 def _weight(function: str, weight: ArrayLike, first: tuple[str, str], n: int) -> Float:

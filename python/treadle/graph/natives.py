@@ -17,6 +17,7 @@ from treadle.graph.padding import conv_windows, transposed_windows
 from treadle.layers.activation import parse
 from treadle.layers.convolution import Convolution
 from treadle.layers.recurrent_spec import RecurrentSpec
+from treadle.layers.transposed import TransposedConvolution
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,50 +72,81 @@ def _linear(function: str, node: Node, lookup: Lookup) -> Packed:
     return Packed(attributes, [node.inputs[0], *node.inputs[3:4]])
 
 
-def _conv(function: str, node: Node, lookup: Lookup) -> Packed:
+class _Kernel(NamedTuple):
+    """A _Kernel is the weight of a convolution, with what it or the node says of its sizes.
+
+    A weight that has been rounded is the matrix of the product, and no longer tells its taps.
+    """
+
+    weight: Any
+    bias: Any
+    matrix: bool
+    taps: list[int]
+    outputs: int
+    groups: int
+    columns: int  # the weights of an output
+    dtype: str
+
+
+def _kernel(function: str, node: Node, lookup: Lookup) -> _Kernel:
     weight, bias = (_constant(function, node, lookup, i) for i in (1, 2))
     own, where = node.attributes, f"{function}: node {node.name} ({node.op})"
-    dtype, groups = own.get("dtype", "float32"), own.get("group", 1)
-    # A weight that has been rounded is the matrix of the product, and no longer tells its taps.
+    groups: Any = own.get("group", 1)
     matrix = len(weight.shape) == 2
     taps: Any = own.get("kernel_shape") if matrix else list(weight.shape[1:-1])
     outputs: Any = own.get("outputs") if matrix else weight.shape[0]
+    if not matrix and node.op == "treadle.ConvTranspose" and type(groups) is int:
+        outputs = weight.shape[-1] * groups
     axes = len(taps) if isinstance(taps, list) else 0
     if axes not in (1, 2) or not all(type(n) is int and n > 0 for n in (*taps, groups, outputs)):
         raise ValueError(f"{where}: the taps are {short(taps)}, expected one axis or two")
-    columns = math.prod(weight.shape) // outputs
-    windows = conv_windows(where, own, taps)
-    inputs = columns // math.prod(taps) * groups
-    shape = Convolution(inputs, outputs, groups, windows.axes)
-    if columns < 1 or columns % math.prod(taps) or math.prod(weight.shape) % outputs:
+    numbers = math.prod(weight.shape)
+    columns = numbers // outputs
+    if columns < 1 or columns % math.prod(taps) or numbers % outputs or outputs % groups:
         raise ValueError(f"{where}: the weight {weight.shape} does not fit the taps {taps}")
-    if not matrix:
-        weight = np.ascontiguousarray(weight).reshape(outputs, columns)
+    dtype = own.get("dtype", "float32")
+    return _Kernel(weight, bias, matrix, taps, outputs, groups, columns, dtype)
+
+
+def _conv(function: str, node: Node, lookup: Lookup) -> Packed:
+    kernel = _kernel(function, node, lookup)
+    windows = conv_windows(
+        f"{function}: node {node.name} ({node.op})", node.attributes, kernel.taps
+    )
+    inputs = kernel.columns // math.prod(kernel.taps) * kernel.groups
+    shape = Convolution(inputs, kernel.outputs, kernel.groups, windows.axes)
+    weight = kernel.weight
+    if not kernel.matrix:
+        weight = np.ascontiguousarray(weight).reshape(kernel.outputs, kernel.columns)
     kind = "depthwise" if shape.is_depthwise() else "conv"
-    packed: dict[str, Any] = {kind: shape.pack_matrix(function, weight, bias, dtype)}
+    packed: dict[str, Any] = {kind: shape.pack_matrix(function, weight, kernel.bias, kernel.dtype)}
     if windows.open:  # each call pads x as its size asks for
-        packed["auto_pad"] = own["auto_pad"]
-    attributes = packed | native_activation(function, own)
+        packed["auto_pad"] = node.attributes["auto_pad"]
+    attributes = packed | native_activation(function, node.attributes)
     return Packed(attributes, [node.inputs[0], *node.inputs[3:4]])
 
 
+def transposed_matrix(weight: Any, groups: int) -> Any:
+    """Return the weight [C, taps.., D/g] of a transposed convolution as the matrix [D, J C/g]."""
+    inputs, *taps, outputs = weight.shape
+    parts = weight.reshape(groups, inputs // groups, math.prod(taps), outputs)
+    return np.ascontiguousarray(parts.transpose(0, 3, 2, 1)).reshape(groups * outputs, -1)
+
+
 def _conv_transpose(function: str, node: Node, lookup: Lookup) -> Packed:
-    weight, bias = (_constant(function, node, lookup, i) for i in (1, 2))
-    own, where = node.attributes, f"{function}: node {node.name} ({node.op})"
-    groups, taps = own.get("group", 1), list(weight.shape[1:-1])
-    axes = len(taps)
-    if axes not in (1, 2) or type(groups) is not int or groups < 1 or weight.shape[0] % groups:
-        raise ValueError(f"{where}: the weight {weight.shape} does not fit {short(groups)} groups")
-    windows = transposed_windows(where, own, taps)
+    kernel = _kernel(function, node, lookup)
+    where = f"{function}: node {node.name} ({node.op})"
+    groups, weight = kernel.groups, kernel.weight
+    if not kernel.matrix and weight.shape[0] % groups:
+        raise ValueError(f"{where}: the weight {weight.shape} does not fit {groups} groups")
+    windows = transposed_windows(where, node.attributes, kernel.taps)
     if windows.open:
         raise ValueError(f"{where}: output_shape needs the size of x, give pads and output_padding")
-    inputs, outputs = weight.shape[0], weight.shape[-1] * groups
-    shape = Convolution(inputs, outputs, groups, windows.axes)
-    # [C, J, D/g] becomes [D, J C/g], of each group.
-    parts = weight.reshape(groups, inputs // groups, math.prod(taps), outputs // groups)
-    matrix = np.ascontiguousarray(parts.transpose(0, 3, 2, 1)).reshape(outputs, -1)
-    packed = {"transposed": _core.ConvTranspose(function, shape.native(), matrix, bias)}
-    return Packed(packed | native_activation(function, own), node.inputs[:1])
+    inputs = kernel.columns // math.prod(kernel.taps) * groups
+    shape = TransposedConvolution(inputs, kernel.outputs, groups, windows.axes)
+    matrix = weight if kernel.matrix else transposed_matrix(weight, groups)
+    packed = {"transposed": shape.pack_matrix(function, matrix, kernel.bias, kernel.dtype)}
+    return Packed(packed | native_activation(function, node.attributes), node.inputs[:1])
 
 
 def _recurrent(function: str, node: Node, lookup: Lookup) -> Packed:

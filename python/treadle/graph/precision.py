@@ -14,6 +14,7 @@ import numpy as np
 from treadle import _core
 from treadle._storage import formats
 from treadle.graph.ir import Graph, Node, subgraphs
+from treadle.graph.natives import transposed_matrix
 from treadle.graph.view import reads
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ MATRICES = ("weight_ih", "weight_hh", "weight_hr")
 
 def weights_of(node: Node) -> list[int]:
     """Return which inputs of a node are the matrices of its products: none for most operators."""
-    if node.op in ("treadle.Linear", "treadle.Conv"):
+    if node.op in ("treadle.Linear", "treadle.Conv", "treadle.ConvTranspose"):
         return [1]
     if node.op == "treadle.Recurrent":
         names = node.attributes["weights"]
@@ -74,18 +75,22 @@ def _matrix(node: Node, value: Any, dtype: str) -> Any:
     """Return a weight as the matrix that is rounded to a dtype.
 
     That of a convolution no longer tells the taps, which become an attribute of the node: it is
-    [D, taps C/g], or [D taps, C/g] in int8 where each tap has scales of its own.
+    [D, taps C/g], or [D taps, C/g] in int8 where each tap has scales of its own. That of a
+    transposed one, [C, taps.., D/g] before, is the same.
     """
-    if node.op != "treadle.Conv":
+    if node.op not in ("treadle.Conv", "treadle.ConvTranspose"):
         return value
-    own = node.attributes
+    own, transposed = node.attributes, node.op == "treadle.ConvTranspose"
+    groups = own.get("group", 1)
     if len(value.shape) > 2:
         own["kernel_shape"] = [int(size) for size in value.shape[1:-1]]
-        own["outputs"] = int(value.shape[0])
+        own["outputs"] = int(value.shape[-1] * groups if transposed else value.shape[0])
     rows = formats.decode(value) if len(value.shape) == 2 else value
-    outputs, taps, groups = own["outputs"], math.prod(own["kernel_shape"]), own.get("group", 1)
+    if transposed and len(value.shape) > 2:
+        rows = transposed_matrix(value, groups)
+    outputs, taps = own["outputs"], math.prod(own["kernel_shape"])
     inputs = value.size // (outputs * taps) * groups
-    split = dtype == "int8" and _core.Conv.taps_are_rows(inputs, groups)
+    split = dtype == "int8" and (transposed or _core.Conv.taps_are_rows(inputs, groups))
     return np.ascontiguousarray(rows).reshape(outputs * taps if split else outputs, -1)
 
 

@@ -25,7 +25,8 @@ treadle.Conv                   x [B, spatial.., C], weight [D, taps.., C / g], b
                                alpha, beta. The weight and the bias are constants
 treadle.ConvTranspose          x [B, spatial.., C], weight [C, taps.., D / g], bias? [D]
                                -> [B, spatial.., D]; strides, dilations, pads, auto_pad,
-                               output_padding, group, activation, alpha, beta
+                               output_padding, group, activation, alpha, beta. The weight and
+                               the bias are constants
 treadle.MaxPool                x [B, spatial.., C] -> the same order; ONNX's attributes of MaxPool
 treadle.AveragePool            likewise
 treadle.GlobalAveragePool      x [B, spatial.., C] -> [B, 1.., C]

@@ -113,15 +113,16 @@ def draw(module: Module, seed: Any) -> dict[str, Stored]:
             f"{function}: seed is {checks.shown(seed)}, expected None or an integer >= 0"
         ) from error
     forms = {
-        name: (shape, module._stored_as(name, shape)) for name, shape in module._shapes().items()
+        name: (shape, module._stored_as(name, shape), module._groups(name))
+        for name, shape in module._shapes().items()
     }
     size = sum(formats.nbytes(*form) for form in forms.values())
     drawn: dict[str, Stored] = {}
     try:
         # Sizes beyond memory fail here at once, and not when most of the memory is taken.
         np.empty(size, np.uint8)
-        for name, (shape, dtype) in forms.items():
-            drawn[name] = _uniform(generator, shape, dtype, *module._initial(name, shape))
+        for name, form in forms.items():
+            drawn[name] = _uniform(generator, form, *module._initial(name, form[0]))
     except MemoryError:
         raise MemoryError(
             f"{function}: the sizes ask for {size} bytes of parameters, "
@@ -131,12 +132,16 @@ def draw(module: Module, seed: Any) -> dict[str, Stored]:
 
 
 def _uniform(
-    generator: np.random.Generator, shape: tuple[int, ...], dtype: str, middle: float, reach: float
+    generator: np.random.Generator,
+    form: tuple[tuple[int, ...], str, int],
+    middle: float,
+    reach: float,
 ) -> Stored:
+    shape, dtype, groups = form
     values = generator.random(shape, dtype=np.float32)
     values *= 2 * np.float32(reach)
     values -= np.float32(reach) - np.float32(middle)
-    return values if dtype == "float32" else formats.encode(values, dtype)
+    return values if dtype == "float32" else formats.encode(values, dtype, groups=groups)
 
 
 # -- configurations -------------------------------------------------------------------------------
@@ -183,7 +188,7 @@ def count(module: Module) -> Count:
 def layout(module: Module) -> dict[str, dict[str, tuple[str, tuple[int, ...]]]]:
     """Return the names, dtypes and shapes of the arrays that store each parameter."""
     return {
-        name: formats.layout(name, shape, module._stored_as(name, shape))
+        name: formats.layout(name, shape, module._stored_as(name, shape), module._groups(name))
         for name, shape in module._shapes().items()
     }
 
@@ -201,10 +206,12 @@ def stored(
             )
 
     array = to_weight(function, name, value, fits)
-    return formats.encode(array, module._stored_as(name, shape))
+    return formats.encode(array, module._stored_as(name, shape), groups=module._groups(name))
 
 
 def converted(module: Module, name: str, value: Stored) -> Stored:
     """Convert a parameter to this layer's dtype; a parameter that has it is returned as it is."""
     dtype = module._stored_as(name, value.shape)
-    return value if formats.dtype_of(value) == dtype else formats.encode(value, dtype)
+    if formats.dtype_of(value) == dtype:
+        return value
+    return formats.encode(value, dtype, groups=module._groups(name))

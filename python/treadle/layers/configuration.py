@@ -143,18 +143,16 @@ class Dtype(Entry):
 
 
 class Float32(Dtype):
-    """The dtype of a layer that is float32, whatever the layers around it have, and ``why``."""
+    """The dtype of a layer without products: float32, whatever the layers around it have."""
 
-    __slots__ = ("why",)
-
-    def __init__(self, why: str = "the layer has no products") -> None:
-        super().__init__()
-        self.why = why
+    __slots__ = ()
 
     def _checked(self, function: str, name: str, value: Any) -> str:
         dtype = super()._checked(function, name, value)
         if dtype != "float32":
-            raise ValueError(f"{function}: {name} is {dtype!r}, expected 'float32': {self.why}")
+            raise ValueError(
+                f"{function}: {name} is {dtype!r}, expected 'float32': the layer has no products"
+            )
         return dtype
 
     def retyped(self, value: str, dtype: str) -> str:

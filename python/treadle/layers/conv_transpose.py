@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from treadle._inputs import checks
 from treadle.layers import transposed
-from treadle.layers.configuration import Float32, Integer
+from treadle.layers.configuration import Integer
 from treadle.layers.convolution import PaddingMode, PerAxis, Sizes, channels, sizes
 from treadle.layers.linear import Product
 from treadle.layers.module import layer
@@ -37,7 +37,6 @@ def _entries(axes: int) -> Entries:
         "groups": Integer(),
         "dilation": PerAxis(axes),
         "padding_mode": PaddingMode(),
-        "dtype": Float32("a transposed convolution has products of float32 alone"),
     }
 
 
@@ -83,6 +82,12 @@ class ConvTranspose(Product):
         bias = self._configuration["bias"]
         return shapes | ({"bias": (self._convolution.outputs,)} if bias else {})
 
+    def _stored_as(self, name: str, shape: tuple[int, ...]) -> str:
+        return self._dtype if name == "weight" else "float32"
+
+    def _groups(self, name: str) -> int:
+        return self._convolution.groups if name == "weight" else 0
+
     def _isa(self, name: str, value: Any) -> str | None:
         isa: str | None = self._packed.native.isa if name == "weight" else None
         return isa
@@ -91,7 +96,9 @@ class ConvTranspose(Product):
         return 0.0, prod(self._weight()[1:]) ** -0.5
 
     def _pack(self, parameters: Mapping[str, Any]) -> _core.ConvTranspose:
-        return self._convolution.pack(self._function, parameters["weight"], parameters.get("bias"))
+        return self._convolution.pack(
+            self._function, parameters["weight"], parameters.get("bias"), self._dtype
+        )
 
     def _run(self, x: ArrayLike, then: Epilogue) -> Float:
         taken = channels(self._function, x, self._fits, self._axes)
@@ -107,8 +114,9 @@ class ConvTranspose1d(ConvTranspose):
         y[b, d, t] = act(bias[d] + sum_{c, j} weight[c, d', j] x[b, c, s])
 
     over the j and s for which stride s + dilation j - padding is t, and the channels c of the group
-    of d, in which d is the d'-th. ``padding_mode`` must be "zeros", and ``dtype`` "float32", also
-    in a sequence whose other layers are converted. ``activation`` is any of
+    of d, in which d is the d'-th. ``padding_mode`` must be "zeros". ``dtype`` is the format of
+    weight and x in the products: "float32", "bfloat16" or "int8"; sums, bias and activation are
+    float32, and so is x where each channel has taps of its own (g = C). ``activation`` is any of
     `treadle.layers.activation`, and None by default; the other arguments are PyTorch's.
 
     Shapes: x [B, C, T] or [C, T], weight [C, D/g, J], bias [D], y [B, D, T'] or [D, T'] with
@@ -170,9 +178,10 @@ class ConvTranspose2d(ConvTranspose):
     over the p and i' for which stride i' + dilation p - padding is i, likewise q and j', and the
     channels c of the group of d, in which d is the d'-th. ``kernel_size``, ``stride``, ``padding``,
     ``output_padding`` and ``dilation`` are an integer, or one for each axis. ``padding_mode`` must
-    be "zeros", and ``dtype`` "float32", also in a sequence whose other layers are converted.
-    ``activation`` is any of `treadle.layers.activation`, and None by default; the other arguments
-    are PyTorch's.
+    be "zeros". ``dtype`` is the format of weight and x in the products: "float32", "bfloat16" or
+    "int8"; sums, bias and activation are float32, and so is x where each channel has taps of its
+    own (g = C). ``activation`` is any of `treadle.layers.activation`, and None by default; the
+    other arguments are PyTorch's.
 
     Shapes: x [B, C, H, W] or [C, H, W], weight [C, D/g, P, Q], bias [D], y [B, D, H', W'] or
     [D, H', W'] with H' = (H - 1) stride - 2 padding + dilation (P - 1) + output_padding + 1,

@@ -111,6 +111,10 @@ class Module:
         """Return the dtype in which a parameter of this shape is stored."""
         return formats.stored_as(shape, self._dtype)
 
+    def _groups(self, name: str) -> int:
+        """Return the groups of the transposed convolution whose weight this is; 0 for any other."""
+        return 0
+
     @property
     def _dtype(self) -> str:
         """The dtype in which the matrices are stored."""
@@ -255,7 +259,9 @@ class Module:
             self,
             {
                 name: formats.checked(
-                    function, name, given[name], shape, self._stored_as(name, shape)
+                    *(function, name, given[name], shape),
+                    self._stored_as(name, shape),
+                    self._groups(name),
                 )
                 for name, shape in shapes.items()
             },

@@ -199,8 +199,7 @@ class Sequential(Parted):
     def dtype(self) -> Any:
         """The dtype of the products, or, where modules differ, a dict of their dtypes by name.
 
-        Modules without products, such as norms and pools, and those whose products are always
-        float32 do not count; where there are no others the dtype is float32.
+        Modules without products do not count; where there are no others the dtype is float32.
         """
         found = {name: child.dtype for name, child in self._children if _multiplies(child)}
         kinds = list(found.values()) or ["float32"]
@@ -228,18 +227,15 @@ class Sequential(Parted):
 
     @property
     def _packed(self) -> PackedParameters:  # type: ignore[override]
-        parameters = {
-            f"{name}.{key}": value
-            for name, child in self._children
-            for key, value in child._packed.parameters.items()
-        }
-        return PackedParameters(parameters, None)
+        parts = [(name, child._packed.parameters) for name, child in self._children]
+        return PackedParameters(
+            {f"{n}.{key}": v for n, own in parts for key, v in own.items()}, None
+        )
 
     def _packings(self, parameters: dict[str, Any]) -> list[tuple[Module, PackedParameters]]:
         result = []
         for name, child in self._children:
-            own = {key: parameters[f"{name}.{key}"] for key in child._shapes()}
-            result += child._packings(own)
+            result += child._packings({k: parameters[f"{name}.{k}"] for k in child._shapes()})
         return result
 
     def _natives(self) -> tuple[Any, ...]:
@@ -267,6 +263,10 @@ class Sequential(Parted):
     def _stored_as(self, name: str, shape: tuple[int, ...]) -> str:
         first, _, rest = name.partition(".")
         return dict(self._children)[first]._stored_as(rest, shape)
+
+    def _groups(self, name: str) -> int:
+        first, _, rest = name.partition(".")
+        return dict(self._children)[first]._groups(rest)
 
     # -- calls ------------------------------------------------------------------------------------
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from treadle import _core
+from treadle._storage import formats
 from treadle.layers import convolution
 from treadle.layers.convolution import LETTERS, Axis, Convolution
 
 if TYPE_CHECKING:
     from treadle._inputs.types import AnyArray, Float
+    from treadle._storage.formats import Stored
     from treadle.layers.linear import Epilogue
 
 
@@ -26,12 +26,24 @@ class TransposedConvolution(NamedTuple):
     groups: int
     axes: tuple[Axis, ...]
 
-    def pack(self, function: str, weight: Float, bias: Float | None) -> _core.ConvTranspose:
-        """Pack a weight [C, D/g, taps..] and its bias [D]."""
-        # [g, C/g, D/g, taps..] becomes [g, D/g, taps.., C/g].
-        parts = weight.reshape(self.groups, self.inputs // self.groups, *weight.shape[1:])
-        matrix = np.ascontiguousarray(np.moveaxis(parts, 1, -1)).reshape(self.outputs, -1)
-        return _core.ConvTranspose(function, Convolution(*self).native(), matrix, bias)
+    def pack(
+        self, function: str, weight: Stored, bias: Float | None, dtype: str
+    ) -> _core.ConvTranspose:
+        """Pack a weight [C, D/g, taps..], in the form of ``dtype``, and its bias [D]."""
+        matrix = formats.matrix(weight, groups=self.groups)
+        return self.pack_matrix(function, matrix, bias, dtype)
+
+    def pack_matrix(
+        self, function: str, matrix: Stored, bias: Float | None, dtype: str
+    ) -> _core.ConvTranspose:
+        """Pack the matrix of a product, [D, J C/g] or in int8 [D J, C/g], and its bias [D].
+
+        Where each channel has taps of its own, only the weight is rounded, as in `Convolution`.
+        """
+        shape = Convolution(*self)
+        if shape.is_depthwise():
+            matrix, dtype = formats.decode(matrix).reshape(self.outputs, -1), "float32"
+        return _core.ConvTranspose(function, shape.native(), matrix, bias, dtype)
 
     def fits(self, function: str, x: AnyArray) -> None:
         """Raise ValueError unless x has the shape [B, C, T] or [C, T], or [B, C, H, W] or

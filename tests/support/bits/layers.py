@@ -67,7 +67,7 @@ LAYERS: dict[str, list[tuple[Any, ...]]] = {
 def cases() -> Iterator[Case]:
     for cls, several in LAYERS.items():
         for arguments in several:
-            for dtype in DTYPES if cls in ("Linear", "Conv1d", "Conv2d") else DTYPES[:1]:
+            for dtype in DTYPES if cls == "Linear" or cls.startswith("Conv") else DTYPES[:1]:
                 name = f"layer/{cls}/{dtype}/{'-'.join(map(str, arguments))}"
                 yield Case(name, partial(_layer, name, cls, arguments, dtype))
     for choice in ("float32", "bfloat16", "int8", ["int8", "bfloat16", "float32"]):
