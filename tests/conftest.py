@@ -11,6 +11,7 @@ import pytest
 # where several processes test at once, they wait for each other a hundred times as long as they
 # compute.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("KERAS_BACKEND", "torch")  # the backend that treadle.keras runs on
 
 import treadle
 

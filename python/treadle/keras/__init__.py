@@ -11,7 +11,14 @@ kinds, options, origin  what layers there are, what options they have, and where
 variables, weights  the variables of a layer, and where files have them
 loading       `load`: the description becomes a model
 models        `accelerate` and `restore` for models of Keras
-layers        subclasses of Keras' layers that run on treadle's kernels
+layers, classes  subclasses of Keras' layers that run on treadle's kernels
+recurrent     their loop over time
+loop          a loop over the steps of one cell
+cells, callables  what a cell of Keras and its activations are to treadle
+cell_weights  the weights of cells in treadle's order: turned where they are learned, or packed
+gates         Keras' order of gates
+activations   the activations that Keras' layers and treadle's have
+obstacles, backend  why treadle cannot run a layer, and on which backend Keras has to
 
 Reading needs neither Keras nor h5py. Nothing else in the package imports Keras, and this does so
 only where it is used.

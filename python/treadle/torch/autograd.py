@@ -218,7 +218,7 @@ def _tensors(
 
 def run_layer(
     found: NativeLayer,
-    weights: PlacedWeights,
+    weights: PlacedWeights | None,
     tensors: tuple[TensorLike, ...],
     states: States,
     x: TensorLike,
@@ -227,7 +227,8 @@ def run_layer(
 ) -> tuple[TensorLike, TensorLike, TensorLike | None]:
     """Run a layer, recorded for autograd if a gradient is wanted: (y, h_n, c_n or None).
 
-    ``tensors`` hold the memory of the weights, ``states`` are h and c. With ``copies`` the backward
+    ``tensors`` hold the memory of the ``weights``, both left out (None and an empty tuple) where no
+    gradient of a weight is wanted. ``states`` are h and c. With ``copies`` the backward
     pass reads a copy of y, so that y may be changed in place.
     """
     h, c = states

@@ -114,22 +114,23 @@ def obstacle(tensors: Iterable[TensorLike]) -> str | None:
     return None
 
 
-def fall_back(what: object, reason: str, instead: str = "torch's own {}") -> None:
-    """Warn once that other code runs, for a module or for a function by its name."""
+def fall_back(
+    what: object, reason: str, instead: str = "torch's own {}", room: str = "treadle.torch"
+) -> None:
+    """Warn once that other code runs, for a module or for a function of a room by its name."""
     name = what if isinstance(what, str) else type(what).__name__
     key = name, reason
     if key not in _WARNED and not torch.compiler.is_compiling():
         _WARNED.add(key)
         own = instead.format("function" if isinstance(what, str) else "forward")
-        warnings.warn(
-            f"treadle.torch.{name}: {reason}; {own} runs instead", stacklevel=_callers_level()
-        )
+        warnings.warn(f"{room}.{name}: {reason}; {own} runs instead", stacklevel=_callers_level())
 
 
 def _callers_level() -> int:
     """Return the ``stacklevel`` by which a warning of the calling function names the line that
-    called a module. Frames of PyTorch (hooks, containers) and of treadle lie between them."""
-    own = tuple(f"{Path(str(package.__file__)).parent}{os.sep}" for package in (torch, treadle))
+    called a module. Frames of PyTorch and Keras (hooks, containers) and of treadle lie between."""
+    packages = [torch, treadle, *filter(None, [sys.modules.get("keras")])]
+    own = tuple(f"{Path(str(package.__file__)).parent}{os.sep}" for package in packages)
     level, frame = 1, sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(own):
         level, frame = level + 1, frame.f_back

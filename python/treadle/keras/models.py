@@ -1,0 +1,149 @@
+"""This module lets existing models of Keras run on treadle's kernels, by changing them in place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+from treadle._public import published
+from treadle.keras.backend import Unable, require_torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@published("treadle.keras")
+@dataclass(frozen=True)
+class Report:
+    """A report of what `accelerate` did, by the paths of layers: their names with / between.
+
+    Examples
+    --------
+    >>> import keras, treadle.keras
+    >>> layers = [keras.layers.GRU(8, name="a"), keras.layers.GRU(8, dtype="float64", name="b")]
+    >>> report = treadle.keras.accelerate(keras.Sequential(layers))
+    >>> report.replaced, report.left
+    ({'a': 'GRU'}, {'b': 'it computes in float64'})
+    """
+
+    replaced: dict[str, str]
+    """Path to class."""
+    left: dict[str, str]
+    """Path to the reason, of layers that still run on Keras."""
+
+    def __str__(self) -> str:
+        lines = [f"{path}: {kind} runs on treadle" for path, kind in self.replaced.items()]
+        lines += [f"{path}: left, {why}" for path, why in self.left.items()]
+        return "\n".join(lines) or "no recurrent or attention layer found"
+
+
+@published("treadle.keras")
+def accelerate(model: Any) -> Report:
+    """Let the recurrent layers of a model of Keras run, and train, on treadle's kernels.
+
+    model  a Sequential, functional or subclassed model, or a layer, on Keras' backend torch
+
+    Each layer stays the same object with the same weights, configuration and connections; only its
+    class becomes treadle's of the same name, which derives from Keras'. So ``fit``, ``evaluate``,
+    ``predict``, callbacks and optimizers go on as before, gradients are those of Keras to rounding,
+    and a saved file is Keras' own. Layers within others (nested models, Bidirectional,
+    TimeDistributed, StackedRNNCells) are found, too. `restore` undoes the change.
+
+    Keras' own code runs instead, and a warning says so once for each class and reason: for cells
+    and activations that are a program's own, for a training step with ``recurrent_dropout`` or
+    with one dropout for each gate (``implementation=1``), for float64 and for tensors that are not
+    on the CPU. Half precisions (the policies mixed_bfloat16 and mixed_float16) are computed in
+    float32, from weights as Keras rounds them, and rounded at the end.
+
+    What Keras makes of a model's file or pickle, and so ``copy.deepcopy`` and ``load_model``, has
+    Keras' own layers: they have to be accelerated again.
+
+    Raises
+    ------
+    TypeError
+        If the argument is no layer or model of Keras.
+    ValueError
+        If Keras runs on another backend than torch.
+
+    Examples
+    --------
+    >>> import keras, treadle.keras
+    >>> inner = keras.layers.LSTM(50, activation="relu", name="lstm")
+    >>> model = keras.Sequential([keras.Input((100, 1)), inner, keras.layers.Dense(1)])
+    >>> print(treadle.keras.accelerate(model))
+    lstm: LSTM runs on treadle
+    >>> treadle.keras.restore(model)
+    >>> type(inner) is keras.layers.LSTM
+    True
+    """
+    require_torch("treadle.keras.accelerate")
+    from treadle.keras.classes import accelerated
+    from treadle.keras.obstacles import check
+
+    replaced, left = {}, {}
+    for path, layer in _layers("accelerate", model):
+        made = accelerated(type(layer))
+        if made is None:
+            continue
+        try:
+            if isinstance(made, str):
+                raise Unable(made)
+            check(layer)
+        except Unable as reason:
+            left[path] = str(reason)
+            continue
+        replaced[path] = type(layer).__name__
+        object.__setattr__(layer, "__class__", made)
+    return Report(replaced, left)
+
+
+@published("treadle.keras")
+def restore(model: Any) -> None:
+    """Give the layers that `accelerate` has changed back their classes of Keras.
+
+    Layers that were constructed as layers of `treadle.keras.layers` become Keras', too.
+
+    Raises
+    ------
+    TypeError
+        If the argument is no layer or model of Keras.
+    ValueError
+        If Keras runs on another backend than torch.
+
+    Examples
+    --------
+    >>> import keras, treadle.keras
+    >>> model = keras.Sequential([treadle.keras.layers.GRU(8)])
+    >>> treadle.keras.restore(model)
+    >>> type(model.layers[0]) is keras.layers.GRU
+    True
+    """
+    require_torch("treadle.keras.restore")
+    from treadle.keras.classes import restored
+
+    for _, layer in _layers("restore", model):
+        theirs = restored(type(layer))
+        if theirs is not None:
+            object.__setattr__(layer, "__class__", theirs)
+
+
+def _layers(function: str, model: Any) -> list[tuple[str, Any]]:
+    """Return each layer once, with its path: the names of those that it lies in, and its own."""
+    if not isinstance(model, keras.layers.Layer):
+        raise TypeError(
+            f"treadle.keras.{function}: model is {type(model).__name__}, "
+            "expected a model or layer of Keras"
+        )
+    seen: set[int] = set()
+
+    def inside(layer: Any, path: str) -> Iterator[tuple[str, Any]]:
+        if id(layer) in seen:
+            return
+        seen.add(id(layer))
+        yield path, layer
+        for inner in layer._flatten_layers(include_self=False, recursive=False):
+            yield from inside(inner, inner.name if layer is model else f"{path}/{inner.name}")
+
+    return list(inside(model, model.name))
