@@ -105,7 +105,8 @@ class Sources {
       const std::int64_t end =
           room <= 0 ? begin : std::clamp(ceil_div(room, stride), begin, columns_);
       std::fill_n(to, begin, 0.0f);
-      const float* x = from + (begin * stride + first);
+      // Where no column meets the row, it may have no address.
+      const float* x = begin < end ? from + (begin * stride + first) : from;
       if (stride == 1) {
         std::copy_n(x, end - begin, to + begin);
       } else if (stride == 2) {

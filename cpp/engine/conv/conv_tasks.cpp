@@ -107,10 +107,11 @@ void Conv::for_each_window(const Job& job, const Block& block, Place&& place) co
 void Conv::list_windows(const Job& job, std::int64_t image, const Block& block) const {
   const std::int64_t H = job.call.height, W = job.call.width, kw = shape_.horizontal.taps;
   const std::int64_t dilation = shape_.vertical.dilation;
-  const Word* x = encodes_pixels() ? job.encoded - image * H * W * pixel_words_ : job.call.x;
+  const Word* x = encodes_pixels() ? job.encoded : job.call.x;
+  const std::int64_t base = encodes_pixels() ? image : 0;
   Word* copy = block.windows;
   for_each_window(job, block, [&](std::int64_t r, std::int64_t b, std::int64_t i, std::int64_t j) {
-    std::int64_t row = (b * H + i) * W * pixel_words_;
+    std::int64_t row = ((b - base) * H + i) * W * pixel_words_;
     const bool within = j >= 0 && j + kw <= W;
     for (std::int64_t tap = 0; tap < taps_;
          ++tap, i += dilation, row += dilation * W * pixel_words_) {
@@ -131,13 +132,14 @@ void Conv::list_windows(const Job& job, std::int64_t image, const Block& block) 
 void Conv::list_pixels(const Job& job, std::int64_t image, const Block& block) const {
   const ConvAxis &vertical = shape_.vertical, &horizontal = shape_.horizontal;
   const std::int64_t H = job.call.height, W = job.call.width;
-  const Word* x = encodes_pixels() ? job.encoded - image * H * W * pixel_words_ : job.call.x;
+  const Word* x = encodes_pixels() ? job.encoded : job.call.x;
+  const std::int64_t base = encodes_pixels() ? image : 0;
   const std::int64_t first =
       block.group * (encodes_pixels() ? group_words_ : shape_.group_inputs());
   for_each_window(job, block, [&](std::int64_t r, std::int64_t b, std::int64_t i, std::int64_t j) {
     const Word** to = block.rows + r;
     for (std::int64_t p = 0; p < vertical.taps; ++p, i += vertical.dilation) {
-      const std::int64_t row = first + (b * H + i) * W * pixel_words_;
+      const std::int64_t row = first + ((b - base) * H + i) * W * pixel_words_;
       const bool within = i >= 0 && i < H;
       std::int64_t at = j;
       for (std::int64_t q = 0; q < horizontal.taps; ++q, at += horizontal.dilation) {

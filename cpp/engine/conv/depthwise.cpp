@@ -86,7 +86,8 @@ void Depthwise::make_rows(const ConvCall& call, const float* x, std::int64_t beg
   // in L1.
   std::int64_t channels = D;
   if (shape_.vertical.taps > 1) {
-    const std::int64_t most = kNearFloats / (call.width * (shape_.vertical.taps + 1));
+    const std::int64_t seen = call.width * (shape_.vertical.taps + 1);
+    const std::int64_t most = kNearFloats / std::max(seen, std::int64_t{1});
     channels = std::clamp<std::int64_t>(most / lanes * lanes, lanes, std::max(lanes, D));
   }
   for (std::int64_t c = 0; c < D; c += channels) {
@@ -124,10 +125,14 @@ void Depthwise::make_row(const ConvCall& call, const float* x, std::int64_t row,
   a.pixel_stride = D;
   a.width = call.width;
   a.outputs = across.outputs(call.width);
-  a.x = x + image * call.height * call.width * D + c;
-  // Where no tap meets x, its address is not used.
-  if (begin < end) a.x += (first + begin * down.dilation) * call.width * D;
-  a.tap_rows = end - begin;
+  a.bias = bias_.data() + c;
+  // Where no tap meets x, the kernel counts from the bias and reads nothing: x may have no address.
+  const bool meets = begin < end && call.width > 0;
+  a.x = a.bias;
+  if (meets) {
+    a.x = x + ((image * call.height + first + begin * down.dilation) * call.width * D + c);
+  }
+  a.tap_rows = meets ? end - begin : 0;
   a.row_stride = down.dilation * call.width * D;
   a.taps = across.taps;
   a.stride = across.stride;
@@ -135,7 +140,6 @@ void Depthwise::make_row(const ConvCall& call, const float* x, std::int64_t row,
   a.before = across.before;
   a.weights = weights_.data() + begin * across.taps * weight_stride_ + c;
   a.weight_stride = weight_stride_;
-  a.bias = bias_.data() + c;
   a.low = -std::numeric_limits<float>::infinity();
   a.high = std::numeric_limits<float>::infinity();
   if (clips(call)) {

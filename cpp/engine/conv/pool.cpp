@@ -102,7 +102,7 @@ void Pool::run(std::int64_t batch, std::int64_t channels, const float* x, float*
     a.channels = channels;
     a.outputs = width;
     a.x = x + (row / out_height() * height_ + window.first) * width_ * channels;
-    a.rows = window.count;
+    a.rows = width_ == 0 ? 0 : window.count;  // rows without a pixel may have no address
     a.row_stride = row_dilation_ * width_ * channels;
     a.dilation = column_dilation_;
     a.windows = columns_.data();

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -58,8 +59,13 @@ class Convolution(NamedTuple):
         """
         if not self.is_depthwise():
             return _core.Conv(function, self.native(), matrix, bias, dtype)
-        taps = np.ascontiguousarray(formats.decode(matrix)).reshape(self.outputs, -1)
+        taps = np.ascontiguousarray(formats.decode(matrix)).reshape(self.outputs, self.taps)
         return _core.Depthwise(function, self.native(), taps, bias)
+
+    @property
+    def taps(self) -> int:
+        """The number of places of a channel that an output reads."""
+        return math.prod(axis.taps for axis in self.axes)
 
     def is_depthwise(self) -> bool:
         """Return whether each channel has taps of its own."""

@@ -66,6 +66,11 @@ std::unique_ptr<Operator> make_depth(const NodeDescription& node) {
     if (to_space ? C % (n * n) != 0 : H % n != 0 || W % n != 0) {
       refuse("shape " + x.text() + " does not divide into blocks of " + std::to_string(n));
     }
+    // Sizes beside an axis of none may be anything below 2^56; so may their products, but not more.
+    constexpr std::int64_t kMost = std::int64_t{1} << 56;
+    if (to_space ? std::max(H, W) > kMost / n : C > kMost / (n * n)) {
+      refuse("shape " + x.text() + " is too large for blocks of " + std::to_string(n));
+    }
     if (!to_space) {
       const Sizes order = depth_first ? Sizes{0, 3, 5, 1, 2, 4} : Sizes{0, 1, 3, 5, 2, 4};
       return permute(call, {B, C, H / n, n, W / n, n}, order, Shape{B, C * n * n, H / n, W / n});
