@@ -225,6 +225,21 @@ def test_an_array_under_many_names():
         file.array("x8")
 
 
+def test_many_small_bombs():
+    """Chunks of zeros are small, and many of them would be large."""
+
+    def write(file):
+        for index in range(9):
+            file.create_dataset(
+                f"x{index}", (1 << 21,), "f4", data=np.zeros(1 << 21), chunks=True, compression=9
+            )
+
+    file = opened(write)
+    assert file.array("x0").read().shape == (1 << 21,)
+    with pytest.raises(ValueError, match="the arrays have more bytes than the file"):
+        [file.array(f"x{index}") for index in range(1, 9)]
+
+
 def test_truncation():
     data = h5.image(lambda f: f.create_dataset("x", data=np.zeros(1000)))
     for size in (0, 8, 95, 96, len(data) // 2, len(data) - 1):

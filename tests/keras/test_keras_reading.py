@@ -86,7 +86,7 @@ def test_weights_only_of_keras_3(model, tmp_path):
 def test_models_of_older_keras(name, tmp_path):
     """Keras 3 itself reads hardly any of those of Keras 2: their weights lie beside the files."""
     description = read(keras_files.unpacked(name, tmp_path))
-    assert description.keras_version in ("2.15.0", "3.0.5")
+    assert description.keras_version in ("2.13.1", "2.15.0", "3.0.5")
     inputs, outputs, expected = keras_files.expected(name)
     assert len(description.inputs) == len(inputs)
     assert len(description.outputs) == len(outputs)
@@ -163,6 +163,27 @@ def test_options_have_names_of_keras_3(tmp_path):
     lstm = read(keras_files.unpacked("keras2_lstm.h5", tmp_path))
     assert lstm.input_shapes == ((None, 7, 2),)
     assert lstm.layer("lstm_1").config["recurrent_activation"] == "hard_sigmoid"
+
+
+def test_a_layer_of_two_models(tmp_path):
+    """Keras stores it once, where it comes first."""
+    x, y = models.keras.Input((5, 3)), models.keras.Input((5, 3))
+    shared = models.layers.Bidirectional(models.layers.LSTM(2), name="shared")
+    own = models.layers.Dense(2, name="own")
+    first = models.keras.Model(x, shared(x), name="first")
+    second = models.keras.Model(y, own(shared(y)), name="second")
+    z = models.keras.Input((5, 3))
+    model = models.keras.Model(z, [first(z), second(z), own(first(z))])
+    model.set_weights([np.random.default_rng(0).normal(size=w.shape) for w in model.get_weights()])
+    for ending in (".keras", ".h5"):
+        path = tmp_path / f"model{ending}"
+        model.save(path)
+        found = read(path)
+        layers = [found.layer(name).model.layer("shared") for name in ("first", "second")]
+        layers += [found.layer("second").model.layer("own"), found.layer("own")]
+        for layer, expected in zip(layers, (shared, shared, own, own), strict=True):
+            for array, reference in zip(weights(layer), kerases(expected), strict=True):
+                np.testing.assert_array_equal(array, reference)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64", "mixed_bfloat16"])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from treadle.keras import hdf5_headers as headers
 from treadle.keras.hdf5_attributes import attribute
-from treadle.keras.hdf5_dataset import Dataset
+from treadle.keras.hdf5_dataset import Dataset, most_unpacked
 from treadle.keras.hdf5_image import SIGNATURE, Image
 from treadle.keras.hdf5_links import is_group, links
 
@@ -38,7 +38,7 @@ class File:
         self._image = Image(data, where)
         self._objects: dict[int, Messages] = {}
         self._groups: dict[int, dict[str, int | None]] = {}
-        self._spent = 0
+        self._held = self._unpacked = 0
 
     def has(self, path: str) -> bool:
         """Return whether there is a group or array at a path, which begins at the root."""
@@ -78,8 +78,9 @@ class File:
             raise ValueError(f"{where} is no array, expected one")
         dtype = self.text(path, "dtype")
         dataset = Dataset(self._image, self._messages(address, path), where, dtype)
-        self._spent += dataset.held
-        if self._spent > self._image.end:
+        self._held += dataset.held
+        self._unpacked += dataset.size
+        if self._held > self._image.end or self._unpacked > most_unpacked(self._image.end):
             raise ValueError(f"{where}: the arrays have more bytes than the file")
         return dataset
 

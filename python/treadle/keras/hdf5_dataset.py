@@ -27,18 +27,24 @@ if TYPE_CHECKING:
     from treadle.keras.hdf5_image import Image
 
 MOST_BYTES = 1 << 32  # of an array
-LARGEST_EXPANSION = 1000  # of a compressed array that is larger than the next number
-SMALLEST_BOMB = 1 << 24  # bytes
+LARGEST_EXPANSION = 100  # of all arrays together, beyond the next number
+SMALLEST_BOMB = 1 << 26  # bytes
 _GZIP, _SHUFFLE = 1, 2
 _COMPACT, _CONTIGUOUS, _CHUNKED, _VIRTUAL = range(4)
 _Chunk = tuple[int, int, int]  # where it lies, how many bytes it has there, filters left out
 
 
+def most_unpacked(held: int) -> int:
+    """Return how many bytes may become of ``held`` bytes of a file."""
+    return max(SMALLEST_BOMB, LARGEST_EXPANSION * held)
+
+
 class Dataset:
     """This is an array in a file, whose description was checked: its ``shape``, and `read`.
 
-    ``dtype`` is what Keras notes beside an array: "bfloat16", or None. ``held`` is how many bytes
-    the file has for it. Raises ValueError, here and in `read`, for what is malformed or refused.
+    ``dtype`` is what Keras notes beside an array: "bfloat16", or None. ``size`` is how many bytes
+    it has, ``held`` how many the file has for it. Raises ValueError, here and in `read`, for what
+    is malformed or refused.
     """
 
     def __init__(self, image: Image, messages: Messages, where: str, dtype: str | None) -> None:
@@ -66,13 +72,13 @@ class Dataset:
                 "or integers: the .h5 format has no bfloat16, the .keras format has"
             )
         self.shape, self._dtype = shape, found.dtype
-        self._bytes = math.prod(shape) * found.dtype.itemsize
-        if self._bytes > MOST_BYTES:
+        self.size = math.prod(shape) * found.dtype.itemsize
+        if self.size > MOST_BYTES:
             raise ValueError(
-                f"{where} has shape {shape} and {self._bytes} bytes, expected at most {MOST_BYTES}"
+                f"{where} has shape {shape} and {self.size} bytes, expected at most {MOST_BYTES}"
             )
-        self._chunks = self._find_chunks() if self._layout == _CHUNKED and self._bytes else {}
-        self.held = sum(size for _, size, _ in self._chunks.values()) or self._bytes
+        self._chunks = self._find_chunks() if self._layout == _CHUNKED and self.size else {}
+        self.held = sum(size for _, size, _ in self._chunks.values()) or self.size
 
     def _read_layout(self, cursor: Cursor) -> None:
         version, layout = cursor.number(1), cursor.number(1)
@@ -114,7 +120,7 @@ class Dataset:
 
     def read(self) -> np.ndarray:
         """Return the array in float32. Raises ValueError for numbers that float32 does not have."""
-        if not self._bytes:
+        if not self.size:
             return np.zeros(self.shape, np.float32)
         if self._layout == _CHUNKED:
             found = self._gathered()
@@ -131,11 +137,11 @@ class Dataset:
     def _plain(self) -> memoryview:
         """Return the bytes of an array that lies in one piece."""
         held = len(self._piece) if self._layout == _COMPACT else self._held
-        if self._filters or held < self._bytes:
-            raise ValueError(f"{self.where} has {held} bytes, expected {self._bytes} unfiltered")
+        if self._filters or held < self.size:
+            raise ValueError(f"{self.where} has {held} bytes, expected {self.size} unfiltered")
         if self._layout == _COMPACT:
-            return self._piece[: self._bytes]
-        return self._image.take(self._at, self._bytes, self.where)
+            return self._piece[: self.size]
+        return self._image.take(self._at, self.size, self.where)
 
     def _find_chunks(self) -> dict[tuple[int, ...], _Chunk]:
         """Return where the chunks of an array lie, by their first element."""
@@ -156,9 +162,9 @@ class Dataset:
                 else:
                     found[key] = (child, stored, left_out)
         held = sum(stored for _, stored, _ in found.values())
-        most = max(SMALLEST_BOMB, LARGEST_EXPANSION * min(held, self._image.end))
+        most = most_unpacked(min(held, self._image.end))
         grid = math.prod(-(-end // step) for end, step in zip(self.shape, chunk, strict=True))
-        if grid != len(found) or max(size, self._bytes) > most:
+        if grid != len(found) or max(size, self.size) > most:
             raise ValueError(
                 f"{self.where} has {len(found)} chunks of {self._chunk} and {held} bytes for the "
                 f"shape {self.shape}, expected {grid} and at most {most} bytes unpacked"

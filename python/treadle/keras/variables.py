@@ -168,7 +168,7 @@ def check_shape(
 ) -> None:
     """Raise ValueError for an array of another shape, and note what letters stand for."""
     if expected is None:
-        if 0 < len(found) < 8:
+        if 0 < len(found) < 8 and 0 not in found:
             return
     elif len(expected) == len(found):
         for size, number in zip(expected, found, strict=True):

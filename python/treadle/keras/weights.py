@@ -52,11 +52,16 @@ def class_path(name: str) -> str:
 
 
 class _New:
-    """This finds variables by paths of classes and attributes."""
+    """This finds variables by paths of classes and attributes.
+
+    A layer that two models in a model share is in the file once: where the second would be, there
+    is nothing, and the weights are those of the layer that has its name and options.
+    """
 
     def __init__(self, file: File) -> None:
         self.file = file
         self.root = "layers" if file.has("layers") else _OLD_ROOT
+        self.known: dict[tuple[str, str], Layer] = {}
 
     def model(self, model: ModelDescription, path: str) -> ModelDescription:
         """Return a model with the weights that are below a path."""
@@ -68,8 +73,11 @@ class _New:
                 layers.append(layer)
                 continue
             name = class_path(layer.kind)
-            used[name] = used.get(name, -1) + 1
-            name = f"{name}_{used[name]}" if used[name] else name
+            index = used.get(name, 0)
+            # TensorFlow 2.12 and 2.13 count layers that have weights twice.
+            twice = self.root == _OLD_ROOT and any(True for _ in _leaves(layer))
+            used[name] = index + 1 + twice
+            name = f"{name}_{index}" if index else name
             layers.append(self.layer(layer, f"{path}{self.root}/{name}"))
         return replace(model, layers=tuple(layers))
 
@@ -91,9 +99,15 @@ class _New:
             parts[name] = self.layer(part, f"{path}/{inner}")
         weights: dict[str, np.ndarray] = {}
         letters: dict[str, int] = {}
-        for group in variables(layer):
+        groups = variables(layer)
+        known = self.known.get((layer.kind, layer.name))
+        if known is not None and known.config == layer.config and not self.file.has(path):
+            return replace(layer, parts=parts, weights=known.weights)
+        for group in groups:
             weights |= self._variables(group, f"{path}/{group.path}".rstrip("/"), letters)
-        return replace(layer, parts=parts, weights=weights)
+        found = replace(layer, parts=parts, weights=weights)
+        self.known.setdefault((layer.kind, layer.name), found)
+        return found
 
     def _variables(
         self, group: Variables, path: str, letters: dict[str, int]
