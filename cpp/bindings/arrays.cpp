@@ -154,7 +154,15 @@ std::int64_t checked_product(const std::string& function,
 py::array_t<float> new_array(const std::string& function, std::vector<std::int64_t> shape) {
   std::int64_t size = 1;
   for (std::int64_t n : shape) size = checked_product(function, {size, n});
-  return py::array_t<float>(std::vector<py::ssize_t>(shape.begin(), shape.end()));
+  try {
+    return py::array_t<float>(std::vector<py::ssize_t>(shape.begin(), shape.end()));
+  } catch (const py::error_already_set& error) {
+    if (!error.matches(PyExc_MemoryError)) throw;
+  }
+  const std::string text = function + ": the result would have " + std::to_string(4 * size) +
+                           " bytes, expected sizes that fit in memory";
+  py::set_error(PyExc_MemoryError, text.c_str());
+  throw py::error_already_set();
 }
 
 }  // namespace treadle

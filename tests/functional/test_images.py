@@ -124,6 +124,21 @@ def test_wrong_padding_of_a_mode(arguments, message):
         F.pad(np.zeros((2, 3), np.float32), *arguments)
 
 
+@pytest.mark.parametrize("mode", ["constant", "replicate", "circular"])
+def test_more_than_memory_holds(mode):
+    x, most = np.zeros((1024, 1024, 3), np.float32), 2**31 - 1
+    with pytest.raises(
+        MemoryError, match=r"^treadle\.functional\.pad: the result would have 18\d* "
+    ):
+        F.pad(x, (most, most), mode)
+    with pytest.raises(ValueError, match=r"^treadle\.functional\.pad: sizes multiply to more"):
+        F.pad(x, (most,) * 6, mode)
+    assert F.pad(x[:0], (most, most)).shape == (0, 1024, 2 * most + 3)
+    for cls, n in ((treadle.ZeroPad1d, 1), (treadle.ZeroPad2d, 2)):
+        with pytest.raises((MemoryError, ValueError), match=rf"^treadle\.{cls.__name__}: "):
+            cls(most)(x if n == 1 else x[None])
+
+
 def test_nothing_to_repeat():
     for mode in ("reflect", "replicate", "circular"):
         with pytest.raises(ValueError, match=r"^treadle\.functional\.pad: axis 0 has 0 elements"):

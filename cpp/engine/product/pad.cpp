@@ -9,7 +9,7 @@
 namespace treadle {
 namespace {
 
-// Returns the element of x at a place that may be outside of its n elements.
+// Returns the element of x at a place that may be outside of its n elements, or -1 for none.
 std::int64_t source(PadMode mode, std::int64_t at, std::int64_t n) {
   if (at >= 0 && at < n) return at;
   switch (mode) {
@@ -29,7 +29,7 @@ std::int64_t source(PadMode mode, std::int64_t at, std::int64_t n) {
 
 Padding::Padding(PadMode mode, const std::vector<std::int64_t>& sizes,
                  const std::vector<std::int64_t>& before, const std::vector<std::int64_t>& after)
-    : in_sizes_(sizes) {
+    : mode_(mode), in_sizes_(sizes), before_(before) {
   for (std::size_t axis = 0; axis < sizes.size(); ++axis) {
     const std::int64_t n = sizes[axis], head = before[axis], tail = after[axis];
     const std::string where = "axis " + std::to_string(axis) + " has " + std::to_string(n) +
@@ -48,11 +48,6 @@ Padding::Padding(PadMode mode, const std::vector<std::int64_t>& sizes,
         (head >= std::max<std::int64_t>(n, 1) || tail >= std::max<std::int64_t>(n, 1))) {
       throw std::invalid_argument(where + ": there is less to mirror");
     }
-    std::vector<std::int64_t> sources(static_cast<std::size_t>(total));
-    for (std::int64_t i = 0; i < total; ++i) {
-      sources[static_cast<std::size_t>(i)] = source(mode, i - head, n);
-    }
-    sources_.push_back(std::move(sources));
     out_sizes_.push_back(total);
   }
 }
@@ -78,6 +73,28 @@ void Padding::run(int bytes, const void* x, const void* constant, void* y,
   }
 }
 
+// Writes a row of the result from the row of x that it takes.
+template <class T>
+void Padding::copy_row(const T* x, T constant, T* y) const {
+  const std::int64_t n = in_sizes_.back(), head = before_.back(), count = out_sizes_.back();
+  for (std::int64_t i = 0; i < count;) {
+    const std::int64_t place = i - head, at = source(mode_, place, n);
+    // The places up to `end` are before x, in it or behind it, like this one.
+    std::int64_t end = std::min(place < 0 ? head : place < n ? head + n : count, count);
+    if (at < 0) {
+      std::fill(y + i, y + end, constant);
+    } else if (at == place) {
+      std::copy(x + at, x + at + (end - i), y + i);
+    } else if (mode_ == PadMode::edge) {
+      std::fill(y + i, y + end, x[at]);
+    } else {
+      end = mode_ == PadMode::wrap ? std::min(end, i + n - at) : i + 1;
+      std::copy(x + at, x + at + (end - i), y + i);
+    }
+    i = end;
+  }
+}
+
 template <class T>
 void Padding::run_as(const T* x, T constant, T* y, const ParallelFor& parallel_for) const {
   if (out_sizes_.empty()) {
@@ -87,15 +104,13 @@ void Padding::run_as(const T* x, T constant, T* y, const ParallelFor& parallel_f
   std::int64_t rows = 1;
   const int last = static_cast<int>(out_sizes_.size()) - 1;
   for (int axis = 0; axis < last; ++axis) rows *= out_sizes_[static_cast<std::size_t>(axis)];
-  const std::vector<std::int64_t>& columns = sources_.back();
-  if (columns.empty()) return;
-  // A run of elements that follow each other in x is copied at once.
-  const auto count = static_cast<std::int64_t>(columns.size());
+  const std::int64_t count = out_sizes_.back();
+  if (count == 0) return;
   const auto make = [&](std::int64_t row) {
-    std::int64_t from = 0, stride = 1, rest = row;
+    std::int64_t from = 0, stride = in_sizes_.back(), rest = row;
     for (int axis = last - 1; axis >= 0; --axis) {
       const auto k = static_cast<std::size_t>(axis);
-      const std::int64_t at = sources_[k][static_cast<std::size_t>(rest % out_sizes_[k])];
+      const std::int64_t at = source(mode_, rest % out_sizes_[k] - before_[k], in_sizes_[k]);
       rest /= out_sizes_[k];
       if (at < 0) {
         std::fill_n(y + row * count, count, constant);
@@ -104,19 +119,7 @@ void Padding::run_as(const T* x, T constant, T* y, const ParallelFor& parallel_f
       from += at * stride;
       stride *= in_sizes_[k];
     }
-    const T* in = x + from * in_sizes_.back();
-    T* out = y + row * count;
-    for (std::int64_t i = 0; i < count;) {
-      const std::int64_t at = columns[static_cast<std::size_t>(i)];
-      std::int64_t end = i + 1;
-      if (at < 0) {
-        out[i] = constant;
-      } else {
-        while (end < count && columns[static_cast<std::size_t>(end)] == at + (end - i)) ++end;
-        std::copy(in + at, in + at + (end - i), out + i);
-      }
-      i = end;
-    }
+    copy_row(x + from, constant, y + row * count);
   };
   for_each_row(rows, 3.0 * static_cast<double>(count), parallel_for, make);
 }

@@ -29,9 +29,11 @@ class Padding {
   template <class T>
   void run_as(const T* x, T constant, T* y, const ParallelFor& parallel_for) const;
 
-  std::vector<std::int64_t> in_sizes_, out_sizes_;
-  // For each axis and element of the result, the element of x that it takes, or -1.
-  std::vector<std::vector<std::int64_t>> sources_;
+  template <class T>
+  void copy_row(const T* x, T constant, T* y) const;
+
+  PadMode mode_;
+  std::vector<std::int64_t> in_sizes_, out_sizes_, before_;
 };
 
 }  // namespace treadle
