@@ -9,6 +9,7 @@ import pytest
 
 import treadle
 from treadle._storage import safetensors
+from treadle.graph.files import ABOUT
 from treadle.graph.ir import Graph, Node, Value
 from treadle.graph.model import Model
 from treadle.layers.files import GRAPH_FORMAT
@@ -163,7 +164,9 @@ def test_a_file_of_another_format_is_read_as_a_layer(tmp_path):
     path = tmp_path / "layer.safetensors"
     treadle.save(treadle.Linear(2, 3, seed=0), path)
     assert repr(treadle.load(path)) == "Linear(2, 3)"
-    path.write_bytes(safetensors.serialize({}, GRAPH_FORMAT, {"graph": {}, "single": True}))
+    path.write_bytes(
+        safetensors.serialize({}, GRAPH_FORMAT, {key: {} for key in ABOUT} | {"single": True})
+    )
     with pytest.raises(ValueError, match="a graph is"):
         treadle.load(path)
 

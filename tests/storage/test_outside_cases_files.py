@@ -31,7 +31,7 @@ def array():
 
 FILES = {
     "model.gguf": (b"GGUF" + struct.pack("<IQQ", 3, 0, 0) + bytes(64), "GGUF file. llama.cpp"),
-    "model.h5": (b"\x89HDF\r\n\x1a\n" + bytes(500), "write. If it is a model, treadle.keras.load"),
+    "model.h5": (b"\x89HDF\r\n\x1a\n" + bytes(500), "treadle.keras.load"),
     "model.keras": (
         archive("metadata.json", "config.json", "model.weights.h5"),
         "treadle.keras.load",

@@ -41,6 +41,11 @@ def is_onnx(start: bytes) -> bool:
     return kind(start) == _ONNX
 
 
+def is_keras(start: bytes) -> bool:
+    """Return whether a file with these first bytes may be a model of Keras."""
+    return _KERAS in (kind(start) or "")
+
+
 def kind(start: bytes) -> str | None:
     """Say what a file with these first bytes is and what reads it; None for an unknown kind."""
     for signature, text in _SIGNATURES:

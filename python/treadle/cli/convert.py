@@ -1,4 +1,4 @@
-"""`treadle convert`: makes a model of a PyTorch state dict, or one in another dtype."""
+"""`treadle convert`: makes a model of a state dict or a file of Keras, or one of another dtype."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ import os
 from typing import TYPE_CHECKING
 
 from treadle._inputs.checks import DTYPES
+from treadle._storage import kinds
 
 if TYPE_CHECKING:
     import argparse
 
-HELP = "make a model of a recurrent PyTorch state dict, or one in another dtype"
+HELP = "make a model of a file of Keras or a recurrent PyTorch state dict, or one in another dtype"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
         "source",
-        help="a state dict saved as safetensors (not a pickle), or what treadle.save wrote",
+        help="a file of Keras (.keras, .h5), a state dict saved as safetensors (not a pickle), or "
+        "what treadle.save wrote",
     )
     parser.add_argument("target", help="the model file to write")
     parser.add_argument(
@@ -43,6 +45,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--nonlinearity", help="the activation of an RNN: tanh (default), relu, ..."
     )
+    parser.add_argument(
+        "--config", help="the file with the JSON of model.to_json(), for weights of Keras alone"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -52,6 +57,10 @@ def run(options: argparse.Namespace) -> int:
 
     if os.path.exists(options.target) and os.path.samefile(options.source, options.target):
         raise ValueError("treadle convert: target is the source, expected another file")
+    if _is_keras(options.source):
+        return _of_keras(options)
+    if options.config:
+        raise ValueError("treadle convert: --config is for weights of Keras")
     configuration: dict[str, object] = {}
     if options.batch_first:
         configuration["batch_first"] = True
@@ -66,4 +75,29 @@ def run(options: argparse.Namespace) -> int:
         **configuration,
     )
     print(f"{options.target}: {module!r}, {build.count(module).elements:,} parameters")
+    return 0
+
+
+def _is_keras(name: str) -> bool:
+    if not os.path.isfile(name):
+        return False
+    with open(name, "rb") as file:
+        return kinds.is_keras(file.read(kinds.START))
+
+
+def _of_keras(options: argparse.Namespace) -> int:
+    """Convert a whole model of Keras."""
+    import treadle.keras
+
+    for option in ("mode", "prefix", "batch_first", "nonlinearity"):
+        if getattr(options, option):
+            raise ValueError(
+                f"treadle convert: --{option.replace('_', '-')} is for a state dict, and "
+                f"{options.source} is a model of Keras"
+            )
+    model = treadle.keras.load(options.source, config=options.config)
+    if options.dtype:
+        model = model.to(options.dtype)
+    model.save(options.target)
+    print(f"{options.target}: {model!r}, {model.weight_bytes:,} bytes of weights")
     return 0

@@ -22,7 +22,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file",
         nargs="?",
-        help="a file that treadle.save wrote, or a model of ONNX; its layers or nodes are listed",
+        help="a file that treadle.save wrote, or a model of ONNX or Keras; its layers or nodes are "
+        "listed",
     )
     parser.add_argument(
         "--profile", action="store_true", help="run a whole model, and tell the time of each node"
@@ -58,11 +59,16 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _load(name: str) -> Module | Model:
-    """Open a file of treadle or of ONNX."""
+    """Open a file of treadle, of ONNX or of Keras."""
     import treadle
 
     with open(name, "rb") as file:
         start = file.read(kinds.START)
+    if kinds.is_keras(start):
+        import treadle.keras
+
+        model: Model = treadle.keras.load(name)
+        return model
     if kinds.is_onnx(start) or name.endswith(".onnx"):
         import treadle.onnx
 
@@ -86,6 +92,9 @@ def describe_model(model: Model, chosen: dict[str, int] | None) -> None:
     """Print what a whole model is and, where numbers are chosen, the time of its nodes."""
     from treadle.graph import describe as words
 
+    if model.table is not None:
+        model.summary()
+        print()
     print("\n".join(words.describe(model)))
     if chosen is not None:
         print()

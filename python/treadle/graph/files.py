@@ -8,7 +8,7 @@ up anywhere but among the operators, and constants are as large as their bytes i
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from treadle._storage.files import checked_path, replaced
 from treadle._storage.json import short
 from treadle.graph.ir import Graph, Node, Value
 from treadle.graph.plan import MOST_DEPTH
+from treadle.graph.summary import Table, read_table
 from treadle.layers.files import GRAPH_FORMAT
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from treadle._storage.files import Path
     from treadle._storage.safetensors import Header
 
-ABOUT = ("graph", "single")
+ABOUT = ("graph", "single", "time", "table")
 # Constants of these dtypes are stored with the bits of another one, which safetensors has.
 _SAME_BITS = {"uint16": "int16", "uint32": "int32", "uint64": "int64"}
 _DTYPES = frozenset(
@@ -36,17 +37,30 @@ _DTYPES = frozenset(
 )
 
 
-def write(path: Path, graph: Graph, single: bool) -> None:
+class About(NamedTuple):
+    """This tuple has what a file says of a model beside its graph, as `treadle.Model` has it."""
+
+    single: bool = False
+    time: dict[str, int] | None = None
+    table: Table | None = None
+
+
+def write(path: Path, graph: Graph, model: About) -> None:
     """Write a graph to a file, all or nothing. Raises TypeError and OSError."""
     writer = _Writer()
-    about = {"graph": writer.described(graph), "single": single}
+    about = {
+        "graph": writer.described(graph),
+        "single": model.single,
+        "time": model.time,
+        "table": None if model.table is None else model.table.written(),
+    }
     layout = {key: (array.dtype.name, array.shape) for key, array in writer.arrays.items()}
     with replaced(checked_path("treadle.save", path)) as file:
         safetensors.write(file, layout, GRAPH_FORMAT, about, writer.arrays.items())
 
 
-def read(file: BufferedIOBase, header: Header) -> tuple[Graph, bool]:
-    """Return the graph of a file whose header has been read, and whether its output is single.
+def read(file: BufferedIOBase, header: Header) -> tuple[Graph, About]:
+    """Return the graph of a file whose header has been read, and what it says beside that.
 
     Raises ValueError. That the graph makes sense is for its operators to find out.
     """
@@ -56,7 +70,19 @@ def read(file: BufferedIOBase, header: Header) -> tuple[Graph, bool]:
         raise reader.wrong("single", about["single"])
     graph = reader.graph(about["graph"], 0)
     reader.finish()
-    return graph, about["single"]
+    time = about["time"]
+    if time is not None and not _is_time(graph, time):
+        raise reader.wrong("time", time)
+    table = None if about["table"] is None else read_table(header.where, about["table"])
+    return graph, About(about["single"], time, table)
+
+
+def _is_time(graph: Graph, value: object) -> bool:
+    """Return whether a value names axes of inputs of a graph."""
+    ranks = {one.name: len(one.shape or ()) for one in graph.inputs}
+    return isinstance(value, dict) and all(
+        type(axis) is int and 0 <= axis < ranks.get(name, 0) for name, axis in value.items()
+    )
 
 
 class _Writer:

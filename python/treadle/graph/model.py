@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from treadle._inputs import checks
 from treadle._public import published
-from treadle.graph.files import write
+from treadle.graph.files import About, write
 from treadle.graph.inputs import WIDENED, Inputs, returned, signature
 from treadle.graph.ir import Graph, Node, Value
 from treadle.graph.optimise import Report, copied, optimise
@@ -19,6 +19,7 @@ from treadle.graph.streaming import streaming
 if TYPE_CHECKING:
     from treadle._inputs.types import AnyArray, ArrayLike
     from treadle._storage.files import Path
+    from treadle.graph.summary import Table
 
 _FUNCTION = "treadle.Model"
 
@@ -41,6 +42,10 @@ class Model:
         The graph that runs, after all fusions. It must not be changed.
     report : Report
         Which fusions were made.
+    time : dict of str to int or None
+        The axis of time of each input that has one, for `stream`, where shapes do not tell.
+    table : treadle.graph.summary.Table or None
+        The layers of the file of Keras that the model comes from, for `summary`.
 
     Examples
     --------
@@ -54,12 +59,22 @@ class Model:
     array([[0., 2.]], dtype=float32)
     """
 
-    def __init__(self, graph: Graph, *, single: bool = False, optimised: bool = False) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        *,
+        single: bool = False,
+        optimised: bool = False,
+        time: Mapping[str, int] | None = None,
+        table: Table | None = None,
+    ) -> None:
         self.report = Report()
         if not optimised:
             graph, self.report = optimise(graph)
         self.graph = graph
         self.single = single and len(graph.outputs) == 1
+        self.time = dict(time) if time else None
+        self.table = table
         self._inputs = Inputs(_FUNCTION, graph.inputs)
         self._names = [value.name for value in graph.outputs]
         halves = any(value.dtype in WIDENED for value in graph.outputs)
@@ -121,7 +136,7 @@ class Model:
             raise ValueError(f"{function}: keep has {min(unknown)!r}, expected some of {names}")
         graph = copied(self.graph)
         retyped(graph, dtype, lambda node: node.name in kept)
-        other = Model(graph, single=self.single, optimised=True)
+        other = Model(graph, optimised=True, **self._about())
         other.report = self.report
         return other
 
@@ -132,7 +147,37 @@ class Model:
 
     def save(self, path: Path) -> None:
         """Write the model for `treadle.load`, which needs no framework to read it."""
-        write(path, self.graph, self.single)
+        write(path, self.graph, About(**self._about()))
+
+    def summary(
+        self, line_length: int | None = None, print_fn: Callable[[str], object] | None = None
+    ) -> None:
+        """Print the table of layers of a model that comes from a file of Keras, as Keras does.
+
+        The lines have ``line_length`` characters, by default as many as the terminal, at most 88,
+        or 108 where the layers form no chain. ``print_fn`` is called with the whole text in the
+        place of `print`. The table is kept by `save`, `to` and copies.
+
+        Raises
+        ------
+        ValueError
+            For a model that does not come from a file of Keras (``treadle info`` describes any
+            file), and for a ``line_length`` that is too small.
+        """
+        if self.table is None:
+            raise ValueError(
+                "treadle.Model.summary: the model has no table of layers, expected one that "
+                "treadle.keras.load made; model.graph.nodes are the nodes of this one"
+            )
+        text = self.table.text(line_length)
+        if print_fn is None:
+            print(text, end="")
+        else:
+            print_fn(text)
+
+    def _about(self) -> dict[str, Any]:
+        """Return what a copy of the model takes over, beside the graph."""
+        return {"single": self.single, "time": self.time, "table": self.table}
 
     def stream(
         self,
@@ -198,10 +243,10 @@ class Model:
         return list(zip(self.graph.nodes, seconds, strict=True))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"graph": self.graph, "single": self.single, "report": self.report}
+        return {"graph": self.graph, "about": self._about(), "report": self.report}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["graph"], single=state["single"], optimised=True)  # type: ignore[misc]
+        self.__init__(state["graph"], optimised=True, **state["about"])  # type: ignore[misc]
         self.report = state["report"]
 
     def __repr__(self) -> str:

@@ -73,8 +73,8 @@ def load(path: Path) -> Any:
         from treadle.graph import files
         from treadle.graph.model import Model
 
-        graph, single = files.read(file, header)
+        graph, about = files.read(file, header)
     try:
-        return Model(graph, single=single, optimised=True)
+        return Model(graph, optimised=True, **about._asdict())
     except (TypeError, ValueError) as error:
         raise ValueError(f"{header.where}: {error}") from error

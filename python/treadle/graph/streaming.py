@@ -30,6 +30,7 @@ def streaming(
     states = find_states(function, model, state, model.graph)
     if states and time is None:
         return model, states
+    time = model.time if time is None else time
     pairs = {one.input.name: one.output.name for one in states}
     try:
         rewritten = streamed(function, model.graph, time, pairs)

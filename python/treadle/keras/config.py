@@ -225,9 +225,10 @@ def _option(name: str, rule: Option, config: dict[str, Any], where: str) -> Any:
 def _operation(kind: str, name: str, config: dict[str, Any], where: str) -> Layer:
     if kind not in kinds.OPERATIONS:
         raise ValueError(f"{where}: this operation is {kinds.INSTEAD}")
-    values = {key: value for key, value in config.items() if key not in ("name", "dtype")}
+    values = {key: value for key, value in config.items() if key != "name"}
     for key, value in values.items():
-        items = value if isinstance(value, list) else [value]
+        lists = value if isinstance(value, list) else [value]
+        items = [item for one in lists for item in (one if isinstance(one, list) else [one])]
         if not all(item is None or isinstance(item, bool | int | float | str) for item in items):
             raise ValueError(f"{where}: {key} is {short(value)}, expected numbers or strings")
     return Layer(f"ops.{kind}", name, values)

@@ -236,6 +236,8 @@ KINDS: dict[str, Options] = {
         "key_dim": Option(positive, required=True),
         "value_dim": Option(optional(positive)),
         "use_bias": Option(flag, True),
+        # Masked rows are treated in another way where there is dropout, even outside of training.
+        "dropout": Option(number, 0.0),
         "use_gate": Option(only(False, None, because="gated attention is not supported"), False),
         "output_shape": Option(optional(listed(positive))),
         "attention_axes": Option(optional(listed(axis))),
@@ -274,7 +276,8 @@ MODELS = {"Sequential": "Sequential", "Functional": "Functional", "Model": "Func
 OPERATIONS = frozenset(
     {
         *("Absolute", "Add", "All", "Any", "Arccos", "Arcsin", "Arctan", "Argmax", "Argmin"),
-        *("Average", "BroadcastTo", "Cast", "Ceil", "Clip", "Concatenate", "Cos", "Cumsum"),
+        *("Average", "BroadcastTo", "Cast", "Ceil", "Clip", "Concatenate", "ConvertToTensor"),
+        *("Cos", "Cumsum"),
         *("Divide", "Dot", "Elu", "Equal", "Erf", "Exp", "Expm1", "ExpandDims", "Flip", "Floor"),
         *("FloorDivide", "Gelu", "GetItem", "Greater", "GreaterEqual", "HardSigmoid", "HardSilu"),
         *("HardTanh", "LeakyRelu", "Less", "LessEqual", "Log", "Log1p", "LogSigmoid", "LogSoftmax"),

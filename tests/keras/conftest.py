@@ -1,0 +1,14 @@
+"""Keras computes on PyTorch here, and counts the names of its layers anew in each test."""
+
+import os
+import sys
+
+import pytest
+
+os.environ["KERAS_BACKEND"] = "torch"
+
+
+@pytest.fixture(autouse=True)
+def _names_of_layers():
+    if "keras" in sys.modules:
+        sys.modules["keras"].utils.clear_session()
