@@ -16,6 +16,7 @@ from treadle.graph.fusions import (
     conv_affine,
     epilogue,
     gelu,
+    gru_cell,
     hard_swish,
     layer_norm,
     linear,
@@ -24,6 +25,7 @@ from treadle.graph.fusions import (
     recurrent,
     recurrent_stack,
     reshape_target,
+    rnn_cell,
     silu,
     softmax,
     stft,
@@ -53,6 +55,8 @@ BEFORE_LAYOUT: dict[str, Fusion] = {
     "attention": attention.fuse,
     "recurrent": recurrent.fuse,
     "lstm cell": lstm_cell.fuse,
+    "gru cell": gru_cell.fuse,
+    "rnn cell": rnn_cell.fuse,
 }
 AFTER_LAYOUT: dict[str, Fusion] = {
     "recurrent stack": recurrent_stack.fuse,
