@@ -55,6 +55,8 @@ struct AttentionArgs {
   const float* slope;                       // [rows], or null without ALiBi
   const void* const* mask;                  // [rows] of `keys` bytes or floats, or null
   bool mask_adds;                           // mask holds floats to add; else bytes: 0 hides the key
+  float hidden_score;                       // a key that bytes hide has this score: -infinity, or a
+                                            // number, and then it is no longer hidden
   float scale, softcap;                     // softcap 0 caps nothing
   std::int64_t key_size, value_size, keys;  // E, F, K
   const Word *k, *v;                // packed; attention in float32 also takes v in rows if F is

@@ -65,7 +65,7 @@ __attribute__((noinline)) void modify_scores(const AttentionArgs& a, std::int64_
       x = added == broadcast(kLowest) ? added : x + added;
     } else if (a.mask) {
       const auto* mask = static_cast<const unsigned char*>(a.mask[row]) + key;
-      x = hidden(mask, a.keys - key) ? broadcast(kLowest) : x;
+      x = hidden(mask, a.keys - key) ? broadcast(a.hidden_score) : x;
     }
     store(s + i, x);
   }

@@ -39,6 +39,10 @@ def nodes(rank=4, scale="scores", mask=None, axis=-1):
 CONSTANTS = {"third": np.float32(0.25), "three": np.float32([4])}
 
 
+def attention_of(graph):
+    return next(node for node in graph.nodes if node.op == "treadle.Attention")
+
+
 def graph_with(attention, rank=4, extra=(), constants=None):
     """A graph in which q, k and v are cut out of one input, so that their symbols are the same."""
     last = {"q": 5, "k": 5, "v": 3}
@@ -61,8 +65,9 @@ def test_attention(rank, scale):
     assert counts["attention"] == 1
     assert_same(graph, result)
     assert "Softmax" not in operators(result)
-    attention = next(node for node in result.nodes if node.op == "treadle.Attention")
-    assert attention.attributes["scale"] == {"both": 0.0625, "none": 1.0}.get(scale, 0.25)
+    assert attention_of(result).attributes["scale"] == {"both": 0.0625, "none": 1.0}.get(
+        scale, 0.25
+    )
 
 
 @pytest.mark.parametrize("rank", [3, 4])
@@ -82,14 +87,27 @@ def test_masks_that_add(isa, rank, shape):
     assert_close(found, exact, rounded)
 
 
-def test_masks_that_hide_a_row_altogether():
-    """All scores minus infinity are NaN in the parts, which the operator would not give."""
-    for hidden, count in ((-np.inf, 0), (np.inf, 0), (-1e9, 1)):
-        mask = np.zeros((6, 6), "f")
-        mask[2] = hidden
-        graph = graph_with(nodes(mask="m"), constants={"m": mask})
-        graph.inputs[0].shape = ("n", 2, 6, 13)
-        assert fused(graph, "attention")[1]["attention"] == count
+def assert_fused(graph, given, name="y"):
+    """The engine gives for the fused graph what it gives for the parts; returns the operator."""
+    result, counts = fused(graph, "attention")
+    assert counts["attention"] == 1
+    rounded, found = (Model(g, optimised=True)(**given)[name] for g in (graph, result))
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(rounded))
+    exact = reference.run(graph, given)[name]
+    assert_close(np.nan_to_num(found), np.nan_to_num(exact), np.nan_to_num(rounded))
+    return attention_of(result), found
+
+
+@pytest.mark.parametrize("hidden", [-np.inf, np.inf, -1e9, np.nan])
+def test_masks_that_hide_a_row_altogether(isa, hidden):
+    """All scores minus infinity give zeros in the parts and in the operator."""
+    mask = np.zeros((6, 6), "f")
+    mask[2] = hidden
+    graph = graph_with(nodes(mask="m"), constants={"m": mask})
+    graph.inputs[0].shape = ("n", 2, 6, 13)
+    _, found = assert_fused(graph, {"x": numbers(graph)["x"].astype("f")})
+    assert np.isnan(found[:, :, 2]).all() == (not hidden < 0)
+    assert (hidden == -np.inf) == (not found[:, :, 2].any())
 
 
 FLAGS = [("f", ("n", 1, 1, 6), "bool")]
@@ -97,19 +115,19 @@ NOT = [Node("Cast", ["f"], ["g"], {"to": 1}), Node("Sub", ["one", "g"], ["u"])]
 
 
 @pytest.mark.parametrize(
-    ("made", "inputs", "expected"),
+    ("made", "inputs"),
     [
-        ([Node("Where", ["f", "zero", "low"], ["m"])], FLAGS, 1),
-        ([Node("Where", ["f", "zero", "inf"], ["m"])], FLAGS, 0),
-        ([*NOT, Node("Mul", ["u", "low"], ["m"])], FLAGS, 1),
-        ([*NOT, Node("Mul", ["u", "inf"], ["m"])], FLAGS, 0),
-        ([*NOT, Node("Mul", ["u", "low"], ["m"])], [("f", ("n", 1, 1, 6), "int64")], 0),
-        ([*NOT, Node("Mul", ["u", "some"], ["m"])], [("f", ("n", 1, 1, 6), "int64")], 1),
-        ([Node("Identity", ["f"], ["m"])], [("f", ("n", 1, 1, 6))], 0),
+        ([Node("Where", ["f", "zero", "low"], ["m"])], FLAGS),
+        ([Node("Where", ["f", "zero", "inf"], ["m"])], FLAGS),
+        ([*NOT, Node("Mul", ["u", "low"], ["m"])], FLAGS),
+        ([*NOT, Node("Mul", ["u", "inf"], ["m"])], FLAGS),
+        ([*NOT, Node("Mul", ["u", "low"], ["m"])], [("f", ("n", 1, 1, 6), "int64")]),
+        ([*NOT, Node("Mul", ["u", "some"], ["m"])], [("f", ("n", 1, 1, 6), "int64")]),
+        ([Node("Identity", ["f"], ["m"])], [("f", ("n", 1, 1, 6))]),
     ],
 )
-def test_masks_that_are_computed(made, inputs, expected):
-    """Only masks of which it is known that they are finite are taken."""
+def test_masks_that_are_computed(made, inputs):
+    """A row is hidden by a finite number: its probabilities are those of its scores."""
     constants = {
         "zero": np.float32(0),
         "one": np.float32(1),
@@ -119,28 +137,86 @@ def test_masks_that_are_computed(made, inputs, expected):
     }
     graph = graph_with([*made, *nodes(mask="m")], extra=inputs, constants=constants)
     graph.inputs[0].shape, graph.inputs[1].shape = (3, 2, 6, 13), (3, 1, 1, 6)
-    assert fused(graph, "attention")[1]["attention"] == expected
+    given = {k: a.astype("f") if k == "x" else a for k, a in numbers(graph).items()}
+    given["f"] = (np.arange(18).reshape(3, 1, 1, 6) % 4 > 0).astype(given["f"].dtype)
+    given["f"][1] = 0
+    assert_fused(graph, given)
 
 
 @pytest.mark.parametrize(
     ("changed", "inputs"),
     [
         (nodes(axis=1), None),
-        (nodes(), HEADS),  # other symbols: the batches may differ and broadcast
-        (nodes(mask="m"), None),  # a mask whose size is another symbol
         ([*nodes(), Node("Exp", ["p"], ["z"])], None),
         ([*nodes(), Node("Exp", ["s1"], ["z"])], None),
         ([*nodes()[:-1], Node("MatMul", ["v", "p"], ["y"])], None),
+        ([*nodes()[:-1], Node("MatMul", ["p", "p"], ["y"])], None),
+        # heads that the engine has not, or of which it is not known that it has them
+        (nodes(), [("q", (1, 2, 3, 257)), ("k", (1, 2, 3, 257)), ("v", (1, 2, 3, 5))]),
+        (nodes(), [("q", (1, 2, 3, 5)), ("k", (1, 2, 3, 5)), ("v", (1, 2, 3, 257))]),
+        (nodes(), [("q", (1, 2, 3, "e")), ("k", (1, 2, 3, "e")), ("v", (1, 2, 3, 5))]),
+        # sizes that exclude each other
+        (nodes(), [("q", (2, 2, 3, 5)), ("k", (3, 2, 3, 5)), ("v", (2, 2, 3, 5))]),
+        (nodes(), [("q", (2, 2, 3, 5)), ("k", (2, 2, 3, 5)), ("v", (2, 2, 4, 5))]),
+        (nodes(mask="m"), [*HEADS, ("m", (3, 1, 1, 1))]),
+        (nodes(mask="m"), [*HEADS, ("m", (1, 1, 1, 1, 1))]),
+        (nodes(mask="m"), [*HEADS, ("m", ())]),
     ],
 )
 def test_what_stays(changed, inputs):
-    extra = [("m", ("u", "w"))] if any("m" in node.inputs for node in changed) else []
-    graph = graph_with(changed, extra=extra)
-    if inputs:
-        graph = graph_of(changed, inputs, ["y"], CONSTANTS)
+    if inputs and ("m", (3, 1, 1, 1)) in inputs:
+        inputs = [("q", (2, 2, 3, 5)), *inputs[1:]]
+    graph = graph_of(changed, inputs, ["y"], CONSTANTS) if inputs else graph_with(changed)
     if changed[-1].op == "Exp":
         graph.outputs.append(type(graph.outputs[0])("z", "float32", None))
     assert "Softmax" in operators(fused(graph, "attention")[0])
+
+
+SIZES = [
+    # q, k, v and the mask
+    ((2, 3, 4, 5), (2, 3, 6, 5), (2, 3, 6, 7), (2, 1, 1, 6)),
+    ((1, 3, 4, 5), (2, 3, 6, 5), (2, 3, 6, 7), (1, 1, 1, 6)),
+    ((2, 3, 4, 5), (1, 1, 6, 5), (1, 1, 6, 7), (4, 6)),
+    ((2, 3, 4, 5), (1, 1, 6, 5), (2, 3, 6, 7), (6,)),
+    ((2, 1, 4, 5), (2, 3, 6, 5), (2, 1, 6, 7), (1,)),
+    ((1, 1, 1, 5), (1, 1, 6, 5), (1, 1, 6, 7), (2, 3, 4, 6)),
+    ((1, 1, 3, 5), (1, 1, 1, 5), (2, 1, 6, 7), (3, 6)),
+    ((2, 3, 4, 5), (2, 3, 0, 5), (2, 3, 0, 7), (1,)),
+    ((0, 3, 4, 5), (1, 3, 6, 5), (1, 3, 6, 7), (1, 6)),
+]
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+def test_sizes_that_only_a_call_knows_broadcast(isa, sizes):
+    """What MatMul and Add do with sizes of 1 in a call, the operator does."""
+    free = {name: (f"{name}0", f"{name}1", f"{name}2") for name in "qkv"}
+    inputs = [(n, (*free[n], shape[-1])) for n, shape in zip("qkv", sizes, strict=False)]
+    inputs.append(("m", tuple(f"m{i}" for i in range(len(sizes[3])))))
+    graph = graph_of(nodes(mask="m"), inputs, ["y"], CONSTANTS)
+    random = np.random.default_rng(4)
+    given = {
+        name: random.standard_normal(shape).astype("f")
+        for name, shape in zip("qkvm", sizes, strict=True)
+    }
+    assert assert_fused(graph, given)[0].attributes["broadcast"] == 1
+
+
+def test_sizes_that_do_not_broadcast_are_refused():
+    inputs = [("q", ("a", 1, "b", 5)), ("k", ("c", 1, "d", 5)), ("v", ("e", 1, "f", 5))]
+    inputs.append(("m", ("g", "h", "i", "j")))
+    graph = graph_of(nodes(mask="m"), inputs, ["y"], CONSTANTS)
+    model = Model(fused(graph, "attention")[0], optimised=True)
+    right = {"q": (2, 1, 3, 5), "k": (2, 1, 4, 5), "v": (2, 1, 4, 5), "m": (2, 1, 3, 4)}
+    model(**{name: np.ones(shape, "f") for name, shape in right.items()})
+    for name, shape, message in [
+        ("q", (3, 1, 3, 5), "the axis B has sizes 3 and 2"),
+        ("m", (2, 1, 2, 4), "the axis S has sizes 3 and 2"),
+        ("m", (2, 1, 3, 2), "the mask has 2 keys, expected 1 or 4"),
+        ("v", (2, 1, 3, 5), "the shapes of queries, keys and values do not fit each other"),
+    ]:
+        wrong = {**right, name: shape}
+        with pytest.raises(ValueError, match=message):
+            model(**{name: np.ones(shape, "f") for name, shape in wrong.items()})
 
 
 def test_heads_need_no_transposes():

@@ -118,17 +118,27 @@ def layer_norm(attributes, x, scale, bias=None):
 
 
 def softmax(attributes, x):
+    """Nothing but minus infinity gives zeros."""
     axis = attributes.get("axis", -1)
-    e = np.exp(x - x.max(axis, keepdims=True))
-    return e / e.sum(axis, keepdims=True)
+    most = x.max(axis, keepdims=True, initial=-np.inf)
+    with np.errstate(invalid="ignore"):
+        e = np.exp(x - np.where(most == -np.inf, 0, most))
+    total = e.sum(axis, keepdims=True)
+    return e / np.where(total == 0, 1, total)
 
 
 def attention(attributes, q, k, v, mask=None):
     """q [B, S, N, E], k [B, K, N, E], v [B, K, N, F]."""
-    scores = np.einsum("bsne,bkne->bnsk", q, k) * attributes["scale"]
-    if mask is not None:
-        scores = np.where(mask, scores, -np.inf) if mask.dtype == bool else scores + mask
-    return np.einsum("bnsk,bknf->bsnf", softmax({}, scores), v)
+    q, k, v = (np.swapaxes(array, 1, 2) for array in (q, k, v))
+    scores = q @ np.swapaxes(k, -1, -2) * attributes["scale"]
+    if mask is not None and mask.dtype == bool:
+        scores = np.where(mask, scores, attributes.get("hidden_score", -np.inf))
+    elif mask is not None:
+        scores = scores + mask
+    y = softmax({}, scores)
+    if attributes.get("nan_to_zero"):
+        y = np.where(np.isnan(y), 0, y)
+    return np.swapaxes(y @ v, 1, 2)
 
 
 def reduce_(function):
@@ -208,6 +218,7 @@ OPERATORS = {
     "Exp": lambda attributes, x: np.exp(x),
     "Erf": lambda attributes, x: _erf(x),
     "Equal": lambda attributes, a, b: a == b,
+    "IsNaN": lambda attributes, x: np.isnan(x),
     "Not": lambda attributes, x: ~x,
     "Where": lambda attributes, c, a, b: np.where(c, a, b),
     "Relu": lambda attributes, x: np.maximum(x, 0),

@@ -6,6 +6,7 @@
 // changes no bit of the result.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
@@ -44,6 +45,7 @@ struct AttentionCall {
   HeadView<const std::uint8_t>
       mask;  // bools, or floats as bytes; strides in bytes; data null: none
   bool mask_adds;
+  float hidden_score = -INFINITY;                   // of a key that a mask of bools hides
   const std::int64_t *query_lengths, *key_lengths;  // [B], or null
   const std::int64_t* query_offset;                 // [B], or null
   bool causal;

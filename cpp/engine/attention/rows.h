@@ -76,6 +76,7 @@ class AttentionRows {
     a.slope = c_.slopes ? slope_ : nullptr;
     a.mask = c_.mask.data ? mask_ : nullptr;
     a.mask_adds = c_.mask_adds;
+    a.hidden_score = c_.hidden_score;
     a.scale = c_.scale;
     a.softcap = c_.softcap;
     a.dropout = c_.dropout.threshold ? &c_.dropout : nullptr;

@@ -108,30 +108,6 @@ def scalars_keep_shape(view: View, nodes: list[Node], x: str) -> bool:
     return True
 
 
-def bound(view: View, name: str, depth: int = 8) -> float:
-    """Return a number that no element of a value is beyond, infinite where none is known."""
-    array = view.constant(name)
-    if array is not None:
-        return float(np.abs(array.astype(np.float64)).max(initial=0))  # NaN stays NaN
-    dtype, node = view.known(name).dtype, view.maker(name)
-    own = math.inf
-    if dtype is not None and dtype.startswith(("bool", "int", "uint")):
-        own = 1.0 if dtype == "bool" else 2.0**64
-    if node is None or depth == 0:
-        return own
-    if node.op in ("Cast", "Identity", *MOVES):
-        return min(own, bound(view, node.inputs[0], depth - 1))
-    if node.op == "Where":
-        return max(bound(view, one, depth - 1) for one in node.inputs[1:])
-    if node.op in ("Add", "Sub", "Mul"):
-        first, second = (bound(view, one, depth - 1) for one in node.inputs)
-        if node.op != "Sub" or view.number(node.inputs[0]) != 1 or second != 1:
-            return first * second if node.op == "Mul" else first + second
-        kind = view.maker(node.inputs[1], "Cast")  # 1 - x of a bool is 0 or 1
-        return 1.0 if kind is not None and view.known(kind.inputs[0]).dtype == "bool" else 2.0
-    return own
-
-
 def rounded(array: np.ndarray) -> np.ndarray:
     """Round to float32; what overflows becomes infinite, and is not `finite`."""
     with np.errstate(over="ignore"):

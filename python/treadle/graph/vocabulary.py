@@ -39,8 +39,13 @@ treadle.Silu                   x -> as x: x / (1 + exp(-x))
 treadle.Magnitude              x [.., 2 n] -> [.., n]: sqrt(a a + b b) of the first n numbers a and
                                the last n numbers b of each row, which is an STFT's magnitude
 treadle.Attention              q [B, S, N, E], k [B, K, N, E], v [B, K, N, F], mask?
-                               -> [B, S, N, F]; scale. The mask broadcasts to [B, N, S, K]: bool
-                               (True takes part) or float32 (added to the scores)
+                               -> [B, S, N, F]; scale, hidden_score, nan_to_zero, broadcast. The
+                               mask broadcasts to [B, N, S, K]: bool (True takes part; other keys
+                               have the score hidden_score, minus infinity unless it is given) or
+                               float32 (added to the scores). A query whose scores are all minus
+                               infinity gives zeros, and with nan_to_zero also one whose softmax
+                               is NaN. With broadcast, the axes B, N and S repeat where they are 1,
+                               as those of MatMul and Add do
 treadle.Recurrent              x [T, B, I] ([B, T, I] if batch_first), h0? [L R, B, P],
                                c0? [L R, B, H], lengths? [B], then the weights, then mask? [B, T]
                                -> y [T, B, R P], h_n [L R, B, P], c_n [L R, B, H]; the attributes

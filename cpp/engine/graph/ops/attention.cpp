@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <initializer_list>
+#include <string>
 #include <vector>
 
 #include "engine/graph/ops/activation.h"
@@ -63,7 +65,7 @@ void set_mask(Call& call, const Tensor& mask, AttentionCall& a) {
     }
   }
   if (own != a.K) {
-    if (own > a.K)
+    if (own > a.K && own != 1)
       refuse("the mask has shape " + mask.shape.text() + ", with more keys than there are");
     char* wide = call.scratch(std::max<std::int64_t>(rows, 1) * a.K * bytes);
     for (std::int64_t r = 0; r < rows; ++r) {
@@ -123,18 +125,80 @@ void run(Call& call, const AttentionCall& a) {
   stop_if_interrupted(call);
 }
 
+// Returns the size that sizes broadcast to: those that are not 1 are the same.
+std::int64_t common(const char* axis, std::initializer_list<std::int64_t> sizes) {
+  std::int64_t result = 1;
+  for (const std::int64_t size : sizes) {
+    if (size == 1 || size == result) continue;
+    if (result != 1) {
+      refuse("the axis " + std::string(axis) + " has sizes " + std::to_string(result) + " and " +
+             std::to_string(size) + ", which do not broadcast");
+    }
+    result = size;
+  }
+  return result;
+}
+
+// Lets the axes B and N of all inputs, and S of the queries, repeat where they are 1, as MatMul and
+// Add do. A mask broadcasts to the scores; its keys are one, or as many as there are.
+void broadcast(Heads& q, Heads& k, Heads& v, const Tensor* mask) {
+  std::int64_t sizes[4] = {1, 1, 1, 1};
+  for (int i = 1; mask && i <= std::min(mask->shape.rank(), 4); ++i) {
+    sizes[4 - i] = mask->shape[mask->shape.rank() - i];
+  }
+  if (k.length == 1 && sizes[3] == v.length) {  // one key, to which the mask gives many scores
+    k.length = v.length;
+    k.s = 0;
+  }
+  if (sizes[3] != 1 && sizes[3] != k.length) {
+    refuse("the mask has " + std::to_string(sizes[3]) + " keys, expected 1 or " +
+           std::to_string(k.length));
+  }
+  const std::int64_t B = common("B", {q.B, k.B, v.B, sizes[0]});
+  const std::int64_t N = common("N", {q.N, k.N, v.N, sizes[1]});
+  const std::int64_t S = common("S", {q.length, sizes[2]});
+  const bool shared = k.N == 1 && v.N == 1;  // all heads of queries have the keys of one
+  const auto repeat = [](std::int64_t& size, std::int64_t& stride, std::int64_t wanted) {
+    if (size == 1) stride = 0;
+    size = wanted;
+  };
+  for (Heads* one : {&q, &k, &v}) {
+    repeat(one->B, one->b, B);
+    if (one == &q || !shared) repeat(one->N, one->n, N);
+  }
+  repeat(q.length, q.s, S);
+}
+
+// Gives zeros to the rows whose softmax is NaN.
+void clear_nan(const AttentionCall& a, const float* lse) {
+  for (std::int64_t i = 0; a.K > 0 && i < a.B * a.N * a.S; ++i) {
+    if (!std::isnan(lse[i])) continue;
+    const std::int64_t s = i % a.S, n = i / a.S % a.N, b = i / (a.S * a.N);
+    float* row = a.out.data + b * a.out.b + n * a.out.n + s * a.out.s;
+    std::fill(row, row + a.F, 0.0f);
+  }
+}
+
 std::unique_ptr<Operator> make_attention(const NodeDescription& node) {
   const double scale = node.number("scale", 0);
-  return make_operator([scale](Call& call) {
-    const Heads q = heads_last(call.input(0, Type::float32, 4));
-    const Heads k = heads_last(call.input(1, Type::float32, 4));
-    const Heads v = heads_last(call.input(2, Type::float32, 4));
+  const float hidden_score = static_cast<float>(node.number("hidden_score", -INFINITY));
+  const bool broadcasts = node.integer("broadcast", 0) != 0;
+  const bool clears = node.integer("nan_to_zero", 0) != 0;
+  return make_operator([=](Call& call) {
+    Heads q = heads_last(call.input(0, Type::float32, 4));
+    Heads k = heads_last(call.input(1, Type::float32, 4));
+    Heads v = heads_last(call.input(2, Type::float32, 4));
+    const Tensor* mask = call.has(3) ? &call.input(3) : nullptr;
+    if (broadcasts) broadcast(q, k, v, mask);
     AttentionCall a = attention_call(q, k, v);
     a.scale = static_cast<float>(scale != 0 ? scale : 1 / std::sqrt(static_cast<double>(a.E)));
-    if (call.has(3)) set_mask(call, call.input(3), a);
+    a.hidden_score = hidden_score;
+    if (mask) set_mask(call, *mask, a);
     Tensor& y = call.output(0, Type::float32, {a.B, a.S, a.N, a.F});
     a.out = {y.floats(), a.S * a.N * a.F, a.F, a.N * a.F};
+    if (clears) a.lse = call.scratch_floats(a.B * a.N * a.S);
     run(call, a);
+    if (clears) clear_nan(a, a.lse);
   });
 }
 

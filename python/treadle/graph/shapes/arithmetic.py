@@ -235,7 +235,20 @@ def treadle_attention(site: Site) -> None:
     if q is None or v is None:
         site.unknown(site[0].dtype, 4)
         return
-    site.output(site[0].dtype, (*q[:3], v[3]))
+    sizes: tuple[Dim, ...] = q[:3]
+    if site.attribute("broadcast", 0):
+        k, mask = site[1].shape, site[3].shape if site.has(3) else ()
+        if k is None or mask is None:
+            site.unknown(site[0].dtype, 4)
+            return
+        padded: list[Dim] = [*[1] * (4 - len(mask)), *mask]
+        batch, heads, queries, _ = padded
+        sizes = (
+            dims.broadcast_shapes(q[:1], k[:1], v[:1], (batch,))[0],
+            dims.broadcast(q[1], queries),
+            dims.broadcast_shapes(q[2:3], k[2:3], v[2:3], (heads,))[0],
+        )
+    site.output(site[0].dtype, (*sizes, v[3]))
 
 
 def magnitude(site: Site) -> None:

@@ -248,6 +248,9 @@ def like_indices(site: Site) -> None:
 def expand(site: Site) -> None:
     """Describe the output of Expand."""
     sizes, target = site[0].shape, site[1].elements
+    length = (site[1].shape or (None,))[0]
+    if target is None and isinstance(length, int):
+        target = tuple(dims.fresh() for _ in range(length))
     if sizes is None or target is None:
         site.unknown(site[0].dtype, None)
         return
