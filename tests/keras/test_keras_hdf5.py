@@ -211,6 +211,32 @@ def test_circles():
     assert file.has("/".join(["a", *["b/up"] * 50]))
 
 
+def test_a_group_under_many_names():
+    """Nor can it have its names and texts read over and over."""
+
+    def write(file):
+        group = file.create_group("x")
+        group.attrs["names"] = ["a" * 60_000] * 200
+        for index in range(300):
+            group.create_group(f"inner{index}")
+            file[f"x{index}"] = group
+
+    file = opened(write)
+    assert len(file.texts("x", "names")) == 200
+    with pytest.raises(ValueError, match="leads to more than 2000000 nodes and entries"):
+        [file.texts(f"x{index}", "names") for index in range(300)]
+    with pytest.raises(ValueError, match="leads to more than"):
+        [file.names(f"x{index}") for index in range(300)]
+
+
+def test_texts_that_are_long_together():
+    def write(file):
+        file.attrs["names"] = ["a" * 60_000] * 300
+
+    with pytest.raises(ValueError, match="more than 16777216 bytes of texts"):
+        opened(write).texts("", "names")
+
+
 def test_an_array_under_many_names():
     """A small file cannot ask for its bytes over and over."""
 

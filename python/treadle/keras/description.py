@@ -37,9 +37,9 @@ class Layer:
     put into a functional model begins with "ops.": "ops.Add", "ops.GetItem".
 
     ``config`` has every option that changes results, under the name it has in Keras 3 and with the
-    default filled in where the file lacks it; initializers, regularizers and constraints are left
-    out. An activation is the name of Keras' function, "linear" for none, and None where it is a
-    layer with options of its own, which is then ``parts["activation"]``.
+    default filled in where the file lacks it, and "trainable"; initializers, regularizers and
+    constraints are left out. An activation is the name of Keras' function, "linear" for none, and
+    None where it is a layer with options of its own, which is then ``parts["activation"]``.
 
     ``parts`` has inner layers: "layer" of TimeDistributed, "forward" and "backward" of
     Bidirectional, "cell0", "cell1", ... of RNN (one for a single cell), "activation".
@@ -64,8 +64,9 @@ class Call:
     """This is one call of a layer: a layer that is shared among inputs has several.
 
     ``args`` is a list with one entry for each positional argument, ``kwargs`` has the named ones
-    (mask, initial_state, ...) that are not None; their leaves are References and constants.
-    ``training`` is left out.
+    (mask, initial_state, ...) that are not None; ``training`` is left out. Their leaves are
+    References and constants: those of JSON, slices, Ellipsis, and arrays of float32 or int64. The
+    states that Keras 2 gives a recurrent layer behind its input are ``initial_state`` here.
     """
 
     layer: str

@@ -47,7 +47,9 @@ class File:
     def names(self, path: str) -> list[str]:
         """Return the names in a group, or none where there is no group."""
         address = self._find(path)
-        return [] if address is None else list(self._links(address, path))
+        found = {} if address is None else self._links(address, path)
+        self._image.step(len(found))
+        return list(found)
 
     def text(self, path: str, name: str) -> str | None:
         """Return an attribute that is a text, or None where there is none."""

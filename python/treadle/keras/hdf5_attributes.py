@@ -25,6 +25,7 @@ def attribute(
 ) -> list[str] | None:
     """Return the texts of an attribute with ``rank`` axes, or None where there is none."""
     found = None
+    image.step(len(messages))
     for kind, data in messages:
         if kind == headers.ATTRIBUTE_INFO:
             _check_info(Cursor(data, where))

@@ -102,11 +102,13 @@ def texts(image: Image, kind: Type, sizes: tuple[int, ...], cursor: Cursor) -> l
             heaps[address] = _heap(image, address, cursor.where)
         value = heaps[address].get(index, memoryview(b"")) if length else memoryview(b"")
         total += length
-        if length > len(value) or total > MOST_TEXT:
+        if length > len(value):
             raise ValueError(
-                f"{cursor.where} has a text of {length} bytes, expected {len(value)} and all below "
-                f"{MOST_TEXT}"
+                f"{cursor.where} has a text of {length} bytes in {len(value)} of the heap"
             )
+        if total > MOST_TEXT:
+            raise ValueError(f"{cursor.where} has more than {MOST_TEXT} bytes of texts")
+        image.step(length >> 6)
         found.append(bytes(value[:length]))
     return found
 
