@@ -22,6 +22,11 @@
 namespace treadle {
 namespace {
 
+// With the size of an array, which is below 2^61, the sum fits in 64 bits.
+constexpr std::int64_t kMostPadding = std::int64_t{1} << 61;
+// Outputs of a transposed convolution beyond those that its taps reach are padding below zero.
+constexpr std::int64_t kLeastAfter = -std::int64_t{INT32_MAX};
+
 std::int64_t take_size(const std::string& f, NamedValues& values, const char* name,
                        std::int64_t least, std::int64_t most = INT32_MAX) {
   return check_size(f, name, values.require<std::int64_t>(name), least, most);
@@ -34,9 +39,8 @@ ConvAxis take_axis(const std::string& f, const char* what, const py::dict& axis,
   a.taps = take_size(f, values, "taps", 1);
   a.stride = take_size(f, values, "stride", 1);
   a.dilation = take_size(f, values, "dilation", 1);
-  // With the size of an array, which is below 2^61, the sum fits in 64 bits.
-  a.before = take_size(f, values, "before", 0, std::int64_t{1} << 61);
-  a.after = take_size(f, values, "after", least_after, std::int64_t{1} << 61);
+  a.before = take_size(f, values, "before", 0, kMostPadding);
+  a.after = take_size(f, values, "after", least_after, kMostPadding);
   values.finish();
   return a;
 }
@@ -97,8 +101,7 @@ std::shared_ptr<Depthwise> make_depthwise(const std::string& f, const py::dict& 
 std::shared_ptr<ConvTranspose> make_conv_transpose(const std::string& f, const py::dict& shape,
                                                    const py::object& weight, const py::object& bias,
                                                    const std::string& dtype_name) {
-  // Outputs beyond those that the taps reach are padding below zero.
-  const ConvTransposeShape s{take_shape(f, shape, -std::int64_t{INT32_MAX})};
+  const ConvTransposeShape s{take_shape(f, shape, kLeastAfter)};
   const Dtype dtype = parse_dtype(f, dtype_name);
   const Weight w = weight_of_taps(f, weight, dtype, s, dtype == Dtype::int8);
   const float* b = optional_array<float>(f, "bias", bias, {{"D", s.outputs}});
@@ -106,6 +109,15 @@ std::shared_ptr<ConvTranspose> make_conv_transpose(const std::string& f, const p
   interruptible(
       [&](Interrupt&) { conv = std::make_shared<ConvTranspose>(kernels(), s, w.matrix, b); });
   return conv;
+}
+
+// Returns the same weights with other outputs: `after` is that of each axis.
+std::shared_ptr<ConvTranspose> with_after(const ConvTranspose& conv, const std::string& f,
+                                          std::int64_t vertical, std::int64_t horizontal) {
+  for (const std::int64_t after : {vertical, horizontal}) {
+    check_size(f, "after", after, kLeastAfter, kMostPadding);
+  }
+  return std::make_shared<ConvTranspose>(conv.with_after(vertical, horizontal));
 }
 
 // Runs over x [B, C, H, W], or with channels_last over x [B, H, W, C] to y [B, H', W', D].
@@ -176,6 +188,8 @@ void register_conv(py::module_& m) {
       m, "ConvTranspose", py::is_final(), constructed_by_new());
   transposed.def(py::init(&make_conv_transpose), py::arg("function"), py::arg("shape"),
                  py::arg("weight"), py::arg("bias"), py::arg("dtype") = "float32");
+  transposed.def("with_after", &with_after, py::arg("function"), py::arg("vertical"),
+                 py::arg("horizontal"));
   define_run(transposed);
 }
 

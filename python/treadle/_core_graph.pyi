@@ -77,6 +77,9 @@ class ConvTranspose:
         bias: _Float | None,
         dtype: str = "float32",
     ) -> None: ...
+    def with_after(self, function: str, vertical: int, horizontal: int) -> ConvTranspose:
+        """Return the same weights for other sizes: ``after`` of `Conv`'s axes."""
+
     def run(
         self,
         function: str,

@@ -100,6 +100,70 @@ def test_files_and_copies(axes, dtype, tmp_path):
     assert_same_bits(again(x), module(x))
 
 
+@axes
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_outputs_of_a_size(isa, axes, dtype):
+    """The size that is asked for takes the place of output_padding."""
+    x, cls = image(axes), classes(axes)[0]
+    module = cls(20, 6, 4, 3, 2, 1, dtype=dtype, activation="relu", seed=0)
+    least = [3 * (n - 1) for n in x.shape[2:]]
+    for extra in range(3):
+        size = [n + extra for n in least]
+        other = cls(20, 6, 4, 3, 2, extra, dtype=dtype, activation="relu")
+        other.load_state_dict(module.state_dict())
+        expected = other(x)
+        assert list(expected.shape[2:]) == size
+        for asked in (size, tuple(size), (3, 6, *size), np.array(size).tolist(), torch.Size(size)):
+            assert_same_bits(module(x, asked), expected)
+        assert_same_bits(module(x, output_size=size), expected)
+        assert_same_bits(module(x[1], output_size=(6, *size)), expected[1])
+        last = np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)
+        assert_same_bits(np.ascontiguousarray(module(last, size)), expected)
+    assert_same_bits(module(x, None), module(x))
+
+
+def test_outputs_of_a_size_like_torchs(isa):
+    theirs = torch.nn.ConvTranspose2d(20, 10, (4, 3), (3, 2), (2, 0), (1, 0), groups=2)
+    ours, x = treadle.from_torch(theirs), image(2)
+    for size in ([18, 13], [19, 14], [20, 13]):
+        with torch.no_grad():
+            expected = theirs(torch.from_numpy(x), output_size=size).numpy()
+        np.testing.assert_allclose(ours(x, output_size=size), expected, atol=1e-5)
+    image_of_one = samples.normal(2, 1, 20, 1, 1)
+    pixel = treadle.ConvTranspose2d(20, 4, 2, 3, 1, seed=0)  # whose own output would be nothing
+    assert pixel(image_of_one, 2).shape == (1, 4, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("size", "error", "match"),
+    [
+        ((17, 13), ValueError, r"output_size is 17 for H, expected 18 to 20, since x has shape"),
+        ((18, 15), ValueError, r"output_size is 15 for W, expected 13 to 14"),
+        (18, ValueError, r"output_size is 18 for W"),
+        ((18,), TypeError, r"output_size is .*expected an integer or 2 of them"),
+        ((1, 18, 13), TypeError, r"output_size"),
+        ((18, 0), ValueError, r"output_size is 0"),
+        ((18, -13), ValueError, r"output_size is -13"),
+        ((18, 13.0), TypeError, r"output_size is 13.0"),
+        ((18, True), TypeError, r"output_size is True"),
+        ("18", TypeError, r"output_size is '18'"),
+        ((18, 2**63), ValueError, r"output_size"),
+        ({}, TypeError, r"output_size"),
+    ],
+    ids=str,
+)
+def test_wrong_output_sizes(size, error, match):
+    module, x = treadle.ConvTranspose2d(20, 4, (4, 3), (3, 2), (2, 0), seed=0), image(2)
+    with pytest.raises(error, match=rf"^treadle\.ConvTranspose2d: {match}"):
+        module(x, output_size=size)
+    with pytest.raises(ValueError, match=r"^treadle\.ConvTranspose2d: x has shape"):
+        module(x[:, :5], output_size=(18, 13))
+    with pytest.raises(ValueError, match=r"^treadle\.ConvTranspose2d: output_size is "):
+        module(x[:, :, :0], output_size=(18, 13))
+    with pytest.raises(TypeError, match=r"^treadle\.ConvTranspose2d: x "):
+        module(x.astype(np.float64), output_size=(18, 13))
+
+
 def test_low_precision_in_files(tmp_path):
     """The int8 is stored as PyTorch's weight lies, with scales for each tap of an output."""
     from safetensors.numpy import load_file

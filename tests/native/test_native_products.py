@@ -77,6 +77,14 @@ def test_native_convolutions(kind):
     })  # fmt: skip
     conv = make("f", shape, weight, None)
     y = conv.run("f", x)
+    if kind == "ConvTranspose":
+        bad = [-(2**40), 2**62, 2**64, "1", None, 1.5]
+        refused(conv.with_after, ["f", 0, 1], {0: NO_NAMES, 1: bad, 2: bad})
+        np.testing.assert_array_equal(conv.with_after("f", 0, 1).run("f", x), y)
+        np.testing.assert_array_equal(conv.with_after("f", 2, 3).run("f", x), y[:, :, :-2, :-2])
+        assert conv.with_after("f", -3, 1).run("f", x).shape == (3, 6, y.shape[2] + 3, y.shape[3])
+        with pytest.raises(ValueError, match=r"^f: x has shape"):
+            conv.with_after("f", 9, 1).run("f", x)
     wrong_x = [*NO_MATRICES, x[0], x[:, 1:], x[..., ::-1], x.astype(np.float64), x[None]]
     refused(conv.run, ["f", x, ("elu", 1.0, 0.0), False], {
         0: NO_NAMES,

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <numeric>
+#include <utility>
 
 namespace treadle {
 namespace {
@@ -75,10 +76,11 @@ ConvTranspose::ConvTranspose(const KernelTable& table, const ConvTransposeShape&
                              const StoredMatrix& weight, const float* bias)
     : shape_(shape), table_(&table), dtype_(weight.dtype) {
   const std::int64_t rows = parts_of(shape.vertical), columns = parts_of(shape.horizontal);
+  std::vector<Part> parts;
   if (rows < shape.vertical.stride || columns < shape.horizontal.stride) {
     // Some outputs have no taps: all are set to f(bias) before those that have some.
     const ConvShape none{shape.inputs, shape.outputs, shape.groups, {0}, {0}};
-    parts_.push_back({0, 0, 1, 1, Conv(table, none, StoredMatrix(), bias)});
+    parts.push_back({0, 0, 1, 1, Conv(table, none, StoredMatrix(), bias)});
   }
   for (std::int64_t i = 0; i < rows; ++i) {
     for (std::int64_t j = 0; j < columns; ++j) {
@@ -87,15 +89,16 @@ ConvTranspose::ConvTranspose(const KernelTable& table, const ConvTransposeShape&
       const ConvShape own{shape.inputs, shape.outputs, shape.groups, vertical.axis,
                           horizontal.axis};
       const PartWeight weights(weight, shape, vertical, horizontal);
-      parts_.push_back({vertical.first, horizontal.first, shape.vertical.stride,
-                        shape.horizontal.stride, Conv(table, own, weights.matrix(), bias, true)});
+      parts.push_back({vertical.first, horizontal.first, shape.vertical.stride,
+                       shape.horizontal.stride, Conv(table, own, weights.matrix(), bias, true)});
     }
   }
+  parts_ = std::make_shared<const std::vector<Part>>(std::move(parts));
 }
 
 std::int64_t ConvTranspose::weight_bytes() const {
   std::int64_t bytes = 0;
-  for (const Part& part : parts_) bytes += part.conv.weight_bytes();
+  for (const Part& part : *parts_) bytes += part.conv.weight_bytes();
   return bytes;
 }
 
@@ -119,7 +122,7 @@ ConvCall ConvTranspose::call_of(const Part& part, const ConvCall& call, ConvTarg
 ConvTranspose::Job ConvTranspose::plan(const ConvCall& call, int threads) const {
   Job job;
   std::int64_t encoded = 0, slot = 0;
-  for (const Part& part : parts_) {
+  for (const Part& part : *parts_) {
     ConvTarget target;
     const ConvCall own = call_of(part, call, target);
     if (target.rows == 0 || target.columns == 0) continue;

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "engine/conv/conv.h"
@@ -33,6 +34,14 @@ class ConvTranspose {
   // of kSumBlock, has scales, however few its channels are. The bias [D] may be null.
   ConvTranspose(const KernelTable& table, const ConvTransposeShape& shape,
                 const StoredMatrix& weight, const float* bias);
+
+  // Returns the same, which shares its weights, with other zeros behind the outputs of each axis.
+  ConvTranspose with_after(std::int64_t vertical, std::int64_t horizontal) const {
+    ConvTranspose other = *this;
+    other.shape_.vertical.after = vertical;
+    other.shape_.horizontal.after = horizontal;
+    return other;
+  }
 
   const ConvTransposeShape& shape() const { return shape_; }
   const KernelTable& table() const { return *table_; }
@@ -66,7 +75,7 @@ class ConvTranspose {
   ConvTransposeShape shape_;
   const KernelTable* table_;
   Dtype dtype_;
-  std::vector<Part> parts_;
+  std::shared_ptr<const std::vector<Part>> parts_;
 };
 
 struct ConvTranspose::Job {

@@ -7,7 +7,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from treadle._inputs import checks
-from treadle.layers import transposed
+from treadle.layers import convolution, transposed
 from treadle.layers.configuration import Integer
 from treadle.layers.convolution import PaddingMode, PerAxis, Sizes, channels, sizes
 from treadle.layers.linear import Product
@@ -100,6 +100,27 @@ class ConvTranspose(Product):
             self._function, parameters["weight"], parameters.get("bias"), self._dtype
         )
 
+    def __call__(self, x: ArrayLike, output_size: Sizes | None = None) -> Float:
+        """Return the layer's output as a new array, by the formula and the shapes of the class.
+
+        ``output_size`` asks for outputs of that size, an integer for every axis or one for each, in
+        the place of output_padding: a convolution whose stride is more than 1 makes the same of
+        several sizes, and this says which of them to go back to. The batch and the channels may
+        come before them, as in a shape.
+
+        Raises ValueError for a shape that does not fit and for a size that the convolution does
+        not lead back from, TypeError for another dtype than float32 and bfloat16.
+        """
+        if output_size is None:
+            return self._run(x, self._epilogue)
+        function, own = self._function, self._convolution
+        fits = partial(convolution.fits_channels, function, inputs=own.inputs, axes=self._axes)
+        taken = channels(function, x, fits, self._axes)
+        sized = own.sized(function, taken[0].shape, output_size)
+        vertical, horizontal = (0, *(axis.after for axis in sized.axes))[-2:]
+        native = self._packed.native.with_after(function, vertical, horizontal)
+        return sized.run(function, native, taken, self._epilogue)
+
     def _run(self, x: ArrayLike, then: Epilogue) -> Float:
         taken = channels(self._function, x, self._fits, self._axes)
         return self._convolution.run(self._function, self._packed.native, taken, then)
@@ -142,6 +163,8 @@ class ConvTranspose1d(ConvTranspose):
     >>> conv = treadle.ConvTranspose1d(64, 40, 4, stride=2, padding=1, seed=0)
     >>> conv(np.zeros((8, 64, 50), np.float32)).shape
     (8, 40, 100)
+    >>> conv(np.zeros((8, 64, 50), np.float32), output_size=101).shape
+    (8, 40, 101)
     """
 
     _axes = 1
@@ -207,6 +230,8 @@ class ConvTranspose2d(ConvTranspose):
     >>> conv = treadle.ConvTranspose2d(16, 3, 4, stride=2, padding=1, activation="sigmoid", seed=0)
     >>> conv(np.zeros((8, 16, 14, 50), np.float32)).shape
     (8, 3, 28, 100)
+    >>> conv(np.zeros((8, 16, 14, 50), np.float32), output_size=(28, 101)).shape
+    (8, 3, 28, 101)
     """
 
     _axes = 2

@@ -59,6 +59,38 @@ class TransposedConvolution(NamedTuple):
                     f"{outputs} outputs, expected some"
                 )
 
+    def sized(
+        self, function: str, shape: tuple[int, ...], output_size: Any
+    ) -> TransposedConvolution:
+        """Return the convolution that makes ``output_size`` out of an x of this shape.
+
+        An output_size is an integer for every spatial axis, or one for each; those of the batch and
+        of the channels may come before them, and are not looked at, as in PyTorch. Raises TypeError
+        for anything else, and ValueError for a size that no output_padding below the stride leads
+        to.
+        """
+        n = len(self.axes)
+        wanted = output_size
+        if isinstance(wanted, tuple | list) and len(wanted) in (n, len(shape)):
+            wanted = tuple(wanted)[-n:] if n > 1 else wanted[-1]
+        axes = []
+        for letter, size, axis, want in zip(
+            LETTERS[n],
+            shape[-n:],
+            self.axes,
+            convolution.sizes(function, "output_size", wanted, n),
+            strict=True,
+        ):
+            reached = (size - 1) * axis.stride + axis.span - axis.before
+            least, most = reached - axis.before, reached - axis.before + axis.stride - 1
+            if size == 0 or not least <= want <= most:
+                raise ValueError(
+                    f"{function}: output_size is {want} for {letter}, expected {max(least, 1)} to "
+                    f"{most}, since x has shape {shape}"
+                )
+            axes.append(axis._replace(after=reached - want))
+        return self._replace(axes=tuple(axes))
+
     def run(
         self, function: str, native: _core.ConvTranspose, x: tuple[Float, bool], then: Epilogue
     ) -> Float:
