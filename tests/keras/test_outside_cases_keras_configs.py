@@ -139,6 +139,15 @@ VALUES = {
         appended(layer("Normalization", "n", mean=[[1, 2], [3]], variance=[[1], [2]])),
         "expected lists of equal lengths",
     ),
+    "lists and numbers": (
+        appended(layer("Normalization", "n", mean=[[], 1], variance=[1, 2])),
+        "expected lists of equal lengths",
+    ),
+    "numbers beyond float32": (
+        appended(layer("Rescaling", "r", scale=1e300)),
+        "expected numbers of float32",
+    ),
+    "a mean alone": (appended(layer("Normalization", "n", mean=[1.0])), "expected both or none"),
     "two axes": (appended(layer("BatchNormalization", "b", axis=[1, 2])), "expected one axis"),
     "a list of many axes": (
         appended(layer("LayerNormalization", "b", axis=[1] * 9)),
@@ -208,7 +217,11 @@ GRAPHS = {
         calls("lstm", call({"class_name": "__keras_tensor__", "config": {}})),
         "a tensor is of None, expected a layer's call",
     ),
-    "no tensor": (calls("lstm", call(3)), "call 0 of layer 'lstm' has no tensor"),
+    "no tensor": (calls("dense", call(3)), "call 0 of layer 'dense' has no tensor"),
+    "a number for a state": (
+        calls("lstm", call(tensor("x"), initial_state=[0, 1])),
+        "has numbers among its inputs and states",
+    ),
     "code for an argument": (
         calls("lstm", call(tensor("x"), {"class_name": "__lambda__", "config": {"value": CODE}})),
         "an argument is of class '__lambda__', expected tensors, numbers and slices",

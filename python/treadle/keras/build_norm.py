@@ -127,7 +127,8 @@ def normalization(site: Site) -> Tensor:
     axes = [site.axis(a, x.rank) for a in site.option("axis") or ()]
     shape = [x.shape[a] if a in axes else 1 for a in range(x.rank)]
     mean, variance = (_measured(site, name, shape) for name in ("mean", "variance"))
-    root = np.maximum(np.sqrt(variance), np.float32(1e-7))
+    with np.errstate(invalid="ignore"):  # a variance below 0 has no root
+        root = np.maximum(np.sqrt(variance), np.float32(1e-7))
     first, second = ("Mul", "Add") if site.option("invert") else ("Sub", "Div")
     numbers = (root, mean) if site.option("invert") else (mean, root)
     for op, array in zip((first, second), numbers, strict=True):

@@ -124,6 +124,8 @@ class _Reader:
         if kind == "InputLayer":
             origin.check_input(checked["dtype"], where)
             checked["batch_shape"] = input_shape(config, where)
+        elif kind == "Normalization" and (checked["mean"] is None) != (checked["variance"] is None):
+            raise ValueError(f"{where} has one of mean and variance, expected both or none")
         elif kind == "TimeDistributed":
             parts["layer"] = self.layer(config.get("layer"), depth + 1)
         elif kind == "Bidirectional":

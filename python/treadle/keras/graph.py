@@ -158,6 +158,8 @@ class _Graph:
                     if len(args[0]) > 1:  # Keras 2: [input, *states]
                         kwargs = {**kwargs, "initial_state": args[0][1:]}
                     args = [*args[0][:1], *args[1:]]
+                if kind in _RECURRENT and not _only_tensors([args, kwargs.get("initial_state")]):
+                    raise ValueError(f"{place} has numbers among its inputs and states")
                 if not any(True for _ in references([args, kwargs])):
                     raise ValueError(f"{place} has no tensor, expected at least one")
                 calls.append(Call(name, index, args, kwargs))
@@ -311,6 +313,13 @@ class _Graph:
                 "form a circle"
             )
         return tuple(result)
+
+
+def _only_tensors(nested: Nested) -> bool:
+    """Return whether all leaves of a tree are tensors or None."""
+    if isinstance(nested, list):
+        return all(_only_tensors(item) for item in nested)
+    return nested is None or isinstance(nested, Reference)
 
 
 def _has_input(entry: dict[str, Any]) -> bool:

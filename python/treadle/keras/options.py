@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 Check: TypeAlias = Callable[[Any], Any]
 LARGEST = 2**31 - 1  # of every size in a configuration
+LARGEST_NUMBER = 3.4028234e38  # of float32
 MOST_AXES = 8
 
 
@@ -173,11 +174,15 @@ def numbers(value: Any) -> Any:
         if len({_shape(item) for item in result}) > 1:
             raise ValueError("lists of equal lengths")
         return result
-    return number(value)
+    if abs(one := number(value)) > LARGEST_NUMBER:
+        raise ValueError("numbers of float32")
+    return one
 
 
 def _shape(value: Any) -> tuple[int, ...]:
-    return (len(value), *_shape(value[0])) if isinstance(value, tuple) and value else ()
+    if not isinstance(value, tuple):
+        return ()
+    return (len(value), *(_shape(value[0]) if value else ()))
 
 
 def only(*values: Any, because: str) -> Check:
