@@ -54,6 +54,7 @@ def test_report_and_restore():
     report = treadle.keras.accelerate(model)
     assert report.replaced == {
         "shared": "GRU",
+        "both": "Bidirectional",
         "both/forward_lstm": "LSTM",
         "both/backward_lstm": "LSTM",
         "inner/rnn": "SimpleRNN",

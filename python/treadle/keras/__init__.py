@@ -14,6 +14,8 @@ models        `accelerate` and `restore` for models of Keras
 layers, classes  subclasses of Keras' layers that run on treadle's kernels
 recurrent     their loop over time
 loop          a loop over the steps of one cell
+bidirectional  both directions in one loop
+attention     attention between Keras' projections
 cells, callables  what a cell of Keras and its activations are to treadle
 cell_weights  the weights of cells in treadle's order: turned where they are learned, or packed
 gates         Keras' order of gates

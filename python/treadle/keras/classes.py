@@ -16,6 +16,8 @@ from keras.src import api_export
 from keras.src.saving import object_registration
 
 from treadle._public import published
+from treadle.keras.attention import Attention
+from treadle.keras.bidirectional import BothDirections
 from treadle.keras.recurrent import Recurrent
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ _T = TypeVar("_T", bound=type)
 CLASSES: dict[type, type] = {}
 """Keras' classes, with treadle's."""
 
-_REPLACED = ("inner_loop",)
+_REPLACED = ("inner_loop", "_compute_attention")
 """The methods of Keras that treadle's replace: a subclass with one of its own keeps it."""
 
 
@@ -131,6 +133,51 @@ class RNN(Recurrent, keras.layers.RNN):
     """
 
 
+@_replaces(keras.layers.Bidirectional)
+class Bidirectional(BothDirections, keras.layers.Bidirectional):
+    """keras.layers.Bidirectional on treadle's kernels, both directions in one call.
+
+    Constructor, merge modes, weights, methods and the file of a saved model are Keras'. The two
+    layers become treadle's as by `treadle.keras.accelerate`.
+
+    Examples
+    --------
+    >>> import keras, numpy as np, treadle.keras
+    >>> layer = treadle.keras.layers.Bidirectional(keras.layers.GRU(16), merge_mode="sum")
+    >>> layer(np.zeros((3, 5, 8), np.float32)).shape
+    torch.Size([3, 16])
+    """
+
+    def __init__(self, layer: Any, *args: Any, **options: Any) -> None:
+        super().__init__(layer, *args, **options)
+        for own in (self.forward_layer, self.backward_layer):
+            made = accelerated(type(own))
+            if isinstance(made, type):
+                object.__setattr__(own, "__class__", made)
+
+
+@_replaces(keras.layers.MultiHeadAttention)
+class MultiHeadAttention(Attention, keras.layers.MultiHeadAttention):
+    """keras.layers.MultiHeadAttention on treadle's kernels, forward and backward.
+
+    Constructor, weights, methods and the file of a saved model are Keras'. With the projections Q
+    [B, T, N, E], K [B, S, N, E] and V [B, S, N, F] of query, key and value, each head is
+    softmax(Q K^T / sqrt(E)) V, without the keys that a mask hides; memory grows with T and S, not
+    with their product.
+
+    Keras' own code runs, with a warning, where its attention scores are asked for, in training with
+    dropout, and for other attention_axes than the first.
+
+    Examples
+    --------
+    >>> import numpy as np, treadle.keras
+    >>> layer = treadle.keras.layers.MultiHeadAttention(num_heads=2, key_dim=8)
+    >>> x = np.zeros((3, 5, 16), np.float32)
+    >>> layer(x, x, use_causal_mask=True).shape
+    torch.Size([3, 5, 16])
+    """
+
+
 _THEIRS = {ours: theirs for theirs, ours in CLASSES.items()}
 
 
@@ -160,6 +207,14 @@ def accelerated(kind: type) -> type | str | None:
     if kind in registered:
         registered[made] = registered[kind]
     return made
+
+
+def inner_layers_run(layer: Any) -> bool:
+    """Tell whether the two layers of a Bidirectional run on treadle; of other layers it is true."""
+    if not isinstance(layer, keras.layers.Bidirectional):
+        return True
+    own = layer.forward_layer, layer.backward_layer
+    return all(isinstance(inner, Recurrent) for inner in own)
 
 
 def restored(kind: type) -> type | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from treadle.keras.backend import require_torch
 
-_NAMES = ("GRU", "LSTM", "RNN", "SimpleRNN")
+_NAMES = ("GRU", "LSTM", "RNN", "Bidirectional", "MultiHeadAttention", "SimpleRNN")
 
 __all__ = list(_NAMES)
 

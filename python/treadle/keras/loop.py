@@ -68,7 +68,7 @@ def run(
 
     owner    the cell, or the layer, for which packed weights are kept
     weights  those of each direction, as Keras has them
-    arrays   (x [B, T, I], the states [D, B, H], mask bool [B, T] or None)
+    arrays   (x [B, T, I], the states [D, B, H] or none for zeros, mask bool [B, T] or None)
     dtype    that of the products; only a call that does not learn may have another than float32
 
     Raises Unable, with a reason, where the kernels cannot run on these tensors.
@@ -80,7 +80,7 @@ def run(
     reason = obstacle(tensors)
     if reason is not None:
         raise Unable(reason)
-    h, c = (*states, None)[:2]
+    h, c = (*states, None, None)[:2]
     if watched(tuple(tensors)):
         own = cell_weights.in_treadles_order(layer, weights)
         return Steps(*ops.run_layer(layer, own, (h, c), x, (None, mask, True)))

@@ -41,7 +41,7 @@ class Report:
 
 @published("treadle.keras")
 def accelerate(model: Any) -> Report:
-    """Let the recurrent layers of a model of Keras run, and train, on treadle's kernels.
+    """Let a model's recurrent layers and attention run, and train, on treadle's kernels.
 
     model  a Sequential, functional or subclassed model, or a layer, on Keras' backend torch
 
@@ -52,10 +52,11 @@ def accelerate(model: Any) -> Report:
     TimeDistributed, StackedRNNCells) are found, too. `restore` undoes the change.
 
     Keras' own code runs instead, and a warning says so once for each class and reason: for cells
-    and activations that are a program's own, for a training step with ``recurrent_dropout`` or
-    with one dropout for each gate (``implementation=1``), for float64 and for tensors that are not
-    on the CPU. Half precisions (the policies mixed_bfloat16 and mixed_float16) are computed in
-    float32, from weights as Keras rounds them, and rounded at the end.
+    and activations that are a program's own; in training with ``recurrent_dropout``, with one
+    dropout for each gate (``implementation=1``) or with dropout of attention; where scores of
+    attention are asked for; for float64 and for tensors that are not on the CPU. Half precisions
+    (the policies mixed_bfloat16 and mixed_float16) are computed in float32, from weights as Keras
+    rounds them, and rounded at the end.
 
     What Keras makes of a model's file or pickle, and so ``copy.deepcopy`` and ``load_model``, has
     Keras' own layers: they have to be accelerated again.
@@ -79,13 +80,15 @@ def accelerate(model: Any) -> Report:
     True
     """
     require_torch("treadle.keras.accelerate")
-    from treadle.keras.classes import accelerated
+    from treadle.keras.classes import accelerated, inner_layers_run
     from treadle.keras.obstacles import check
 
-    replaced, left = {}, {}
-    for path, layer in _layers("accelerate", model):
+    replaced: dict[str, str] = {}
+    left: dict[str, str] = {}
+    # What lies in a layer comes before it: Bidirectional is treadle's where its two layers are.
+    for path, layer in reversed(_layers("accelerate", model)):
         made = accelerated(type(layer))
-        if made is None:
+        if made is None or not inner_layers_run(layer):
             continue
         try:
             if isinstance(made, str):
@@ -96,7 +99,7 @@ def accelerate(model: Any) -> Report:
             continue
         replaced[path] = type(layer).__name__
         object.__setattr__(layer, "__class__", made)
-    return Report(replaced, left)
+    return Report(*(dict(reversed(found.items())) for found in (replaced, left)))
 
 
 @published("treadle.keras")

@@ -8,6 +8,7 @@ import keras
 
 from treadle.keras import cells
 from treadle.keras.backend import Unable
+from treadle.layers.attention import MAX_HEAD_SIZE
 
 
 def check(layer: Any) -> None:
@@ -17,3 +18,5 @@ def check(layer: Any) -> None:
     if isinstance(layer, keras.layers.RNN):
         for cell in cells.inner_cells(layer.cell):
             cells.check(cell)
+    if isinstance(layer, keras.layers.MultiHeadAttention) and layer._key_dim > MAX_HEAD_SIZE:
+        raise Unable(f"a head has more than {MAX_HEAD_SIZE} floats")
