@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import treadle.keras
 from support import keras_configs, keras_files, keras_mutations
 from treadle.keras.config import read_config
 from treadle.keras.hdf5 import File
-from treadle.keras.read import read
 
-MOST = 1 << 25  # bytes of memory: a good file and its JSON take a tenth
+MOST = 1 << 25  # bytes of memory: a good file, its JSON and its model take a tenth
 
 
 def cheaply(function, *arguments):
@@ -41,7 +41,7 @@ def path(tmp_path_factory):
 @given(seed=st.integers(0, 2**32 - 1))
 def test_files(name, path, seed):
     path.write_bytes(keras_mutations.drawn(name, np.random.default_rng(seed)))
-    cheaply(read, path)
+    cheaply(treadle.keras.load, path)
 
 
 @pytest.mark.parametrize("make", [keras_configs.sequential, keras_configs.functional])
