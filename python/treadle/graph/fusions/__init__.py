@@ -24,6 +24,7 @@ from treadle.graph.fusions import (
     magnitude,
     recurrent,
     recurrent_stack,
+    recurrent_steps,
     reshape_target,
     rnn_cell,
     silu,
@@ -59,6 +60,7 @@ BEFORE_LAYOUT: dict[str, Fusion] = {
     "rnn cell": rnn_cell.fuse,
 }
 AFTER_LAYOUT: dict[str, Fusion] = {
+    "recurrent steps": recurrent_steps.fuse,
     "recurrent stack": recurrent_stack.fuse,
     "epilogue": epilogue.fuse,
 }
