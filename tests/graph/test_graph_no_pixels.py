@@ -77,3 +77,15 @@ def test_blocks_of_nothing(op):
     for size in (2**17, 2**24):
         with pytest.raises(ValueError, match="blocks of"):
             blocks(size, *large)
+
+
+@pytest.mark.parametrize("op", ["LayerNormalization", "RMSNormalization", "Softmax"])
+def test_rows_of_nothing(isa, op):
+    """Rows without an element take no time, however many there are."""
+    weights = () if op == "Softmax" else (np.zeros(0, np.float32),)
+    for shape in ((2, 0), (0, 0), (2**40, 0)):
+        (y,) = run_node(
+            Node(op, ["x", "w"][: 1 + len(weights)], ["y"], {}, "the_node"),
+            [np.zeros(shape, np.float32), *weights],
+        )
+        assert y.shape == shape

@@ -155,6 +155,7 @@ std::unique_ptr<Operator> make_layer_norm(const NodeDescription& node) {
     const float* weight = per_element(call, 1, x.shape, at);
     const float* bias = per_element(call, 2, x.shape, at);
     Tensor& y = call.output_over(0, 0, x.shape);
+    if (y.count() == 0) return;  // there may be rows without end that have no element
     RowArgs args = rows_of(x.floats(), rows, n, y.floats());
     args.weight = weight;
     args.bias = bias;
@@ -173,6 +174,7 @@ std::unique_ptr<Operator> make_rms_norm(const NodeDescription& node) {
     const std::int64_t rows = x.shape.count(0, at), n = x.shape.count(at, x.shape.rank());
     const float* weight = per_element(call, 1, x.shape, at);
     Tensor& y = call.output_over(0, 0, x.shape);
+    if (y.count() == 0) return;
     const KernelTable& table = kernels();
     call.parallel_for(rows, static_cast<double>(n) * 3, [&](std::int64_t r) {
       const float* row = x.floats() + r * n;
