@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -73,11 +73,13 @@ class ModelStream:
         batch = batch_names(states)
         self._gather = Inputs(function, inputs)
         self._names = self._gather.names
-        axes = [(value, batch_axis(value, batch)) for value in inputs]
-        self._axes = [(value, axis) for value, axis in axes if axis is not None]
-        self._shared = [value for value, axis in axes if axis is None]
+        axes = [(i, value, batch_axis(value, batch)) for i, value in enumerate(inputs)]
+        self._axes = [(i, value, axis) for i, value, axis in axes if axis is not None]
+        self._shared = [(i, value) for i, value, axis in axes if axis is None]
         self._last: dict[str, tuple[int, AnyArray]] = {}  # an integer of the last step as an array
-        self._carried = [one.input.name for one in states]
+        # The places of the model's inputs among the stream's, then the states.
+        order = [*self._names, *(one.input.name for one in states)]
+        self._order = [order.index(value.name) for value in model.inputs]
         # The places of states and of kept outputs among the outputs of the model.
         self._outs = [outputs.index(one.output.name) for one in states]
         self._kept = [(name, i) for i, name in enumerate(outputs) if name not in made]
@@ -88,6 +90,7 @@ class ModelStream:
         if initial is not None:
             self._arrays = self._given("initial", initial)
         self._initial = list(self._arrays)
+        self._forms = [(array.shape, array.dtype) for array in self._arrays]
 
     @property
     def batch_size(self) -> int:
@@ -107,22 +110,22 @@ class ModelStream:
         ValueError for inputs that do not fit, and for an output that cannot be the next state; the
         state is unchanged then.
         """
-        if args:
-            named = self._positional(args, named)
-        if len(named) != len(self._names) or not all(name in named for name in self._names):
-            self._gather.gathered((), named)  # raises
-        for value, axis in self._axes:
-            array = named[value.name]
+        given = list(args)
+        if named or len(args) != len(self._names):
+            given = self._ordered(args, named)
+        for place, value, axis in self._axes:
+            array = given[place]
             if type(array) is not np.ndarray:
-                array = named[value.name] = converted(self._function, value, array)
-            self._check_rows(value, axis, array)
-        for value in self._shared:
-            if type(number := named[value.name]) is int:
-                named[value.name] = self._scalar(value, number)
+                array = given[place] = converted(self._function, value, array)
+            if axis < array.ndim and array.shape[axis] != self._batch_size:
+                self._refuse_rows(value, axis, array)
+        for place, value in self._shared:
+            if type(number := given[place]) is int:
+                given[place] = self._scalar(value, number)
         held = _core.HeldStreams(self._lock, self._id)
         try:
-            named.update(zip(self._carried, self._arrays, strict=True))
-            results = self._model._run((), named)
+            given += self._arrays
+            results = self._model._run(tuple([given[place] for place in self._order]), {})
             self._arrays = self._next(results)
         finally:
             held.release()
@@ -166,11 +169,13 @@ class ModelStream:
 
     # -- checks -----------------------------------------------------------------------------------
 
-    def _positional(self, args: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
-        """Return inputs by position and by name as inputs by name."""
-        if len(args) > len(self._names) or any(n in named for n in self._names[: len(args)]):
+    def _ordered(self, args: tuple[Any, ...], named: dict[str, Any]) -> list[Any]:
+        """Return inputs by position and by name in their order."""
+        later = self._names[len(args) :]
+        fits = len(args) + len(named) == len(self._names)
+        if not fits or not all(map(named.__contains__, later)):
             self._gather.gathered(args, named)  # raises
-        return {**dict(zip(self._names, args, strict=False)), **named}
+        return [*args, *map(named.__getitem__, later)]
 
     def _scalar(self, value: Value, number: int) -> AnyArray:
         """Return an integer such as a sample rate as an array, the one of the step before."""
@@ -180,24 +185,32 @@ class ModelStream:
             last = self._last[value.name] = (number, array)
         return last[1]
 
-    def _check_rows(self, value: Value, axis: int, array: AnyArray) -> None:
-        """Raise ValueError unless an input has a row for each row of the state."""
-        if axis < array.ndim and array.shape[axis] != self._batch_size:
-            raise ValueError(
-                f"{self._function}: {value.name} has shape {array.shape}, expected "
-                f"B = {self._batch_size} on axis {axis}"
-            )
+    def _refuse_rows(self, value: Value, axis: int, array: AnyArray) -> NoReturn:
+        """Raise ValueError for an input that has not a row for each row of the state."""
+        raise ValueError(
+            f"{self._function}: {value.name} has shape {array.shape}, expected "
+            f"B = {self._batch_size} on axis {axis}"
+        )
 
     def _next(self, results: list[AnyArray]) -> list[AnyArray]:
         new = [results[i] for i in self._outs]
-        for one, array, before in zip(self._states, new, self._arrays, strict=True):
-            if array.shape != before.shape or array.dtype != before.dtype:
-                raise ValueError(
-                    f"{self._function}: the output {one.output.name!r} is {array.dtype} "
-                    f"{array.shape} and cannot be the next {one.input.name!r}, which is "
-                    f"{before.dtype} {before.shape}"
-                )
+        for array, (shape, dtype) in zip(new, self._forms, strict=True):
+            if array.shape != shape or array.dtype != dtype:
+                self._refuse_next(new)
         return new
+
+    def _refuse_next(self, new: list[AnyArray]) -> NoReturn:
+        """Raise ValueError for outputs that cannot be the next states."""
+        wrong = [
+            (one, array)
+            for one, array, form in zip(self._states, new, self._forms, strict=True)
+            if (array.shape, array.dtype) != form
+        ]
+        (one, array), before = wrong[0], self._arrays[self._states.index(wrong[0][0])]
+        raise ValueError(
+            f"{self._function}: the output {one.output.name!r} is {array.dtype} {array.shape} and "
+            f"cannot be the next {one.input.name!r}, which is {before.dtype} {before.shape}"
+        )
 
     def _given(self, name: str, state: Any) -> list[AnyArray]:
         """Return copies of the arrays of a whole state, checked."""

@@ -86,7 +86,7 @@ def _gated(site: Site, x: Tensor) -> Tensor:
     return site.binary("Mul", a, site.unary("Sigmoid", b))
 
 
-_MEANINGS: dict[str, Meaning] = {
+MEANINGS: dict[str, Meaning] = {
     "linear": lambda site, x: x,
     "relu": _operator("Relu"),
     "relu6": _clip(0, 6),
@@ -136,11 +136,11 @@ def activated(site: Site, x: Tensor, option: str = "activation") -> Tensor:
 
 def applied(site: Site, x: Tensor, name: str) -> Tensor:
     """Apply an activation by Keras' name of it."""
-    if name not in _MEANINGS:
+    if name not in MEANINGS:
         raise site.error(
-            f"has the activation {short(name)}, expected one of: {', '.join(_MEANINGS)}"
+            f"has the activation {short(name)}, expected one of: {', '.join(MEANINGS)}"
         )
-    return _MEANINGS[name](site, x)
+    return MEANINGS[name](site, x)
 
 
 def of_cell(site: Site, option: str) -> list[Any]:

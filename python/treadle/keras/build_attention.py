@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from treadle.keras.site import Site
 
 # What Keras adds to scores that a mask hides: in Attention, and where PyTorch computes the rest.
+_MOST_STEPS = 2**14  # whose numbers are a constant
 _HIDDEN, _HIDDEN_HEADS = -1e9, -0.7 * 3.38953e38
 
 
@@ -76,7 +77,7 @@ def _looks_back(site: Site, query: Tensor, value: Tensor) -> Tensor:
 def _steps(site: Site, x: Tensor) -> Tensor:
     """Return the numbers of a tensor's steps: int64 [T]."""
     size = x.shape[1]
-    if isinstance(size, int):
+    if isinstance(size, int) and size <= _MOST_STEPS:
         return site.integers(range(size), "steps")
     end = site.squeeze(site.sizes_of(x, [1]), 0)
     return site.emit(

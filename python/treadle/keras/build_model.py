@@ -90,6 +90,7 @@ class Run:
     def finish(self) -> list[Tensor]:
         """Write the calls in their order; return the model's outputs."""
         for call in self.model.calls:
+            self.builder.count_call()
             layer = self.layers[call.layer]
             args = [self.read(nested, layer) for nested in call.args]
             kwargs = {name: self.read(nested, layer) for name, nested in call.kwargs.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
     from treadle._inputs.types import AnyArray
     from treadle.keras.site import Site
+
+
+_MOST_ONES = 2**16  # in the place of weights that a layer has not
 
 
 def batch_normalization(site: Site) -> Tensor:
@@ -57,9 +61,10 @@ def layer_normalization(site: Site) -> Tensor:
         if name in site.layer.weights and list(site.weight(name).shape) != sizes:
             raise site.error(f"has {site.weight(name).shape} weights, and x is {text(x.shape)}")
     epsilon = float(site.option("epsilon"))
-    ones = np.ones([size if isinstance(size, int) else 1 for size in sizes], np.float32)
-    if axes == list(range(axes[0], x.rank)):
-        parts = [x, _or(site, "gamma", ones)]
+    fixed = [size for size in sizes if isinstance(size, int)]
+    few = len(fixed) == len(sizes) and math.prod(fixed) <= _MOST_ONES
+    if axes == list(range(axes[0], x.rank)) and (few or "gamma" in site.layer.weights):
+        parts = [x, site.constant("gamma") if "gamma" in site.layer.weights else _ones(site, fixed)]
         if "beta" in site.layer.weights:
             parts.append(site.constant("beta"))
         made = site.emit("LayerNormalization", parts, x.shape, axis=axes[0], epsilon=epsilon)
@@ -69,6 +74,10 @@ def layer_normalization(site: Site) -> Tensor:
     variance = site.reduce("ReduceMean", site.binary("Mul", rest, rest), axes, keep=True)
     y = _over_root(site, rest, variance, epsilon)
     return _scaled(site, y, axes).masked(mask)
+
+
+def _ones(site: Site, sizes: list[int]) -> Tensor:
+    return site.builder.constant(np.ones(sizes, np.float32), f"{site.path}/gamma")
 
 
 def _over_root(site: Site, x: Tensor, square: Tensor, epsilon: float) -> Tensor:

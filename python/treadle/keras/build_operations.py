@@ -171,6 +171,9 @@ def _filled(value: float, site: Site) -> Tensor:
 
 def _reduced(op: str, site: Site) -> Tensor:
     x = tensor(site, 0, "x")
+    for name in ("initial", "weights", "dtype"):
+        if option(site, name) is not None:
+            raise site.error(f"has {name}, which treadle has not")
     if op in ("ReduceMean", "ReduceLogSumExp") or x.dtype == "bool":
         x = site.floats(x)
     axes = axes_of(site, x.rank, option(site, "axis"))
@@ -203,6 +206,21 @@ def _place(op: str, site: Site) -> Tensor:
     return site.cast(made, "int32")
 
 
+def _dot(site: Site) -> Tensor:
+    a, b = (site.floats(tensor(site, i, f"x{i + 1}")) for i in range(2))
+    if a.rank < 2 or b.rank != 2:
+        raise site.error(
+            f"multiplies {text(a.shape)} by {text(b.shape)}, expected [.., K] by [K, N]"
+        )
+    return site.matmul(a, b)
+
+
+def _rounded(site: Site) -> Tensor:
+    if option(site, "decimals", 0):
+        raise site.error("rounds to decimals, which treadle does not")
+    return _same("Round", site)
+
+
 def _cumulated(site: Site) -> Tensor:
     x, axis = tensor(site, 0, "x"), option(site, "axis")
     if axis is None:
@@ -226,7 +244,7 @@ _UNARY: Meanings = {
     )},
     **{name: partial(_same, op) for name, op in (
         ("Absolute", "Abs"), ("Negative", "Neg"), ("Sign", "Sign"), ("Ceil", "Ceil"),
-        ("Floor", "Floor"), ("Round", "Round"),
+        ("Floor", "Floor"),
     )},
     **{name: partial(_applied, function) for name, function in (
         ("Relu", "relu"), ("Relu6", "relu6"), ("Selu", "selu"), ("Silu", "silu"),
@@ -270,7 +288,7 @@ _OTHERS: Meanings = {
     "Cumsum": _cumulated,
     "Divide": _divided,
     "TrueDivide": _divided,
-    "Dot": _matmul,
+    "Dot": _dot,
     "Elu": _elu,
     "Expm1": _expm1,
     "FloorDivide": _floor_divided,
@@ -283,6 +301,7 @@ _OTHERS: Meanings = {
     "Mod": _modulo,
     "NotEqual": _different,
     "OnesLike": partial(_filled, 1),
+    "Round": _rounded,
     "Rsqrt": _rsqrt,
     "Softmax": _softmax,
     "Square": _square,

@@ -24,6 +24,8 @@ Shape: TypeAlias = tuple[Size, ...]
 
 BATCH, TIME = "batch", "time"
 MOST_RANK = 8
+# Models within models are written once for each call: few layers may call each other very often.
+MOST_NODES = MOST_CALLS = 2**17
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,16 @@ class Builder:
         self._taken: dict[str, int] = {}
         self._shared: dict[tuple[int, str], str] = {}
         self._kept: list[Any] = []
+        self._calls = 0
+
+    def count_call(self) -> None:
+        """Count a call of a layer. Raises ValueError for more than a model may have."""
+        self._calls += 1
+        if self._calls > MOST_CALLS or len(self.nodes) > MOST_NODES:
+            raise ValueError(
+                f"{self.where} has more than {MOST_CALLS} calls of layers or {MOST_NODES} nodes, "
+                "those of models within models included"
+            )
 
     def name(self, wish: str) -> str:
         """Return the wish where it is free, and else the wish with a number behind it."""

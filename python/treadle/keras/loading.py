@@ -23,12 +23,12 @@ _FUNCTION = "treadle.keras.load"
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
-def load(path: Path, *, config: Path | None = None) -> Model:
-    """Read a model that Keras saved, and make it ready to run. Neither Keras nor its backend is
-    needed, but h5py is.
+def load(path: Path, *, config: Path | dict[str, Any] | None = None) -> Model:
+    """Read a model that Keras saved, and make it ready to run. No other package is needed.
 
     ``path`` is a file ``.keras`` or ``.h5`` of Keras 2 or Keras 3. A file of weights alone
-    (``.weights.h5``) needs ``config``: a file with the JSON of ``model.to_json()``.
+    (``.weights.h5``) needs ``config``: the JSON of ``model.to_json()``, as a text, as the path of
+    a file, or as a dict.
 
     A call takes the inputs by name, or in Keras' order, and returns the output, or a dict of arrays
     by output name where there are several. Any batch is taken, whatever the file says of its size.
@@ -44,11 +44,9 @@ def load(path: Path, *, config: Path | None = None) -> Model:
         For a file that is damaged or something else, and for a model that needs what treadle has
         not; the message names the layer and says what to do instead.
     TypeError
-        When ``path`` or ``config`` is not a path.
+        When ``path`` is not a path, or ``config`` is something else than named.
     OSError
         When a file cannot be read.
-    ImportError
-        When h5py is not installed.
 
     Examples
     --------
@@ -111,12 +109,21 @@ def _dtype(description: ModelDescription, number: int) -> str:
     dtype = str(description.layer(reference.layer).config.get("dtype", "float32"))
     if dtype not in _FLOATS:
         return dtype
-    readers = list(_readers(description, reference))
+    readers = list(_readers(description, reference, set()))
     return "int32" if readers and set(readers) == {"Embedding"} else "float32"
 
 
-def _readers(description: ModelDescription, reference: Reference) -> Iterator[str]:
-    """Yield the kinds of the layers that read a tensor, within inner models, too."""
+def _readers(
+    description: ModelDescription, reference: Reference, seen: set[tuple[int, Reference]]
+) -> Iterator[str]:
+    """Yield the kinds of the layers that read a tensor, within inner models, too.
+
+    What has been ``seen`` is not looked at again: a model may be called often.
+    """
+    key = (id(description), reference)
+    if key in seen:
+        return
+    seen.add(key)
     if reference in description.outputs:
         yield "output"
     for call in description.calls:
@@ -129,4 +136,4 @@ def _readers(description: ModelDescription, reference: Reference) -> Iterator[st
             continue
         for place, one in zip(layer.model.inputs, given, strict=False):
             if one == reference:
-                yield from _readers(layer.model, place)
+                yield from _readers(layer.model, place, seen)

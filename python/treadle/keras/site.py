@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from treadle.keras.description import Layer
 
 
+_LARGEST = 2**63 - 1
+
+
 class Site:
     """A Site is one call of a layer.
 
@@ -103,12 +106,16 @@ class Site:
         """Add a node of one output of this shape and dtype; return the output."""
         if len(shape) > MOST_RANK:
             raise self.error(f"makes a tensor of {len(shape)} axes, expected at most {MOST_RANK}")
+        if any(isinstance(size, int) and size >= _LARGEST for size in shape):
+            raise self.error(f"makes a tensor of {text(shape)}, which is too large")
         name = self.builder.name(f"{self.path}/{op}")
         self.builder.node(op, inputs, [name], attributes, self.path)
         return Tensor(name, dtype, tuple(shape))
 
     def integers(self, numbers: Sequence[int], label: str) -> Tensor:
         """Return a constant of int64."""
+        if any(abs(number) > _LARGEST for number in numbers):
+            raise self.error(f"has {label} that are too large: {short(list(numbers))}")
         return self.builder.constant(np.array(numbers, np.int64), f"{self.path}/{label}")
 
     def number(self, value: float, dtype: str = "float32") -> Tensor:
@@ -193,7 +200,7 @@ class Site:
         """Take every ``step``-th element of an axis from ``begin`` to before ``end``."""
         axis %= x.rank
         size = x.shape[axis]
-        until = (-(2**63) + 1 if step < 0 else 2**63 - 1) if end is None else end
+        until = (-_LARGEST if step < 0 else _LARGEST) if end is None else end
         if isinstance(size, int):
             length: Size = len(range(size)[begin:end:step])
             if not length:

@@ -7,6 +7,7 @@ The mean is over the last axes, and the scale and the bias are constants that re
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,8 @@ from treadle.graph.patterns import plus_number
 if TYPE_CHECKING:
     from treadle.graph.view import View
 
+# Parameters that a graph does not have are made up to this size: its shapes may be anybody's.
+_MOST = 2**20
 # What a pattern is over: x, the first of its last axes, epsilon, and the nodes.
 Found = tuple[str, int, float, list[Node]]
 
@@ -48,7 +51,10 @@ def _fuse(view: View, normal: Node) -> bool:
     if not view.is_private(nodes, result.outputs[0]):
         return False
     label = result.outputs[0]
-    scale = np.ones(shape, np.float32) if scale is None else scale
+    if scale is None:
+        if math.prod(shape) > _MOST:
+            return False
+        scale = np.ones(shape, np.float32)
     inputs = [x, view.add_constant(f"{label}.scale", scale)]
     if bias is not None:
         inputs.append(view.add_constant(f"{label}.bias", bias))
@@ -71,6 +77,8 @@ def _parameter(view: View, node: Node, x: str, shape: tuple[int, ...]) -> np.nda
     for size, wanted in zip(sizes[::-1], shape[::-1], strict=False):
         if size not in (1, wanted):
             return None
+    if array.size < math.prod(shape) and math.prod(shape) > _MOST:
+        return None
     return np.ascontiguousarray(np.broadcast_to(array.reshape(sizes), shape))
 
 
