@@ -17,6 +17,7 @@ loop          a loop over the steps of one cell
 bidirectional  both directions in one loop
 attention     attention between Keras' projections
 cells, callables  what a cell of Keras and its activations are to treadle
+low_precision, quantize  inference in bfloat16 and int8
 cell_weights  the weights of cells in treadle's order: turned where they are learned, or packed
 gates         Keras' order of gates
 activations   the activations that Keras' layers and treadle's have

@@ -9,6 +9,8 @@ import torch
 from treadle.keras import loop
 from treadle.keras.backend import Unable
 from treadle.keras.cells import described, inner_cells, weights_of
+from treadle.keras.low_precision import dtype_of, refuse_training
+from treadle.keras.quantize import Quantized
 from treadle.keras.recurrent import Recurrent
 
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from treadle.torch.weight_cache import RecurrentLayer
 
 
-class BothDirections:
+class BothDirections(Quantized):
     """The mixin that stands before Keras' Bidirectional.
 
     Where its two layers do the same in opposite directions, one call of the kernels does both;
@@ -41,6 +43,7 @@ class BothDirections:
         initial_state  the states [B, H] of the forward layer, then those of the backward layer
         mask           [B, T]: where False, both directions leave a step out
         """
+        refuse_training(self, bool(training))
         try:
             return self._side_by_side(sequences, initial_state, mask)
         except Unable:  # each of the layers says why it cannot run, if it cannot
@@ -55,7 +58,7 @@ class BothDirections:
         cells = self.forward_layer.cell, self.backward_layer.cell
         states = self._starts(layer, initial_state, x.shape[0])
         weights = [weights_of(cell) for cell in cells]
-        y, h, c = loop.run(self, layer, weights, (x, states, mask))
+        y, h, c = loop.run(self, layer, weights, (x, states, mask), dtype_of(self.forward_layer))
         H = layer.hidden_size
         if self.return_sequences:
             if mask is not None:
@@ -99,6 +102,8 @@ class BothDirections:
             cell = own.cell
             if len(inner_cells(cell)) > 1 or cell.dropout or cell.recurrent_dropout:
                 raise Unable("each layer drops inputs of its own")
+        if dtype_of(forward) != dtype_of(backward):
+            raise Unable("the layers have two dtypes")
         name = "treadle.keras.Bidirectional"
         layer, other = (described(name, own.cell, directions=2) for own in layers)
         if layer != other:

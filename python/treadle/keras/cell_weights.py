@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from treadle import _core
+from treadle._storage.formats import encode
 from treadle.keras.gates import turned
 from treadle.torch.tensors import shared_array
 from treadle.torch.weight_cache import (
@@ -87,19 +88,20 @@ class CellWeights:
         # The copies are packed, not the weights, which another thread may write to meanwhile.
         values = [array.copy() for array in arrays]
         count = len(values) // layer.directions
-        named = [_named(layer, values[d * count :][:count]) for d in range(layer.directions)]
+        named = [_named(layer, values[d * count :][:count], dtype) for d in range(layer.directions)]
         native = layer.spec._replace(dtype=dtype).pack(layer.function, named)
         self._packed[dtype] = _Packed(layer, values, UnpackedLayer(layer, native))
         return self._packed[dtype].found
 
 
-def _named(layer: RecurrentLayer, values: Sequence[Float]) -> dict[str, Any]:
-    """Return the arrays of one direction by treadle's names."""
+def _named(layer: RecurrentLayer, values: Sequence[Float], dtype: str) -> dict[str, Any]:
+    """Return the arrays of one direction by treadle's names, its matrices in a dtype."""
     kernel, recurrent, bias = (*values, None)[:3]
     arrays = turned(layer.mode, (kernel, recurrent, bias), np.concatenate)
+    dense = [None if array is None else np.ascontiguousarray(array) for array in arrays]
     return {
-        name: None if array is None else np.ascontiguousarray(array)
-        for name, array in zip(layer.names, arrays, strict=False)
+        name: encode(array, dtype) if array is not None and array.ndim == 2 else array
+        for name, array in zip(layer.names, dense, strict=False)
     }
 
 

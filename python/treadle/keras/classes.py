@@ -18,6 +18,7 @@ from keras.src.saving import object_registration
 from treadle._public import published
 from treadle.keras.attention import Attention
 from treadle.keras.bidirectional import BothDirections
+from treadle.keras.quantize import Quantized, hide_quantize, show_quantize
 from treadle.keras.recurrent import Recurrent
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ class Bidirectional(BothDirections, keras.layers.Bidirectional):
         for own in (self.forward_layer, self.backward_layer):
             made = accelerated(type(own))
             if isinstance(made, type):
-                object.__setattr__(own, "__class__", made)
+                become(own, made)
 
 
 @_replaces(keras.layers.MultiHeadAttention)
@@ -207,6 +208,15 @@ def accelerated(kind: type) -> type | str | None:
     if kind in registered:
         registered[made] = registered[kind]
     return made
+
+
+def become(layer: Any, kind: type) -> None:
+    """Give a layer another class, which has the same attributes: treadle's, or Keras' again."""
+    object.__setattr__(layer, "__class__", kind)
+    if isinstance(layer, Quantized):
+        show_quantize(layer)
+    else:
+        hide_quantize(layer)
 
 
 def inner_layers_run(layer: Any) -> bool:

@@ -8,6 +8,7 @@ import torch
 
 from treadle.keras import cell_weights
 from treadle.keras.backend import Unable
+from treadle.keras.low_precision import without_backward
 from treadle.torch import autograd, ops
 from treadle.torch.fallback import obstacle, watched
 
@@ -69,7 +70,7 @@ def run(
     owner    the cell, or the layer, for which packed weights are kept
     weights  those of each direction, as Keras has them
     arrays   (x [B, T, I], the states [D, B, H] or none for zeros, mask bool [B, T] or None)
-    dtype    that of the products; only a call that does not learn may have another than float32
+    dtype    that of the products; a call in another than float32 cannot be differentiated
 
     Raises Unable, with a reason, where the kernels cannot run on these tensors.
     """
@@ -82,14 +83,23 @@ def run(
         raise Unable(reason)
     h, c = (*states, None, None)[:2]
     if watched(tuple(tensors)):
+        if dtype != "float32":
+            raise Unable(f"it is in {dtype}, and PyTorch records or watches what runs")
         own = cell_weights.in_treadles_order(layer, weights)
         return Steps(*ops.run_layer(layer, own, (h, c), x, (None, mask, True)))
     # The mask is copied, since a backward pass reads it again.
     rows = (None, None if mask is None else mask.contiguous().numpy().copy(), True)
     kept = cell_weights.kept_for(owner)
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+    learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    if learns and dtype == "float32":
         own = cell_weights.in_treadles_order(layer, weights)
         found, placed = kept.learning(layer, own, x.shape[0] * x.shape[1])
         return Steps(*autograd.run_layer(found, placed, own, (h, c), x, rows))
     found = kept.packed(layer, weights, dtype)
-    return Steps(*autograd.run_layer(found, None, (), (h, c), x, rows))
+    with torch.no_grad():
+        y, h_n, c_n = autograd.run_layer(found, None, (), (h, c), x, rows)
+    if learns:
+        results = [y, h_n] if c_n is None else [y, h_n, c_n]
+        y, h_n, *rest = without_backward(dtype, results, tensors)
+        c_n = rest[0] if rest else None
+    return Steps(y, h_n, c_n)

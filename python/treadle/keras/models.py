@@ -40,10 +40,13 @@ class Report:
 
 
 @published("treadle.keras")
-def accelerate(model: Any) -> Report:
+def accelerate(model: Any, dtype: str | None = None) -> Report:
     """Let a model's recurrent layers and attention run, and train, on treadle's kernels.
 
     model  a Sequential, functional or subclassed model, or a layer, on Keras' backend torch
+    dtype  "bfloat16" or "int8" for inference: the matrices of recurrent layers and their inputs are
+           rounded, while variables, states and files stay float32. Training then raises an error.
+           "float32" ends it; None, the default, changes nothing of it
 
     Each layer stays the same object with the same weights, configuration and connections; only its
     class becomes treadle's of the same name, which derives from Keras'. So ``fit``, ``evaluate``,
@@ -66,7 +69,7 @@ def accelerate(model: Any) -> Report:
     TypeError
         If the argument is no layer or model of Keras.
     ValueError
-        If Keras runs on another backend than torch.
+        If Keras runs on another backend than torch, or for another dtype.
 
     Examples
     --------
@@ -80,9 +83,16 @@ def accelerate(model: Any) -> Report:
     True
     """
     require_torch("treadle.keras.accelerate")
-    from treadle.keras.classes import accelerated, inner_layers_run
+    from treadle.keras import low_precision
+    from treadle.keras.classes import accelerated, become, inner_layers_run
     from treadle.keras.obstacles import check
+    from treadle.keras.quantize import Quantized
 
+    if dtype is not None and dtype not in low_precision.DTYPES:
+        raise ValueError(
+            f"treadle.keras.accelerate: dtype is {dtype!r}, expected one of "
+            f"{', '.join(low_precision.DTYPES)}, or None"
+        )
     replaced: dict[str, str] = {}
     left: dict[str, str] = {}
     # What lies in a layer comes before it: Bidirectional is treadle's where its two layers are.
@@ -98,7 +108,10 @@ def accelerate(model: Any) -> Report:
             left[path] = str(reason)
             continue
         replaced[path] = type(layer).__name__
-        object.__setattr__(layer, "__class__", made)
+        become(layer, made)
+    for _, layer in _layers("accelerate", model):
+        if dtype is not None and isinstance(layer, Quantized):
+            low_precision.set_dtype(layer, dtype)
     return Report(*(dict(reversed(found.items())) for found in (replaced, left)))
 
 
@@ -124,12 +137,14 @@ def restore(model: Any) -> None:
     True
     """
     require_torch("treadle.keras.restore")
-    from treadle.keras.classes import restored
+    from treadle.keras.classes import become, restored
+    from treadle.keras.low_precision import forget_dtype
 
     for _, layer in _layers("restore", model):
+        forget_dtype(layer)
         theirs = restored(type(layer))
         if theirs is not None:
-            object.__setattr__(layer, "__class__", theirs)
+            become(layer, theirs)
 
 
 def _layers(function: str, model: Any) -> list[tuple[str, Any]]:

@@ -14,6 +14,8 @@ from keras.layers import StackedRNNCells
 from treadle.keras import loop
 from treadle.keras.backend import Unable
 from treadle.keras.cells import described, dropped_out, inner_cells, weights_of
+from treadle.keras.low_precision import dtype_of, refuse_training
+from treadle.keras.quantize import Quantized
 from treadle.torch.fallback import fall_back
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from treadle.torch.tensors import TensorLike
 
 
-class Recurrent:
+class Recurrent(Quantized):
     """The mixin that stands before one of Keras' recurrent layers."""
 
     # Keras sets these.
@@ -45,6 +47,7 @@ class Recurrent:
         theirs: Callable[..., tuple[Any, Any, Any]] = super().inner_loop  # type: ignore[misc]
         if getattr(sequences, "is_meta", False):  # the shapes of results are wanted, only
             return theirs(sequences, initial_state, mask, training=training)
+        refuse_training(self, bool(training))
         try:
             return self._run(sequences, initial_state, mask, bool(training))
         except Unable as reason:
@@ -69,7 +72,7 @@ class Recurrent:
             x = dropped_out(cell, x, training)
             h, c = self._starts(cell, start, x.shape[0])
             given = x, [h] if c is None else [h, c], mask
-            x, h, c = loop.run(cell, layer, [weights_of(cell)], given)
+            x, h, c = loop.run(cell, layer, [weights_of(cell)], given, dtype_of(self))
             end = [h[0]] if c is None else [h[0], c[0]]
             ends.append(end if isinstance(start, (list, tuple)) else end[0])
         last = end[0]
