@@ -40,6 +40,7 @@ KINDS = {
     "encoder-int8": "sentence encoder, int8",
     "training": "training",
     "models": "whole models",
+    "keras": "Keras",
 }
 CELLS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
 

@@ -15,7 +15,10 @@ from typing import Any, Generic, Protocol, TypeVar
 from .target import Result, Target
 
 OURS = "treadle"
-PEERS = ("torch", "onnxruntime", "openvino", "jax", "ctranslate2", "sentence_transformers")
+PEERS = (
+    *("torch", "onnxruntime", "openvino", "jax", "ctranslate2", "sentence_transformers"),
+    *("keras_torch", "keras_jax", "keras_tensorflow"),
+)
 
 # The bytes per second at which a buffer of so many bytes is read again and again.
 Bandwidth = Callable[[int], float]
@@ -75,7 +78,10 @@ Inputs_contra = TypeVar("Inputs_contra", contravariant=True)
 
 @dataclass(frozen=True)
 class Prepared(Generic[AnswerT]):
-    """A case that is ready to run on one peer; only `run` is timed."""
+    """A case that is ready to run on one peer; only `run` is timed.
+
+    A peer that needs a process of its own has a `Remote` of core/measure.py as its `run`.
+    """
 
     run: Callable[[], Any]
     outputs: Callable[[Any], AnswerT]  # makes the answer from what `run` returned

@@ -7,6 +7,7 @@ right is the share of the machine's limit that treadle reaches. A page shows the
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ from .target import CALL_ALLOWANCE
 
 # Colours of Okabe and Ito: told apart with any colour vision.
 OKABE_ITO = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#F0E442")
-PEER_COLOURS = dict(zip(PEERS, OKABE_ITO, strict=True))
+# The backends of Keras are in no picture with the other peers, and share their colours.
+PEER_COLOURS = dict(zip(PEERS, itertools.cycle(OKABE_ITO), strict=False))
 BOUND_COLOURS = {
     "L1": "#9ECAE1",
     "L2": "#6BAED6",

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, cast
 from ..kind import Library
 
 if TYPE_CHECKING:  # a type checker holds every peer to the protocol here
-    from . import ctranslate2, jax, onnxruntime, openvino, sentence_transformers, torch, treadle
+    from . import (
+        ctranslate2,
+        jax,
+        keras_jax,
+        keras_tensorflow,
+        keras_torch,
+        onnxruntime,
+        openvino,
+        sentence_transformers,
+        torch,
+        treadle,
+    )
 
     _PEERS: tuple[Library, ...] = (
         treadle,
@@ -18,6 +29,9 @@ if TYPE_CHECKING:  # a type checker holds every peer to the protocol here
         jax,
         ctranslate2,
         sentence_transformers,
+        keras_torch,
+        keras_jax,
+        keras_tensorflow,
     )
 
 

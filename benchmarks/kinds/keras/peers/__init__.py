@@ -1,0 +1,1 @@
+"""Each peer is a way of a worker to run the cases."""
