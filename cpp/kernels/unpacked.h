@@ -18,6 +18,12 @@ constexpr int kUnpackedVectors = 2;
 constexpr int kUnpackedVectors = 4;
 #endif
 
+// A tile reads more rows at once than the hardware's prefetcher follows. So a product with more
+// weights than this, which come from the far end of L3 or from memory, fetches so many lines ahead:
+// it takes two thirds of the time (on Zen 5). Weights that lie nearer are there in time, and to
+// fetch them costs a tenth.
+constexpr std::int64_t kFetchedWeights = std::int64_t{1} << 20, kFetchedLines = 4;
+
 // Adds the products of R rows with kLanes steps from k on, or those before `end`, to the sums of a
 // vector of outputs, one for each row. `weights` are the rows of W [outputs, k]: they become a
 // vector for each step in registers. Inlined, several of these would have too few registers.
@@ -46,15 +52,32 @@ __attribute__((noinline)) void unpacked_steps(Vec* sum, const float* const* weig
   }
 }
 
+// Fetches what a vector of outputs from n on reads kFetchedLines lines behind k; beyond the ends of
+// its rows, what the vector in its place in the next tile reads first.
+template <int V>
+TREADLE_INLINE void fetch_ahead(const UnpackedArgs& a, std::int64_t n, std::int64_t k) {
+  k += kFetchedLines * kLine;
+  if (k >= a.k) {
+    k -= a.k;
+    n += V * kLanes;
+  }
+  if (n + kLanes > a.end || k >= a.k) return;
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes; ++i) __builtin_prefetch(a.weights[n + i] + k, 0, 0);
+}
+
 // Takes R rows and V vectors of outputs, from output n on.
 template <int R, int V>
 void unpacked_tile(const UnpackedArgs& a, std::int64_t row, std::int64_t n) {
+  const bool fetches = (a.end - a.begin) * a.k > kFetchedWeights;
   for (std::int64_t begin = 0; begin < a.k; begin += kSumBlock) {
     const std::int64_t end = a.k - begin < kSumBlock ? a.k : begin + kSumBlock;
     Vec sum[V][R] = {};
     for (std::int64_t k = begin; k < end; k += kLanes) {
       for (int v = 0; v < V; ++v) {
-        unpacked_steps<R>(sum[v], a.weights + n + v * kLanes, a.x + row, k, end);
+        const std::int64_t at = n + v * kLanes;
+        if (fetches && k % kLine == 0) fetch_ahead<V>(a, at, k);
+        unpacked_steps<R>(sum[v], a.weights + at, a.x + row, k, end);
       }
     }
     for (int v = 0; v < V; ++v) {

@@ -34,6 +34,11 @@ TEST_CASE("a chosen level is the one that runs, with a whole table") {
     const bool whole =
         t.attention_join && t.layer_norm && t.softmax && t.log_softmax && t.apply && t.read_loop;
     REQUIRE(whole);
+    const bool backward = t.rnn_backward && t.lstm_backward && t.gru_backward &&
+                          t.gru_backward_gates && t.gru_backward_reset && t.outer && t.sum_rows;
+    CHECK(backward);
+    const bool short_calls = t.unpacked && t.transpose;
+    CHECK(short_calls);
     const bool of_images =
         t.planes && t.depthwise_row && t.max_pool_row && t.average_pool_row && t.blend_pixels;
     const bool of_numbers = t.unary && t.binary && t.scale_rows && t.column_sums && t.row_sum;

@@ -9,6 +9,9 @@ namespace {
 // A task of a weight's gradient has so many rows and columns, and so many terms lie between two
 // looks at the interrupt. Its operands, kOuterTerms terms of each, stay in L2.
 constexpr std::int64_t kOuterRows = 192, kOuterColumns = 256, kTerms = 64 * kOuterTerms;
+// Few terms stay in L1, and most of the time goes by with writing: a task then takes a few whole
+// rows, which lie one behind the other.
+constexpr std::int64_t kFewTerms = 12, kFewRows = 12;
 
 }  // namespace
 
@@ -75,11 +78,12 @@ void WeightGrad::list_sums() {
 
 void WeightGrad::cut(const Rows& a, std::int64_t offset, std::int64_t rows, const Rows& b,
                      std::int64_t columns, float* out) {
-  for (std::int64_t n = 0; n < rows; n += kOuterRows) {
-    for (std::int64_t i = 0; i < columns; i += kOuterColumns) {
+  const bool few = count_ <= kFewTerms;
+  const std::int64_t height = few ? kFewRows : kOuterRows, width = few ? columns : kOuterColumns;
+  for (std::int64_t n = 0; n < rows; n += height) {
+    for (std::int64_t i = 0; i < columns; i += width) {
       products_.push_back({count_, a.data(), offset, b.data(), out, columns, n,
-                           std::min(rows, n + kOuterRows), i, std::min(columns, i + kOuterColumns),
-                           true});
+                           std::min(rows, n + height), i, std::min(columns, i + width), true});
     }
   }
 }
