@@ -15,6 +15,7 @@ void register_recurrent(pybind11::module_& m);
 void register_runtime(pybind11::module_& m);
 void register_spatial(pybind11::module_& m);
 void register_tensor(pybind11::module_& m);
+void register_tensor_places(pybind11::module_& m);
 void register_conv(pybind11::module_& m);
 void register_program(pybind11::module_& m);
 void register_plain_inputs(pybind11::module_& m);
@@ -58,6 +59,7 @@ PYBIND11_MODULE(_core_of_main, m) {
   treadle::register_transformer_block(m);
   treadle::register_kv_cache(m);
   treadle::register_tensor(m);
+  treadle::register_tensor_places(m);
   treadle::register_conv(m);
   treadle::register_plain_inputs(m);
   treadle::register_program(m);  // takes layers that were registered above

@@ -121,6 +121,8 @@ void register_recurrent(py::module_& m) {
         return isas;
       });
   register_backward(recurrent);
+  register_tensor_run(recurrent);
+  register_tensor_backward(recurrent);
   register_stream(m, recurrent);
   register_stream_slots(m);
   register_stream_pool(m, recurrent);

@@ -8,6 +8,8 @@
 namespace treadle {
 
 void register_backward(py::class_<BoundRecurrent>& recurrent);
+void register_tensor_run(py::class_<BoundRecurrent>& recurrent);
+void register_tensor_backward(py::class_<BoundRecurrent>& recurrent);
 // Registers the method `stream` and the class Stream.
 void register_stream(py::module_& m, py::class_<BoundRecurrent>& recurrent);
 // Registers the method `pool` and the class StreamPool.

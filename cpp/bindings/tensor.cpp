@@ -1,58 +1,44 @@
 // The function tensor_array takes the memory of a PyTorch tensor. torch.Tensor.numpy() would make
 // the storage of the tensor unresizable for good; nothing of the tensor changes here.
-#include <pybind11/numpy.h>
-#include <pybind11/pybind11.h>
+#include "bindings/tensor.h"
 
+#include <algorithm>
 #include <cstdint>
-#include <stdexcept>
 #include <string>
-#include <vector>
 
 namespace treadle {
 namespace {
 
-namespace py = pybind11;
-
-// The names and objects that every call compares or asks for. They are looked up once and never
-// given back, since PyTorch outlives every call.
-struct Torch {
-  PyTypeObject* tensor;
-  py::handle strided;
-  std::vector<std::pair<py::handle, py::dtype>> dtypes;
-  PyObject *is_cpu, *layout, *dtype, *shape;                                // attributes
-  PyObject *stride, *untyped_storage, *storage_offset, *data_ptr, *nbytes;  // methods
-};
-
-const Torch& torch() {
-  static const Torch* const found = []() -> const Torch* {
-    const py::dict modules = py::module_::import("sys").attr("modules");
-    if (!modules.contains("torch")) throw py::type_error("tensor_array: PyTorch is not imported");
-    const py::object module = modules["torch"];
-    auto* own = new Torch{};
-    own->tensor =
-        reinterpret_cast<PyTypeObject*>(py::object(module.attr("Tensor")).release().ptr());
-    own->strided = py::object(module.attr("strided")).release();
-    for (const char* name :
-         {"float32", "bool", "int64", "int32", "int16", "int8", "uint8", "float64", "float16"}) {
-      own->dtypes.emplace_back(py::object(module.attr(name)).release(), py::dtype(name));
-    }
-    own->is_cpu = PyUnicode_InternFromString("is_cpu");
-    own->layout = PyUnicode_InternFromString("layout");
-    own->dtype = PyUnicode_InternFromString("dtype");
-    own->shape = PyUnicode_InternFromString("shape");
-    own->stride = PyUnicode_InternFromString("stride");
-    own->untyped_storage = PyUnicode_InternFromString("untyped_storage");
-    own->storage_offset = PyUnicode_InternFromString("storage_offset");
-    own->data_ptr = PyUnicode_InternFromString("data_ptr");
-    own->nbytes = PyUnicode_InternFromString("nbytes");
-    return own;
-  }();
-  return *found;
-}
-
 [[noreturn]] void wrong(const std::string& what) {
   throw py::type_error("tensor_array: the tensor " + what);
 }
+
+const py::dtype& dtype_of(const Torch& known, py::handle tensor) {
+  const py::object found = attribute(tensor, known.dtype);
+  for (const auto& [theirs, ours] : known.dtypes) {
+    if (found.is(theirs)) return ours;
+  }
+  wrong("has " + py::cast<std::string>(py::str(found)) + ", which NumPy does not have");
+}
+
+// Returns an array that shares the memory of a tensor, and keeps its storage (not the tensor)
+// alive.
+py::array tensor_array(const py::object& tensor) {
+  const Torch& known = torch();
+  if (!PyObject_TypeCheck(tensor.ptr(), known.tensor)) {
+    throw py::type_error("tensor_array: expected a torch.Tensor");
+  }
+  const py::dtype& dtype = dtype_of(known, tensor);
+  const py::ssize_t itemsize = dtype.itemsize();
+  const TensorMemory memory = tensor_memory(known, tensor, itemsize);
+  const std::vector<py::ssize_t> shape(memory.shape.begin(), memory.shape.begin() + memory.axes);
+  if (!memory.address) return py::array(dtype, shape);
+  std::vector<py::ssize_t> strides(memory.strides.begin(), memory.strides.begin() + memory.axes);
+  for (py::ssize_t& stride : strides) stride *= itemsize;
+  return py::array(dtype, shape, strides, memory.address, memory.storage);
+}
+
+}  // namespace
 
 py::object checked(PyObject* result) {
   if (!result) throw py::error_already_set();
@@ -70,56 +56,87 @@ py::ssize_t number(py::handle value) {
   return found;
 }
 
-const py::dtype& dtype_of(const Torch& known, py::handle tensor) {
-  const py::object found = attribute(tensor, known.dtype);
-  for (const auto& [theirs, ours] : known.dtypes) {
-    if (found.is(theirs)) return ours;
-  }
-  wrong("has " + py::cast<std::string>(py::str(found)) + ", which NumPy does not have");
+const Torch& torch() {
+  static const Torch* const found = []() -> const Torch* {
+    const py::dict modules = py::module_::import("sys").attr("modules");
+    if (!modules.contains("torch")) throw py::type_error("tensor_array: PyTorch is not imported");
+    const py::object module = modules["torch"];
+    const auto own_of = [](const py::handle& owner, const char* name) {
+      return py::object(owner.attr(name)).release();
+    };
+    auto* own = new Torch{};
+    own->tensor = reinterpret_cast<PyTypeObject*>(own_of(module, "Tensor").ptr());
+    own->parameter = reinterpret_cast<PyTypeObject*>(own_of(module.attr("nn"), "Parameter").ptr());
+    own->strided = own_of(module, "strided");
+    own->float32 = own_of(module, "float32");
+    own->empty = own_of(module, "empty");
+    own->empty_like = own_of(module, "empty_like");
+    for (const char* name :
+         {"float32", "bool", "int64", "int32", "int16", "int8", "uint8", "float64", "float16"}) {
+      own->dtypes.emplace_back(own_of(module, name), py::dtype(name));
+    }
+    own->is_cpu = PyUnicode_InternFromString("is_cpu");
+    own->layout = PyUnicode_InternFromString("layout");
+    own->dtype = PyUnicode_InternFromString("dtype");
+    own->shape = PyUnicode_InternFromString("shape");
+    own->stride = PyUnicode_InternFromString("stride");
+    own->untyped_storage = PyUnicode_InternFromString("untyped_storage");
+    own->storage_offset = PyUnicode_InternFromString("storage_offset");
+    own->data_ptr = PyUnicode_InternFromString("data_ptr");
+    own->nbytes = PyUnicode_InternFromString("nbytes");
+    own->is_neg = PyUnicode_InternFromString("is_neg");
+    own->is_contiguous = PyUnicode_InternFromString("is_contiguous");
+    own->contiguous = PyUnicode_InternFromString("contiguous");
+    own->dtype_and_device = py::make_tuple("dtype", "device").release();
+    own->cpu = py::object(module.attr("device")("cpu")).release();
+    return own;
+  }();
+  return *found;
 }
 
-// Returns an array that shares the memory of a tensor, and keeps its storage (not the tensor)
-// alive. The memory is that of the storage now: whoever keeps the array compares data_ptr before
-// it is used again.
-py::array tensor_array(const py::object& tensor) {
-  const Torch& known = torch();
-  if (!PyObject_TypeCheck(tensor.ptr(), known.tensor)) {
-    throw py::type_error("tensor_array: expected a torch.Tensor");
+bool TensorMemory::contiguous() const {
+  py::ssize_t floats = 1;
+  for (int i = axes - 1; i >= 0; --i) {
+    if (shape[i] != 1 && strides[i] != floats) return false;
+    floats *= shape[i];
   }
+  return true;
+}
+
+TensorMemory tensor_memory(const Torch& known, py::handle tensor, py::ssize_t itemsize) {
   if (attribute(tensor, known.is_cpu).ptr() != Py_True) wrong("is not on the CPU");
   if (!attribute(tensor, known.layout).is(known.strided)) wrong("is not strided");
-  const py::dtype& dtype = dtype_of(known, tensor);
   const py::tuple sizes = attribute(tensor, known.shape), steps = call(tensor, known.stride);
-  const py::ssize_t itemsize = dtype.itemsize();
-  std::vector<py::ssize_t> shape(sizes.size()), strides(steps.size());
-  if (shape.size() != strides.size()) wrong("has fewer strides than axes, or more");
+  TensorMemory memory;
+  memory.axes = static_cast<int>(sizes.size());
+  if (sizes.size() != steps.size()) wrong("has fewer strides than axes, or more");
+  if (memory.axes > TensorMemory::kMostAxes) wrong("has more axes than any other");
   py::ssize_t last = 0;  // the distance of the last element from the first one, in bytes
   bool empty = false;
-  for (std::size_t i = 0; i < shape.size(); ++i) {
+  for (int i = 0; i < memory.axes; ++i) {
     const py::ssize_t size = number(sizes[i]), step = number(steps[i]);
-    py::ssize_t reach = 0;
-    if (size < 0 || step < 0 || __builtin_mul_overflow(step, itemsize, &strides[i]) ||
-        (size > 1 && __builtin_mul_overflow(strides[i], size - 1, &reach)) ||
+    py::ssize_t bytes = 0, reach = 0;
+    if (size < 0 || step < 0 || __builtin_mul_overflow(step, itemsize, &bytes) ||
+        (size > 1 && __builtin_mul_overflow(bytes, size - 1, &reach)) ||
         __builtin_add_overflow(last, reach, &last)) {
       wrong("has a shape or strides that no memory has");
     }
-    shape[i] = size;
+    memory.shape[i] = size;
+    memory.strides[i] = step;
     empty = empty || size == 0;
   }
-  if (empty) return py::array(dtype, shape);
-  const py::object storage = call(tensor, known.untyped_storage);
-  const py::ssize_t bytes = number(call(storage, known.nbytes));
+  if (empty) return memory;
+  memory.storage = call(tensor, known.untyped_storage);
+  const py::ssize_t bytes = number(call(memory.storage, known.nbytes));
   const py::ssize_t offset = number(call(tensor, known.storage_offset));
   if (offset < 0 || last > bytes || offset > bytes || offset * itemsize + last + itemsize > bytes) {
     wrong("has a storage of " + std::to_string(bytes) + " bytes, which are fewer than it needs");
   }
-  void* address = PyLong_AsVoidPtr(call(tensor, known.data_ptr).ptr());
+  memory.address = PyLong_AsVoidPtr(call(tensor, known.data_ptr).ptr());
   if (PyErr_Occurred()) throw py::error_already_set();
-  if (!address) wrong("has no memory");
-  return py::array(dtype, shape, strides, address, storage);
+  if (!memory.address) wrong("has no memory");
+  return memory;
 }
-
-}  // namespace
 
 void register_tensor(py::module_& m) { m.def("tensor_array", &tensor_array, py::arg("tensor")); }
 

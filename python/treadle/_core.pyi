@@ -95,6 +95,33 @@ class RecurrentStack:
         reset_c (None without resets).
         """
 
+    def run_tensors(
+        self, x: object, h: object, c: object, step: bool, batch_first: bool, save: bool
+    ) -> tuple[Any, Any, Any, Any] | None:
+        """(y, h_n, c_n or None, saved or None) as torch.Tensors, from tensors or None for zeros.
+
+        Of a ``step`` x is [B, I] or [I], the states have no axis for layers and directions, and
+        h_n is None, since it is y. ``saved`` is None where nothing is saved. The result is None,
+        and nothing has been done, if an argument is not float32 in plain memory of the CPU, has no
+        elements or another shape.
+        """
+
+    def backward_tensors(
+        self,
+        forward: tuple[Any, ...],
+        upstream: tuple[Any, ...],
+        weights: tuple[Any, ...],
+        wanted: tuple[bool, ...],
+        step: bool,
+        batch_first: bool,
+    ) -> list[Any] | None:
+        """The gradients of x, h, c and the weights, those that are ``wanted``, None for others.
+
+        ``forward`` has x, h, c, y and saved of `run_tensors`, ``upstream`` the gradients of y, h_n
+        and c_n, None for zeros; ``weights`` are those of one direction after the other. The result
+        is None where `run_tensors` returns None.
+        """
+
     def stream(self, batch_size: int, *, to_float32: Callable[[str, str, Any], _Float]) -> Stream:
         """``to_float32(function, name, x)`` converts an x of `Stream.step` that is not float32."""
     def pool(
@@ -137,6 +164,14 @@ def limits() -> dict[str, int]:
 
 def tensor_array(tensor: object) -> npt.NDArray[Any]:
     """Return an array that shares the memory of a torch.Tensor, which stays resizable."""
+
+@final
+class Places:
+    """Where the memory of some torch.Tensors lay when this was made. It keeps no tensor alive."""
+
+    def __init__(self, tensors: tuple[Any, ...]) -> None: ...
+    def hold(self, tensors: tuple[Any, ...]) -> bool:
+        """Tell whether these are contiguous float32 tensors that lie there, in the same shapes."""
 
 def same_bits(a: list[_Float], b: list[_Float]) -> bool: ...
 def check_weight(function: str, name: str, value: object, dtype: str) -> None: ...

@@ -34,10 +34,15 @@ if TYPE_CHECKING:
     """(h, c): None for zeros, and for the c of a layer that has none."""
     Rows: TypeAlias = tuple[ArrayLike | None, ArrayLike | None, bool]
     """(lengths, mask, batch_first): the steps of each row, or a mask [B, T]; how rows lie in x."""
-    _Call: TypeAlias = tuple[NativeLayer, PlacedWeights, Rows, bool]
-    """The arguments of `run_layer` that are no tensors."""
+    Ends: TypeAlias = tuple[TensorLike, Any, TensorLike | None]
+    """y, h_n (None of a step) and c_n (None but for an LSTM)."""
+    Results: TypeAlias = tuple[TensorLike, Any, TensorLike | None, TensorLike | None]
+    """The `Ends` and what is saved for the backward pass, None if nothing is."""
+    _Call: TypeAlias = tuple[RecurrentLayer, PlacedWeights, Rows, bool, bool, Results]
+    """The arguments of `_Run` that are no tensors of the caller."""
 
 
+_unwrapped = torch._C._functorch.unwrap_if_dead
 RESULTS = ("y", "h_n", "c_n")
 """The names of the results, by which a backward pass takes their gradients."""
 
@@ -94,6 +99,7 @@ class _Context(Protocol):
     layer: RecurrentLayer
     weights: weakref.ref[PlacedWeights]
     batch_first: bool
+    step: bool
 
     @property
     def saved_tensors(self) -> tuple[Any, ...]: ...
@@ -104,7 +110,10 @@ class _Context(Protocol):
 
 
 class _Run(torch.autograd.Function):
-    """The function of autograd that makes (y, h_n, c_n or None) from x, h, c and the weights."""
+    """The function of autograd that makes (y, h_n, c_n) from x, h, c and the weights.
+
+    The results are those of a call that has run already.
+    """
 
     @staticmethod
     def forward(
@@ -115,72 +124,135 @@ class _Run(torch.autograd.Function):
         c: TensorLike | None,
         *tensors: TensorLike,
     ) -> tuple[TensorLike | None, ...]:
-        found, weights, rows, copies = call
-        lengths, mask, batch_first = rows
-        y, h_n, c_n, saved = found.native.run(sequence_inputs(x, h, c, rows), save=True)
-        results = _tensors(y, h_n, c_n)
-        ctx.layer, ctx.batch_first, ctx.weights = found.layer, batch_first, weakref.ref(weights)
+        ctx.layer, weights, (lengths, mask, ctx.batch_first), copies, ctx.step, results = call
+        y, h_n, c_n, saved = results
+        ctx.weights = weakref.ref(weights)
         ctx.save_for_backward(
             x,
             h,
             c,
-            torch.from_numpy(y.copy()) if copies else results[0],
-            torch.from_numpy(saved),
+            y.clone() if copies else y,
+            saved,
             None if lengths is None else torch.from_numpy(lengths),
             None if mask is None else torch.from_numpy(mask),
             *tensors,
         )
         ctx.set_materialize_grads(False)
-        return results
+        return y, h_n, c_n
 
     @staticmethod
     def backward(ctx: _Context, *upstream: TensorLike | None) -> tuple[TensorLike | None, ...]:
         # Hooks may have made other tensors of those that were saved.
         x, h, c, y, saved, lengths, mask, *tensors = ctx.saved_tensors
-        wanted = ctx.needs_input_grad[1:]
+        wanted, layer = ctx.needs_input_grad[1:], ctx.layer
+        placed = ctx.weights()
         reason = of_backward(upstream)
+        seen = reason is None and watched(upstream)
+        dense = lengths is None and mask is None and not layer.has_to_pack
+        if reason is None and not seen and dense and placed is not None:
+            # The native layer gives its form alone: the weights are those that were saved.
+            found = placed.unpacked(layer).native.backward_tensors(
+                *((x, h, c, y, saved), upstream, tuple(tensors), wanted),
+                *(ctx.step, ctx.batch_first),
+            )
+            if found is not None:
+                return None, *found
+        given = x, h, c
+        if ctx.step:
+            x, h, c, y = (_with_axes(tensor) for tensor in (x, h, c, y))
+            upstream = tuple(_with_axes(tensor) for tensor in upstream)
+        own = (x, h, c, *tensors)
+        if saved is None:
+            T, B = (x.shape[1], x.shape[0]) if ctx.batch_first else x.shape[:2]
+            saved = y.new_zeros((layer.directions, T, B, 0))
         if reason is not None:
             rows = lengths, mask, ctx.batch_first
-            own = (x, h, c, *tensors)
-            return None, *_gradients_of_formula(ctx.layer, rows, own, wanted, upstream, reason)
-        if watched(upstream):
+            grads: list[Any] = _gradients_of_formula(layer, rows, own, wanted, upstream, reason)
+        elif seen:
             dx, dh, dc, *rest = torch.ops.treadle.recurrent_backward(
                 *(x, h, c, tensors, lengths, mask, y, saved),
                 *upstream,
-                *ctx.layer.form,
+                *layer.form,
                 ctx.batch_first,
             )
-            every = zip((dx, dh, dc, *rest), wanted, strict=True)
-            return None, *(grad if want else None for grad, want in every)
-        placed = ctx.weights()
-        if placed is not None and placed.lie_in(tensors):
-            weights: LayerWeights = placed
+            grads = [dx, dh, dc, *rest]
         else:
-            weights = LayerWeights(ctx.layer, tensors)
-        grads = {
-            name: None if grad is None else shared_array(grad.contiguous())
-            for name, grad in zip(RESULTS, upstream, strict=True)
-        }
-        gradients = backward(
-            weights.unpacked(ctx.layer).native,
-            weights,
-            sequence_inputs(
-                with_dense_rows(x),
-                None if h is None else h.contiguous(),
-                None if c is None else c.contiguous(),
-                (shared_array(lengths), shared_array(mask), ctx.batch_first),
-            ),
-            (shared_array(with_dense_rows(y)), shared_array(saved.contiguous())),
-            grads,
-            wanted,
-        )
-        return (
-            None,
-            *[
-                torch.from_numpy(gradient) if want else None
-                for gradient, want in zip(gradients, wanted, strict=True)
-            ],
-        )
+            grads = _gradients_of_arrays(
+                placed if placed is not None and placed.lie_in(tuple(tensors)) else None,
+                *(layer, own, (lengths, mask, ctx.batch_first), (y, saved), upstream, wanted),
+            )
+        grads = [grad if want else None for grad, want in zip(grads, wanted, strict=True)]
+        for i, tensor in enumerate(given if ctx.step else ()):
+            grads[i] = None if grads[i] is None else grads[i].reshape(tensor.shape)
+        return None, *grads
+
+
+# The method of the class that torch.autograd.Function derives from. `Function.apply` first looks at
+# every argument for tensors that a function transform has left behind: here there are none.
+_apply = super(torch.autograd.Function, _Run).apply
+
+
+def _forward(
+    found: NativeLayer, states: States, x: TensorLike, rows: Rows, step: bool, save: bool
+) -> Results:
+    """Run a native layer on tensors of any layout."""
+    h: Any
+    c: Any
+    (h, c), (lengths, mask, batch_first) = states, rows
+    if lengths is None and mask is None:
+        follow_threads()
+        results = found.native.run_tensors(x, h, c, step, batch_first, save)
+        if results is not None:
+            return results
+    shape = x.shape
+    if step:
+        x, h, c = (_with_axes(tensor) for tensor in (x, h, c))
+    h = None if h is None else h.contiguous()
+    c = None if c is None else c.contiguous()
+    arrays = found.native.run(sequence_inputs(with_dense_rows(x), h, c, rows), save=save)
+    tensors: list[Any] = [None if a is None else torch.from_numpy(a) for a in arrays]
+    y, h_n, c_n, saved = (*tensors, None)[:4]
+    if step:
+        h_n, y = None, y.reshape((*shape[:-1], y.shape[-1]))
+        c_n = None if c_n is None else c_n.reshape(y.shape)
+    return y, h_n, c_n, saved
+
+
+def _with_axes(tensor: Any) -> Any:
+    """Give a tensor of a step, [B, I] or [I], or None the axes of a sequence of one step."""
+    return tensor if tensor is None else tensor.reshape((1,) * (3 - tensor.dim()) + tensor.shape)
+
+
+def _gradients_of_arrays(
+    placed: PlacedWeights | None,
+    layer: RecurrentLayer,
+    own: tuple[Any, ...],
+    rows: Rows,
+    results: tuple[TensorLike, TensorLike],
+    upstream: tuple[TensorLike | None, ...],
+    wanted: tuple[bool, ...],
+) -> list[TensorLike | None]:
+    """Return the gradients of x, h, c and the weights, from tensors of any layout."""
+    (x, h, c, *tensors), (lengths, mask, batch_first), (y, saved) = own, rows, results
+    weights = LayerWeights(layer, tensors) if placed is None else placed
+    grads = {
+        name: None if grad is None else shared_array(grad.contiguous())
+        for name, grad in zip(RESULTS, upstream, strict=True)
+    }
+    gradients = backward(
+        weights.unpacked(layer).native,
+        weights,
+        sequence_inputs(
+            with_dense_rows(x),
+            None if h is None else h.contiguous(),
+            None if c is None else c.contiguous(),
+            (shared_array(lengths), shared_array(mask), batch_first),
+        ),
+        (shared_array(with_dense_rows(y)), shared_array(saved.contiguous())),
+        grads,
+        wanted,
+    )
+    return [None if gradient is None else torch.from_numpy(gradient) for gradient in gradients]
 
 
 def _gradients_of_formula(
@@ -208,14 +280,6 @@ def with_dense_rows(tensor: TensorLike) -> TensorLike:
     return tensor if dense else tensor.contiguous()
 
 
-def _tensors(
-    y: Float, h_n: Float, c_n: Float | None
-) -> tuple[TensorLike, TensorLike, TensorLike | None]:
-    """Return the results of a forward pass as tensors; c_n is None but for an LSTM."""
-    tensor = torch.from_numpy
-    return tensor(y), tensor(h_n), None if c_n is None else tensor(c_n)
-
-
 def run_layer(
     found: NativeLayer,
     weights: PlacedWeights | None,
@@ -224,20 +288,63 @@ def run_layer(
     x: TensorLike,
     rows: Rows,
     copies: bool = False,
-) -> tuple[TensorLike, TensorLike, TensorLike | None]:
+    step: bool = False,
+) -> Ends:
     """Run a layer, recorded for autograd if a gradient is wanted: (y, h_n, c_n or None).
 
     ``tensors`` hold the memory of the ``weights``, both left out (None and an empty tuple) where no
-    gradient of a weight is wanted. ``states`` are h and c. With ``copies`` the backward
-    pass reads a copy of y, so that y may be changed in place.
+    gradient is wanted. ``states`` are h and c. With ``copies`` the backward pass reads a copy of y,
+    so that y may be changed in place. A ``step`` is that of a cell: x is [B, I] or [I], states have
+    no axis for layers and directions, and h_n is None, since it is y.
     """
-    h, c = states
-    x = with_dense_rows(x)
-    h = None if h is None else h.contiguous()
-    c = None if c is None else c.contiguous()
+    x, (h, c) = _unwrapped(x), (None if s is None else _unwrapped(s) for s in states)
+    if weights is not None and learns((*tensors, x, h, c)):
+        results = _forward(found, (h, c), x, rows, step, save=True)
+        return record(found, weights, tensors, (h, c), x, rows, results, copies, step)
+    return _forward(found, (h, c), x, rows, step, save=False)[:3]
+
+
+def run_short(
+    found: NativeLayer,
+    weights: PlacedWeights,
+    tensors: tuple[TensorLike, ...],
+    states: States,
+    x: TensorLike,
+    batch_first: bool,
+    copies: bool,
+    step: bool,
+) -> Ends | None:
+    """Do as `run_layer` does on tensors that are taken as they are; return None for others."""
+    follow_threads()
+    save = learns((*tensors, x, *states))
+    results = found.native.run_tensors(x, *states, step, batch_first, save)
+    if results is None or not save:
+        return None if results is None else results[:3]
+    rows = None, None, batch_first
+    return record(found, weights, tensors, states, x, rows, results, copies, step)
+
+
+def record(
+    found: NativeLayer,
+    weights: PlacedWeights,
+    tensors: tuple[TensorLike, ...],
+    states: States,
+    x: TensorLike,
+    rows: Rows,
+    results: Results,
+    copies: bool,
+    step: bool,
+) -> Ends:
+    """Record a call for autograd: its results (y, h_n, c_n) as those of a function."""
+    call = found.layer, weights, rows, copies, step, results
+    y, h_n, c_n = _apply(call, x, *states, *tensors)
+    return y, h_n, c_n
+
+
+def learns(tensors: tuple[TensorLike | None, ...]) -> bool:
+    """Tell whether a call on these tensors is recorded for autograd."""
     if torch.is_grad_enabled():
-        for tensor in (x, h, c, *tensors):
+        for tensor in tensors:
             if tensor is not None and tensor.requires_grad:
-                y, h_n, c_n = _Run.apply((found, weights, rows, copies), x, h, c, *tensors)
-                return y, h_n, c_n
-    return _tensors(*found.native.run(sequence_inputs(x, h, c, rows)))
+                return True
+    return False

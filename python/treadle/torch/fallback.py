@@ -26,6 +26,7 @@ _function_modes = torch._C._len_torch_function_stack
 _level = torch._C._functorch.maybe_current_level
 _is_batch = torch._C._functorch.is_legacy_batchedtensor
 _included = torch._C._dispatch_tls_is_dispatch_key_included
+_tracing, _autocast = torch._C._get_tracing_state, torch.is_autocast_enabled
 _UNSEEN = (torch.Tensor, torch.nn.Parameter, type(None))
 
 
@@ -44,6 +45,22 @@ def watched(tensors: tuple[object, ...]) -> bool:
         if type(tensor) not in _UNSEEN and hasattr(type(tensor), "__torch_function__"):
             return True
     return False
+
+
+def undisturbed() -> bool:
+    """Tell whether nothing is at work for which `watched` or `obstacle` would look at tensors.
+
+    What tensors themselves say is left: their class, dtype and memory.
+    """
+    return not (
+        torch.compiler.is_compiling()
+        or _modes()
+        or _function_modes()
+        or _level() is not None
+        or forward_ad._current_level >= 0
+        or _tracing() is not None
+        or _autocast("cpu")
+    )
 
 
 def refuse_tangents(operator: str) -> None:

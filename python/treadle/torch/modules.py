@@ -21,7 +21,7 @@ batch that count, as with a PackedSequence, without packing or sorting.
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
@@ -29,16 +29,17 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from treadle._inputs.arrays import to_int64
 from treadle._public import published
 from treadle.torch import dynamo, ops
-from treadle.torch.autograd import run_layer
-from treadle.torch.fallback import fall_back, obstacle, watched
+from treadle.torch.autograd import run_layer, run_short
+from treadle.torch.fallback import fall_back, obstacle, undisturbed, watched
+from treadle.torch.tensors import plain_states
 from treadle.torch.tools import ForTools, node_of
-from treadle.torch.weight_cache import RecurrentLayer, weights_of
+from treadle.torch.weight_cache import layer_of, weights_of
 
 if TYPE_CHECKING:
     from treadle._inputs.types import ArrayLike
     from treadle.torch.autograd import Rows
     from treadle.torch.tensors import State, TensorLike
-    from treadle.torch.weight_cache import ModuleWeights, PlacedWeights
+    from treadle.torch.weight_cache import ModuleWeights, PlacedWeights, RecurrentLayer
 
 
 # PyTorch's names of modes, each with treadle's name and the activation of its candidate.
@@ -100,6 +101,10 @@ class _Sequence(ForTools, torch.nn.RNNBase):
         PackedSequence, TypeError for lengths that are no integers. The backward pass raises
         RuntimeError where a tensor that it needs has been changed in place.
         """
+        if lengths is None and undisturbed():
+            found = self._short(input, hx)
+            if found is not None:
+                return found
         if isinstance(input, torch.fx.Proxy):
             return node_of(self, input, hx, lengths=lengths)
         packed_input = isinstance(input, PackedSequence)
@@ -129,6 +134,40 @@ class _Sequence(ForTools, torch.nn.RNNBase):
         if packed_input:
             return self._packed(input, states, layers, cache)
         return self._padded(input, states, layers, (lengths, None, self.batch_first), cache)
+
+    def _short(self, input: TensorLike, hx: State | None) -> tuple[TensorLike, State] | None:
+        """Run one layer on plain tensors with weights that an earlier call has placed.
+
+        This is the usual call in a short time. It returns None for any other.
+        """
+        lstm = self.mode == "LSTM"
+        states = plain_states(input, hx, lstm)
+        tensors = tuple(self._parameters.values())
+        flat = self._flat_weights
+        same = len(tensors) == len(flat) and all(map(operator.is_, tensors, flat))
+        if states is None or self.num_layers != 1 or not same:
+            return None
+        cache = weights_of(self)
+        placed, shape = cache.find(0, tensors), input.shape
+        if placed is None or len(shape) != 3:
+            return None
+        native = cache.get(0, self._layer(self.input_size), placed, shape[0] * shape[1])
+        options = self.batch_first, self._copies(0), False
+        found: Any = run_short(native, placed, tensors, states, input, *options)
+        return found and (found[0], found[1:] if lstm else found[1])
+
+    def _copies(self, index: int) -> bool:
+        """Tell whether the caller may change the y of a layer in place, as with PyTorch's.
+
+        That is so for the last layer, but for that of a plain LSTM.
+        """
+        return index == self.num_layers - 1 and (self.mode != "LSTM" or self.proj_size > 0)
+
+    def _layer(self, input_size: int) -> RecurrentLayer:
+        """Return the form of a layer."""
+        mode, activation = _MODES[self.mode]
+        sizes = input_size, self.hidden_size, self.proj_size
+        return layer_of(self._name, mode, *sizes, self.bias, 1 + self.bidirectional, activation)
 
     def _layers(self, cache: ModuleWeights | None) -> list[_LayerTensors]:
         """Return the tensors of each layer, direction by direction, as they are now."""
@@ -248,20 +287,17 @@ class _Sequence(ForTools, torch.nn.RNNBase):
         if lengths is not None and not (cache is None and isinstance(lengths, torch.Tensor)):
             compiling = torch.compiler.is_compiling()
             lengths = torch.as_tensor(lengths) if compiling else to_int64(name, "lengths", lengths)
-        mode, activation = _MODES[self.mode]
         inputs, rows = self.input_size, (lengths, None, batch_first)
-        # As with PyTorch, the caller may change y in place, but for that of a plain LSTM.
-        copies = len(layers) - 1 if shown and (mode != "lstm" or P) else -1
         hs: list[TensorLike] = []
         cs: list[TensorLike] = []
         for index, own in enumerate(layers):
             if index and self.dropout:
                 x = torch.nn.functional.dropout(x, self.dropout, self.training)
-            layer = RecurrentLayer(name, mode, inputs, H, P, self.bias, D, activation)
+            layer = self._layer(inputs)
             h, c = (*[s[index * D : (index + 1) * D] for s in states], None, None)[:2]
             if cache is None:
                 x, h_n, c_n = ops.run_layer(layer, own.tensors, (h, c), x, rows)
-                if index == copies and torch.is_grad_enabled():
+                if shown and self._copies(index) and torch.is_grad_enabled():
                     x = x.clone()
             else:
                 placed = own.placed
@@ -269,7 +305,7 @@ class _Sequence(ForTools, torch.nn.RNNBase):
                     placed = cache.place(index, layer, own.tensors)
                 native = cache.get(index, layer, placed, shape[0] * shape[1])
                 x, h_n, c_n = run_layer(
-                    native, placed, own.tensors, (h, c), x, rows, index == copies
+                    native, placed, own.tensors, (h, c), x, rows, shown and self._copies(index)
                 )
             inputs = D * (P or H)
             hs.append(h_n)

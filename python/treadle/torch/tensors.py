@@ -153,6 +153,24 @@ def shared_array(tensor: TensorLike | None) -> AnyArray | None:
     return _core.tensor_array(materialised("treadle.torch", "a tensor", tensor))
 
 
+def plain_states(
+    input: Any, hx: Any, lstm: bool
+) -> tuple[TensorLike | None, TensorLike | None] | None:
+    """Return (h, c) of a caller's state, or None unless it and the input are torch.Tensors.
+
+    A subclass is none. h and c are None where the caller gives none.
+    """
+    c: Any = None
+    h: Any = hx
+    if lstm and hx is not None:
+        if type(hx) is not tuple or len(hx) != 2 or type(hx[1]) is not torch.Tensor:
+            return None
+        h, c = hx
+    if type(input) is not torch.Tensor or (h is not None and type(h) is not torch.Tensor):
+        return None
+    return h, c
+
+
 def follow_threads() -> None:
     """Let treadle use as many threads as PyTorch does, unless treadle was given a number."""
     _core.suggest_num_threads(torch.get_num_threads())

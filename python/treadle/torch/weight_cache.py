@@ -10,6 +10,7 @@ them: its native layer, an `UnpackedLayer`, reads them where they lie, and has t
 
 from __future__ import annotations
 
+import functools
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -125,6 +126,10 @@ def _read(spelled: str) -> Activation:
     return values if parameters else name
 
 
+# Modules look their form up in every call: to make it takes longer than a step of a small net.
+layer_of = functools.lru_cache(maxsize=256)(RecurrentLayer)
+
+
 class UnpackedLayer(NamedTuple):
     """A native layer that reads the arrays of its weights in every call.
 
@@ -230,41 +235,22 @@ class StorageWeights:
 
 
 class PlacedWeights(LayerWeights):
-    """The weights of a layer, and the addresses of their tensors when this was made."""
+    """The weights of a layer, and the places of their tensors when this was made."""
 
     __slots__ = ("_places",)
 
-    def __init__(self, layer: RecurrentLayer, tensors: Sequence[TensorLike]) -> None:
+    def __init__(self, layer: RecurrentLayer, tensors: tuple[TensorLike, ...]) -> None:
         super().__init__(layer, tensors)
-        # No tensor is referred to, not even weakly: torch.utils.swap_tensors would refuse it.
-        self._places = [
-            (type(t), t.data_ptr(), t.shape, s, s.nbytes())
-            for t, s in [(tensor, tensor.untyped_storage()) for tensor in tensors]
-        ]
+        self._places = _core.Places(tensors)
 
-    def lie_in(self, tensors: Sequence[TensorLike]) -> bool:
+    def lie_in(self, tensors: tuple[TensorLike, ...]) -> bool:
         """Tell whether the arrays still have the memory of these tensors; if not, it may be freed.
 
         An assignment to ``.data`` gives a tensor other memory, another shape or dtype. A storage
         that is resized (fully_shard frees it between calls) lies elsewhere, or nowhere, or in fewer
         bytes at the same address.
         """
-        if len(tensors) != len(self._places):
-            return False
-        for tensor, place in zip(tensors, self._places, strict=True):
-            kind, address, shape, storage, size = place
-            if (
-                type(tensor) is not kind
-                or tensor.untyped_storage() is not storage
-                or tensor.data_ptr() != address
-                or storage.nbytes() != size
-                or tensor.is_neg()
-                or tensor.shape != shape
-                or tensor.dtype is not torch.float32
-                or not tensor.is_contiguous()
-            ):
-                return False
-        return True
+        return self._places.hold(tensors)
 
 
 class ModuleWeights:
@@ -274,7 +260,7 @@ class ModuleWeights:
         self._cache = WeightCache()
         self._placed: dict[int, PlacedWeights] = {}
 
-    def find(self, index: int, tensors: Sequence[TensorLike]) -> PlacedWeights | None:
+    def find(self, index: int, tensors: tuple[TensorLike, ...]) -> PlacedWeights | None:
         """Return the weights of a layer if its tensors lie where they did in the call before.
 
         The tensors are then float32 and on the CPU, since the arrays were made from such tensors.
@@ -283,7 +269,7 @@ class ModuleWeights:
         return placed if placed is not None and placed.lie_in(tensors) else None
 
     def place(
-        self, index: int, layer: RecurrentLayer, tensors: Sequence[TensorLike]
+        self, index: int, layer: RecurrentLayer, tensors: tuple[TensorLike, ...]
     ) -> PlacedWeights:
         """Make and remember the weights of a layer for which `find` has returned None."""
         placed = self._placed[index] = PlacedWeights(layer, tensors)
