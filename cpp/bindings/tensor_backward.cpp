@@ -87,7 +87,9 @@ Object backward_tensors(const BoundRecurrent& net, const py::tuple& forward,
       in.read_output(net, forward[3], y) && read_optional(forward[4], {D, T, B, floats}, saved) &&
       in.read_output(net, upstream[0], dy) && in.read_state(net, upstream[1], S, dh_n) &&
       in.read_state(net, upstream[2], H, dc_n);
-  if (!fits || !y.data() || !saved.data() != !floats) return py::none();
+  // A step that saves its gates does not read its output.
+  const bool complete = (y.data() || (step && floats)) && !saved.data() == !floats;
+  if (!fits || !complete) return py::none();
   if (!net.lstm() && (c.data() || dc_n.data())) return py::none();
   std::vector<Weights> own(D);
   for (std::int64_t d = 0; d < D; ++d) {
@@ -113,7 +115,7 @@ Object backward_tensors(const BoundRecurrent& net, const py::tuple& forward,
     BackwardPass pass{};
     pass.reverse = d == 1 || net.engine->direction() == Direction::reverse;
     pass.in = in.args(h, c).states_of(d, S, H);
-    pass.y = y.data() + d * S;
+    pass.y = at(y, d * S);
     pass.y_t = pass.dy_t = in.output_t(net);
     pass.y_b = pass.dy_b = in.output_b(net);
     pass.saved = at(saved, d * T * B * floats);

@@ -1,5 +1,6 @@
 // RecurrentStack.run_tensors: a call that reads and makes PyTorch's tensors. What its arguments
 // would cost as arrays takes longer than a step of a small net.
+#include <algorithm>
 #include <optional>
 
 #include "bindings/gil.h"
@@ -11,8 +12,8 @@ namespace {
 
 using Object = py::object;
 
-// Returns (y, h_n, c_n or None, saved or None); of a step (y, None, c_n or None, saved or None),
-// since its y is its h_n. Returns None if an argument does not fit.
+// Returns (y, h_n, c_n or None, saved or None). The y of a step is its h_n: it is None, or a copy that
+// a backward pass needs. Returns None if an argument does not fit.
 Object run_tensors(const BoundRecurrent& net, const Object& x, const Object& h, const Object& c,
                    bool step, bool batch_first, bool save) {
   TensorInput in{{}, step, batch_first && !step, 0, 0, 0, 0};
@@ -27,25 +28,25 @@ Object run_tensors(const BoundRecurrent& net, const Object& x, const Object& h, 
                ? new_floats_like(h_0)
                : new_floats(shape);
   };
-  const Floats y = made(in.output_shape(net));
-  std::optional<Floats> h_n, c_n, saved;
-  if (!step) h_n = made(in.state_shape(net, S));
-  if (net.lstm()) c_n = c_0.data() ? new_floats_like(c_0) : new_floats(in.state_shape(net, H));
   const std::int64_t floats = save ? net.saved_size(false) : 0;
+  std::optional<Floats> y, c_n, saved;
+  if (!step || (save && !floats)) y = made(in.output_shape(net));
+  const Floats h_n = made(in.state_shape(net, S));
+  if (net.lstm()) c_n = c_0.data() ? new_floats_like(c_0) : new_floats(in.state_shape(net, H));
   if (floats) saved = new_floats({D, in.T, in.B, floats});
   RunArgs args{};
   args.in = in.args(h_0, c_0);
-  args.y = y.data();
+  args.y = y ? y->data() : h_n.data();
   args.y_t = in.output_t(net);
   args.y_b = in.output_b(net);
-  args.h_n = h_n ? h_n->data() : args.y;
+  args.h_n = h_n.data();
   args.c_n = c_n ? c_n->data() : nullptr;
   args.saved = saved ? saved->data() : nullptr;
   interruptible([&](Interrupt& interrupt) { net.engine->run(args, interrupt); });
-  const auto object = [](const std::optional<Floats>& floats) -> Object {
-    return floats ? floats->tensor : py::none();
+  const auto object = [](const std::optional<Floats>& made) -> Object {
+    return made ? made->tensor : py::none();
   };
-  return py::make_tuple(y.tensor, object(h_n), object(c_n), object(saved));
+  return py::make_tuple(object(y), h_n.tensor, object(c_n), object(saved));
 }
 
 }  // namespace

@@ -100,10 +100,10 @@ class RecurrentStack:
     ) -> tuple[Any, Any, Any, Any] | None:
         """(y, h_n, c_n or None, saved or None) as torch.Tensors, from tensors or None for zeros.
 
-        Of a ``step`` x is [B, I] or [I], the states have no axis for layers and directions, and
-        h_n is None, since it is y. ``saved`` is None where nothing is saved. The result is None,
-        and nothing has been done, if an argument is not float32 in plain memory of the CPU, has no
-        elements or another shape.
+        Of a ``step`` x is [B, I] or [I], and the states have no axis for layers and directions; y
+        is None, or a copy of h_n where the backward pass reads it. ``saved`` is None where nothing
+        is saved. The result is None, and nothing has been done, if an argument is not float32 in
+        plain memory of the CPU, has no elements or another shape.
         """
 
     def backward_tensors(

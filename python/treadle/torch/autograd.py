@@ -34,10 +34,11 @@ if TYPE_CHECKING:
     """(h, c): None for zeros, and for the c of a layer that has none."""
     Rows: TypeAlias = tuple[ArrayLike | None, ArrayLike | None, bool]
     """(lengths, mask, batch_first): the steps of each row, or a mask [B, T]; how rows lie in x."""
-    Ends: TypeAlias = tuple[TensorLike, Any, TensorLike | None]
-    """y, h_n (None of a step) and c_n (None but for an LSTM)."""
-    Results: TypeAlias = tuple[TensorLike, Any, TensorLike | None, TensorLike | None]
-    """The `Ends` and what is saved for the backward pass, None if nothing is."""
+    Ends: TypeAlias = tuple[Any, TensorLike, TensorLike | None]
+    """y (None of a step), h_n and c_n (None but for an LSTM)."""
+    Results: TypeAlias = tuple[Any, TensorLike, TensorLike | None, TensorLike | None]
+    """The `Ends` and what is saved for the backward pass, None if nothing is. The y of a step is
+    what the backward pass reads, None if it reads none."""
     _Call: TypeAlias = tuple[RecurrentLayer, PlacedWeights, Rows, bool, bool, Results]
     """The arguments of `_Run` that are no tensors of the caller."""
 
@@ -138,7 +139,7 @@ class _Run(torch.autograd.Function):
             *tensors,
         )
         ctx.set_materialize_grads(False)
-        return y, h_n, c_n
+        return None if ctx.step else y, h_n, c_n
 
     @staticmethod
     def backward(ctx: _Context, *upstream: TensorLike | None) -> tuple[TensorLike | None, ...]:
@@ -162,9 +163,11 @@ class _Run(torch.autograd.Function):
             x, h, c, y = (_with_axes(tensor) for tensor in (x, h, c, y))
             upstream = tuple(_with_axes(tensor) for tensor in upstream)
         own = (x, h, c, *tensors)
+        if y is None:
+            y = x.new_zeros((*x.shape[:2], layer.proj_size or layer.hidden_size))
         if saved is None:
             T, B = (x.shape[1], x.shape[0]) if ctx.batch_first else x.shape[:2]
-            saved = y.new_zeros((layer.directions, T, B, 0))
+            saved = x.new_zeros((layer.directions, T, B, 0))
         if reason is not None:
             rows = lengths, mask, ctx.batch_first
             grads: list[Any] = _gradients_of_formula(layer, rows, own, wanted, upstream, reason)
@@ -213,8 +216,8 @@ def _forward(
     tensors: list[Any] = [None if a is None else torch.from_numpy(a) for a in arrays]
     y, h_n, c_n, saved = (*tensors, None)[:4]
     if step:
-        h_n, y = None, y.reshape((*shape[:-1], y.shape[-1]))
-        c_n = None if c_n is None else c_n.reshape(y.shape)
+        y, h_n = (tensor.reshape((*shape[:-1], tensor.shape[-1])) for tensor in (y, h_n))
+        c_n = None if c_n is None else c_n.reshape(h_n.shape)
     return y, h_n, c_n, saved
 
 
@@ -295,7 +298,7 @@ def run_layer(
     ``tensors`` hold the memory of the ``weights``, both left out (None and an empty tuple) where no
     gradient is wanted. ``states`` are h and c. With ``copies`` the backward pass reads a copy of y,
     so that y may be changed in place. A ``step`` is that of a cell: x is [B, I] or [I], states have
-    no axis for layers and directions, and h_n is None, since it is y.
+    no axis for layers and directions, and y is None, since it is h_n.
     """
     x, (h, c) = _unwrapped(x), (None if s is None else _unwrapped(s) for s in states)
     if weights is not None and learns((*tensors, x, h, c)):

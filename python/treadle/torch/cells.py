@@ -84,7 +84,7 @@ class _Cell(ForTools, torch.nn.RNNCellBase):
         if placed is None:
             placed = cache.place(0, layer, tensors)
         native = cache.get(0, layer, placed, shape[0] if len(shape) == 2 else 1)
-        h, _, c = run_layer(native, placed, tensors, (h, c), input, _ROWS, step=True)
+        _, h, c = run_layer(native, placed, tensors, (h, c), input, _ROWS, step=True)
         return h if c is None else (h, c)
 
     def _step(self, input: TensorLike, hx: State | None) -> State | None:
@@ -107,7 +107,7 @@ class _Cell(ForTools, torch.nn.RNNCellBase):
         found = run_short(native, placed, tensors, states, input, False, False, True)
         if found is None:
             return None
-        h, _, c = found
+        _, h, c = found
         return h if c is None else (h, c)
 
     def _layer(self) -> RecurrentLayer:

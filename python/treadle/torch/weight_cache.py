@@ -126,8 +126,17 @@ def _read(spelled: str) -> Activation:
     return values if parameters else name
 
 
-# Modules look their form up in every call: to make it takes longer than a step of a small net.
-layer_of = functools.lru_cache(maxsize=256)(RecurrentLayer)
+_LAYERS = functools.lru_cache(maxsize=256)(RecurrentLayer)
+
+
+def layer_of(*form: Any) -> RecurrentLayer:
+    """Return the layer that has these fields: the same one in every call, but in a graph.
+
+    To make one takes longer than a step of a small net. Dynamo cannot record a cache.
+    """
+    make: Any = RecurrentLayer if torch.compiler.is_compiling() else _LAYERS
+    layer: RecurrentLayer = make(*form)
+    return layer
 
 
 class UnpackedLayer(NamedTuple):
