@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     Results: TypeAlias = tuple[Any, TensorLike, TensorLike | None, TensorLike | None]
     """The `Ends` and what is saved for the backward pass, None if nothing is. The y of a step is
     what the backward pass reads, None if it reads none."""
-    _Call: TypeAlias = tuple[RecurrentLayer, PlacedWeights, Rows, bool, bool, Results]
+    How: TypeAlias = tuple[bool, bool]
+    """(copies, step), as `run_layer` describes them."""
+    _Call: TypeAlias = tuple[RecurrentLayer, PlacedWeights, Rows, How, Results]
     """The arguments of `_Run` that are no tensors of the caller."""
 
 
@@ -125,7 +127,7 @@ class _Run(torch.autograd.Function):
         c: TensorLike | None,
         *tensors: TensorLike,
     ) -> tuple[TensorLike | None, ...]:
-        ctx.layer, weights, (lengths, mask, ctx.batch_first), copies, ctx.step, results = call
+        ctx.layer, weights, (lengths, mask, ctx.batch_first), (copies, ctx.step), results = call
         y, h_n, c_n, saved = results
         ctx.weights = weakref.ref(weights)
         ctx.save_for_backward(
@@ -290,21 +292,21 @@ def run_layer(
     states: States,
     x: TensorLike,
     rows: Rows,
-    copies: bool = False,
-    step: bool = False,
+    how: How = (False, False),
 ) -> Ends:
     """Run a layer, recorded for autograd if a gradient is wanted: (y, h_n, c_n or None).
 
     ``tensors`` hold the memory of the ``weights``, both left out (None and an empty tuple) where no
-    gradient is wanted. ``states`` are h and c. With ``copies`` the backward pass reads a copy of y,
-    so that y may be changed in place. A ``step`` is that of a cell: x is [B, I] or [I], states have
-    no axis for layers and directions, and y is None, since it is h_n.
+    gradient is wanted. ``states`` are h and c. ``how`` is (copies, step): with ``copies`` the
+    backward pass reads a copy of y, so that y may be changed in place. A ``step`` is that of a
+    cell: x is [B, I] or [I], states have no axis for layers and directions; h_n is the result, and
+    y is None or no part of it.
     """
     x, (h, c) = _unwrapped(x), (None if s is None else _unwrapped(s) for s in states)
     if weights is not None and learns((*tensors, x, h, c)):
-        results = _forward(found, (h, c), x, rows, step, save=True)
-        return record(found, weights, tensors, (h, c), x, rows, results, copies, step)
-    return _forward(found, (h, c), x, rows, step, save=False)[:3]
+        results = _forward(found, (h, c), x, rows, how[1], save=True)
+        return _record((found.layer, weights, rows, how, results), tensors, (h, c), x)
+    return _forward(found, (h, c), x, rows, how[1], save=False)[:3]
 
 
 def run_short(
@@ -314,32 +316,20 @@ def run_short(
     states: States,
     x: TensorLike,
     batch_first: bool,
-    copies: bool,
-    step: bool,
+    how: How,
 ) -> Ends | None:
     """Do as `run_layer` does on tensors that are taken as they are; return None for others."""
     follow_threads()
     save = learns((*tensors, x, *states))
-    results = found.native.run_tensors(x, *states, step, batch_first, save)
+    results = found.native.run_tensors(x, *states, how[1], batch_first, save)
     if results is None or not save:
         return None if results is None else results[:3]
-    rows = None, None, batch_first
-    return record(found, weights, tensors, states, x, rows, results, copies, step)
+    call = found.layer, weights, (None, None, batch_first), how, results
+    return _record(call, tensors, states, x)
 
 
-def record(
-    found: NativeLayer,
-    weights: PlacedWeights,
-    tensors: tuple[TensorLike, ...],
-    states: States,
-    x: TensorLike,
-    rows: Rows,
-    results: Results,
-    copies: bool,
-    step: bool,
-) -> Ends:
+def _record(call: _Call, tensors: tuple[TensorLike, ...], states: States, x: TensorLike) -> Ends:
     """Record a call for autograd: its results (y, h_n, c_n) as those of a function."""
-    call = found.layer, weights, rows, copies, step, results
     y, h_n, c_n = _apply(call, x, *states, *tensors)
     return y, h_n, c_n
 

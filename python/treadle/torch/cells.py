@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 _ROWS: Rows = (None, None, False)
+_STEP = (False, True)
 
 
 class _Cell(ForTools, torch.nn.RNNCellBase):
@@ -84,7 +85,7 @@ class _Cell(ForTools, torch.nn.RNNCellBase):
         if placed is None:
             placed = cache.place(0, layer, tensors)
         native = cache.get(0, layer, placed, shape[0] if len(shape) == 2 else 1)
-        _, h, c = run_layer(native, placed, tensors, (h, c), input, _ROWS, step=True)
+        _, h, c = run_layer(native, placed, tensors, (h, c), input, _ROWS, _STEP)
         return h if c is None else (h, c)
 
     def _step(self, input: TensorLike, hx: State | None) -> State | None:
@@ -104,7 +105,7 @@ class _Cell(ForTools, torch.nn.RNNCellBase):
             return None
         shape = input.shape
         native = cache.get(0, self._layer(), placed, shape[0] if len(shape) == 2 else 1)
-        found = run_short(native, placed, tensors, states, input, False, False, True)
+        found = run_short(native, placed, tensors, states, input, False, _STEP)
         if found is None:
             return None
         _, h, c = found

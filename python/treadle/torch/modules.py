@@ -152,7 +152,7 @@ class _Sequence(ForTools, torch.nn.RNNBase):
         if placed is None or len(shape) != 3:
             return None
         native = cache.get(0, self._layer(self.input_size), placed, shape[0] * shape[1])
-        options = self.batch_first, self._copies(0), False
+        options = self.batch_first, (self._copies(0), False)
         found: Any = run_short(native, placed, tensors, states, input, *options)
         return found and (found[0], found[1:] if lstm else found[1])
 
@@ -304,9 +304,8 @@ class _Sequence(ForTools, torch.nn.RNNBase):
                 if placed is None:
                     placed = cache.place(index, layer, own.tensors)
                 native = cache.get(index, layer, placed, shape[0] * shape[1])
-                x, h_n, c_n = run_layer(
-                    native, placed, own.tensors, (h, c), x, rows, shown and self._copies(index)
-                )
+                how = shown and self._copies(index), False
+                x, h_n, c_n = run_layer(native, placed, own.tensors, (h, c), x, rows, how)
             inputs = D * (P or H)
             hs.append(h_n)
             if c_n is not None:
