@@ -1,6 +1,7 @@
-// The arguments and results of calls that work on PyTorch's tensors. An argument that is not float32
-// in plain memory of the CPU, or has another shape than expected, is no error here: the call returns
-// None, and the caller takes the way over arrays, which converts it or says what is wrong.
+// The arguments and results of calls that work on PyTorch's tensors. An argument that is not
+// float32 in plain memory of the CPU, or has another shape than expected, is no error here: the
+// call returns None, and the caller takes the way over arrays, which converts it or says what is
+// wrong.
 #pragma once
 
 #include <cstdint>

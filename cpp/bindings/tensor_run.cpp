@@ -12,8 +12,8 @@ namespace {
 
 using Object = py::object;
 
-// Returns (y, h_n, c_n or None, saved or None). The y of a step is its h_n: it is None, or a copy that
-// a backward pass needs. Returns None if an argument does not fit.
+// Returns (y, h_n, c_n or None, saved or None). The y of a step is its h_n: it is None, or a copy
+// that a backward pass needs. Returns None if an argument does not fit.
 Object run_tensors(const BoundRecurrent& net, const Object& x, const Object& h, const Object& c,
                    bool step, bool batch_first, bool save) {
   TensorInput in{{}, step, batch_first && !step, 0, 0, 0, 0};

@@ -19,7 +19,7 @@ constexpr int kUnpackedVectors = 4;
 #endif
 
 // A tile reads more rows at once than the hardware's prefetcher follows. So a product with more
-// weights than this, which do not stay in L2 beside those of a cell's other product, fetches so many
+// weights than this, which do not stay in L2 beside the cell's other product, fetches so many
 // lines ahead: it takes a third less time where they come from L3, and half of it where they come
 // from memory (on Zen 5). To fetch weights that lie in L2 costs a tenth.
 constexpr std::int64_t kFetchedWeights = std::int64_t{1} << 16, kFetchedLines = 4;

@@ -98,30 +98,16 @@ class RecurrentStack:
     def run_tensors(
         self, x: object, h: object, c: object, step: bool, batch_first: bool, save: bool
     ) -> tuple[Any, Any, Any, Any] | None:
-        """(y, h_n, c_n or None, saved or None) as torch.Tensors, from tensors or None for zeros.
-
-        Of a ``step`` x is [B, I] or [I], and the states have no axis for layers and directions; y
-        is None, or a copy of h_n where the backward pass reads it. ``saved`` is None where nothing
-        is saved. The result is None, and nothing has been done, if an argument is not float32 in
-        plain memory of the CPU, has no elements or another shape.
+        """(y, h_n, c_n or None, saved or None) as tensors of PyTorch. Of a ``step`` x is [B, I] or
+        [I], states have no axis for layers, and y is None, or a copy of h_n that the backward pass
+        reads. None if an argument is not plain float32 or has another shape.
         """
-
     def backward_tensors(
-        self,
-        forward: tuple[Any, ...],
-        upstream: tuple[Any, ...],
-        weights: tuple[Any, ...],
-        wanted: tuple[bool, ...],
-        step: bool,
-        batch_first: bool,
+        self, forward: Any, upstream: Any, weights: Any, wanted: Any, step: bool, batch_first: bool
     ) -> list[Any] | None:
-        """The gradients of x, h, c and the weights, those that are ``wanted``, None for others.
-
-        ``forward`` has x, h, c, y and saved of `run_tensors`, ``upstream`` the gradients of y, h_n
-        and c_n, None for zeros; ``weights`` are those of one direction after the other. The result
-        is None where `run_tensors` returns None.
+        """The gradients of x, h, c and the weights, None where not ``wanted``. ``forward`` has x,
+        h, c, y and saved; ``upstream`` is of y, h_n and c_n. None as of `run_tensors`.
         """
-
     def stream(self, batch_size: int, *, to_float32: Callable[[str, str, Any], _Float]) -> Stream:
         """``to_float32(function, name, x)`` converts an x of `Stream.step` that is not float32."""
     def pool(
@@ -167,7 +153,7 @@ def tensor_array(tensor: object) -> npt.NDArray[Any]:
 
 @final
 class Places:
-    """Where the memory of some torch.Tensors lay when this was made. It keeps no tensor alive."""
+    """Where the memory of tensors lay. It keeps no tensor alive."""
 
     def __init__(self, tensors: tuple[Any, ...]) -> None: ...
     def hold(self, tensors: tuple[Any, ...]) -> bool:
