@@ -22,11 +22,11 @@ from keras.models import Sequential
 
 from treadle.keras.layers import LSTM  # the changed line: it was `from keras.layers import LSTM`
 
-GOOD = "good great lovely funny clever moving bright".split()
-BAD = "bad dull boring silly awful weak tired".split()
-THINGS = "film story plot cast ending music".split()
-FILLERS = "really quite so".split()
-TURNS = "not never".split()
+GOOD = ["good", "great", "lovely", "funny", "clever", "moving", "bright"]
+BAD = ["bad", "dull", "boring", "silly", "awful", "weak", "tired"]
+THINGS = ["film", "story", "plot", "cast", "ending", "music"]
+FILLERS = ["really", "quite", "so"]
+TURNS = ["not", "never"]
 WORDS = [*GOOD, *BAD, *THINGS, *FILLERS, *TURNS, "the", "was", "and"]
 NUMBERS = {word: number for number, word in enumerate(WORDS, 1)}  # 0 is no word
 LENGTH = 20

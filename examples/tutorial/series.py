@@ -24,7 +24,7 @@ def waves(steps: int, seed: int, noise: float = NOISE) -> NDArray[np.float32]:
 def windows(
     series: NDArray[np.float32], length: int, ahead: int = 1
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Cut a series into windows x [B, length, 1] and the value y [B, 1] so many steps after each."""
+    """Cut a series into windows x [B, length, 1] and the value y [B, 1] that far ahead of each."""
     count = len(series) - length - ahead + 1
     x = np.lib.stride_tricks.sliding_window_view(series, length)[:count]
     y = series[length + ahead - 1 :]

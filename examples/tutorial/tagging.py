@@ -22,15 +22,16 @@ from keras.models import Sequential
 # The changed line: it was `from keras.layers import GRU, Bidirectional`.
 from treadle.keras.layers import GRU, Bidirectional
 
-BOTH = "fish watch play water book cook drink run dance plant".split()  # nouns and verbs
+# These words are nouns and verbs.
+BOTH = ["fish", "watch", "play", "water", "book", "cook", "drink", "run", "dance", "plant"]
 LEXICON = {
-    "DET": "the a my your this".split(),
-    "PRON": "they we you i".split(),
-    "ADJ": "old green small quick plain".split(),
-    "ADV": "often never quickly here".split(),
+    "DET": ["the", "a", "my", "your", "this"],
+    "PRON": ["they", "we", "you", "i"],
+    "ADJ": ["old", "green", "small", "quick", "plain"],
+    "ADV": ["often", "never", "quickly", "here"],
     "NOUN": [*BOTH, "house", "child", "river", "night"],
     "VERB": [*BOTH, "see", "find", "like", "sell"],
-    "PREP": "in near with for".split(),
+    "PREP": ["in", "near", "with", "for"],
 }
 TAGS = ["", *LEXICON]  # 0 is no word
 WORDS = sorted({word for words in LEXICON.values() for word in words})
@@ -90,10 +91,15 @@ def main() -> None:
     there = x_new > 0
     predicted = model.predict(x_new, verbose=0).argmax(-1)
     print("share of the words of new sentences that have the right tag:")
-    print(f"  each word's commonest tag  {np.mean((commonest_tags(x, y, x_new) == y_new)[there]):.1%}")
+    print(
+        f"  each word's commonest tag  {np.mean((commonest_tags(x, y, x_new) == y_new)[there]):.1%}"
+    )
     print(f"  the GRU                    {np.mean((predicted == y_new)[there]):.1%}")
     for words, tags in zip(x_new[:2], predicted[:2], strict=True):
-        print(" ", " ".join(f"{WORDS[w - 1]}/{TAGS[t]}" for w, t in zip(words, tags, strict=True) if w))
+        print(
+            " ",
+            " ".join(f"{WORDS[w - 1]}/{TAGS[t]}" for w, t in zip(words, tags, strict=True) if w),
+        )
 
 
 if __name__ == "__main__":

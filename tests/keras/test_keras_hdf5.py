@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from treadle.keras.hdf5 import File
+from treadle.keras.files.hdf5 import File
 
 h5py = pytest.importorskip("h5py")
 h5 = pytest.importorskip("support.hdf5_files")

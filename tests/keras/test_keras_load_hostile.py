@@ -9,11 +9,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from treadle.keras import kinds
 from treadle.keras.activations import FUNCTIONS
-from treadle.keras.build_activations import MEANINGS
-from treadle.keras.build_model import KINDS
-from treadle.keras.description import Call, Layer, ModelDescription, Reference
+from treadle.keras.building.activations import MEANINGS
+from treadle.keras.building.model import KINDS
+from treadle.keras.files import kinds
+from treadle.keras.files.description import Call, Layer, ModelDescription, Reference
 from treadle.keras.loading import model_of
 
 LARGE = 2**31 - 1

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from support import child, keras_files
-from treadle.keras.description import Reference
-from treadle.keras.read import read
+from treadle.keras.files.description import Reference
+from treadle.keras.files.read import read
 
 h5py = pytest.importorskip("h5py")
 models = pytest.importorskip("support.keras_models")
@@ -212,6 +212,6 @@ def test_numbers_beyond_float32(tmp_path):
 def test_keras_is_not_imported(tmp_path):
     path = keras_files.unpacked("keras2_tagger.h5", tmp_path)
     child.succeed(
-        f"import sys; from treadle.keras.read import read; read({str(path)!r}); "
+        f"import sys; from treadle.keras.files.read import read; read({str(path)!r}); "
         "assert not {'keras', 'torch', 'tensorflow'} & set(sys.modules)"
     )

@@ -12,7 +12,7 @@ import pytest
 
 from support import keras_configs as make
 from support import keras_files
-from treadle.keras.read import read
+from treadle.keras.files.read import read
 
 GOOD = make.members()
 SIZE = len(GOOD["model.weights.h5"])

@@ -4,8 +4,8 @@ import pytest
 
 from support import keras_configs as make
 from support.keras_configs import call, layer, tensor
-from treadle.keras.config import read_config
-from treadle.keras.description import Reference
+from treadle.keras.files.config import read_config
+from treadle.keras.files.description import Reference
 
 SEQUENTIAL, FUNCTIONAL = make.sequential(), make.functional()
 LAYERS = ("config", "layers")

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 import treadle.keras
 from support import keras_configs, keras_files, keras_mutations
-from treadle.keras.config import read_config
-from treadle.keras.hdf5 import File
+from treadle.keras.files.config import read_config
+from treadle.keras.files.hdf5 import File
 
 MOST = 1 << 25  # bytes of memory: a good file, its JSON and its model take a tenth
 

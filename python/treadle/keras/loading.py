@@ -6,17 +6,17 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from treadle.graph.model import Model
-from treadle.keras.build_model import Run
-from treadle.keras.building import BATCH, TIME, Builder, Shape
-from treadle.keras.description import Reference, references
-from treadle.keras.read import read
-from treadle.keras.table import table
+from treadle.keras.building.builder import BATCH, TIME, Builder, Shape
+from treadle.keras.building.model import Run
+from treadle.keras.building.table import table
+from treadle.keras.files.description import Reference, references
+from treadle.keras.files.read import read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from treadle._storage.files import Path
-    from treadle.keras.description import ModelDescription
+    from treadle.keras.files.description import ModelDescription
 
 _FUNCTION = "treadle.keras.load"
 # The dtypes of inputs that are computed in float32.

@@ -13,16 +13,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from treadle._storage.json import short
-from treadle.keras.variables import NOT_TRAINED, check_shape, variables
+from treadle.keras.files.variables import NOT_TRAINED, check_shape, variables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import numpy as np
 
-    from treadle.keras.description import Layer, ModelDescription
-    from treadle.keras.hdf5 import File
-    from treadle.keras.variables import Shape, Variables
+    from treadle.keras.files.description import Layer, ModelDescription
+    from treadle.keras.files.hdf5 import File
+    from treadle.keras.files.variables import Shape, Variables
 
 # Keras' attributes for the parts of layers, as they are called in paths.
 _PARTS = {"forward": "forward_layer", "backward": "backward_layer"}

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from treadle.keras.build_conv import as_before, channels_first
-from treadle.keras.building import Size, Tensor, text
-from treadle.keras.site import number_of
+from treadle.keras.building.builder import Size, Tensor, text
+from treadle.keras.building.conv import as_before, channels_first
+from treadle.keras.building.site import number_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from treadle.keras.site import Site
+    from treadle.keras.building.site import Site
 
 
 def flatten(site: Site) -> Tensor:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from treadle.keras.build_activations import masked_softmax, softmax_over
-from treadle.keras.building import Tensor, text
+from treadle.keras.building.activations import masked_softmax, softmax_over
+from treadle.keras.building.builder import Tensor, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from treadle.keras.site import Site
+    from treadle.keras.building.site import Site
 
 # What Keras adds to scores that a mask hides: in Attention, and where PyTorch computes the rest.
 _MOST_STEPS = 2**14  # whose numbers are a constant

@@ -2,7 +2,7 @@
 
 ``x + y`` of two tensors of Keras becomes an operation "Add" of the model, ``x[:, -1]`` becomes
 "GetItem"; functions of keras.ops are found the same way. What they make has no mask. Operations
-that only move numbers are in `build_movement`.
+that only move numbers are in `treadle.keras.building.movement`.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from treadle._storage.json import short
-from treadle.keras.build_activations import applied, softmax_over
-from treadle.keras.building import Size, Tensor, text
-from treadle.keras.operands import axes_of, option, pair, tensor
+from treadle.keras.building.activations import applied, softmax_over
+from treadle.keras.building.builder import Size, Tensor, text
+from treadle.keras.building.operands import axes_of, option, pair, tensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from treadle.keras.site import Site
+    from treadle.keras.building.site import Site
 
     Meanings = dict[str, Callable[[Site], Tensor | Sequence[Tensor]]]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from treadle.keras.options import (
+from treadle.keras.files.options import (
     Option,
     axis,
     choice,

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from treadle._storage.json import short
-from treadle.keras.building import Tensor, text
-from treadle.keras.operands import axes_of, option, tensor
+from treadle.keras.building.builder import Tensor, text
+from treadle.keras.building.operands import axes_of, option, tensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from treadle.keras.site import Site
+    from treadle.keras.building.site import Site
 
 
 def _reshape(site: Site) -> Tensor:

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from treadle.keras import hdf5_headers as headers
-from treadle.keras import hdf5_types as types
-from treadle.keras.hdf5_image import NOWHERE, Cursor
+from treadle.keras.files import hdf5_headers as headers
+from treadle.keras.files import hdf5_types as types
+from treadle.keras.files.hdf5_image import NOWHERE, Cursor
 
 if TYPE_CHECKING:
-    from treadle.keras.hdf5_headers import Messages
-    from treadle.keras.hdf5_image import Image
+    from treadle.keras.files.hdf5_headers import Messages
+    from treadle.keras.files.hdf5_image import Image
 
 MOST_BYTES = 1 << 32  # of an array
 LARGEST_EXPANSION = 100  # of all arrays together, beyond the next number

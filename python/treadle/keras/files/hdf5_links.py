@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from treadle.keras.hdf5_headers import LINK, LINK_INFO, SYMBOL_TABLE
-from treadle.keras.hdf5_image import NOWHERE, Cursor
+from treadle.keras.files.hdf5_headers import LINK, LINK_INFO, SYMBOL_TABLE
+from treadle.keras.files.hdf5_image import NOWHERE, Cursor
 
 if TYPE_CHECKING:
-    from treadle.keras.hdf5_headers import Messages
-    from treadle.keras.hdf5_image import Image
+    from treadle.keras.files.hdf5_headers import Messages
+    from treadle.keras.files.hdf5_image import Image
 
 MOST_NAMES = 100_000
 LONGEST_NAME = 4096

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from treadle.keras.build_core import NOTHING
-from treadle.keras.building import Tensor, text
+from treadle.keras.building.builder import Tensor, text
+from treadle.keras.building.core import NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from treadle.keras.description import Layer
-    from treadle.keras.site import Site
+    from treadle.keras.building.site import Site
+    from treadle.keras.files.description import Layer
 
     Apply = Callable[[Site], list[Tensor]]
 

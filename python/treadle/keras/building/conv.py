@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from treadle.keras.build_activations import activated
-from treadle.keras.building import Size, Tensor, text
+from treadle.keras.building.activations import activated
+from treadle.keras.building.builder import Size, Tensor, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from treadle._inputs.types import AnyArray
-    from treadle.keras.site import Site
+    from treadle.keras.building.site import Site
 
 
 def conv(site: Site) -> Tensor:

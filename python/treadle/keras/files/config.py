@@ -12,13 +12,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from treadle._storage.json import parse_json, short
-from treadle.keras import kinds, options, origin
-from treadle.keras.description import Layer
-from treadle.keras.graph import functional, sequential
+from treadle.keras.files import kinds, options, origin
+from treadle.keras.files.description import Layer
+from treadle.keras.files.graph import functional, sequential
 
 if TYPE_CHECKING:
-    from treadle.keras.description import ModelDescription
-    from treadle.keras.options import Option
+    from treadle.keras.files.description import ModelDescription
+    from treadle.keras.files.options import Option
 
 LARGEST_CONFIG = 1 << 24  # bytes
 MOST_VALUES = 2_000_000  # in the JSON

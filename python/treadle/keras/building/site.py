@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from treadle._storage.json import short
-from treadle.keras.building import BATCH, MOST_RANK, Builder, Shape, Size, Tensor, text
+from treadle.keras.building.builder import BATCH, MOST_RANK, Builder, Shape, Size, Tensor, text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from treadle._inputs.types import AnyArray
-    from treadle.keras.description import Layer
+    from treadle.keras.files.description import Layer
 
 
 _LARGEST = 2**63 - 1

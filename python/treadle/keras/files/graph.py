@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from treadle._storage.json import short
-from treadle.keras import options
-from treadle.keras.description import Call, Layer, ModelDescription, Reference, references
+from treadle.keras.files import options
+from treadle.keras.files.description import Call, Layer, ModelDescription, Reference, references
 
 if TYPE_CHECKING:
-    from treadle.keras.description import Nested
+    from treadle.keras.files.description import Nested
 
 MOST_CALLS = 100_000
 _RECURRENT = ("SimpleRNN", "LSTM", "GRU", "RNN", "Bidirectional")

@@ -1,6 +1,6 @@
 """This module goes through the calls of a model that a file of Keras describes, and writes each.
 
-Nothing here knows what a layer means: the tables of the files ``build_*.py`` do.
+Nothing here knows what a layer means: the tables of its neighbours do.
 """
 
 from __future__ import annotations
@@ -9,41 +9,41 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from treadle._storage.json import short
-from treadle.keras import (
-    build_activations,
-    build_attention,
-    build_conv,
-    build_core,
-    build_merge,
-    build_movement,
-    build_norm,
-    build_operations,
-    build_pooling,
-    build_recurrent,
-    build_reshape,
+from treadle.keras.building import (
+    activations,
+    attention,
+    conv,
+    core,
+    merge,
+    movement,
+    norm,
+    operations,
+    pooling,
+    recurrent,
+    reshape,
 )
-from treadle.keras.build_wrappers import time_distributed
-from treadle.keras.building import Builder, Tensor
-from treadle.keras.description import Reference
-from treadle.keras.site import Site
+from treadle.keras.building.builder import Builder, Tensor
+from treadle.keras.building.site import Site
+from treadle.keras.building.wrappers import time_distributed
+from treadle.keras.files.description import Reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from treadle.keras.description import Layer, ModelDescription, Nested
+    from treadle.keras.files.description import Layer, ModelDescription, Nested
 
 KINDS: dict[str, Callable[[Site], Tensor | Sequence[Tensor]]] = {
-    **build_activations.KINDS,
-    **build_attention.KINDS,
-    **build_conv.KINDS,
-    **build_core.KINDS,
-    **build_merge.KINDS,
-    **build_movement.KINDS,
-    **build_norm.KINDS,
-    **build_operations.KINDS,
-    **build_pooling.KINDS,
-    **build_recurrent.KINDS,
-    **build_reshape.KINDS,
+    **activations.KINDS,
+    **attention.KINDS,
+    **conv.KINDS,
+    **core.KINDS,
+    **merge.KINDS,
+    **movement.KINDS,
+    **norm.KINDS,
+    **operations.KINDS,
+    **pooling.KINDS,
+    **recurrent.KINDS,
+    **reshape.KINDS,
 }
 
 

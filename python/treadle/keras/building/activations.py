@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from treadle._storage.json import short
 from treadle.keras.activations import FUNCTIONS
-from treadle.keras.building import Tensor
+from treadle.keras.building.builder import Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from treadle.keras.description import Layer
-    from treadle.keras.site import Site
+    from treadle.keras.building.site import Site
+    from treadle.keras.files.description import Layer
     from treadle.layers.activation import Activation
 
     Meaning = Callable[[Site, Tensor], Tensor]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from treadle.keras.hdf5_image import Cursor, Image
+    from treadle.keras.files.hdf5_image import Cursor, Image
 
 MOST_AXES = 8
 MOST_TEXT = 1 << 24  # bytes of the texts in an attribute

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from treadle._storage.json import short
-from treadle.keras.building import Tensor
+from treadle.keras.building.builder import Tensor
 
 if TYPE_CHECKING:
-    from treadle.keras.site import Site
+    from treadle.keras.building.site import Site
 
 
 def tensor(site: Site, place: int, name: str = "", like: str = "") -> Tensor:

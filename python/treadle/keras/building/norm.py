@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from treadle.keras.building import Size, Tensor, text
+from treadle.keras.building.builder import Size, Tensor, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from treadle._inputs.types import AnyArray
-    from treadle.keras.site import Site
+    from treadle.keras.building.site import Site
 
 
 _MOST_ONES = 2**16  # in the place of weights that a layer has not

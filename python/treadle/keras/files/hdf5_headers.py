@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from treadle.keras.hdf5_image import Cursor
+from treadle.keras.files.hdf5_image import Cursor
 
 if TYPE_CHECKING:
-    from treadle.keras.hdf5_image import Image
+    from treadle.keras.files.hdf5_image import Image
 
 Messages: TypeAlias = "list[tuple[int, memoryview]]"
 

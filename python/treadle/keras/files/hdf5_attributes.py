@@ -11,13 +11,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from treadle._storage.json import short
-from treadle.keras import hdf5_headers as headers
-from treadle.keras import hdf5_types as types
-from treadle.keras.hdf5_image import NOWHERE, Cursor
+from treadle.keras.files import hdf5_headers as headers
+from treadle.keras.files import hdf5_types as types
+from treadle.keras.files.hdf5_image import NOWHERE, Cursor
 
 if TYPE_CHECKING:
-    from treadle.keras.hdf5_headers import Messages
-    from treadle.keras.hdf5_image import Image
+    from treadle.keras.files.hdf5_headers import Messages
+    from treadle.keras.files.hdf5_image import Image
 
 
 def attribute(

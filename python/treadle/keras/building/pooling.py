@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from treadle.keras.build_conv import as_before, channels_first, numbers, padded, window_sizes
-from treadle.keras.building import Tensor
+from treadle.keras.building.builder import Tensor
+from treadle.keras.building.conv import as_before, channels_first, numbers, padded, window_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from treadle.keras.site import Site
+    from treadle.keras.building.site import Site
 
 
 def pool(site: Site) -> Tensor:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from treadle._storage.files import check_regular, checked_path
 from treadle._storage.json import short
 from treadle._storage.kinds import START, kind
-from treadle.keras.archive import Archive, is_archive
-from treadle.keras.config import LARGEST_CONFIG, parse_config, read_config
-from treadle.keras.hdf5 import File, is_hdf5
-from treadle.keras.weights import with_weights
+from treadle.keras.files.archive import Archive, is_archive
+from treadle.keras.files.config import LARGEST_CONFIG, parse_config, read_config
+from treadle.keras.files.hdf5 import File, is_hdf5
+from treadle.keras.files.weights import with_weights
 
 if TYPE_CHECKING:
-    from treadle.keras.description import ModelDescription
+    from treadle.keras.files.description import ModelDescription
 
     Path: TypeAlias = str | os.PathLike[str]
 

@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from treadle._storage.json import short
-from treadle.keras import kinds
+from treadle.keras.files import kinds
 
 _MODULE = re.compile(r"(tf_)?keras(\.[a-zA-Z0-9_]+)*")
 _OPERATION_MODULE = re.compile(r"keras(\.src)?\.ops(\.[a-zA-Z0-9_]+)*")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from treadle.graph.summary import Row, Table
-from treadle.keras.building import Tensor
-from treadle.keras.description import references
+from treadle.keras.building.builder import Tensor
+from treadle.keras.files.description import references
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from treadle.keras.description import Layer, ModelDescription
+    from treadle.keras.files.description import Layer, ModelDescription
 
 _MEASURED = ("moving_mean", "moving_variance", "mean", "variance", "count")
 

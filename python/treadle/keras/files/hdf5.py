@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from treadle.keras import hdf5_headers as headers
-from treadle.keras.hdf5_attributes import attribute
-from treadle.keras.hdf5_dataset import Dataset, most_unpacked
-from treadle.keras.hdf5_image import SIGNATURE, Image
-from treadle.keras.hdf5_links import is_group, links
+from treadle.keras.files import hdf5_headers as headers
+from treadle.keras.files.hdf5_attributes import attribute
+from treadle.keras.files.hdf5_dataset import Dataset, most_unpacked
+from treadle.keras.files.hdf5_image import SIGNATURE, Image
+from treadle.keras.files.hdf5_links import is_group, links
 
 if TYPE_CHECKING:
-    from treadle.keras.hdf5_headers import Messages
+    from treadle.keras.files.hdf5_headers import Messages
 
 MOST_PIECES = 1000  # of a list of texts
 

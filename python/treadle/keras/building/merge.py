@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from treadle.keras.build_norm import normalized
-from treadle.keras.building import Tensor, text
+from treadle.keras.building.builder import Tensor, text
+from treadle.keras.building.norm import normalized
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from treadle.keras.site import Site
+    from treadle.keras.building.site import Site
 
 
 def _inputs(site: Site) -> list[Tensor]:

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from treadle.keras.build_activations import of_cell
-from treadle.keras.building import Tensor, text
+from treadle.keras.building.activations import of_cell
+from treadle.keras.building.builder import Tensor, text
 from treadle.keras.gates import turned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from treadle._inputs.types import AnyArray
-    from treadle.keras.site import Site
+    from treadle.keras.building.site import Site
 
 NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 MODES = {

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from treadle.keras.description import Layer
+    from treadle.keras.files.description import Layer
 
 Size: TypeAlias = "int | str | tuple[str, int]"
 Shape: TypeAlias = "tuple[Size, ...] | None"  # None: any

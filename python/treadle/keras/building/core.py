@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from treadle.keras.build_activations import activated
-from treadle.keras.building import Tensor, text
+from treadle.keras.building.activations import activated
+from treadle.keras.building.builder import Tensor, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from treadle.keras.site import Site
+    from treadle.keras.building.site import Site
 
 # Layers that only training uses.
 NOTHING = (
