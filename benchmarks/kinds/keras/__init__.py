@@ -53,7 +53,7 @@ NOTE = (
     "least time that this machine would need for the products of the recurrent layers"
 )
 UNIT = "ms"
-NEEDED = ("keras", "torch", "h5py")
+NEEDED = ("keras", "torch")
 
 
 def missing() -> str:
