@@ -10,6 +10,8 @@ import os
 import re
 from pathlib import Path
 
+os.environ.setdefault("KERAS_BACKEND", "torch")  # on which treadle.keras runs
+
 import treadle
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-SPHINX_LINE = 'pip install ".[docs,torch,transformers]"'
+SPHINX_LINE = 'pip install ".[docs,keras,torch,transformers]"'
 SPHINX = "python -m sphinx -q -W --keep-going -b html docs"
 LANGUAGES = ("sh", "python")
 
