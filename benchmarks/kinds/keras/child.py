@@ -22,7 +22,7 @@ from .starting import start
 
 
 class Program(Protocol):
-    """What can be called, and checked before."""
+    """A program can be called, and be checked before it is timed."""
 
     def restore(self) -> None:
         """Begin again: with the first weights, and the states at zero."""

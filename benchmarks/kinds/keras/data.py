@@ -24,7 +24,7 @@ class KerasInputs:
 
 @dataclass(frozen=True)
 class Order:
-    """What a worker is to build."""
+    """An order tells a worker which program to build."""
 
     case: KerasCase
     inputs: KerasInputs

@@ -87,7 +87,7 @@ class Empty(keras.layers.Layer):  # type: ignore[misc]  # a class of no known ty
 
 
 class _Program:
-    """What all programs have: a model, and the samples."""
+    """A program has a model and the samples that it sees."""
 
     def __init__(self, model: Any, inputs: KerasInputs) -> None:
         self.model, self.inputs = model, inputs

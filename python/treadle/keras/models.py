@@ -95,7 +95,7 @@ def accelerate(model: Any, dtype: str | None = None) -> Report:
         )
     replaced: dict[str, str] = {}
     left: dict[str, str] = {}
-    # What lies in a layer comes before it: Bidirectional is treadle's where its two layers are.
+    # Inner layers come before the layer that holds them: Bidirectional needs both of its own.
     for path, layer in reversed(_layers("accelerate", model)):
         made = accelerated(type(layer))
         if made is None or not inner_layers_run(layer):

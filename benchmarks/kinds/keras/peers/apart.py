@@ -1,4 +1,4 @@
-"""What all peers do: they let a worker build the program, and hand out its call."""
+"""This module lets a worker build the program of a case, and hands out its call, for all peers."""
 
 from __future__ import annotations
 

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
     from treadle.keras.building.site import Site
 
-# What Keras adds to scores that a mask hides: in Attention, and where PyTorch computes the rest.
-_MOST_STEPS = 2**14  # whose numbers are a constant
+# The numbers of at most so many steps are a constant.
+_MOST_STEPS = 2**14
+# Keras adds these to scores that a mask hides: in Attention, and in MultiHeadAttention on PyTorch.
 _HIDDEN, _HIDDEN_HEADS = -1e9, -0.7 * 3.38953e38
 
 
