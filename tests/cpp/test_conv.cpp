@@ -2,6 +2,8 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <cstring>
+#include <vector>
 
 #include "engine/conv/channels_first.h"
 #include "engine/conv/conv.h"
@@ -221,17 +223,19 @@ TEST_CASE("planes that end at a page are read in place or turned, rows apart or 
   });
 }
 
+// C, D, groups; along an axis: taps, stride, dilation, zeros before and after.
+const ConvTransposeShape kTransposed[] = {
+    {{3, 5, 1, {}, {4, 2, 1, 1, 1}}},
+    {{4, 70, 2, {3, 2, 1, 1, 0}, {3, 2, 1, 0, 1}}},
+    {{20, 6, 1, {2, 3, 2, 0, -1}, {1, 4, 1, 0, -3}}},
+    {{2, 3, 1, {3, 2, 2, 0, 0}, {2, 6, 4, 1, 1}}},
+    {{300, 3, 1, {2, 2, 1, 0, 0}, {2, 2, 1, 0, 0}}},
+};
+
 TEST_CASE("a transposed convolution adds every product where it belongs, on exact-size arrays") {
-  // C, D, groups; along an axis: taps, stride, dilation, zeros before and after.
-  const ConvTransposeShape shapes[] = {
-      {{3, 5, 1, {}, {4, 2, 1, 1, 1}}},
-      {{4, 70, 2, {3, 2, 1, 1, 0}, {3, 2, 1, 0, 1}}},
-      {{20, 6, 1, {2, 3, 2, 0, -1}, {1, 4, 1, 0, -3}}},
-      {{2, 3, 1, {3, 2, 2, 0, 0}, {2, 6, 4, 1, 1}}},
-  };
   for_each_isa([&](const KernelTable& table) {
-    for (const ConvTransposeShape& s : shapes) {
-      CAPTURE(&s - shapes);
+    for (const ConvTransposeShape& s : kTransposed) {
+      CAPTURE(&s - kTransposed);
       constexpr std::int64_t B = 3, H = 4, W = 5;
       const std::int64_t C = s.group_inputs(), D = s.group_outputs(), taps = s.taps();
       const Guarded<float> x(random_floats(B * H * W * s.inputs, 1));
@@ -278,6 +282,54 @@ TEST_CASE("a transposed convolution adds every product where it belongs, on exac
         }
         CHECK(worst <= static_cast<double>(taps * C));
       }
+    }
+  });
+}
+
+TEST_CASE("a transposed convolution in low precision has the bits of its images, one by one") {
+  constexpr std::int64_t B = 3, H = 4, W = 5;
+  const auto check = [](const KernelTable& table, const ConvTransposeShape& s,
+                        const StoredMatrix& weight) {
+    const std::int64_t image = H * W * s.inputs;
+    const Guarded<float> x(random_floats(B * image, 1)), bias(random_floats(s.outputs, 3));
+    const ConvTranspose conv(table, s, weight, bias.data());
+    ConvCall call{B, H, W, x.data(), nullptr};
+    const std::int64_t size = conv.height(call) * conv.width(call) * s.outputs;
+    for (const int threads : {1, 2}) {
+      set_num_threads(threads);
+      Guarded<float> whole(B * size);
+      call.y = whole.data();
+      Interrupt interrupt(nullptr);
+      convolve(conv, call, interrupt);
+      for (std::int64_t b = 0; b < B; ++b) {
+        const Guarded<float> own(
+            std::vector<float>(x.data() + b * image, x.data() + (b + 1) * image));
+        Guarded<float> alone(size);
+        convolve(conv, ConvCall{1, H, W, own.data(), alone.data()}, interrupt);
+        std::int64_t different = 0;
+        for (std::int64_t i = 0; i < size; ++i) different += !(alone[i] == whole[b * size + i]);
+        CHECK(different == 0);
+      }
+    }
+  };
+  for_each_isa([&](const KernelTable& table) {
+    for (const ConvTransposeShape& s : kTransposed) {
+      CAPTURE(&s - kTransposed);
+      const std::int64_t C = s.group_inputs(), rows = s.outputs * s.taps();
+      const std::vector<float> numbers = random_floats(rows * C, 2);
+      std::vector<std::uint16_t> halves;
+      std::vector<std::int8_t> integers;
+      for (const float number : numbers) {
+        std::uint32_t bits;
+        std::memcpy(&bits, &number, sizeof bits);
+        halves.push_back(static_cast<std::uint16_t>(bits >> 16));
+        integers.push_back(static_cast<std::int8_t>(std::fmod(number * 100, 100.0f)));
+      }
+      const Guarded<std::uint16_t> bfloat16(halves);
+      const Guarded<std::int8_t> int8(integers);
+      const Guarded<float> scales(std::vector<float>(rows * sum_blocks(C), 0.01f));
+      check(table, s, {Dtype::bfloat16, bfloat16.data(), nullptr});
+      check(table, s, {Dtype::int8, int8.data(), scales.data()});
     }
   });
 }
