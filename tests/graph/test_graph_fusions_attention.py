@@ -188,7 +188,7 @@ SIZES = [
 
 @pytest.mark.parametrize("sizes", SIZES)
 def test_sizes_that_only_a_call_knows_broadcast(isa, sizes):
-    """What MatMul and Add do with sizes of 1 in a call, the operator does."""
+    """The operator repeats sizes of 1 in a call, as MatMul and Add do."""
     free = {name: (f"{name}0", f"{name}1", f"{name}2") for name in "qkv"}
     inputs = [(n, (*free[n], shape[-1])) for n, shape in zip("qkv", sizes, strict=False)]
     inputs.append(("m", tuple(f"m{i}" for i in range(len(sizes[3])))))

@@ -118,7 +118,7 @@ def test_autocast_of_pytorch():
 
 
 def test_an_error_is_an_error():
-    """What the kernels refuse is raised, not handed to Keras."""
+    """An error of the kernels is raised, and Keras does not run instead."""
     _, ours = pair("GRU", {"units": 4})
     with pytest.raises(
         ValueError,

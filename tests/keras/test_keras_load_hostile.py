@@ -1,4 +1,4 @@
-"""What a description may not say: the reader has checked the file, and the builder checks the rest.
+"""The builder refuses descriptions that the reader of files could not know to be wrong.
 
 Every layer that the reader lets through has a meaning, and no model that it lets through takes time
 or memory beyond its size.

@@ -1,4 +1,4 @@
-"""What `treadle.keras.load` returns: files of Keras 2, streams, summaries, dtypes, saved models."""
+"""Models of `treadle.keras.load`: files of Keras 2, streams, summaries, dtypes, saved models."""
 
 import contextlib
 import copy

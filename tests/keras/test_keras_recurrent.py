@@ -100,7 +100,7 @@ def test_masks_of_other_dtypes(dtype):
 
 
 def test_dropout_draws_what_keras_draws():
-    """The same seed drops the same inputs, one mask for all steps, in training only."""
+    """Dropout with one seed drops the same inputs in all steps, and only in training."""
     for kind in ("SimpleRNN", "LSTM", "GRU"):
         options = {"units": 5, "dropout": 0.4, "seed": 3, "return_sequences": True}
         theirs, ours = (keras_layers.built(kind, options, (4, 6, 3)) for _ in range(2))

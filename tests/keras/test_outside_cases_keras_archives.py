@@ -160,7 +160,7 @@ def test_archives(name, tmp_path):
 
 
 def test_good_archives(tmp_path):
-    """What the variants are made of is good: stored or deflated, with a comment and assets."""
+    """The file that the variants change is good: stored or deflated, with a comment and assets."""
     path = tmp_path / "model.keras"
     for data in (
         make.archive(GOOD),

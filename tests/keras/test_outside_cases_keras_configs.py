@@ -289,7 +289,7 @@ def test_refused(config, sentence):
 
 
 def test_good():
-    """What the variants are made of is good."""
+    """The description that the variants change is good."""
     model = read_config(SEQUENTIAL, "load: file")
     assert [layer.kind for layer in model.layers] == [
         "InputLayer",
