@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import treadle
+import treadle.generation
 import treadle.onnx
 import treadle.torch
 import treadle.transformers
@@ -36,7 +37,10 @@ def test_doctests(name, tmp_path, monkeypatch):
 
 OWNERS = {
     owner.__name__: owner
-    for owner in (treadle, treadle.functional, treadle.onnx, treadle.torch, treadle.transformers)
+    for owner in (
+        *(treadle, treadle.functional, treadle.generation, treadle.onnx, treadle.torch),
+        treadle.transformers,
+    )
 }
 
 

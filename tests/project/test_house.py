@@ -8,7 +8,18 @@ from support import house
 ROOMS = (
     *("_public", "_version", "_core_streams", "_core_graph", "_core"),
     *("_inputs", "_storage", "runtime", "layers", "functional"),
-    *("graph", "torch", "keras", "onnx", "transformers", "demo", "cli", "__main__", "benchmarks"),
+    *(
+        "generation",
+        "graph",
+        "torch",
+        "keras",
+        "onnx",
+        "transformers",
+        "demo",
+        "cli",
+        "__main__",
+        "benchmarks",
+    ),
 )
 # A folder of cpp/ includes only folders before it.
 FOLDERS = (

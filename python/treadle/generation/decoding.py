@@ -1,0 +1,83 @@
+"""A decoding is all that a search knows of a model: a step, and an order of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+import numpy as np
+
+from treadle._inputs.arrays import to_float32
+from treadle._public import published
+
+if TYPE_CHECKING:
+    from treadle._inputs.types import Float, Int
+
+LogitsHook: TypeAlias = "Callable[[Int, Float], Float]"
+
+
+@published("treadle.generation")
+class Decoding(Protocol):
+    """A model in the middle of decoding: R rows are live, each with the tokens it has seen.
+
+    Anything with these two methods can be searched: a transformer with its cache, a recurrent net
+    with its state, a table.
+
+    Examples
+    --------
+    A model that only knows which token follows which:
+
+    >>> import numpy as np, treadle.generation
+    >>> class Table:
+    ...     following = np.float32([[0, 5, 1], [0, 1, 5], [5, 0, 0]])
+    ...     def step(self, tokens):
+    ...         return self.following[tokens]
+    ...     def reorder(self, rows):
+    ...         pass
+    >>> config = treadle.generation.GenerationConfig(max_new_tokens=4)
+    >>> found = treadle.generation.search(Table(), Table().step([0]), [[0]], config)
+    >>> found.sequences
+    array([[0, 1, 2, 0, 1]])
+    """
+
+    def step(self, tokens: Int) -> Float:
+        """Extend the R live rows by ``tokens`` [R], and return the logits [R, V] that follow.
+
+        The logits are float32, and the search may overwrite them.
+        """
+        ...
+
+    def reorder(self, rows: Int) -> None:
+        """Make live row r what live row ``rows[r]`` was, for all r; ``len(rows)`` rows are live.
+
+        A row may occur several times, as when a hypothesis has several continuations, or not at
+        all, as when a sentence has ended.
+        """
+        ...
+
+
+def checked_step(decoding: Decoding, tokens: Int, vocabulary: int) -> Float:
+    """Return the logits [R, V] of a step, writable.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For another dtype or shape.
+    """
+    return checked_logits("decoding.step(tokens)", decoding.step(tokens), len(tokens), vocabulary)
+
+
+def checked_logits(name: str, logits: Float, rows: int, vocabulary: int | None) -> Float:
+    """Return logits [R, V] as a contiguous float32 array that can be written to."""
+    function = "treadle.generation.search"
+    array = to_float32(function, name, logits)
+    expected = (rows, array.shape[-1] if array.ndim == 2 and vocabulary is None else vocabulary)
+    if array.ndim != 2 or array.shape != expected or array.shape[1] == 0:
+        size = "V" if vocabulary is None else vocabulary
+        raise ValueError(
+            f"{function}: {name} has shape {array.shape}, expected ({rows}, {size}): a row of "
+            "logits for every live row"
+        )
+    if not (array.flags.writeable and array.flags.c_contiguous):
+        array = np.array(array)
+    return array

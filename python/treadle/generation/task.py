@@ -1,0 +1,83 @@
+"""A search as its loops see it: the decoding, the options, and the scores of the next token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from treadle.functional import log_softmax
+from treadle.generation.decoding import Decoding, LogitsHook, checked_logits, checked_step
+
+if TYPE_CHECKING:
+    from treadle._inputs.types import Bool, Float, Int
+    from treadle.generation.config import GenerationConfig
+    from treadle.generation.constraints import Constraint
+    from treadle.generation.rows import Rows
+    from treadle.generation.sampling import Uniform
+    from treadle.generation.streaming import Stream
+
+_NAME = "treadle.generation.search"
+
+
+@dataclass(frozen=True)
+class Task:
+    """A checked call of a search."""
+
+    decoding: Decoding
+    config: GenerationConfig
+    prompts: list[Int]
+    limits: list[int]
+    vocabulary: int
+    rules: list[Constraint]
+    hook: LogitsHook | None
+    stream: Stream
+    uniform: Uniform | None
+
+    @property
+    def filler(self) -> int:
+        """The token behind the ends of sequences."""
+        if self.config.pad_token_id is not None:
+            return self.config.pad_token_id
+        return self.config.end_tokens[0] if self.config.end_tokens else -1
+
+    def constrained(self, rows: Rows, scores: Float) -> Float:
+        """Apply the rules and the hook to scores [R, V], in place where it can be."""
+        for rule in self.rules:
+            rule(rows, scores)
+        if self.hook is None:
+            return scores
+        tokens = rows.tokens.copy()
+        found = self.hook(tokens, scores)
+        scores = checked_logits("logits_hook(ids, logits)", found, len(rows), self.vocabulary)
+        if np.isnan(scores.max(axis=1)).any():
+            raise ValueError(f"{_NAME}: logits_hook returned NaN, expected numbers or -inf")
+        return scores
+
+    def step(self, tokens: Int) -> Float:
+        """Return the logits that follow the tokens of the live rows."""
+        return checked_step(self.decoding, tokens, self.vocabulary)
+
+    def ended(self, tokens: Int) -> Bool:
+        """Say which of the tokens end a sentence."""
+        return np.isin(tokens, self.config.end_tokens)
+
+    def renormalised(self, scores: Float) -> Float:
+        """Take the log-softmax of scores if the options ask for it."""
+        return log_softmax(scores) if self.config.renormalize_logits else scores
+
+
+def refuse_scores(best: Float, sentences: Int, count: int) -> None:
+    """Raise ValueError where the best score of a row is no number: no token can be chosen."""
+    wrong = np.flatnonzero(~np.isfinite(best))
+    if len(wrong) == 0:
+        return
+    row = wrong[0]
+    where = f"{_NAME}: prompt {sentences[row]}, new token {count + 1}"
+    if best[row] == -np.inf:
+        raise ValueError(
+            f"{where}: every token is forbidden; loosen bad_words_ids, no_repeat_ngram_size, "
+            "suppress_tokens, min_length or logits_hook"
+        )
+    raise ValueError(f"{where}: the scores have {best[row]}, expected numbers or -inf")
