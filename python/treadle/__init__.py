@@ -75,6 +75,7 @@ from treadle.layers.stream import Stream
 from treadle.layers.stream_pool import PooledStream, StreamPool
 from treadle.layers.transformer import TransformerEncoder, TransformerEncoderLayer
 from treadle.runtime import available_isas, get_num_threads, isa, set_num_threads
+from treadle.seq2seq.module import Seq2Seq
 
 if TYPE_CHECKING:
     from treadle.graph.model import Model
@@ -122,6 +123,7 @@ __all__ = [
     "RNNCell",
     "ReLU",
     "ReLU6",
+    "Seq2Seq",
     "Sequential",
     "SiLU",
     "Sigmoid",

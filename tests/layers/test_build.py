@@ -41,6 +41,19 @@ EVERY = [
     treadle.Sequential(treadle.Embedding(3, 4, seed=0), treadle.LSTM(4, 5, dtype="int8", seed=0)),
     treadle.Sequential(treadle.GroupNorm(1, 3), treadle.Conv2d(3, 4, 3, dtype="int8", seed=0)),
     treadle.Sequential(treadle.ConvTranspose2d(4, 6, 3, groups=2, dtype="int8", seed=0)),
+    treadle.Seq2Seq(
+        treadle.Sequential(treadle.Embedding(9, 4, seed=0), treadle.GRU(4, 5, batch_first=True)),
+        treadle.Sequential(
+            treadle.Embedding(7, 3, seed=0),
+            treadle.LSTMCell(3 + 5, 6, dtype="int8", seed=0),
+            treadle.Linear(6 + 5, 7, seed=0),
+        ),
+        "additive",
+        attention_size=8,
+        bridge=True,
+        dtype={"attention_score": "bfloat16"},
+        seed=0,
+    ),
     *(
         getattr(treadle, name)(*arguments[0])
         for name, arguments in bits.LAYERS.items()

@@ -49,4 +49,4 @@ def test_every_layer_has_its_bits():
         "TransformerEncoderLayer",
         "LayerNorm",
     }
-    assert set(LAYERS) == elsewhere | set(bits.LAYERS) | {"Sequential"}
+    assert set(LAYERS) == elsewhere | set(bits.LAYERS) | {"Sequential", "Seq2Seq"}

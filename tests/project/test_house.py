@@ -10,6 +10,7 @@ ROOMS = (
     *("_inputs", "_storage", "runtime", "layers", "functional"),
     *(
         "generation",
+        "seq2seq",
         "graph",
         "torch",
         "keras",

@@ -101,6 +101,7 @@ class MultiheadAttention(Module):
     ((2, 5, 16), (2, 5, 5))
     """
 
+    _takes = "query, key and value"
     _entries: ClassVar[Entries] = {
         "embed_dim": Integer(),
         "num_heads": Integer(),

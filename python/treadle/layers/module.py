@@ -61,6 +61,8 @@ class Module:
     _schema: ClassVar[Schema]
     _configuration: dict[str, Any]
     _packed: PackedParameters
+    # The arguments that a call needs, where one is not enough.
+    _takes: ClassVar[str] = ""
     # The attributes that follow from a configuration and parameters: copies make them anew.
     _derived: ClassVar[frozenset[str]] = frozenset({"_configuration", "_packed"})
 

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, overload
 from treadle._inputs import checks
 from treadle._inputs.arrays import to_float32
 from treadle.layers.activation_layers import ActivationLayer
-from treadle.layers.attention import MultiheadAttention
-from treadle.layers.build import PackedParameters, blueprint, configuration, natives, retyped
+from treadle.layers.build import blueprint, configuration
+from treadle.layers.composite import Composite, retyped_child
 from treadle.layers.configuration import Entry
 from treadle.layers.elementwise import Identity
 from treadle.layers.linear import Product
 from treadle.layers.module import LAYERS, Module, layer
-from treadle.layers.parts import Parted, chosen, kept
 from treadle.layers.pooled_sequence import PooledSequence
 from treadle.layers.recurrent_base import RecurrentBase
 from treadle.layers.sequence_stream import SequenceRunner, SequenceStream, flattened
@@ -27,11 +26,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from treadle._inputs.types import ArrayLike, Float
-    from treadle.layers.build import Shapes
+    from treadle.layers.composite import Children
     from treadle.layers.configuration import Entries
     from treadle.layers.linear import Epilogue
-
-    Children = tuple[tuple[str, Module], ...]
 
 _MOST_NESTED = 32
 _NESTED = f"at most {_MOST_NESTED} sequences within each other"
@@ -72,15 +69,9 @@ class _Modules(Entry):
     def retyped(self, value: Children, dtype: Any) -> Children:
         dtypes = [dtype] * len(value) if isinstance(dtype, str) else dtype
         return tuple(
-            (name, _copy(child, one)) for (name, child), one in zip(value, dtypes, strict=True)
+            (name, retyped_child(child, one))
+            for (name, child), one in zip(value, dtypes, strict=True)
         )
-
-
-def _copy(child: Module, dtype: Any) -> Module:
-    """Return the blueprint of a module in another dtype, or, for None, in the one that it has."""
-    if dtype is None:
-        return blueprint(type(child), child._configuration)
-    return retyped(child, dtype)
 
 
 def _check_depth(function: str, name: str, items: list[Any]) -> None:
@@ -128,16 +119,16 @@ def _child(function: str, number: int, item: Any) -> tuple[str, Module]:
             f"{where} is {checks.shown(module)}, expected a module of treadle"
             + " (treadle.from_torch makes one of PyTorch's)" * torch
         )
-    if isinstance(module, MultiheadAttention):
+    if module._takes:
         raise TypeError(
-            f"{where} is a MultiheadAttention, which takes query, key and value, "
+            f"{where} is a {module._name}, which takes {module._takes}, "
             "expected a module of one argument, such as a TransformerEncoderLayer"
         )
     return name, module
 
 
 @layer
-class Sequential(Parted):
+class Sequential(Composite):
     """``torch.nn.Sequential``: each module takes what the one before it returns.
 
     The modules are given one by one, and then have the names "0", "1", ..., or as a dict by name.
@@ -175,7 +166,7 @@ class Sequential(Parted):
 
     _depth: int
     _plan: list[tuple[str, Callable[[Any], Any]]]
-    _derived = Module._derived | {"_depth", "_plan"}
+    _derived = Composite._derived | {"_depth", "_plan"}
     _entries: ClassVar[Entries] = {"modules": _Modules()}
 
     def __init__(self, *modules: Module | Mapping[str, Module]) -> None:
@@ -194,79 +185,6 @@ class Sequential(Parted):
         super()._check_configuration()
         plan = list(_planned(self._children))
         self.__dict__["_plan"] = plan or [("x", partial(to_float32, self._function, "x"))]
-
-    @property
-    def dtype(self) -> Any:
-        """The dtype of the products, or, where modules differ, a dict of their dtypes by name.
-
-        Modules without products do not count; where there are no others the dtype is float32.
-        """
-        found = {name: child.dtype for name, child in self._children if _multiplies(child)}
-        kinds = list(found.values()) or ["float32"]
-        return kinds[0] if all(kind == kinds[0] for kind in kinds) else found
-
-    def _parts(self) -> list[str]:
-        return [name for name, _ in self._children]
-
-    def _choice(self, function: str, dtype: Any, keep: Any) -> list[Any]:
-        """Return the choice of each module; None stands for the dtype that it has."""
-        parts = self._parts()
-        wanted = chosen(function, dtype, parts, [None] * len(parts))
-        stays = kept(function, keep, parts)
-        choices: list[Any] = []
-        for (name, child), one, stay in zip(self._children, wanted, stays, strict=True):
-            own = None if stay else one
-            if isinstance(child, Parted):  # an empty dict names no part, and all keep their dtypes
-                own = child._choice(f"{function}: {name}", {} if own is None else own, ())
-            elif own is not None:
-                own = checks.dtype(f"{function}: {name}", "dtype", own)
-            choices.append(own)
-        return choices
-
-    # -- parameters, which are those of the modules -----------------------------------------------
-
-    @property
-    def _packed(self) -> PackedParameters:  # type: ignore[override]
-        parts = [(name, child._packed.parameters) for name, child in self._children]
-        return PackedParameters(
-            {f"{n}.{key}": v for n, own in parts for key, v in own.items()}, None
-        )
-
-    def _packings(self, parameters: dict[str, Any]) -> list[tuple[Module, PackedParameters]]:
-        result = []
-        for name, child in self._children:
-            result += child._packings({k: parameters[f"{name}.{k}"] for k in child._shapes()})
-        return result
-
-    def _natives(self) -> tuple[Any, ...]:
-        return tuple(native for _, child in self._children for native in natives(child))
-
-    def _isa(self, name: str, value: Any) -> str | None:
-        first, _, rest = name.partition(".")
-        return dict(self._children)[first]._isa(rest, value)
-
-    def _passes_over(self, name: str) -> bool:
-        first, _, rest = name.partition(".")
-        return first in self._parts() and dict(self._children)[first]._passes_over(rest)
-
-    def _count(self) -> tuple[int, int]:
-        counts = [child._count() for _, child in self._children]
-        return sum(arrays for arrays, _ in counts), sum(elements for _, elements in counts)
-
-    def _shapes(self) -> Shapes:
-        return {
-            f"{name}.{key}": shape
-            for name, child in self._children
-            for key, shape in child._shapes().items()
-        }
-
-    def _stored_as(self, name: str, shape: tuple[int, ...]) -> str:
-        first, _, rest = name.partition(".")
-        return dict(self._children)[first]._stored_as(rest, shape)
-
-    def _groups(self, name: str) -> int:
-        first, _, rest = name.partition(".")
-        return dict(self._children)[first]._groups(rest)
 
     # -- calls ------------------------------------------------------------------------------------
 
@@ -318,25 +236,6 @@ class Sequential(Parted):
         module: Module = self._children[key][1]
         return module
 
-    def __getattr__(self, name: str) -> Any:
-        if "_configuration" in self.__dict__:
-            for own, child in self._children:
-                if own == name:
-                    return child
-        return super().__getattr__(name)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        children = self.__dict__.get("_configuration", {}).get("modules", ())
-        if any(own == name for own, _ in children):
-            raise AttributeError(
-                f"{self._function}: {name} belongs to the configuration, which never changes; "
-                "make a new module"
-            )
-        super().__setattr__(name, value)
-
-    def __dir__(self) -> list[str]:
-        return [*super().__dir__(), *(name for name, _ in self._children)]
-
     def __copy__(self) -> Self:
         other = type(self).__new__(type(self))
         state = self.__getstate__()
@@ -351,13 +250,6 @@ class Sequential(Parted):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._configure({"modules": state["modules"]})
         self.__dict__.update(state["attributes"])
-
-
-def _multiplies(module: Module) -> bool:
-    """Tell whether a module has products, whose dtype can be chosen."""
-    if isinstance(module, Sequential):
-        return any(_multiplies(child) for child in module)
-    return module._schema.chooses_dtype()
 
 
 def _planned(children: Iterable[tuple[str, Module]]) -> Iterator[tuple[str, Callable[[Any], Any]]]:

@@ -76,6 +76,10 @@ def cases() -> Iterator[Case]:
     for dtype in DTYPES:
         name = f"layer/Sequential/{dtype}"
         yield Case(name, partial(_sequence, name, dtype))
+    for dtype in DTYPES:
+        for score, fed, size in (("dot", 1, 40), ("general", 0, 300), ("additive", 1, 40)):
+            name = f"layer/Seq2Seq/{dtype}/{score}"
+            yield Case(name, partial(_pair, name, dtype, score, fed, size))
 
 
 def _loaded(numbers: Numbers, module: Any) -> Any:
@@ -124,3 +128,22 @@ def _sequence(name: str, dtype: str) -> Any:
         treadle.LogSoftmax(),
     )
     return _loaded(numbers, module).to(dtype)(numbers.floats(3, 6, 23))
+
+
+def _pair(name: str, dtype: str, score: str, fed: int, size: int) -> Any:
+    """An encoder and a decoder with attention: what follows all tokens, and the probabilities."""
+    numbers = Numbers(name)
+    module = treadle.Seq2Seq(
+        treadle.Sequential(treadle.Embedding(30, 9), treadle.LSTM(9, size, batch_first=True)),
+        treadle.Sequential(
+            treadle.Embedding(20, 7),
+            treadle.LSTM(7 + fed * size, size, batch_first=True),
+            treadle.Linear(2 * size, 20),
+        ),
+        score,
+        bridge=score == "additive",
+    )
+    x, tokens = numbers.integers(0, 30, 5, 11), numbers.integers(0, 20, 5, 4)
+    lengths = numbers.lengths(11, 5)
+    module = _loaded(numbers, module).to(dtype)
+    return module(x, tokens, lengths=lengths, output_attentions=True)

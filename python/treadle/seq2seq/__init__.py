@@ -1,0 +1,8 @@
+"""Recurrent nets that read one sequence, or features, and write another.
+
+module     `treadle.Seq2Seq`
+entries    how its configuration has an encoder and a decoder
+structure  which layers an encoder and a decoder consist of
+sizes      whether their sizes fit, and the layers that connect them
+memory     what an encoder has read, and the attention to it
+"""

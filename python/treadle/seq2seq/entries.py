@@ -1,0 +1,82 @@
+"""The encoder and the decoder in a configuration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from treadle._inputs import checks
+from treadle.layers.build import blueprint, configuration
+from treadle.layers.composite import retyped_child
+from treadle.layers.configuration import Entry
+from treadle.layers.module import LAYERS
+from treadle.layers.recurrent_stack import Recurrent
+from treadle.layers.sequential import Sequential
+
+if TYPE_CHECKING:
+    from treadle.layers.module import Module
+
+ATTENTIONS = ("dot", "general", "additive")
+
+
+class Part(Entry):
+    """A module: an object, or, in files, [class, configuration]."""
+
+    __slots__ = ("classes", "expected", "part")
+
+    def __init__(self, part: str, *, recurrent: bool = False, **options: bool) -> None:
+        super().__init__(**options)
+        self.part = part
+        self.classes: tuple[type[Module], ...] = (Sequential,)
+        self.expected = "a treadle.Sequential"
+        if recurrent:
+            self.classes = (Sequential, Recurrent)
+            self.expected += ", treadle.RNN, treadle.LSTM or treadle.GRU"
+
+    def _checked(self, function: str, name: str, value: Any) -> Module:
+        module = value
+        if isinstance(value, list | tuple) and len(value) == 2:
+            cls = LAYERS.get(value[0]) if isinstance(value[0], str) else None
+            if cls is None or not issubclass(cls, self.classes):
+                raise ValueError(
+                    f"{function}: {name} is of the class {checks.shown(value[0])}, "
+                    f"expected {self.expected}"
+                )
+            try:
+                module = blueprint(cls, value[1])
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"{function}: {name}: {error}") from error
+        if not isinstance(module, self.classes):
+            torch = type(module).__module__.startswith("torch.")
+            raise TypeError(
+                f"{function}: {name} is {checks.shown(module)}, expected {self.expected}"
+                + " (treadle.from_torch makes one of PyTorch's)" * torch
+            )
+        return module
+
+    def recorded(self, value: Module | None) -> Any:
+        return None if value is None else [value._name, configuration(value)]
+
+    def retyped(self, value: Module | None, dtype: Any) -> Module | None:
+        if value is None:
+            return None
+        return retyped_child(value, dtype if isinstance(dtype, str) else dtype[self.part])
+
+    def chooses_dtype(self) -> bool:
+        return True
+
+
+class Score(Entry):
+    """The score of attention: None, or one of `ATTENTIONS`."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(optional=True)
+
+    def _checked(self, function: str, name: str, value: Any) -> str:
+        if not isinstance(value, str) or value not in ATTENTIONS:
+            raise ValueError(
+                f"{function}: {name} is {checks.shown(value)}, "
+                f"expected None or one of {list(ATTENTIONS)}"
+            )
+        return value
