@@ -294,7 +294,8 @@ def test_hostile_added_tokens(tmp_path, entries):
 # has none on the result in Transformers either, or one value alone, any other being refused.
 TABLE = {
     "effect": """
-        add_prefix_space added_tokens_decoder additional_special_tokens auto_map bos_token cls_token
+        add_prefix_space added_tokens_decoder additional_special_tokens auto_map bos_token
+        chat_template cls_token
         clean_up_tokenization_spaces
         clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output
         do_lower_case eos_token extra_special_tokens mask_token max_len model_input_names
@@ -304,7 +305,7 @@ TABLE = {
     """,
     "none": """
         _commit_hash _from_auto _from_pipeline _name_or_path add_bos_token add_eos_token
-        chat_control_tokens chat_template device_map files_loaded fix_mistral_regex from_slow
+        chat_control_tokens device_map files_loaded fix_mistral_regex from_slow
         full_tokenizer_file is_local keep_accents legacy local_files_only max_length max_seq_length
         merges_file name_or_path pad_to_multiple_of padding processor_class remove_space
         response_schema response_template revision slow_tokenizer_class

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from treadle._inputs.checks import flag, shown
 from treadle.transformers import padding as paddings
+from treadle.transformers.chat_template import read_templates
 from treadle.transformers.directory import resolve
 from treadle.transformers.encoding import Encoding
 from treadle.transformers.tensors import check_type, convert
@@ -23,10 +24,10 @@ from treadle.transformers.tokenizer_arguments import (
     options_of,
     unknown,
 )
+from treadle.transformers.tokenizer_chats import Chats
 from treadle.transformers.tokenizer_classes import GENERIC
 from treadle.transformers.tokenizer_files import read_native
 from treadle.transformers.tokenizer_library import Library
-from treadle.transformers.tokenizer_limits import Limits
 from treadle.transformers.tokenizer_settings import (
     EFFECT,
     class_of,
@@ -48,7 +49,7 @@ _CLEAN_BPE = "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_o
 _CALL = ("text", "text_pair", "text_target", "text_pair_target")
 
 
-class AutoTokenizer(Limits):
+class AutoTokenizer(Chats):
     """The model's own tokenizer, which turns texts into token ids and back.
 
     Attributes, from tokenizer_config.json and special_tokens_map.json: model_max_length,
@@ -291,6 +292,9 @@ class AutoTokenizer(Limits):
             fields = {k: rows[0] if k != "length" else rows for k, rows in fields.items()}
         return Encoding.made(fields, found)
 
+    def _of_chats(self, text: Any, options: dict[str, Any]) -> Encoding:
+        return self(text, add_special_tokens=False, **options)
+
     def _wanted(self, field: str, options: dict[str, Any]) -> bool:
         if field == "input_ids":
             return True
@@ -310,6 +314,7 @@ class AutoTokenizer(Limits):
         kind = kind or GENERIC
         if "pad_token" in padding:
             kind = kind._replace(tokens={"pad_token": padding["pad_token"]} | kind.tokens)
+        self._templates = read_templates(_LOAD, directory, settings.get("chat_template"))
         special = add_tokens(_LOAD, directory, native, kind, settings)
         self._special, self._extra = special
         split = settings.get("split_special_tokens", False)

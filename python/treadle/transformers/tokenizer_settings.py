@@ -41,6 +41,7 @@ EFFECT = (
     "added_tokens_decoder",
     "additional_special_tokens",
     "auto_map",
+    "chat_template",
     "extra_special_tokens",
     "max_len",
     "model_input_names",
@@ -98,9 +99,8 @@ NO_EFFECT = {
     "use_fast",
     "verbose",
     "vocab_file",
-    # Chats, which encoders have none of.
+    # How Transformers reads answers of a chat back.
     "chat_control_tokens",
-    "chat_template",
     "response_schema",
     "response_template",
     # Contained in tokenizer.json, without which treadle refuses the classes that have them.

@@ -32,7 +32,6 @@ _CLEANING = (
 _ELSEWHERE = (
     "add_special_tokens",
     "add_tokens",
-    "apply_chat_template",
     "save_pretrained",
     "save_vocabulary",
     "train_new_from_iterator",
