@@ -34,6 +34,8 @@ INDEX = "model.safetensors.index.json"
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 # A checkpoint has at most so many shards, all open; the largest models in use have fewer than 200.
 _MAX_SHARDS = 512
+# Two tensors are compared in pieces of so many bytes.
+_PIECE = 2**20
 
 
 class _Place(NamedTuple):
@@ -99,6 +101,21 @@ class Checkpoint:
             safetensors.read(file, header, name, out)
         else:
             formats.encode(safetensors.read(file, header, name), formats.dtype_of(out), out)
+
+    def same(self, first: str, second: str) -> bool:
+        """Tell whether two tensors of the same shape and dtype have the same bytes."""
+        places = [self._places[name] for name in (first, second)]
+        sizes = [place.entry.end - place.entry.begin for place in places]
+        if sizes[0] != sizes[1] or places[0].entry.dtype != places[1].entry.dtype:
+            return False
+        for start in range(0, sizes[0], _PIECE):
+            pieces = []
+            for file, header, entry in places:
+                file.seek(header.payload + entry.begin + start)
+                pieces.append(file.read(min(_PIECE, sizes[0] - start)))
+            if pieces[0] != pieces[1]:
+                return False
+        return True
 
     def _open(self) -> Iterator[tuple[str, _Place]]:
         if exists(self._directory, SINGLE):

@@ -77,11 +77,7 @@ def read_config(
     """
     entries = read_json(function, directory, "config.json") | _overriding(overrides or {})
     where = f"{function}: {directory}/config.json"
-    if exists(directory, "adapter_config.json"):
-        raise ValueError(
-            f"{function}: {directory}/adapter_config.json is there, and treadle does not add "
-            "adapters of PEFT: expected a merged model (merge_and_unload, save_pretrained)"
-        )
+    refuse_adapter(function, directory)
     kind = entries.get("model_type")
     family = FAMILIES.get(kind) if isinstance(kind, str) else None
     if family is None:
@@ -90,6 +86,15 @@ def read_config(
         return Config(entries | _checked(where, family, entries) | _labels(where, entries))
     except TypeError as error:  # every fault of a file is a ValueError, also a wrong type
         raise ValueError(str(error)) from None
+
+
+def refuse_adapter(function: str, directory: str) -> None:
+    """Raise ValueError for a directory that has an adapter of PEFT beside the model."""
+    if exists(directory, "adapter_config.json"):
+        raise ValueError(
+            f"{function}: {directory}/adapter_config.json is there, and treadle does not add "
+            "adapters of PEFT: expected a merged model (merge_and_unload, save_pretrained)"
+        )
 
 
 def _checked(where: str, family: Family, entries: dict[str, Any]) -> dict[str, Any]:

@@ -36,6 +36,16 @@ CONFIG: Table = {
     "auto_map": ({}, None),
 }
 
+# config.json of a model that generates.
+GENERATING_CONFIG: Table = {
+    "tie_encoder_decoder": (False, None),
+    "pruned_heads": ({}, None),
+    "torchscript": (False, None),
+    "per_layer_config": ({}, None),
+    "quantization_config": (None,),
+    "auto_map": ({}, None),
+}
+
 MODULE: Table = {"idx": ANY, "name": ANY, "path": ANY, "type": ANY, "kwargs": ([], None)}
 
 POOLING: Table = {
