@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "bindings/activation.h"
 #include "bindings/dtype.h"
 
 namespace treadle {
@@ -54,18 +55,21 @@ class BlockReader {
 
 }  // namespace
 
-void check_block_shape(const std::string& f, const BlockShape& s) {
-  for (const auto& [name, size] : {std::pair{"hidden", s.hidden}, std::pair{"num_heads", s.heads},
-                                   std::pair{"feed_forward", s.feed_forward}}) {
+BlockShape check_plain_shape(const std::string& f, std::int64_t hidden, std::int64_t heads,
+                             std::int64_t feed_forward, const py::object& activation,
+                             bool norm_first, float eps) {
+  for (const auto& [name, size] : {std::pair{"hidden", hidden}, std::pair{"num_heads", heads},
+                                   std::pair{"feed_forward", feed_forward}}) {
     if (size < 1 || size > INT32_MAX / 4) {
       throw py::value_error(f + ": " + name + " is " + number(size) + ", expected 1 to 2**29");
     }
   }
-  if (s.hidden % s.heads != 0 || s.hidden / s.heads > kMostHeadSize) {
-    throw py::value_error(f + ": hidden is " + number(s.hidden) + " for " + number(s.heads) +
+  if (hidden % heads != 0 || hidden / heads > kMostHeadSize) {
+    throw py::value_error(f + ": hidden is " + number(hidden) + " for " + number(heads) +
                           " heads, expected a multiple and at most " + number(kMostHeadSize) +
                           " for each");
   }
+  return plain_shape(hidden, heads, feed_forward, parse_activation(f, activation), norm_first, eps);
 }
 
 BlockWeights check_block_weights(const std::string& f, NamedValues& values, const BlockShape& shape,

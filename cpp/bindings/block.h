@@ -12,9 +12,12 @@
 
 namespace treadle {
 
-// Throws ValueError unless the sizes of a block are such that the engine's sums of them stay in 64
-// bits, and heads divide `hidden` into sizes that attention takes.
-void check_block_shape(const std::string& function, const BlockShape& shape);
+// Returns the shape of a block as torch.nn.TransformerEncoderLayer has it. Throws ValueError unless
+// its sizes are such that the engine's sums of them stay in 64 bits, and heads divide `hidden` into
+// sizes that attention takes.
+BlockShape check_plain_shape(const std::string& function, std::int64_t hidden, std::int64_t heads,
+                             std::int64_t feed_forward, const py::object& activation,
+                             bool norm_first, float eps);
 
 // Reads the weights of a block by the names of torch.nn.TransformerEncoderLayer's state dict or,
 // with cross attention, TransformerDecoderLayer's. A bias and an array of a norm may be left out.

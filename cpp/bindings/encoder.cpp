@@ -10,7 +10,6 @@
 #include <string>
 #include <utility>
 
-#include "bindings/activation.h"
 #include "bindings/arrays.h"
 #include "bindings/block.h"
 #include "bindings/construct.h"
@@ -31,9 +30,8 @@ std::string number(std::int64_t n) { return std::to_string(n); }
 std::unique_ptr<Encoder> make_encoder(const std::string& f, std::int64_t hidden, std::int64_t heads,
                                       std::int64_t feed_forward, const Object& activation,
                                       bool norm_first, float eps, const std::string& dtype) {
-  BlockShape shape{hidden, heads, feed_forward, {}, norm_first, eps};
-  check_block_shape(f, shape);
-  shape.activation = parse_activation(f, activation);
+  const BlockShape shape =
+      check_plain_shape(f, hidden, heads, feed_forward, activation, norm_first, eps);
   return std::make_unique<Encoder>(kernels(), shape, parse_dtype(f, dtype));
 }
 

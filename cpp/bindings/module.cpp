@@ -8,6 +8,8 @@
 
 namespace treadle {
 void register_attention(pybind11::module_& m);
+void register_decoder(pybind11::module_& m);
+void register_decoder_state(pybind11::module_& m);
 void register_encoder(pybind11::module_& m);
 void register_kv_cache(pybind11::module_& m);
 void register_product(pybind11::module_& m);
@@ -57,6 +59,8 @@ PYBIND11_MODULE(_core_of_main, m) {
   treadle::register_attention(m);
   treadle::register_encoder(m);
   treadle::register_transformer_block(m);
+  treadle::register_decoder_state(m);  // a decoder makes states
+  treadle::register_decoder(m);
   treadle::register_kv_cache(m);
   treadle::register_tensor(m);
   treadle::register_tensor_places(m);

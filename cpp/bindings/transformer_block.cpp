@@ -8,7 +8,6 @@
 #include <string>
 #include <utility>
 
-#include "bindings/activation.h"
 #include "bindings/arrays.h"
 #include "bindings/block.h"
 #include "bindings/construct.h"
@@ -39,9 +38,8 @@ TransformerBlock make_block(const std::string& f, const py::dict& weights, std::
   const auto rows = [&](const char* name) {
     return check_weight(f, name, values.take(name), dtype, {"N", kAny}, {"H", kAny}).rows;
   };
-  BlockShape shape{rows(kOut), heads, rows(kLinear1), {}, norm_first, eps};
-  check_block_shape(f, shape);
-  shape.activation = parse_activation(f, activation);
+  const BlockShape shape =
+      check_plain_shape(f, rows(kOut), heads, rows(kLinear1), activation, norm_first, eps);
   const bool cross = !values.take(kCrossIn).is_none() || !values.take(kCrossOut).is_none();
   const BlockWeights checked = check_block_weights(f, values, shape, dtype, cross);
   std::optional<TransformerBlock> block;

@@ -8,6 +8,7 @@
 #if !defined(TREADLE_ISA_avx512_bf16)
 #include "kernels/attention_backward.h"
 #include "kernels/attention_chunk.h"
+#include "kernels/best.h"
 #include "kernels/depthwise.h"
 #include "kernels/elementwise.h"
 #include "kernels/gru_backward.h"
@@ -82,8 +83,11 @@ void fill(KernelTable& t) {
   t.transpose = transpose_matrix;
   t.unpacked = unpacked;
   t.layer_norm = layer_norm;
+  t.rms_norm = rms_norm;
   t.softmax = softmax;
   t.log_softmax = log_softmax;
+  t.rotate = rotate;
+  t.best = best;
   t.unary = unary;
   t.binary = binary;
   t.scale_rows = scale_rows;

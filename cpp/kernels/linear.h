@@ -1,4 +1,4 @@
-// out[m, n] = f(bias[n] + sum_t sum_k x[t, m, k] w[n, t, k]) + residual[m, n]
+// out[m, n] = f(bias[n] + sum_t sum_k x[t, m, k] w[n, t, k]) factor[m, n] + residual[m, n]
 // or, with residual_first, f of all of it.
 //
 // Used for convolutions, whose taps t read rows of their own, and with a single tap for the input
@@ -31,8 +31,8 @@ struct Clipping {
   }
 };
 
-// out = f(out) + residual over a tile that was just stored, and is in L1: the constants of f would
-// not fit into registers beside the sums.
+// out = f(out) factor + residual over a tile that was just stored, and is in L1: the constants of f
+// would not fit into registers beside the sums.
 template <class Format>
 __attribute__((noinline)) void activate_tile(const LinearArgs& a, std::int64_t row, int rows,
                                              std::int64_t column, std::int64_t columns) {
@@ -42,8 +42,10 @@ __attribute__((noinline)) void activate_tile(const LinearArgs& a, std::int64_t r
       float* out = a.out[row + r] + a.out_offset + column;
       const bool adds = a.residual && !a.residual_first;
       const float* residual = adds ? a.residual[row + r] + column : nullptr;
+      const float* factor = a.factor ? a.factor[row + r] + column : nullptr;
       for (std::int64_t i = 0; i < n; i += kLanes) {
         Vec y = f(load_up_to(out + i, n - i));
+        if (factor) y = y * load_up_to(factor + i, n - i);
         if (residual) y = y + load_up_to(residual + i, n - i);
         store_up_to(out + i, y, n - i);
       }
@@ -143,6 +145,7 @@ struct Linear {
           if (a.residual) residual = load_up_to(a.residual[row + r] + column, rest);
           if (a.residual && a.residual_first) y = y + residual;
           y = max(broadcast(clipping.least), min(broadcast(clipping.most), y));
+          if (a.factor && !after) y = y * load_up_to(a.factor[row + r] + column, rest);
           if (a.residual && !a.residual_first && !after) y = y + residual;
           store_up_to(out + column, y, rest);
         }

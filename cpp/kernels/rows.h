@@ -1,4 +1,4 @@
-// Functions of whole rows: layer norm, softmax and its logarithm.
+// Functions of whole rows: layer norm, rms norm, softmax and its logarithm, turns.
 #pragma once
 
 #include "kernels/table.h"
@@ -46,6 +46,43 @@ void layer_norm(const RowArgs& a) {
       if (a.weight) y = y * load_up_to(a.weight + i, N - i);
       if (a.bias) y = y + load_up_to(a.bias + i, N - i);
       store_up_to(out + i, y, N - i);
+    }
+  }
+}
+
+// y = x / sqrt(mean(x^2) + eps) * weight (Zhang and Sennrich, arXiv:1910.07467).
+void rms_norm(const RowArgs& a) {
+  const std::int64_t N = a.size;
+  for (std::int64_t row = 0; row < a.rows; ++row) {
+    const float* x = a.x + row * a.x_stride;
+    float* out = a.out + row * a.out_stride;
+    Vec squares{};
+    for (std::int64_t i = 0; i < N; i += kLanes) {
+      const Vec v = load_up_to(x + i, N - i);
+      squares = fma(v, v, squares);
+    }
+    const float mean = sum_lanes(squares) / static_cast<float>(N);
+    const Vec scale = broadcast(1.0f / __builtin_sqrtf(mean + a.eps));
+    for (std::int64_t i = 0; i < N; i += kLanes) {
+      Vec y = load_up_to(x + i, N - i) * scale;
+      if (a.weight) y = y * load_up_to(a.weight + i, N - i);
+      store_up_to(out + i, y, N - i);
+    }
+  }
+}
+
+// (x, y) becomes (x cos - y sin, y cos + x sin) for each pair of a head (Su et al.,
+// arXiv:2104.09864).
+void rotate(const RotateArgs& a) {
+  const float *cosines = a.turns, *sines = a.turns + a.half;
+  for (std::int64_t head = 0; head < a.heads; ++head) {
+    float *x = a.x + head * a.stride, *y = x + a.half;
+    for (std::int64_t i = 0; i < a.half; i += kLanes) {
+      const std::int64_t left = a.half - i;
+      const Vec c = load_up_to(cosines + i, left), s = load_up_to(sines + i, left);
+      const Vec u = load_up_to(x + i, left), v = load_up_to(y + i, left);
+      store_up_to(x + i, fma(-v, s, u * c), left);
+      store_up_to(y + i, fma(u, s, v * c), left);
     }
   }
 }

@@ -110,7 +110,7 @@ inline bool standard_gru(const CellOptions& o) {
          !(o.clip > 0);
 }
 
-// out[m, n] = f(bias[n] + sum_t sum_k x[t, m, k] w[n, t, k]) + residual[m, n]
+// out[m, n] = f(bias[n] + sum_t sum_k x[t, m, k] w[n, t, k]) factor[m, n] + residual[m, n]
 // or, with residual_first, f of all of it.
 //
 // A plain product has one tap t. A convolution has several: x[t, m] is what tap t of output m
@@ -141,6 +141,7 @@ struct LinearArgs {
   const float* const* start = nullptr;
   std::int64_t start_offset = 0;
   bool residual_first = false;
+  const float* const* factor = nullptr;  // [rows] of N floats, or null; without residual_first
   // float32: [k] rows of `columns` weights, W transposed, which are not packed and replace
   // `weights`; or null. There is no bias, f or start, and one tap.
   const float* const* unpacked = nullptr;
@@ -297,8 +298,11 @@ struct KernelTable {
   void (*transpose)(const TransposeArgs&);
   void (*unpacked)(const UnpackedArgs&);
   void (*layer_norm)(const RowArgs&);
+  void (*rms_norm)(const RowArgs&);
   void (*softmax)(const RowArgs&);
   void (*log_softmax)(const RowArgs&);
+  void (*rotate)(const RotateArgs&);
+  void (*best)(const BestArgs&);
   // y[i] = f(x[i]); y may be x.
   void (*apply)(Activation f, const float* x, float* y, std::int64_t n);
   void (*unary)(UnaryFunction f, const float* x, float* y, std::int64_t n);  // as apply

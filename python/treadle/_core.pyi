@@ -15,6 +15,10 @@ from treadle._core_streams import HeldStreams as HeldStreams
 from treadle._core_streams import Stream as Stream
 from treadle._core_streams import StreamPool as StreamPool
 from treadle._core_streams import StreamSlots as StreamSlots
+from treadle._core_transformer import Decoder as Decoder
+from treadle._core_transformer import DecoderState as DecoderState
+from treadle._core_transformer import Encoder as Encoder
+from treadle._core_transformer import TransformerBlock as TransformerBlock
 
 _Float: TypeAlias = npt.NDArray[np.float32]
 # A matrix in the form of a dtype (formats.py): float32, the bits of bfloat16, or int8 with scales.
@@ -188,74 +192,6 @@ class Linear:
         activation: _Activation | None = None,
         residual: _Float | None = None,
     ) -> _Float: ...
-    @property
-    def weight_bytes(self) -> int: ...
-    @property
-    def isa(self) -> str: ...
-
-@final
-class Encoder:
-    """Packed layers of a transformer encoder. Built first, then run, from any thread."""
-
-    def __init__(
-        self,
-        function: str,
-        *,
-        hidden: int,
-        num_heads: int,
-        feed_forward: int,
-        activation: _Activation,
-        norm_first: bool,
-        eps: float,
-        dtype: str = "float32",
-    ) -> None: ...
-    def add_layer(self, weights: Mapping[str, _Weight]) -> None: ...
-    def run(
-        self,
-        function: str,
-        x: _Float,
-        offsets: npt.NDArray[np.int64],
-        *,
-        mask: _Float | npt.NDArray[np.bool_] | None = None,
-        is_causal: bool = False,
-        layers: tuple[int, int | None] = (0, None),
-        probabilities: _Float | None = None,
-    ) -> _Float: ...
-    @property
-    def num_layers(self) -> int: ...
-    @property
-    def weight_bytes(self) -> int: ...
-    @property
-    def isa(self) -> str: ...
-
-@final
-class TransformerBlock:
-    """A packed block of a transformer, with cross attention if its weights have it."""
-
-    def __init__(
-        self,
-        function: str,
-        weights: Mapping[str, _Weight],
-        *,
-        num_heads: int,
-        activation: _Activation,
-        norm_first: bool,
-        eps: float,
-        dtype: str = "float32",
-    ) -> None: ...
-    def run(
-        self,
-        function: str,
-        x: _Float,
-        offsets: npt.NDArray[np.int64],
-        *,
-        memory: tuple[_Float, npt.NDArray[np.int64]] | None = None,
-        mask: _Float | npt.NDArray[np.bool_] | None = None,
-        memory_mask: _Float | npt.NDArray[np.bool_] | None = None,
-        is_causal: bool = False,
-    ) -> _Float: ...
-    @property
-    def has_cross_attention(self) -> bool: ...
     @property
     def weight_bytes(self) -> int: ...
     @property

@@ -129,7 +129,7 @@ void EncoderNet::fill() {
 }
 
 BlockShape shape(const EncoderNet& net) {
-  return {net.H, net.N, net.F, {net.function, 0, 0}, net.norm_first, net.eps};
+  return plain_shape(net.H, net.N, net.F, {net.function, 0, 0}, net.norm_first, net.eps);
 }
 
 BlockWeights weights(const EncoderNet& net, const BlockNet& block) {

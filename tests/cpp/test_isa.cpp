@@ -31,9 +31,11 @@ TEST_CASE("a chosen level is the one that runs, with a whole table") {
       const bool reads = p.attention_chunk && p.decode;
       CHECK(reads);
     }
-    const bool whole =
-        t.attention_join && t.layer_norm && t.softmax && t.log_softmax && t.apply && t.read_loop;
+    const bool whole = t.attention_join && t.apply && t.read_loop;
     REQUIRE(whole);
+    const bool of_rows =
+        t.layer_norm && t.rms_norm && t.softmax && t.log_softmax && t.rotate && t.best;
+    CHECK(of_rows);
     const bool backward = t.rnn_backward && t.lstm_backward && t.gru_backward &&
                           t.gru_backward_gates && t.gru_backward_reset && t.outer && t.sum_rows;
     CHECK(backward);

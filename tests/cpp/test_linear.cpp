@@ -159,6 +159,44 @@ TEST_CASE("an activation, then a residual") {
   });
 }
 
+TEST_CASE("a function, times a factor, then a residual") {
+  for_each_isa([](const KernelTable& table) {
+    const std::int64_t lanes = table.lanes;
+    const Activation functions[] = {{ActivationFunction::silu, 0, 0},
+                                    {ActivationFunction::relu, 0, 0}};
+    for (const std::int64_t M : {1, 3, 14}) {
+      for (const std::int64_t N : {std::int64_t{1}, lanes + 1, 4 * lanes, 9 * lanes - 1}) {
+        for (const Activation* f : {functions, functions + 1, static_cast<const Activation*>(0)}) {
+          CAPTURE(M);
+          CAPTURE(N);
+          constexpr std::int64_t K = 13;
+          const Guarded<float> x(random_floats(M * K, 1)), w(random_floats(N * K, 2)),
+              factor(random_floats(M * N, 3)), residual(random_floats(M * N, 4));
+          const Linear linear(table, N, K, w.data(), nullptr);
+          Interrupt interrupt(nullptr);
+          Guarded<float> expected(M * N), out(M * N);
+          product(linear, M, x.data(), K, f, nullptr, expected.data(), interrupt);
+          for (std::int64_t i = 0; i < M * N; ++i) expected[i] *= factor[i];
+          for (std::int64_t i = 0; i < M * N; ++i) expected[i] += residual[i];
+          std::vector<const float*> from, by, add;
+          std::vector<float*> to;
+          for (std::int64_t m = 0; m < M; ++m) {
+            from.push_back(x.data() + m * K);
+            by.push_back(factor.data() + m * N);
+            add.push_back(residual.data() + m * N);
+            to.push_back(out.data() + m * N);
+          }
+          ProductRows rows{M, from.data(), to.data(), f, add.data(), nullptr};
+          rows.factor = by.data();
+          Team team(1, 0, interrupt);
+          team.run([&](Team::Member& member) { linear.run(member, rows); });
+          CHECK(first_difference(out, expected, M * N) == -1);
+        }
+      }
+    }
+  });
+}
+
 TEST_CASE("the same bits on any number of threads") {
   const int before = num_threads();
   for (const std::int64_t M : {1, 8, 500}) {

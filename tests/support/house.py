@@ -20,7 +20,7 @@ def files(root, *suffixes):
 
 def modules(root):
     """Every module of the package by its full name -> its file; the benchmarks among them."""
-    stubs = ("_core_streams", "_core_graph", "_core")
+    stubs = ("_core_streams", "_core_graph", "_core_transformer", "_core")
     result = {f"treadle.{name}": root / f"python/treadle/{name}.pyi" for name in stubs}
     for name, folder in {
         "treadle": root / "python/treadle",

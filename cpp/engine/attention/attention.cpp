@@ -40,8 +40,13 @@ double Attention::work(const AttentionCall& c) {
   return pairs * c.N * (c.E + c.F);
 }
 
-Attention::Attention(const KernelTable& table, const AttentionCall& call, int threads)
-    : table_(table), call_(call) {
+void Attention::plan(const AttentionCall& call, int threads) {
+  call_ = call;
+  tasks_.clear();
+  split_keys_.clear();
+  many_ = false;
+  few_rows_ = most_keys_ = most_partial_ = 0;
+  task_work_ = 0;
   const std::int64_t heads = call.B * call.kv_heads;
   const std::int64_t group = call.kv_heads ? call.N / call.kv_heads : 0;
   const std::int64_t wanted =
@@ -87,7 +92,7 @@ Attention::Attention(const KernelTable& table, const AttentionCall& call, int th
       }
     }
   }
-  partial_ = Buffer::uninitialized(partial);
+  if (partial_.size() < partial) partial_ = Buffer::uninitialized(partial);
   if (!tasks_.empty()) task_work_ = work(call) / static_cast<double>(tasks_.size());
 }
 

@@ -51,6 +51,10 @@ struct AttentionCall {
   bool causal;
   std::int64_t left, right;  // window; -1: unlimited
   float scale, softcap;
+  // A number for each head and distance that is added to the score: that of key - position lies at
+  // distances[n * distance_stride + key - position]. It replaces the mask unless it is null.
+  const float* distances = nullptr;
+  std::int64_t distance_stride = 0;
   Dropout dropout;       // numbered by (b N + n) S + i
   const float* slopes;   // [N], or null
   float* probabilities;  // [B, N, S, K], zeroed, before dropout; or null
@@ -87,7 +91,13 @@ class Attention {
     EncodedRows queries;
   };
 
-  Attention(const KernelTable& table, const AttentionCall& call, int threads);
+  explicit Attention(const KernelTable& table) : table_(table) {}
+  Attention(const KernelTable& table, const AttentionCall& call, int threads) : Attention(table) {
+    plan(call, threads);
+  }
+
+  // Cuts a call into tasks, in place of an earlier one, whose memory is used again.
+  void plan(const AttentionCall& call, int threads);
 
   // Makes room for any task that a thread may get.
   void reserve(Scratch& scratch) const;
@@ -131,7 +141,7 @@ class Attention {
   void join(const AttentionRows& rows, std::int64_t chunks, const float* partial) const;
 
   const KernelTable& table_;
-  const AttentionCall call_;
+  AttentionCall call_{};
   std::vector<Task> tasks_;
   std::vector<SplitKeys> split_keys_;
   bool joins_ = false;  // whether a task has all keys of a head, and joins its chunks itself

@@ -101,13 +101,12 @@ void CachedRows::store(std::int64_t b, std::int64_t at, const float* x, std::int
                        std::int64_t token_stride, std::int64_t count, Interrupt& interrupt) {
   // Where there is nothing to be stored, x may be null, which memcpy must not get.
   in_pieces(count, interrupt, [&](std::int64_t head, std::int64_t first, std::int64_t tokens) {
-    store_piece(b, head, at + first, x + head * head_stride + first * token_stride, token_stride,
-                tokens);
+    put(b, head, at + first, x + head * head_stride + first * token_stride, token_stride, tokens);
   });
 }
 
-void CachedRows::store_piece(std::int64_t b, std::int64_t head, std::int64_t at, const float* from,
-                             std::int64_t token_stride, std::int64_t count) {
+void CachedRows::put(std::int64_t b, std::int64_t head, std::int64_t at, const float* from,
+                     std::int64_t token_stride, std::int64_t count) {
   const std::int64_t vector_bytes = size_ * bytes_of(dtype_);
   auto* to = const_cast<std::uint8_t*>(vector(b, head, at));
   auto* scale_to = const_cast<float*>(scale(b, head, at));
@@ -141,6 +140,32 @@ void CachedRows::copy(std::int64_t target, const CachedRows& from, std::int64_t 
                   static_cast<std::size_t>(tokens) * sizeof(float));
     }
   });
+}
+
+void describe_heads(AttentionCall& call, const CachedRows& keys, const CachedRows& values,
+                    std::int64_t head) {
+  const Dtype dtype = keys.dtype();
+  const std::int64_t size = keys.size(), capacity = keys.capacity();
+  call.E = size;
+  call.F = values.size();
+  call.stored.dtype = dtype;
+  const auto floats = [&](const CachedRows& rows) {
+    return HeadView<const float>{reinterpret_cast<const float*>(rows.vector(0, head, 0)), 0,
+                                 capacity * rows.size(), rows.size()};
+  };
+  const auto stored = [&](const CachedRows& rows) {
+    const std::int64_t bytes = rows.size() * bytes_of(dtype);
+    return HeadView<const std::uint8_t>{rows.vector(0, head, 0), 0, capacity * bytes, bytes};
+  };
+  if (dtype == Dtype::float32) {
+    call.k = floats(keys);
+    call.v = floats(values);
+    return;
+  }
+  call.stored.k = stored(keys);
+  call.stored.v = stored(values);
+  call.stored.k_scale = {keys.scale(0, head, 0), 0, capacity, 1};
+  call.stored.v_scale = {values.scale(0, head, 0), 0, capacity, 1};
 }
 
 namespace {

@@ -29,6 +29,9 @@ class CachedRows {
   // for heads and for tokens count floats.
   void store(std::int64_t b, std::int64_t at, const float* x, std::int64_t head_stride,
              std::int64_t token_stride, std::int64_t count, Interrupt& interrupt);
+  // Stores `count` vectors of one head, at positions from `at` on.
+  void put(std::int64_t b, std::int64_t head, std::int64_t at, const float* x,
+           std::int64_t token_stride, std::int64_t count);
   // Copies the first `count` vectors of every head from sequence `source` of `from` to `target`.
   // Both leave early when interrupted.
   void copy(std::int64_t target, const CachedRows& from, std::int64_t source, std::int64_t count,
@@ -37,6 +40,9 @@ class CachedRows {
   Dtype dtype() const { return dtype_; }
   std::int64_t capacity() const { return capacity_; }
   std::int64_t size() const { return size_; }
+  std::int64_t bytes() const {
+    return (numbers_.size() + scales_.size()) * static_cast<std::int64_t>(sizeof(float));
+  }
   // Return the vector, and its scale, at position `at` of a head; strides follow from the shape.
   const std::uint8_t* vector(std::int64_t b, std::int64_t head, std::int64_t at) const;
   const float* scale(std::int64_t b, std::int64_t head, std::int64_t at) const;
@@ -47,13 +53,16 @@ class CachedRows {
   }
   template <class Piece>
   void in_pieces(std::int64_t count, Interrupt& interrupt, Piece&& piece);
-  void store_piece(std::int64_t b, std::int64_t head, std::int64_t at, const float* from,
-                   std::int64_t token_stride, std::int64_t count);
 
   Dtype dtype_;
   std::int64_t heads_, capacity_, size_;
   Buffer numbers_, scales_;
 };
+
+// Lets queries attend to keys and values of the heads from `head` on, those of sequence 0. A caller
+// who sets key_starts finds the others: a sequence has heads * capacity vectors.
+void describe_heads(AttentionCall& call, const CachedRows& keys, const CachedRows& values,
+                    std::int64_t head);
 
 class KeyValueCache {
  public:

@@ -41,7 +41,9 @@ class AttentionRows {
     end_[count_] = keys.end;
     position_[count_] = position;
     if (c_.slopes) slope_[count_] = c_.slopes[n];
-    if (c_.mask.data) {
+    if (c_.distances) {
+      mask_[count_] = c_.distances + n * c_.distance_stride - position;
+    } else if (c_.mask.data) {
       mask_[count_] = c_.mask.data + b_ * c_.mask.b + n * c_.mask.n + i * c_.mask.s;
     }
     const std::int64_t row = (b_ * c_.N + n) * c_.S + i;
@@ -74,8 +76,8 @@ class AttentionRows {
     a.end = end_;
     a.position = c_.slopes ? position_ : nullptr;
     a.slope = c_.slopes ? slope_ : nullptr;
-    a.mask = c_.mask.data ? mask_ : nullptr;
-    a.mask_adds = c_.mask_adds;
+    a.mask = c_.mask.data || c_.distances ? mask_ : nullptr;
+    a.mask_adds = c_.mask_adds || c_.distances;
     a.hidden_score = c_.hidden_score;
     a.scale = c_.scale;
     a.softcap = c_.softcap;

@@ -48,8 +48,9 @@ bool Linear::run(Team::Member& member, const ProductRows& rows, const Linear* ne
   const ProductKernels& kernels = table_->of(dtype());
   const Word* const* x = rows.x;
   if (dtype() != Dtype::float32) {
-    const std::int64_t tasks = (rows.count + kEncodedRows - 1) / kEncodedRows;
-    if (!member.parallel_for(tasks, static_cast<double>(kEncodedRows) * K_, [&](std::int64_t task) {
+    const std::int64_t tasks = rows.is_encoded ? 0 : (rows.count + kEncodedRows - 1) / kEncodedRows;
+    if (tasks &&
+        !member.parallel_for(tasks, static_cast<double>(kEncodedRows) * K_, [&](std::int64_t task) {
           const std::int64_t first = task * kEncodedRows;
           const std::int64_t count = std::min(kEncodedRows, rows.count - first);
           rows.encoded->encode(kernels, dtype(), rows.x, first, count, K_);
@@ -72,6 +73,7 @@ bool Linear::run(Team::Member& member, const ProductRows& rows, const Linear* ne
     a.out = rows.out + first;
     a.f = rows.f;
     a.residual = rows.residual ? rows.residual + first : nullptr;
+    a.factor = rows.factor ? rows.factor + first : nullptr;
     a.panel_begin = panel;
     a.panel_end = std::min(packed_.panels(), panel + step);
     if (block == blocks - 1 && rows_.empty()) {

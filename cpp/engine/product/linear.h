@@ -20,6 +20,9 @@ struct ProductRows {
   const Activation* f;           // or null
   const float* const* residual;  // or null
   EncodedRows* encoded;          // the team's buffer for encoded x; unused for float32 weights
+  // [rows] of N floats that f(..) is multiplied by, before the residual is added; or null.
+  const float* const* factor = nullptr;
+  bool is_encoded = false;  // the buffer holds x already, which the product before this one read
 };
 
 class Linear {

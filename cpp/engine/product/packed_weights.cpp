@@ -178,6 +178,37 @@ void PackedWeights::pack_low_precision(const Operand& operand, std::int64_t pane
   }
 }
 
+void PackedWeights::read(std::int64_t output, std::int64_t K, float* to) const {
+  const std::int64_t width = static_cast<std::int64_t>(vectors_) * lanes_, panel = output / width;
+  const std::int64_t step = static_cast<std::int64_t>(vectors_of(panel)) * lanes_;
+  const Word* from = weights_.data() + panel * panel_stride_ + output % width;
+  if (dtype_ == Dtype::float32) {
+    for (std::int64_t k = 0; k < K; ++k) to[k] = from[k * step];
+    return;
+  }
+  const auto bits = [&](std::int64_t word) {
+    std::uint32_t found;
+    std::memcpy(&found, from + word * step, sizeof found);
+    return found;
+  };
+  if (dtype_ == Dtype::bfloat16) {
+    for (std::int64_t k = 0; k < K; ++k) {
+      const std::uint32_t upper = k % 2 ? bits(k / 2) & 0xFFFF0000u : bits(k / 2) << 16;
+      std::memcpy(to + k, &upper, sizeof upper);
+    }
+    return;
+  }
+  for (std::int64_t begin = 0; begin < K; begin += kSumBlock) {
+    const std::int64_t count = std::min(K - begin, kSumBlock);
+    const float scale = from[words(Dtype::int8, count) * step];
+    for (std::int64_t k = 0; k < count; ++k) {
+      const auto integer = static_cast<std::int8_t>(bits(k / 4) >> (k % 4 * 8));
+      to[begin + k] = scale * static_cast<float>(integer);
+    }
+    from += row_words(Dtype::int8, count) * step;
+  }
+}
+
 Buffer PackedWeights::pack_vector(const float* values) const {
   Buffer packed(total_vectors_ * lanes_);
   const std::vector<std::int64_t> from = outputs();

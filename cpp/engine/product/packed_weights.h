@@ -58,6 +58,10 @@ class PackedWeights {
   // Returns the number of vectors of a panel.
   int vectors_of(std::int64_t panel) const;
 
+  // Writes the weights of one output, [K] floats, as they were rounded. The weights were packed by
+  // `plain` from one operand.
+  void read(std::int64_t output, std::int64_t K, float* to) const;
+
   // Returns a vector with one float per output, a bias, in the layout of the sums.
   Buffer pack_vector(const float* values) const;
 

@@ -22,20 +22,28 @@ void set_view(AttentionCall& a, const AttentionView& view, std::int64_t begin) {
 
 }  // namespace
 
+void group_sequences(const RaggedBatch& batch, std::vector<std::int64_t>& bounds) {
+  bounds.assign(1, 0);
+  for (std::int64_t b = 0; b < batch.B; ++b) {
+    const std::int64_t rows = batch.offsets[b + 1] - batch.offsets[bounds.back()];
+    if (rows >= kGroupRows || b + 1 == batch.B) bounds.push_back(b + 1);
+  }
+}
+
 SequenceGroups::SequenceGroups(const BlockShape& shape, Dtype dtype, const BlockCall& call,
                                BlockBuffers& buffers)
     : shape_(shape), dtype_(dtype), call_(call), buffers_(buffers) {
   const RaggedBatch &batch = call.batch, &memory = call.memory;
   const std::int64_t H = shape.hidden, F = shape.feed_forward;
-  std::int64_t most = 0;  // rows of the largest group
-  for (std::int64_t b = 0, first = 0; b < batch.B; ++b) {
+  for (std::int64_t b = 0; b < batch.B; ++b) {
     const double length = static_cast<double>(batch.length(b));
     work_ += length * (4.0 * H * H + 2.0 * H * F) + 2.0 * length * length * H;
     if (memory.offsets) work_ += length * (2.0 * H * H + 2.0 * memory.length(b) * H);
-    const std::int64_t rows = batch.offsets[b + 1] - batch.offsets[first];
-    if (rows < kGroupRows && b + 1 < batch.B) continue;
-    most = std::max(most, rows);
-    bounds_.push_back(first = b + 1);
+  }
+  group_sequences(batch, bounds_);
+  std::int64_t most = 0;  // rows of the largest group
+  for (std::size_t i = 0; i + 1 < bounds_.size(); ++i) {
+    most = std::max(most, batch.offsets[bounds_[i + 1]] - batch.offsets[bounds_[i]]);
   }
   buffers.reserve(shape, dtype, most);
   buffers.x_rows.resize(batch.rows());
@@ -44,16 +52,14 @@ SequenceGroups::SequenceGroups(const BlockShape& shape, Dtype dtype, const Block
 
 void SequenceGroups::make(const KernelTable& table, int threads, const float* memory) {
   const RaggedBatch& batch = call_.batch;
-  const std::int64_t H = shape_.hidden;
   if (static_cast<int>(buffers_.scratch.size()) < threads) buffers_.scratch.resize(threads);
   starts_.resize(batch.B);
   lengths_.resize(batch.B);
   memory_lengths_.resize(memory ? batch.B : 0);
   groups_.reserve(bounds_.size());
-  AttentionCall self =
-      attention_call(shape_, dtype_, buffers_, buffers_.projected.data() + H, 3 * H);
+  AttentionCall self = self_call(shape_, dtype_, buffers_);
   self.S = self.K = batch.longest;
-  AttentionCall cross = attention_call(shape_, dtype_, buffers_, memory, 2 * H);
+  AttentionCall cross = cross_call(shape_, dtype_, buffers_, memory);
   cross.S = batch.longest;
   cross.K = call_.memory.longest;
   for (std::size_t i = 0; i + 1 < bounds_.size(); ++i) {
@@ -114,7 +120,7 @@ void run_block(const TransformerBlock& block, const BlockCall& call, Interrupt& 
     for (SequenceGroups::Group& g : groups.list()) {
       const Linear* next = &g == &groups.list().back() ? nullptr : &block.first_product();
       if (!groups.enter(member, g) ||
-          !block.self_attention(member, g.rows, g.self_attention, buffers) ||
+          !block.self_attention(member, g.rows, g.self_attention, {}, buffers) ||
           (g.cross_attention &&
            !block.cross_attention(member, g.rows, *g.cross_attention, buffers)) ||
           !block.feed_forward(member, g.rows, buffers, next)) {

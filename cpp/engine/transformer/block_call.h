@@ -22,6 +22,10 @@ struct RaggedBatch {
   std::int64_t length(std::int64_t b) const { return offsets[b + 1] - offsets[b]; }
 };
 
+// Lists the first sequence of each group, and at the end B. A group is full when its rows are so
+// many that all threads are busy and their activations still lie in the cache.
+void group_sequences(const RaggedBatch& batch, std::vector<std::int64_t>& bounds);
+
 // An AttentionView says which keys the queries of a batch see. S and K are the longest sequences of
 // queries and keys.
 struct AttentionView {
@@ -75,7 +79,7 @@ class SequenceGroups {
   const BlockCall& call_;
   BlockBuffers& buffers_;
   double work_ = 0;
-  std::vector<std::int64_t> bounds_{0};  // the first sequence of each group, and at the end B
+  std::vector<std::int64_t> bounds_;            // of the groups, as group_sequences lists them
   std::vector<std::int64_t> starts_, lengths_;  // [B] rows: from the group's first on; how many
   std::vector<std::int64_t> memory_lengths_;    // [B]
   std::vector<Group> groups_;

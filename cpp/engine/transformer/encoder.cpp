@@ -27,7 +27,7 @@ void Encoder::run(const BlockCall& call, std::int64_t first, std::int64_t last,
         const Linear* next = &g == &groups.list().back() ? after : &block.first_product();
         // Each group copies its hidden states when it begins, so that Ctrl-C never waits for all.
         if ((i == first && !groups.enter(member, g)) ||
-            !block.self_attention(member, g.rows, g.self_attention, *buffers) ||
+            !block.self_attention(member, g.rows, g.self_attention, {}, *buffers) ||
             !block.feed_forward(member, g.rows, *buffers, next)) {
           return;
         }

@@ -1,0 +1,192 @@
+// The Python class DecoderState checks its arguments and calls the engine's state of a decoder.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <numeric>
+#include <stdexcept>
+
+#include "bindings/construct.h"
+#include "bindings/decoder.h"
+#include "bindings/gil.h"
+
+namespace treadle {
+namespace {
+
+constexpr std::int64_t kMostTokens = INT32_MAX;
+
+std::string number(std::int64_t n) { return std::to_string(n); }
+
+}  // namespace
+
+Integers check_integers(const std::string& f, const char* name, const py::object& value,
+                        const char* letter, std::int64_t least, std::int64_t most) {
+  const auto array =
+      check_array<std::int64_t>(f, name, value, {{letter, kAny}}, Layout::contiguous);
+  Integers own(array.data, array.data + array.shape[0]);
+  for (const std::int64_t n : own) {
+    if (n < least || n > most) {
+      throw py::value_error(f + ": " + name + " holds " + number(n) + ", expected " +
+                            number(least) + " to " + number(most));
+    }
+  }
+  return own;
+}
+
+void check_sum(const std::string& f, const char* name, const Integers& lengths, std::int64_t rows) {
+  // Each of them is at most `rows`, and there are at most 2^31 of them.
+  const std::int64_t sum = std::accumulate(lengths.begin(), lengths.end(), std::int64_t{0});
+  if (sum == rows) return;
+  throw py::value_error(f + ": " + name + " sum up to " + number(sum) +
+                        ", expected M = " + number(rows));
+}
+
+void check_positions(const std::string& f, const Decoder& decoder, std::int64_t tokens) {
+  const std::int64_t most = decoder.shape().positions ? decoder.shape().positions : kMostTokens;
+  if (tokens <= most) return;
+  throw py::value_error(f + ": a sequence would have " + number(tokens) +
+                        " tokens, expected at most " + number(most) +
+                        ", the positions of the model");
+}
+
+BoundDecoderState::BoundDecoderState(const BoundDecoderState& other) {
+  in_turn(other.guard_, [&](Interrupt& interrupt) {
+    state_ = std::make_unique<DecoderState>(*other.state_, interrupt);
+  });
+}
+
+Integers BoundDecoderState::lengths() const {
+  Integers now;
+  in_turn(guard_, [&](Interrupt&) { now = state_->lengths(); });
+  return now;
+}
+
+std::int64_t BoundDecoderState::capacity() const {
+  std::int64_t now{};
+  in_turn(guard_, [&](Interrupt&) { now = state_->capacity(); });
+  return now;
+}
+
+std::int64_t BoundDecoderState::bytes() const {
+  std::int64_t now{};
+  in_turn(guard_, [&](Interrupt&) { now = state_->bytes(); });
+  return now;
+}
+
+// Takes the new tokens of all rows through the decoder. Without lengths each row has one.
+void BoundDecoderState::add_tokens(const std::string& f, const Integers& tokens,
+                                   const Integers* lengths, DecoderCall& call) {
+  call.tokens = tokens.data();
+  const Integers ones(lengths ? 0 : tokens.size(), 1);
+  const Integers& counts = lengths ? *lengths : ones;
+  in_turn(guard_, [&](Interrupt& interrupt) {
+    const auto rows = static_cast<std::int64_t>(counts.size());
+    if (rows != state_->rows()) {
+      throw std::invalid_argument(f + ": " + (lengths ? "lengths has " : "tokens has ") +
+                                  number(rows) + " numbers, expected one for each of the " +
+                                  number(state_->rows()) + " live rows");
+    }
+    std::int64_t most = 0;
+    for (std::int64_t r = 0; r < rows; ++r) {
+      most = std::max(most, state_->lengths()[r] + counts[r]);
+    }
+    check_positions(f, decoder(), most);
+    const BlockShape& s = decoder().layer_shape();
+    checked_product(f, {rows, 2 * most, decoder().layers() * s.keys(), 8});
+    state_->extend(counts.data(), call, interrupt);
+  });
+}
+
+py::array_t<float> BoundDecoderState::extend(const std::string& f, const py::object& tokens,
+                                             const py::object& lengths) {
+  const DecoderShape& s = decoder().shape();
+  const Integers ids = check_integers(f, "tokens", tokens, "M", 0, s.vocabulary - 1);
+  const auto M = static_cast<std::int64_t>(ids.size());
+  const Integers counts = check_integers(f, "lengths", lengths, "B", 0, M);
+  check_sum(f, "lengths", counts, M);
+  checked_product(f, {M, std::max(decoder().layer_shape().projected(), s.vocabulary), 8});
+  py::array_t<float> hidden = new_array(f, {M, s.hidden});
+  DecoderCall call{};
+  call.hidden = hidden.mutable_data();
+  add_tokens(f, ids, &counts, call);
+  return hidden;
+}
+
+py::array_t<float> BoundDecoderState::step(const std::string& f, const py::object& tokens) {
+  const DecoderShape& s = decoder().shape();
+  const Integers ids = check_integers(f, "tokens", tokens, "R", 0, s.vocabulary - 1);
+  py::array_t<float> logits = new_array(f, {static_cast<std::int64_t>(ids.size()), s.vocabulary});
+  DecoderCall call{};
+  call.logits = logits.mutable_data();
+  add_tokens(f, ids, nullptr, call);
+  return logits;
+}
+
+py::tuple BoundDecoderState::step_best(const std::string& f, const py::object& tokens,
+                                       std::int64_t k) {
+  const std::int64_t V = decoder().shape().vocabulary;
+  const Integers ids = check_integers(f, "tokens", tokens, "R", 0, V - 1);
+  check_size(f, "k", k, 1, V);
+  const auto R = static_cast<std::int64_t>(ids.size());
+  checked_product(f, {R, V, 8});
+  py::array_t<float> values = new_array(f, {R, k}), lse = new_array(f, {R});
+  py::array_t<std::int64_t> best({static_cast<py::ssize_t>(R), static_cast<py::ssize_t>(k)});
+  BestTokens found{k, values.mutable_data(), best.mutable_data(), lse.mutable_data()};
+  DecoderCall call{};
+  call.best = &found;
+  add_tokens(f, ids, nullptr, call);
+  return py::make_tuple(best, values, lse);
+}
+
+void BoundDecoderState::reorder(const std::string& f, const py::object& rows) {
+  const Integers own = check_integers(f, "rows", rows, "R", 0, INT32_MAX);
+  in_turn(guard_, [&](Interrupt& interrupt) {
+    for (const std::int64_t row : own) {
+      if (row >= state_->rows()) {
+        throw std::invalid_argument(f + ": rows holds " + number(row) + ", expected less than " +
+                                    number(state_->rows()) + ", the number of live rows");
+      }
+    }
+    const auto count = static_cast<std::int64_t>(own.size());
+    const BlockShape& s = decoder().layer_shape();
+    checked_product(f, {count, state_->capacity(), decoder().layers() * s.keys(), 8});
+    state_->reorder(own.data(), count, interrupt);
+  });
+}
+
+void BoundDecoderState::truncate(const std::string& f, const py::object& lengths) {
+  const Integers own = check_integers(f, "lengths", lengths, "R", 0, INT32_MAX);
+  in_turn(guard_, [&](Interrupt&) {
+    if (static_cast<std::int64_t>(own.size()) != state_->rows()) {
+      throw std::invalid_argument(f + ": lengths has " + std::to_string(own.size()) +
+                                  " numbers, expected one for each of the " +
+                                  number(state_->rows()) + " live rows");
+    }
+    for (std::int64_t r = 0; r < state_->rows(); ++r) {
+      if (own[r] > state_->lengths()[r]) {
+        throw std::invalid_argument(f + ": lengths holds " + number(own[r]) + " for row " +
+                                    number(r) + ", expected at most its " +
+                                    number(state_->lengths()[r]) + " tokens");
+      }
+    }
+    state_->truncate(own.data());
+  });
+}
+
+void register_decoder_state(py::module_& m) {
+  // A decoder makes its states; Python cannot.
+  py::class_<BoundDecoderState>(m, "DecoderState", py::is_final(), constructed_by_new())
+      .def("extend", &BoundDecoderState::extend, py::arg("function"), py::arg("tokens"),
+           py::arg("lengths"))
+      .def("step", &BoundDecoderState::step, py::arg("function"), py::arg("tokens"))
+      .def("step_best", &BoundDecoderState::step_best, py::arg("function"), py::arg("tokens"),
+           py::arg("k"))
+      .def("reorder", &BoundDecoderState::reorder, py::arg("function"), py::arg("rows"))
+      .def("truncate", &BoundDecoderState::truncate, py::arg("function"), py::arg("lengths"))
+      .def("copy", &BoundDecoderState::copy)
+      .def_property_readonly("lengths", &BoundDecoderState::lengths)
+      .def_property_readonly("capacity", &BoundDecoderState::capacity)
+      .def_property_readonly("bytes", &BoundDecoderState::bytes);
+}
+
+}  // namespace treadle
