@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from treadle.cli import bench, convert, demo, embed, info, search
+from treadle.cli import bench, convert, demo, embed, info, run, search
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,17 +21,24 @@ COMMANDS = {
     "convert": convert,
     "embed": embed,
     "search": search,
+    "run": run,
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 1 after a message on standard error."""
+    """Run one command and return its exit code: 1 or 2 after a message on standard error."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         # The benchmarks parse their own options, so that they need not be imported for a --help.
         if words[:1] == ["bench"]:
             return bench.run(words[1:])
-        options = _parser().parse_args(words)
+        parser = _parser()
+        options, rest = parser.parse_known_args(words)
+        # argparse gives a list that may be empty only what stands before the first option.
+        if rest and (options.command != "run" or any(word.startswith("-") for word in rest)):
+            parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        if rest:
+            options.text += rest
         status: int = COMMANDS[options.command].run(options)
         if sys.stdout is not None:  # The shell's >&- closes it.
             sys.stdout.flush()

@@ -48,10 +48,9 @@ class Task:
             rule(rows, scores)
         if self.hook is None:
             return scores
-        found = self.hook(rows.tokens.copy(), scores)
-        checked = checked_logits("logits_hook(ids, logits)", found, len(rows), self.vocabulary)
-        # The hook may keep what it returns, and scores are written to.
-        scores = scores if checked is scores else checked.copy()
+        tokens = rows.tokens.copy()
+        found = self.hook(tokens, scores)
+        scores = checked_logits("logits_hook(ids, logits)", found, len(rows), self.vocabulary)
         if np.isnan(scores.max(axis=1)).any():
             raise ValueError(f"{_NAME}: logits_hook returned NaN, expected numbers or -inf")
         return scores

@@ -10,7 +10,7 @@
 
 Models are read from local directories in the layout of the Hugging Face hub; nothing is downloaded
 and no code or pickle of theirs is run. The families are bert, roberta, xlm-roberta, distilbert,
-camembert, data2vec-text, ernie and electra.
+camembert, data2vec-text, ernie and electra. ``pipeline(task, directory)`` answers texts with texts.
 The tokenizers need the library of that name: ``pip install treadle[transformers]``.
 """
 
@@ -33,6 +33,14 @@ from treadle.transformers.outputs import (
     SequenceClassifierOutput,
     TokenClassifierOutput,
 )
+from treadle.transformers.pipelines.base import Pipeline
+from treadle.transformers.pipelines.feature_extraction import FeatureExtractionPipeline
+from treadle.transformers.pipelines.fill_mask import FillMaskPipeline
+from treadle.transformers.pipelines.question_answering import QuestionAnsweringPipeline
+from treadle.transformers.pipelines.tasks import pipeline
+from treadle.transformers.pipelines.text_classification import TextClassificationPipeline
+from treadle.transformers.pipelines.token_classification import TokenClassificationPipeline
+from treadle.transformers.pipelines.zero_shot_classification import ZeroShotClassificationPipeline
 from treadle.transformers.sentence import SentenceTransformer
 from treadle.transformers.tokenizer import AutoTokenizer
 
@@ -44,7 +52,15 @@ __all__ = [
     "AutoModelForTokenClassification",
     "AutoTokenizer",
     "CrossEncoder",
+    "FeatureExtractionPipeline",
+    "FillMaskPipeline",
+    "Pipeline",
+    "QuestionAnsweringPipeline",
     "SentenceTransformer",
+    "TextClassificationPipeline",
+    "TokenClassificationPipeline",
+    "ZeroShotClassificationPipeline",
+    "pipeline",
 ]
 
 # Models and tokenizers return these. Nobody constructs them, but they are pickled by these names.

