@@ -232,8 +232,8 @@ class BoundDecoder {
     decoder_->add_layer(std::move(*block), positions);
   }
 
-  // Runs sequences by themselves: [M, H] after the final norm.
-  py::array_t<float> encode(const std::string& f, const Object& tokens, const Object& lengths) {
+  // Runs sequences by themselves.
+  py::tuple encode(const std::string& f, const Object& tokens, const Object& lengths, bool states) {
     begin(f);
     const DecoderShape& s = decoder_->shape();
     const Integers ids = check_integers(f, "tokens", tokens, "M", 0, s.vocabulary - 1);
@@ -251,15 +251,14 @@ class BoundDecoder {
     }
     check_positions(f, *decoder_, call.batch.longest);
     checked_product(f, {M, decoder_->layer_shape().projected(), 8});
-    py::array_t<float> hidden = new_array(f, {M, s.hidden});
+    const py::tuple result = new_hidden(f, *decoder_, M, states, call);
     const Integers past(counts.size(), 0);
     call.batch.B = static_cast<std::int64_t>(counts.size());
     call.batch.offsets = offsets.data();
     call.tokens = ids.data();
     call.past = past.data();
-    call.hidden = hidden.mutable_data();
     interruptible([&](Interrupt& interrupt) { decoder_->run(call, interrupt); });
-    return hidden;
+    return result;
   }
 
   py::array_t<float> logits(const std::string& f, const Object& hidden) const {
@@ -345,7 +344,7 @@ void register_decoder(py::module_& m) {
            py::arg("dtype"))
       .def("add_layer", &BoundDecoder::add_layer, py::arg("options"), py::arg("weights"))
       .def("encode", &BoundDecoder::encode, py::arg("function"), py::arg("tokens"),
-           py::arg("lengths"))
+           py::arg("lengths"), py::kw_only(), py::arg("states") = false)
       .def("logits", &BoundDecoder::logits, py::arg("function"), py::arg("hidden"))
       .def("start", &BoundDecoder::start, py::arg("function"), py::arg("rows"), py::kw_only(),
            py::arg("capacity"), py::arg("dtype"), py::arg("memory") = py::none())

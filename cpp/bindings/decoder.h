@@ -23,6 +23,11 @@ Integers check_integers(const std::string& function, const char* name, const py:
 void check_sum(const std::string& function, const char* name, const Integers& lengths,
                std::int64_t rows);
 
+// Makes the results of a call of M rows: hidden states [M, H] and, if they are asked for, those
+// before and after each layer, [L + 1, M, H]; else None.
+py::tuple new_hidden(const std::string& function, const Decoder& decoder, std::int64_t M,
+                     bool states, DecoderCall& call);
+
 // Throws ValueError where a table of learned positions is shorter than a sequence.
 void check_positions(const std::string& function, const Decoder& decoder, std::int64_t tokens);
 
@@ -38,8 +43,8 @@ class BoundDecoderState {
   Integers lengths() const;
   std::int64_t capacity() const;
   std::int64_t bytes() const;
-  py::array_t<float> extend(const std::string& function, const py::object& tokens,
-                            const py::object& lengths);
+  py::tuple extend(const std::string& function, const py::object& tokens, const py::object& lengths,
+                   bool states);
   py::array_t<float> step(const std::string& function, const py::object& tokens);
   py::tuple step_best(const std::string& function, const py::object& tokens, std::int64_t k);
   void reorder(const std::string& function, const py::object& rows);

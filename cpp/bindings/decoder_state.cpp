@@ -49,6 +49,17 @@ void check_positions(const std::string& f, const Decoder& decoder, std::int64_t 
                         ", the positions of the model");
 }
 
+py::tuple new_hidden(const std::string& f, const Decoder& decoder, std::int64_t M, bool states,
+                     DecoderCall& call) {
+  const std::int64_t H = decoder.shape().hidden;
+  py::array_t<float> hidden = new_array(f, {M, H});
+  call.hidden = hidden.mutable_data();
+  if (!states) return py::make_tuple(hidden, py::none());
+  py::array_t<float> all = new_array(f, {decoder.layers() + 1, M, H});
+  call.states = all.mutable_data();
+  return py::make_tuple(hidden, all);
+}
+
 BoundDecoderState::BoundDecoderState(const BoundDecoderState& other) {
   in_turn(other.guard_, [&](Interrupt& interrupt) {
     state_ = std::make_unique<DecoderState>(*other.state_, interrupt);
@@ -97,19 +108,18 @@ void BoundDecoderState::add_tokens(const std::string& f, const Integers& tokens,
   });
 }
 
-py::array_t<float> BoundDecoderState::extend(const std::string& f, const py::object& tokens,
-                                             const py::object& lengths) {
+py::tuple BoundDecoderState::extend(const std::string& f, const py::object& tokens,
+                                    const py::object& lengths, bool states) {
   const DecoderShape& s = decoder().shape();
   const Integers ids = check_integers(f, "tokens", tokens, "M", 0, s.vocabulary - 1);
   const auto M = static_cast<std::int64_t>(ids.size());
   const Integers counts = check_integers(f, "lengths", lengths, "B", 0, M);
   check_sum(f, "lengths", counts, M);
   checked_product(f, {M, std::max(decoder().layer_shape().projected(), s.vocabulary), 8});
-  py::array_t<float> hidden = new_array(f, {M, s.hidden});
   DecoderCall call{};
-  call.hidden = hidden.mutable_data();
+  const py::tuple result = new_hidden(f, decoder(), M, states, call);
   add_tokens(f, ids, &counts, call);
-  return hidden;
+  return result;
 }
 
 py::array_t<float> BoundDecoderState::step(const std::string& f, const py::object& tokens) {
@@ -177,7 +187,7 @@ void register_decoder_state(py::module_& m) {
   // A decoder makes its states; Python cannot.
   py::class_<BoundDecoderState>(m, "DecoderState", py::is_final(), constructed_by_new())
       .def("extend", &BoundDecoderState::extend, py::arg("function"), py::arg("tokens"),
-           py::arg("lengths"))
+           py::arg("lengths"), py::kw_only(), py::arg("states") = false)
       .def("step", &BoundDecoderState::step, py::arg("function"), py::arg("tokens"))
       .def("step_best", &BoundDecoderState::step_best, py::arg("function"), py::arg("tokens"),
            py::arg("k"))

@@ -85,6 +85,33 @@ def test_encode(isa, threads, family):
     assert stack.encode(np.zeros(0, np.int64), [0, 0]).shape == (0, H)
 
 
+@pytest.mark.parametrize("family", ["gpt2", "bart", "gemma", "t5 encoder"])
+def test_states(isa, threads, family):
+    """The hidden states before and after each layer, before the final norm."""
+    stack, specs, weights = made(family)
+    batch = Batch(specs, (11, 7))
+    tokens, lengths = joined(batch.tokens)
+    found = []
+    if specs[0].causal:
+        hidden = stack.extend(batch.start(stack), tokens, lengths, states=found)
+    else:
+        hidden = stack.encode(tokens, lengths, states=found)
+    assert len(found) == len(specs) + 1
+    for row, own in enumerate((slice(0, 11), slice(11, 18))):
+        memory = None if batch.memory is None else batch.memory[row]
+        exact, near = (
+            reference.stack(specs, weights, batch.tokens[row], memory, dtype=dtype)
+            for dtype in (np.float64, np.float32)
+        )
+        for ours, truth, theirs in zip(
+            [*found, hidden],
+            [*exact.states, exact.hidden],
+            [*near.states, near.hidden],
+            strict=True,
+        ):
+            assert_close([ours[own]], [truth], [theirs], cell=True)
+
+
 # -- low precision -------------------------------------------------------------------------------
 
 

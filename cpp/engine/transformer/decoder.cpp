@@ -108,9 +108,12 @@ void Decoder::run(const DecoderCall& call, DecoderBuffers& buffers, Interrupt& i
   Team team(work(call), interrupt);
   plan(call, buffers, team.size());
   team.run([&](Team::Member& member) {
-    if (!embed(member, call, buffers)) return;
+    if (!embed(member, call, buffers) || !keep_states(member, call, buffers, 0)) return;
     for (std::int64_t layer = 0; layer < layers(); ++layer) {
-      if (!run_layer(member, call, buffers, layer)) return;
+      if (!run_layer(member, call, buffers, layer) ||
+          !keep_states(member, call, buffers, layer + 1)) {
+        return;
+      }
     }
     finish(member, call, buffers);
   });
@@ -143,6 +146,17 @@ bool Decoder::embed(Team::Member& member, const DecoderCall& call, DecoderBuffer
     }
     float* const x = b.x.data() + first * H;
     if (embed_norm_) normalize(*embed_norm_, count, x, x);
+  });
+}
+
+// Copies the hidden states after so many layers to where the call wants them.
+bool Decoder::keep_states(Team::Member& member, const DecoderCall& call, const DecoderBuffers& b,
+                          std::int64_t layer) const {
+  if (!call.states) return true;
+  const std::int64_t H = shape_.hidden, M = call.batch.rows();
+  float* const to = call.states + layer * M * H;
+  return rows_in_tasks(member, M, H, [&](std::int64_t first, std::int64_t count) {
+    std::copy_n(b.x.data() + first * H, count * H, to + first * H);
   });
 }
 

@@ -93,6 +93,7 @@ struct DecoderCall {
   const DecoderMemory* memory = nullptr;
   const std::int64_t* sources = nullptr;  // [B] sequences of the memory
   float* hidden = nullptr;                // [rows, H] after the final norm, or null
+  float* states = nullptr;                // [layers + 1, rows, H] before and after each layer
   float* logits = nullptr;                // [rows, V], or null
   BestTokens* best = nullptr;             // or null
 };
@@ -147,6 +148,8 @@ class Decoder {
   void plan_group(const DecoderCall& call, DecoderBuffers& buffers, std::int64_t group,
                   int threads) const;
   bool embed(Team::Member& member, const DecoderCall& call, DecoderBuffers& buffers) const;
+  bool keep_states(Team::Member& member, const DecoderCall& call, const DecoderBuffers& buffers,
+                   std::int64_t layer) const;
   bool run_layer(Team::Member& member, const DecoderCall& call, DecoderBuffers& buffers,
                  std::int64_t layer) const;
   bool finish(Team::Member& member, const DecoderCall& call, DecoderBuffers& buffers) const;

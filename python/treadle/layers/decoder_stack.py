@@ -154,8 +154,18 @@ class DecoderStack:
         )
         return DecoderState(self, native)
 
-    def extend(self, state: DecoderState, tokens: ArrayLike, lengths: ArrayLike) -> Float:
+    def extend(
+        self,
+        state: DecoderState,
+        tokens: ArrayLike,
+        lengths: ArrayLike,
+        *,
+        states: list[Float] | None = None,
+    ) -> Float:
         """Add ``lengths[r]`` of the tokens [M] to each row r: hidden states [M, H], normed.
+
+        To a list ``states`` it appends the hidden states [M, H] before the first layer and after
+        each one, which no final norm has seen.
 
         Raises
         ------
@@ -165,11 +175,15 @@ class DecoderStack:
         """
         function = "DecoderStack.extend"
         native = self._own(function, state)
-        return native.extend(
+        hidden, all_states = native.extend(
             function,
             self._integers(function, "tokens", tokens),
             self._integers(function, "lengths", lengths),
+            states=states is not None,
         )
+        if states is not None and all_states is not None:
+            states.extend(all_states)
+        return hidden
 
     def step(self, state: DecoderState, tokens: ArrayLike) -> Float:
         """Add a token to each live row, and return the logits [R, V] of the next one.
@@ -207,8 +221,12 @@ class DecoderStack:
         function = "DecoderStack.logits"
         return self._native.logits(function, self._rows(function, "hidden", hidden))
 
-    def encode(self, tokens: ArrayLike, lengths: ArrayLike) -> Float:
+    def encode(
+        self, tokens: ArrayLike, lengths: ArrayLike, *, states: list[Float] | None = None
+    ) -> Float:
         """Run sequences by themselves, without a state: hidden states [M, H], normed.
+
+        ``states`` is as in `extend`.
 
         Raises
         ------
@@ -216,11 +234,15 @@ class DecoderStack:
             As `extend` does, and where layers have cross attention.
         """
         function = "DecoderStack.encode"
-        return self._native.encode(
+        hidden, all_states = self._native.encode(
             function,
             self._integers(function, "tokens", tokens),
             self._integers(function, "lengths", lengths),
+            states=states is not None,
         )
+        if states is not None and all_states is not None:
+            states.extend(all_states)
+        return hidden
 
     # -- inside -----------------------------------------------------------------------------------
 
