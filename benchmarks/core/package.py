@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import statistics
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import treadle
 
+from .fresh import printed
 from .target import Result
 
 IMPORT_MS = 50.0
@@ -22,10 +21,7 @@ def import_time(tries: int = 11) -> Iterator[Result]:
         "import time, numpy; start = time.perf_counter(); import treadle; "
         "print(time.perf_counter() - start)"
     )
-    times = [
-        float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout)
-        for _ in range(tries)
-    ]
+    times = [float(printed(code)) for _ in range(tries)]
     value = statistics.median(times) * 1e3
     text = f"{value:.1f} ms beyond NumPy, target {IMPORT_MS:g} ms"
     yield Result("import treadle", text, value < IMPORT_MS, value, IMPORT_MS)

@@ -9,13 +9,12 @@ time and the memory of loading.
 from __future__ import annotations
 
 import statistics
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 from ...core.comparisons import against_peers, never_slower, two_threads
 from ...core.dtypes import FLOAT32
+from ...core.fresh import printed
 from ...core.kind import OURS, PEERS
 from ...core.models.minilm.checkpoint import directory, missing
 from ...core.summary import section_of
@@ -102,8 +101,7 @@ def loading(tries: int = 5) -> Iterator[Result]:
     size = (path / "model.safetensors").stat().st_size
     found = []
     for _ in range(tries):
-        command = [sys.executable, "-c", LOADING, str(path)]
-        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        output = printed(LOADING, str(path))
         found.append([float(number) for number in output.split()])
     seconds, memory = (statistics.median(column) for column in zip(*found, strict=True))
     text = f"{seconds:.3f} s, target {LOAD_SECONDS} s"

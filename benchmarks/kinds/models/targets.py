@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -21,6 +19,7 @@ import treadle
 
 from ...core.comparisons import EFFORT, against_peers
 from ...core.dtypes import FLOAT32
+from ...core.fresh import printed
 from ...core.measure import take_turns
 from ...core.target import Result
 from .cases import CAPTURED, CONVOLUTIONAL, RECURRENT, SILERO, ModelCase, grid
@@ -99,11 +98,7 @@ def loading(tries: int = 11) -> Iterator[Result]:
     path = find(SILERO, LOADED)
     if path is None:
         return
-    command = [sys.executable, "-c", LOADING, str(path)]
-    times = [
-        float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-        for _ in range(tries)
-    ]
+    times = [float(printed(LOADING, str(path))) for _ in range(tries)]
     value = statistics.median(times) * 1e3
     text = f"{value:.1f} ms, {min(times) * 1e3:.1f} at least, target {LOAD_MS:g} ms beyond NumPy"
     name = f"import treadle.onnx and load {LOADED}"

@@ -1,4 +1,7 @@
-"""treadle itself runs `Conv2d` with its relu, on arrays with the channels first."""
+"""treadle itself runs `Conv2d` with its relu, with the channels first, or last in memory.
+
+With the channels last, x lies so from the beginning, as in PyTorch's second variant.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ from ..case import ConvCase, ConvInputs
 
 
 def variants(case: ConvCase, threads: int) -> tuple[str, ...]:
-    """Return the only way."""
-    return ("Conv2d",)
+    """Return the two layouts."""
+    return ("contiguous", "channels last")
 
 
 def release() -> None:
@@ -23,8 +26,10 @@ def release() -> None:
 
 
 def prepare(case: ConvCase, inputs: ConvInputs, threads: int, variant: str) -> Prepared[Array]:
-    """Pack the weights."""
+    """Pack the weights, and lay x out."""
     x, weight, bias = inputs
+    if variant == "channels last":
+        x = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
     layer = treadle.Conv2d(
         case.C, case.D, case.taps, case.stride, case.padding, activation="relu", seed=0
     )
