@@ -22,7 +22,7 @@ from .core.kind import OURS
 from .core.summary import section_of, summary
 from .report import replace_between_markers
 
-SOURCES = ("bench", "attention", "encoder", "training", "dtypes")
+SOURCES = ("bench", "attention", "encoder", "training", "models", "conv", "keras", "dtypes")
 LAYERS = {
     "lstm/step/1x1x128x128": "LSTM, 128 units: one step",
     "gru/step/1x1x256x256": "GRU, 256 units: one step",
@@ -40,6 +40,7 @@ KINDS = {
     "encoder-int8": "sentence encoder, int8",
     "training": "training",
     "models": "whole models",
+    "conv": "convolutions",
     "keras": "Keras",
 }
 CELLS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
@@ -73,15 +74,21 @@ def layers(results: dict[str, dict[str, Any]]) -> str:
 def by_kind(results: dict[str, dict[str, Any]]) -> str:
     """Make the table of all kinds: how often and how far treadle is ahead of the fastest peer."""
     lines = [
-        "| kind of cases | cases | treadle is fastest in | geometric mean | worst case |",
-        "| --- | ---: | ---: | ---: | ---: |",
+        "| kind of cases | cases | treadle is fastest in | geometric mean | worst case | CPU |",
+        "| --- | ---: | ---: | ---: | ---: | --- |",
     ]
+    cpus = {
+        section_of(case): found["machine"]["cpu"]
+        for found in results.values()
+        for case in found["cases"]
+    }
     for section, cases in _sections(results).items():
         found = summary(cases)
         won = found["compared"] - len(found["lost"])
         lines.append(
             f"| {KINDS[section]} | {found['compared']} | {won} "
-            f"| {found['geometric_mean']:.2f}x | {found['worst']['speedup']:.2f}x |"
+            f"| {found['geometric_mean']:.2f}x | {found['worst']['speedup']:.2f}x "
+            f"| {cpus[section].split(' (')[0]} |"
         )
     return "\n".join(lines)
 

@@ -17,16 +17,19 @@ struct LstmUnits {
   Vec i, f, g, o, c, h;
 };
 
+template <LstmKind Kind>
 TREADLE_INLINE LstmUnits lstm_cell(Vec i, Vec f, Vec g, Vec o, Vec c) {
+  const auto function = [](Vec x) { return Kind == LstmKind::relu ? max(Vec{}, x) : tanh(x); };
   i = sigmoid(i);
   f = sigmoid(f);
-  g = tanh(g);
+  g = function(g);
   o = sigmoid(o);
   c = fma(f, c, i * g);
-  return {i, f, g, o, c, o * tanh(c)};
+  return {i, f, g, o, c, o * function(c)};
 }
 
-// Computes a cell with any options from its gates before activation; the usual cell has lstm_cell.
+// Computes a cell with any options from its gates before activation; the other kinds have
+// lstm_cell.
 LstmUnits lstm_cell_general(const CellOptions& options, std::int64_t panel, Vec i, Vec f, Vec g,
                             Vec o, Vec c) {
   const float* peephole = options.peepholes ? options.peepholes + panel * 3 * kLanes : nullptr;
@@ -43,14 +46,15 @@ LstmUnits lstm_cell_general(const CellOptions& options, std::int64_t panel, Vec 
 }
 
 // Updates one row's units of a panel from its pre-activations.
-template <bool Standard>
+template <LstmKind Kind>
 TREADLE_INLINE void lstm_store(const StepArgs& a, std::int64_t row, std::int64_t panel, Vec i,
                                Vec f, Vec g, Vec o) {
   const std::int64_t H = a.hidden_size, unit = panel * kLanes, left = H - unit;
   float* c = a.c[row] + unit;
   const Vec old = load_up_to(c, left);
-  const LstmUnits now =
-      Standard ? lstm_cell(i, f, g, o, old) : lstm_cell_general(*a.options, panel, i, f, g, o, old);
+  const LstmUnits now = Kind == LstmKind::general
+                            ? lstm_cell_general(*a.options, panel, i, f, g, o, old)
+                            : lstm_cell<Kind>(i, f, g, o, old);
   store_up_to(c, now.c, left);
   store_up_to(a.out[row] + unit, now.h, left);
   if (a.saved_c) store_up_to(a.saved_c[row] + unit, now.c, left);
@@ -66,13 +70,13 @@ TREADLE_INLINE void lstm_store(const StepArgs& a, std::int64_t row, std::int64_t
 // called behind products of low precision, for which nothing is saved.
 __attribute__((noinline)) void lstm_units(const StepArgs& a, std::int64_t row, int rows,
                                           std::int64_t panel, int panels, const float* sums) {
-  const bool standard = standard_lstm(*a.options);
+  const bool usual = lstm_kind(*a.options) == LstmKind::tanh;
   for (int i = 0; i < rows * panels; ++i, sums += 4 * kLanes) {
     const Vec gates[] = {load(sums), load(sums + kLanes), load(sums + 2 * kLanes),
                          load(sums + 3 * kLanes)};
     const std::int64_t r = row + i / panels, p = panel + i % panels;
-    if (!standard) {
-      lstm_store<false>(a, r, p, gates[0], gates[1], gates[2], gates[3]);
+    if (!usual) {
+      lstm_store<LstmKind::general>(a, r, p, gates[0], gates[1], gates[2], gates[3]);
       continue;
     }
     const std::int64_t unit = p * kLanes, left = a.hidden_size - unit;
@@ -97,7 +101,7 @@ TREADLE_INLINE void lstm_sums(Vec (&acc)[R][P * V], const StepArgs& a, std::int6
                                         a.panel_stride);
 }
 
-template <class Format, bool Standard>
+template <class Format, LstmKind Kind>
 struct Lstm {
   struct Tile {
     template <int R, int P>
@@ -115,7 +119,7 @@ struct Lstm {
 #pragma GCC unroll 2
         for (int p = 0; p < P; ++p) {
           const Vec* gates = acc[r] + p * 4;
-          lstm_store<Standard>(a, row + r, panel + p, gates[0], gates[1], gates[2], gates[3]);
+          lstm_store<Kind>(a, row + r, panel + p, gates[0], gates[1], gates[2], gates[3]);
         }
       }
     }
@@ -133,7 +137,7 @@ struct Lstm {
         gates.put(acc[r]);
         const Vec all[1][4] = {{gates.gate(0), gates.gate(1), gates.gate(2), gates.gate(3)}};
         if constexpr (kInlined<Format>) {
-          lstm_store<Standard>(a, row + r, panel, all[0][0], all[0][1], all[0][2], all[0][3]);
+          lstm_store<Kind>(a, row + r, panel, all[0][0], all[0][1], all[0][2], all[0][3]);
         } else {
           lstm_units(a, row + r, 1, panel, 1, TileSums<1, 4>(all).values);
         }
@@ -145,9 +149,11 @@ struct Lstm {
 template <class Format>
 void lstm_step(const StepArgs& a) {
   if constexpr (kInlined<Format>) {
-    if (standard_lstm(*a.options)) return for_each_gated<Lstm<Format, true>>(a);
+    const LstmKind kind = lstm_kind(*a.options);
+    if (kind == LstmKind::tanh) return for_each_gated<Lstm<Format, LstmKind::tanh>>(a);
+    if (kind == LstmKind::relu) return for_each_gated<Lstm<Format, LstmKind::relu>>(a);
   }
-  for_each_gated<Lstm<Format, false>>(a);
+  for_each_gated<Lstm<Format, LstmKind::general>>(a);
 }
 
 }  // namespace

@@ -3,9 +3,9 @@
 //     dc = (carry of the next step) + d o h'(c)            carry to the step before: dc f
 //     da_i = dc g i'    da_f = dc c_old f'    da_g = dc i g'    da_o = d h(c) o'
 //
-// The standard cell has saved its gates after activation and takes the slopes from them; any other
-// has saved what enters the activations. A peephole brings its gate's gradient to the c that it
-// saw.
+// The cells with tanh or relu have saved their gates after activation and take the slopes from
+// them; any other has saved what enters the activations. A peephole brings its gate's gradient to
+// the c that it saw.
 #pragma once
 
 #include "kernels/backward.h"
@@ -14,17 +14,24 @@
 namespace treadle::TREADLE_ISA {
 namespace {
 
+template <LstmKind Kind>
 struct LstmBackward {
   static constexpr int kParts = 4;
+  // The slope of the function whose value is y. A NaN has the slope 1 of PyTorch's relu.
+  static TREADLE_INLINE Vec slope(Vec y) {
+    const Vec one = broadcast(1.0f);
+    return Kind == LstmKind::relu ? (y <= Vec{} ? Vec{} : one) : one - y * y;
+  }
   static TREADLE_INLINE void units(const BackwardUnits& u, Vec d) {
     const BackwardArgs& a = u.a;
     const Vec one = broadcast(1.0f), i = u.read(a.saved), f = u.read(a.saved, 1),
-              g = u.read(a.saved, 2), o = u.read(a.saved, 3), h = tanh(u.read(a.c));
-    const Vec dc = fma(d * o, one - h * h, u.read(a.dc));
+              g = u.read(a.saved, 2), o = u.read(a.saved, 3), c = u.read(a.c);
+    const Vec h = Kind == LstmKind::relu ? max(Vec{}, c) : tanh(c);
+    const Vec dc = fma(d * o, slope(h), u.read(a.dc));
     if (a.hidden) u.write(a.hidden, o * h);
     u.write(a.out, dc * g * (i * (one - i)));
     u.write(a.out, dc * u.read(a.old) * (f * (one - f)), 1);
-    u.write(a.out, dc * i * (one - g * g), 2);
+    u.write(a.out, dc * i * slope(g), 2);
     u.write(a.out, d * h * (o * (one - o)), 3);
     u.write(a.dc, dc * f);
   }
@@ -65,8 +72,14 @@ struct LstmBackwardGeneral {
 };
 
 void lstm_backward(const BackwardArgs& a) {
-  if (standard_lstm(*a.options)) return Backward<LstmBackward>::step(a);
-  Backward<LstmBackwardGeneral>::step(a);
+  switch (lstm_kind(*a.options)) {
+    case LstmKind::tanh:
+      return Backward<LstmBackward<LstmKind::tanh>>::step(a);
+    case LstmKind::relu:
+      return Backward<LstmBackward<LstmKind::relu>>::step(a);
+    case LstmKind::general:
+      return Backward<LstmBackwardGeneral>::step(a);
+  }
 }
 
 }  // namespace

@@ -20,6 +20,7 @@ struct OuterTile {
   static void tile(const OuterArgs& a, std::int64_t n, std::int64_t panel) {
     const std::int64_t column = panel * V * kLanes + a.column_begin, row = a.row_begin + n;
     const std::int64_t left = a.column_end - column;
+    const int cut = static_cast<int>(left - (P * V - 1) * kLanes);  // of the last vector
     Vec sum[R][P * V] = {};
     for (std::int64_t k = 0; k < a.terms; ++k) {
       const float* x = a.a[k] + a.a_offset + row;
@@ -27,7 +28,8 @@ struct OuterTile {
       __builtin_prefetch(x + kLine);
 #pragma GCC unroll 8
       for (int i = 0; i < P * V; ++i) {
-        const Vec v = Whole ? load(y + i * kLanes) : load_up_to(y + i * kLanes, left - i * kLanes);
+        const bool whole = Whole || i < P * V - 1;
+        const Vec v = whole ? load(y + i * kLanes) : load_partial(y + i * kLanes, cut);
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r) sum[r][i] = fma(broadcast(x[r]), v, sum[r][i]);
       }
@@ -49,6 +51,37 @@ struct OuterTile {
 struct OuterRows : OuterArgs {
   std::int64_t rows;
 };
+
+// Does a single column, as of a series of one variable: b has one number a row, which is broadcast,
+// and the sums lie along the rows of a. The terms and their order are those of a tile.
+template <int V>
+void outer_column(const OuterArgs& a, std::int64_t row) {
+  const std::int64_t left = a.row_end - row;
+  Vec sum[V] = {};
+  for (std::int64_t k = 0; k < a.terms; ++k) {
+    const float* x = a.a[k] + a.a_offset + row;
+    const Vec y = broadcast(a.b[k][a.column_begin]);
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) {
+      sum[v] = fma(load_up_to(x + v * kLanes, left - v * kLanes), y, sum[v]);
+    }
+  }
+  for (int v = 0; v < V; ++v) {
+    for (std::int64_t i = 0; i < kLanes && v * kLanes + i < left; ++i) {
+      float& out = a.out[(row + v * kLanes + i) * a.out_stride + a.column_begin];
+      out = (a.fresh ? 0.0f : out) + sum[v][i];
+    }
+  }
+}
+
+void outer_columns(const OuterArgs& a) {
+  constexpr int kVectors = 8;
+  std::int64_t row = a.row_begin;
+  for (; row + kVectors * kLanes <= a.row_end; row += kVectors * kLanes) {
+    outer_column<kVectors>(a, row);
+  }
+  for (; row < a.row_end; row += kLanes) outer_column<1>(a, row);
+}
 
 // Does the columns behind the full panels: fewer vectors, all whole if Whole, else the last is cut.
 template <bool Whole>
@@ -75,6 +108,11 @@ void outer(const OuterArgs& a) {
     block.a = a.a + k;
     block.b = a.b + k;
     block.column_begin = a.column_begin;
+    if (columns == 1) {
+      outer_columns(block);
+      block.fresh = false;
+      continue;
+    }
     for_each_tile<OuterTile<kVectors, true>>(block, 0, panels);
     block.column_begin += panels * kVectors * kLanes;
     if (rest % kLanes) {

@@ -100,10 +100,16 @@ inline RnnKind rnn_kind(const CellOptions& o) {
          : o.g.function == ActivationFunction::relu ? RnnKind::relu
                                                     : RnnKind::general;
 }
-inline bool standard_lstm(const CellOptions& o) {
-  return o.f.function == ActivationFunction::sigmoid && o.g.function == ActivationFunction::tanh &&
-         o.h.function == ActivationFunction::tanh && !(o.clip > 0) && !o.input_forget &&
-         !o.peepholes;
+// The kind of an LSTM is the function of its candidate and of its new cell.
+enum class LstmKind { tanh, relu, general };
+inline LstmKind lstm_kind(const CellOptions& o) {
+  if (o.f.function != ActivationFunction::sigmoid || o.g.function != o.h.function || o.clip > 0 ||
+      o.input_forget || o.peepholes) {
+    return LstmKind::general;
+  }
+  return o.g.function == ActivationFunction::tanh   ? LstmKind::tanh
+         : o.g.function == ActivationFunction::relu ? LstmKind::relu
+                                                    : LstmKind::general;
 }
 inline bool standard_gru(const CellOptions& o) {
   return o.f.function == ActivationFunction::sigmoid && o.g.function == ActivationFunction::tanh &&
