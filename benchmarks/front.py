@@ -88,7 +88,7 @@ def by_kind(results: dict[str, dict[str, Any]]) -> str:
         lines.append(
             f"| {KINDS[section]} | {found['compared']} | {won} "
             f"| {found['geometric_mean']:.2f}x | {found['worst']['speedup']:.2f}x "
-            f"| {cpus[section].split(' (')[0]} |"
+            f"| {_short(cpus[section])} |"
         )
     return "\n".join(lines)
 
@@ -124,6 +124,11 @@ def write(markdown_file: Path, folder: Path) -> None:
         print(f"treadle bench: no picture ({error}): pip install treadle[plot]", file=sys.stderr)
     else:
         print(f"wrote {folder / 'front.png'}")
+
+
+def _short(cpu: str) -> str:
+    """Return the maker and the line of a CPU: ``Intel Xeon``."""
+    return " ".join(cpu.split(" (")[0].replace("(R)", "").removesuffix("Processor").split())
 
 
 def _sections(results: dict[str, dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
