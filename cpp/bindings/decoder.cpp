@@ -52,7 +52,7 @@ DecoderShape check_shape(const std::string& f, NamedValues& options) {
 
 // Reads the weights of the stack; `values` must outlive the result.
 DecoderWeights check_weights(const std::string& f, NamedValues& values, DecoderShape& s,
-                             Dtype dtype) {
+                             Dtype dtype, std::shared_ptr<const Linear> shared) {
   const Axis V{"V", s.vocabulary}, H{"H", s.hidden};
   const auto matrix = [&](const char* name) {
     return check_weight(f, name, values.take(name), dtype, V, H).matrix;
@@ -64,7 +64,13 @@ DecoderWeights check_weights(const std::string& f, NamedValues& values, DecoderS
     return NormWeights{vector(prefix + ".weight", H), vector(prefix + ".bias", H)};
   };
   DecoderWeights w{};
-  w.embed = matrix("embed.weight");
+  if (!shared) {
+    w.embed = matrix("embed.weight");
+  } else if (shared->dtype() != dtype || shared->outputs() != s.vocabulary ||
+             shared->inputs() != s.hidden) {
+    throw py::value_error(f + ": embedding has other sizes or another dtype, expected the same");
+  }
+  w.shared = std::move(shared);
   const Object positions = values.take("positions.weight");
   if (!positions.is_none()) {
     const auto table =
@@ -203,12 +209,13 @@ BlockWeights check_layer_weights(const std::string& f, NamedValues& values, cons
 class BoundDecoder {
  public:
   BoundDecoder(const std::string& function, const py::dict& options, const py::dict& weights,
-               const std::string& dtype_name)
+               const std::string& dtype_name, const BoundDecoder* embedding)
       : function_(function), dtype_(parse_dtype(function, dtype_name)) {
     NamedValues named(function_, "options", options), values(function_, "weights", weights);
     DecoderShape shape = check_shape(function_, named);
     named.finish();
-    DecoderWeights checked = check_weights(function_, values, shape, dtype_);
+    DecoderWeights checked = check_weights(function_, values, shape, dtype_,
+                                           embedding ? embedding->decoder_->embedding() : nullptr);
     interruptible([&](Interrupt&) {
       decoder_ = std::make_shared<Decoder>(kernels(), shape, std::move(checked));
     });
@@ -339,9 +346,10 @@ class BoundDecoder {
 
 void register_decoder(py::module_& m) {
   py::class_<BoundDecoder>(m, "Decoder", py::is_final(), constructed_by_new())
-      .def(py::init<const std::string&, const py::dict&, const py::dict&, const std::string&>(),
+      .def(py::init<const std::string&, const py::dict&, const py::dict&, const std::string&,
+                    const BoundDecoder*>(),
            py::arg("function"), py::arg("options"), py::arg("weights"), py::kw_only(),
-           py::arg("dtype"))
+           py::arg("dtype"), py::arg("embedding") = py::none())
       .def("add_layer", &BoundDecoder::add_layer, py::arg("options"), py::arg("weights"))
       .def("encode", &BoundDecoder::encode, py::arg("function"), py::arg("tokens"),
            py::arg("lengths"), py::kw_only(), py::arg("states") = false)

@@ -88,7 +88,13 @@ class Decoder:
     """
 
     def __init__(
-        self, function: str, options: Mapping[str, Any], weights: Mapping[str, Any], *, dtype: str
+        self,
+        function: str,
+        options: Mapping[str, Any],
+        weights: Mapping[str, Any],
+        *,
+        dtype: str,
+        embedding: Decoder | None = None,
     ) -> None: ...
     def add_layer(self, options: Mapping[str, Any], weights: Mapping[str, Any]) -> None: ...
     def encode(

@@ -112,6 +112,44 @@ def test_states(isa, threads, family):
             assert_close([ours[own]], [truth], [theirs], cell=True)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+def test_shared_embedding(isa, dtype):
+    """An encoder reads the embedding that its decoder has packed, head bias and all."""
+    decoder, _, shared = made("bart", dtype)
+    specs, weights = stacks.make("marian encoder")
+    weights["embed.weight"] = shared["embed.weight"]
+    own = DecoderStack(specs, weights, vocabulary=V, dtype=dtype)
+    del weights["embed.weight"]
+    other = DecoderStack(specs, weights, vocabulary=V, dtype=dtype, embedding=decoder)
+    tokens, lengths = joined(Batch(specs).tokens)
+    assert_same_bits(other.encode(tokens, lengths), own.encode(tokens, lengths))
+    with pytest.raises(ValueError, match=r"head\.weight"):
+        other.logits(np.zeros((1, H), np.float32))
+    for wrong in ({"vocabulary": V + 1}, {"dtype": "bfloat16" if dtype == "int8" else "int8"}):
+        options = {"vocabulary": V, "dtype": dtype, "embedding": decoder} | wrong
+        weights.pop("head.bias", None)
+        with pytest.raises(ValueError, match="embedding"):
+            DecoderStack(specs, weights, **options)
+    with pytest.raises(TypeError, match="embedding"):
+        DecoderStack(specs, weights, vocabulary=V, embedding=weights)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("family", ["bart", "t5"])
+def test_beams_of_one_memory(isa, threads, family, dtype):
+    """Rows that see the same memory have the bits that they have alone."""
+    stack, specs, _ = made(family)
+    batch = Batch(specs, (6, 4, 5), (40, 300, 7))
+    state, _ = prompted(stack, batch, 0, dtype=dtype)
+    rows, tokens = [0] * 3 + [1] * 9 + [2] + [0] * 2, np.arange(15)
+    expected = []
+    for row, token in zip(rows, tokens, strict=True):
+        alone, _ = prompted(stack, batch, 0, [row], dtype=dtype)
+        expected.append(stack.step(alone, [token])[0])
+    state.reorder(rows)
+    assert_same_bits(stack.step(state, tokens), np.array(expected))
+
+
 # -- low precision -------------------------------------------------------------------------------
 
 

@@ -24,13 +24,21 @@ Buffer copy(const float* from, std::int64_t size) {
 Decoder::Decoder(const KernelTable& table, const DecoderShape& shape, DecoderWeights weights)
     : table_(&table),
       shape_(shape),
-      head_(table, shape.vocabulary, shape.hidden, weights.head ? weights.head : weights.embed,
-            weights.head_bias),
+      embed_(std::move(weights.shared)),
       positions_(copy(weights.positions, shape.positions * shape.hidden)),
       distances_(std::move(weights.distances)),
       cap_{ActivationFunction::scaled_tanh, shape.logit_softcap, 1 / shape.logit_softcap} {
   const std::int64_t H = shape.hidden;
-  if (weights.head) embed_ = Linear(table, shape.vocabulary, H, weights.embed, nullptr);
+  const auto pack = [&](const StoredMatrix& matrix, const float* bias) {
+    return std::make_shared<const Linear>(table, shape.vocabulary, H, matrix, bias);
+  };
+  if (weights.head) {
+    head_ = pack(weights.head, weights.head_bias);
+    if (!embed_) embed_ = pack(weights.embed, nullptr);
+  } else {
+    if (!embed_) embed_ = pack(weights.embed, weights.head_bias);
+    head_ = embed_;
+  }
   const auto norm = [&](const NormWeights& w, NormKind kind, float eps) -> std::optional<Norm> {
     if (!w.weight) return std::nullopt;
     return Norm{copy(w.weight, H), copy(w.bias, H), kind, eps};
@@ -55,7 +63,7 @@ bool Decoder::causal() const {
 }
 
 std::int64_t Decoder::weight_bytes() const {
-  std::int64_t bytes = head_.weight_bytes() + embed_.weight_bytes();
+  std::int64_t bytes = head_->weight_bytes() + (embed_ == head_ ? 0 : embed_->weight_bytes());
   for (const TransformerBlock& block : blocks_) bytes += block.weight_bytes();
   return bytes;
 }
@@ -131,7 +139,7 @@ void Decoder::run(const DecoderCall& call, Interrupt& interrupt) const {
 // Reads the tokens' embeddings, for as many rows as a task has.
 bool Decoder::embed(Team::Member& member, const DecoderCall& call, DecoderBuffers& b) const {
   const std::int64_t H = shape_.hidden;
-  const PackedWeights& weights = (embed_.outputs() ? embed_ : head_).packed();
+  const PackedWeights& weights = embed_->packed();
   return rows_in_tasks(member, call.batch.rows(), H, [&](std::int64_t first, std::int64_t count) {
     for (std::int64_t i = first; i < first + count; ++i) {
       float* const x = b.x.data() + i * H;
@@ -180,7 +188,7 @@ bool Decoder::run_layer(Team::Member& member, const DecoderCall& call, DecoderBu
     p.position = b.positions.data() + start;
     const Linear* next = g + 1 < groups             ? &block.first_product()
                          : i + 1 < layers()         ? &blocks_[i + 1].first_product()
-                         : call.logits || call.best ? &head_
+                         : call.logits || call.best ? head_.get()
                                                     : nullptr;
     const std::int64_t at = i * groups + g;
     if (!block.self_attention(member, rows, b.self[at], p, b.block) ||
@@ -224,8 +232,8 @@ bool Decoder::finish(Team::Member& member, const DecoderCall& call, DecoderBuffe
     return false;
   }
   if (!scored) return true;
-  if (!head_.run(member,
-                 {M, b.hidden_rows.data(), b.logit_rows.data(), cap(), nullptr, &b.encoded})) {
+  if (!head_->run(member,
+                  {M, b.hidden_rows.data(), b.logit_rows.data(), cap(), nullptr, &b.encoded})) {
     return false;
   }
   if (!call.best) return true;
@@ -246,7 +254,7 @@ void Decoder::logits(const float* hidden, std::int64_t count, float* logits,
                   count * H);
     hidden = scaled.data();
   }
-  product(head_, count, hidden, H, cap(), nullptr, logits, interrupt);
+  product(*head_, count, hidden, H, cap(), nullptr, logits, interrupt);
 }
 
 }  // namespace treadle

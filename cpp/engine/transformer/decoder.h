@@ -33,12 +33,13 @@ struct DecoderShape {
 
 // The norms are there if their weights are.
 struct DecoderWeights {
-  StoredMatrix embed;      // [V, H]
+  StoredMatrix embed;      // [V, H], unless it is shared
   const float* positions;  // [P, H]
   NormWeights embed_norm, final_norm;
   StoredMatrix head;       // [V, H], or null: the embedding's
   const float* head_bias;  // [V], or null
   std::optional<Distances> distances;
+  std::shared_ptr<const Linear> shared;  // the embedding of another stack, or null
 };
 
 // LayerPositions say how a block knows where its tokens are.
@@ -65,12 +66,13 @@ struct DecoderBuffers {
   Buffer x, hidden, logits;  // [rows, H], [rows, H], [rows, V]
   std::vector<const float*> hidden_rows;
   std::vector<float*> logit_rows;
-  EncodedRows encoded;                                      // of `hidden`
-  std::vector<std::int64_t> bounds;                         // of groups of sequences
-  std::vector<std::int64_t> sequences, positions;           // [rows]
-  std::vector<std::int64_t> starts, lengths, ends;          // [B]
-  std::vector<std::int64_t> memory_starts, memory_lengths;  // [B]
-  std::vector<Attention> self, cross;                       // [layers, groups]
+  EncodedRows encoded;                              // of `hidden`
+  std::vector<std::int64_t> bounds;                 // of groups of sequences
+  std::vector<std::int64_t> sequences, positions;   // [rows]
+  std::vector<std::int64_t> starts, lengths, ends;  // [B]
+  // [B]: the queries that see each sequence of the memory, and its rows
+  std::vector<std::int64_t> cross_starts, cross_lengths, memory_starts, memory_lengths;
+  std::vector<Attention> self, cross;  // [layers, groups]
   std::vector<Turns::Table> turns;
   Distances::Table distances;
 
@@ -112,9 +114,10 @@ class Decoder {
   const BlockShape& layer_shape() const { return blocks_.front().shape(); }
   bool has_cross_attention() const { return layers() > 0 && blocks_[0].has_cross_attention(); }
   bool causal() const;  // all layers are
-  Dtype dtype() const { return head_.dtype(); }
-  const char* isa() const { return head_.isa(); }
+  Dtype dtype() const { return head_->dtype(); }
+  const char* isa() const { return head_->isa(); }
   std::int64_t weight_bytes() const;
+  const std::shared_ptr<const Linear>& embedding() const { return embed_; }
   const std::optional<Distances>& distances() const { return distances_; }
 
   // Computes the keys and values of memory rows [M, H] for all layers. Returns null when
@@ -158,7 +161,7 @@ class Decoder {
 
   const KernelTable* table_;
   DecoderShape shape_;
-  Linear head_, embed_;  // no embedding of its own where the head's weights are the same
+  std::shared_ptr<const Linear> head_, embed_;  // the same where their weights are
   Buffer positions_;
   std::optional<Norm> embed_norm_, final_norm_;
   std::optional<Distances> distances_;

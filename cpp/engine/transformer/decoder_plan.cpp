@@ -15,6 +15,32 @@ Dtype product_dtype(const AttentionCall& call) {
   return call.stored.dtype == Dtype::float32 ? Dtype::float32 : Dtype::bfloat16;
 }
 
+// Lists the queries of each sequence of a group, and the memory that they see, from `begin` on in
+// the buffers' lists. Returns how many there are. In a step, rows of one token that follow each
+// other and see the same memory (beams) are listed as one sequence: its keys are read once. Four
+// queries have the same bits together as alone, more would not.
+std::int64_t list_memory(const DecoderCall& call, DecoderBuffers& b, std::int64_t begin,
+                         std::int64_t end) {
+  constexpr std::int64_t kTogether = 4;
+  std::int64_t count = 0, source = -1;
+  for (std::int64_t s = begin; s < end; ++s) {
+    const std::int64_t at = begin + count;
+    const bool joins = call.batch.longest == 1 && b.lengths[s] == 1 && source == call.sources[s] &&
+                       b.cross_lengths[at - 1] < kTogether;
+    if (joins) {
+      ++b.cross_lengths[at - 1];
+      continue;
+    }
+    source = b.lengths[s] == 1 ? call.sources[s] : -1;
+    b.cross_starts[at] = b.starts[s];
+    b.cross_lengths[at] = b.lengths[s];
+    b.memory_starts[at] = call.memory->starts[call.sources[s]];
+    b.memory_lengths[at] = call.memory->lengths[call.sources[s]];
+    ++count;
+  }
+  return count;
+}
+
 }  // namespace
 
 std::int64_t DecoderBuffers::bytes() const {
@@ -61,7 +87,7 @@ double Decoder::work(const DecoderCall& call) const {
     pairs += static_cast<double>(call.batch.length(s)) * static_cast<double>(keys);
   }
   if (layers()) work += pairs * static_cast<double>(2 * layer_shape().queries() * layers());
-  return call.logits || call.best ? work + head_.work(M) : work;
+  return call.logits || call.best ? work + head_->work(M) : work;
 }
 
 // Makes room for the call, and cuts its attention into tasks.
@@ -95,7 +121,8 @@ void Decoder::plan(const DecoderCall& call, DecoderBuffers& b, int threads) cons
   while (call.memory && static_cast<std::int64_t>(b.cross.size()) < groups * layers()) {
     b.cross.emplace_back(*table_);
   }
-  for (auto* list : {&b.starts, &b.lengths, &b.memory_starts, &b.memory_lengths}) {
+  for (auto* list : {&b.starts, &b.lengths, &b.cross_starts, &b.cross_lengths, &b.memory_starts,
+                     &b.memory_lengths}) {
     list->resize(static_cast<std::size_t>(call.batch.B));
   }
   for (std::int64_t g = 0; g < groups; ++g) plan_group(call, b, g, threads);
@@ -108,14 +135,13 @@ void Decoder::plan_group(const DecoderCall& call, DecoderBuffers& b, std::int64_
   for (std::int64_t s = begin; s < end; ++s) {
     b.starts[s] = call.batch.offsets[s] - call.batch.offsets[begin];
     b.lengths[s] = call.batch.length(s);
-    if (!call.memory) continue;
-    b.memory_starts[s] = call.memory->starts[call.sources[s]];
-    b.memory_lengths[s] = call.memory->lengths[call.sources[s]];
   }
-  const auto sequences = [&](AttentionCall& a) {
-    a.B = end - begin;
-    a.query_starts = b.starts.data() + begin;
-    a.query_lengths = b.lengths.data() + begin;
+  const std::int64_t seen = call.memory ? list_memory(call, b, begin, end) : 0;
+  const auto sequences = [&](AttentionCall& a, std::int64_t B, const std::int64_t* starts,
+                             const std::int64_t* lengths) {
+    a.B = B;
+    a.query_starts = starts + begin;
+    a.query_lengths = lengths + begin;
     a.S = *std::max_element(a.query_lengths, a.query_lengths + a.B);
     a.K = *std::max_element(a.key_lengths, a.key_lengths + a.B);
   };
@@ -138,7 +164,7 @@ void Decoder::plan_group(const DecoderCall& call, DecoderBuffers& b, std::int64_
       a.distances = b.distances.zero();
       a.distance_stride = b.distances.stride();
     }
-    sequences(a);
+    sequences(a, end - begin, b.starts.data(), b.lengths.data());
     make(b.self[i * groups + g], a);
     if (!call.memory) continue;
     AttentionCall c = cross_call(shape, blocks_[i].dtype(), b.block, nullptr);
@@ -146,7 +172,7 @@ void Decoder::plan_group(const DecoderCall& call, DecoderBuffers& b, std::int64_
     c.dtype = product_dtype(c);
     c.key_starts = b.memory_starts.data() + begin;
     c.key_lengths = b.memory_lengths.data() + begin;
-    sequences(c);
+    sequences(c, seen, b.cross_starts.data(), b.cross_lengths.data());
     make(b.cross[i * groups + g], c);
   }
 }

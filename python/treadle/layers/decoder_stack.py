@@ -61,6 +61,10 @@ class DecoderStack:
         V
     dtype
         That of the matrices: "float32", "bfloat16" or "int8".
+    embedding
+        Another stack, of the same vocabulary and dtype, whose packed embedding this one reads in
+        place of embed.weight, as an encoder shares that of its decoder. Without a head.weight of
+        its own this stack then has no logits.
 
     Raises
     ------
@@ -82,6 +86,7 @@ class DecoderStack:
         *,
         vocabulary: int,
         dtype: Any = "float32",
+        embedding: DecoderStack | None = None,
     ) -> None:
         function = self._function = "DecoderStack"
         given: object = specs
@@ -93,6 +98,11 @@ class DecoderStack:
             )
         if not isinstance(weights, Mapping):
             raise TypeError(f"{function}: weights is {checks.shown(weights)}, expected a mapping")
+        other: object = embedding
+        if other is not None and not isinstance(other, DecoderStack):
+            raise TypeError(
+                f"{function}: embedding is {checks.shown(other)}, expected a DecoderStack"
+            )
         names.check_alike(function, specs)
         self.specs = tuple(specs)
         self.vocabulary = checks.integer(function, "vocabulary", vocabulary)
@@ -100,7 +110,8 @@ class DecoderStack:
         self._dtype = checks.dtype(function, "dtype", dtype)
         self._weights: Mapping[str, Any] = weights
         names.check_names(function, weights, self._known())
-        self._native = self._packed()
+        self._scores = embedding is None or "head.weight" in weights
+        self._native: _core.Decoder = self._packed(None if embedding is None else embedding._native)
         del self._weights
 
     @property
@@ -194,6 +205,7 @@ class DecoderStack:
             As `extend` does.
         """
         function = "DecoderStack.step"
+        self._check_scores(function)
         return self._own(function, state).step(function, self._integers(function, "tokens", tokens))
 
     def step_best(self, state: DecoderState, tokens: ArrayLike, k: int) -> tuple[Int, Float, Float]:
@@ -212,6 +224,7 @@ class DecoderStack:
             As `extend` does, and for a k that is not 1 to V.
         """
         function = "DecoderStack.step_best"
+        self._check_scores(function)
         native = self._own(function, state)
         k = checks.integer(function, "k", k, most=self.vocabulary)
         return native.step_best(function, self._integers(function, "tokens", tokens), k)
@@ -219,6 +232,7 @@ class DecoderStack:
     def logits(self, hidden: ArrayLike) -> Float:
         """Return the logits [R, V] of hidden states [R, H] that `extend` or `encode` returned."""
         function = "DecoderStack.logits"
+        self._check_scores(function)
         return self._native.logits(function, self._rows(function, "hidden", hidden))
 
     def encode(
@@ -253,6 +267,13 @@ class DecoderStack:
         if state.stack is not self:
             raise ValueError(f"{function}: state belongs to another stack, expected one of this")
         return state.native
+
+    def _check_scores(self, function: str) -> None:
+        if not self._scores:
+            raise ValueError(
+                f"{function}: the stack has another's embedding and no head.weight, expected a "
+                "head.weight for logits"
+            )
 
     @staticmethod
     def _integers(function: str, name: str, value: ArrayLike) -> Int:
@@ -289,7 +310,7 @@ class DecoderStack:
                 f"{self._function}: weights has no {name!r}, expected a weight for it"
             ) from None
 
-    def _packed(self) -> _core.Decoder:
+    def _packed(self, embedding: _core.Decoder | None) -> _core.Decoder:
         """Pack all weights."""
         own = self._function
         options: dict[str, Any] = {
@@ -301,13 +322,15 @@ class DecoderStack:
         options |= {"final_norm": last.norm, "final_eps": last.eps}
         stack: dict[str, Any] = {}
         for name, shape in self._stack_shapes().items():
+            if name == "embed.weight" and embedding is not None:
+                continue
             if name == "embed.weight" or name in self._weights:
                 stack[name] = names.converted(own, name, self._weight(name), shape, self._dtype)
         if "positions.weight" in self._weights:
             value = self._rows(own, "positions.weight", self._weights["positions.weight"])
             stack["positions.weight"] = value
         stack["distances"] = names.distances(own, self.specs, self._weight)
-        native = _core.Decoder(own, options, stack, dtype=self._dtype)
+        native = _core.Decoder(own, options, stack, dtype=self._dtype, embedding=embedding)
         del stack
         for i, spec in enumerate(self.specs):
             native.add_layer(names.layer_options(own, spec), self._layer(i, spec))
