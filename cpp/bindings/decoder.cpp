@@ -240,7 +240,8 @@ class BoundDecoder {
   }
 
   // Runs sequences by themselves.
-  py::tuple encode(const std::string& f, const Object& tokens, const Object& lengths, bool states) {
+  py::tuple encode(const std::string& f, const Object& tokens, const Object& lengths, bool states,
+                   bool attentions) {
     begin(f);
     const DecoderShape& s = decoder_->shape();
     const Integers ids = check_integers(f, "tokens", tokens, "M", 0, s.vocabulary - 1);
@@ -258,13 +259,17 @@ class BoundDecoder {
     }
     check_positions(f, *decoder_, call.batch.longest);
     checked_product(f, {M, decoder_->layer_shape().projected(), 8});
-    const py::tuple result = new_hidden(f, *decoder_, M, states, call);
+    const CallSizes sizes{M, static_cast<std::int64_t>(counts.size()), call.batch.longest,
+                          call.batch.longest, 0};
+    const py::tuple result = new_results(f, *decoder_, sizes, {states, attentions}, call);
     const Integers past(counts.size(), 0);
     call.batch.B = static_cast<std::int64_t>(counts.size());
     call.batch.offsets = offsets.data();
     call.tokens = ids.data();
     call.past = past.data();
-    interruptible([&](Interrupt& interrupt) { decoder_->run(call, interrupt); });
+    interruptible([&](Interrupt& interrupt) {
+      if (clear_attentions(*decoder_, sizes, call, interrupt)) decoder_->run(call, interrupt);
+    });
     return result;
   }
 
@@ -352,7 +357,8 @@ void register_decoder(py::module_& m) {
            py::arg("dtype"), py::arg("embedding") = py::none())
       .def("add_layer", &BoundDecoder::add_layer, py::arg("options"), py::arg("weights"))
       .def("encode", &BoundDecoder::encode, py::arg("function"), py::arg("tokens"),
-           py::arg("lengths"), py::kw_only(), py::arg("states") = false)
+           py::arg("lengths"), py::kw_only(), py::arg("states") = false,
+           py::arg("attentions") = false)
       .def("logits", &BoundDecoder::logits, py::arg("function"), py::arg("hidden"))
       .def("start", &BoundDecoder::start, py::arg("function"), py::arg("rows"), py::kw_only(),
            py::arg("capacity"), py::arg("dtype"), py::arg("memory") = py::none())

@@ -23,10 +23,24 @@ Integers check_integers(const std::string& function, const char* name, const py:
 void check_sum(const std::string& function, const char* name, const Integers& lengths,
                std::int64_t rows);
 
-// Makes the results of a call of M rows: hidden states [M, H] and, if they are asked for, those
-// before and after each layer, [L + 1, M, H]; else None.
-py::tuple new_hidden(const std::string& function, const Decoder& decoder, std::int64_t M,
-                     bool states, DecoderCall& call);
+// The sizes of a call: M rows in B sequences of up to S tokens, which see up to K keys and so many
+// rows of a memory.
+struct CallSizes {
+  std::int64_t M, B, S, K, memory;
+};
+struct Wanted {
+  bool states, attentions;
+};
+
+// Makes the results of a call: hidden states [M, H] and, where they are asked for, those before and
+// after each layer, [L + 1, M, H], and the probabilities of self and cross attention, [L, B, N, S,
+// K]; else None.
+py::tuple new_results(const std::string& function, const Decoder& decoder, const CallSizes& sizes,
+                      const Wanted& wanted, DecoderCall& call);
+
+// Sets the probabilities of a call to zero. Returns false when interrupted.
+bool clear_attentions(const Decoder& decoder, const CallSizes& sizes, const DecoderCall& call,
+                      Interrupt& interrupt);
 
 // Throws ValueError where a table of learned positions is shorter than a sequence.
 void check_positions(const std::string& function, const Decoder& decoder, std::int64_t tokens);
@@ -44,7 +58,7 @@ class BoundDecoderState {
   std::int64_t capacity() const;
   std::int64_t bytes() const;
   py::tuple extend(const std::string& function, const py::object& tokens, const py::object& lengths,
-                   bool states);
+                   bool states, bool attentions);
   py::array_t<float> step(const std::string& function, const py::object& tokens);
   py::tuple step_best(const std::string& function, const py::object& tokens, std::int64_t k);
   void reorder(const std::string& function, const py::object& rows);
@@ -53,7 +67,7 @@ class BoundDecoderState {
  private:
   const Decoder& decoder() const { return *state_->decoder(); }
   void add_tokens(const std::string& function, const Integers& tokens, const Integers* lengths,
-                  DecoderCall& call);
+                  DecoderCall& call, const CallSizes* traced = nullptr);
 
   std::unique_ptr<DecoderState> state_;
   mutable ReentrantGuard guard_;

@@ -9,6 +9,7 @@
 #include "bindings/construct.h"
 #include "bindings/decoder.h"
 #include "bindings/gil.h"
+#include "bindings/masks.h"
 
 namespace treadle {
 namespace {
@@ -49,15 +50,31 @@ void check_positions(const std::string& f, const Decoder& decoder, std::int64_t 
                         ", the positions of the model");
 }
 
-py::tuple new_hidden(const std::string& f, const Decoder& decoder, std::int64_t M, bool states,
-                     DecoderCall& call) {
-  const std::int64_t H = decoder.shape().hidden;
-  py::array_t<float> hidden = new_array(f, {M, H});
-  call.hidden = hidden.mutable_data();
-  if (!states) return py::make_tuple(hidden, py::none());
-  py::array_t<float> all = new_array(f, {decoder.layers() + 1, M, H});
-  call.states = all.mutable_data();
-  return py::make_tuple(hidden, all);
+py::tuple new_results(const std::string& f, const Decoder& decoder, const CallSizes& sizes,
+                      const Wanted& wanted, DecoderCall& call) {
+  const std::int64_t H = decoder.shape().hidden, L = decoder.layers();
+  const auto make = [&](bool asked, const std::vector<std::int64_t>& shape,
+                        float*& to) -> py::object {
+    if (!asked) return py::none();
+    py::array_t<float> array = new_array(f, shape);
+    to = array.mutable_data();
+    return std::move(array);
+  };
+  const std::int64_t N = decoder.layer_shape().heads;
+  const bool cross = wanted.attentions && decoder.has_cross_attention();
+  call.keys = sizes.K;
+  call.memory_keys = sizes.memory;
+  return py::make_tuple(make(true, {sizes.M, H}, call.hidden),
+                        make(wanted.states, {L + 1, sizes.M, H}, call.states),
+                        make(wanted.attentions, {L, sizes.B, N, sizes.S, sizes.K}, call.attentions),
+                        make(cross, {L, sizes.B, N, sizes.S, sizes.memory}, call.cross_attentions));
+}
+
+bool clear_attentions(const Decoder& decoder, const CallSizes& sizes, const DecoderCall& call,
+                      Interrupt& interrupt) {
+  const std::int64_t rows = decoder.layers() * sizes.B * decoder.layer_shape().heads * sizes.S;
+  return (!call.attentions || clear(call.attentions, rows * sizes.K, interrupt)) &&
+         (!call.cross_attentions || clear(call.cross_attentions, rows * sizes.memory, interrupt));
 }
 
 BoundDecoderState::BoundDecoderState(const BoundDecoderState& other) {
@@ -86,7 +103,8 @@ std::int64_t BoundDecoderState::bytes() const {
 
 // Takes the new tokens of all rows through the decoder. Without lengths each row has one.
 void BoundDecoderState::add_tokens(const std::string& f, const Integers& tokens,
-                                   const Integers* lengths, DecoderCall& call) {
+                                   const Integers* lengths, DecoderCall& call,
+                                   const CallSizes* traced) {
   call.tokens = tokens.data();
   const Integers ones(lengths ? 0 : tokens.size(), 1);
   const Integers& counts = lengths ? *lengths : ones;
@@ -104,12 +122,18 @@ void BoundDecoderState::add_tokens(const std::string& f, const Integers& tokens,
     check_positions(f, decoder(), most);
     const BlockShape& s = decoder().layer_shape();
     checked_product(f, {rows, 2 * most, decoder().layers() * s.keys(), 8});
+    if (traced) {
+      if (most != traced->K || state_->longest_memory() != traced->memory) {
+        throw std::invalid_argument(f + ": another thread changed the state, expected it to wait");
+      }
+      if (!clear_attentions(decoder(), *traced, call, interrupt)) return;
+    }
     state_->extend(counts.data(), call, interrupt);
   });
 }
 
 py::tuple BoundDecoderState::extend(const std::string& f, const py::object& tokens,
-                                    const py::object& lengths, bool states) {
+                                    const py::object& lengths, bool states, bool attentions) {
   const DecoderShape& s = decoder().shape();
   const Integers ids = check_integers(f, "tokens", tokens, "M", 0, s.vocabulary - 1);
   const auto M = static_cast<std::int64_t>(ids.size());
@@ -117,8 +141,17 @@ py::tuple BoundDecoderState::extend(const std::string& f, const py::object& toke
   check_sum(f, "lengths", counts, M);
   checked_product(f, {M, std::max(decoder().layer_shape().projected(), s.vocabulary), 8});
   DecoderCall call{};
-  const py::tuple result = new_hidden(f, decoder(), M, states, call);
-  add_tokens(f, ids, &counts, call);
+  CallSizes sizes{M, static_cast<std::int64_t>(counts.size()), 0, 0, 0};
+  if (attentions) {
+    const Integers past = this->lengths();
+    for (std::size_t r = 0; r < counts.size() && r < past.size(); ++r) {
+      sizes.S = std::max(sizes.S, counts[r]);
+      sizes.K = std::max(sizes.K, past[r] + counts[r]);
+    }
+    in_turn(guard_, [&](Interrupt&) { sizes.memory = state_->longest_memory(); });
+  }
+  const py::tuple result = new_results(f, decoder(), sizes, {states, attentions}, call);
+  add_tokens(f, ids, &counts, call, attentions ? &sizes : nullptr);
   return result;
 }
 
@@ -187,7 +220,8 @@ void register_decoder_state(py::module_& m) {
   // A decoder makes its states; Python cannot.
   py::class_<BoundDecoderState>(m, "DecoderState", py::is_final(), constructed_by_new())
       .def("extend", &BoundDecoderState::extend, py::arg("function"), py::arg("tokens"),
-           py::arg("lengths"), py::kw_only(), py::arg("states") = false)
+           py::arg("lengths"), py::kw_only(), py::arg("states") = false,
+           py::arg("attentions") = false)
       .def("step", &BoundDecoderState::step, py::arg("function"), py::arg("tokens"))
       .def("step_best", &BoundDecoderState::step_best, py::arg("function"), py::arg("tokens"),
            py::arg("k"))

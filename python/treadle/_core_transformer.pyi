@@ -98,8 +98,14 @@ class Decoder:
     ) -> None: ...
     def add_layer(self, options: Mapping[str, Any], weights: Mapping[str, Any]) -> None: ...
     def encode(
-        self, function: str, tokens: _Int, lengths: _Int, *, states: bool = False
-    ) -> tuple[_Float, _Float | None]: ...
+        self,
+        function: str,
+        tokens: _Int,
+        lengths: _Int,
+        *,
+        states: bool = False,
+        attentions: bool = False,
+    ) -> tuple[_Float, _Float | None, _Float | None, _Float | None]: ...
     def logits(self, function: str, hidden: _Float) -> _Float: ...
     def start(
         self,
@@ -122,8 +128,14 @@ class DecoderState:
     """The sequences that a stack goes on with."""
 
     def extend(
-        self, function: str, tokens: _Int, lengths: _Int, *, states: bool = False
-    ) -> tuple[_Float, _Float | None]: ...
+        self,
+        function: str,
+        tokens: _Int,
+        lengths: _Int,
+        *,
+        states: bool = False,
+        attentions: bool = False,
+    ) -> tuple[_Float, _Float | None, _Float | None, _Float | None]: ...
     def step(self, function: str, tokens: _Int) -> _Float: ...
     def step_best(self, function: str, tokens: _Int, k: int) -> tuple[_Int, _Float, _Float]: ...
     def reorder(self, function: str, rows: _Int) -> None: ...

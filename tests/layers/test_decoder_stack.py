@@ -112,6 +112,51 @@ def test_states(isa, threads, family):
             assert_close([ours[own]], [truth], [theirs], cell=True)
 
 
+@pytest.mark.parametrize("family", ["gpt2", "bart", "gemma", "t5", "t5 encoder"])
+def test_attentions(isa, threads, family):
+    """The probabilities of each layer, zero where a sequence has no token."""
+    stack, specs, weights = made(family, **({"P": 150} if family in ("gpt2", "bart") else {}))
+    batch, sizes = Batch(specs, (150, 7, 9)), (150, 7, 9)
+    tokens, lengths = joined(batch.tokens)
+    found, cross = [], []
+    if specs[0].causal:
+        state = batch.start(stack)
+        hidden = stack.extend(state, tokens, lengths, attentions=found, cross_attentions=cross)
+        assert_same_bits(hidden, stack.extend(batch.start(stack), tokens, lengths))
+    else:
+        stack.encode(tokens, lengths, attentions=found)
+    assert len(found) == len(specs)
+    assert len(cross) == (len(specs) if specs[0].cross_attention else 0)
+    compared = [], [], []  # ours, exact, in float32
+    for row, size in enumerate(sizes):
+        memory = None if batch.memory is None else batch.memory[row]
+        exact, near = (
+            reference.stack(specs, weights, batch.tokens[row], memory, dtype=dtype)
+            for dtype in (np.float64, np.float32)
+        )
+        for ours, truth, theirs in zip(found, exact.attentions, near.attentions, strict=True):
+            assert ours.shape == (3, 4, 150, 150)
+            for list_, y in zip(compared, (ours[row, :, :size, :size], truth, theirs), strict=True):
+                list_.append(y.ravel())
+            assert not ours[row, :, size:].any()
+            assert not ours[row, :, :, size:].any()
+        for ours, truth, theirs in zip(cross, exact.cross, near.cross, strict=True):
+            keys = len(memory)
+            for list_, y in zip(compared, (ours[row, :, :size, :keys], truth, theirs), strict=True):
+                list_.append(y.ravel())
+            assert not ours[row, :, :, keys:].any()
+    assert_close(*([np.concatenate(parts)] for parts in compared), cell=True)
+    if not specs[0].causal:
+        return
+    state.truncate([149, 6, 8])
+    last, of_memory = [], []
+    final = [t[-1] for t in batch.tokens]
+    stack.extend(state, final, [1, 1, 1], attentions=last, cross_attentions=of_memory)
+    for ours, whole in zip([*last, *of_memory], [*found, *cross], strict=True):
+        for row, size in enumerate(sizes):
+            assert_same_bits(ours[row, :, 0], whole[row, :, size - 1])
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
 def test_shared_embedding(isa, dtype):
     """An encoder reads the embedding that its decoder has packed, head bias and all."""

@@ -97,7 +97,11 @@ struct DecoderCall {
   float* hidden = nullptr;                // [rows, H] after the final norm, or null
   float* states = nullptr;                // [layers + 1, rows, H] before and after each layer
   float* logits = nullptr;                // [rows, V], or null
-  BestTokens* best = nullptr;             // or null
+  // Probabilities [layers, B, N, longest, keys] of the longest sequence of tokens and the most keys
+  // that one sees, zeroed; or null. Their calls never take the way of few queries.
+  float *attentions = nullptr, *cross_attentions = nullptr;
+  std::int64_t keys = 0, memory_keys = 0;
+  BestTokens* best = nullptr;  // or null
 };
 
 class Decoder {

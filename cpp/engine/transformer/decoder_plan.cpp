@@ -25,8 +25,8 @@ std::int64_t list_memory(const DecoderCall& call, DecoderBuffers& b, std::int64_
   std::int64_t count = 0, source = -1;
   for (std::int64_t s = begin; s < end; ++s) {
     const std::int64_t at = begin + count;
-    const bool joins = call.batch.longest == 1 && b.lengths[s] == 1 && source == call.sources[s] &&
-                       b.cross_lengths[at - 1] < kTogether;
+    const bool joins = call.batch.longest == 1 && !call.cross_attentions && b.lengths[s] == 1 &&
+                       source == call.sources[s] && b.cross_lengths[at - 1] < kTogether;
     if (joins) {
       ++b.cross_lengths[at - 1];
       continue;
@@ -145,6 +145,12 @@ void Decoder::plan_group(const DecoderCall& call, DecoderBuffers& b, std::int64_
     a.S = *std::max_element(a.query_lengths, a.query_lengths + a.B);
     a.K = *std::max_element(a.key_lengths, a.key_lengths + a.B);
   };
+  const auto keep = [&](AttentionCall& a, float* all, std::int64_t keys, std::int64_t layer) {
+    if (!all) return;
+    a.S = call.batch.longest;
+    a.K = keys;
+    a.probabilities = all + (layer * call.batch.B + begin) * N * a.S * a.K;
+  };
   const auto make = [&](Attention& attention, const AttentionCall& a) {
     attention.plan(a, threads);
     for (int t = 0; t < threads; ++t) attention.reserve(b.block.scratch[t]);
@@ -165,6 +171,7 @@ void Decoder::plan_group(const DecoderCall& call, DecoderBuffers& b, std::int64_
       a.distance_stride = b.distances.stride();
     }
     sequences(a, end - begin, b.starts.data(), b.lengths.data());
+    keep(a, call.attentions, call.keys, i);
     make(b.self[i * groups + g], a);
     if (!call.memory) continue;
     AttentionCall c = cross_call(shape, blocks_[i].dtype(), b.block, nullptr);
@@ -173,6 +180,7 @@ void Decoder::plan_group(const DecoderCall& call, DecoderBuffers& b, std::int64_
     c.key_starts = b.memory_starts.data() + begin;
     c.key_lengths = b.memory_lengths.data() + begin;
     sequences(c, seen, b.cross_starts.data(), b.cross_lengths.data());
+    keep(c, call.cross_attentions, call.memory_keys, i);
     make(b.cross[i * groups + g], c);
   }
 }

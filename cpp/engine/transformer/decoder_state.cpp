@@ -38,6 +38,14 @@ std::int64_t DecoderState::bytes() const {
   return bytes;
 }
 
+std::int64_t DecoderState::longest_memory() const {
+  std::int64_t longest = 0;
+  for (std::int64_t r = 0; memory_ && r < rows(); ++r) {
+    longest = std::max(longest, memory_->lengths[sources_[r]]);
+  }
+  return longest;
+}
+
 void DecoderState::extend(const std::int64_t* counts, DecoderCall& call, Interrupt& interrupt) {
   std::int64_t longest = 0, most = 0;
   offsets_.assign(1, 0);

@@ -27,6 +27,8 @@ class DecoderState {
   std::int64_t capacity() const { return cache_.capacity(); }
   const std::vector<std::int64_t>& lengths() const { return lengths_; }
   std::int64_t bytes() const;
+  // The rows of the longest memory that a row sees; 0 without one.
+  std::int64_t longest_memory() const;
 
   // Adds counts[r] tokens to each row r. Results go where `call` says, whose batch, past and cache
   // this fills in.

@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 _STACK_NORMS = ("embed_norm", "final_norm")
 
 
+def _append(lists: Sequence[list[Float] | None], found: Sequence[Float | None]) -> None:
+    """Append the arrays of all layers to the lists that were asked for."""
+    for wanted, arrays in zip(lists, found, strict=True):
+        if wanted is not None and arrays is not None:
+            wanted.extend(arrays)
+
+
 class DecoderStack:
     """Embedding, transformer layers and vocabulary, whose weights are packed once.
 
@@ -172,11 +179,15 @@ class DecoderStack:
         lengths: ArrayLike,
         *,
         states: list[Float] | None = None,
+        attentions: list[Float] | None = None,
+        cross_attentions: list[Float] | None = None,
     ) -> Float:
         """Add ``lengths[r]`` of the tokens [M] to each row r: hidden states [M, H], normed.
 
         To a list ``states`` it appends the hidden states [M, H] before the first layer and after
-        each one, which no final norm has seen.
+        each one, which no final norm has seen; to a list ``attentions`` the probabilities
+        [B, N, S, K] of each layer, zero where a sequence has no token, and to ``cross_attentions``
+        those over the memory. With probabilities, up to four tokens of a row take the way of more.
 
         Raises
         ------
@@ -186,14 +197,14 @@ class DecoderStack:
         """
         function = "DecoderStack.extend"
         native = self._own(function, state)
-        hidden, all_states = native.extend(
+        hidden, *found = native.extend(
             function,
             self._integers(function, "tokens", tokens),
             self._integers(function, "lengths", lengths),
             states=states is not None,
+            attentions=attentions is not None or cross_attentions is not None,
         )
-        if states is not None and all_states is not None:
-            states.extend(all_states)
+        _append((states, attentions, cross_attentions), found)
         return hidden
 
     def step(self, state: DecoderState, tokens: ArrayLike) -> Float:
@@ -236,11 +247,16 @@ class DecoderStack:
         return self._native.logits(function, self._rows(function, "hidden", hidden))
 
     def encode(
-        self, tokens: ArrayLike, lengths: ArrayLike, *, states: list[Float] | None = None
+        self,
+        tokens: ArrayLike,
+        lengths: ArrayLike,
+        *,
+        states: list[Float] | None = None,
+        attentions: list[Float] | None = None,
     ) -> Float:
         """Run sequences by themselves, without a state: hidden states [M, H], normed.
 
-        ``states`` is as in `extend`.
+        ``states`` and ``attentions`` are as in `extend`.
 
         Raises
         ------
@@ -248,14 +264,14 @@ class DecoderStack:
             As `extend` does, and where layers have cross attention.
         """
         function = "DecoderStack.encode"
-        hidden, all_states = self._native.encode(
+        hidden, *found = self._native.encode(
             function,
             self._integers(function, "tokens", tokens),
             self._integers(function, "lengths", lengths),
             states=states is not None,
+            attentions=attentions is not None,
         )
-        if states is not None and all_states is not None:
-            states.extend(all_states)
+        _append((states, attentions, None), found)
         return hidden
 
     # -- inside -----------------------------------------------------------------------------------
