@@ -213,6 +213,12 @@ def logits(path, ids, decoder_ids=None, dtype=np.float64):
     return reference.logits(decoder, result.hidden, dtype=dtype)
 
 
+def encoded(path, ids):
+    """The output [S, H] of the encoder for one sequence by the NumPy definition."""
+    shapes, encoder, _ = stacks(path)
+    return reference.stack(shapes.encoder.specs, encoder, ids).hidden
+
+
 def ids(length, seed=0, vocabulary=77):
     """Token ids that are not special."""
     return np.random.default_rng(seed).integers(3, vocabulary, length)

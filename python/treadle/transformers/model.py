@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -10,12 +9,14 @@ import numpy as np
 from treadle._inputs import checks
 from treadle._inputs.checks import flag
 from treadle.transformers.checkpoint import Checkpoint
-from treadle.transformers.config import Config, read_config
+from treadle.transformers.config import read_config
 from treadle.transformers.directory import resolve
 from treadle.transformers.encoder import PretrainedEncoder, find_prefix, linear_shapes, read_linear
 from treadle.transformers.families import FAMILIES
 from treadle.transformers.inputs import check_tokens
+from treadle.transformers.loaded import LoadedModel
 from treadle.transformers.outputs import BaseModelOutput, BaseModelOutputWithPooling, ModelOutput
+from treadle.transformers.text_encoder import is_text_encoder, open_text_encoder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,25 +46,10 @@ class Result(NamedTuple):
         return {"hidden_states": self.hidden_states, "attentions": self.attentions}
 
 
-class PretrainedModel:
-    """The base of the models: loading, the encoder, and the arguments of a call.
+class PretrainedModel(LoadedModel):
+    """The base of the models: loading, the encoder, and the arguments of a call."""
 
-    A model does not change after it is loaded; any number of threads may call it.
-    """
-
-    config: Config
     _encoder: PretrainedEncoder
-    _directory: str
-    _dtype: str
-
-    def __init__(self) -> None:
-        raise TypeError(
-            f"{self._name()}: made by {type(self).__name__}.from_pretrained(directory) only"
-        )
-
-    @classmethod
-    def _name(cls) -> str:
-        return f"treadle.transformers.{cls.__name__}"
 
     @classmethod
     def from_pretrained(cls, directory: Path, *, dtype: Any = "float32") -> Self:
@@ -181,23 +167,13 @@ class PretrainedModel:
             tuple(attentions) if with_attentions else None,
         )
 
-    def __repr__(self) -> str:
-        c = self.config
-        return (
-            f"{type(self).__name__}({c.model_type}, {c.num_hidden_layers} layers, "
-            f"hidden_size={c.hidden_size}, vocab_size={c.vocab_size})"
-        )
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the directory alone, so that worker processes load the model from it."""
-        return partial(type(self).from_pretrained, dtype=self._dtype), (self._directory,)
-
 
 class AutoModel(PretrainedModel):
     """The encoder of a checkpoint, with its pooler.
 
     The families are bert, roberta, xlm-roberta, distilbert, camembert, data2vec-text, ernie and
-    electra.
+    electra. Of a t5 or an mt5 it is the encoder alone, a `TextEncoder` whose calls return
+    last_hidden_state.
 
     Calls return last_hidden_state [B, S, H], pooler_output [B, H] (None where the checkpoint has
     no pooler), and on request hidden_states and attentions; see `__call__`.
@@ -214,6 +190,23 @@ class AutoModel(PretrainedModel):
     """
 
     _pooler: _core.Linear | None
+
+    @classmethod
+    def from_pretrained(cls, directory: Path, *, dtype: Any = "float32") -> Any:
+        """Load a model from a local directory: config.json and model.safetensors, or its shards.
+
+        Nothing is downloaded, unpickled or run, and everything is checked before memory is taken.
+
+        dtype  the dtype of the packed weights of the encoder's products: float32, bfloat16 or int8
+
+        Raises FileNotFoundError for missing files, ValueError for a directory that is damaged or of
+        another family.
+        """
+        function = f"{cls._name()}.from_pretrained"
+        path = resolve(function, directory)
+        if is_text_encoder(function, path):
+            return open_text_encoder(function, path, dtype)
+        return cls._open(function, path, dtype, {})
 
     def _load(self, function: str, checkpoint: Checkpoint) -> None:
         family = FAMILIES[self.config.model_type]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from treadle._inputs.types import Float
+    from treadle._inputs.types import Float, Int
 
 
 class ModelOutput(dict[str, Any]):
@@ -80,6 +80,36 @@ class MaskedLMOutput(ModelOutput):
 
     _names = ("logits", "hidden_states", "attentions")
     logits: Float
+
+
+class CausalLMOutput(ModelOutput):
+    """logits [B, S, vocab_size]."""
+
+    _names = ("logits",)
+    logits: Float
+
+
+class Seq2SeqLMOutput(ModelOutput):
+    """logits [B, T, vocab_size] and encoder_last_hidden_state [B, S, H]."""
+
+    _names = ("logits", "encoder_last_hidden_state")
+    logits: Float
+    encoder_last_hidden_state: Float
+
+
+class GenerateOutput(ModelOutput):
+    """sequences [B N, T] of ``generate`` and, on request, their scores.
+
+    sequences_scores [B N] of a beam search, scores and logits a tuple of arrays [R, vocab_size] for
+    each new token, beam_indices [B N, T'], as in `treadle.generation.SearchResult`.
+    """
+
+    _names = ("sequences", "sequences_scores", "scores", "logits", "beam_indices")
+    sequences: Int
+    sequences_scores: Float | None
+    scores: tuple[Float, ...] | None
+    logits: tuple[Float, ...] | None
+    beam_indices: Int | None
 
 
 class QuestionAnsweringModelOutput(ModelOutput):

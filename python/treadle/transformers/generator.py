@@ -1,0 +1,304 @@
+"""The base of the models that generate: loading, and `generate`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from treadle._inputs import checks
+from treadle._inputs.checks import flag, shown
+from treadle.generation import GenerationConfig, search
+from treadle.layers.decoder_stack import DecoderStack
+from treadle.transformers.checkpoint import Checkpoint
+from treadle.transformers.directory import resolve
+from treadle.transformers.generating import (
+    open_weights,
+    read_description,
+    read_generation_config,
+)
+from treadle.transformers.loaded import LoadedModel
+from treadle.transformers.outputs import GenerateOutput
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from typing_extensions import Self
+
+    from treadle._inputs.types import ArrayLike, Float, Int
+    from treadle._storage.files import Path
+    from treadle.generation import SearchResult, Streamer
+    from treadle.generation.decoding import LogitsHook
+    from treadle.transformers.generating_family import GeneratingFamily
+    from treadle.transformers.sequences import Sequences
+    from treadle.transformers.stack_shapes import Shapes
+    from treadle.transformers.stack_weights import StackWeights
+
+# Transformers' number of new tokens where nothing says another.
+_NEW_TOKENS = 20
+
+
+class Begun(NamedTuple):
+    """A batch whose prompts the decoder has read."""
+
+    state: Any
+    logits: Float
+    """[B, V], of the first new tokens."""
+    prompts: Sequences
+
+
+class StackDecoding:
+    """A stack and its state, as a search sees them."""
+
+    def __init__(self, stack: DecoderStack, state: Any) -> None:
+        self._stack, self._state = stack, state
+
+    def step(self, tokens: Int) -> Float:
+        """Extend the live rows by a token each and return the logits that follow."""
+        return self._stack.step(self._state, tokens)
+
+    def reorder(self, rows: Int) -> None:
+        """Make live row r what live row rows[r] was."""
+        self._state.reorder(rows)
+
+
+class GeneratingModel(LoadedModel):
+    """The base of the models that generate."""
+
+    generation_config: GenerationConfig
+    """The options of `generate` that the files have; a program may assign others."""
+    _families: ClassVar[Mapping[str, GeneratingFamily]]
+    _shapes: Shapes
+    _encoder: DecoderStack | None
+    _decoder: DecoderStack
+
+    @classmethod
+    def from_pretrained(cls, directory: Path, *, dtype: Any = "float32") -> Self:
+        """Load a model from a local directory: config.json and model.safetensors, or its shards.
+
+        Nothing is downloaded, unpickled or run. Everything is checked before memory is taken, and
+        one matrix at a time is read and packed. Weights in float16 and bfloat16 become float32,
+        without loss, and then ``dtype``.
+
+        Parameters
+        ----------
+        directory
+            A directory in the layout of the Hugging Face hub. generation_config.json is read where
+            it is there.
+        dtype
+            The dtype of the packed weights, those of the logits included: float32, bfloat16 or
+            int8. Norms, softmax and tables stay float32.
+
+        Raises
+        ------
+        FileNotFoundError
+            For missing files.
+        ValueError
+            For a directory that is damaged, or of another family.
+        """
+        function = f"{cls._name()}.from_pretrained"
+        path = resolve(function, directory)
+        model = cls.__new__(cls)
+        model._dtype = checks.dtype(function, "dtype", dtype)
+        model._directory = path
+        description = read_description(function, path, cls._families)
+        model.config, model._shapes = description.config, description.shapes
+        model.generation_config = read_generation_config(function, path, model.config)
+        with Checkpoint(function, path) as checkpoint:
+            encoder, decoder = open_weights(
+                checkpoint, description.family, model._shapes, model._dtype
+            )
+            model._encoder = None
+            if encoder is not None:
+                model._encoder = make_stack(function, encoder, model._dtype)
+            model._decoder = make_stack(function, decoder, model._dtype)
+        return model
+
+    def generate(
+        self,
+        input_ids: ArrayLike | None = None,
+        attention_mask: ArrayLike | None = None,
+        *,
+        generation_config: GenerationConfig | None = None,
+        logits_hook: LogitsHook | None = None,
+        streamer: Streamer | None = None,
+        **options: Any,
+    ) -> Any:
+        """Continue prompts, or write the translation or summary of texts, as Transformers does.
+
+        Parameters
+        ----------
+        input_ids
+            [B, S], the tokens of B texts.
+        attention_mask
+            [B, S], 1 for tokens and 0 for padding, which may lie anywhere. Without it, padding
+            tokens are padding unless they are end tokens, too.
+        generation_config
+            The options, instead of the model's.
+        logits_hook
+            A function of token ids [R, T] and scores [R, V] that returns other scores, see
+            `treadle.generation.search`.
+        streamer
+            An object with ``put`` and ``end`` that receives tokens as soon as they are certain.
+        options
+            Options by name, which win: num_beams, max_new_tokens, do_sample, top_k, seed, ... of
+            `treadle.generation.GenerationConfig`; and ``uniform``, the numbers for sampling. An
+            encoder-decoder takes ``decoder_input_ids`` and ``decoder_attention_mask``, with which
+            the results begin, too.
+
+        Returns
+        -------
+        Int
+            [B num_return_sequences, T], int64: of a causal model the prompts as they were given and
+            the new tokens, of an encoder-decoder its start token and the new tokens. Behind an
+            end, pad_token_id. With ``return_dict_in_generate`` a `GenerateOutput`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For arguments and options that do not fit, and for lengths beyond the positions that the
+            model has.
+
+        Notes
+        -----
+        A text gets the same tokens and scores, bit for bit, alone and in any batch. A limit of
+        lengths (max_length, min_length) counts a text's own tokens, where Transformers counts the
+        padding of its batch, too.
+        """
+        function = f"{self._name()}.generate"
+        uniform = options.pop("uniform", None)
+        own = {name: options.pop(name) for name in self._arguments() if name in options}
+        config = self.generation_config if generation_config is None else generation_config
+        if not isinstance(config, GenerationConfig):
+            raise TypeError(
+                f"{function}: generation_config is {shown(config)}, expected a GenerationConfig"
+            )
+        config = config.merged(**options)
+        begun = self._begin(function, config, input_ids, attention_mask, **own)
+        lengths = begun.prompts.lengths
+        result = search(
+            StackDecoding(self._decoder, begun.state),
+            begun.logits,
+            begun.prompts.rows(),
+            self._limited(function, config, lengths),
+            logits_hook=logits_hook,
+            streamer=streamer,
+            uniform=uniform,
+        )
+        sequences = self._sequences(config, begun.prompts, result)
+        if not config.return_dict_in_generate:
+            return sequences
+        return GenerateOutput(
+            sequences=sequences,
+            sequences_scores=result.sequences_scores,
+            scores=result.scores,
+            logits=result.logits,
+            beam_indices=result.beam_indices,
+        )
+
+    def _arguments(self) -> tuple[str, ...]:
+        """Return the names of further arguments of `generate`."""
+        return ()
+
+    def _begin(
+        self,
+        function: str,
+        config: GenerationConfig,
+        input_ids: ArrayLike | None,
+        attention_mask: ArrayLike | None,
+        **own: Any,
+    ) -> Begun:
+        raise NotImplementedError
+
+    def _sequences(self, config: GenerationConfig, prompts: Sequences, result: SearchResult) -> Int:
+        """Return the sequences with the prompts as they were given, padding included."""
+        if prompts.places.exists is None:
+            return result.sequences
+        each = len(result.sequences) // max(len(prompts.padded), 1)
+        begins = np.repeat(prompts.lengths, each)
+        new = result.lengths - begins
+        tail = np.full((len(new), int(new.max(initial=0))), _filler(config), np.int64)
+        for row, sequence, begin, count in zip(tail, result.sequences, begins, new, strict=True):
+            row[:count] = sequence[begin : begin + count]
+        return np.concatenate([np.repeat(prompts.padded, each, axis=0), tail], axis=1)
+
+    def _limited(self, function: str, config: GenerationConfig, lengths: Int) -> GenerationConfig:
+        """Return options that keep to the positions; those that ask for more are refused."""
+        longest = int(lengths.max(initial=0))
+        most = self._shapes.decoder.most_tokens
+        limit = self.config.to_dict()["max_position_embeddings"]
+        if config.max_new_tokens is None and config.max_length is None:
+            if limit is None or longest + _NEW_TOKENS <= limit or longest >= limit:
+                return config
+            return config.merged(max_length=limit)
+        # The last token is returned, but not fed to the model.
+        if most is not None and max(config.limits(lengths.tolist()), default=0) > most + 1:
+            raise ValueError(
+                f"{function}: max_new_tokens is {config.max_new_tokens} and max_length "
+                f"{config.max_length} for a prompt of {longest} tokens, and the model has {most} "
+                f"positions: expected max_new_tokens of at most {max(most + 1 - longest, 1)}"
+            )
+        return config
+
+
+def make_stack(function: str, weights: StackWeights, dtype: str) -> DecoderStack:
+    """Pack a native stack."""
+    shape = weights.shape
+    try:
+        return DecoderStack(shape.specs, weights, vocabulary=shape.vocabulary, dtype=dtype)
+    except ValueError as error:
+        raise ValueError(f"{function}: {error}") from None
+
+
+def inferred_mask(config: GenerationConfig, ids: ArrayLike | None) -> Any:
+    """Return which tokens are no padding, None for all: what `generate` does without a mask."""
+    padding = config.pad_token_id
+    if padding is None or padding in config.end_tokens or ids is None:
+        return None
+    kept = np.asarray(ids) != padding
+    return None if not isinstance(kept, np.ndarray) or kept.all() else kept
+
+
+def check_begun(function: str, prompts: Sequences, name: str) -> None:
+    """Raise ValueError for a row without tokens, which cannot be continued."""
+    if prompts.lengths.size and prompts.lengths.min() == 0:
+        row = int(prompts.lengths.argmin())
+        raise ValueError(
+            f"{function}: row {row} of {name} has no tokens, expected one or more to continue"
+        )
+
+
+def requested(
+    function: str,
+    config: Any,
+    states: bool | None,
+    attentions: bool | None,
+    as_dict: bool | None,
+) -> bool:
+    """Check the flags of a call; return return_dict."""
+    values = {
+        "output_hidden_states": states,
+        "output_attentions": attentions,
+        "return_dict": as_dict,
+    }
+    checked = {
+        name: flag(function, name, getattr(config, name) if value is None else value)
+        for name, value in values.items()
+    }
+    for name in ("output_hidden_states", "output_attentions"):
+        if checked[name]:
+            raise ValueError(
+                f"{function}: {name} is True, and models that generate do not keep what lies "
+                "between their layers: expected False"
+            )
+    return checked["return_dict"]
+
+
+def _filler(config: GenerationConfig) -> int:
+    """Return the token behind the ends of sequences, the one that a search puts there."""
+    ends = config.end_tokens
+    if config.num_beams > 1 and not config.pad_token_id and ends:
+        return ends[0]
+    if config.pad_token_id is not None:
+        return config.pad_token_id
+    return ends[0] if ends else -1
