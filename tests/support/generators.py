@@ -213,6 +213,20 @@ def logits(path, ids, decoder_ids=None, dtype=np.float64):
     return reference.logits(decoder, result.hidden, dtype=dtype)
 
 
+def hidden_states(path, ids, decoder_ids=None):
+    """The hidden states of one sequence by name, by the NumPy definition."""
+    shapes, encoder, decoder = stacks(path)
+    if encoder is None:
+        result = reference.stack(shapes.decoder.specs, decoder, ids)
+        return {"hidden_states": [*result.states[:-1], result.hidden]}
+    read = reference.stack(shapes.encoder.specs, encoder, ids)
+    result = reference.stack(shapes.decoder.specs, decoder, decoder_ids, read.hidden)
+    return {
+        "encoder_hidden_states": [*read.states[:-1], read.hidden],
+        "decoder_hidden_states": [*result.states[:-1], result.hidden],
+    }
+
+
 def encoded(path, ids):
     """The output [S, H] of the encoder for one sequence by the NumPy definition."""
     shapes, encoder, _ = stacks(path)

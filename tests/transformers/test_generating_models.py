@@ -261,12 +261,40 @@ def test_no_start_token(tmp_path):
         model.generate([[3, 4]])
 
 
-@pytest.mark.parametrize("name", ["output_hidden_states", "output_attentions"])
-def test_what_models_do_not_keep(name):
-    with pytest.raises(ValueError, match=f"{name} is True"):
-        loaded("llama")([[3]], **{name: True})
-    with pytest.raises(ValueError, match=f"{name} is True"):
-        loaded("bart")([[3]], decoder_input_ids=[[3]], **{name: True})
+def test_attentions_are_refused():
+    with pytest.raises(ValueError, match="output_attentions is True"):
+        loaded("llama")([[3]], output_attentions=True)
+    with pytest.raises(ValueError, match="output_attentions is True"):
+        loaded("bart")([[3]], decoder_input_ids=[[3]], output_attentions=True)
+
+
+@pytest.mark.parametrize("case", generators.CASES)
+def test_hidden_states(case):
+    """Hidden states are Transformers', with the output of the final norm as the last one."""
+    (ids, mask), (written, kept) = batch(case), batch(case, (5, 2, 4), 1)
+    more = {}
+    if case in generators.SEQ2SEQ:
+        more = {"decoder_input_ids": written, "decoder_attention_mask": kept}
+    output = loaded(case)(ids, mask, output_hidden_states=True, **more)
+    assert_same_bits(output.logits, loaded(case)(ids, mask, **more).logits)
+    for row in range(3):
+        given = {"input_ids": ids[row : row + 1, mask[row] == 1]}
+        if more:
+            given["decoder_input_ids"] = written[row : row + 1, kept[row] == 1]
+        with torch.inference_mode():
+            theirs = generators.theirs(case)(
+                **{k: torch.from_numpy(v) for k, v in given.items()}, output_hidden_states=True
+            )
+        exact = generators.hidden_states(generators.saved(case), *(v[0] for v in given.values()))
+        for name, states in exact.items():
+            places = (mask if name.startswith("encoder") or not more else kept)[row] == 1
+            assert len(output[name]) == len(states) == len(theirs[name])
+            for ours, right, rounded in zip(output[name], states, theirs[name], strict=True):
+                error, allowed = (
+                    np.abs(x - right).max() for x in (ours[row][places], rounded[0].numpy())
+                )
+                assert error <= 2 * allowed + 4 * EPS * max(1, np.abs(right).max())
+                assert not ours[row][~places].any()
 
 
 def test_errors_of_hooks_and_streamers_leave_the_model_as_it_was():

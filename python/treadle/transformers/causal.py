@@ -11,6 +11,7 @@ from treadle.transformers.generator import (
     check_begun,
     inferred_mask,
     requested,
+    scattered,
 )
 from treadle.transformers.outputs import CausalLMOutput
 from treadle.transformers.sequences import check_sequences
@@ -59,8 +60,11 @@ class AutoModelForCausalLM(GeneratingModel):
             [B, S], 1 for tokens and 0 for padding, which may lie anywhere. Tokens with a 0 are not
             computed at all: every output is 0 there. Positions count the tokens that are kept, as
             in `generate`.
-        output_hidden_states, output_attentions
-            False: these models do not keep what lies between their layers.
+        output_hidden_states
+            Whether to return the hidden states before the first layer and after each one; of the
+            last, after its final norm.
+        output_attentions
+            False: these models do not keep their attention.
         return_dict
             False returns a tuple. The flags are config.json's by default.
 
@@ -70,14 +74,17 @@ class AutoModelForCausalLM(GeneratingModel):
             For numbers out of range, more tokens than positions, and shapes that do not fit.
         """
         function = self._name()
-        as_dict = requested(
+        states, as_dict = requested(
             function, self.config, output_hidden_states, output_attentions, return_dict
         )
         stack = self._decoder
         found = check_sequences(function, self._shapes.decoder, _NAMES, input_ids, attention_mask)
         state = stack.start(len(found.padded))
-        hidden = stack.extend(state, found.ids, found.lengths)
-        output = CausalLMOutput(logits=found.places.scatter(stack.logits(hidden)))
+        hidden = stack.extend(state, found.ids, found.lengths, states=states)
+        output = CausalLMOutput(
+            logits=found.places.scatter(stack.logits(hidden)),
+            hidden_states=scattered(found.places, states, hidden),
+        )
         return output if as_dict else output.to_tuple()
 
     def _begin(

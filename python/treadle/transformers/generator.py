@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from treadle._inputs.ragged import Ragged
     from treadle._inputs.types import ArrayLike, Float, Int
     from treadle._storage.files import Path
     from treadle.generation import SearchResult, Streamer
@@ -274,8 +275,8 @@ def requested(
     states: bool | None,
     attentions: bool | None,
     as_dict: bool | None,
-) -> bool:
-    """Check the flags of a call; return return_dict."""
+) -> tuple[list[Float] | None, bool]:
+    """Check the flags of a call; return a list for hidden states, or None, and return_dict."""
     values = {
         "output_hidden_states": states,
         "output_attentions": attentions,
@@ -285,13 +286,19 @@ def requested(
         name: flag(function, name, getattr(config, name) if value is None else value)
         for name, value in values.items()
     }
-    for name in ("output_hidden_states", "output_attentions"):
-        if checked[name]:
-            raise ValueError(
-                f"{function}: {name} is True, and models that generate do not keep what lies "
-                "between their layers: expected False"
-            )
-    return checked["return_dict"]
+    if checked["output_attentions"]:
+        raise ValueError(
+            f"{function}: output_attentions is True, and models that generate do not keep their "
+            "attention: expected False"
+        )
+    return [] if checked["output_hidden_states"] else None, checked["return_dict"]
+
+
+def scattered(places: Ragged, states: list[Float] | None, last: Float) -> Any:
+    """Return hidden states with their padding, the last one after its final norm."""
+    if states is None:
+        return None
+    return tuple(places.scatter(x) for x in [*states[:-1], last])
 
 
 def _filler(config: GenerationConfig) -> int:

@@ -83,18 +83,25 @@ class MaskedLMOutput(ModelOutput):
 
 
 class CausalLMOutput(ModelOutput):
-    """logits [B, S, vocab_size]."""
+    """logits [B, S, vocab_size]; on request L + 1 hidden_states [B, S, H]."""
 
-    _names = ("logits",)
+    _names = ("logits", "hidden_states")
     logits: Float
 
 
 class Seq2SeqLMOutput(ModelOutput):
-    """logits [B, T, vocab_size] and encoder_last_hidden_state [B, S, H]."""
+    """logits [B, T, vocab_size], encoder_last_hidden_state [B, S, H]; on request hidden states."""
 
-    _names = ("logits", "encoder_last_hidden_state")
+    _names = (
+        "logits",
+        "decoder_hidden_states",
+        "encoder_last_hidden_state",
+        "encoder_hidden_states",
+    )
     logits: Float
+    decoder_hidden_states: tuple[Float, ...] | None
     encoder_last_hidden_state: Float
+    encoder_hidden_states: tuple[Float, ...] | None
 
 
 class GenerateOutput(ModelOutput):

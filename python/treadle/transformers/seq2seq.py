@@ -13,6 +13,7 @@ from treadle.transformers.generator import (
     check_begun,
     inferred_mask,
     requested,
+    scattered,
 )
 from treadle.transformers.outputs import BaseModelOutput, Seq2SeqLMOutput
 from treadle.transformers.seq2seq_families import SEQ2SEQ
@@ -77,8 +78,11 @@ class AutoModelForSeq2SeqLM(GeneratingModel):
             [B, T], the tokens of the text that is written, decoder_start_token_id first.
         decoder_attention_mask
             [B, T], in the same way.
-        output_hidden_states, output_attentions
-            False: these models do not keep what lies between their layers.
+        output_hidden_states
+            Whether to return the hidden states before the first layer and after each one; of the
+            last, after its final norm.
+        output_attentions
+            False: these models do not keep their attention.
         return_dict
             False returns a tuple. The flags are config.json's by default.
 
@@ -88,19 +92,22 @@ class AutoModelForSeq2SeqLM(GeneratingModel):
             For numbers out of range, more tokens than positions, and shapes that do not fit.
         """
         function = self._name()
-        as_dict = requested(
+        states, as_dict = requested(
             function, self.config, output_hidden_states, output_attentions, return_dict
         )
-        memory = self._encode(function, input_ids, attention_mask)
+        read: list[Float] | None = None if states is None else []
+        memory = self._encode(function, input_ids, attention_mask, read)
         found = check_sequences(
             function, self._shapes.decoder, _DECODER, decoder_input_ids, decoder_attention_mask
         )
         _check_rows(function, memory, len(found.padded))
         state = self._decoder.start(len(found.padded), (memory.rows, memory.lengths))
-        hidden = self._decoder.extend(state, found.ids, found.lengths)
+        hidden = self._decoder.extend(state, found.ids, found.lengths, states=states)
         output = Seq2SeqLMOutput(
             logits=found.places.scatter(self._decoder.logits(hidden)),
+            decoder_hidden_states=scattered(found.places, states, hidden),
             encoder_last_hidden_state=memory.places.scatter(memory.rows),
+            encoder_hidden_states=scattered(memory.places, read, memory.rows),
         )
         return output if as_dict else output.to_tuple()
 
@@ -109,12 +116,18 @@ class AutoModelForSeq2SeqLM(GeneratingModel):
         memory = self._encode(f"{self._name()}.encode", input_ids, attention_mask)
         return BaseModelOutput(last_hidden_state=memory.places.scatter(memory.rows))
 
-    def _encode(self, function: str, ids: ArrayLike | None, mask: ArrayLike | None) -> _Memory:
+    def _encode(
+        self,
+        function: str,
+        ids: ArrayLike | None,
+        mask: ArrayLike | None,
+        states: list[Float] | None = None,
+    ) -> _Memory:
         shape, stack = self._shapes.encoder, self._encoder
         assert shape is not None
         assert stack is not None
         found = check_sequences(function, shape, _NAMES, ids, mask)
-        rows = stack.encode(found.ids, found.lengths)
+        rows = stack.encode(found.ids, found.lengths, states=states)
         return _Memory(found.places, rows, found.lengths)
 
     def _arguments(self) -> tuple[str, ...]:
