@@ -28,6 +28,7 @@ from treadle.transformers.tokenizer_chats import Chats
 from treadle.transformers.tokenizer_classes import GENERIC
 from treadle.transformers.tokenizer_files import read_native
 from treadle.transformers.tokenizer_library import Library
+from treadle.transformers.tokenizer_pieces import build_target, of_pieces
 from treadle.transformers.tokenizer_settings import (
     EFFECT,
     class_of,
@@ -70,6 +71,8 @@ class AutoTokenizer(Chats):
     """
 
     model_input_names: list[str]
+    _target: Library | None
+    """The tokenizer of texts that are written, where it is another."""
 
     def __init__(self) -> None:
         raise TypeError(f"{NAME}: made by AutoTokenizer.from_pretrained(directory) only")
@@ -166,10 +169,11 @@ class AutoTokenizer(Chats):
         if text is None and text_target is None:
             raise TypeError(f"{NAME}: text is None, expected a text or a list of texts")
         if text is None:
-            return self._tokenize(text_target, text_pair_target, checked)
+            return self._tokenize(text_target, text_pair_target, checked, target=True)
         result = self._tokenize(text, text_pair, checked)
         if text_target is not None:
-            result["labels"] = self._tokenize(text_target, text_pair_target, checked)["input_ids"]
+            labels = self._tokenize(text_target, text_pair_target, checked, target=True)
+            result["labels"] = labels["input_ids"]
         return result
 
     def encode(self, text: Any, text_pair: Any = None, **options: Unpack[TokenizerOptions]) -> Any:
@@ -259,7 +263,9 @@ class AutoTokenizer(Chats):
 
     # Encoding.
 
-    def _tokenize(self, text: object, text_pair: object, options: dict[str, Any]) -> Encoding:
+    def _tokenize(
+        self, text: object, text_pair: object, options: dict[str, Any], *, target: bool = False
+    ) -> Encoding:
         words, special = options["is_split_into_words"], options["add_special_tokens"]
         inputs, single = inputs_of(text, text_pair, words=words)
         kind = check_type(NAME, options["return_tensors"])
@@ -270,7 +276,13 @@ class AutoTokenizer(Chats):
             *(pad, cut, most, options["pad_to_multiple_of"], options["padding_side"])
         )
         split = options["split_special_tokens"]
-        found = self._library.encode(inputs, cut, special=special, words=words, split=split)
+        if self._of_pieces and options["return_offsets_mapping"]:
+            raise ValueError(
+                f"{NAME}: return_offsets_mapping is True, and files of sentencepiece give no "
+                "places of tokens: expected None, or a directory with tokenizer.json"
+            )
+        library = self._target if target and self._target is not None else self._library
+        found = library.encode(inputs, cut, special=special, words=words, split=split)
         overflowing = options["return_overflowing_tokens"]
         if overflowing:
             samples = [i for i, e in enumerate(found) for _ in range(1 + len(e.overflowing))]
@@ -321,6 +333,11 @@ class AutoTokenizer(Chats):
         native.encode_special_tokens = split
         self._native = native
         self._library = Library(NAME, native, split_special_tokens=split)
+        self._of_pieces, self._target = of_pieces(directory, kind), None
+        written = build_target(_LOAD, directory, kind)
+        if written is not None:
+            add_tokens(_LOAD, directory, written, kind, settings)
+            self._target = Library(NAME, written, split_special_tokens=split)
         self.model_max_length = max_length(_LOAD, directory, settings)
         side = "right"
         self.padding_side = settings.get("padding_side", padding.get("direction", side))

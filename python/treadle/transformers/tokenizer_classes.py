@@ -15,7 +15,8 @@ class TokenizerClass(NamedTuple):
     """The defaults of a class."""
 
     kind: str
-    """The model: "wordpiece", "bytelevel" or "unigram"; "" for a class that knows nothing."""
+    """The model: "wordpiece", "bytelevel", "unigram", or "marian" and "t5" for their files of
+    sentencepiece; "" for a class that knows nothing."""
     tokens: dict[str, str]
     """The special tokens by name."""
     token_types: bool
@@ -59,6 +60,12 @@ _ALBERT = _UNIGRAM._replace(
     | {"cls_token": "[CLS]", "mask_token": "[MASK]"},
     token_types=True,
 )
+_PIECES = TokenizerClass(
+    "marian",
+    {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"},
+    token_types=False,
+    mask_takes_space=False,
+)
 # A class of which the file tokenizer.json says all.
 GENERIC = TokenizerClass("", {}, token_types=False)
 
@@ -80,6 +87,9 @@ CLASSES = {
         extra=("<s>NOTUSED", "</s>NOTUSED", "<unk>NOTUSED"),
     ),
     "AlbertTokenizer": _ALBERT,
+    "MarianTokenizer": _PIECES,
+    "T5Tokenizer": _PIECES._replace(kind="t5"),
+    "MT5Tokenizer": _PIECES._replace(kind="t5"),
 }
 # The classes of models whose files name none.
 MODELS = {
@@ -102,4 +112,7 @@ MODELS = {
     "xmod": "XLMRobertaTokenizer",
     "camembert": "CamembertTokenizer",
     "albert": "AlbertTokenizer",
+    "marian": "MarianTokenizer",
+    "t5": "T5Tokenizer",
+    "mt5": "MT5Tokenizer",
 }

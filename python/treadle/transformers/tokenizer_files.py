@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from treadle._storage.files import check_regular
+from treadle.transformers import tokenizer_pieces
 from treadle.transformers.directory import exists
 from treadle.transformers.tokenizer_library import guarded
 
@@ -165,6 +166,8 @@ def _build(
     builders = {"wordpiece": _wordpiece, "bytelevel": _bytelevel}
     if kind is not None and all(exists(directory, f) for f in needed.get(kind.kind, ["?"])):
         return builders[kind.kind](function, directory, kind, settings)
+    if kind is not None and tokenizer_pieces.has_files(directory, kind):
+        return tokenizer_pieces.build(function, directory, kind, settings)
     path = os.path.join(directory, "tokenizer.json")
     for name in _SENTENCEPIECE:
         if exists(directory, name):

@@ -42,6 +42,7 @@ EFFECT = (
     "additional_special_tokens",
     "auto_map",
     "chat_template",
+    "extra_ids",
     "extra_special_tokens",
     "max_len",
     "model_input_names",
@@ -62,6 +63,7 @@ ONLY: dict[str, tuple[Any, ...]] = {
     "init_inputs": ([], None),
     "never_split": (None, []),
     "pad_token_type_id": (0, None),
+    "separate_vocabs": (False, None),
     "sp_model_kwargs": ({}, None),
     "wordpieces_prefix": ("##", None),
 }
@@ -103,6 +105,15 @@ NO_EFFECT = {
     "chat_control_tokens",
     "response_schema",
     "response_template",
+    # Languages: Marian's concern a library of punctuation, others the tokens that a program puts
+    # around texts.
+    "language_codes",
+    "legacy_behaviour",
+    "source_lang",
+    "src_lang",
+    "target_lang",
+    "target_vocab_file",
+    "tgt_lang",
     # Contained in tokenizer.json, without which treadle refuses the classes that have them.
     "add_bos_token",
     "add_eos_token",
