@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 
-from treadle._inputs.arrays import to_float32
+from treadle._inputs.arrays import to_float32, to_int64
 from treadle._public import published
 
 if TYPE_CHECKING:
@@ -22,6 +22,12 @@ class Decoding(Protocol):
 
     Anything with these two methods can be searched: a transformer with its cache, a recurrent net
     with its state, a table.
+
+    A decoding may have a third, ``step_best(tokens, k)``, which extends the rows as `step` does and
+    returns ``ids, values, lse``: the k largest logits [R, k] of each row, the best first and of
+    equal ones the lower id, their ids, and the logarithms [R] of the sums of all e^logit. A greedy
+    or beam search calls it instead of `step` if nothing has to see all logits: no option that
+    changes them, no hook, no output_scores or output_logits.
 
     Examples
     --------
@@ -65,6 +71,35 @@ def checked_step(decoding: Decoding, tokens: Int, vocabulary: int) -> Float:
         For another dtype or shape.
     """
     return checked_logits("decoding.step(tokens)", decoding.step(tokens), len(tokens), vocabulary)
+
+
+def checked_best(
+    decoding: Decoding, tokens: Int, k: int, vocabulary: int
+) -> tuple[Int, Float, Float]:
+    """Return the k best tokens of a step, as ``step_best`` does.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For other dtypes, shapes and token ids.
+    """
+    function, name = "treadle.generation.search", "decoding.step_best(tokens, k)"
+    ids, values, lse = decoding.step_best(tokens, k)  # type: ignore[attr-defined]
+    ids = to_int64(function, f"ids of {name}", ids)
+    values = to_float32(function, f"values of {name}", values)
+    lse = to_float32(function, f"lse of {name}", lse)
+    shapes = (ids.shape, values.shape, lse.shape)
+    if shapes != ((len(tokens), k), (len(tokens), k), (len(tokens),)):
+        raise ValueError(
+            f"{function}: {name} returned shapes {shapes}, expected [R, k], [R, k] and [R] with "
+            f"R = {len(tokens)}, k = {k}"
+        )
+    if ids.size and not 0 <= ids.min() <= ids.max() < vocabulary:
+        raise ValueError(
+            f"{function}: {name} returned ids in {ids.min()}..{ids.max()}, expected them in "
+            f"0..{vocabulary - 1}"
+        )
+    return ids, values, lse
 
 
 def checked_logits(name: str, logits: Float, rows: int, vocabulary: int | None) -> Float:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from treadle._inputs.arrays import to_int64
 from treadle._inputs.checks import shown
+from treadle.generation.beam import candidates_of, search_beams
 from treadle.generation.config import GenerationConfig, as_tuple
 from treadle.generation.constraints import constraints
 from treadle.generation.decoding import checked_logits
@@ -103,8 +104,6 @@ def search(
         raise TypeError(f"{_NAME}: config is {shown(config)}, expected a GenerationConfig")
     if logits_hook is not None and not callable(logits_hook):
         raise TypeError(f"{_NAME}: logits_hook is {shown(logits_hook)}, expected a function")
-    if config.num_beams > 1:
-        raise ValueError(f"{_NAME}: num_beams is {config.num_beams}, expected 1 until beams land")
     sentences = [_prompt(i, prompt) for i, prompt in enumerate(prompts)]
     logits = checked_logits("logits", logits, len(sentences), None)
     _check_tokens(config, logits.shape[1])
@@ -122,7 +121,7 @@ def search(
         uniform=_uniform(config, sentences, limits, uniform),
     )
     try:
-        return search_single(task, logits)
+        return (search_beams if config.num_beams > 1 else search_single)(task, logits)
     finally:
         stream.close()
 
@@ -167,7 +166,10 @@ def _uniform(
         if given is not None:
             raise ValueError(f"{_NAME}: uniform has numbers for do_sample=True, which is False")
         return None
-    numbers = Uniform(config, len(prompts), config.num_return_sequences)
+    if config.num_beams > 1:
+        numbers = Uniform(config, len(prompts), 1, candidates_of(config))
+    else:
+        numbers = Uniform(config, len(prompts), config.num_return_sequences)
     if given is not None:
         steps = max((n - len(p) for n, p in zip(limits, prompts, strict=True)), default=0)
         numbers.give(given, steps)

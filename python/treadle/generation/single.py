@@ -31,10 +31,14 @@ def search_single(task: Task, logits: Float) -> SearchResult:
     logits_of = Record(task.config.output_logits, len(rows))
     task.stream.put(np.where(rows.tokens < 0, task.filler, rows.tokens))
     streamed = np.full(len(rows), task.filler)
+    best: Int | None = None
     while len(live):
-        logits_of.add(live, logits)
-        scores = task.constrained(rows, logits)
-        tokens = _choose(task, rows, scores, live, scores_of)
+        if best is None:
+            logits_of.add(live, logits)
+            scores = task.constrained(rows, logits)
+            tokens = _choose(task, rows, scores, live, scores_of)
+        else:
+            tokens = best
         rows.append(tokens)
         if task.stream.wanted:
             streamed[:] = task.filler
@@ -49,10 +53,19 @@ def search_single(task: Task, logits: Float) -> SearchResult:
             rows.take(kept)
             if len(live):
                 task.decoding.reorder(kept)
-        if len(live):
+        if len(live) and task.sees_all:
             logits = task.step(tokens)
+        elif len(live):
+            best = _best(task, rows, tokens, live)
     found, lengths = padded(sequences, task.filler)
     return SearchResult(found, lengths, scores=scores_of.steps, logits=logits_of.steps)
+
+
+def _best(task: Task, rows: Rows, tokens: Int, live: Int) -> Int:
+    """Return the token [R] with the largest logit, where nothing has to see the others."""
+    ids, values, _ = task.step_best(tokens, 1)
+    refuse_scores(values[:, 0], live // task.config.num_return_sequences, rows.count)
+    return ids[:, 0]
 
 
 def _choose(task: Task, rows: Rows, scores: Float, live: Int, record: Record) -> Int:

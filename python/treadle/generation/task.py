@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from treadle.functional import log_softmax
-from treadle.generation.decoding import Decoding, LogitsHook, checked_logits, checked_step
+from treadle.generation.decoding import (
+    Decoding,
+    LogitsHook,
+    checked_best,
+    checked_logits,
+    checked_step,
+)
 
 if TYPE_CHECKING:
     from treadle._inputs.types import Bool, Float, Int
@@ -48,9 +54,10 @@ class Task:
             rule(rows, scores)
         if self.hook is None:
             return scores
-        tokens = rows.tokens.copy()
-        found = self.hook(tokens, scores)
-        scores = checked_logits("logits_hook(ids, logits)", found, len(rows), self.vocabulary)
+        found = self.hook(rows.tokens.copy(), scores)
+        checked = checked_logits("logits_hook(ids, logits)", found, len(rows), self.vocabulary)
+        # The hook may keep what it returns, and scores are written to.
+        scores = scores if checked is scores else checked.copy()
         if np.isnan(scores.max(axis=1)).any():
             raise ValueError(f"{_NAME}: logits_hook returned NaN, expected numbers or -inf")
         return scores
@@ -58,6 +65,27 @@ class Task:
     def step(self, tokens: Int) -> Float:
         """Return the logits that follow the tokens of the live rows."""
         return checked_step(self.decoding, tokens, self.vocabulary)
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether anything has to see the logits of all tokens, or the decoding has no others.
+
+        That depends on nothing but the call, so that a sentence goes the same way in any batch.
+        """
+        config = self.config
+        return (
+            bool(self.rules)
+            or self.hook is not None
+            or self.uniform is not None
+            or config.output_scores
+            or config.output_logits
+            or config.renormalize_logits
+            or not hasattr(self.decoding, "step_best")
+        )
+
+    def step_best(self, tokens: Int, k: int) -> tuple[Int, Float, Float]:
+        """Return the ids and logits [R, k] of the best next tokens, and all logits' lse [R]."""
+        return checked_best(self.decoding, tokens, min(k, self.vocabulary), self.vocabulary)
 
     def ended(self, tokens: Int) -> Bool:
         """Say which of the tokens end a sentence."""
