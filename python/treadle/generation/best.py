@@ -19,29 +19,34 @@ def best(values: Float, k: int) -> tuple[Int, Float]:
     than all numbers.
 
     The k best numbers lie in the k best blocks, if a block is as good as its largest number and
-    blocks that are equally good are taken in their order. So only the maxima of blocks are read
-    from all numbers, and only k blocks are sorted.
+    blocks that are equally good are taken in their order. So all numbers are read once, for the
+    maxima of blocks, and the rest is done for k blocks.
     """
     rows, width = values.shape
-    blocks = width // _BLOCK
-    if width <= 4 * _BLOCK or k >= blocks:
-        return _sorted(values, k)
-    maxima = np.empty((rows, blocks + (width % _BLOCK > 0)), np.float32)
-    values[:, : blocks * _BLOCK].reshape(rows, blocks, _BLOCK).max(axis=2, out=maxima[:, :blocks])
-    if width % _BLOCK:
-        values[:, blocks * _BLOCK :].max(axis=1, out=maxima[:, blocks])
+    if width <= 4 * _BLOCK or k >= width // _BLOCK:
+        return _selected(values, k)
+    maxima = np.maximum.reduceat(values, np.arange(0, width, _BLOCK), axis=1)
     chosen = np.sort(best(maxima, k)[0], axis=1)
     places = (chosen[:, :, None] * _BLOCK + np.arange(_BLOCK)).reshape(rows, k * _BLOCK)
-    inside = places < width
     found = np.take_along_axis(values, np.minimum(places, width - 1), axis=1)
     # The last block may be shorter. Its missing numbers come last, behind others that are -inf.
-    found[~inside] = -np.inf
-    order, numbers = _sorted(found, k)
+    found[places >= width] = -np.inf
+    order, numbers = _selected(found, k)
     return np.take_along_axis(places, order, axis=1), numbers
 
 
-def _sorted(values: Float, k: int) -> tuple[Int, Float]:
-    # NaN, which sort would put last, gets the sign that brings it to the front.
-    keys = np.where(np.isnan(values), -np.inf, -values)
-    order = np.argsort(keys, axis=1, kind="stable")[:, :k]
-    return order, np.take_along_axis(values, order, axis=1)
+def _selected(values: Float, k: int) -> tuple[Int, Float]:
+    """Return what `best` returns, by a look at all numbers."""
+    rows, width = values.shape
+    keys = np.where(np.isnan(values), np.float32(np.inf), values)
+    places = np.broadcast_to(np.arange(width), values.shape)
+    if k < width:
+        # NumPy finds the k-th number much faster than it sorts so that equal ones stay in order.
+        least = np.partition(keys, width - k, axis=1)[:, width - k, None]
+        above, equal = keys > least, keys == least
+        missing = k - np.count_nonzero(above, axis=1)
+        kept = above | (equal & (np.cumsum(equal, axis=1) <= missing[:, None]))
+        places = np.nonzero(kept)[1].reshape(rows, k)
+    order = np.argsort(-np.take_along_axis(keys, places, axis=1), axis=1, kind="stable")
+    places = np.take_along_axis(places, order, axis=1)
+    return places, np.take_along_axis(values, places, axis=1)
