@@ -74,8 +74,9 @@ def test_modules_of_the_package():
         "treadle.layers.sequence_stream", "treadle.layers.transformer",
         "treadle.layers.transformer_base", "treadle.layers.transformer_weights", "treadle.runtime",
             "treadle.layers.composite",
-            "treadle.seq2seq", "treadle.seq2seq.decoding", "treadle.seq2seq.entries",
-            "treadle.seq2seq.memory", "treadle.seq2seq.module", "treadle.seq2seq.sizes",
+            "treadle.seq2seq", "treadle.seq2seq.connected", "treadle.seq2seq.decoding",
+            "treadle.seq2seq.entries", "treadle.seq2seq.memory",
+            "treadle.seq2seq.module", "treadle.seq2seq.sizes",
             "treadle.seq2seq.state", "treadle.seq2seq.structure",
     }  # fmt: skip
     assert {name for name in imported() if name.partition(".")[0] == "treadle"} == expected

@@ -33,6 +33,11 @@ class Decoding:
         # A row reads the memory of the row of x that it began with.
         self._sources: Int = np.arange(state[0].shape[self._axis])
 
+    @property
+    def rows(self) -> int:
+        """The number of live rows."""
+        return len(self._sources)
+
     def read(self, tokens: Int) -> tuple[Float, Float | None]:
         """Extend the rows by tokens [R, T]; return logits [R, T, V] and attention [R, T, S]."""
         decoder, state = self._decoder, self._state
@@ -80,7 +85,7 @@ class Decoding:
         Raises ValueError for a row that is not there.
         """
         rows = np.asarray(rows, np.int64)
-        count = len(self._sources)
+        count = self.rows
         if rows.ndim != 1 or (rows < 0).any() or (rows >= count).any():
             raise ValueError(
                 f"treadle.Seq2Seq: rows are {rows.tolist()!r:.100}, "
@@ -101,7 +106,7 @@ class Decoding:
         return self._state[0].ndim - 2
 
     def _check(self, tokens: Int) -> None:
-        count = len(self._sources)
+        count = self.rows
         if tokens.ndim != 2 or len(tokens) != count:
             raise ValueError(
                 f"treadle.Seq2Seq: tokens has shape {tokens.shape}, expected {count} rows, as x has"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from treadle._inputs import checks
@@ -9,6 +10,7 @@ from treadle.layers.build import blueprint, configuration
 from treadle.layers.composite import retyped_child
 from treadle.layers.configuration import Entry
 from treadle.layers.module import LAYERS
+from treadle.layers.parts import Dtypes
 from treadle.layers.recurrent_stack import Recurrent
 from treadle.layers.sequential import Sequential
 
@@ -65,6 +67,37 @@ class Part(Entry):
         return True
 
 
+class Options(Entry):
+    """The options of a search that a model keeps, by their names, or None."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(optional=True, sparse=True)
+
+    def _checked(self, function: str, name: str, value: Any) -> dict[str, Any]:
+        if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+            raise TypeError(
+                f"{function}: {name} is {checks.shown(value)}, expected options of "
+                "treadle.generation.GenerationConfig by their names"
+            )
+        from treadle.generation import GenerationConfig
+
+        try:
+            config = GenerationConfig().merged(**value)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{function}: {name}: {error}") from error
+        return {key: getattr(config, key) for key in sorted(value)}
+
+    def recorded(self, value: dict[str, Any] | None) -> Any:
+        return None if value is None else {key: _listed(one) for key, one in value.items()}
+
+
+def _listed(value: Any) -> Any:
+    """Return tuples as the lists that a file has in their place."""
+    return [_listed(one) for one in value] if isinstance(value, tuple) else value
+
+
 class Score(Entry):
     """The score of attention: None, or one of `ATTENTIONS`."""
 
@@ -79,4 +112,19 @@ class Score(Entry):
                 f"{function}: {name} is {checks.shown(value)}, "
                 f"expected None or one of {list(ATTENTIONS)}"
             )
+        return value
+
+
+class OwnDtypes(Dtypes):
+    """The dtypes of the products that connect encoder and decoder, by name or one for all."""
+
+    __slots__ = ()
+
+    def retyped(self, value: Any, dtype: Any) -> Any:
+        if isinstance(dtype, str):
+            return dtype
+        names = {k: v for k, v in dtype.items() if k not in ("encoder", "decoder")}
+        return {k: v for k, v in names.items() if v is not None} if names else value
+
+    def recorded(self, value: Any) -> Any:
         return value

@@ -2,55 +2,30 @@
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from treadle._inputs import checks
-from treadle._inputs.arrays import to_float32, to_int64
+from treadle._inputs.arrays import to_int64
 from treadle.layers import build
-from treadle.layers.composite import Composite
 from treadle.layers.configuration import Flag, Integer
-from treadle.layers.linear import Linear
 from treadle.layers.module import layer
-from treadle.layers.parts import Dtypes, chosen
-from treadle.seq2seq.decoding import Decoding
-from treadle.seq2seq.entries import Part, Score
-from treadle.seq2seq.memory import MemoryAttention
-from treadle.seq2seq.sizes import Connection, connected
-from treadle.seq2seq.state import blank, bridged, carried, summary
-from treadle.seq2seq.structure import DecoderLayers, EncoderLayers, positions
+from treadle.seq2seq.connected import Connected
+from treadle.seq2seq.entries import Options, OwnDtypes, Part, Score
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from collections.abc import Mapping
 
     from treadle._inputs.types import ArrayLike, Float, Int
-    from treadle.layers.composite import Children
     from treadle.layers.configuration import Entries
-    from treadle.layers.module import Module
     from treadle.layers.recurrent_stack import Recurrent
     from treadle.layers.sequential import Sequential
-    from treadle.seq2seq.state import State
-
-
-class _OwnDtypes(Dtypes):
-    """The dtypes of the products that connect encoder and decoder, by name or one for all."""
-
-    __slots__ = ()
-
-    def retyped(self, value: Any, dtype: Any) -> Any:
-        if isinstance(dtype, str):
-            return dtype
-        names = {k: v for k, v in dtype.items() if k not in ("encoder", "decoder")}
-        return {k: v for k, v in names.items() if v is not None} if names else value
-
-    def recorded(self, value: Any) -> Any:
-        return value
+    from treadle.seq2seq.decoding import Decoding
 
 
 @layer
-class Seq2Seq(Composite):
+class Seq2Seq(Connected):
     """An encoder reads a sequence, or features; a recurrent decoder writes another, token by token.
 
     The encoder is a `treadle.Sequential`, often of an `Embedding` and an `LSTM`, or a recurrent
@@ -102,6 +77,10 @@ class Seq2Seq(Composite):
         M, where the encoder is None or its last layers do not tell.
     bridge
         Whether the decoder's first state is learned.
+    generation
+        The options of `generate` that the model keeps, in files too: those of
+        `treadle.generation.GenerationConfig` by their names, such as decoder_start_token_id,
+        eos_token_id and pad_token_id.
     dtype
         The dtype of the products of attention and bridge; the other layers have their own, and
         ``to`` changes all. Scores, softmax and context are float32.
@@ -129,17 +108,16 @@ class Seq2Seq(Composite):
     ...     treadle.Embedding(20, 8, seed=1),
     ...     treadle.GRU(8, 32, batch_first=True, seed=1),
     ...     treadle.Linear(32 + 32, 20, seed=1))
-    >>> model = treadle.Seq2Seq(encoder, decoder, "general", seed=2)
-    >>> model([[5, 6, 7, 0], [8, 9, 0, 0]], [[1, 4], [1, 3]], lengths=[3, 2]).shape
+    >>> tokens = {"decoder_start_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    >>> model = treadle.Seq2Seq(encoder, decoder, "general", generation=tokens, seed=2)
+    >>> x = [[5, 6, 7, 0], [8, 9, 0, 0]]
+    >>> model(x, [[1, 4], [1, 3]], lengths=[3, 2]).shape
     (2, 2, 20)
+    >>> model.generate(x, lengths=[3, 2], max_new_tokens=5, min_new_tokens=5).shape
+    (2, 6)
     """
 
     _takes = "x and tokens"
-    _own: tuple[tuple[str, Linear], ...]
-    _encoder: EncoderLayers | None
-    _decoder: DecoderLayers
-    _connection: Connection
-    _derived = Composite._derived | {"_connection", "_decoder", "_encoder", "_own"}
     _entries: ClassVar[Entries] = {
         "encoder": Part("encoder", recurrent=True, optional=True),
         "decoder": Part("decoder"),
@@ -147,7 +125,8 @@ class Seq2Seq(Composite):
         "attention_size": Integer(optional=True),
         "memory_size": Integer(optional=True),
         "bridge": Flag(),
-        "dtype": _OwnDtypes(),
+        "generation": Options(),
+        "dtype": OwnDtypes(),
     }
 
     def __init__(
@@ -159,6 +138,7 @@ class Seq2Seq(Composite):
         attention_size: int | None = None,
         memory_size: int | None = None,
         bridge: bool = False,
+        generation: Mapping[str, Any] | None = None,
         dtype: Any = "float32",
         seed: Any = None,
     ) -> None:
@@ -166,49 +146,6 @@ class Seq2Seq(Composite):
         self._configure(given)
         for number, (_, product) in enumerate(self._own):
             build.fill(product, build.draw(product, seed if seed is None else [seed, number]))
-
-    def _check_configuration(self) -> None:
-        own, function = self._configuration, self._function
-        encoder = own["encoder"]
-        layers = None if encoder is None else EncoderLayers(function, encoder)
-        decoder = DecoderLayers(function, own["decoder"])
-        connection = connected(function, own, layers, decoder)
-        names = list(connection.products)
-        dtypes = chosen(function, own["dtype"], names, ["float32"] * len(names))
-        dtypes = [checks.dtype(function, "dtype", one) for one in dtypes]
-        if len(set(dtypes)) > 1:
-            own["dtype"] = dict(zip(names, dtypes, strict=True))
-        elif dtypes:
-            own["dtype"] = dtypes[0]
-        elif not isinstance(own["dtype"], str):
-            own["dtype"] = "float32"
-        self.__dict__.update(
-            _encoder=layers,
-            _decoder=decoder,
-            _connection=connection,
-            _own=tuple(
-                (name, build.blueprint(Linear, arguments | {"dtype": dtype}))
-                for (name, arguments), dtype in zip(
-                    connection.products.items(), dtypes, strict=True
-                )
-            ),
-        )
-        super()._check_configuration()
-
-    @property
-    def _children(self) -> Children:
-        own = self._configuration
-        encoder, decoder = own.get("encoder"), own.get("decoder")
-        parts: list[tuple[str, Module]] = [] if encoder is None else [("encoder", encoder)]
-        parts += [] if decoder is None else [("decoder", decoder)]
-        return (*parts, *self.__dict__.get("_own", ()))
-
-    def _choice(self, function: str, dtype: Any, keep: Any) -> dict[str, Any]:
-        choices = dict(zip(self._parts(), super()._choice(function, dtype, keep), strict=True))
-        return {
-            name: child.dtype if choices[name] is None else choices[name]
-            for name, child in self._own
-        } | {name: choices.get(name) for name in ("encoder", "decoder")}
 
     # -- calls ------------------------------------------------------------------------------------
 
@@ -289,6 +226,88 @@ class Seq2Seq(Composite):
         logits, _ = decoding.read(self._tokens(tokens))
         return decoding, np.ascontiguousarray(logits[:, -1])
 
+    def generate(
+        self,
+        x: ArrayLike,
+        tokens: ArrayLike | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+        logits_hook: Any = None,
+        streamer: Any = None,
+        uniform: ArrayLike | None = None,
+        **options: Any,
+    ) -> Any:
+        """Write a sequence for each row of x: token ids [B num_return_sequences, T].
+
+        Parameters
+        ----------
+        x, lengths
+            Those of a call.
+        tokens
+            Integers [B, P] that the sequences begin with; when None, one decoder_start_token_id
+            (or bos_token_id) each.
+        logits_hook, streamer, uniform
+            Those of `treadle.generation.search`.
+        options
+            Options of `treadle.generation.GenerationConfig`, which count before those that the
+            model keeps: num_beams, max_new_tokens, do_sample, ...
+
+        Returns
+        -------
+        int64 array or `treadle.generation.SearchResult`
+            The sequences, the first tokens included, with pad_token_id behind their ends; with
+            return_dict_in_generate all that the search has found.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For what does not fit, and where nothing says which token a sequence begins with.
+
+        Notes
+        -----
+        The attention to x that wrote a sequence is, bit for bit,
+        ``model(x, sequences[:, :-1], lengths=lengths, output_attentions=True)[1]``.
+
+        Examples
+        --------
+        >>> import numpy as np, treadle
+        >>> decoder = treadle.Sequential(
+        ...     treadle.Embedding(9, 4, seed=0), treadle.GRUCell(4, 6, seed=0),
+        ...     treadle.Linear(6, 9, seed=0))
+        >>> model = treadle.Seq2Seq(treadle.GRU(5, 6, batch_first=True, seed=0), decoder)
+        >>> model.generate(np.ones((2, 3, 5), np.float32), [[1], [2]], max_new_tokens=3).shape
+        (2, 4)
+        """
+        from treadle.generation import GenerationConfig, search
+
+        function = f"{self._function}.generate"
+        kept = self._configuration["generation"] or {}
+        config = GenerationConfig().merged(**(kept | options))
+        if tokens is None:
+            first = config.decoder_start_token_id
+            first = config.bos_token_id if first is None else first
+            if first is None:
+                raise ValueError(
+                    f"{function}: neither tokens nor decoder_start_token_id is given, expected one "
+                    "of them, or generation= of the model"
+                )
+            decoding = self._begun(x, lengths)
+            prompts = np.full((decoding.rows, 1), first, np.int64)
+        else:
+            prompts = self._tokens(tokens)
+            decoding = self._begun(x, lengths)
+        logits, _ = decoding.read(prompts)
+        found = search(
+            decoding,
+            np.ascontiguousarray(logits[:, -1]),
+            list(prompts),
+            config,
+            logits_hook=logits_hook,
+            streamer=streamer,
+            uniform=uniform,
+        )
+        return found if config.return_dict_in_generate else found.sequences
+
     def _tokens(self, tokens: ArrayLike) -> Int:
         def fits(array: Any) -> None:
             checks.shape(self._function, "tokens", array, (None, None), "BT")
@@ -298,85 +317,3 @@ class Seq2Seq(Composite):
                 )
 
         return to_int64(self._function, "tokens", tokens, fits)
-
-    def _begun(self, x: ArrayLike, lengths: ArrayLike | None) -> Decoding:
-        """Let the encoder read x, and return the decoding that begins with it."""
-        function, own = self._function, self._configuration
-        ends = None if lengths is None else to_int64(function, "lengths", lengths)
-        if self._encoder is None:
-            memory, final = positions(to_float32(function, "x", x)), None
-        else:
-            memory, final = self._encoder.run(x, ends)
-        self._check_memory(memory)
-        B, S = memory.shape[0], memory.shape[1] if memory.ndim == 3 else 1
-        if ends is None:
-            ends = np.full(B, S, np.int64)
-        elif ends.shape != (B,) or (ends < 0).any() or (ends > S).any():
-            raise ValueError(
-                f"{function}: lengths are {checks.shown(ends.tolist())}, expected [B] of 0 to S "
-                f"with B = {B}, S = {S}"
-            )
-        look = None
-        if own["attention"] is not None:
-            size = self._connection.memory or 0
-            attention = MemoryAttention(function, own["attention"], size, dict(self._own))
-            look = attention, attention.remember(memory, ends)
-        return Decoding(
-            self._decoder, self._first(memory, ends, final), look, self._connection.feeds
-        )
-
-    def _first(self, memory: Float, lengths: Int, final: Any) -> State:
-        """Return the decoder's first state."""
-        recurrent, last = self._decoder.recurrent, self._encoder and self._encoder.last
-        directions = last._spec.directions if last else 1
-        if self._configuration["bridge"]:
-            initial: Any = dict(self._own)["initial_state"]
-            return bridged(recurrent, initial(summary(memory, lengths, final, directions)))
-        if final is None:
-            return blank(recurrent, len(memory))
-        return carried(recurrent, final, directions)
-
-    def _check_memory(self, memory: Float) -> None:
-        """Check the shape of what the encoder has read."""
-        size = self._connection.memory
-        plain = self._encoder is None or self._encoder.last is None
-        axes = (2, 3) if plain and self._configuration["attention"] is None else (3,)
-        if memory.ndim not in axes or size not in (None, memory.shape[-1]):
-            of = "x" if self._encoder is None else "the encoder's output"
-            letters = "[B, S, M] or [B, M]" if 2 in axes else "[B, S, M]"
-            known = "" if size is None else f" with M = {size}"
-            raise ValueError(
-                f"{self._function}: {of} has shape {memory.shape}, expected {letters}{known}"
-            )
-
-    # -- copies -----------------------------------------------------------------------------------
-
-    def __copy__(self) -> Self:
-        other = type(self).__new__(type(self))
-        state = self.__getstate__()
-        configuration = {
-            k: copy.copy(v) if k in ("encoder", "decoder") else v
-            for k, v in state["configuration"].items()
-        }
-        own = {name: copy.copy(product) for name, product in state["own"].items()}
-        other.__setstate__(state | {"configuration": configuration, "own": own})
-        return other
-
-    def __getstate__(self) -> dict[str, Any]:
-        attributes = {k: v for k, v in self.__dict__.items() if k not in self._derived}
-        return {
-            "configuration": self._configuration,
-            "own": dict(self._own),
-            "attributes": attributes,
-        }
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self._configure(state["configuration"])
-        given = state["own"]
-        if {k: repr(v) for k, v in given.items()} != {k: repr(v) for k, v in self._own}:
-            raise ValueError(
-                f"{self._function}: a copy has the products {checks.shown(given)}, "
-                f"expected {dict(self._own)}"
-            )
-        self.__dict__["_own"] = tuple(given.items())
-        self.__dict__.update(state["attributes"])

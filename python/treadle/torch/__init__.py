@@ -6,6 +6,7 @@ cells         LSTMCell, GRUCell and RNNCell, likewise
 attention     scaled_dot_product_attention, and what runs it
 attention_ops  attention for graphs and modes of PyTorch
 multihead     MultiheadAttention
+seq2seq       Seq2Seq: an encoder and a recurrent decoder with attention
 fast_path     why PyTorch's encoder layer calls treadle's attention
 models        `accelerate` and `restore` for whole models
 mask_patterns  the masks that lengths and causality can replace
@@ -57,6 +58,7 @@ _MODULES = {
     "GRUCell": "cells",
     "RNNCell": "cells",
     "MultiheadAttention": "multihead",
+    "Seq2Seq": "seq2seq",
     "scaled_dot_product_attention": "attention",
     "register_attention": "transformers_attention",
     "accelerate": "models",
@@ -74,6 +76,7 @@ __all__ = [
     "MultiheadAttention",
     "RNNCell",
     "Report",
+    "Seq2Seq",
     "accelerate",
     "capture",
     "from_torch",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial, reduce
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -62,6 +63,10 @@ _CLASSES: tuple[type[Module], ...] = (
 )
 
 
+# Modules of this package that torch.nn has nothing like, and what converts them: a function of the
+# module, the conversion of its parts (argument, module) and the name that errors give it.
+OWN: dict[type, Callable[[Any, Callable[[str, Any], Module], str], Module]] = {}
+
 # The arguments of PyTorch's recurrent modules.
 _RECURRENT = (
     "input_size",
@@ -85,10 +90,10 @@ def from_torch(module: nn.Module) -> Module:
     ``BatchNorm1d``, ``BatchNorm2d``, ``GroupNorm``, ``InstanceNorm1d``, ``InstanceNorm2d``, a pool
     in one or two dimensions (``MaxPool2d``, ``AvgPool2d``, ``AdaptiveAvgPool2d``,
     ``AdaptiveMaxPool2d``, ...), ``Upsample``, ``ZeroPad1d``, ``ZeroPad2d``, an activation,
-    ``Softmax``, ``LogSoftmax``, ``Flatten``, ``Identity``, a dropout, or a ``Sequential`` of them,
-    on the CPU in float32 or bfloat16. The weights are copied to float32 as they are now; a dropout
-    becomes `treadle.Identity`, since treadle runs inference. Reparametrized weights (such as
-    weight_norm) are taken at their present value.
+    ``Softmax``, ``LogSoftmax``, ``Flatten``, ``Identity``, a dropout, a ``Sequential`` of them, or
+    a `treadle.torch.Seq2Seq`, on the CPU in float32 or bfloat16. The weights are copied to float32
+    as they are now; a dropout becomes `treadle.Identity`, since treadle runs inference.
+    Reparametrized weights (such as weight_norm) are taken at their present value.
 
     Raises
     ------
@@ -123,6 +128,10 @@ def _converted(
     that a module which stands in several places of a sequence is converted once.
     """
     if id(module) not in known:
+        own = OWN.get(type(module))
+        if own is not None:
+            known[id(module)] = own(module, partial(_converted, torch, known=known), argument)
+            return known[id(module)]
         if type(module) in _dropouts(torch.nn):  # a subclass may do anything
             known[id(module)] = Identity()
             return known[id(module)]
