@@ -108,11 +108,14 @@ def model(hidden: int = 96, channels: int = 64) -> treadle.torch.Seq2Seq:
     """Return three convolutions, and an LSTM that takes a word and what it looked at."""
     nn = torch.nn
     encoder = nn.Sequential(
-        nn.Conv2d(5, 32, 3, stride=2, padding=1),
+        nn.Conv2d(5, 32, 5, stride=2, padding=2),
+        nn.BatchNorm2d(32),
         nn.ReLU(),
         nn.Conv2d(32, channels, 3, stride=2, padding=1),
+        nn.BatchNorm2d(channels),
         nn.ReLU(),
         nn.Conv2d(channels, channels, 3, padding=1),
+        nn.BatchNorm2d(channels),
         nn.ReLU(),
     )
     decoder = nn.Sequential(
@@ -128,8 +131,10 @@ def model(hidden: int = 96, channels: int = 64) -> treadle.torch.Seq2Seq:
 
 def train(net: torch.nn.Module, steps: int, batch: int = 64) -> float:
     """Train on new pictures in each step; return the loss of the last steps."""
-    optimizer = torch.optim.Adam(net.parameters(), lr=4e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
+    optimizer = torch.optim.Adam(net.parameters(), lr=5e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 5e-3, total_steps=steps, pct_start=0.2
+    )
     losses = []
     with closing(Live(steps, "step")) as live:
         for step in range(steps):
@@ -157,7 +162,7 @@ def describe(net: treadle.Seq2Seq, images: np.ndarray, **options: object) -> lis
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--steps", type=int, default=700)
+    parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--quick", action="store_true", help="20 steps: it learns nothing much")
     options = parser.parse_args()
     torch.manual_seed(0)
