@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import treadle
-from support import child, stacks
+from support import child, memory, stacks
 from support.stacks import LAYERS, H, V, joined
 from support.tolerance import assert_same_bits
 from treadle.layers.block_spec import BlockSpec
@@ -279,6 +279,30 @@ def test_native_objects_have_no_empty_form():
         for base in cls.__mro__:
             with pytest.raises(TypeError):
                 base.__new__(cls)
+
+
+def test_memory_is_flat():
+    """Generations leave nothing behind, errors in the middle of them included."""
+    stack = made("bart")
+    rows, lengths = np.ones((9, H), np.float32), np.array([5, 4])
+
+    def generate():
+        state = stack.start(2, (rows, lengths))
+        stack.extend(state, np.arange(8), [3, 5])
+        for _ in range(3):
+            state.reorder([0, 0, 1, 1, 1])
+            stack.step_best(state, [1, 2, 3, 4, 5], 4)
+            with pytest.raises(ValueError, match="tokens"):
+                stack.step(state.copy(), [V] * 5)
+            state.reorder([4, 1])
+
+    for _ in range(20):
+        generate()
+    before = memory.allocated()
+    for _ in range(300):
+        generate()
+    # That is less than 64 bytes for each of them; their smallest array has more.
+    assert memory.allocated() - before < 300 * 64
 
 
 INTERRUPTED = """
