@@ -96,7 +96,9 @@ class AutoModelForCausalLM(GeneratingModel):
         **own: Any,
     ) -> Begun:
         shape, stack = self._shapes.decoder, self._decoder
-        mask = inferred_mask(config, input_ids) if attention_mask is None else attention_mask
+        mask = (
+            inferred_mask(function, config, input_ids) if attention_mask is None else attention_mask
+        )
         found = check_sequences(function, shape, _NAMES, input_ids, mask)
         check_begun(function, found, "input_ids")
         state = stack.start(len(found.padded))

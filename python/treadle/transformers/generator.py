@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from treadle._inputs import checks
+from treadle._inputs import arrays, checks
 from treadle._inputs.checks import flag, shown
 from treadle.generation import GenerationConfig, search
 from treadle.layers.decoder_stack import DecoderStack
@@ -87,8 +87,8 @@ class GeneratingModel(LoadedModel):
             A directory in the layout of the Hugging Face hub. generation_config.json is read where
             it is there.
         dtype
-            The dtype of the packed weights, those of the logits included: float32, bfloat16 or
-            int8. Norms, softmax and tables stay float32.
+            The dtype of the packed weights, the table of tokens included: float32, bfloat16 or
+            int8. Norms, softmax and positions stay float32.
 
         Raises
         ------
@@ -251,13 +251,13 @@ def make_stack(function: str, weights: StackWeights, dtype: str) -> DecoderStack
         raise ValueError(f"{function}: {error}") from None
 
 
-def inferred_mask(config: GenerationConfig, ids: ArrayLike | None) -> Any:
+def inferred_mask(function: str, config: GenerationConfig, ids: ArrayLike | None) -> Any:
     """Return which tokens are no padding, None for all: what `generate` does without a mask."""
     padding = config.pad_token_id
     if padding is None or padding in config.end_tokens or ids is None:
         return None
-    kept = np.asarray(ids) != padding
-    return None if not isinstance(kept, np.ndarray) or kept.all() else kept
+    kept = arrays.to_int64(function, "input_ids", ids) != padding
+    return None if kept.all() else kept
 
 
 def check_begun(function: str, prompts: Sequences, name: str) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from treadle._inputs import arrays
 from treadle.transformers.generating import special_token
 from treadle.transformers.generator import (
     Begun,
@@ -141,7 +142,9 @@ class AutoModelForSeq2SeqLM(GeneratingModel):
         attention_mask: ArrayLike | None,
         **own: Any,
     ) -> Begun:
-        mask = inferred_mask(config, input_ids) if attention_mask is None else attention_mask
+        mask = (
+            inferred_mask(function, config, input_ids) if attention_mask is None else attention_mask
+        )
         memory = self._encode(function, input_ids, mask)
         batch = memory.lengths.size
         start = self._start(function, config, batch)
@@ -149,7 +152,7 @@ class AutoModelForSeq2SeqLM(GeneratingModel):
         if ids is None:
             ids, kept = start, None
         else:
-            ids = np.asarray(ids)
+            ids = arrays.to_int64(function, "decoder_input_ids", ids)
             if ids.ndim == 2 and len(ids) == batch and (ids[:, :1] != start).all():
                 ids = np.concatenate([start, ids], axis=1)
                 if kept is not None:
