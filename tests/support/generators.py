@@ -213,17 +213,21 @@ def logits(path, ids, decoder_ids=None, dtype=np.float64):
     return reference.logits(decoder, result.hidden, dtype=dtype)
 
 
-def hidden_states(path, ids, decoder_ids=None):
-    """The hidden states of one sequence by name, by the NumPy definition."""
+def between_layers(path, ids, decoder_ids=None):
+    """The hidden states and probabilities of one sequence by name, by the NumPy definition."""
     shapes, encoder, decoder = stacks(path)
     if encoder is None:
         result = reference.stack(shapes.decoder.specs, decoder, ids)
-        return {"hidden_states": [*result.states[:-1], result.hidden]}
+        states = [*result.states[:-1], result.hidden]
+        return {"hidden_states": states, "attentions": result.attentions}
     read = reference.stack(shapes.encoder.specs, encoder, ids)
     result = reference.stack(shapes.decoder.specs, decoder, decoder_ids, read.hidden)
     return {
         "encoder_hidden_states": [*read.states[:-1], read.hidden],
         "decoder_hidden_states": [*result.states[:-1], result.hidden],
+        "encoder_attentions": read.attentions,
+        "decoder_attentions": result.attentions,
+        "cross_attentions": result.cross,
     }
 
 

@@ -269,40 +269,44 @@ def test_no_start_token(tmp_path):
         model.generate([[3, 4]])
 
 
-def test_attentions_are_refused():
-    with pytest.raises(ValueError, match="output_attentions is True"):
-        loaded("llama")([[3]], output_attentions=True)
-    with pytest.raises(ValueError, match="output_attentions is True"):
-        loaded("bart")([[3]], decoder_input_ids=[[3]], output_attentions=True)
-
-
 @pytest.mark.parametrize("case", generators.CASES)
-def test_hidden_states(case):
-    """Hidden states are Transformers', with the output of the final norm as the last one."""
+def test_between_layers(case):
+    """Hidden states and attentions are Transformers', zero where there is padding.
+
+    The last hidden state is the output of the final norm. The bound is over all elements of a name.
+    """
+    found = {}
     (ids, mask), (written, kept) = batch(case), batch(case, (5, 2, 4), 1)
     more = {}
     if case in generators.SEQ2SEQ:
         more = {"decoder_input_ids": written, "decoder_attention_mask": kept}
-    output = loaded(case)(ids, mask, output_hidden_states=True, **more)
-    assert_same_bits(output.logits, loaded(case)(ids, mask, **more).logits)
+    wanted = {"output_hidden_states": True, "output_attentions": True}
+    output = loaded(case)(ids, mask, **wanted, **more)
     for row in range(3):
-        given = {"input_ids": ids[row : row + 1, mask[row] == 1]}
+        read = mask[row] == 1
+        wrote = kept[row] == 1 if more else read
+        given = {"input_ids": ids[row : row + 1, read]}
         if more:
-            given["decoder_input_ids"] = written[row : row + 1, kept[row] == 1]
+            given["decoder_input_ids"] = written[row : row + 1, wrote]
         with torch.inference_mode():
             theirs = generators.theirs(case)(
-                **{k: torch.from_numpy(v) for k, v in given.items()}, output_hidden_states=True
+                **{k: torch.from_numpy(v) for k, v in given.items()}, **wanted
             )
-        exact = generators.hidden_states(generators.saved(case), *(v[0] for v in given.values()))
-        for name, states in exact.items():
-            places = (mask if name.startswith("encoder") or not more else kept)[row] == 1
-            assert len(output[name]) == len(states) == len(theirs[name])
-            for ours, right, rounded in zip(output[name], states, theirs[name], strict=True):
-                error, allowed = (
-                    np.abs(x - right).max() for x in (ours[row][places], rounded[0].numpy())
-                )
-                assert error <= 2 * allowed + 4 * EPS * max(1, np.abs(right).max())
-                assert not ours[row][~places].any()
+        exact = generators.between_layers(generators.saved(case), *(v[0] for v in given.values()))
+        for name, arrays in exact.items():
+            queries = read if name.startswith("encoder") else wrote
+            keys = read if name.startswith(("encoder", "cross")) else wrote
+            places = (queries,) if "hidden" in name else (slice(None), *np.ix_(queries, keys))
+            assert len(output[name]) == len(arrays) == len(theirs[name])
+            for ours, right, rounded in zip(output[name], arrays, theirs[name], strict=True):
+                arrays = (ours[row][places] - right, rounded[0].numpy() - right, right)
+                found.setdefault(name, []).append([np.abs(x).max() for x in arrays])
+                rest = ours[row].copy()
+                rest[places] = 0
+                assert not rest.any()
+    for name, maxima in found.items():
+        error, allowed, size = np.max(maxima, axis=0)
+        assert error <= 2 * allowed + 4 * EPS * max(1, size), name
 
 
 def test_errors_of_hooks_and_streamers_leave_the_model_as_it_was():

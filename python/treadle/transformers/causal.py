@@ -11,7 +11,6 @@ from treadle.transformers.generator import (
     check_begun,
     inferred_mask,
     requested,
-    scattered,
 )
 from treadle.transformers.outputs import CausalLMOutput
 from treadle.transformers.sequences import check_sequences
@@ -64,7 +63,7 @@ class AutoModelForCausalLM(GeneratingModel):
             Whether to return the hidden states before the first layer and after each one; of the
             last, after its final norm.
         output_attentions
-            False: these models do not keep their attention.
+            Whether to return the probabilities of attention [B, N, S, S] of each layer.
         return_dict
             False returns a tuple. The flags are config.json's by default.
 
@@ -74,18 +73,21 @@ class AutoModelForCausalLM(GeneratingModel):
             For numbers out of range, more tokens than positions, and shapes that do not fit.
         """
         function = self._name()
-        states, as_dict = requested(
+        asked = requested(
             function, self.config, output_hidden_states, output_attentions, return_dict
         )
         stack = self._decoder
         found = check_sequences(function, self._shapes.decoder, _NAMES, input_ids, attention_mask)
         state = stack.start(len(found.padded))
-        hidden = stack.extend(state, found.ids, found.lengths, states=states)
+        hidden = stack.extend(
+            state, found.ids, found.lengths, states=asked.states, attentions=asked.attentions
+        )
         output = CausalLMOutput(
             logits=found.places.scatter(stack.logits(hidden)),
-            hidden_states=scattered(found.places, states, hidden),
+            hidden_states=asked.hidden_states(found.places, hidden),
+            attentions=asked.probabilities(found.places),
         )
-        return output if as_dict else output.to_tuple()
+        return output if asked.as_dict else output.to_tuple()
 
     def _begin(
         self,

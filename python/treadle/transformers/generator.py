@@ -58,6 +58,10 @@ class StackDecoding:
         """Extend the live rows by a token each and return the logits that follow."""
         return self._stack.step(self._state, tokens)
 
+    def step_best(self, tokens: Int, k: int) -> tuple[Int, Float, Float]:
+        """Extend the live rows; return the k best ids and logits, and the log-sum-exp of all."""
+        return self._stack.step_best(self._state, tokens, k)
+
     def reorder(self, rows: Int) -> None:
         """Make live row r what live row rows[r] was."""
         self._state.reorder(rows)
@@ -109,10 +113,11 @@ class GeneratingModel(LoadedModel):
             encoder, decoder = open_weights(
                 checkpoint, description.family, model._shapes, model._dtype
             )
-            model._encoder = None
+            model._encoder, model._decoder = None, make_stack(function, decoder, model._dtype)
             if encoder is not None:
-                model._encoder = make_stack(function, encoder, model._dtype)
-            model._decoder = make_stack(function, decoder, model._dtype)
+                one = decoder.table == encoder.table
+                shared = model._decoder if one else None
+                model._encoder = make_stack(function, encoder, model._dtype, shared)
         return model
 
     def generate(
@@ -242,11 +247,15 @@ class GeneratingModel(LoadedModel):
         return config
 
 
-def make_stack(function: str, weights: StackWeights, dtype: str) -> DecoderStack:
-    """Pack a native stack."""
+def make_stack(
+    function: str, weights: StackWeights, dtype: str, embedding: DecoderStack | None = None
+) -> DecoderStack:
+    """Pack a native stack, which may have the packed table of tokens of another."""
     shape = weights.shape
     try:
-        return DecoderStack(shape.specs, weights, vocabulary=shape.vocabulary, dtype=dtype)
+        return DecoderStack(
+            shape.specs, weights, vocabulary=shape.vocabulary, dtype=dtype, embedding=embedding
+        )
     except ValueError as error:
         raise ValueError(f"{function}: {error}") from None
 
@@ -269,36 +278,61 @@ def check_begun(function: str, prompts: Sequences, name: str) -> None:
         )
 
 
+class Requested(NamedTuple):
+    """What a call is to return: lists for what lies between the layers, or None."""
+
+    states: list[Float] | None
+    attentions: list[Float] | None
+    as_dict: bool
+
+    def more(self) -> Requested:
+        """Return the same request with lists of its own."""
+        return self._replace(
+            states=None if self.states is None else [],
+            attentions=None if self.attentions is None else [],
+        )
+
+    def hidden_states(self, places: Ragged, last: Float) -> tuple[Float, ...] | None:
+        """Return the hidden states with their padding, the last one after its final norm."""
+        if self.states is None:
+            return None
+        return tuple(places.scatter(x) for x in [*self.states[:-1], last])
+
+    def probabilities(self, places: Ragged) -> tuple[Float, ...] | None:
+        """Return the probabilities of self attention with their padding, [B, N, S, S] each."""
+        if self.attentions is None:
+            return None
+        return tuple(scattered(places, places, x) for x in self.attentions)
+
+
 def requested(
-    function: str,
-    config: Any,
-    states: bool | None,
-    attentions: bool | None,
-    as_dict: bool | None,
-) -> tuple[list[Float] | None, bool]:
-    """Check the flags of a call; return a list for hidden states, or None, and return_dict."""
+    function: str, config: Any, states: bool | None, attentions: bool | None, as_dict: bool | None
+) -> Requested:
+    """Check the flags of a call, which are those of config.json where they are None."""
     values = {
         "output_hidden_states": states,
         "output_attentions": attentions,
         "return_dict": as_dict,
     }
-    checked = {
-        name: flag(function, name, getattr(config, name) if value is None else value)
+    with_states, with_attentions, result = (
+        flag(function, name, getattr(config, name) if value is None else value)
         for name, value in values.items()
-    }
-    if checked["output_attentions"]:
-        raise ValueError(
-            f"{function}: output_attentions is True, and models that generate do not keep their "
-            "attention: expected False"
+    )
+    return Requested([] if with_states else None, [] if with_attentions else None, result)
+
+
+def scattered(queries: Ragged, keys: Ragged, probabilities: Float) -> Float:
+    """Pad the probabilities [B, N, S', K'] of the tokens that exist: [B, N, S, K]."""
+    batch, heads = probabilities.shape[:2]
+    padded = np.zeros((batch, heads, queries.length, keys.length), np.float32)
+    for b in range(batch):
+        rows, columns = (
+            np.arange(of.length) if of.exists is None else np.flatnonzero(of.exists[b])
+            for of in (queries, keys)
         )
-    return [] if checked["output_hidden_states"] else None, checked["return_dict"]
-
-
-def scattered(places: Ragged, states: list[Float] | None, last: Float) -> Any:
-    """Return hidden states with their padding, the last one after its final norm."""
-    if states is None:
-        return None
-    return tuple(places.scatter(x) for x in [*states[:-1], last])
+        own = probabilities[b, :, : rows.size, : columns.size]
+        padded[b][:, rows[:, None], columns] = own
+    return padded
 
 
 def _filler(config: GenerationConfig) -> int:

@@ -83,25 +83,31 @@ class MaskedLMOutput(ModelOutput):
 
 
 class CausalLMOutput(ModelOutput):
-    """logits [B, S, vocab_size]; on request L + 1 hidden_states [B, S, H]."""
+    """logits [B, S, vocab_size]; on request L + 1 hidden_states and L attentions."""
 
-    _names = ("logits", "hidden_states")
+    _names = ("logits", "hidden_states", "attentions")
     logits: Float
 
 
 class Seq2SeqLMOutput(ModelOutput):
-    """logits [B, T, vocab_size], encoder_last_hidden_state [B, S, H]; on request hidden states."""
+    """logits [B, T, vocab_size], encoder_last_hidden_state [B, S, H]; more on request."""
 
     _names = (
         "logits",
         "decoder_hidden_states",
+        "decoder_attentions",
+        "cross_attentions",
         "encoder_last_hidden_state",
         "encoder_hidden_states",
+        "encoder_attentions",
     )
     logits: Float
     decoder_hidden_states: tuple[Float, ...] | None
+    decoder_attentions: tuple[Float, ...] | None
+    cross_attentions: tuple[Float, ...] | None
     encoder_last_hidden_state: Float
     encoder_hidden_states: tuple[Float, ...] | None
+    encoder_attentions: tuple[Float, ...] | None
 
 
 class GenerateOutput(ModelOutput):

@@ -11,6 +11,7 @@ from treadle.transformers.generating import special_token
 from treadle.transformers.generator import (
     Begun,
     GeneratingModel,
+    Requested,
     check_begun,
     inferred_mask,
     requested,
@@ -83,7 +84,8 @@ class AutoModelForSeq2SeqLM(GeneratingModel):
             Whether to return the hidden states before the first layer and after each one; of the
             last, after its final norm.
         output_attentions
-            False: these models do not keep their attention.
+            Whether to return encoder_attentions [B, N, S, S], decoder_attentions [B, N, T, T] and
+            cross_attentions [B, N, T, S] of each layer.
         return_dict
             False returns a tuple. The flags are config.json's by default.
 
@@ -93,24 +95,38 @@ class AutoModelForSeq2SeqLM(GeneratingModel):
             For numbers out of range, more tokens than positions, and shapes that do not fit.
         """
         function = self._name()
-        states, as_dict = requested(
+        asked = requested(
             function, self.config, output_hidden_states, output_attentions, return_dict
         )
-        read: list[Float] | None = None if states is None else []
+        read = asked.more()
         memory = self._encode(function, input_ids, attention_mask, read)
         found = check_sequences(
             function, self._shapes.decoder, _DECODER, decoder_input_ids, decoder_attention_mask
         )
         _check_rows(function, memory, len(found.padded))
         state = self._decoder.start(len(found.padded), (memory.rows, memory.lengths))
-        hidden = self._decoder.extend(state, found.ids, found.lengths, states=states)
+        cross: list[Float] | None = None if asked.attentions is None else []
+        hidden = self._decoder.extend(
+            state,
+            found.ids,
+            found.lengths,
+            states=asked.states,
+            attentions=asked.attentions,
+            cross_attentions=cross,
+        )
+        seen = None
+        if cross is not None:
+            seen = tuple(scattered(found.places, memory.places, x) for x in cross)
         output = Seq2SeqLMOutput(
             logits=found.places.scatter(self._decoder.logits(hidden)),
-            decoder_hidden_states=scattered(found.places, states, hidden),
+            decoder_hidden_states=asked.hidden_states(found.places, hidden),
+            decoder_attentions=asked.probabilities(found.places),
+            cross_attentions=seen,
             encoder_last_hidden_state=memory.places.scatter(memory.rows),
-            encoder_hidden_states=scattered(memory.places, read, memory.rows),
+            encoder_hidden_states=read.hidden_states(memory.places, memory.rows),
+            encoder_attentions=read.probabilities(memory.places),
         )
-        return output if as_dict else output.to_tuple()
+        return output if asked.as_dict else output.to_tuple()
 
     def encode(self, input_ids: ArrayLike, attention_mask: ArrayLike | None = None) -> Any:
         """Return the output of the encoder alone, a BaseModelOutput with last_hidden_state."""
@@ -122,13 +138,14 @@ class AutoModelForSeq2SeqLM(GeneratingModel):
         function: str,
         ids: ArrayLike | None,
         mask: ArrayLike | None,
-        states: list[Float] | None = None,
+        asked: Requested | None = None,
     ) -> _Memory:
         shape, stack = self._shapes.encoder, self._encoder
         assert shape is not None
         assert stack is not None
         found = check_sequences(function, shape, _NAMES, ids, mask)
-        rows = stack.encode(found.ids, found.lengths, states=states)
+        states, attentions = (None, None) if asked is None else asked[:2]
+        rows = stack.encode(found.ids, found.lengths, states=states, attentions=attentions)
         return _Memory(found.places, rows, found.lengths)
 
     def _arguments(self) -> tuple[str, ...]:

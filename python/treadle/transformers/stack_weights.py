@@ -185,6 +185,8 @@ class StackWeights(Mapping[str, Any]):
         self._checkpoint, self._stack, self._dtype = checkpoint, stack, dtype
         self._shared = shared
         self.shape = stack.shape
+        self.table = stack.sources["embed.weight"].tensors[0][0]
+        """The checkpoint's name of the table of tokens."""
         places = stack.shape.positions
         self._computed = places is not None and places.kind != "learned"
 

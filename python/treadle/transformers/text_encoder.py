@@ -8,7 +8,7 @@ from treadle._inputs import checks
 from treadle.transformers.checkpoint import Checkpoint
 from treadle.transformers.directory import read_json, resolve
 from treadle.transformers.generating import open_encoder, read_description
-from treadle.transformers.generator import make_stack, requested, scattered
+from treadle.transformers.generator import make_stack, requested
 from treadle.transformers.loaded import LoadedModel
 from treadle.transformers.outputs import BaseModelOutput
 from treadle.transformers.seq2seq_families import TEXT_ENCODERS
@@ -48,8 +48,8 @@ class TextEncoder(LoadedModel):
 
         Tokens where ``attention_mask`` is 0 are padding, wherever they lie; they are not computed,
         and the output is 0 there. ``output_hidden_states`` asks for the hidden states before the
-        first layer and after each one, of the last after the final norm. The flags are
-        config.json's by default, and output_attentions must be False.
+        first layer and after each one, of the last after the final norm, ``output_attentions`` for
+        the probabilities [B, N, S, S] of each layer. The flags are config.json's by default.
 
         Raises
         ------
@@ -57,16 +57,19 @@ class TextEncoder(LoadedModel):
             For numbers out of range and shapes that do not fit.
         """
         function = "treadle.transformers.AutoModel"
-        states, as_dict = requested(
+        asked = requested(
             function, self.config, output_hidden_states, output_attentions, return_dict
         )
         found = check_sequences(function, self._shape, _NAMES, input_ids, attention_mask)
-        hidden = self._stack.encode(found.ids, found.lengths, states=states)
+        hidden = self._stack.encode(
+            found.ids, found.lengths, states=asked.states, attentions=asked.attentions
+        )
         output = BaseModelOutput(
             last_hidden_state=found.places.scatter(hidden),
-            hidden_states=scattered(found.places, states, hidden),
+            hidden_states=asked.hidden_states(found.places, hidden),
+            attentions=asked.probabilities(found.places),
         )
-        return output if as_dict else output.to_tuple()
+        return output if asked.as_dict else output.to_tuple()
 
 
 def is_text_encoder(function: str, directory: str) -> bool:
