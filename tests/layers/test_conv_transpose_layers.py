@@ -15,6 +15,8 @@ F = treadle.functional
 DTYPES = ["float32", "bfloat16", "int8"]
 OPTIONS = [
     {"kernel_size": 4, "stride": 2, "padding": 1},
+    {"kernel_size": 2, "stride": 2},
+    {"kernel_size": 3, "stride": 3, "output_padding": 1},
     {"kernel_size": 3, "stride": 3, "output_padding": 2, "groups": 2, "bias": False},
     {"kernel_size": 2, "stride": 3, "padding": 1, "dilation": 3},
     {"kernel_size": 1, "groups": 10},

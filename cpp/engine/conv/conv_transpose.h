@@ -7,6 +7,10 @@
 // by the stride read x through the same taps. They are an ordinary convolution of stride 1, whose
 // outputs lie a stride apart. Each output belongs to one of these convolutions, and nothing is
 // added up between threads. In low precision they read the same encoded pixels.
+//
+// Where a pixel of x alone makes `stride` outputs that follow each other in a row (as many taps as
+// the stride, without padding), these are the channels of one output, and one convolution makes
+// them: there are fewer rows to go through, and fewer vectors that are not full.
 #pragma once
 
 #include <cstdint>
@@ -63,19 +67,25 @@ class ConvTranspose {
   bool run(ParallelFor&& parallel_for, const Job& job) const;
 
  private:
-  // The outputs that leave one remainder, and their convolution.
+  // The outputs that leave one remainder, or a row's of all remainders, and their convolution.
   struct Part {
     std::int64_t row, column;  // the first output
     std::int64_t down, right;  // outputs from one to the next
     Conv conv;
   };
+  using Parts = std::shared_ptr<const std::vector<Part>>;
+
+  // Returns the convolutions of all outputs; `joined` makes the outputs of a pixel at once.
+  Parts parts_for(const StoredMatrix& weight, const float* bias, bool joined) const;
+  // Returns those that make a call: no output of a joined one lies beyond the end of a row.
+  const std::vector<Part>& parts(const ConvCall& call) const;
   // Returns the call of one part.
   ConvCall call_of(const Part& part, const ConvCall& call, ConvTarget& target) const;
 
   ConvTransposeShape shape_;
   const KernelTable* table_;
   Dtype dtype_;
-  std::shared_ptr<const std::vector<Part>> parts_;
+  Parts single_, joined_;  // joined_ is null where a pixel's outputs do not follow each other
 };
 
 struct ConvTranspose::Job {
