@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from support import pipeline_writers
 from support.checkpoints import MINILM
 from support.pipeline_checks import TAGS, TEXTS, directory, labels
 from treadle.cli.main import main
@@ -46,6 +47,21 @@ def test_lines_of_a_file_and_of_standard_input(capsys, tmp_path, monkeypatch):
     for more in ([], ["--file", "-"]):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(source.read_bytes())))
         assert run(capsys, "sentiment-analysis", path, *more) == expected
+
+
+def test_texts_that_are_written(capsys):
+    """A summary or a text that goes on is a line of its own."""
+    text, options = TEXTS[0], ("--set", "num_beams=1", "--set", "max_new_tokens=5")
+    path = pipeline_writers.directory("bart")
+    expected = pipeline("summarization", path)(text, num_beams=1, max_new_tokens=5)
+    assert run(capsys, "summarization", path, *options, text) == (
+        0, expected[0]["summary_text"] + "\n", "",
+    )  # fmt: skip
+    ids = expected = pipeline("summarization", path)(
+        text, num_beams=1, max_new_tokens=5, return_tensors=True
+    )[0]["summary_token_ids"]
+    _, out, _ = run(capsys, "summarization", path, *options, "--set", "return_tensors=true", text)
+    assert out.split() == [str(number) for number in ids]
 
 
 def test_readable_lines(capsys):

@@ -32,4 +32,11 @@ def _lines(text: str, entry: dict[str, Any]) -> list[str]:
         return ["  ".join([*words, f"{place.start}-{place.stop}", text[place]])]
     if "label" in entry:
         return [f"{score}  {entry['label']:<12}  {text}"]
+    for name, value in entry.items():  # of a task that writes
+        if isinstance(value, list) and name.endswith("_text"):
+            return [f"{message['role']}: {message['content']}" for message in value]
+        if name.endswith("_text"):
+            return [value]
+        if name.endswith("_token_ids"):
+            return [" ".join(map(str, value))]
     raise KeyError(f"treadle run: an answer has {[*entry]}, which no task gives")

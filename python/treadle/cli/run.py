@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Iterator
 
-HELP = "do a task with texts: classify, tag, answer questions, fill in words"
+HELP = "do a task with texts: classify, tag, answer questions, translate, summarise"
 _NAME = "treadle run"
 # The exit code for a task, a directory or an option that cannot be used; argparse has the same.
 _UNUSABLE = 2
@@ -30,6 +30,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--context", help="question-answering: the text that answers the questions")
     parser.add_argument("--labels", help="zero-shot-classification: labels with commas between")
+    parser.add_argument("--src-lang", help="translation: the language of the texts")
+    parser.add_argument("--tgt-lang", help="translation: the language of the answers")
     parser.add_argument(
         "--set",
         action="append",
@@ -95,10 +97,14 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
         if not (sign and name.isidentifier()):
             raise ValueError(f"{_NAME}: --set is {setting!r}, expected NAME=VALUE")
         settings[name] = _value(value)
-    if options.labels is not None:
-        settings["candidate_labels"] = options.labels
-    if options.batch_size is not None:
-        settings["batch_size"] = options.batch_size
+    for name, value in (
+        ("candidate_labels", options.labels),
+        ("src_lang", options.src_lang),
+        ("tgt_lang", options.tgt_lang),
+        ("batch_size", options.batch_size),
+    ):
+        if value is not None:
+            settings[name] = value
     return settings
 
 

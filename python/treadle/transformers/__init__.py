@@ -46,6 +46,12 @@ from treadle.transformers.pipelines.fill_mask import FillMaskPipeline
 from treadle.transformers.pipelines.question_answering import QuestionAnsweringPipeline
 from treadle.transformers.pipelines.tasks import pipeline
 from treadle.transformers.pipelines.text_classification import TextClassificationPipeline
+from treadle.transformers.pipelines.text_generation import TextGenerationPipeline
+from treadle.transformers.pipelines.text_to_text import (
+    SummarizationPipeline,
+    TextToTextPipeline,
+    TranslationPipeline,
+)
 from treadle.transformers.pipelines.token_classification import TokenClassificationPipeline
 from treadle.transformers.pipelines.zero_shot_classification import ZeroShotClassificationPipeline
 from treadle.transformers.sentence import SentenceTransformer
@@ -67,8 +73,12 @@ __all__ = [
     "Pipeline",
     "QuestionAnsweringPipeline",
     "SentenceTransformer",
+    "SummarizationPipeline",
     "TextClassificationPipeline",
+    "TextGenerationPipeline",
+    "TextToTextPipeline",
     "TokenClassificationPipeline",
+    "TranslationPipeline",
     "ZeroShotClassificationPipeline",
     "pipeline",
 ]

@@ -7,9 +7,11 @@ trained for.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from treadle._inputs.checks import shown
+from treadle.transformers.causal import AutoModelForCausalLM
 from treadle.transformers.directory import read_json, resolve
 from treadle.transformers.heads import (
     AutoModelForMaskedLM,
@@ -17,14 +19,22 @@ from treadle.transformers.heads import (
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
 )
-from treadle.transformers.model import AutoModel, PretrainedModel
+from treadle.transformers.loaded import LoadedModel
+from treadle.transformers.model import AutoModel
 from treadle.transformers.pipelines.feature_extraction import FeatureExtractionPipeline
 from treadle.transformers.pipelines.fill_mask import FillMaskPipeline
 from treadle.transformers.pipelines.question_answering import QuestionAnsweringPipeline
 from treadle.transformers.pipelines.text_classification import TextClassificationPipeline
+from treadle.transformers.pipelines.text_generation import TextGenerationPipeline
+from treadle.transformers.pipelines.text_to_text import (
+    SummarizationPipeline,
+    TextToTextPipeline,
+    TranslationPipeline,
+)
 from treadle.transformers.pipelines.token_classification import TokenClassificationPipeline
 from treadle.transformers.pipelines.zero_shot_classification import ZeroShotClassificationPipeline
 from treadle.transformers.sentence_model import check_device
+from treadle.transformers.seq2seq import AutoModelForSeq2SeqLM
 from treadle.transformers.tokenizer import AutoTokenizer
 
 if TYPE_CHECKING:
@@ -43,6 +53,8 @@ class Task(NamedTuple):
 
 
 _SEQUENCES = ("ForSequenceClassification",)
+_WRITERS = ("ForConditionalGeneration", "MTModel")
+_CONTINUERS = ("ForCausalLM", "LMHeadModel")
 TASKS = {
     "text-classification": Task(
         TextClassificationPipeline, AutoModelForSequenceClassification, _SEQUENCES
@@ -61,9 +73,14 @@ TASKS = {
     "zero-shot-classification": Task(
         ZeroShotClassificationPipeline, AutoModelForSequenceClassification, _SEQUENCES
     ),
+    "summarization": Task(SummarizationPipeline, AutoModelForSeq2SeqLM, _WRITERS),
+    "translation": Task(TranslationPipeline, AutoModelForSeq2SeqLM, _WRITERS),
+    "text2text-generation": Task(TextToTextPipeline, AutoModelForSeq2SeqLM, _WRITERS),
+    "text-generation": Task(TextGenerationPipeline, AutoModelForCausalLM, _CONTINUERS),
     # Every encoder has vectors.
     "feature-extraction": Task(FeatureExtractionPipeline, AutoModel, ("",)),
 }
+_PAIR = re.compile("translation_[^_]+_to_[^_]+")
 ALIASES = {"sentiment-analysis": "text-classification", "ner": "token-classification"}
 
 
@@ -82,8 +99,10 @@ def pipeline(
     ----------
     task
         "text-classification" (or "sentiment-analysis"), "token-classification" (or "ner"),
-        "question-answering", "fill-mask", "zero-shot-classification" or "feature-extraction". None
-        stands for the first of these that the directory was trained for.
+        "question-answering", "fill-mask", "zero-shot-classification", "summarization",
+        "translation" (or "translation_en_to_de", for any two languages), "text2text-generation",
+        "text-generation" or "feature-extraction". None stands for the first of these that the
+        directory was trained for.
     model
         The local directory of a model in the layout of the Hugging Face hub; nothing is downloaded.
         Or a model that its class's `from_pretrained` has returned.
@@ -125,7 +144,7 @@ def pipeline(
         check_device(_NAME, device)
     if model is None:
         raise TypeError(f"{_NAME}: model is None, expected the directory of a model")
-    if isinstance(model, PretrainedModel):
+    if isinstance(model, LoadedModel):
         return _of_model(task, model, tokenizer, dtype, options)
     path = resolve(_NAME, model)
     names = _architectures(path)
@@ -137,24 +156,29 @@ def pipeline(
 
 def offered(names: list[str]) -> list[str]:
     """Return the tasks that classes of these names were trained for."""
-    return [
-        task for task, found in TASKS.items() if any(name.endswith(found.endings) for name in names)
-    ]
+    return [task for task in TASKS if any(_offers(name, task) for name in names)]
 
 
 def find_task(task: Any) -> str:
     """Return the task that a name, perhaps another name, stands for."""
     if isinstance(task, str):
-        name = ALIASES.get(task, task)
+        name = "translation" if _PAIR.fullmatch(task) else ALIASES.get(task, task)
         if name in TASKS:
             return name
     raise ValueError(
-        f"{_NAME}: task is {shown(task)}, expected one of {', '.join([*TASKS, *ALIASES])}"
+        f"{_NAME}: task is {shown(task)}, expected one of "
+        f"{', '.join([*TASKS, *ALIASES, 'translation_xx_to_yy'])}"
     )
 
 
+def _offers(name: str, task: str) -> bool:
+    """Tell whether a class was trained for a task."""
+    writes = name.endswith((*_WRITERS, *_CONTINUERS))
+    return name.endswith(TASKS[task].endings) and not (writes and task == "feature-extraction")
+
+
 def _of_model(
-    task: str | None, model: PretrainedModel, tokenizer: Any, dtype: Any, options: dict[str, Any]
+    task: str | None, model: LoadedModel, tokenizer: Any, dtype: Any, options: dict[str, Any]
 ) -> Any:
     """Make a pipeline of a model that is loaded."""
     if dtype is not None:
@@ -204,7 +228,7 @@ def _find(task: Any, names: list[str], path: str) -> tuple[str, Task]:
 def _check_offer(task: str, found: Task, names: list[str], path: str) -> None:
     """Raise ValueError for a directory that was trained for other tasks."""
     known = any(name.endswith(_ENDINGS) for name in names)
-    if names and known and not any(name.endswith(found.endings) for name in names):
+    if names and known and not any(_offers(name, find_task(task)) for name in names):
         raise ValueError(
             f"{_NAME}: task is {task!r}, and the model in {path} is a {', '.join(names)[:200]}, "
             f"which offers {', '.join(offered(names))}, expected a "
