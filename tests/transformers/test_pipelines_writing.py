@@ -7,6 +7,7 @@ import pytest
 import torch
 import transformers
 
+from support.checkpoints import assert_close
 from support.pipeline_writers import CAUSAL, CHAT, POSITIONS, directory, theirs, written
 from treadle.generation import GenerationConfig
 from treadle.transformers import pipeline
@@ -212,3 +213,20 @@ def test_the_task_of_a_writer():
     assert pipeline(model=directory("bart")).task == "summarization"
     assert pipeline(model=directory("gpt2")).task == "text-generation"
     assert np.isscalar(pipeline(model=directory("gpt2")).model.config.vocab_size)
+
+
+def test_vectors_of_an_encoder_that_belongs_to_a_writer(tmp_path):
+    """The encoder of a T5 gives vectors, of a text of any length."""
+    model, _ = theirs(directory("t5"), "Seq2SeqLM")
+    transformers.T5EncoderModel.from_pretrained(directory("t5")).save_pretrained(tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((directory("t5") / name).read_bytes())
+    extract = pipeline("feature-extraction", tmp_path, return_tensors=True)
+    ids = torch.tensor(extract.tokenizer([TEXTS[0]])["input_ids"])
+    with torch.inference_mode():
+        rounded = model.encoder(ids).last_hidden_state
+        exact = model.double().encoder(ids).last_hidden_state
+    model.float()
+    assert_close(extract(TEXTS[0]), exact, rounded)
+    assert extract("a " * 400).shape[1] > 400
+    assert pipeline(model=tmp_path).task == "feature-extraction"

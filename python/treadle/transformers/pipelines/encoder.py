@@ -37,7 +37,12 @@ class EncoderPipeline(Pipeline):
     @property
     def _most_tokens(self) -> int:
         """The longest row that both the tokenizer's files and the model's positions allow."""
-        return min(self.tokenizer._most(None), self.model._encoder.most_tokens)
+        return min(self.tokenizer._most(None), self._positions)
+
+    @property
+    def _positions(self) -> int:
+        """The longest row that the model has positions for."""
+        return self.model._encoder.most_tokens
 
     def _tokens(self, texts: list[Any], options: Mapping[str, Any]) -> Encoding:
         """Tokenize texts, without padding, cut at the model's length where they are to be cut."""
@@ -51,7 +56,7 @@ class EncoderPipeline(Pipeline):
     ) -> Iterator[tuple[slice, Padded]]:
         """Yield the rows of a tokenizer's result as arguments of the model, a few at a time."""
         rows = fields["input_ids"]
-        longest, most = max(map(len, rows), default=0), self.model._encoder.most_tokens
+        longest, most = max(map(len, rows), default=0), self._positions
         if longest > most:
             raise ValueError(
                 f"{self._name()}: inputs has a text of {longest} tokens, expected at most {most}, "

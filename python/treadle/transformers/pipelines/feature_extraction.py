@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from treadle._inputs.checks import flag, shown
+from treadle._inputs.checks import MAX_SIZE, flag, shown
 from treadle.transformers.pipelines.encoder import TOKENIZER, EncoderPipeline
+from treadle.transformers.text_encoder import TextEncoder
 
 
 class FeatureExtractionPipeline(EncoderPipeline):
@@ -48,6 +49,11 @@ class FeatureExtractionPipeline(EncoderPipeline):
         "tokenize_kwargs": None,
     }
 
+    @property
+    def _positions(self) -> int:
+        """The longest row; the encoder of a T5 takes any."""
+        return MAX_SIZE if isinstance(self.model, TextEncoder) else super()._positions
+
     def _check(self, settings: dict[str, Any]) -> None:
         function = self._name()
         if settings["return_tensors"] is not None:
@@ -72,7 +78,8 @@ class FeatureExtractionPipeline(EncoderPipeline):
         lengths = [len(row) for row in fields["input_ids"]]
         answers: list[Any] = []
         for part, batch in self._batches(fields, settings):
-            hidden = self.model(**batch._asdict(), return_dict=True).last_hidden_state
+            given = {k: v for k, v in batch._asdict().items() if v is not None}
+            hidden = self.model(**given, return_dict=True).last_hidden_state
             for row, length in zip(hidden, lengths[part], strict=True):
                 vectors = row[None, :length]
                 answers.append(vectors.copy() if settings["return_tensors"] else vectors.tolist())
