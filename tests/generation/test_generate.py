@@ -42,6 +42,9 @@ def searches(draw):
     }
     for name in draw(st.lists(st.sampled_from(sorted(optional)), max_size=4, unique=True)):
         options[name] = draw(optional[name])
+    for name in ("forced_bos_token_id", "forced_eos_token_id"):  # refused by both if suppressed
+        forced = np.atleast_1d(options.get(name, -1)).tolist()
+        hypothesis.assume(not {*forced} & {*options.get("suppress_tokens", ())})
     beams = options["num_beams"] = draw(st.integers(1, 5))
     sample = options["do_sample"] = draw(st.booleans())
     if beams > 1 or sample:
@@ -84,7 +87,10 @@ def both(name, prompts, options, sources=None, seed=0):
 
 
 def assert_same(ours, theirs, options):
-    np.testing.assert_array_equal(ours.sequences, theirs.sequences.numpy())
+    expected = theirs.sequences.numpy()
+    if options["eos_token_id"] is None:  # Transformers then pads with -1, whatever pad_token_id is
+        expected = np.where(expected == -1, options["pad_token_id"], expected)
+    np.testing.assert_array_equal(ours.sequences, expected)
     assert len(ours.scores) == len(theirs.scores)
     for mine, reference in zip(ours.scores, theirs.scores, strict=True):
         live = ~np.isnan(mine).any(axis=1)
@@ -104,7 +110,7 @@ def assert_close(ours, theirs, terms):
     np.testing.assert_allclose(ours[finite], theirs[finite], rtol=EPS, atol=16 * terms * EPS * size)
 
 
-@hypothesis.settings(max_examples=100)
+@hypothesis.settings(max_examples=60)
 @hypothesis.given(searches(), st.integers(0, 2**31), st.integers(1, 3), st.integers(1, 3))
 def test_gpt2(options, seed, rows, length):
     prompts = np.random.default_rng(seed).integers(0, generating.VOCABULARY, (rows, length))
@@ -115,7 +121,7 @@ def test_gpt2(options, seed, rows, length):
 
 @pytest.mark.parametrize("name", ["t5", "bart"])
 def test_encoder_decoders(name):
-    @hypothesis.settings(max_examples=30)
+    @hypothesis.settings(max_examples=20)
     @hypothesis.given(searches(), st.integers(0, 2**31), st.integers(1, 3), st.integers(1, 2))
     def check(options, seed, rows, length):
         generator = np.random.default_rng(seed)

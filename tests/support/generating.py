@@ -100,15 +100,17 @@ def expected(model, prompts, options, uniform=None, sources=None):
 
 @contextmanager
 def defined(uniform=None):
-    """Let topk take the first of equal numbers, and multinomial read ``uniform`` [B, steps, ...].
-
-    Both leave open what PyTorch does there.
+    """Let topk take the first of equal numbers, sort keep their order, and multinomial read
+    ``uniform`` [B, steps, ...]. PyTorch leaves open what it does there.
     """
+    sort = torch.sort
     steps = iter(() if uniform is None else np.moveaxis(np.asarray(uniform), 1, 0))
 
+    def stable_sort(values, dim=-1, descending=False):
+        return sort(values, dim=dim, descending=descending, stable=True)
+
     def topk(values, k, dim=-1):
-        assert dim == -1
-        order = torch.sort(values, dim=-1, descending=True, stable=True)
+        order = stable_sort(values, dim, descending=True)
         return torch.return_types.topk((order.values[..., :k], order.indices[..., :k]))
 
     def multinomial(probabilities, num_samples):
@@ -128,5 +130,6 @@ def defined(uniform=None):
             drawn[row] = taken
         return torch.as_tensor(drawn)
 
-    with mock.patch("torch.topk", topk), mock.patch("torch.multinomial", multinomial):
+    functions = {"topk": topk, "sort": stable_sort, "multinomial": multinomial}
+    with mock.patch.multiple("torch", **functions):
         yield

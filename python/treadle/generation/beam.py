@@ -147,6 +147,8 @@ class _BeamSearch:
         ended = self._task.ended(tokens) | full[:, None]
         return _Candidates(values, beams, tokens, ended)
 
+    # The lowest float32, which remove_invalid_values puts for -inf, may be added to itself.
+    @np.errstate(over="ignore")
     def _sums(self, scores: Float) -> Float:
         """Add the scores [R, V] of the next tokens to those of the rows; [S, num_beams, V]."""
         sums = scores.reshape(len(self.live), self._width, -1)
@@ -167,10 +169,10 @@ class _BeamSearch:
         """Sort out what has ended, and continue with the best of the others."""
         count = self.rows.count + 1
         power = np.float32(float(count) ** self._task.config.length_penalty)
+        with np.errstate(over="ignore"):
+            final = candidates.scores / power
         may_end = candidates.ended & (np.arange(self._kept) < self._beams)
-        self._hypotheses.add(
-            candidates.scores / power, may_end, lambda s, k: self._hypothesis(candidates, s, k)
-        )
+        self._hypotheses.add(final, may_end, lambda s, k: self._hypothesis(candidates, s, k))
         running = candidates.scores + np.where(candidates.ended, IMPOSSIBLE, np.float32(0))
         places, scores = best(running, self._beams)
         over = self._over(scores[:, 0], count) | candidates.ended.all(axis=1)
@@ -181,6 +183,7 @@ class _BeamSearch:
         if self._prefixes is not None:
             self._stream(self._prefixes, finished)
 
+    @np.errstate(over="ignore")
     def _over(self, running: Float, count: int) -> Bool:
         """Say which sentences cannot find anything better, or need not."""
         config, ended = self._task.config, self._hypotheses.ended

@@ -62,7 +62,8 @@ def repetition_penalty(penalty: float) -> Constraint:
         token = tokens[row, column]
         before = scores[row, token]
         # A token that occurs twice is read twice before it is written: it is penalised once.
-        scores[row, token] = np.where(before < 0, before * factor, before / factor)
+        with np.errstate(over="ignore"):
+            scores[row, token] = np.where(before < 0, before * factor, before / factor)
 
     return apply
 

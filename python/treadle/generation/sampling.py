@@ -27,7 +27,8 @@ def warp(config: GenerationConfig, scores: Float, least: int) -> Float:
     At least ``least`` tokens of each row remain.
     """
     if config.temperature != 1:
-        scores /= np.float32(config.temperature)
+        with np.errstate(over="ignore"):
+            scores /= np.float32(config.temperature)
     if config.top_k > 0:
         k = min(max(config.top_k, least), scores.shape[1])
         last = best(scores, k)[1][:, -1:]
