@@ -21,6 +21,43 @@ const py::dtype& dtype_of(const Torch& known, py::handle tensor) {
   wrong("has " + py::cast<std::string>(py::str(found)) + ", which NumPy does not have");
 }
 
+// Returns the bytes from the first element to the last one, or -1 if there is none.
+py::ssize_t reach_of(const TensorMemory& memory, py::ssize_t itemsize) {
+  py::ssize_t last = 0;
+  bool empty = false;
+  for (int i = 0; i < memory.axes; ++i) {
+    const py::ssize_t size = memory.shape[i], step = memory.strides[i];
+    py::ssize_t bytes = 0, reach = 0;
+    if (size < 0 || step < 0 || __builtin_mul_overflow(step, itemsize, &bytes) ||
+        (size > 1 && __builtin_mul_overflow(bytes, size - 1, &reach)) ||
+        __builtin_add_overflow(last, reach, &last)) {
+      wrong("has a shape or strides that no memory has");
+    }
+    empty = empty || size == 0;
+  }
+  return empty ? -1 : last;
+}
+
+// Takes hold of the storage, which must reach as far as the last element.
+void hold_storage(const Torch& known, py::handle tensor, py::ssize_t itemsize, py::ssize_t last,
+                  TensorMemory& memory) {
+  memory.storage = call(tensor, known.untyped_storage);
+  const py::ssize_t bytes = number(call(memory.storage, known.nbytes));
+  const py::ssize_t offset = number(call(tensor, known.storage_offset));
+  if (offset < 0 || last > bytes || offset > bytes || offset * itemsize + last + itemsize > bytes) {
+    wrong("has a storage of " + std::to_string(bytes) + " bytes, which are fewer than it needs");
+  }
+}
+
+// Returns the function that describes a tensor, or null where PyTorch has none of that layout.
+int (*describe_function(const py::object& type))(void*, dlpack::Tensor*) {
+  const py::object table = py::getattr(type, "__dlpack_c_exchange_api__", py::none());
+  if (!PyCapsule_IsValid(table.ptr(), "dlpack_exchange_api")) return nullptr;
+  const auto* functions = static_cast<const dlpack::Functions*>(
+      PyCapsule_GetPointer(table.ptr(), "dlpack_exchange_api"));
+  return functions->major == dlpack::kVersion ? functions->describe : nullptr;
+}
+
 // Returns an array that shares the memory of a tensor, and keeps its storage (not the tensor)
 // alive.
 py::array tensor_array(const py::object& tensor) {
@@ -89,6 +126,7 @@ const Torch& torch() {
     own->contiguous = PyUnicode_InternFromString("contiguous");
     own->dtype_and_device = py::make_tuple("dtype", "device").release();
     own->cpu = py::object(module.attr("device")("cpu")).release();
+    own->describe = describe_function(module.attr("Tensor"));
     return own;
   }();
   return *found;
@@ -111,31 +149,34 @@ TensorMemory tensor_memory(const Torch& known, py::handle tensor, py::ssize_t it
   memory.axes = static_cast<int>(sizes.size());
   if (sizes.size() != steps.size()) wrong("has fewer strides than axes, or more");
   if (memory.axes > TensorMemory::kMostAxes) wrong("has more axes than any other");
-  py::ssize_t last = 0;  // the distance of the last element from the first one, in bytes
-  bool empty = false;
   for (int i = 0; i < memory.axes; ++i) {
-    const py::ssize_t size = number(sizes[i]), step = number(steps[i]);
-    py::ssize_t bytes = 0, reach = 0;
-    if (size < 0 || step < 0 || __builtin_mul_overflow(step, itemsize, &bytes) ||
-        (size > 1 && __builtin_mul_overflow(bytes, size - 1, &reach)) ||
-        __builtin_add_overflow(last, reach, &last)) {
-      wrong("has a shape or strides that no memory has");
-    }
-    memory.shape[i] = size;
-    memory.strides[i] = step;
-    empty = empty || size == 0;
+    memory.shape[i] = number(sizes[i]);
+    memory.strides[i] = number(steps[i]);
   }
-  if (empty) return memory;
-  memory.storage = call(tensor, known.untyped_storage);
-  const py::ssize_t bytes = number(call(memory.storage, known.nbytes));
-  const py::ssize_t offset = number(call(tensor, known.storage_offset));
-  if (offset < 0 || last > bytes || offset > bytes || offset * itemsize + last + itemsize > bytes) {
-    wrong("has a storage of " + std::to_string(bytes) + " bytes, which are fewer than it needs");
-  }
+  const py::ssize_t last = reach_of(memory, itemsize);
+  if (last < 0) return memory;
+  hold_storage(known, tensor, itemsize, last, memory);
   memory.address = PyLong_AsVoidPtr(call(tensor, known.data_ptr).ptr());
   if (PyErr_Occurred()) throw py::error_already_set();
   if (!memory.address) wrong("has no memory");
   return memory;
+}
+
+bool float_memory(const Torch& known, py::handle tensor, TensorMemory& memory) {
+  dlpack::Tensor seen{};
+  if (known.describe(tensor.ptr(), &seen) != 0) throw py::error_already_set();
+  if (seen.device != dlpack::kCpu || seen.code != dlpack::kFloat || seen.bits != 32 ||
+      seen.lanes != 1 || seen.axes > TensorMemory::kMostAxes || !seen.data) {
+    return false;
+  }
+  memory.axes = seen.axes;
+  std::copy_n(seen.shape, seen.axes, memory.shape.begin());
+  std::copy_n(seen.strides, seen.axes, memory.strides.begin());
+  const py::ssize_t last = reach_of(memory, sizeof(float));
+  if (last < 0) return false;
+  hold_storage(known, tensor, sizeof(float), last, memory);
+  memory.address = static_cast<char*>(seen.data) + seen.byte_offset;
+  return true;
 }
 
 void register_tensor(py::module_& m) { m.def("tensor_array", &tensor_array, py::arg("tensor")); }

@@ -36,13 +36,18 @@ bool read_floats(py::handle tensor, Floats& floats) {
   const PyTypeObject* const type = Py_TYPE(tensor.ptr());
   if (type != known.tensor && type != known.parameter) return false;
   try {
-    if (!attribute(tensor, known.dtype).is(known.float32)) return false;
     if (call(tensor, known.is_neg).ptr() != Py_False) return false;
-    floats.memory = tensor_memory(known, tensor, sizeof(float));
+    if (known.describe) {
+      if (!float_memory(known, tensor, floats.memory)) return false;
+    } else {
+      if (!attribute(tensor, known.dtype).is(known.float32)) return false;
+      floats.memory = tensor_memory(known, tensor, sizeof(float));
+    }
   } catch (const py::type_error&) {
     return false;
   } catch (const py::error_already_set& error) {
-    if (!error.matches(PyExc_RuntimeError)) throw;  // PyTorch's own refusals are of this class
+    // PyTorch's own refusals are of these classes.
+    if (!error.matches(PyExc_RuntimeError) && !error.matches(PyExc_BufferError)) throw;
     return false;
   }
   floats.tensor = py::reinterpret_borrow<py::object>(tensor);
