@@ -137,6 +137,11 @@ def run(model, given, padding):
     return found
 
 
+def doubled(given):
+    """Return the inputs of a model in float64."""
+    return {k: v.double() if v.is_floating_point() else v for k, v in given.items()}
+
+
 def built(kind):
     """Return the first tiny model of an architecture that runs on some small inputs, and these."""
     reasons = []
@@ -164,14 +169,20 @@ def test_right(kind, calls):
     padded = "attention_mask" in given or "input_ids" in given
     cases = [m for m in masks() if m is None or padded]
     expected = [run(model, given, padding) for padding in cases]
+    exact = copy.deepcopy(model).double()
     model.set_attn_implementation("treadle")
     for padding, theirs in zip(cases, expected, strict=True):
         ours = run(model, given, padding)
         assert ours.keys() == theirs.keys()
         for name, numbers in theirs.items():
             assert not numbers.isnan().any()
-            largest = max(1.0, numbers.abs().max().item())
-            torch.testing.assert_close(ours[name] / largest, numbers / largest, rtol=0, atol=1e-4)
+            bound = 1e-4 * max(1.0, numbers.abs().max().item())
+            if (ours[name] - numbers).abs().max() <= bound:
+                continue
+            # Then "eager" itself is far from the truth, which the pooler of MobileBERT magnifies.
+            truth = run(exact, doubled(given), padding)[name]
+            theirs_off, ours_off = ((part - truth).abs().max() for part in (numbers, ours[name]))
+            assert ours_off <= max(bound, theirs_off)
     assert bool(calls) is (kind not in WITHOUT_ATTENTION.split())
 
 
