@@ -9,7 +9,9 @@ from typing import Any, cast
 from .dtypes import FLOAT32
 from .kind import Case, Kind
 
-KINDS = ("recurrent", "attention", "conv", "encoder", "training", "models", "keras")
+KINDS = (
+    *("recurrent", "attention", "conv", "encoder", "training", "models", "keras", "generation"),
+)
 
 AnyKind = Kind[Any, Any, Any, Any]
 AnyCase = Any  # a case of some kind; `Case` says what all of them have

@@ -1,0 +1,120 @@
+"""The benchmark's models that generate: the grid, limits by hand, answers that are judged."""
+
+import json
+
+import numpy as np
+import pytest
+import transformers
+
+from treadle.benchmarks.core import registry
+from treadle.benchmarks.kinds import generation
+from treadle.benchmarks.kinds.generation import files, limits
+from treadle.benchmarks.kinds.generation.cases import GenerationCase
+from treadle.benchmarks.run import main
+
+GRID = generation.grid()
+
+
+def tiny_gpt2():
+    return transformers.GPT2Config(
+        vocab_size=50, n_embd=16, n_layer=2, n_head=2, n_positions=64, **files.TOKENS
+    )
+
+
+def tiny_t5():
+    return transformers.T5Config(
+        vocab_size=50,
+        d_model=16,
+        d_kv=8,
+        d_ff=24,
+        num_layers=1,
+        num_heads=2,
+        decoder_start_token_id=files.START,
+        **files.TOKENS,
+    )
+
+
+TINY = [
+    GenerationCase("causal", "tiny-gpt2", 2, 5, "tiny", T=4),
+    GenerationCase("causal", "tiny-gpt2", 1, 5, "tiny", T=4, beams=3),
+    GenerationCase("seq2seq", "tiny-t5", 2, 6, "tiny", T=4, beams=2, lengths=(6, 3)),
+    GenerationCase("seq2seq", "tiny-t5", 1, 6, "tiny", T=4),
+]
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """The sizes of the models of `TINY`."""
+    monkeypatch.setitem(files.CONFIGURATIONS, "tiny-gpt2", tiny_gpt2)
+    monkeypatch.setitem(files.CONFIGURATIONS, "tiny-t5", tiny_t5)
+
+
+@pytest.mark.parametrize("case", GRID, ids=lambda case: case.name)
+def test_case_is_well_formed(case):
+    assert case.reason
+    assert generation.words(case)
+    assert case.model in files.CONFIGURATIONS
+    assert len(case.rows) == case.B
+    assert max(case.rows) == case.S
+    assert registry.of(case) is generation
+
+
+def test_grid_has_the_shapes_of_the_goal():
+    assert {case.B for case in GRID} == {1, 8, 32}
+    assert {case.beams for case in GRID} == {1, 4}
+    assert {case.T for case in GRID} == {64}
+    assert {32, 512} <= {case.S for case in GRID}
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"), [("marian", 68), ("t5-small", 52), ("gpt2", 124), ("llama-135m", 134)]
+)
+def test_sizes_of_models(name, millions):
+    """All weights, by hand: those of encoder and decoder, and the output's."""
+    found = limits.weights(name)
+    encoder = 0 if name in ("gpt2", "llama-135m") else found.source
+    assert round((encoder + found.new + found.output) / 1e6) == pytest.approx(millions, abs=8)
+
+
+def test_limit_by_hand(tiny):
+    """Two layers of 12 x 16^2 weights and an output of 50 x 16; the last step has no successor."""
+    case = TINY[0]
+    layers, output = 2 * 12 * 16**2, 50 * 16
+    assert limits.weights("tiny-gpt2") == (layers, layers, output)
+    products = 10 * layers + 2 * output + 3 * 2 * (layers + output)
+    assert limits.flops(case) == 2 * products
+    assert limits.bytes_read(case) == 4 * (layers + output + 3 * (layers + output))
+    assert limits.limit_seconds(case, 1e3, lambda size: 1e12) == pytest.approx(2 * products / 1e3)
+    reading = limits.bytes_read(case) / 1e3
+    assert limits.limit_seconds(case, 1e12, lambda size: 1e3) == pytest.approx(reading)
+    assert limits.tightest(case, 1e12, lambda size: 1e3) == 4 * (layers + output)
+    assert limits.tightest(case, 1e3, lambda size: 1e12) is None
+
+
+@pytest.mark.parametrize("case", TINY, ids=lambda case: case.name)
+def test_everybody_is_right_and_wrong_tokens_are_found(tiny, case):
+    inputs = generation.arguments(case)
+    want = generation.expected(case, inputs)
+    for name in ("treadle", "torch"):
+        peer = generation.peer(name)
+        (variant,) = peer.variants(case, 1)
+        prepared = peer.prepare(case, inputs, 1, variant)
+        got = generation.answer(case, prepared)
+        assert generation.error(want, got, prepared) <= want.tolerance
+        other = got.copy()
+        other[0, -1] = (other[0, -1] + 1) % 50
+        assert generation.error(want, other, prepared) > want.tolerance
+        assert generation.error(want, got[:, :-1], prepared) == np.inf
+        peer.release()
+
+
+def test_a_run(tiny, monkeypatch, tmp_path):
+    file = tmp_path / "found.json"
+    arguments = ["--kind", "generation", "--quick", "--peers", "torch", "--json", str(file)]
+    cases = [GenerationCase("causal", "tiny-gpt2", 2, 5, "tiny", T=4, quick=True)]
+    monkeypatch.setattr(generation, "grid", lambda: cases)
+    assert main(arguments) == 0
+    (case,) = json.loads(file.read_text())["cases"]
+    assert case["name"] == "causal/tiny-gpt2/2x5+4"
+    assert set(case["results"]) == {"treadle", "torch"}
+    assert not case["wrong"]
