@@ -1,6 +1,8 @@
 """The examples of sequence to sequence: what they draw and say, and that the programs run."""
 
 import datetime
+import gettext
+import struct
 import subprocess
 import sys
 
@@ -67,3 +69,62 @@ def test_pictures_and_their_captions(folder):
     rows = example.tokens(pictures.captions)
     assert rows.shape[1] == example.LENGTH
     assert all(example.END in row for row in rows)
+
+
+def compiled(order, messages):
+    """A catalogue of messages (.mo) by GNU gettext's layout, in one order of bytes."""
+    tables, strings, at = b"", b"", 28 + 16 * len(messages)
+    for column in zip(*messages, strict=True):
+        for text in column:
+            tables += struct.pack(f"{order}2I", len(text), at + len(strings))
+            strings += text + b"\0"
+    count = len(messages)
+    head = struct.pack(f"{order}7I", 0x950412DE, 0, count, 28, 28 + 8 * count, 0, 0)
+    return head + tables + strings
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_catalogue(folder, order, tmp_path):
+    """Its texts are those that Python's gettext reads; names and commands are no sentences."""
+    import train_translate as example
+
+    messages = [
+        (b"", b"Content-Type: text/plain; charset=UTF-8\n"),
+        (b"%d file\0%d files", b"%d arquivo\0%d arquivos"),
+        (b"menu\x04Open", b"Abrir"),
+        (b"no\n  changes found", "não há mudanças".encode()),
+        (b"ok", b"ok"),
+        (b"hg -r {0} --x=1", b"hg -r {0} --y=1"),
+    ]
+    path = tmp_path / "x.mo"
+    path.write_bytes(compiled(order, messages))
+    with path.open("rb") as file:
+        reference = gettext.GNUTranslations(file)
+    pairs = example.read(path)
+    assert [a for a, _ in pairs] == [
+        a.split(b"\0")[0].decode() for a, _ in (*messages[1:2], *messages[3:])
+    ]
+    assert pairs[0][1] == reference.ngettext("%d file", "%d files", 1)
+    assert all(reference.gettext(a) == b for a, b in pairs[1:])
+    learned, held = example.sentences(pairs, 40)
+    assert sorted(learned + held) == [
+        ("%d file", "%d arquivo"),
+        ("no changes found", "não há mudanças"),
+    ]
+    assert example.sentences(pairs, 10)[0] + example.sentences(pairs, 10)[1] == [pairs[0]]
+    path.write_bytes(b"PK")
+    with pytest.raises(SystemExit, match=r"not a compiled catalogue"):
+        example.read(path)
+
+
+def test_near_copies_are_not_held_out(folder):
+    import train_translate as example
+
+    texts = [f"message number {word}" for word in map(chr, range(97, 123))]
+    learned, held = example.sentences([(t, "x") for t in texts], 40)
+    assert len(learned) + len(held) == 26
+    assert held
+    again = example.sentences([(f"{t.capitalize()}!", "x") for t in texts], 40)
+    assert [[a.strip("!").lower() for a, _ in side] for side in again] == [
+        [a for a, _ in side] for side in (learned, held)
+    ]
