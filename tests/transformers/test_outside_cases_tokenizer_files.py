@@ -333,6 +333,7 @@ def test_entries_that_transformers_takes(tmp_path):
     """The arguments of its classes and what they write are entries of the table."""
     known = {name for names in TABLE.values() for name in names.split()}
     files = {"self", "args", "kwargs", "vocab", "merges", "_spm_precompiled_charsmap"}
+    files |= {"source_spm", "target_spm"}
     for name in tokenizer_classes.CLASSES:
         own = getattr(reference, name, None)
         if own is not None:

@@ -62,7 +62,7 @@ class _Candidates:
     beams: Int
     tokens: Int
     ended: Bool
-    """Whether a continuation ends, with an end token or at its largest length."""
+    """True where a continuation ends, with an end token or at its largest length."""
 
     def taken(self, places: Int) -> _Candidates:
         """Return the candidates at these places of each sentence."""

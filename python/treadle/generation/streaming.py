@@ -63,7 +63,7 @@ class Stream:
 
     @property
     def wanted(self) -> bool:
-        """Whether anybody receives tokens."""
+        """True if anybody receives tokens."""
         return self._streamer is not None
 
     def put(self, tokens: Int) -> None:

@@ -68,7 +68,7 @@ class Task:
 
     @property
     def sees_all(self) -> bool:
-        """Whether anything has to see the logits of all tokens, or the decoding has no others.
+        """True if anything has to see the logits of all tokens, or the decoding has no others.
 
         That depends on nothing but the call, so that a sentence goes the same way in any batch.
         """

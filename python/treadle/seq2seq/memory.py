@@ -1,4 +1,4 @@
-"""What an encoder has read, and the attention of a decoder to it.
+"""A memory is all that an encoder has read; a decoder attends to it.
 
 With a query q of the decoder, the positions m_s of a sequence of S and their keys k_s::
 

@@ -21,7 +21,7 @@ class Connection(NamedTuple):
     memory: int | None
     """M: the numbers of a position, or None where nothing asks for it."""
     feeds: bool
-    """Whether the recurrent layer takes the context beside the embedding."""
+    """True if the recurrent layer takes the context beside the embedding."""
     products: dict[str, dict[str, Any]]
     """The linear layers of attention and of the initial state: their arguments by name."""
 

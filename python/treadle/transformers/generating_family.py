@@ -16,7 +16,7 @@ class Names(NamedTuple):
     """The names of a stack's tensors; a linear layer or a norm has a .weight, perhaps a .bias."""
 
     layer: str
-    """What the names of a layer begin with; ``{}`` is its number."""
+    """The names of a layer begin with this; ``{}`` is its number."""
     parts: dict[str, tuple[str, ...]]
     """Of each part of a native layer the checkpoint's names, one above the other."""
     embed: tuple[str, ...]
