@@ -1,12 +1,14 @@
 """The benchmark's models that generate: the grid, limits by hand, answers that are judged."""
 
 import json
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 import transformers
 
 from treadle.benchmarks.core import registry
+from treadle.benchmarks.core.peers import torch as torch_peer
 from treadle.benchmarks.kinds import generation
 from treadle.benchmarks.kinds.generation import files, limits
 from treadle.benchmarks.kinds.generation.cases import GenerationCase
@@ -113,6 +115,8 @@ def test_a_run(tiny, monkeypatch, tmp_path):
     arguments = ["--kind", "generation", "--quick", "--peers", "torch", "--json", str(file)]
     cases = [GenerationCase("causal", "tiny-gpt2", 2, 5, "tiny", T=4, quick=True)]
     monkeypatch.setattr(generation, "grid", lambda: cases)
+    # A run enters inference mode for good; other tests of this process want gradients.
+    monkeypatch.setattr(torch_peer, "INFERENCE", nullcontext())
     assert main(arguments) == 0
     (case,) = json.loads(file.read_text())["cases"]
     assert case["name"] == "causal/tiny-gpt2/2x5+4"
