@@ -162,20 +162,25 @@ TensorMemory tensor_memory(const Torch& known, py::handle tensor, py::ssize_t it
   return memory;
 }
 
-bool float_memory(const Torch& known, py::handle tensor, TensorMemory& memory) {
+bool describe_floats(const Torch& known, py::handle tensor, TensorMemory& memory) {
   dlpack::Tensor seen{};
   if (known.describe(tensor.ptr(), &seen) != 0) throw py::error_already_set();
   if (seen.device != dlpack::kCpu || seen.code != dlpack::kFloat || seen.bits != 32 ||
-      seen.lanes != 1 || seen.axes > TensorMemory::kMostAxes || !seen.data) {
+      seen.lanes != 1 || seen.axes > TensorMemory::kMostAxes) {
     return false;
   }
   memory.axes = seen.axes;
   std::copy_n(seen.shape, seen.axes, memory.shape.begin());
   std::copy_n(seen.strides, seen.axes, memory.strides.begin());
+  memory.address = static_cast<char*>(seen.data) + seen.byte_offset;
+  return true;
+}
+
+bool float_memory(const Torch& known, py::handle tensor, TensorMemory& memory) {
+  if (!describe_floats(known, tensor, memory) || !memory.address) return false;
   const py::ssize_t last = reach_of(memory, sizeof(float));
   if (last < 0) return false;
   hold_storage(known, tensor, sizeof(float), last, memory);
-  memory.address = static_cast<char*>(seen.data) + seen.byte_offset;
   return true;
 }
 

@@ -46,8 +46,11 @@ struct TensorMemory {
 
 // Throws TypeError for what has no such memory, with the name of the function.
 TensorMemory tensor_memory(const Torch& known, py::handle tensor, py::ssize_t itemsize);
-// Does the same for a tensor of PyTorch's own classes by DLPack, which takes half the time. Returns
-// false for what is not float32 in plain memory of the CPU; known.describe must not be null.
+// Fills in all but the storage of a tensor of PyTorch's own classes, by DLPack. Returns false for
+// what is not float32 on the CPU; known.describe must not be null.
+bool describe_floats(const Torch& known, py::handle tensor, TensorMemory& memory);
+// Fills in the storage as well. Returns false for a tensor without elements or memory, too, and
+// throws TypeError where the storage is too small.
 bool float_memory(const Torch& known, py::handle tensor, TensorMemory& memory);
 
 // Returns the result of a call of Python's API; throws the exception that it has set.

@@ -1,5 +1,5 @@
 // The class Places: where the memory of some tensors lay, and whether it lies there still.
-#include <cstdint>
+#include <algorithm>
 #include <vector>
 
 #include "bindings/construct.h"
@@ -10,10 +10,10 @@ namespace {
 
 // No tensor is referred to, not even weakly: torch.utils.swap_tensors would refuse it.
 struct Place {
-  py::object type, storage, shape;
+  py::object type, storage;
   void* address;
-  py::ssize_t bytes;                // of the storage
-  std::vector<std::int64_t> sizes;  // the shape
+  py::ssize_t bytes;  // of the storage
+  std::vector<py::ssize_t> shape;
 };
 
 void* address_of(const Torch& known, py::handle owner) {
@@ -22,28 +22,26 @@ void* address_of(const Torch& known, py::handle owner) {
   return address;
 }
 
-// Tells by DLPack what `Places::hold` asks of the tensor itself.
-bool described(const Torch& known, py::handle tensor, const Place& place) {
-  dlpack::Tensor seen{};
-  if (known.describe(tensor.ptr(), &seen) != 0) throw py::error_already_set();
-  if (static_cast<char*>(seen.data) + seen.byte_offset != place.address ||
-      seen.code != dlpack::kFloat || seen.bits != 32 || seen.lanes != 1 ||
-      seen.device != dlpack::kCpu || seen.axes != static_cast<std::int32_t>(place.sizes.size())) {
-    return false;
+std::vector<py::ssize_t> shape_of(const Torch& known, py::handle tensor) {
+  std::vector<py::ssize_t> shape;
+  for (const py::handle size : py::tuple(attribute(tensor, known.shape))) {
+    shape.push_back(number(size));
   }
-  std::int64_t floats = 1;
-  for (int i = seen.axes - 1; i >= 0; --i) {
-    if (seen.shape[i] != place.sizes[i]) return false;
-    if (seen.shape[i] != 1 && seen.strides[i] != floats) return false;
-    floats *= seen.shape[i];
-  }
-  return true;
+  return shape;
 }
 
-bool equal(py::handle a, py::handle b) {
-  const int found = PyObject_RichCompareBool(a.ptr(), b.ptr(), Py_EQ);
-  if (found < 0) throw py::error_already_set();
-  return found == 1;
+// Tells whether a tensor is contiguous, float32, and of that shape at that address.
+bool lies_there(const Torch& known, py::handle tensor, const Place& place) {
+  if (!known.describe) {
+    return address_of(known, tensor) == place.address && shape_of(known, tensor) == place.shape &&
+           attribute(tensor, known.dtype).is(known.float32) &&
+           call(tensor, known.is_contiguous).ptr() == Py_True;
+  }
+  TensorMemory seen;
+  return describe_floats(known, tensor, seen) && seen.address == place.address &&
+         seen.axes == static_cast<int>(place.shape.size()) &&
+         std::equal(place.shape.begin(), place.shape.end(), seen.shape.begin()) &&
+         seen.contiguous();
 }
 
 class Places {
@@ -54,13 +52,8 @@ class Places {
       if (!PyObject_TypeCheck(tensor.ptr(), known.tensor)) {
         throw py::type_error("treadle._core.Places: expected tensors");
       }
-      Place place{py::type::of(tensor),
-                  call(tensor, known.untyped_storage),
-                  attribute(tensor, known.shape),
-                  address_of(known, tensor),
-                  0,
-                  {}};
-      for (const py::handle size : py::tuple(place.shape)) place.sizes.push_back(number(size));
+      Place place{py::type::of(tensor), call(tensor, known.untyped_storage),
+                  address_of(known, tensor), 0, shape_of(known, tensor)};
       place.bytes = number(call(place.storage, known.nbytes));
       places_.push_back(std::move(place));
     }
@@ -76,15 +69,7 @@ class Places {
       if (reinterpret_cast<PyObject*>(Py_TYPE(tensor.ptr())) != place.type.ptr() ||
           !call(tensor, known.untyped_storage).is(place.storage) ||
           number(call(place.storage, known.nbytes)) != place.bytes ||
-          call(tensor, known.is_neg).ptr() != Py_False) {
-        return false;
-      }
-      if (known.describe) {
-        if (!described(known, tensor, place)) return false;
-      } else if (address_of(known, tensor) != place.address ||
-                 !equal(attribute(tensor, known.shape), place.shape) ||
-                 !attribute(tensor, known.dtype).is(known.float32) ||
-                 call(tensor, known.is_contiguous).ptr() != Py_True) {
+          call(tensor, known.is_neg).ptr() != Py_False || !lies_there(known, tensor, place)) {
         return false;
       }
     }
