@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from treadle._inputs import checks
 from treadle.layers.build import PackedParameters, blueprint, natives, retyped
+from treadle.layers.module import LAYERS
 from treadle.layers.parts import Parted, chosen, kept
 
 if TYPE_CHECKING:
@@ -121,6 +122,39 @@ class Composite(Parted):
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *(name for name, _ in self._children)]
+
+
+def described_child(
+    where: str,
+    name: Any,
+    configuration: Any,
+    classes: type[Module] | tuple[type[Module], ...],
+    expected: str,
+) -> Module:
+    """Return the module that a file describes by the name of its class and its configuration.
+
+    Raises ValueError, which begins with ``where``, unless the class is one of ``classes``.
+    """
+    cls = LAYERS.get(name) if isinstance(name, str) else None
+    if cls is None or not issubclass(cls, classes):
+        raise ValueError(f"{where} is of the class {checks.shown(name)}, expected {expected}")
+    try:
+        return blueprint(cls, configuration)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{where}: {error}") from error
+
+
+def check_child(
+    where: str, module: Any, classes: type[Module] | tuple[type[Module], ...], expected: str
+) -> None:
+    """Raise TypeError, which begins with ``where``, for an object of no such class."""
+    if isinstance(module, classes):
+        return
+    torch = type(module).__module__.startswith("torch.")
+    raise TypeError(
+        f"{where} is {checks.shown(module)}, expected {expected}"
+        + " (treadle.from_torch makes one of PyTorch's)" * torch
+    )
 
 
 def retyped_child(child: Module, dtype: Any) -> Module:

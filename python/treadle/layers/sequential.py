@@ -10,8 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, overload
 from treadle._inputs import checks
 from treadle._inputs.arrays import to_float32
 from treadle.layers.activation_layers import ActivationLayer
-from treadle.layers.build import blueprint, configuration
-from treadle.layers.composite import Composite, retyped_child
+from treadle.layers.build import configuration
+from treadle.layers.composite import (
+    Composite,
+    check_child,
+    described_child,
+    retyped_child,
+)
 from treadle.layers.configuration import Entry
 from treadle.layers.elementwise import Identity
 from treadle.layers.linear import Product
@@ -103,22 +108,8 @@ def _child(function: str, number: int, item: Any) -> tuple[str, Module]:
             )
         where = f"{function}: {name}"
         if len(item) == 3:
-            cls = LAYERS.get(module) if isinstance(module, str) else None
-            if cls is None:
-                raise ValueError(
-                    f"{where} is of the class {checks.shown(module)}, "
-                    f"expected one of {', '.join(LAYERS)}"
-                )
-            try:
-                module = blueprint(cls, item[2])
-            except (TypeError, ValueError) as error:
-                raise type(error)(f"{where}: {error}") from error
-    if not isinstance(module, Module):
-        torch = type(module).__module__.startswith("torch.")
-        raise TypeError(
-            f"{where} is {checks.shown(module)}, expected a module of treadle"
-            + " (treadle.from_torch makes one of PyTorch's)" * torch
-        )
+            module = described_child(where, module, item[2], Module, f"one of {', '.join(LAYERS)}")
+    check_child(where, module, Module, "a module of treadle")
     if module._takes:
         raise TypeError(
             f"{where} is a {module._name}, which takes {module._takes}, "

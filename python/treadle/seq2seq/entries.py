@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from treadle._inputs import checks
-from treadle.layers.build import blueprint, configuration
-from treadle.layers.composite import retyped_child
+from treadle.layers.build import configuration
+from treadle.layers.composite import check_child, described_child, retyped_child
 from treadle.layers.configuration import Entry
-from treadle.layers.module import LAYERS
 from treadle.layers.parts import Dtypes
 from treadle.layers.recurrent_stack import Recurrent
 from treadle.layers.sequential import Sequential
@@ -35,24 +34,10 @@ class Part(Entry):
             self.expected += ", treadle.RNN, treadle.LSTM or treadle.GRU"
 
     def _checked(self, function: str, name: str, value: Any) -> Module:
-        module = value
+        where, module = f"{function}: {name}", value
         if isinstance(value, list | tuple) and len(value) == 2:
-            cls = LAYERS.get(value[0]) if isinstance(value[0], str) else None
-            if cls is None or not issubclass(cls, self.classes):
-                raise ValueError(
-                    f"{function}: {name} is of the class {checks.shown(value[0])}, "
-                    f"expected {self.expected}"
-                )
-            try:
-                module = blueprint(cls, value[1])
-            except (TypeError, ValueError) as error:
-                raise type(error)(f"{function}: {name}: {error}") from error
-        if not isinstance(module, self.classes):
-            torch = type(module).__module__.startswith("torch.")
-            raise TypeError(
-                f"{function}: {name} is {checks.shown(module)}, expected {self.expected}"
-                + " (treadle.from_torch makes one of PyTorch's)" * torch
-            )
+            module = described_child(where, *value, self.classes, self.expected)
+        check_child(where, module, self.classes, self.expected)
         return module
 
     def recorded(self, value: Module | None) -> Any:
