@@ -1,9 +1,6 @@
 #include "engine/transformer/block.h"
 
 #include <algorithm>
-#include <cstring>
-
-#include "engine/product/rows.h"
 
 namespace treadle {
 namespace {
@@ -29,15 +26,10 @@ void grow(Buffer& buffer, std::vector<float*>& rows, std::int64_t count, std::in
   for (std::int64_t i = 0; i < count; ++i) rows[i] = buffer.data() + i * size;
 }
 
-Buffer copy(const float* from, std::int64_t size) {
-  if (!from) return Buffer();
-  Buffer buffer = Buffer::uninitialized(size);
-  std::memcpy(buffer.data(), from, static_cast<std::size_t>(size) * sizeof(float));
-  return buffer;
-}
-
-RowKernel norm_kernel(const KernelTable& table, NormKind kind) {
-  return kind == NormKind::rms ? table.rms_norm : table.layer_norm;
+// Applies a norm to rows that follow each other, as a phase of a team.
+bool normalize(Team::Member& member, const Norm& norm, std::int64_t rows, const float* from,
+               float* to) {
+  return run_rows(member, norm.kernel(), norm.args(rows, from, to));
 }
 
 }  // namespace
@@ -70,13 +62,19 @@ TransformerBlock::TransformerBlock(const KernelTable& table, const BlockShape& s
                                    const BlockWeights& weights)
     : table_(&table), shape_(shape) {
   const std::int64_t H = shape.hidden, F = shape.feed_forward, Q = shape.queries();
+  const auto make_norm = [&](const NormWeights& w) {
+    return Norm(table, w, shape.norm, shape.eps, H);
+  };
+  const auto head_norm = [&](const float* weight) {
+    return Norm(table, {weight, nullptr}, NormKind::rms, shape.eps, shape.head_size);
+  };
   const AttentionWeights& self = weights.self_attention;
   self_ = {Linear(table, shape.projected(), H, self.in_weight, self.in_bias),
            Linear(table, H, Q, self.out_weight, self.out_bias),
            make_norm(self.norm),
            make_norm(self.after),
-           copy(self.query_norm, shape.head_size),
-           copy(self.key_norm, shape.head_size)};
+           head_norm(self.query_norm),
+           head_norm(self.key_norm)};
   if (weights.cross_attention) {
     const AttentionWeights& cross = *weights.cross_attention;
     cross_ = {
@@ -97,10 +95,6 @@ TransformerBlock::TransformerBlock(const KernelTable& table, const BlockShape& s
   }
 }
 
-TransformerBlock::Norm TransformerBlock::make_norm(const NormWeights& weights) const {
-  return {copy(weights.weight, shape_.hidden), copy(weights.bias, shape_.hidden)};
-}
-
 std::int64_t TransformerBlock::weight_bytes() const {
   std::int64_t bytes = self_.in.weight_bytes() + self_.out.weight_bytes() +
                        forward_.in.weight_bytes() + forward_.up.weight_bytes() +
@@ -119,37 +113,17 @@ double TransformerBlock::work(std::int64_t rows) const {
   return work;
 }
 
-RowArgs TransformerBlock::norm_args(const Norm& norm, const float* from, float* to) const {
-  RowArgs a{};
-  a.size = a.x_stride = a.out_stride = shape_.hidden;
-  a.x = from;
-  a.out = to;
-  a.weight = norm.weight.data();
-  a.bias = norm.bias.data();
-  a.eps = shape_.eps;
-  return a;
-}
-
-bool TransformerBlock::normalize(Team::Member& member, const Norm& norm, std::int64_t rows,
-                                 const float* from, float* to) const {
-  RowArgs a = norm_args(norm, from, to);
-  a.rows = rows;
-  return run_rows(member, norm_kernel(*table_, shape_.norm), a);
-}
-
 // Computes x = x + norm(after).
 bool TransformerBlock::add_normalized(Team::Member& member, const Norm& norm, const BlockRows& rows,
                                       BlockBuffers& b) const {
   const std::int64_t H = shape_.hidden, tasks = (rows.count + kPlacedRows - 1) / kPlacedRows;
-  const RowKernel kernel = norm_kernel(*table_, shape_.norm);
   return member.parallel_for(tasks, static_cast<double>(kPlacedRows) * H, [&](std::int64_t task) {
     const std::int64_t first = task * kPlacedRows;
     float* const f = b.after_rows[first];
     float* const x = rows.x[first];
-    RowArgs a = norm_args(norm, f, f);
-    a.rows = std::min(kPlacedRows, rows.count - first);
-    kernel(a);
-    table_->binary({BinaryFunction::add, a.rows, H, {x, H, 1}, {f, H, 1}, x});
+    const std::int64_t count = std::min(kPlacedRows, rows.count - first);
+    norm.kernel()(norm.args(count, f, f));
+    table_->binary({BinaryFunction::add, count, H, {x, H, 1}, {f, H, 1}, x});
   });
 }
 
@@ -182,22 +156,16 @@ bool TransformerBlock::place_tokens(Team::Member& member, const BlockRows& rows,
   const std::int64_t N = shape_.heads, G = shape_.kv_heads, E = shape_.head_size;
   const std::int64_t tasks = (rows.count + kPlacedRows - 1) / kPlacedRows;
   const double work = static_cast<double>(kPlacedRows * shape_.projected());
-  const auto norm_heads = [&](float* heads, std::int64_t count, const Buffer& weight) {
-    RowArgs a{};
-    a.rows = count;
-    a.size = a.x_stride = a.out_stride = E;
-    a.x = a.out = heads;
-    a.weight = weight.data();
-    a.eps = shape_.eps;
-    table_->rms_norm(a);
+  const auto norm_heads = [](const Norm& norm, float* heads, std::int64_t count) {
+    norm.kernel()(norm.args(count, heads, heads));
   };
   return member.parallel_for(tasks, work, [&](std::int64_t task) {
     const std::int64_t end = std::min(rows.count, (task + 1) * kPlacedRows);
     for (std::int64_t i = task * kPlacedRows; i < end; ++i) {
       float *const queries = b.projected_rows[i], *const keys = queries + N * E;
       if (shape_.head_norm) {
-        norm_heads(queries, N, self_.query_norm);
-        norm_heads(keys, G, self_.key_norm);
+        norm_heads(self_.query_norm, queries, N);
+        norm_heads(self_.key_norm, keys, G);
       }
       if (p.turns) {
         table_->rotate({N + G, E, p.half, queries, p.turns + p.position[i] * 2 * p.half});

@@ -25,6 +25,7 @@
 #include "engine/attention/slot_cache.h"
 #include "engine/product/linear.h"
 #include "engine/transformer/block_shape.h"
+#include "engine/transformer/norm.h"
 
 namespace treadle {
 
@@ -92,13 +93,10 @@ class TransformerBlock {
                     const Linear* next) const;
 
  private:
-  struct Norm {
-    Buffer weight, bias;  // empty where there is none
-  };
   struct SelfAttention {
     Linear in, out;
     Norm norm, after;
-    Buffer query_norm, key_norm;
+    Norm query_norm, key_norm;  // of heads
   };
   struct CrossAttention {
     Linear query, key_value, out;
@@ -110,10 +108,6 @@ class TransformerBlock {
     const Linear& first() const { return up.outputs() ? up : in; }
   };
 
-  Norm make_norm(const NormWeights& weights) const;
-  RowArgs norm_args(const Norm& norm, const float* from, float* to) const;
-  bool normalize(Team::Member& member, const Norm& norm, std::int64_t rows, const float* from,
-                 float* to) const;
   bool add_normalized(Team::Member& member, const Norm& norm, const BlockRows& rows,
                       BlockBuffers& buffers) const;
   bool place_tokens(Team::Member& member, const BlockRows& rows, const BlockPositions& positions,

@@ -1,7 +1,6 @@
 #include "engine/transformer/decoder.h"
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "engine/transformer/decoder_call.h"
@@ -13,19 +12,13 @@ namespace {
 constexpr std::int64_t kMemoryRows = 512;
 constexpr std::int64_t kKeep = 32 << 20;  // larger buffers, in bytes, are not kept
 
-Buffer copy(const float* from, std::int64_t size) {
-  Buffer buffer = Buffer::uninitialized(from ? size : 0);
-  if (from) std::copy_n(from, size, buffer.data());
-  return buffer;
-}
-
 }  // namespace
 
 Decoder::Decoder(const KernelTable& table, const DecoderShape& shape, DecoderWeights weights)
     : table_(&table),
       shape_(shape),
       embed_(std::move(weights.shared)),
-      positions_(copy(weights.positions, shape.positions * shape.hidden)),
+      positions_(copied(weights.positions, shape.positions * shape.hidden)),
       distances_(std::move(weights.distances)),
       cap_{ActivationFunction::scaled_tanh, shape.logit_softcap, 1 / shape.logit_softcap} {
   const std::int64_t H = shape.hidden;
@@ -41,7 +34,7 @@ Decoder::Decoder(const KernelTable& table, const DecoderShape& shape, DecoderWei
   }
   const auto norm = [&](const NormWeights& w, NormKind kind, float eps) -> std::optional<Norm> {
     if (!w.weight) return std::nullopt;
-    return Norm{copy(w.weight, H), copy(w.bias, H), kind, eps};
+    return Norm(table, w, kind, eps, H);
   };
   embed_norm_ = norm(weights.embed_norm, NormKind::layer, shape.embed_eps);
   final_norm_ = norm(weights.final_norm, shape.final_norm, shape.final_eps);
@@ -153,7 +146,7 @@ bool Decoder::embed(Team::Member& member, const DecoderCall& call, DecoderBuffer
       }
     }
     float* const x = b.x.data() + first * H;
-    if (embed_norm_) normalize(*embed_norm_, count, x, x);
+    if (embed_norm_) embed_norm_->kernel()(embed_norm_->args(count, x, x));
   });
 }
 
@@ -200,18 +193,6 @@ bool Decoder::run_layer(Team::Member& member, const DecoderCall& call, DecoderBu
   return true;
 }
 
-void Decoder::normalize(const Norm& norm, std::int64_t rows, const float* from, float* to) const {
-  RowArgs a{};
-  a.rows = rows;
-  a.size = a.x_stride = a.out_stride = shape_.hidden;
-  a.x = from;
-  a.out = to;
-  a.weight = norm.weight.data();
-  a.bias = norm.bias.data();
-  a.eps = norm.eps;
-  (norm.kind == NormKind::rms ? table_->rms_norm : table_->layer_norm)(a);
-}
-
 // Computes the final norm, and what the call asks for.
 bool Decoder::finish(Team::Member& member, const DecoderCall& call, DecoderBuffers& b) const {
   const std::int64_t H = shape_.hidden, V = shape_.vocabulary, M = call.batch.rows();
@@ -221,7 +202,7 @@ bool Decoder::finish(Team::Member& member, const DecoderCall& call, DecoderBuffe
         const float* const from = b.x.data() + first * H;
         float* const to = hidden + first * H;
         if (final_norm_) {
-          normalize(*final_norm_, count, from, to);
+          final_norm_->kernel()(final_norm_->args(count, from, to));
         } else {
           std::copy_n(from, count * H, to);
         }

@@ -142,12 +142,6 @@ class Decoder {
     bool causal, distances;
     int turns;  // -1: none
   };
-  struct Norm {
-    Buffer weight, bias;
-    NormKind kind;
-    float eps;
-  };
-
   void list_rows(const DecoderCall& call, DecoderBuffers& buffers) const;
   bool grow_tables(const DecoderCall& call, DecoderBuffers& buffers, Interrupt& interrupt) const;
   double work(const DecoderCall& call) const;
@@ -160,7 +154,6 @@ class Decoder {
   bool run_layer(Team::Member& member, const DecoderCall& call, DecoderBuffers& buffers,
                  std::int64_t layer) const;
   bool finish(Team::Member& member, const DecoderCall& call, DecoderBuffers& buffers) const;
-  void normalize(const Norm& norm, std::int64_t rows, const float* from, float* to) const;
   const Activation* cap() const { return shape_.logit_softcap > 0 ? &cap_ : nullptr; }
 
   const KernelTable* table_;
