@@ -124,7 +124,7 @@ def test_damaged_files(capsys, tmp_path):
 
 
 def test_wrong_texts_and_options(capsys, tmp_path):
-    """What is wrong with a text or an option of the command has the exit code 1."""
+    """A fault of a text or an option of the command has the exit code 1."""
     bad = tmp_path / "bad.txt"
     bad.write_bytes(b"fine\n\xff\xfe\n")
     answers = directory("bert", "QuestionAnswering")

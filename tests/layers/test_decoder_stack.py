@@ -234,7 +234,7 @@ def test_low_precision(isa, threads, family, dtype, monkeypatch):
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
 def test_stored_weights_are_taken_as_they_are(dtype):
-    """What is stored in the dtype already has the bits of what is rounded here."""
+    """Weights that come in the dtype have the bits of those that are rounded here."""
     from treadle._storage.formats import encode
 
     stack, specs, weights = made("llama", dtype)

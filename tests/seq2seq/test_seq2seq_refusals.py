@@ -1,4 +1,4 @@
-"""What Seq2Seq refuses: layers and sizes that do not fit, wrong arguments, files that lie."""
+"""Seq2Seq refuses layers and sizes that do not fit, wrong arguments, files that lie."""
 
 import json
 import re

@@ -91,7 +91,7 @@ def expected(model, prompts, options, uniform=None, sources=None):
             asked[name] = list(asked[name])
     if asked.get("bad_words_ids") is not None:
         asked["bad_words_ids"] = [list(word) for word in asked["bad_words_ids"]]
-    # What a model's own configuration says counts for nothing.
+    # The options of a model's own files count for nothing.
     model.generation_config = transformers.GenerationConfig()
     with defined(uniform), torch.inference_mode(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Unfeasible length constraints")

@@ -62,7 +62,7 @@ def theirs(path, head):
 
 
 def written(path, text, *, first=(), **options):
-    """What Transformers writes for a text: texts without special tokens."""
+    """Return the texts that Transformers writes for a text, without special tokens."""
     model, tokenizer = theirs(path, "Seq2SeqLM")
     ids = list(first) + tokenizer(text)["input_ids"]
     found = model.generate(input_ids=torch.tensor([ids]), **options)

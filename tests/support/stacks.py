@@ -16,7 +16,7 @@ SIZES = {
     "activation": "gelu",
 }
 TURNS = (1.0, 0.3, 0.1, 0.03)
-# What each family changes; "P" and "tied" are options of the stack.
+# Each family changes these fields; "P" and "tied" are options of the stack.
 FAMILIES = {
     "gpt2": {"P": 40},
     "llama": {

@@ -192,7 +192,7 @@ def test_results_with_scores():
 
 
 def test_streaming():
-    """What a streamer receives is the result."""
+    """A streamer receives the tokens of the result."""
 
     class Tokens(list):
         def put(self, tokens):

@@ -53,7 +53,7 @@ def test_text_classification(family, inputs, options):
     ],
 )
 def test_functions_of_problems(changes):
-    """What is right for a model depends on its labels and on its problem_type."""
+    """The function of scores depends on a model's labels and on its problem_type."""
     path = directory("bert", SEQUENCE, **changes)
     compare("text-classification", path, SEQUENCE, TEXTS, top_k=None)
     compare("sentiment-analysis", path, SEQUENCE, TEXTS[0])

@@ -85,7 +85,9 @@ class ConvTranspose {
   ConvTransposeShape shape_;
   const KernelTable* table_;
   Dtype dtype_;
-  Parts single_, joined_;  // joined_ is null where a pixel's outputs do not follow each other
+  // joined_ is null where a pixel's outputs do not follow each other. Where they do, both are kept:
+  // with_after may cut a pixel's outputs, which needs the single ones.
+  Parts single_, joined_;
 };
 
 struct ConvTranspose::Job {

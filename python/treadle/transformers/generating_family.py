@@ -18,7 +18,7 @@ class Names(NamedTuple):
     layer: str
     """The names of a layer begin with this; ``{}`` is its number."""
     parts: dict[str, tuple[str, ...]]
-    """Of each part of a native layer the checkpoint's names, one above the other."""
+    """The checkpoint's names of each part of a native layer, in the order of their rows."""
     embed: tuple[str, ...]
     """The table of tokens has one of these names."""
     final_norm: str | None
@@ -41,7 +41,7 @@ class GeneratingFamily(NamedTuple):
     aliases: Mapping[str, str] = {}
     head_bias: str | None = None
     biases: Mapping[str, bool | str] = {}
-    """Whether linear parts of a layer have a bias, or the entry that says so; False by default."""
+    """A linear part of a layer has a bias if this, or the entry it names, says so; else none."""
     forms: Mapping[str, str] = {}
     """How the checkpoint has a part if not as rows: "transposed", "heads" or "plus_one"."""
     norm: str = "layer"

@@ -279,7 +279,7 @@ def check_begun(function: str, prompts: Sequences, name: str) -> None:
 
 
 class Requested(NamedTuple):
-    """What a call is to return: lists for what lies between the layers, or None."""
+    """The results that a call asks for; a list is filled layer by layer, None is not wanted."""
 
     states: list[Float] | None
     attentions: list[Float] | None

@@ -48,7 +48,7 @@ class Source(NamedTuple):
 
 
 class StackSources:
-    """What is known of a stack's weights before any is read."""
+    """The places of a stack's weights in a checkpoint, found before any is read."""
 
     def __init__(
         self,

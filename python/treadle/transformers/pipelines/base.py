@@ -124,7 +124,7 @@ class Pipeline:
     # Each task says what follows.
 
     _expected: ClassVar[str] = "texts"
-    """What an input may be, for messages."""
+    """Messages say that an input may be one of these."""
 
     def _load(self) -> None:
         """Check that model and tokenizer have what the task needs."""
@@ -148,7 +148,7 @@ class Pipeline:
         """Compute the answers to checked inputs."""
         raise NotImplementedError
 
-    # What tasks use.
+    # Tasks use what follows.
 
     def _text(self, item: Any) -> str:
         if not isinstance(item, str):

@@ -44,7 +44,7 @@ _NAME = "treadle.transformers.pipeline"
 
 
 class Task(NamedTuple):
-    """What computes a task."""
+    """A task is computed by a pipeline with a model of a class."""
 
     pipeline: type[Pipeline]
     model: Any

@@ -63,7 +63,7 @@ class TextToTextPipeline(GenerationPipeline):
     _TASK = {"num_beams": 4}  # noqa: RUF012
     _prompt_is_returned = False
     _key: ClassVar[str] = "generated"
-    """What the entries of answers are called."""
+    """The names of an answer's entries begin with it: "generated_text"."""
     model: AutoModelForSeq2SeqLM
 
     def __call__(self, inputs: Any = None, **options: Any) -> Any:
