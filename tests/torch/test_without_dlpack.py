@@ -23,5 +23,7 @@ def test_this_pytorch_has_it():
 def test_short_calls_and_weights():
     folder = Path(__file__).parent
     command = [sys.executable, "-c", PROGRAM, *(str(folder / name) for name in FILES)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder.parent.parent)
+    done = subprocess.run(
+        command, check=False, capture_output=True, text=True, cwd=folder.parent.parent
+    )
     assert done.returncode == 0, done.stdout + done.stderr
