@@ -144,12 +144,12 @@ def described_child(
         raise type(error)(f"{where}: {error}") from error
 
 
-def check_child(
-    where: str, module: Any, classes: type[Module] | tuple[type[Module], ...], expected: str
-) -> None:
-    """Raise TypeError, which begins with ``where``, for an object of no such class."""
+def checked_child(
+    where: str, module: object, classes: type[Module] | tuple[type[Module], ...], expected: str
+) -> Module:
+    """Return a module of one of the classes; raise TypeError, which begins with ``where``, else."""
     if isinstance(module, classes):
-        return
+        return module
     torch = type(module).__module__.startswith("torch.")
     raise TypeError(
         f"{where} is {checks.shown(module)}, expected {expected}"

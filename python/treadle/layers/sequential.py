@@ -13,7 +13,7 @@ from treadle.layers.activation_layers import ActivationLayer
 from treadle.layers.build import configuration
 from treadle.layers.composite import (
     Composite,
-    check_child,
+    checked_child,
     described_child,
     retyped_child,
 )
@@ -109,7 +109,7 @@ def _child(function: str, number: int, item: Any) -> tuple[str, Module]:
         where = f"{function}: {name}"
         if len(item) == 3:
             module = described_child(where, module, item[2], Module, f"one of {', '.join(LAYERS)}")
-    check_child(where, module, Module, "a module of treadle")
+    module = checked_child(where, module, Module, "a module of treadle")
     if module._takes:
         raise TypeError(
             f"{where} is a {module._name}, which takes {module._takes}, "

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from treadle._inputs import checks
 from treadle.layers.build import configuration
-from treadle.layers.composite import check_child, described_child, retyped_child
+from treadle.layers.composite import checked_child, described_child, retyped_child
 from treadle.layers.configuration import Entry
 from treadle.layers.parts import Dtypes
 from treadle.layers.recurrent_stack import Recurrent
@@ -36,9 +36,8 @@ class Part(Entry):
     def _checked(self, function: str, name: str, value: Any) -> Module:
         where, module = f"{function}: {name}", value
         if isinstance(value, list | tuple) and len(value) == 2:
-            module = described_child(where, *value, self.classes, self.expected)
-        check_child(where, module, self.classes, self.expected)
-        return module
+            module = described_child(where, value[0], value[1], self.classes, self.expected)
+        return checked_child(where, module, self.classes, self.expected)
 
     def recorded(self, value: Module | None) -> Any:
         return None if value is None else [value._name, configuration(value)]
