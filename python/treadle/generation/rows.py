@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from treadle._inputs.types import Int
 
-# Stands where a row has no token: before prompts that are shorter than others.
+# This id stands where a row has no token: before prompts that are shorter than others.
 NO_TOKEN = -1
 
 
