@@ -255,6 +255,16 @@ def test_overhead(no_inference_mode):
         assert (spent.autograd > 0) == (name != "a call without gradients")
 
 
+def test_one_row(no_inference_mode):
+    without, learning = targets.one_row(("GRUCell",), (8, 16))
+    assert without.name == "one row, GRUCell, a step"
+    assert learning.name == "one row, GRUCell, a step of training"
+    for target in (without, learning):
+        assert target.wanted == 1
+        assert target.passed == (target.value >= 1)
+        assert target.text.startswith("torch's time / treadle's at size 8: ")
+
+
 def test_memory_that_is_kept():
     case = Case("lstm", "memory", 64, 32, 16, 128, "")
     y = case.T * case.B * case.H * 4
@@ -264,7 +274,7 @@ def test_memory_that_is_kept():
 
 
 def test_targets(monkeypatch):
-    for name in ("ragged", "two_threads", "overhead", "memory"):
+    for name in ("ragged", "two_threads", "overhead", "one_row", "memory"):
         monkeypatch.setattr(targets, name, lambda *_: iter(()))
     cases = [
         {"name": "a", "kind": "training", "group": "train", "speedup": 1.5},

@@ -2,7 +2,8 @@
 
 Against the peers of the run it looks for losses and at the geometric mean of the recurrent nets. By
 themselves it measures ragged batches against padded ones and against PyTorch's PackedSequence, two
-threads against one, the time around a call, and the memory that a forward pass keeps.
+threads against one, the time around a call, steps of one row against PyTorch's, and the memory that
+a forward pass keeps.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ...core.target import Result
 from . import recurrent
 from .cases import TrainingCase, grid, missing
 from .memory import measured
+from .one_row import MODULES, SIZES, ratios
 from .overhead import seconds
 
 GEOMETRIC_MEAN = 1.3
@@ -27,6 +29,7 @@ RAGGED = 1.1  # of the padded time, times the share of it that its work is
 PACKED = 3.0  # times as fast as PyTorch's packed path
 TWO_THREADS, FROM_HIDDEN = 1.7, 256
 OVERHEAD_US = 15.0
+ONE_ROW = 1.0  # times PyTorch's modules
 ATTENTION = "train-attention"  # 128 queries at least
 # Saved tensors: one shape, large enough that what is not measured in full does not count.
 MEMORY = tuple(NetCase(cell, "memory", 200, 32, 256, 256, "") for cell in ("lstm", "gru", "rnn"))
@@ -51,6 +54,7 @@ def run(result: dict[str, Any], dtype: str) -> Iterator[Result]:
     parallel = [case for case in mine if case.H >= FROM_HIDDEN]
     yield from two_threads("training", parallel, TWO_THREADS)
     yield from overhead()
+    yield from one_row()
     yield from memory()
 
 
@@ -101,6 +105,19 @@ def overhead() -> Iterator[Result]:
             text += f" (an empty autograd.Function: {empty:.1f} us)"
         passed = value < OVERHEAD_US
         yield Result(f"overhead, {name}", text, passed, value, OVERHEAD_US, "training")
+
+
+def one_row(names: tuple[str, ...] = MODULES, sizes: tuple[int, ...] = SIZES) -> Iterator[Result]:
+    """Compare modules of treadle.torch with PyTorch's at one row and step."""
+    found: dict[tuple[str, bool], dict[int, float]] = {}
+    for name, learns, size, ratio in ratios(names, sizes):
+        found.setdefault((name, learns), {})[size] = ratio
+    for (name, learns), by_size in found.items():
+        value = min(by_size.values())
+        each = ", ".join(f"{size}: {ratio:.2f}x" for size, ratio in by_size.items())
+        text = f"torch's time / treadle's at size {each}; target {ONE_ROW:g}x"
+        title = f"one row, {name}, {'a step of training' if learns else 'a step'}"
+        yield Result(title, text, value >= ONE_ROW, value, ONE_ROW, "training")
 
 
 def memory() -> Iterator[Result]:
