@@ -40,7 +40,8 @@ def test_modules_of_the_package():
     expected = {
         "treadle", "treadle._core", "treadle._inputs", "treadle._inputs.arrays",
         "treadle._inputs.attention", "treadle._inputs.checks", "treadle._inputs.masks",
-        "treadle._inputs.foreign", "treadle._inputs.ragged", "treadle._inputs.sequence",
+        "treadle._inputs.foreign", "treadle._inputs.present",
+        "treadle._inputs.ragged", "treadle._inputs.sequence",
         "treadle._inputs.torch_memory",
         "treadle._public",
         "treadle._storage", "treadle._storage.files",
@@ -49,7 +50,7 @@ def test_modules_of_the_package():
         "treadle.functional.backward", "treadle.functional.options", "treadle.functional.packing",
         "treadle.functional.pointwise",
         "treadle.functional.product", "treadle.functional.recurrent", "treadle.functional.saved",
-        "treadle.functional.activations", "treadle.functional.conv",
+        "treadle.functional.activations", "treadle.functional.conv", "treadle.functional.crf",
         "treadle.functional.images", "treadle.functional.norms",
         "treadle.functional.pooling",
         "treadle.graph", "treadle.graph.ir", "treadle.graph.saving",

@@ -6,6 +6,7 @@ product      linear
 conv         conv1d, conv2d, conv_transpose1d, conv_transpose2d
 attention    scaled_dot_product_attention
 pointwise    layer_norm, embedding_sum
+crf          crf_decode
 norms        batch_norm, group_norm, instance_norm
 pooling      max_pool1d, max_pool2d, avg_pool1d, ..., adaptive_max_pool2d
 images       interpolate, pad
@@ -53,6 +54,7 @@ from treadle.functional.backward import (
     rnn_forward,
 )
 from treadle.functional.conv import conv1d, conv2d, conv_transpose1d, conv_transpose2d
+from treadle.functional.crf import crf_decode
 from treadle.functional.images import interpolate, pad
 from treadle.functional.norms import batch_norm, group_norm, instance_norm
 from treadle.functional.pointwise import embedding_sum, layer_norm
@@ -85,6 +87,7 @@ __all__ = [
     "conv2d",
     "conv_transpose1d",
     "conv_transpose2d",
+    "crf_decode",
     "elu",
     "embedding_sum",
     "gelu",

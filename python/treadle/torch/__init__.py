@@ -7,6 +7,7 @@ attention     scaled_dot_product_attention, and what runs it
 attention_ops  attention for graphs and modes of PyTorch
 multihead     MultiheadAttention
 seq2seq       Seq2Seq: an encoder and a recurrent decoder with attention
+crf           CRF: the log-likelihood of sequences of tags
 fast_path     why PyTorch's encoder layer calls treadle's attention
 models        `accelerate` and `restore` for whole models
 mask_patterns  the masks that lengths and causality can replace
@@ -59,6 +60,7 @@ _MODULES = {
     "RNNCell": "cells",
     "MultiheadAttention": "multihead",
     "Seq2Seq": "seq2seq",
+    "CRF": "crf",
     "scaled_dot_product_attention": "attention",
     "register_attention": "transformers_attention",
     "accelerate": "models",
@@ -68,6 +70,7 @@ _MODULES = {
 }
 
 __all__ = [
+    "CRF",
     "GRU",
     "LSTM",
     "RNN",
