@@ -22,7 +22,17 @@ from .core.kind import OURS
 from .core.summary import section_of, summary
 from .report import replace_between_markers
 
-SOURCES = ("bench", "attention", "encoder", "training", "models", "conv", "keras", "dtypes")
+SOURCES = (
+    "bench",
+    "attention",
+    "encoder",
+    "training",
+    "models",
+    "conv",
+    "keras",
+    "generation",
+    "dtypes",
+)
 LAYERS = {
     "lstm/step/1x1x128x128": "LSTM, 128 units: one step",
     "gru/step/1x1x256x256": "GRU, 256 units: one step",
@@ -42,6 +52,9 @@ KINDS = {
     "models": "whole models",
     "conv": "convolutions",
     "keras": "Keras",
+    "generation": "models that write text",
+    "generation-bfloat16": "models that write text, bfloat16",
+    "generation-int8": "models that write text, int8",
 }
 CELLS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
 

@@ -133,7 +133,7 @@ def parser() -> argparse.ArgumentParser:
         default=dtypes.FLOAT32,
         metavar="LIST",
         help="weights in these formats, of " + ",".join(dtypes.DTYPES) + " (default: "
-        "float32); recurrent nets and encoders have all, the others only float32",
+        "float32); recurrent nets, encoders and generation have all, the others only float32",
     )
     made.add_argument("--json", default="", metavar="PATH", help="write everything measured")
     made.add_argument("--threads", type=int, default=1, help="threads and CPUs, for all (1)")

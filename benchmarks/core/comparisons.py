@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import statistics
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -82,4 +83,34 @@ def against_peers(
         value = geometric_mean(compared)
         text = f"{value:.2f}x over {len(compared)} cases, target {wanted}x"
         name = f"geometric mean, {group}"
+        yield Result(name, text, value >= wanted, value, wanted, kind, dtype)
+
+
+def times_faster(
+    case: dict[str, Any], wanted: float, peers: tuple[str, ...], kind: str, dtype: str = FLOAT32
+) -> Iterator[Result]:
+    """Compare a case with the fastest of some peers; without any of them, yield nothing."""
+    times = {n: entry["median_us"] for n, entry in case["results"].items() if n in peers}
+    if not times:
+        return
+    peer = min(times, key=times.__getitem__)
+    value = times[peer] / case["results"][OURS]["median_us"]
+    text = f"{value:.2f}x as fast as {peer}, target {wanted}x"
+    name = f"times faster, {case['name']}"
+    yield Result(name, text, value >= wanted, value, wanted, kind, dtype)
+
+
+def geometric_mean_of(
+    peer: str, cases: list[dict[str, Any]], wanted: float, kind: str, dtype: str = FLOAT32
+) -> Iterator[Result]:
+    """Compare with one peer over all cases that it ran; without any, yield nothing."""
+    times = [
+        case["results"][peer]["median_us"] / case["results"][OURS]["median_us"]
+        for case in cases
+        if {peer, OURS} <= case["results"].keys()
+    ]
+    if times:
+        value = statistics.geometric_mean(times)
+        text = f"{value:.2f}x over {len(times)} cases, target {wanted}x"
+        name = f"geometric mean against {peer}, {kind}{suffix(dtype)}"
         yield Result(name, text, value >= wanted, value, wanted, kind, dtype)

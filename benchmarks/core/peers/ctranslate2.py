@@ -1,10 +1,10 @@
-"""CTranslate2 runs encoders only."""
+"""CTranslate2 runs encoders, and models that generate."""
 
 from __future__ import annotations
 
 
 def configure(threads: int) -> None:
-    """Do nothing: threads are an option of the encoder."""
+    """Do nothing: threads are an option of the model."""
 
 
 def version() -> str:

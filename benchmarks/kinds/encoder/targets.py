@@ -8,14 +8,13 @@ time and the memory of loading.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterator
 from typing import Any
 
-from ...core.comparisons import against_peers, never_slower, two_threads
+from ...core.comparisons import against_peers, never_slower, times_faster, two_threads
 from ...core.dtypes import FLOAT32
-from ...core.fresh import printed
-from ...core.kind import OURS, PEERS
+from ...core.kind import PEERS
+from ...core.loading import loaded
 from ...core.models.minilm.checkpoint import directory, missing
 from ...core.summary import section_of
 from ...core.target import Result
@@ -33,25 +32,6 @@ TWO_THREADS = 1.8
 FROM_TOKENS = 32  # in the batch, without padding
 LOAD_SECONDS = 0.3
 LOAD_MEMORY = 2.2  # times the size of the file
-
-# A new process prints the seconds of from_pretrained and the bytes of memory that it added at its
-# peak.
-LOADING = """
-import sys, time
-import numpy
-from treadle.transformers import AutoModel
-
-def resident(field):
-    with open("/proc/self/status") as lines:
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
-
-with open("/proc/self/clear_refs", "w") as peak:
-    peak.write("5")
-before = resident("VmRSS:")
-start = time.perf_counter()
-model = AutoModel.from_pretrained(sys.argv[1])
-print(time.perf_counter() - start, resident("VmHWM:") - before)
-"""
 
 
 def run(result: dict[str, Any], dtype: str) -> Iterator[Result]:
@@ -72,7 +52,7 @@ def _float32(result: dict[str, Any]) -> Iterator[Result]:
     yield from never_slower("encode", texts, "encoder")
     for name, (wanted, peers) in TIMES_FASTER.items():
         if name in named:
-            yield from _times_faster(named[name], wanted, peers)
+            yield from times_faster(named[name], wanted, peers, "encoder")
     parallel = [
         case
         for case in grid()
@@ -82,32 +62,19 @@ def _float32(result: dict[str, Any]) -> Iterator[Result]:
     yield from loading()
 
 
-def _times_faster(case: dict[str, Any], wanted: float, peers: tuple[str, ...]) -> Iterator[Result]:
-    times = {n: entry["median_us"] for n, entry in case["results"].items() if n in peers}
-    if not times:
-        return
-    peer = min(times, key=times.__getitem__)
-    value = times[peer] / case["results"][OURS]["median_us"]
-    text = f"{value:.2f}x as fast as {peer}, target {wanted}x"
-    name = f"times faster, {case['name']}"
-    yield Result(name, text, value >= wanted, value, wanted, "encoder")
-
-
 def loading(tries: int = 5) -> Iterator[Result]:
     """Measure the time and the peak of memory of AutoModel.from_pretrained."""
     path = directory()
     if path is None:
         return
-    size = (path / "model.safetensors").stat().st_size
-    found = []
-    for _ in range(tries):
-        output = printed(LOADING, str(path))
-        found.append([float(number) for number in output.split()])
-    seconds, memory = (statistics.median(column) for column in zip(*found, strict=True))
+    found = loaded("AutoModel", path, FLOAT32, tries)
+    seconds = found.seconds
     text = f"{seconds:.3f} s, target {LOAD_SECONDS} s"
     passed = seconds < LOAD_SECONDS
     yield Result("loading MiniLM, time", text, passed, seconds, LOAD_SECONDS, "encoder")
-    share = memory / size
-    text = f"{memory / 1e6:.0f} MB at the peak, {share:.2f} times the file, target {LOAD_MEMORY}"
+    share = found.memory / found.size
+    text = (
+        f"{found.memory / 1e6:.0f} MB at the peak, {share:.2f} times the file, target {LOAD_MEMORY}"
+    )
     passed = share < LOAD_MEMORY
     yield Result("loading MiniLM, memory", text, passed, share, LOAD_MEMORY, "encoder")

@@ -40,7 +40,7 @@ __all__ = [
     "words",
 ]
 
-PEERS: tuple[str, ...] = ("torch",)
+PEERS: tuple[str, ...] = ("torch", "ctranslate2")
 GROUPS = {SEQ2SEQ: "Translation", CAUSAL: "Continuation of prompts"}
 NOTE = (
     "`texts x tokens + new tokens`, greedy or with so many beams; weights of that size are drawn. "

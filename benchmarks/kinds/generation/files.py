@@ -2,7 +2,8 @@
 
 A weight matrix has a deviation of 1 / sqrt(inputs), more than Transformers begins with, so that
 logits differ and a choice between two tokens is seldom a matter of rounding. No model has an end
-token: every text gets all its new tokens.
+token: every text gets all its new tokens. Marian's last token is its padding, as in its real files:
+its embedding is zero, a decoder begins with it and must not choose it.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from typing import Any
 from .cases import GenerationCase
 
 SEED = 3
-START = 0  # what a decoder begins with, and padding
+START = 0  # what most decoders begin with, and padding
 TOKENS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": START}
+MARIAN_TOKENS = 58101
 
 
 def missing() -> str:
@@ -33,7 +35,7 @@ def _marian() -> Any:
     import transformers
 
     return transformers.MarianConfig(
-        vocab_size=58101,
+        vocab_size=MARIAN_TOKENS,
         d_model=512,
         encoder_ffn_dim=2048,
         decoder_ffn_dim=2048,
@@ -44,8 +46,27 @@ def _marian() -> Any:
         max_position_embeddings=512,
         scale_embedding=True,
         activation_function="silu",
-        decoder_start_token_id=START,
+        decoder_start_token_id=MARIAN_TOKENS - 1,
         forced_eos_token_id=None,
+        **{**TOKENS, "pad_token_id": MARIAN_TOKENS - 1},
+    )
+
+
+def _nllb_600m() -> Any:
+    import transformers
+
+    return transformers.M2M100Config(
+        vocab_size=256206,
+        d_model=1024,
+        encoder_ffn_dim=4096,
+        decoder_ffn_dim=4096,
+        encoder_layers=12,
+        decoder_layers=12,
+        encoder_attention_heads=16,
+        decoder_attention_heads=16,
+        max_position_embeddings=1024,
+        scale_embedding=True,
+        decoder_start_token_id=START,
         **TOKENS,
     )
 
@@ -81,6 +102,7 @@ def _llama_135m() -> Any:
 CONFIGURATIONS: dict[str, Callable[[], Any]] = {
     "marian": _marian,
     "t5-small": _t5_small,
+    "nllb-600m": _nllb_600m,
     "gpt2": _gpt2,
     "llama-135m": _llama_135m,
 }
@@ -89,6 +111,11 @@ CONFIGURATIONS: dict[str, Callable[[], Any]] = {
 def configuration(name: str) -> Any:
     """Return the configuration of a model, in Transformers' class."""
     return CONFIGURATIONS[name]()
+
+
+def start(name: str) -> int:
+    """Return the token that pads texts, and that a decoder begins with."""
+    return int(configuration(name).pad_token_id)
 
 
 def model_class(case: GenerationCase) -> Any:
@@ -117,8 +144,14 @@ def _made(name: str, group: str) -> Path:
         for parameter in model.parameters():
             if parameter.ndim == 2:
                 torch.nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5)
+        begin, forbidden = start(name), None
+        if name == "marian":
+            model.get_input_embeddings().weight.data[begin] = 0
+            forbidden = [[begin]]
         model.generation_config = transformers.GenerationConfig(
-            pad_token_id=START, decoder_start_token_id=START if group == "seq2seq" else None
+            pad_token_id=begin,
+            decoder_start_token_id=begin if group == "seq2seq" else None,
+            bad_words_ids=forbidden,
         )
         path = Path(_folder().name) / name
         model.save_pretrained(path)

@@ -32,7 +32,7 @@ class Weights(NamedTuple):
 def weights(model: str) -> Weights:
     """Count the weights of a model's matrices."""
     c: Any = configuration(model)
-    if c.model_type == "marian":
+    if c.model_type in ("marian", "m2m_100"):
         sizes = (4 * c.d_model**2, 2 * c.d_model * c.decoder_ffn_dim)
         return _seq2seq(c.decoder_layers, *sizes, c.d_model * c.vocab_size)
     if c.model_type == "t5":

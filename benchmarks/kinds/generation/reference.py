@@ -4,24 +4,30 @@ Two implementations that round differently may choose different tokens where two
 and go on differently then. So the answer's own tokens are given to the model in float64. A greedy
 answer is as wrong as its worst token is below the best one, in logits. The answer of a beam search
 is as wrong as its score, the sum of its log-probabilities, is below that of the answer in float64.
+
+How wrong it may be follows from the logits of the same model with the errors of the dtype: PyTorch
+runs it in float32, in bfloat16, or in float32 with both factors of every product rounded as
+core/errors.py says.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from ...core.dtypes import Array
+from ...core.dtypes import FLOAT32, Array
 from ...core.errors import errors_of, tolerance
 from .cases import SEQ2SEQ, GenerationCase
-from .files import START, configuration, directory, model_class
+from .files import configuration, directory, model_class, start
 
 ROWS = 2  # of a batch that are checked
 
 Inputs: TypeAlias = Array
-"""Token ids [B, S]; what lies behind the length of a row is `START`."""
+"""Token ids [B, S]; what lies behind the length of a row is the padding of the model."""
 
 
 @dataclass(frozen=True)
@@ -38,29 +44,40 @@ class Expected:
 def arguments(case: GenerationCase) -> Inputs:
     """Return token ids [B, S]."""
     rng = np.random.default_rng(5)
-    ids = rng.integers(1, configuration(case.model).vocab_size, (case.B, case.S))
-    ids[np.arange(case.S) >= np.array(case.rows)[:, None]] = START
+    # Neither the first nor the last token, one of which is padding.
+    ids = rng.integers(1, configuration(case.model).vocab_size - 1, (case.B, case.S))
+    ids[np.arange(case.S) >= np.array(case.rows)[:, None]] = start(case.model)
     return ids
 
 
 def expected(case: GenerationCase, ids: Inputs) -> Expected:
-    """Search in float64, and see how far float32 is off on what is found."""
+    """Search in float64, and see how far the dtype is off on what is found."""
     import torch
 
     rows = tuple(int(r) for r in np.unique(np.linspace(0, case.B - 1, ROWS).round()))
-    exact, single = _model(case, torch.float64), _model(case, torch.float32)
+    exact, rounded = _model(case, torch.float64), _rounded(case)
     scores, error, scale = [], 0.0, 0.0
     for row in rows:
         text = ids[row : row + 1, : case.rows[row]]
-        found = np.asarray(generate(exact, case, text))[0]
+        found = _found(dataclasses.replace(case, dtype=FLOAT32), row)
         logits = _logits(exact, case, text, found)
-        error = max(error, float(np.abs(_logits(single, case, text, found) - logits).max()))
+        error = max(error, float(np.abs(_logits(rounded, case, text, found) - logits).max()))
         scale = max(scale, float(np.abs(logits).max()))
         scores.append(_score(logits, _new(case, found)))
     # Two logits are compared, and of a beam search as many as there are new tokens.
     terms = 2 * (case.T if case.beams > 1 else 1)
     allowed = terms * tolerance(error, scale, errors_of(case.dtype))
     return Expected(case, ids, rows, tuple(scores), allowed)
+
+
+@cache
+def _found(case: GenerationCase, row: int) -> Array:
+    """Return the tokens that the search in float64 finds for a row, which no dtype changes."""
+    import torch
+
+    text = arguments(case)[row : row + 1, : case.rows[row]]
+    tokens: Array = np.asarray(generate(_model(case, torch.float64), case, text))[0]
+    return tokens
 
 
 def worst_error(want: Expected, got: Array) -> float:
@@ -82,20 +99,48 @@ def worst_error(want: Expected, got: Array) -> float:
     return worst
 
 
-def generate(model: Any, case: GenerationCase, ids: Array, mask: Array | None = None) -> Any:
+def generate(
+    model: Any, case: GenerationCase, ids: Array, mask: Array | None = None, **options: Any
+) -> Any:
     """Run Transformers' generate, which returns the tokens [B, ...]."""
     import torch
 
-    given = {} if mask is None else {"attention_mask": torch.from_numpy(mask)}
     if mask is None:
-        given["attention_mask"] = torch.ones(ids.shape, dtype=torch.int64)
+        mask = np.ones(ids.shape, np.int64)
     return model.generate(
-        torch.from_numpy(ids), num_beams=case.beams, max_new_tokens=case.T, **given
+        torch.from_numpy(ids),
+        attention_mask=torch.from_numpy(mask),
+        num_beams=case.beams,
+        max_new_tokens=case.T,
+        **options,
     )
 
 
 def _model(case: GenerationCase, dtype: Any) -> Any:
     return model_class(case).from_pretrained(directory(case), dtype=dtype).eval()
+
+
+def _rounded(case: GenerationCase) -> Any:
+    """Return the model with the errors of the dtype of a case."""
+    import torch
+    import transformers
+
+    if case.dtype == "bfloat16":
+        return _model(case, torch.bfloat16)
+    model = _model(case, torch.float32)
+    if case.dtype == FLOAT32:
+        return model
+    errors = errors_of(case.dtype)
+
+    def round_inputs(module: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (torch.from_numpy(errors.inputs(inputs[0].numpy())), *inputs[1:])
+
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear | transformers.Conv1D):
+            weights = errors.weights(module.weight.detach().numpy())
+            module.weight = torch.nn.Parameter(torch.from_numpy(weights), requires_grad=False)
+            module.register_forward_pre_hook(round_inputs)
+    return model
 
 
 def _new(case: GenerationCase, tokens: Array) -> Array:

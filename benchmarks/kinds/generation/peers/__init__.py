@@ -9,6 +9,6 @@ if TYPE_CHECKING:  # a type checker holds every peer to the protocol here
     from ....core.kind import Peer
     from ..cases import GenerationCase
     from ..reference import Inputs
-    from . import torch, treadle
+    from . import ctranslate2, torch, treadle
 
-    _PEERS: tuple[Peer[GenerationCase, Inputs, Array], ...] = (treadle, torch)
+    _PEERS: tuple[Peer[GenerationCase, Inputs, Array], ...] = (treadle, torch, ctranslate2)
