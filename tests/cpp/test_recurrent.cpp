@@ -196,7 +196,8 @@ TEST_CASE("every number of threads gives the same bits") {
           const Outputs<float> expected = run(*packed, shape, sequence);
           for (const int threads : {2, 3}) {
             set_num_threads(threads);
-            for (int repeat = 0; repeat < (B == 1 ? 8 : 2); ++repeat) {
+            // Two calls meet at some 80 barriers: who comes first differs from one to the next.
+            for (int repeat = 0; repeat < 2; ++repeat) {
               CHECK(same_bits(run(*packed, shape, sequence), expected));
             }
           }
