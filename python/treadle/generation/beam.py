@@ -51,7 +51,8 @@ def search_beams(task: Task, logits: Float) -> SearchResult:
         if task.sees_all:
             candidates = search.candidates(task.step(tokens))
         else:
-            candidates = search.best_candidates(*task.step_best(tokens, candidates_of(task.config)))
+            k = candidates_of(task.config)
+            candidates = search.best_candidates(*task.step_best(search.rows, tokens, k))
 
 
 @dataclass(frozen=True)
@@ -130,12 +131,14 @@ class _BeamSearch:
         return self._chosen(values, places // vocabulary, places % vocabulary)
 
     def best_candidates(self, ids: Int, logits: Float, lse: Float) -> _Candidates:
-        """Choose among the best tokens [R, k] of each beam, which are those of its sentence.
+        """Choose among the best tokens [R, K] of each beam, which are those of its sentence.
 
-        No candidate is missing: k is as large as their number, or the vocabulary.
+        No candidate is missing: the rules leave as many as are chosen, or the vocabulary.
         """
         refuse_scores(lse, self._sentences(), self.rows.count)
-        sums = self._sums(logits - lse[:, None]).reshape(len(self.live), -1)
+        scores = logits - lse[:, None]
+        ids, scores = self._task.constrained_best(self.rows, ids, scores, self._kept)
+        sums = self._sums(scores).reshape(len(self.live), -1)
         places, values = best(sums, self._kept)
         self._refuse(values[:, 0])
         tokens = np.take_along_axis(ids.reshape(sums.shape), places, axis=1)

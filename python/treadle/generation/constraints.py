@@ -1,7 +1,8 @@
 """Rules that change the scores of the next token, each for all live rows at a time.
 
 They run in Transformers' order, work in place on scores [R, V] and do for a row what they would do
-for it alone. Scores are logits, or log-probabilities in a beam search, as in Transformers.
+for it alone. Scores are logits, or log-probabilities in a beam search, as in Transformers. Rules of
+the class `TokenRule` also apply where a search has only the best tokens of each row.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 
 from treadle.generation.config import GenerationConfig, as_tuple
 from treadle.generation.rows import NO_TOKEN, Rows
+from treadle.generation.token_rules import MOST_TOKENS, Forbidden, ForbiddenNext, Forced
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from treadle._inputs.types import Bool, Float, Int
 
 Constraint: TypeAlias = "Callable[[Rows, Float], None]"
+
+_NONE = np.empty(0, np.int64)
 
 
 def constraints(config: GenerationConfig) -> list[Constraint]:
@@ -41,7 +45,7 @@ def constraints(config: GenerationConfig) -> list[Constraint]:
     if config.remove_invalid_values:
         rules.append(replace_invalid)
     if config.suppress_tokens:
-        rules.append(suppressed(list(config.suppress_tokens)))
+        rules.append(Forbidden(config.suppress_tokens))
     if config.begin_suppress_tokens:
         forced = config.forced_bos_token_id is not None
         rules.append(suppressed_at_begin(list(config.begin_suppress_tokens), forced))
@@ -71,26 +75,27 @@ def repetition_penalty(penalty: float) -> Constraint:
 def no_repeat_ngram(size: int) -> Constraint:
     """Forbid each token that would complete a sequence of ``size`` tokens that the row has."""
 
-    def apply(rows: Rows, scores: Float) -> None:
+    def find(rows: Rows) -> tuple[Int, Int]:
         tokens = rows.tokens
         if tokens.shape[1] < size:
-            return
+            return _NONE, _NONE
         prefix = tokens[:, tokens.shape[1] + 1 - size :]
         windows = np.lib.stride_tricks.sliding_window_view(tokens, size, axis=1)
         # A window whose beginning is shorter than it should be, behind a short prompt, matches the
         # end of its row only there, where no token follows it.
         matches = (windows[:, :, :-1] == prefix[:, None]).all(axis=2)
         last = windows[:, :, -1]
-        row, column = np.nonzero(matches & (last != NO_TOKEN) & (last < scores.shape[1]))
-        scores[row, last[row, column]] = -np.inf
+        row, column = np.nonzero(matches & (last != NO_TOKEN))
+        return row, last[row, column]
 
-    return apply
+    # With a size of 1 every token of the row is forbidden, and these may be many.
+    return ForbiddenNext(find, few=size > 1)
 
 
 def bad_words(words: Sequence[tuple[int, ...]]) -> list[Constraint]:
     """Forbid the last token of each word where the row ends with the tokens before it."""
     single = sorted({word[0] for word in words if len(word) == 1})
-    rules: list[Constraint] = [suppressed(single)] if single else []
+    rules: list[Constraint] = [Forbidden(single)] if single else []
     for length in sorted({len(word) for word in words} - {1}):
         group = np.array([word for word in words if len(word) == length], np.int64)
         rules.append(_forbidden_ends(group))
@@ -100,15 +105,15 @@ def bad_words(words: Sequence[tuple[int, ...]]) -> list[Constraint]:
 def _forbidden_ends(words: Int) -> Constraint:
     length = words.shape[1]
 
-    def apply(rows: Rows, scores: Float) -> None:
+    def find(rows: Rows) -> tuple[Int, Int]:
         tokens = rows.tokens
         if tokens.shape[1] < length - 1:
-            return
+            return _NONE, _NONE
         ends = tokens[:, tokens.shape[1] + 1 - length :]
         row, word = np.nonzero((ends[:, None] == words[None, :, :-1]).all(axis=2))
-        scores[row, words[word, -1]] = -np.inf
+        return row, words[word, -1]
 
-    return apply
+    return ForbiddenNext(find, few=len(words) <= MOST_TOKENS)
 
 
 def least_lengths(config: GenerationConfig, ends: list[int]) -> list[Constraint]:
@@ -116,22 +121,11 @@ def least_lengths(config: GenerationConfig, ends: list[int]) -> list[Constraint]
     rules: list[Constraint] = []
     if config.min_new_tokens is not None:
         least_new = config.min_new_tokens
-        rules.append(
-            _forbidden_where(ends, lambda rows: np.full(len(rows), rows.count < least_new))
-        )
+        rules.append(Forbidden(ends, lambda rows: np.full(len(rows), rows.count < least_new)))
     elif config.min_length > 0:
         least = config.min_length
-        rules.append(_forbidden_where(ends, lambda rows: rows.lengths < least))
+        rules.append(Forbidden(ends, lambda rows: rows.lengths < least))
     return rules
-
-
-def suppressed(tokens: list[int]) -> Constraint:
-    """Forbid tokens everywhere."""
-
-    def apply(rows: Rows, scores: Float) -> None:
-        scores[:, tokens] = -np.inf
-
-    return apply
 
 
 def suppressed_at_begin(tokens: list[int], forced: bool) -> Constraint:
@@ -141,36 +135,17 @@ def suppressed_at_begin(tokens: list[int], forced: bool) -> Constraint:
         later = (rows.prompt_lengths <= 1) & forced
         return np.asarray(rows.count == later.astype(np.int64))
 
-    return _forbidden_where(tokens, here)
-
-
-def _forbidden_where(tokens: list[int], here: Callable[[Rows], Bool]) -> Constraint:
-    def apply(rows: Rows, scores: Float) -> None:
-        chosen = np.flatnonzero(here(rows))
-        if len(chosen):
-            scores[chosen[:, None], tokens] = -np.inf
-
-    return apply
+    return Forbidden(tokens, here)
 
 
 def forced_first(token: int) -> Constraint:
     """Leave only one token behind a prompt of one token."""
-    return _forced_where([token], lambda rows: rows.lengths == 1)
+    return Forced([token], lambda rows: rows.lengths == 1)
 
 
 def forced_last(tokens: list[int]) -> Constraint:
     """Leave only these tokens at the last place that a row has."""
-    return _forced_where(tokens, lambda rows: rows.lengths == rows.limits - 1)
-
-
-def _forced_where(tokens: list[int], here: Callable[[Rows], Bool]) -> Constraint:
-    def apply(rows: Rows, scores: Float) -> None:
-        chosen = np.flatnonzero(here(rows))
-        if len(chosen):
-            scores[chosen] = -np.inf
-            scores[chosen[:, None], tokens] = 0
-
-    return apply
+    return Forced(tokens, lambda rows: rows.lengths == rows.limits - 1)
 
 
 def replace_invalid(rows: Rows, scores: Float) -> None:

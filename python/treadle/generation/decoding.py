@@ -26,8 +26,10 @@ class Decoding(Protocol):
     A decoding may have a third, ``step_best(tokens, k)``, which extends the rows as `step` does and
     returns ``ids, values, lse``: the k largest logits [R, k] of each row, the best first and of
     equal ones the lower id, their ids, and the logarithms [R] of the sums of all e^logit. A greedy
-    or beam search calls it instead of `step` if nothing has to see all logits: no option that
-    changes them, no hook, no output_scores or output_logits.
+    or beam search calls it instead of `step` if nothing has to see all logits: no hook, no
+    output_scores or output_logits, and of the options that change scores only those that forbid or
+    force up to 256 tokens (bad_words_ids, suppress_tokens, forced_eos_token_id, min_length,
+    no_repeat_ngram_size from 2 on, ...). The search then asks for as many more as may be forbidden.
 
     Examples
     --------

@@ -63,7 +63,8 @@ def search_single(task: Task, logits: Float) -> SearchResult:
 
 def _best(task: Task, rows: Rows, tokens: Int, live: Int) -> Int:
     """Return the token [R] with the largest logit, where nothing has to see the others."""
-    ids, values, _ = task.step_best(tokens, 1)
+    ids, values, _ = task.step_best(rows, tokens, 1)
+    ids, values = task.constrained_best(rows, ids, values, 1)
     refuse_scores(values[:, 0], live // task.config.num_return_sequences, rows.count)
     return ids[:, 0]
 

@@ -15,6 +15,7 @@ from treadle.generation.decoding import (
     checked_logits,
     checked_step,
 )
+from treadle.generation.token_rules import TokenRule, first_of
 
 if TYPE_CHECKING:
     from treadle._inputs.types import Bool, Float, Int
@@ -74,7 +75,7 @@ class Task:
         """
         config = self.config
         return (
-            bool(self.rules)
+            len(self._token_rules) < len(self.rules)
             or self.hook is not None
             or self.uniform is not None
             or config.output_scores
@@ -83,9 +84,30 @@ class Task:
             or not hasattr(self.decoding, "step_best")
         )
 
-    def step_best(self, tokens: Int, k: int) -> tuple[Int, Float, Float]:
-        """Return the ids and logits [R, k] of the best next tokens, and all logits' lse [R]."""
-        return checked_best(self.decoding, tokens, min(k, self.vocabulary), self.vocabulary)
+    @property
+    def _token_rules(self) -> list[TokenRule]:
+        """The rules that need no more than the best tokens of each row."""
+        return [rule for rule in self.rules if isinstance(rule, TokenRule) and rule.few]
+
+    def step_best(self, rows: Rows, tokens: Int, k: int) -> tuple[Int, Float, Float]:
+        """Return ids and logits [R, K] of the best next tokens, and all logits' lse [R].
+
+        There are as many as the rules may forbid beyond k, or as the vocabulary has.
+        """
+        wanted = k + sum(rule.most(rows) for rule in self._token_rules)
+        return checked_best(self.decoding, tokens, min(wanted, self.vocabulary), self.vocabulary)
+
+    def constrained_best(self, rows: Rows, ids: Int, scores: Float, k: int) -> tuple[Int, Float]:
+        """Apply the rules to the best tokens ``ids`` [R, K] and return the k best that remain.
+
+        They are those that `constrained` and a look at all scores would find.
+        """
+        if self.rules:
+            ids, scores = ids.copy(), scores.copy()
+            changed = [rule.narrow(rows, ids, scores) for rule in self._token_rules]
+            if any(changed):
+                return first_of(ids, scores, min(k, self.vocabulary))
+        return ids[:, :k], scores[:, :k]
 
     def ended(self, tokens: Int) -> Bool:
         """Say which of the tokens end a sentence."""
