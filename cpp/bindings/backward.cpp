@@ -33,6 +33,7 @@ Results check_results(const BoundRecurrent& net, const CheckedInputs& inputs, co
   const CellShape& shape = net.shape();
   const std::int64_t T = inputs.args.T, B = inputs.args.B;
   const std::int64_t least = net.saved_size(true);  // refuses several layers
+  net.check_backward();
   const Axis first{inputs.batch_first ? "B" : "T", inputs.shape[0]};
   const Axis second{inputs.batch_first ? "T" : "B", inputs.shape[1]};
   const Axis outputs{"D*H", net.engine->output_size()}, directions{"D", net.engine->directions()};

@@ -157,10 +157,13 @@ std::int64_t BoundRecurrent::saved_size(bool recompute) const {
     throw py::value_error(function + ": num_layers is " + std::to_string(engine->layers()) +
                           ", expected 1 where the backward pass is to follow");
   }
+  return engine->cell(0).saved_size(recompute);
+}
+
+void BoundRecurrent::check_backward() const {
   if (engine->cell(0).dtype() != Dtype::float32) {
     throw py::value_error(function + ": the backward pass needs weights of float32");
   }
-  return engine->cell(0).saved_size(recompute);
 }
 
 }  // namespace treadle

@@ -24,6 +24,8 @@ struct BoundRecurrent {
   bool lstm() const { return shape().mode == Mode::lstm; }
   // Returns how many floats a step of a direction saves; throws ValueError unless L = 1.
   std::int64_t saved_size(bool recompute) const;
+  // Throws ValueError unless the weights are float32, as a backward pass needs them.
+  void check_backward() const;
 };
 
 // The checked weights of one layer and direction, and the Python objects that keep them alive.

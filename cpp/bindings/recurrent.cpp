@@ -110,6 +110,9 @@ void register_recurrent(py::module_& m) {
            py::arg("recompute") = false)
       .def_property_readonly("weight_bytes",
                              [](const BoundRecurrent& net) { return net.engine->weight_bytes(); })
+      .def_property_readonly(
+          "saves_activated",
+          [](const BoundRecurrent& net) { return net.engine->cell(0).saves_activated(); })
       .def_property_readonly("isa",
                              [](const BoundRecurrent& net) { return net.engine->cell(0).isa(); })
       .def_property_readonly("isas", [](const BoundRecurrent& net) {

@@ -78,6 +78,7 @@ Object backward_tensors(const BoundRecurrent& net, const py::tuple& forward,
     return py::none();
   }
   const auto wants = [&](std::size_t i) { return py::handle(wanted[i]).ptr() == Py_True; };
+  net.check_backward();
   TensorInput in{{}, step, batch_first && !step, 0, 0, 0, 0};
   Floats h, c, y, saved, dy, dh_n, dc_n;
   if (!in.read(net, forward[0])) return py::none();

@@ -47,23 +47,45 @@ TREADLE_INLINE void gru_store(const StepArgs& a, std::int64_t row, std::int64_t 
   store_up_to(a.out[row] + unit, gru_blend(n, z, h), left);
 }
 
+// Updates one row's units of a panel behind products of low precision.
+TREADLE_INLINE void gru_store_low_precision(const StepArgs& a, std::int64_t row, std::int64_t panel,
+                                            const Vec (&gates)[4]) {
+  const std::int64_t unit = panel * kLanes, left = a.hidden_size - unit;
+  const Vec h = load_up_to(a.blend[row] + unit, left);
+  store_up_to(a.out[row] + unit, low_precision_gru(gates[0], gates[1], gates[2], gates[3], h),
+              left);
+}
+
+// Does the same and saves the gates. The step divides once for several functions, so that the gates
+// are those of the step but for rounding.
+__attribute__((noinline)) void gru_save_low_precision(const StepArgs& a, std::int64_t row,
+                                                      std::int64_t panel, const Vec (&gates)[4]) {
+  const std::int64_t H = a.hidden_size, unit = panel * kLanes, left = H - unit;
+  const Vec r = low_precision_sigmoid(gates[0]), z = low_precision_sigmoid(gates[1]);
+  float* saved = a.saved[row] + unit;
+  store_up_to(saved, low_precision_tanh(fma(r, gates[3], gates[2])), left);
+  store_up_to(saved + H, r, left);
+  store_up_to(saved + 2 * H, z, left);
+  store_up_to(saved + 3 * H, gates[3], left);
+  gru_store_low_precision(a, row, panel, gates);
+}
+
 // Finishes a step for rows and panels whose sums lie one after another, four vectors each. It is
-// called behind products of low precision, for which nothing is saved.
+// called behind products of low precision.
 __attribute__((noinline)) void gru_units(const StepArgs& a, std::int64_t row, int rows,
                                          std::int64_t panel, int panels, const float* sums) {
-  const bool standard = standard_gru(*a.options);
+  const bool standard = standard_gru(*a.options), usual = standard && !a.saved;
   for (int i = 0; i < rows * panels; ++i, sums += 4 * kLanes) {
     const Vec gates[] = {load(sums), load(sums + kLanes), load(sums + 2 * kLanes),
                          load(sums + 3 * kLanes)};
     const std::int64_t r = row + i / panels, p = panel + i % panels;
-    if (!standard) {
+    if (usual) {
+      gru_store_low_precision(a, r, p, gates);
+    } else if (!standard) {
       gru_store<false>(a, r, p, gates[0], gates[1], gates[2], gates[3]);
-      continue;
+    } else {
+      gru_save_low_precision(a, r, p, gates);
     }
-    const std::int64_t unit = p * kLanes, left = a.hidden_size - unit;
-    const Vec h = load_up_to(a.blend[r] + unit, left);
-    store_up_to(a.out[r] + unit, low_precision_gru(gates[0], gates[1], gates[2], gates[3], h),
-                left);
   }
 }
 

@@ -66,25 +66,50 @@ TREADLE_INLINE void lstm_store(const StepArgs& a, std::int64_t row, std::int64_t
   store_up_to(saved + 3 * H, now.o, left);
 }
 
+// Updates one row's units of a panel behind products of low precision.
+TREADLE_INLINE LowPrecisionLstm lstm_store_low_precision(const StepArgs& a, std::int64_t row,
+                                                         std::int64_t panel,
+                                                         const Vec (&gates)[4]) {
+  const std::int64_t unit = panel * kLanes, left = a.hidden_size - unit;
+  float* c = a.c[row] + unit;
+  const LowPrecisionLstm now =
+      low_precision_lstm(gates[0], gates[1], gates[2], gates[3], load_up_to(c, left));
+  store_up_to(c, now.c, left);
+  store_up_to(a.out[row] + unit, now.h, left);
+  return now;
+}
+
+// Does the same and saves the new c and the gates. The step divides once for two functions, so that
+// the gates are those of the step but for rounding.
+__attribute__((noinline)) void lstm_save_low_precision(const StepArgs& a, std::int64_t row,
+                                                       std::int64_t panel, const Vec (&gates)[4]) {
+  const std::int64_t H = a.hidden_size, unit = panel * kLanes, left = H - unit;
+  store_up_to(a.saved_c[row] + unit, lstm_store_low_precision(a, row, panel, gates).c, left);
+  if (!a.saved) return;
+  float* saved = a.saved[row] + unit;
+  store_up_to(saved, low_precision_sigmoid(gates[0]), left);
+  store_up_to(saved + H, low_precision_sigmoid(gates[1]), left);
+  store_up_to(saved + 2 * H, low_precision_tanh(gates[2]), left);
+  store_up_to(saved + 3 * H, low_precision_sigmoid(gates[3]), left);
+}
+
 // Finishes a step for rows and panels whose sums lie one after another, four vectors each. It is
-// called behind products of low precision, for which nothing is saved.
+// called behind products of low precision.
 __attribute__((noinline)) void lstm_units(const StepArgs& a, std::int64_t row, int rows,
                                           std::int64_t panel, int panels, const float* sums) {
-  const bool usual = lstm_kind(*a.options) == LstmKind::tanh;
+  const bool general = lstm_kind(*a.options) != LstmKind::tanh;
+  const bool usual = !general && !a.saved_c;
   for (int i = 0; i < rows * panels; ++i, sums += 4 * kLanes) {
     const Vec gates[] = {load(sums), load(sums + kLanes), load(sums + 2 * kLanes),
                          load(sums + 3 * kLanes)};
     const std::int64_t r = row + i / panels, p = panel + i % panels;
-    if (!usual) {
+    if (usual) {
+      lstm_store_low_precision(a, r, p, gates);
+    } else if (general) {
       lstm_store<LstmKind::general>(a, r, p, gates[0], gates[1], gates[2], gates[3]);
-      continue;
+    } else {
+      lstm_save_low_precision(a, r, p, gates);
     }
-    const std::int64_t unit = p * kLanes, left = a.hidden_size - unit;
-    float* c = a.c[r] + unit;
-    const LowPrecisionLstm now =
-        low_precision_lstm(gates[0], gates[1], gates[2], gates[3], load_up_to(c, left));
-    store_up_to(c, now.c, left);
-    store_up_to(a.out[r] + unit, now.h, left);
   }
 }
 

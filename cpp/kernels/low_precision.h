@@ -41,6 +41,11 @@ TREADLE_INLINE Vec low_precision_gru(Vec r, Vec z, Vec nx, Vec nh, Vec h) {
   return fma(ez, one - en, h * (one + en)) / ((one + ez) * (one + en));
 }
 
+TREADLE_INLINE Vec low_precision_sigmoid(Vec x) {
+  const Vec one = broadcast(1.0f);
+  return one / (one + low_precision_exp<1>(x));
+}
+
 TREADLE_INLINE Vec low_precision_tanh(Vec x) {
   const Vec one = broadcast(1.0f), e = low_precision_exp<2>(x);
   return (one - e) / (one + e);

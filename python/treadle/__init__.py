@@ -78,7 +78,9 @@ from treadle.runtime import available_isas, get_num_threads, isa, set_num_thread
 from treadle.seq2seq.module import Seq2Seq
 
 if TYPE_CHECKING:
+    from treadle import inspection as inspection
     from treadle.graph.model import Model
+    from treadle.inspection.tracing import trace
     from treadle.torch import from_torch
 
 __all__ = [
@@ -148,6 +150,7 @@ __all__ = [
     "load",
     "save",
     "set_num_threads",
+    "trace",
 ]
 
 publish(__name__, globals(), __all__)
@@ -162,4 +165,9 @@ def __getattr__(name: str) -> Any:
         from treadle.graph.model import Model
 
         return Model
+    if name in ("inspection", "trace"):  # they are for looking, which few programs do
+        import importlib
+
+        inspection = importlib.import_module("treadle.inspection")
+        return inspection if name == "inspection" else inspection.trace
     raise AttributeError(f"module 'treadle' has no attribute '{name}'")

@@ -123,6 +123,9 @@ class RecurrentStack:
     @property
     def weight_bytes(self) -> int: ...
     @property
+    def saves_activated(self) -> bool:
+        """Whether `run` saves gates after activation, not what enters the activations."""
+    @property
     def isa(self) -> str: ...
     @property
     def isas(self) -> list[str]:

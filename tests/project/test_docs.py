@@ -38,7 +38,8 @@ def test_doctests(name, tmp_path, monkeypatch):
 OWNERS = {
     owner.__name__: owner
     for owner in (
-        *(treadle, treadle.functional, treadle.generation, treadle.onnx, treadle.torch),
+        *(treadle, treadle.functional, treadle.generation, treadle.inspection, treadle.onnx),
+        treadle.torch,
         treadle.transformers,
     )
 }

@@ -16,6 +16,7 @@ ROOMS = (
         "keras",
         "onnx",
         "transformers",
+        "inspection",
         "demo",
         "cli",
         "__main__",

@@ -144,7 +144,7 @@ def test_without_the_compiled_module():
 
 def test_public_names():
     code = "import treadle; print(sorted(set(treadle.__all__) - set(dir(treadle))))"
-    assert child.succeed(code) == "['Model', 'from_torch']"
+    assert child.succeed(code) == "['Model', 'from_torch', 'trace']"
     assert child.succeed("import treadle; print(treadle.Model)") == "<class 'treadle.Model'>"
     assert (
         child.succeed("import treadle; treadle.from_torch; print(treadle.__version__)").count(".")
@@ -161,8 +161,10 @@ def test_unknown_names():
 
 
 ROOMS = """
-import treadle, treadle.functional, treadle.torch, treadle.transformers
-for owner in (treadle, treadle.functional, treadle.torch, treadle.transformers):
+import treadle, treadle.functional, treadle.inspection, treadle.torch, treadle.transformers
+for owner in (
+    treadle, treadle.functional, treadle.inspection, treadle.torch, treadle.transformers
+):
     for name in owner.__all__:
         value = getattr(owner, name)
         if hasattr(value, "__qualname__") and value.__module__ != owner.__name__:
@@ -172,4 +174,7 @@ for owner in (treadle, treadle.functional, treadle.torch, treadle.transformers):
 
 def test_public_objects_say_the_package():
     """Neither pickles nor messages know the module that defines a public class or function."""
-    assert child.succeed(ROOMS) == "treadle from_torch treadle.torch"
+    assert child.succeed(ROOMS).splitlines() == [
+        "treadle from_torch treadle.torch",
+        "treadle trace treadle.inspection",
+    ]

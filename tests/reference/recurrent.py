@@ -75,7 +75,7 @@ def rnn_cell(
 def lstm_cell(
     x, h, c, weight_ih, weight_hh, bias_ih=None, bias_hh=None,
     *, weight_hr=None, peepholes=None, activation="tanh", recurrent_activation="sigmoid",
-    output_activation=None, clip=None, input_forget=False, dtype=np.float64,
+    output_activation=None, clip=None, input_forget=False, dtype=np.float64, record=None,
 ):  # fmt: skip
     """x [B, I], h [B, H or P], c [B, H] -> h' [B, H or P], c' [B, H]
 
@@ -84,7 +84,7 @@ def lstm_cell(
     o = f(W_o x + R_o h + p_o * c')     h' = o * h(c'), or W_hr (o * h(c')) with a projection
 
     `peepholes` [3*H] in ONNX's order i, o, f. `clip` bounds what enters f, f, g, f (not h). The
-    output activation is the activation when None.
+    output activation is the activation when None. A list `record` gets the gates of the step.
     """
     gate, candidate = recurrent_activation, activation
     output = activation if output_activation is None else output_activation
@@ -98,19 +98,23 @@ def lstm_cell(
     c = f * c + i * g
     o = _activate(gate, o + p_o * c, clip)
     h = o * _activate(output, c, None)
+    if record is not None:
+        record.append({"input": i, "forget": f, "cell": g, "output": o})
     return (h if weight_hr is None else linear(h, weight_hr, dtype=dtype)), c
 
 
 def gru_cell(
     x, h, weight_ih, weight_hh, bias_ih=None, bias_hh=None,
     *, activation="tanh", recurrent_activation="sigmoid", reset_after=True, clip=None,
-    dtype=np.float64,
+    dtype=np.float64, record=None,
 ):  # fmt: skip
     """x [B, I], h [B, H] -> h' [B, H]
 
     r = f(W_r x + R_r h)        z = f(W_z x + R_z h)        h' = (1 - z) * n + z * h
     n = g(W_n x + b_in + r * (R_n h + b_hn))    reset_after (torch, cuDNN, Keras' default)
     n = g(W_n x + b_in + R_n (r * h) + b_hn)    not reset_after (ONNX' default)
+
+    A list `record` gets the gates of the step.
     """
     h = _cast(h, dtype)
     x_r, x_z, x_n = np.split(linear(x, weight_ih, bias_ih, dtype=dtype), 3, axis=1)
@@ -123,6 +127,8 @@ def gru_cell(
         weight_hn = np.split(np.asarray(weight_hh), 3)[2]
         bias_hn = None if bias_hh is None else np.split(np.asarray(bias_hh), 3)[2]
         n = _activate(activation, x_n + linear(r * h, weight_hn, bias_hn, dtype=dtype), clip)
+    if record is not None:
+        record.append({"reset": r, "update": z, "new": n})
     return (1 - z) * n + z * h
 
 

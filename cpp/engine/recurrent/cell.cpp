@@ -92,6 +92,20 @@ std::int64_t saved_size(const CellShape& shape, const CellOptions& options, bool
   return gates + (shape.mode == Mode::lstm ? shape.hidden_size : 0);
 }
 
+bool Cell::saves_activated() const {
+  switch (shape_.mode) {
+    case Mode::rnn:
+      return false;
+    case Mode::lstm:
+      break;
+    case Mode::gru:
+      return shape_.reset_after && standard_gru(options_);
+  }
+  // Behind products of low precision, only the usual LSTM has functions of its own.
+  const LstmKind kind = lstm_kind(options_);
+  return kind == LstmKind::tanh || (kind == LstmKind::relu && dtype() == Dtype::float32);
+}
+
 std::int64_t Cell::step_work() const {
   const std::int64_t H = shape_.hidden_size, S = shape_.state_size();
   return gate_count(shape_.mode) * H * (shape_.input_size + S) + shape_.proj_size * H;

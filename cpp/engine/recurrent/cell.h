@@ -63,6 +63,8 @@ class Cell {
   std::int64_t saved_size(bool recompute) const {
     return treadle::saved_size(shape_, options_, recompute);
   }
+  // Tells whether the saved gates are those after activation, not what enters the activations.
+  bool saves_activated() const;
   // Returns the multiply-adds of one row in one step.
   std::int64_t step_work() const;
 
