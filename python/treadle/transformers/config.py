@@ -83,7 +83,7 @@ def read_config(
     if family is None:
         raise wrong(where, "model_type", kind, f"one of {', '.join(FAMILIES)}")
     try:
-        return Config(entries | _checked(where, family, entries) | _labels(where, entries))
+        return Config(entries | _checked(where, family, entries) | read_labels(where, entries))
     except TypeError as error:  # every fault of a file is a ValueError, also a wrong type
         raise ValueError(str(error)) from None
 
@@ -158,7 +158,7 @@ def _overriding(overrides: Mapping[str, Any]) -> dict[str, Any]:
     return dict(overrides)
 
 
-def _labels(where: str, entries: dict[str, Any]) -> dict[str, Any]:
+def read_labels(where: str, entries: dict[str, Any]) -> dict[str, Any]:
     """Complete id2label, label2id and num_labels from those in the file, as Transformers does."""
     given = entries.get("id2label")
     if given is None:
@@ -180,6 +180,15 @@ def _labels(where: str, entries: dict[str, Any]) -> dict[str, Any]:
         "label2id": _ids(where, entries.get("label2id"), ids),
         "num_labels": len(names),
     }
+
+
+def label_count(function: str, config: Config) -> int:
+    """Return the number of labels, for which a head needs one or more."""
+    if config.num_labels < 1:
+        raise ValueError(
+            f"{function}: config.json has {config.num_labels} labels, expected 1 or more"
+        )
+    return config.num_labels
 
 
 def _ids(where: str, given: object, ids: dict[str, int]) -> dict[str, int]:

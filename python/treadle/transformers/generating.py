@@ -72,9 +72,17 @@ def read_generation_config(function: str, directory: str, config: Config) -> Gen
 
 
 def open_weights(
-    checkpoint: Checkpoint, family: GeneratingFamily, shapes: Shapes, dtype: str
+    checkpoint: Checkpoint,
+    family: GeneratingFamily,
+    shapes: Shapes,
+    dtype: str,
+    *,
+    with_head: bool = True,
 ) -> tuple[StackWeights | None, StackWeights]:
-    """Check the tensors of encoder and decoder and return their weights, read when asked for."""
+    """Check the tensors of encoder and decoder and return their weights, read when asked for.
+
+    ``with_head`` asks for what makes logits of the decoder's output, too.
+    """
     prefix = find_prefix(checkpoint, family, shapes.decoder)
     shared: dict[str, Float] = {}
     stacks: list[StackWeights | None] = []
@@ -84,7 +92,7 @@ def open_weights(
             continue
         stack = StackSources(checkpoint, family, shape, prefix)
         checkpoint.check(stack.checked(), _AS_DESCRIBED)
-        if shape is shapes.decoder:
+        if shape is shapes.decoder and with_head:
             stack.add_head(shapes.head)
             checkpoint.check(stack.checked(), _AS_DESCRIBED)
         stacks.append(StackWeights(checkpoint, stack, dtype, shared))

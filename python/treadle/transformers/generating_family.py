@@ -51,6 +51,9 @@ class GeneratingFamily(NamedTuple):
     """True if the vectors of tokens are multiplied by the root of their size."""
     positions: str | None = None
     """The table of positions: "learned", "marian" or "fairseq"; None where there is none."""
+    begins_with_last: bool = False
+    """True if a text that the decoder reads begins with its own last token, and not with
+    decoder_start_token_id."""
     windows: str | None = None
     """The layers with a window: "all", "late" (from max_window_layers on), or "2" and "6" for all
     but every second or sixth; layer_types says otherwise but for "all"."""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from treadle._storage.files import Path
     from treadle.generation import SearchResult, Streamer
     from treadle.generation.decoding import LogitsHook
+    from treadle.transformers.generating import Description
     from treadle.transformers.generating_family import GeneratingFamily
     from treadle.transformers.sequences import Sequences
     from treadle.transformers.stack_shapes import Shapes
@@ -110,14 +111,9 @@ class GeneratingModel(LoadedModel):
         model.config, model._shapes = description.config, description.shapes
         model.generation_config = read_generation_config(function, path, model.config)
         with Checkpoint(function, path) as checkpoint:
-            encoder, decoder = open_weights(
-                checkpoint, description.family, model._shapes, model._dtype
+            model._encoder, model._decoder = open_stacks(
+                function, checkpoint, description, model._dtype
             )
-            model._encoder, model._decoder = None, make_stack(function, decoder, model._dtype)
-            if encoder is not None:
-                one = decoder.table == encoder.table
-                shared = model._decoder if one else None
-                model._encoder = make_stack(function, encoder, model._dtype, shared)
         return model
 
     def generate(
@@ -245,6 +241,25 @@ class GeneratingModel(LoadedModel):
                 f"positions: expected max_new_tokens of at most {max(most + 1 - longest, 1)}"
             )
         return config
+
+
+def open_stacks(
+    function: str,
+    checkpoint: Checkpoint,
+    description: Description,
+    dtype: str,
+    *,
+    with_head: bool = True,
+) -> tuple[DecoderStack | None, DecoderStack]:
+    """Read and pack the encoder, if there is one, and the decoder, with the matrix of its logits
+    or without."""
+    family, shapes = description.family, description.shapes
+    encoder, decoder = open_weights(checkpoint, family, shapes, dtype, with_head=with_head)
+    packed = make_stack(function, decoder, dtype)
+    if encoder is None:
+        return None, packed
+    shared = packed if decoder.table == encoder.table else None
+    return make_stack(function, encoder, dtype, shared), packed
 
 
 def make_stack(

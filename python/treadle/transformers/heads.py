@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from treadle import _core
+from treadle.transformers.config import label_count
+from treadle.transformers.directory import resolve
 from treadle.transformers.encoder import (
     Norm,
     PretrainedEncoder,
@@ -25,9 +27,11 @@ from treadle.transformers.outputs import (
     SequenceClassifierOutput,
     TokenClassifierOutput,
 )
+from treadle.transformers.sequence_classifier import is_classifier, open_classifier
 
 if TYPE_CHECKING:
     from treadle._inputs.types import Float
+    from treadle._storage.files import Path
     from treadle.transformers.checkpoint import Checkpoint
 
 
@@ -35,7 +39,8 @@ class AutoModelForSequenceClassification(PretrainedModel):
     """Scores of a text, or of a pair of texts, for each class: logits [B, num_labels].
 
     ``config.id2label`` has the names of the classes. The first token that attention_mask keeps goes
-    through the checkpoint's linear layer and activation, then through the classifier.
+    through the checkpoint's linear layer and activation, then through the classifier. Of a bart or
+    an mbart the decoder reads the text, too, and its output for the last end token goes there.
 
     Examples
     --------
@@ -52,10 +57,27 @@ class AutoModelForSequenceClassification(PretrainedModel):
     _out: _core.Linear
     _activation: tuple[str, float, float]
 
+    @classmethod
+    def from_pretrained(cls, directory: Path, *, dtype: Any = "float32") -> Any:
+        """Load a model from a local directory: config.json and model.safetensors, or its shards.
+
+        Nothing is downloaded, unpickled or run, and everything is checked before memory is taken.
+
+        dtype  the dtype of the packed weights of the products: float32, bfloat16 or int8
+
+        Raises FileNotFoundError for missing files, ValueError for a directory that is damaged, of
+        another family, or has no such head.
+        """
+        function = f"{cls._name()}.from_pretrained"
+        path = resolve(function, directory)
+        if is_classifier(function, path):
+            return open_classifier(function, path, dtype)
+        return cls._open(function, path, dtype, {})
+
     def _load(self, function: str, checkpoint: Checkpoint) -> None:
         family, hidden = FAMILIES[self.config.model_type], self.config.hidden_size
         dense = family.sequence_dense.format(prefix=find_prefix(checkpoint, family))
-        out, labels = family.sequence_out, _labels(function, self)
+        out, labels = family.sequence_out, label_count(function, self.config)
         more = linear_shapes(dense, hidden, hidden) | linear_shapes(out, labels, hidden)
         self._encoder = PretrainedEncoder(function, self.config, checkpoint, more, self._dtype)
         self._activation = (family.sequence_activation, 0.0, 0.0)
@@ -90,7 +112,9 @@ class AutoModelForTokenClassification(PretrainedModel):
     _out: _core.Linear
 
     def _load(self, function: str, checkpoint: Checkpoint) -> None:
-        more = linear_shapes("classifier", _labels(function, self), self.config.hidden_size)
+        more = linear_shapes(
+            "classifier", label_count(function, self.config), self.config.hidden_size
+        )
         self._encoder = PretrainedEncoder(function, self.config, checkpoint, more, self._dtype)
         self._out = read_linear(function, checkpoint, "classifier")
 
@@ -188,10 +212,3 @@ class AutoModelForMaskedLM(PretrainedModel):
         x = _core.layer_norm(function, x, self._norm.weight, self._norm.bias, eps, None)
         logits: Float = self._decoder.run(function, x, None, None)
         return logits
-
-
-def _labels(function: str, model: PretrainedModel) -> int:
-    count = model.config.num_labels
-    if count < 1:
-        raise ValueError(f"{function}: config.json has {count} labels, expected 1 or more")
-    return count

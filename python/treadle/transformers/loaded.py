@@ -28,6 +28,11 @@ class LoadedModel:
     def _name(cls) -> str:
         return f"treadle.transformers.{cls.__name__}"
 
+    @property
+    def _most_tokens(self) -> int:
+        """The longest text that the model has positions for."""
+        raise NotImplementedError
+
     @classmethod
     def from_pretrained(cls, directory: Path, *, dtype: Any = "float32") -> Self:
         """Load a model from a local directory."""

@@ -51,6 +51,10 @@ class PretrainedModel(LoadedModel):
 
     _encoder: PretrainedEncoder
 
+    @property
+    def _most_tokens(self) -> int:
+        return self._encoder.most_tokens
+
     @classmethod
     def from_pretrained(cls, directory: Path, *, dtype: Any = "float32") -> Self:
         """Load a model from a local directory: config.json and model.safetensors, or its shards.

@@ -110,6 +110,19 @@ class Seq2SeqLMOutput(ModelOutput):
     encoder_attentions: tuple[Float, ...] | None
 
 
+class Seq2SeqSequenceClassifierOutput(ModelOutput):
+    """logits [B, num_labels], encoder_last_hidden_state [B, S, H]; more on request."""
+
+    _names = ("logits", *Seq2SeqLMOutput._names[1:])
+    logits: Float
+    decoder_hidden_states: tuple[Float, ...] | None
+    decoder_attentions: tuple[Float, ...] | None
+    cross_attentions: tuple[Float, ...] | None
+    encoder_last_hidden_state: Float
+    encoder_hidden_states: tuple[Float, ...] | None
+    encoder_attentions: tuple[Float, ...] | None
+
+
 class GenerateOutput(ModelOutput):
     """sequences [B N, T] of ``generate`` and, on request, their scores.
 

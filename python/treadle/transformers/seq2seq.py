@@ -2,44 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from treadle._inputs import arrays
+from treadle.transformers.encoder_decoder import EncoderDecoder
 from treadle.transformers.generating import special_token
 from treadle.transformers.generator import (
     Begun,
     GeneratingModel,
-    Requested,
     check_begun,
     inferred_mask,
     requested,
-    scattered,
 )
 from treadle.transformers.outputs import BaseModelOutput, Seq2SeqLMOutput
 from treadle.transformers.seq2seq_families import SEQ2SEQ
 from treadle.transformers.sequences import check_sequences
 
 if TYPE_CHECKING:
-    from treadle._inputs.ragged import Ragged
-    from treadle._inputs.types import ArrayLike, Float, Int
+    from treadle._inputs.types import ArrayLike, Int
     from treadle.generation import GenerationConfig
+    from treadle.transformers.encoder_decoder import Memory
 
-_NAMES = ("input_ids", "attention_mask")
 _DECODER = ("decoder_input_ids", "decoder_attention_mask")
 
 
-class _Memory(NamedTuple):
-    """The output of the encoder for the M tokens that exist."""
-
-    places: Ragged
-    rows: Float
-    """[M, H]"""
-    lengths: Int
-
-
-class AutoModelForSeq2SeqLM(GeneratingModel):
+class AutoModelForSeq2SeqLM(EncoderDecoder, GeneratingModel):
     """A model that writes a text about another, such as its translation or summary.
 
     The families are marian, bart, mbart, m2m_100 (NLLB is one), t5 (FLAN-T5 is one) and mt5.
@@ -99,54 +88,21 @@ class AutoModelForSeq2SeqLM(GeneratingModel):
             function, self.config, output_hidden_states, output_attentions, return_dict
         )
         read = asked.more()
-        memory = self._encode(function, input_ids, attention_mask, read)
+        memory = self._encode(self._read(function, input_ids, attention_mask), read)
         found = check_sequences(
             function, self._shapes.decoder, _DECODER, decoder_input_ids, decoder_attention_mask
         )
         _check_rows(function, memory, len(found.padded))
-        state = self._decoder.start(len(found.padded), (memory.rows, memory.lengths))
-        cross: list[Float] | None = None if asked.attentions is None else []
-        hidden = self._decoder.extend(
-            state,
-            found.ids,
-            found.lengths,
-            states=asked.states,
-            attentions=asked.attentions,
-            cross_attentions=cross,
-        )
-        seen = None
-        if cross is not None:
-            seen = tuple(scattered(found.places, memory.places, x) for x in cross)
-        output = Seq2SeqLMOutput(
-            logits=found.places.scatter(self._decoder.logits(hidden)),
-            decoder_hidden_states=asked.hidden_states(found.places, hidden),
-            decoder_attentions=asked.probabilities(found.places),
-            cross_attentions=seen,
-            encoder_last_hidden_state=memory.places.scatter(memory.rows),
-            encoder_hidden_states=read.hidden_states(memory.places, memory.rows),
-            encoder_attentions=read.probabilities(memory.places),
-        )
+        hidden, fields = self._decode(memory, found, read, asked)
+        logits = found.places.scatter(self._decoder.logits(hidden))
+        output = Seq2SeqLMOutput(logits=logits, **fields)
         return output if asked.as_dict else output.to_tuple()
 
     def encode(self, input_ids: ArrayLike, attention_mask: ArrayLike | None = None) -> Any:
         """Return the output of the encoder alone, a BaseModelOutput with last_hidden_state."""
-        memory = self._encode(f"{self._name()}.encode", input_ids, attention_mask)
+        found = self._read(f"{self._name()}.encode", input_ids, attention_mask)
+        memory = self._encode(found)
         return BaseModelOutput(last_hidden_state=memory.places.scatter(memory.rows))
-
-    def _encode(
-        self,
-        function: str,
-        ids: ArrayLike | None,
-        mask: ArrayLike | None,
-        asked: Requested | None = None,
-    ) -> _Memory:
-        shape, stack = self._shapes.encoder, self._encoder
-        assert shape is not None
-        assert stack is not None
-        found = check_sequences(function, shape, _NAMES, ids, mask)
-        states, attentions = (None, None) if asked is None else asked[:2]
-        rows = stack.encode(found.ids, found.lengths, states=states, attentions=attentions)
-        return _Memory(found.places, rows, found.lengths)
 
     def _arguments(self) -> tuple[str, ...]:
         return _DECODER
@@ -162,7 +118,7 @@ class AutoModelForSeq2SeqLM(GeneratingModel):
         mask = (
             inferred_mask(function, config, input_ids) if attention_mask is None else attention_mask
         )
-        memory = self._encode(function, input_ids, mask)
+        memory = self._encode(self._read(function, input_ids, mask))
         batch = memory.lengths.size
         start = self._start(function, config, batch)
         ids, kept = own.get("decoder_input_ids"), own.get("decoder_attention_mask")
@@ -195,7 +151,7 @@ class AutoModelForSeq2SeqLM(GeneratingModel):
         return np.full((batch, 1), token, np.int64)
 
 
-def _check_rows(function: str, memory: _Memory, batch: int) -> None:
+def _check_rows(function: str, memory: Memory, batch: int) -> None:
     if memory.lengths.size != batch:
         raise ValueError(
             f"{function}: decoder_input_ids has {batch} rows and input_ids {memory.lengths.size}, "

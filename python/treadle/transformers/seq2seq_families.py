@@ -82,12 +82,14 @@ _MBART = _BART._replace(
     encoder=_bart_names("encoder", embed_norm=True, final_norm=True, learned=True),
     decoder=_bart_names("decoder", embed_norm=True, final_norm=True, learned=True),
     norm_place="before",
+    begins_with_last=True,
     defaults=_BART.defaults | {"decoder_start_token_id": None},
 )
 _M2M_100 = _MBART._replace(
     encoder=_bart_names("encoder", embed_norm=False, final_norm=True, learned=False),
     decoder=_bart_names("decoder", embed_norm=False, final_norm=True, learned=False),
     head_bias=None,
+    begins_with_last=False,
     positions="fairseq",
     defaults=_BART.defaults
     | {"vocab_size": 128112, "activation_function": "relu", "scale_embedding": True}
@@ -168,5 +170,7 @@ SEQ2SEQ = {
     "t5": _T5,
     "mt5": _MT5,
 }
+# The families whose models may have a head that classifies texts.
+CLASSIFIERS = {"bart": _BART, "mbart": _MBART}
 # The families whose encoder AutoModel reads alone.
 TEXT_ENCODERS = {"t5": _T5, "mt5": _MT5}

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from treadle.transformers.batches import Padded
     from treadle.transformers.encoding import Encoding
     from treadle.transformers.model import PretrainedModel
+    from treadle.transformers.sequence_classifier import SequenceClassifier
+    from treadle.transformers.text_encoder import TextEncoder
 
 # So many rows go through the model together; batch_size may ask for more.
 _MOST_ROWS = 32
@@ -32,7 +34,7 @@ TOKENIZER: dict[str, Any] = {
 class EncoderPipeline(Pipeline):
     """The base of the tasks that need one pass through an encoder and its head."""
 
-    model: PretrainedModel
+    model: PretrainedModel | SequenceClassifier | TextEncoder
 
     @property
     def _most_tokens(self) -> int:
@@ -42,7 +44,7 @@ class EncoderPipeline(Pipeline):
     @property
     def _positions(self) -> int:
         """The longest row that the model has positions for."""
-        return self.model._encoder.most_tokens
+        return self.model._most_tokens
 
     def _tokens(self, texts: list[Any], options: Mapping[str, Any]) -> Encoding:
         """Tokenize texts, without padding, cut at the model's length where they are to be cut."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from treadle._inputs.checks import MAX_SIZE, flag, shown
+from treadle._inputs.checks import flag, shown
 from treadle.transformers.pipelines.encoder import TOKENIZER, EncoderPipeline
-from treadle.transformers.text_encoder import TextEncoder
 
 
 class FeatureExtractionPipeline(EncoderPipeline):
@@ -48,11 +47,6 @@ class FeatureExtractionPipeline(EncoderPipeline):
         "truncation": None,
         "tokenize_kwargs": None,
     }
-
-    @property
-    def _positions(self) -> int:
-        """The longest row; the encoder of a T5 takes any."""
-        return MAX_SIZE if isinstance(self.model, TextEncoder) else super()._positions
 
     def _check(self, settings: dict[str, Any]) -> None:
         function = self._name()

@@ -35,6 +35,8 @@ from treadle.transformers.pipelines.token_classification import TokenClassificat
 from treadle.transformers.pipelines.zero_shot_classification import ZeroShotClassificationPipeline
 from treadle.transformers.sentence_model import check_device
 from treadle.transformers.seq2seq import AutoModelForSeq2SeqLM
+from treadle.transformers.sequence_classifier import SequenceClassifier
+from treadle.transformers.text_encoder import TextEncoder
 from treadle.transformers.tokenizer import AutoTokenizer
 
 if TYPE_CHECKING:
@@ -50,6 +52,12 @@ class Task(NamedTuple):
     model: Any
     endings: tuple[str, ...]
     """The names of classes that were trained for the task have one of these endings."""
+    others: tuple[type[LoadedModel], ...] = ()
+    """The classes of models that ``model.from_pretrained`` may return beside ``model``."""
+
+    def takes(self, model: LoadedModel) -> bool:
+        """Tell whether a model that is loaded is of one of the task's classes."""
+        return isinstance(model, (self.model, *self.others))
 
 
 _SEQUENCES = ("ForSequenceClassification",)
@@ -57,7 +65,10 @@ _WRITERS = ("ForConditionalGeneration", "MTModel")
 _CONTINUERS = ("ForCausalLM", "LMHeadModel")
 TASKS = {
     "text-classification": Task(
-        TextClassificationPipeline, AutoModelForSequenceClassification, _SEQUENCES
+        TextClassificationPipeline,
+        AutoModelForSequenceClassification,
+        _SEQUENCES,
+        (SequenceClassifier,),
     ),
     "token-classification": Task(
         TokenClassificationPipeline, AutoModelForTokenClassification, ("ForTokenClassification",)
@@ -71,14 +82,17 @@ TASKS = {
         ("ForMaskedLM", "BertForPreTraining", "ErnieForPreTraining"),
     ),
     "zero-shot-classification": Task(
-        ZeroShotClassificationPipeline, AutoModelForSequenceClassification, _SEQUENCES
+        ZeroShotClassificationPipeline,
+        AutoModelForSequenceClassification,
+        _SEQUENCES,
+        (SequenceClassifier,),
     ),
     "summarization": Task(SummarizationPipeline, AutoModelForSeq2SeqLM, _WRITERS),
     "translation": Task(TranslationPipeline, AutoModelForSeq2SeqLM, _WRITERS),
     "text2text-generation": Task(TextToTextPipeline, AutoModelForSeq2SeqLM, _WRITERS),
     "text-generation": Task(TextGenerationPipeline, AutoModelForCausalLM, _CONTINUERS),
     # Every encoder has vectors.
-    "feature-extraction": Task(FeatureExtractionPipeline, AutoModel, ("",)),
+    "feature-extraction": Task(FeatureExtractionPipeline, AutoModel, ("",), (TextEncoder,)),
 }
 _PAIR = re.compile("translation_[^_]+_to_[^_]+")
 ALIASES = {"sentiment-analysis": "text-classification", "ner": "token-classification"}
@@ -187,9 +201,9 @@ def _of_model(
             "the model's directory"
         )
     if task is None:
-        task = next(name for name, found in TASKS.items() if isinstance(model, found.model))
+        task = next(name for name, found in TASKS.items() if found.takes(model))
     found = TASKS[find_task(task)]
-    if not isinstance(model, found.model):
+    if not found.takes(model):
         raise TypeError(
             f"{_NAME}: task is {task!r} and model is a {type(model).__name__}, expected a "
             f"{found.model.__name__}"
