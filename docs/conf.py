@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "torch")  # on which treadle.keras runs
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the programs of learn/ are small
 
 import treadle
 
@@ -21,13 +22,17 @@ author = "the treadle developers"
 release = treadle.__version__
 
 extensions = [
-    "myst_parser",
+    "myst_nb",  # myst_parser, and the programs of learn/, which run as the pages are built
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
 ]
 myst_heading_anchors = 3
+nb_execution_mode = "force"  # a page that is read is run: no result comes from another build
+nb_execution_raise_on_error = True  # a false claim of a page ends the build
+nb_execution_timeout = 600  # seconds for a cell, which takes a few unless the machine is busy
+nb_merge_streams = True
 default_role = "py:obj"  # `treadle.LSTM` in a docstring is a link
 autosummary_generate = False
 autodoc_member_order = "bysource"

