@@ -136,3 +136,38 @@ def test_what_is_refused(trace):
         plot.predictions([0.5, 0.5], ["a"])
     with pytest.raises(ValueError, match="probabilities has shape"):
         plot.predictions(np.zeros((1, 1, 1), np.float32))
+
+
+def test_gradient_flow():
+    x = samples.normal(0, 9, 2, 4)
+    nets = {"RNN": treadle.RNN(4, 6, seed=0), "$LSTM": treadle.LSTM(4, 6, seed=0)}
+    flows = {name: treadle.inspection.gradient_flow(net, x) for name, net in nets.items()}
+    ax = plot.gradient_flow(flows, row=1)
+    assert ax.get_yscale() == "log"
+    lines = {line.get_label(): line.get_ydata() for line in ax.get_lines()}
+    assert list(lines) == list(flows)
+    for name, line in lines.items():
+        np.testing.assert_array_equal(line, flows[name]["layer0.forward.norms.hidden"][:, 1])
+    rendered(ax)
+    one = plot.gradient_flow(flows["$LSTM"])
+    labelled = [line.get_label() for line in one.get_lines()]
+    assert labelled == ["layer0.forward hidden", "layer0.forward cell"]
+    with pytest.raises(ValueError, match="no norms of 'cell'"):
+        plot.gradient_flow(flows["RNN"], "cell")
+    with pytest.raises(ValueError, match="flow is empty"):
+        plot.gradient_flow({})
+    with pytest.raises(TypeError, match="trace is 5"):
+        plot.gradient_flow({"a": 5})
+
+
+def test_saliency_shades_each_token():
+    found = treadle.inspection.saliency(treadle.GRU(4, 6, seed=0), samples.normal(0, 3, 4))
+    ax = plot.saliency(found, HOSTILE)
+    values = found["saliency"]
+    assert len(ax.texts) == 3
+    for text, value in zip(ax.texts, values, strict=True):
+        red, _, blue, _ = text.get_bbox_patch().get_facecolor()
+        assert (red > blue) == (value > 0)
+    rendered(ax)
+    with pytest.raises(ValueError, match="tokens has 1 texts, expected 3"):
+        plot.saliency(found, ["a"])

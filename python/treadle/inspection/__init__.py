@@ -2,6 +2,8 @@
 
 trace          runs a module and records what goes on inside
 Trace          the record: named float32 arrays with named axes, and the output of the call
+gradient_flow  the gradients of a loss by every state, and their norms
+saliency       gradient times input of each step
 plot           pictures of them on Matplotlib's axes
 
 The arrays of a recurrent net have the axes time, batch and unit, also of a layer with
@@ -28,9 +30,10 @@ rounded weights.
 
 from treadle._public import publish
 from treadle.inspection import plot
+from treadle.inspection.gradients import gradient_flow, saliency
 from treadle.inspection.result import Trace
 from treadle.inspection.tracing import trace
 
-__all__ = ["Trace", "plot", "trace"]
+__all__ = ["Trace", "gradient_flow", "plot", "saliency", "trace"]
 
 publish(__name__, globals(), __all__)

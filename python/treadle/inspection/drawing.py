@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)))
 MARKERS = ("o", "s", "^", "D", "v", "x", "*")
-MOST_TICKS = 64
+MOST_TICKS, MOST_COLUMNS = 64, 68
 
 
 def axes(function: str, ax: Any, size: tuple[float, float]) -> Any:
@@ -92,3 +92,33 @@ def lines(ax: Any, values: Mapping[str, Float]) -> None:
     for text in ax.legend(fontsize=9).get_texts():
         text.set_parse_math(False)
     ax.grid(alpha=0.3)
+
+
+def shaded_text(ax: Any, words: Sequence[str], values: Float, between: tuple[float, float]) -> None:
+    """Write words in lines, each on a ground whose colour is its value, with the scale beside."""
+    from matplotlib import cm, colormaps, colors
+
+    scale = cm.ScalarMappable(colors.Normalize(*between), colormaps["RdBu_r"])
+    column, line = 0, 0
+    for word, value in zip(words, values, strict=True):
+        text = short(word)
+        if column and column + len(text) > MOST_COLUMNS:
+            column, line = 0, line + 1
+        ground = scale.to_rgba(np.asarray(value)) if np.isfinite(value) else MISSING
+        red, green, blue = colors.to_rgb(ground)
+        dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5  # ITU-R BT.601: brightness
+        ax.text(
+            (column + 0.5) / MOST_COLUMNS,
+            -line,
+            text,
+            family="monospace",
+            color="white" if dark else "black",
+            va="center",
+            parse_math=False,
+            bbox={"facecolor": ground, "edgecolor": "none", "boxstyle": "square,pad=0.2"},
+        )
+        column += len(text) + 2
+    ax.set(xlim=(0, 1), ylim=(-line - 0.7, 0.7), xticks=[], yticks=[])
+    for side in ax.spines.values():
+        side.set_visible(False)
+    ax.figure.colorbar(scale, ax=ax).set_label("gradient x input")

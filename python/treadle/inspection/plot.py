@@ -13,6 +13,7 @@ A trace has several arrays and sequences, so functions take ``layer`` (a number)
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from treadle._inputs.types import ArrayLike, Float
 
-__all__ = ["gates", "predictions", "states"]
+__all__ = ["gates", "gradient_flow", "predictions", "saliency", "states"]
 
 
 def states(
@@ -122,6 +123,102 @@ def gates(
     ax.set_ylabel("gate after activation")
     drawing.title(ax, f"{prefix}layer {layer}, {direction}: gates, {of}")
     drawing.steps(ax, len(next(iter(lines.values()))), trace.tokens)
+    return ax
+
+
+def gradient_flow(
+    flow: Trace | Mapping[str, Trace],
+    quantity: str | None = None,
+    *,
+    row: int = 0,
+    ax: Any = None,
+) -> Any:
+    """Draw the norms of the gradients of all states over time; return the axes.
+
+    ``flow`` is what `treadle.inspection.gradient_flow` returns, or several by their names, which is
+    how an RNN, an LSTM and a GRU are compared. The scale is logarithmic; a norm of zero has no
+    place on it and leaves a gap. ``quantity`` is "hidden" or "cell"; None draws both, or, of
+    several flows, "hidden".
+
+    Raises
+    ------
+    TypeError, ValueError
+        For something else, and for a row or quantity that a flow lacks.
+    ImportError
+        Without Matplotlib.
+
+    Examples
+    --------
+    >>> import numpy as np, treadle
+    >>> x = np.ones((9, 1, 2), np.float32)
+    >>> nets = {"RNN": treadle.RNN(2, 4, seed=0), "LSTM": treadle.LSTM(2, 4, seed=0)}
+    >>> flows = {name: treadle.inspection.gradient_flow(net, x) for name, net in nets.items()}
+    >>> ax = treadle.inspection.plot.gradient_flow(flows)
+    >>> [line.get_label() for line in ax.get_lines()], ax.get_yscale()
+    (['RNN', 'LSTM'], 'log')
+    """
+    function = "treadle.inspection.plot.gradient_flow"
+    several = not isinstance(flow, Trace) and isinstance(flow, Mapping)
+    flows: dict[str, Any] = dict(flow) if several else {"": flow}
+    wanted = "hidden" if several and quantity is None else quantity
+    drawn: dict[str, Float] = {}
+    for label, one in flows.items():
+        names = [name for name in _checked(function, one) if ".norms." in name]
+        names = [n for n in names if wanted is None or n.endswith(f".norms.{wanted}")]
+        if not names:
+            raise ValueError(f"{function}: flow has no norms of {shown(wanted)}, expected some")
+        for name in names:
+            place = name.replace(".norms.", " ")
+            own = place if not label else label if len(names) == 1 else f"{label} {place}"
+            drawn[own] = _sequence(function, one, name, row)
+    if not drawn:
+        raise ValueError(f"{function}: flow is empty, expected a flow at least")
+    ax = drawing.axes(function, ax, (7, 3.5))
+    positive = {k: np.where(v > 0, v, np.float32(np.nan)) for k, v in drawn.items()}
+    drawing.lines(ax, positive)
+    ax.set_yscale("log")
+    ax.set_ylabel("norm of the gradient")
+    drawing.title(ax, "gradient of the loss by the state of each step")
+    tokens = next((one.tokens for one in flows.values() if one.tokens is not None), None)
+    drawing.steps(ax, max(map(len, drawn.values())), tokens)
+    return ax
+
+
+def saliency(
+    found: Trace,
+    tokens: Iterable[str] | None = None,
+    *,
+    row: int = 0,
+    ax: Any = None,
+) -> Any:
+    """Draw the text of a sequence, each token on a ground of its saliency; return the axes.
+
+    ``found`` is what `treadle.inspection.saliency` returns; ``tokens`` are its own unless they are
+    given. Red speaks for the loss, blue against it; the scale is beside the text.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For something else, and for more or fewer tokens than steps.
+    ImportError
+        Without Matplotlib.
+
+    Examples
+    --------
+    >>> import numpy as np, treadle
+    >>> found = treadle.inspection.saliency(treadle.GRU(2, 4, seed=0), np.ones((3, 2), np.float32))
+    >>> ax = treadle.inspection.plot.saliency(found, ["I", "love", "AI"])
+    >>> [text.get_text() for text in ax.texts]
+    ['I', 'love', 'AI']
+    """
+    function = "treadle.inspection.plot.saliency"
+    values = _sequence(function, found, "saliency", row)
+    words = found.tokens if tokens is None else texts(function, "tokens", tokens)
+    words = tuple(map(str, range(len(values)))) if words is None else words
+    if len(words) != len(values):
+        raise ValueError(f"{function}: tokens has {len(words)} texts, expected {len(values)}")
+    ax = drawing.axes(function, ax, (7, 1 + 0.3 * (1 + sum(map(len, words)) // 60)))
+    drawing.shaded_text(ax, words, values, limits("saliency", values))
     return ax
 
 

@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from treadle.inspection.layers import Layer, Net, layers, steps_that_run, time_first
+from treadle.inspection.layers import Net, layers, steps_that_run, time_first
 from treadle.layers.elementwise import activated
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from treadle import _core
     from treadle._inputs.sequence import SequenceInputs
     from treadle._inputs.types import Float
     from treadle.inspection.result import Trace
     from treadle.layers.activation import Activation
+    from treadle.layers.recurrent_spec import RecurrentSpec
 
 FUNCTION = "treadle.trace"
 AXES = ("time", "batch", "unit")
@@ -36,26 +38,25 @@ def record(
         y, _, _, saved = layer.native.run(layer.inputs(inputs, x), save=True)
         ordered = time_first(y, inputs.batch_first)
         for d, direction in enumerate(layer.directions):
-            found = _gates(layer, saved[d])
+            found = gates(layer.spec, layer.native, saved[d])
             size = layer.spec.state_size
             found["states.hidden"] = ordered[..., d * size : (d + 1) * size]
             if layer.spec.mode == "lstm":
                 found["states.cell"] = saved[d][..., 4 * layer.spec.hidden_size :]
             for name, array in found.items():
                 full = f"{prefix}layer{layer.number}.{direction}.{name}"
-                trace.add(full, _only(array, runs).squeeze(place), axes)
+                trace.add(full, only(array, runs).squeeze(place), axes)
         x = y
 
 
-def _only(array: Float, runs: npt.NDArray[np.bool_]) -> Float:
+def only(array: Float, runs: npt.NDArray[np.bool_]) -> Float:
     """Return a copy of [T, B, H] with NaN where a step did not run."""
     return np.where(runs[..., None], array, np.float32(np.nan))
 
 
-def _gates(layer: Layer, saved: Float) -> dict[str, Float]:
+def gates(spec: RecurrentSpec, native: _core.RecurrentStack, saved: Float) -> dict[str, Float]:
     """Return the gates after activation, each [T, B, H], from what a direction has saved."""
-    spec, done = layer.spec, layer.native.saves_activated
-    H = spec.hidden_size
+    done, H = native.saves_activated, spec.hidden_size
 
     def gate(place: int, activation: Activation) -> Float:
         found: Float = saved[..., place * H : (place + 1) * H]
@@ -65,19 +66,19 @@ def _gates(layer: Layer, saved: Float) -> dict[str, Float]:
             found = np.clip(found, -np.float32(spec.clip), np.float32(spec.clip))
         return activated(FUNCTION, found, activation)
 
-    gates, candidate = spec.recurrent_activation, spec.activation
+    opening, candidate = spec.recurrent_activation, spec.activation
     if spec.mode == "lstm":
-        entrance = gate(0, gates)
+        entrance = gate(0, opening)
         return {
             "gates.input": entrance,
-            "gates.forget": 1 - entrance if spec.input_forget else gate(1, gates),
+            "gates.forget": 1 - entrance if spec.input_forget else gate(1, opening),
             "gates.cell": gate(2, candidate),
-            "gates.output": gate(3, gates),
+            "gates.output": gate(3, opening),
         }
     if spec.mode == "gru":
         return {
-            "gates.reset": gate(1, gates),
-            "gates.update": gate(2, gates),
+            "gates.reset": gate(1, opening),
+            "gates.update": gate(2, opening),
             "gates.new": gate(0, candidate),
         }
     return {}
