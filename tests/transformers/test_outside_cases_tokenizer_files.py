@@ -298,20 +298,22 @@ TABLE = {
         chat_template cls_token
         clean_up_tokenization_spaces
         clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output
-        do_lower_case eos_token extra_ids extra_special_tokens mask_token max_len model_input_names
+        do_lower_case eos_token extra_ids extra_special_tokens language_codes legacy_behaviour
+        mask_token max_len model_input_names
         model_max_length model_specific_special_tokens pad_token padding_side sep_token
-        split_special_tokens strip_accents tokenize_chinese_chars tokenizer_class trim_offsets
+        split_special_tokens src_lang strip_accents tgt_lang tokenize_chinese_chars tokenizer_class
+        trim_offsets
         truncation_side unk_token
     """,
     "none": """
         _commit_hash _from_auto _from_pipeline _name_or_path add_bos_token add_eos_token
         chat_control_tokens device_map files_loaded fix_mistral_regex from_slow
-        full_tokenizer_file is_local keep_accents language_codes legacy legacy_behaviour
-        local_files_only max_length max_seq_length
+        full_tokenizer_file is_local keep_accents legacy
+        local_files_only max_length max_seq_length num_madeup_words
         merges_file name_or_path pad_to_multiple_of padding processor_class remove_space
         response_schema response_template revision slow_tokenizer_class source_lang
-        spaces_between_special_tokens special_tokens_map_file src_lang stride subfolder target_lang
-        target_vocab_file tgt_lang tokenizer_file
+        spaces_between_special_tokens special_tokens_map_file stride subfolder target_lang
+        target_vocab_file tokenizer_file
         transformers_version truncation truncation_strategy trust_remote_code unk_id use_auth_token
         use_fast verbose vocab_file
     """,

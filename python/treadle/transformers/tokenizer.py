@@ -334,7 +334,7 @@ class AutoTokenizer(Chats):
         self._native = native
         self._library = Library(NAME, native, split_special_tokens=split)
         self._of_pieces, self._target = of_pieces(directory, kind), None
-        written = build_target(_LOAD, directory, kind)
+        written = build_target(_LOAD, directory, kind, settings)
         if written is not None:
             add_tokens(_LOAD, directory, written, kind, settings)
             self._target = Library(NAME, written, split_special_tokens=split)

@@ -15,8 +15,8 @@ class TokenizerClass(NamedTuple):
     """The defaults of a class."""
 
     kind: str
-    """The model: "wordpiece", "bytelevel", "unigram", or "marian" and "t5" for their files of
-    sentencepiece; "" for a class that knows nothing."""
+    """The model: "wordpiece", "bytelevel", "unigram", or "marian", "t5", "m2m_100", "nllb", "mbart"
+    and "mbart50" for their files of sentencepiece; "" for a class that knows nothing."""
     tokens: dict[str, str]
     """The special tokens by name."""
     token_types: bool
@@ -116,3 +116,20 @@ MODELS = {
     "t5": "T5Tokenizer",
     "mt5": "MT5Tokenizer",
 }
+
+
+def _without(kind: str, *names: str) -> TokenizerClass:
+    """Return RoBERTa's special tokens without some, for another kind of tokenizer."""
+    tokens = {name: token for name, token in _ROBERTA.tokens.items() if name not in names}
+    return TokenizerClass(kind, tokens, token_types=False)
+
+
+# The classes of translators of many languages, of whose directories tokenizer.json says all where
+# it is there. The tokens of languages, which settings may change, come later.
+PIECES = {
+    "M2M100Tokenizer": _without("m2m_100", "cls_token", "mask_token"),
+    "NllbTokenizer": _without("nllb"),
+    "MBartTokenizer": _without("mbart"),
+    "MBart50Tokenizer": _without("mbart50", "bos_token"),
+}
+MODELS_OF_PIECES = {"m2m_100": "M2M100Tokenizer", "mbart": "MBartTokenizer"}

@@ -1,10 +1,11 @@
-"""Tokenizers of directories that have files of sentencepiece alone: Marian's and T5's.
+"""Tokenizers of directories that have files of sentencepiece alone: Marian's, T5's and others.
 
 The library sentencepiece cuts texts into pieces; the library tokenizers does the rest, as for every
 other tokenizer: its model is a table of pieces, and sentencepiece stands before it as a
 pre-tokenizer. Of Marian, source.spm cuts texts that are read and target.spm those that are written
 (``text_target``), and vocab.json numbers the pieces of both. Of T5, the pieces of spiece.model have
-its own numbers, and a hundred tokens <extra_id_0> ... follow them.
+its own numbers, and a hundred tokens <extra_id_0> ... follow them. Translators of many languages
+are in `tokenizer_languages`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from treadle._inputs.checks import integer
 from treadle._storage.files import check_regular
+from treadle.transformers import tokenizer_languages
 from treadle.transformers.directory import exists, read_json
 from treadle.transformers.tokenizer_library import guarded
 
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 FILES = {
     "marian": ("source.spm", "target.spm", "vocab.json"),
     "t5": ("spiece.model",),
+    "m2m_100": ("sentencepiece.bpe.model", "vocab.json"),
+    "nllb": ("sentencepiece.bpe.model",),
+    "mbart": ("sentencepiece.bpe.model",),
+    "mbart50": ("sentencepiece.bpe.model",),
 }
 _EXTRA_TOKENS, _MAX_EXTRA = 100, 2**16
 _MAX_BYTES = 2**28
@@ -50,7 +56,9 @@ def build(function: str, directory: str, kind: TokenizerClass, settings: dict[st
     """
     if kind.kind == "marian":
         return _marian(function, directory, kind, "source.spm")
-    return _t5(function, directory, kind, settings)
+    if kind.kind == "t5":
+        return _t5(function, directory, kind, settings)
+    return _of_languages(function, directory, kind, settings, target=False)
 
 
 def of_pieces(directory: str, kind: TokenizerClass) -> bool:
@@ -58,11 +66,15 @@ def of_pieces(directory: str, kind: TokenizerClass) -> bool:
     return not exists(directory, "tokenizer.json") and has_files(directory, kind)
 
 
-def build_target(function: str, directory: str, kind: TokenizerClass) -> Any:
+def build_target(
+    function: str, directory: str, kind: TokenizerClass, settings: dict[str, Any]
+) -> Any:
     """Make the tokenizer of the texts that are written, None where it is the same."""
-    if kind.kind != "marian" or not of_pieces(directory, kind):
+    if kind.kind == "t5" or not of_pieces(directory, kind):
         return None
-    return _marian(function, directory, kind, "target.spm")
+    if kind.kind == "marian":
+        return _marian(function, directory, kind, "target.spm")
+    return _of_languages(function, directory, kind, settings, target=True)
 
 
 class _Pieces:
@@ -124,14 +136,51 @@ def _load(function: str, directory: str, name: str) -> Any:
 
 
 def _marian(function: str, directory: str, kind: TokenizerClass, name: str) -> Any:
-    vocabulary = read_json(function, directory, "vocab.json")
+    vocabulary = _numbers(function, directory)
     where = f"{function}: {directory}/vocab.json"
+    native = _native(where, vocabulary, _load(function, directory, name), kind, codes=True)
+    return _with_template(native, kind, vocabulary, ["$A", "{end}"], ["$A", "$B", "{end}"])
+
+
+def _numbers(function: str, directory: str) -> dict[str, int]:
+    """Read vocab.json, the numbers of pieces."""
+    vocabulary = read_json(function, directory, "vocab.json")
     numbers = set(vocabulary.values())
     if len(numbers) != len(vocabulary) or not all(
         type(number) is int and 0 <= number < _MAX_PIECES for number in vocabulary.values()
     ):
-        raise ValueError(f"{where} has values that are no numbers, each once, of pieces")
-    return _native(where, vocabulary, _load(function, directory, name), kind, codes=True)
+        raise ValueError(
+            f"{function}: {directory}/vocab.json has values that are no numbers, each once, of "
+            "pieces"
+        )
+    return vocabulary
+
+
+def _of_languages(
+    function: str,
+    directory: str,
+    kind: TokenizerClass,
+    settings: dict[str, Any],
+    *,
+    target: bool,
+) -> Any:
+    """Make the tokenizer of texts that are read, or of those written, in the settings' language."""
+    where = f"{function}: {directory}/{FILES[kind.kind][-1]}"
+    form = tokenizer_languages.form_of(f"{function}: {directory}", kind, settings)
+    assert form is not None
+    model = _load(function, directory, FILES[kind.kind][0])
+    if kind.kind == "m2m_100":
+        numbers = _numbers(function, directory)
+        vocabulary = tokenizer_languages.with_languages(where, numbers, form)
+    else:
+        vocabulary = tokenizer_languages.numbered(model, form)
+    native = _native(where, vocabulary, model, kind, codes=False)
+    token = import_module("tokenizers").AddedToken
+    special = [token(t, special=True, normalized=False) for t in form.tokens()]
+    guarded(where, native.add_tokens, special)
+    name = tokenizer_languages.language(f"{function}: {directory}", form, settings, target=target)
+    single, pair = tokenizer_languages.template(form, name, "{end}")
+    return _with_template(native, kind, vocabulary, single, pair)
 
 
 def _t5(function: str, directory: str, kind: TokenizerClass, settings: dict[str, Any]) -> Any:
@@ -139,6 +188,7 @@ def _t5(function: str, directory: str, kind: TokenizerClass, settings: dict[str,
     model = _load(function, directory, FILES["t5"][0])
     vocabulary = {model.id_to_piece(i): i for i in range(model.get_piece_size())}
     native = _native(where, vocabulary, model, kind, codes=False)
+    _with_template(native, kind, vocabulary, ["$A", "{end}"], ["$A", "{end}", "$B", "{end}"])
     token = import_module("tokenizers").AddedToken
     given = settings.get("extra_ids")
     count = _EXTRA_TOKENS if given is None else integer(where, "extra_ids", given, 0, _MAX_EXTRA)
@@ -161,9 +211,21 @@ def _native(
         _Pieces(model, codes=codes)
     )
     native.decoder = tokenizers.decoders.Decoder.custom(_Joined())
-    native.post_processor = tokenizers.processors.TemplateProcessing(
-        single=f"$A {end}",
-        pair=f"$A {end} $B {end}" if not codes else f"$A $B {end}",
-        special_tokens=[(end, vocabulary[end])],
+    return native
+
+
+def _with_template(
+    native: Any,
+    kind: TokenizerClass,
+    vocabulary: dict[str, int],
+    single: list[str],
+    pair: list[str],
+) -> Any:
+    """Put special tokens around texts; "{end}" stands for the end token."""
+    end = kind.tokens["eos_token"]
+    forms = [[end if part == "{end}" else part for part in form] for form in (single, pair)]
+    used = {part for form in forms for part in form if not part.startswith("$")}
+    native.post_processor = import_module("tokenizers").processors.TemplateProcessing(
+        single=forms[0], pair=forms[1], special_tokens=[(t, vocabulary[t]) for t in sorted(used)]
     )
     return native

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from treadle._inputs.checks import integer, shown
 from treadle.transformers.directory import exists, read_json, wrong
-from treadle.transformers.tokenizer_classes import CLASSES, GENERIC, MODELS
+from treadle.transformers.tokenizer_classes import (
+    CLASSES,
+    GENERIC,
+    MODELS,
+    MODELS_OF_PIECES,
+    PIECES,
+)
+from treadle.transformers.tokenizer_languages import form_of
 
 if TYPE_CHECKING:
     from treadle.transformers.tokenizer_classes import TokenizerClass
@@ -44,11 +51,15 @@ EFFECT = (
     "chat_template",
     "extra_ids",
     "extra_special_tokens",
+    "language_codes",
+    "legacy_behaviour",
     "max_len",
     "model_input_names",
     "model_max_length",
     "model_specific_special_tokens",
     "padding_side",
+    "src_lang",
+    "tgt_lang",
     "tokenizer_class",
     "truncation_side",
 )
@@ -105,15 +116,12 @@ NO_EFFECT = {
     "chat_control_tokens",
     "response_schema",
     "response_template",
-    # Languages: Marian's concern a library of punctuation, others the tokens that a program puts
-    # around texts.
-    "language_codes",
-    "legacy_behaviour",
+    # Marian's languages concern a library of punctuation. M2M-100's number of tokens without a
+    # meaning concerns the model's table alone.
+    "num_madeup_words",
     "source_lang",
-    "src_lang",
     "target_lang",
     "target_vocab_file",
-    "tgt_lang",
     # Contained in tokenizer.json, without which treadle refuses the classes that have them.
     "add_bos_token",
     "add_eos_token",
@@ -169,8 +177,17 @@ def class_of(function: str, directory: str, settings: dict[str, Any]) -> Tokeniz
         model = config.get("model_type")
         if not isinstance(model, str):
             return None
-        return CLASSES[MODELS[model]] if model in MODELS else generic
+        if model in MODELS:
+            return CLASSES[MODELS[model]]
+        name = MODELS_OF_PIECES.get(model)
+        if name is None:
+            return generic
     known = CLASSES.get(name.removesuffix("Fast"))
+    if known is None and not exists(directory, "tokenizer.json"):
+        known = PIECES.get(name.removesuffix("Fast"))
+        form = None if known is None else form_of(where, known, settings)
+        if known is not None and form is not None:
+            known = known._replace(extra=form.tokens())
     remote = settings.get("auto_map")
     if known is None and (remote.get("AutoTokenizer") if isinstance(remote, dict) else remote):
         raise ValueError(
