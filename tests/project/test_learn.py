@@ -41,7 +41,9 @@ def test_parts_of_a_page(page):
     for title in ("The program", "The picture", "Three things to try", "Sources"):
         assert title in titles
     assert "```text\n" in text.partition("## The program")[0]
-    assert len(re.findall(r"^\d\. ", text.partition("## Three things to try")[2], re.M)) == 3
+    assert (
+        len(re.findall(r"^\d\. ", text.partition("## Three things to try")[2], re.MULTILINE)) == 3
+    )
     assert lines_of_code(code[0]) < MOST_LINES
     assert any("plt.show()" in cell for cell in code)
     assert any(isinstance(node, ast.Assert) for cell in code for node in ast.walk(ast.parse(cell)))
