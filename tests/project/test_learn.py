@@ -35,7 +35,7 @@ def lines_of_code(text):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_parts_of_a_page(page):
-    """A page has a formula, a short program, a picture, a claim, three tasks and its sources."""
+    """A page has a formula, a program in short blocks, a picture, a claim, three tasks and its sources."""
     text, code = page.read_text(), cells(page)
     titles = re.findall(r"^## (.*)", text, re.MULTILINE)
     for title in ("The program", "The picture", "Three things to try", "Sources"):
@@ -44,7 +44,7 @@ def test_parts_of_a_page(page):
     assert (
         len(re.findall(r"^\d\. ", text.partition("## Three things to try")[2], re.MULTILINE)) == 3
     )
-    assert lines_of_code(code[0]) < MOST_LINES
+    assert all(lines_of_code(cell) < MOST_LINES for cell in code)
     assert any("plt.show()" in cell for cell in code)
     assert any(isinstance(node, ast.Assert) for cell in code for node in ast.walk(ast.parse(cell)))
     assert "![" not in text  # pictures are made, not pasted
