@@ -35,7 +35,7 @@ def lines_of_code(text):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_parts_of_a_page(page):
-    """A page has a formula, a program in short blocks, a picture, a claim, three tasks and its sources."""
+    """A page has a formula, short blocks, a picture, a claim, three tasks and its sources."""
     text, code = page.read_text(), cells(page)
     titles = re.findall(r"^## (.*)", text, re.MULTILINE)
     for title in ("The program", "The picture", "Three things to try", "Sources"):
