@@ -171,3 +171,27 @@ def test_saliency_shades_each_token():
     rendered(ax)
     with pytest.raises(ValueError, match="tokens has 1 texts, expected 3"):
         plot.saliency(found, ["a"])
+
+
+def test_attention():
+    module = treadle.MultiheadAttention(8, 2, batch_first=True, seed=0)
+    query, key = samples.normal(0, 2, 3, 8), samples.normal(1, 2, 4, 8)
+    trace = treadle.trace(module)(query, key, key)
+    found = trace["attention.probabilities"]
+    ax = plot.attention(trace, row=1)
+    np.testing.assert_array_equal(ax.get_images()[0].get_array(), found[1].mean(axis=0))
+    ax = plot.attention(trace, head=1, tokens=[*HOSTILE, "d"], queries=HOSTILE)
+    np.testing.assert_array_equal(ax.get_images()[0].get_array(), found[0, 1])
+    assert labels(ax.yaxis)[:2] == HOSTILE[:2]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("key", "query")
+    rendered(ax)
+    trace.tokens = list("abcd")
+    assert labels(plot.attention(trace).xaxis) == list("abcd")
+    with pytest.raises(ValueError, match="head is 2"):
+        plot.attention(trace, head=2)
+    with pytest.raises(ValueError, match="row is 2"):
+        plot.attention(trace, row=2)
+    with pytest.raises(ValueError, match="no 'x'"):
+        plot.attention(trace, "x")
+    with pytest.raises(ValueError, match="queries has 1 texts, expected 3"):
+        plot.attention(trace, queries=["a"])

@@ -24,6 +24,14 @@ gates.update       z of a GRU: how much of the state stays
 gates.new          n of a GRU: the candidate for the state
 =================  ===============================================================
 
+Attention has the axes batch, head, query and key, those of `treadle.Seq2Seq` no head.
+``attention.probabilities`` is that of a `treadle.MultiheadAttention`,
+``layer0.self_attention.probabilities`` that of a layer of an encoder or decoder. In a model that
+has both, ``encoder.`` or ``decoder.`` stands before it, and ``cross_attention`` leads from the text
+that is written to the text that is read. ``decoder.attention.probabilities`` is that of a
+`treadle.Seq2Seq`, beside the gates and states of both its sides. ``layer0.states.hidden`` is the
+output of a layer, ``embedding.states.hidden`` the input of the first.
+
 All are values after activation. Behind weights in bfloat16 and int8 they are the gates of those
 rounded weights.
 """

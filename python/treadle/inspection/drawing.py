@@ -55,12 +55,17 @@ def ticks(axis: Any, labels: Sequence[str], rotation: float = 0) -> None:
 
 def steps(ax: Any, count: int, tokens: Sequence[str] | None) -> None:
     """Label the axis of time: with a token for each step, or with the steps' numbers."""
-    if tokens is not None and len(tokens) == count:
-        ticks(ax.xaxis, tokens, rotation=45)
-        ax.set_xlabel("token")
+    known = tokens is not None and len(tokens) == count
+    labels(ax.xaxis, tokens if known else None, "token" if known else "step", rotation=45)
+
+
+def labels(axis: Any, words: Sequence[str] | None, name: str, rotation: float = 0) -> None:
+    """Write words at an axis if they are known, and what the axis is."""
+    if words is not None:
+        ticks(axis, words, rotation)
     else:
-        ax.set_xlabel("step")
-        ax.xaxis.get_major_locator().set_params(integer=True)
+        axis.get_major_locator().set_params(integer=True)
+    axis.set_label_text(name)
 
 
 def heat_map(ax: Any, values: Float, between: tuple[float, float], label: str) -> Any:

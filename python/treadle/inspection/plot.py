@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from treadle._inputs.types import ArrayLike, Float
 
-__all__ = ["gates", "gradient_flow", "predictions", "saliency", "states"]
+__all__ = ["attention", "gates", "gradient_flow", "predictions", "saliency", "states"]
 
 
 def states(
@@ -123,6 +123,83 @@ def gates(
     ax.set_ylabel("gate after activation")
     drawing.title(ax, f"{prefix}layer {layer}, {direction}: gates, {of}")
     drawing.steps(ax, len(next(iter(lines.values()))), trace.tokens)
+    return ax
+
+
+def attention(
+    trace: Trace,
+    name: str | None = None,
+    *,
+    head: int | None = None,
+    row: int = 0,
+    tokens: Iterable[str] | None = None,
+    queries: Iterable[str] | None = None,
+    ax: Any = None,
+) -> Any:
+    """Draw a map of attention, from each query to the keys that it looks at; return the axes.
+
+    Parameters
+    ----------
+    trace
+        A trace with attention probabilities.
+    name
+        Their name, such as "layer0.self_attention.probabilities"; None is the first there is.
+    head
+        The number of a head among those that were recorded; None is the mean over the heads.
+    row
+        The sequence of the batch.
+    tokens, queries
+        The words of the keys and of the queries. The tokens of the trace are those of the keys
+        where there are so many; queries have the words of the keys in self attention.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For something that is no trace, for what it lacks, and for more or fewer words than there
+        are keys or queries.
+    ImportError
+        Without Matplotlib.
+
+    Examples
+    --------
+    >>> import numpy as np, treadle
+    >>> x = np.random.default_rng(0).random((3, 8), np.float32)
+    >>> trace = treadle.trace(treadle.MultiheadAttention(8, 2, seed=0))(x, x, x)
+    >>> ax = treadle.inspection.plot.attention(trace, head=1, tokens=["I", "love", "AI"])
+    >>> [label.get_text() for label in ax.get_yticklabels()]
+    ['I', 'love', 'AI']
+    """
+    function = "treadle.inspection.plot.attention"
+    names = [one for one in _checked(function, trace) if one.endswith("probabilities")]
+    if not names or (name is not None and name not in names):
+        raise ValueError(f"{function}: the trace has no {shown(name)}, expected one of {names}")
+    name = names[0] if name is None else name
+    array, axes = trace[name], trace.axes(name)
+    for axis, argument, number in (("batch", "row", row), ("head", "head", head)):
+        if axis in axes:
+            at = axes.index(axis)
+            if number is None:
+                array = np.asarray(array.mean(at))
+            else:
+                last = array.shape[at] - 1
+                array = np.take(array, integer(function, argument, number, 0, last), at)
+            axes = axes[:at] + axes[at + 1 :]
+        elif number:
+            raise ValueError(f"{function}: {argument} is {shown(number)}, expected 0: there is one")
+    if not array.size:
+        raise ValueError(f"{function}: {name} has no values")
+    of_queries, of_keys = array.shape
+    own = trace.tokens if trace.tokens is not None and len(trace.tokens) == of_keys else None
+    words = own if tokens is None else _so_many(function, "tokens", tokens, of_keys)
+    asking = words if "self" in name or name.startswith("attention") else None
+    asking = asking if of_queries == of_keys else None
+    asking = asking if queries is None else _so_many(function, "queries", queries, of_queries)
+    ax = drawing.axes(function, ax, (5.5, 5))
+    drawing.heat_map(ax, array, limits(name, array), "probability")
+    mean = ", mean over heads" if "head" in trace.axes(name) and head is None else ""
+    drawing.title(ax, name + (mean if head is None else f", head {head}"))
+    drawing.labels(ax.xaxis, words, "key", rotation=45)
+    drawing.labels(ax.yaxis, asking, "query")
     return ax
 
 

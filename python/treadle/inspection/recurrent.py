@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from treadle.inspection.choice import Choice
 from treadle.inspection.layers import Net, layers, steps_that_run, time_first
 from treadle.layers.elementwise import activated
 
@@ -28,13 +29,26 @@ AXES = ("time", "batch", "unit")
 
 
 def record(
-    trace: Trace, net: Net, inputs: SequenceInputs, without: tuple[str, ...] = (), prefix: str = ""
+    trace: Trace,
+    net: Net,
+    inputs: SequenceInputs,
+    without: tuple[str, ...] = (),
+    prefix: str = "",
+    choice: Choice | None = None,
 ) -> None:
-    """Record the gates and states of all layers; the axes in ``without`` are of size 1 and go."""
+    """Record the gates and states of the chosen layers, under names that begin with ``prefix``.
+
+    The axes in ``without`` are of size 1 and go.
+    """
+    choice = Choice() if choice is None else choice
+    choice.check(net.spec.num_layers)
     x, runs = inputs.x, steps_that_run(inputs)
     place = tuple(AXES.index(axis) for axis in without)
     axes = tuple(axis for axis in AXES if axis not in without)
     for layer in layers(FUNCTION, net):
+        if not choice.layer(layer.number):
+            x = layer.native.run(layer.inputs(inputs, x))[0]
+            continue
         y, _, _, saved = layer.native.run(layer.inputs(inputs, x), save=True)
         ordered = time_first(y, inputs.batch_first)
         for d, direction in enumerate(layer.directions):

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from treadle._inputs.arrays import to_float32
 from treadle._inputs.sequence import SequenceInputs, prepare
-from treadle.inspection import recurrent
+from treadle.inspection import attention, recurrent, seq2seq
+from treadle.inspection.choice import Choice
 from treadle.inspection.layers import Net
 from treadle.inspection.result import Trace
+from treadle.layers.attention import MultiheadAttention
 from treadle.layers.cells import Cell
 from treadle.layers.recurrent import LSTM
 from treadle.layers.recurrent_stack import Recurrent
 from treadle.layers.sequential import Sequential
 from treadle.layers.stream import Stream
+from treadle.layers.transformer_base import TransformerBase
+from treadle.seq2seq.module import Seq2Seq
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,39 +35,46 @@ class Tracer:
     A call takes what a call of the module takes, and returns a `Trace`.
     """
 
-    def __init__(self, module: Any, call: Callable[..., Trace]) -> None:
+    def __init__(self, module: Any, call: Callable[..., Trace], choice: Choice) -> None:
         self.module = module
-        self._call = call
+        self._call, self._choice = call, choice
 
     def __call__(self, *args: Any, **kwargs: Any) -> Trace:
         """Call the module, and return its output with a record of the call.
 
         Raises what a call of the module raises.
         """
-        return self._call(self.module, *args, **kwargs)
+        return self._call(self.module, self._choice, *args, **kwargs)
 
     def __repr__(self) -> str:
         return f"treadle.trace({self.module!r})"
 
 
-def trace(module: Any) -> Tracer:
+def trace(module: Any, *, layers: Any = None, heads: Any = None) -> Tracer:
     """Return a callable that runs a module and records what goes on inside.
 
     ``treadle.trace(module)(x, ...)`` takes what ``module(x, ...)`` takes and returns a `Trace`. Its
-    ``output`` is that of the plain call, with the same bits. The gates and states are computed
-    beside it; a module that is not traced pays nothing.
+    ``output`` is that of the plain call, with the same bits. Everything else is computed beside it;
+    a module that is not traced pays nothing.
 
     Parameters
     ----------
     module
-        A `treadle.RNN`, `treadle.LSTM` or `treadle.GRU`, one of their cells, a `treadle.Stream`
-        (whose call takes x [B, I] as ``step`` does or x [T, B, I] as ``run`` does, and carries the
-        state on), or a `treadle.Sequential`, whose modules are recorded under their names.
+        A `treadle.RNN`, `treadle.LSTM` or `treadle.GRU`, one of their cells, or a `treadle.Stream`,
+        whose call takes x [B, I] as ``step`` does or x [T, B, I] as ``run`` does and carries the
+        state on; a `treadle.MultiheadAttention`, `treadle.TransformerEncoderLayer` or
+        `treadle.TransformerEncoder`; a model of `treadle.transformers`; a `treadle.Seq2Seq`; or a
+        `treadle.Sequential`, whose modules are recorded under their names.
+    layers, heads
+        The numbers of the layers and of the heads of attention that are recorded, each an integer
+        or several; None records all.
 
     Raises
     ------
     TypeError
         For a module that cannot be traced.
+    ValueError
+        For a layer or head that the module does not have, when it is called.
 
     Examples
     --------
@@ -75,13 +87,26 @@ def trace(module: Any) -> Tracer:
     >>> bool(np.all(t["layer1.forward.states.cell"][-1] == c_n[2]))
     True
     """
+    choice = Choice.of(layers, heads)
+    call = _call_of(module)
+    if call is None:
+        raise TypeError(
+            f"{FUNCTION}: module is of type {type(module).__name__}, expected "
+            + ", ".join(dict.fromkeys(kind.__name__ for kind, _ in _KINDS))
+            + " or a model of treadle.transformers"
+        )
+    return Tracer(module, call, choice)
+
+
+def _call_of(module: Any) -> Callable[..., Trace] | None:
+    """Return the function that traces a call of a module, or None."""
     for kind, call in _KINDS:
         if isinstance(module, kind):
-            return Tracer(module, call)
-    raise TypeError(
-        f"{FUNCTION}: module is of type {type(module).__name__}, expected one of "
-        + ", ".join(dict.fromkeys(kind.__name__ for kind, _ in _KINDS))
-    )
+            return call
+    models = sys.modules.get("treadle.transformers.loaded")  # there only if there is a model
+    if models is not None and isinstance(module, models.LoadedModel):
+        return attention.pretrained
+    return None
 
 
 def _net(module: RecurrentBase) -> Net:
@@ -90,6 +115,7 @@ def _net(module: RecurrentBase) -> Net:
 
 def _layers(
     module: Recurrent,
+    choice: Choice,
     x: ArrayLike,
     state: Any = None,
     *,
@@ -108,11 +134,11 @@ def _layers(
         pairs = [(state, None), (reset_state, None)]
     inputs, unbatched = prepare(module._sizes, x, pairs[0], lengths, mask, resets, pairs[1])
     found = Trace(repr(module), output)
-    recurrent.record(found, net, inputs, ("batch",) if unbatched else ())
+    recurrent.record(found, net, inputs, ("batch",) if unbatched else (), choice=choice)
     return found
 
 
-def _cell(module: Cell, x: ArrayLike, state: Any = None) -> Trace:
+def _cell(module: Cell, choice: Choice, x: ArrayLike, state: Any = None) -> Trace:
     """Trace a step of a cell, whose arrays have no axis of time."""
     net = _net(module)
     output = module(x, state)  # type: ignore[operator]
@@ -131,7 +157,7 @@ def _cell(module: Cell, x: ArrayLike, state: Any = None) -> Trace:
         reset_state=(None, None),
     )
     found = Trace(repr(module), output)
-    recurrent.record(found, net, inputs, without)
+    recurrent.record(found, net, inputs, without, choice=choice)
     return found
 
 
@@ -143,7 +169,7 @@ def _rows(state: ArrayLike | None) -> Any:
     return array if array.ndim == 2 else array[None]
 
 
-def _stream(stream: Stream, x: ArrayLike) -> Trace:
+def _stream(stream: Stream, choice: Choice, x: ArrayLike) -> Trace:
     """Trace a step [B, I] or a chunk [T, B, I] of a stream, which carries its state on."""
     module = stream._module
     net = Net(module._spec, stream._packed.parameters, module._suffixes())
@@ -153,19 +179,19 @@ def _stream(stream: Stream, x: ArrayLike) -> Trace:
     output = stream.step(x) if step else stream.run(x)
     inputs = SequenceInputs(x[None] if step else x, h, c)
     found = Trace(repr(stream), output)
-    recurrent.record(found, net, inputs, ("time",) if step else ())
+    recurrent.record(found, net, inputs, ("time",) if step else (), choice=choice)
     return found
 
 
-def _sequential(module: Sequential, x: ArrayLike) -> Trace:
+def _sequential(module: Sequential, choice: Choice, x: ArrayLike) -> Trace:
     """Trace a sequence: what each of its modules computes, and what it hands on."""
     found = Trace(repr(module), module(x))
     for name, child in module._children:
-        kind = next((call for kind, call in _KINDS if isinstance(child, kind)), None)
-        if kind is None:
+        call = _call_of(child)
+        if call is None:
             x = child(x)  # type: ignore[operator]
         else:
-            inner = kind(child, x)
+            inner = call(child, choice, x)
             found.include(f"{name}.", inner)
             x = inner.output[0] if isinstance(inner.output, tuple) else inner.output
     return found
@@ -176,4 +202,7 @@ _KINDS: list[tuple[type, Callable[..., Trace]]] = [
     (Cell, _cell),
     (Stream, _stream),
     (Sequential, _sequential),
+    (MultiheadAttention, attention.multihead),
+    (TransformerBase, attention.encoder),
+    (Seq2Seq, seq2seq.seq2seq),
 ]
