@@ -47,6 +47,26 @@ def test_save(trace, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["trace.npz"]
 
 
+def test_save_as_a_page_or_a_picture(trace, tmp_path):
+    pytest.importorskip("matplotlib")
+    trace.tokens = ["<b>", "$x", "c", "d"]
+    trace.save(tmp_path / "trace.html")
+    text = (tmp_path / "trace.html").read_text()
+    assert text.startswith("<!doctype html>")
+    assert "&lt;b&gt;" in text
+    for ending, begin in ((".png", b"\x89PNG"), (".PDF", b"%PDF"), (".svg", b"<?xml")):
+        trace.save(tmp_path / f"trace{ending}")
+        assert (tmp_path / f"trace{ending}").read_bytes().startswith(begin)
+    files = sorted(p.name for p in tmp_path.iterdir())
+    assert files == ["trace.PDF", "trace.html", "trace.png", "trace.svg"]
+    with pytest.raises(ValueError, match=r"path ends in '\.doc', expected \.npz"):
+        trace.save(tmp_path / "trace.doc")
+    empty = treadle.trace(treadle.RNN(3, 5, seed=0))(X[:0])
+    with pytest.raises(ValueError, match="nothing to draw"):
+        empty.save(tmp_path / "none.png")
+    assert sorted(p.name for p in tmp_path.iterdir()) == files
+
+
 def test_tokens(trace):
     assert trace.tokens is None
     trace.tokens = iter(["I", "love", "AI"])

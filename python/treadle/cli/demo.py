@@ -20,6 +20,12 @@ def add(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="print in color (default: if the output is a terminal)",
     )
+    parser.add_argument(
+        "--trace",
+        metavar="FILE",
+        help="also write the gates and states of its LSTM, letter by letter, into a .html, .png, "
+        ".svg, .pdf or .npz file",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -29,5 +35,14 @@ def run(options: argparse.Namespace) -> int:
     if options.text and options.file:
         raise ValueError("treadle demo: both a text and --file are given, expected one of them")
     text = " ".join(options.text) if options.text else None
-    reader.main(text, options.file, color=options.color)
+    if options.trace is None:
+        reader.main(text, options.file, color=options.color)
+        return 0
+    from treadle.demo import traced
+
+    read = traced.text_of(text, options.file)
+    reader.run(read, color=options.color)
+    found = traced.traced(read)
+    found.save(options.trace)
+    print(f"{options.trace}: {len(found)} arrays of {len(found.tokens or ())} letters")
     return 0

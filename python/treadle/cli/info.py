@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
     print("build    " + ", ".join(f"{k} {v}" for k, v in _core.build_info().items()))
     if options.file:
         print()
-        module = _load(options.file)
+        module = load(options.file)
         if isinstance(module, treadle.Model):
             describe_model(module, _numbers(options.set) if options.profile else None)
         elif options.profile:
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _load(name: str) -> Module | Model:
+def load(name: str) -> Module | Model:
     """Open a file of treadle, of ONNX or of Keras."""
     import treadle
 

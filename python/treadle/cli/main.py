@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from treadle.cli import bench, convert, demo, embed, info, run, search
+from treadle.cli import bench, convert, demo, embed, info, run, search, trace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +22,7 @@ COMMANDS = {
     "embed": embed,
     "search": search,
     "run": run,
+    "trace": trace,
 }
 
 

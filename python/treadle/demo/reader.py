@@ -118,17 +118,17 @@ class Reader:
         self.languages: list[str] = about["languages"]
         self.accuracy: dict[str, float] = about["accuracy"]
         # Each character has a row [1, I], which a step takes as a view without a copy.
-        self._rows = [row[np.newaxis] for row in tensors["embedding.weight"]]
+        self.rows = [row[np.newaxis] for row in tensors["embedding.weight"]]
         self._head = tensors["head.weight"], tensors["head.bias"]
         prefix = "lstm."
         weights = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
-        hidden, embedding = weights["weight_ih_l0"].shape[0] // 4, self._rows[0].shape[1]
-        lstm = LSTM(embedding, hidden, dtype=dtype)
-        lstm.load_state_dict(weights)
-        self._stream = lstm.stream()
+        hidden, embedding = weights["weight_ih_l0"].shape[0] // 4, self.rows[0].shape[1]
+        self.lstm = LSTM(embedding, hidden, dtype=dtype)
+        self.lstm.load_state_dict(weights)
+        self._stream = self.lstm.stream()
         self.hidden = np.zeros((1, hidden), np.float32)
         for _ in range(WARM_UP):
-            self._stream.step(self._rows[0], out=self.hidden)
+            self._stream.step(self.rows[0], out=self.hidden)
         self.nanoseconds: deque[int] = deque(maxlen=RECENT)
         self.reset()
 
@@ -147,7 +147,7 @@ class Reader:
         step, clock = self._stream.step, time.perf_counter_ns
         self.letters += sum(map(str.isalpha, text))
         for code in encode(text, self.alphabet, self._blank):
-            row = self._rows[code]
+            row = self.rows[code]
             start = clock()
             step(row, out=self.hidden)
             self.nanoseconds.append(clock() - start)

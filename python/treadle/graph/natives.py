@@ -149,10 +149,24 @@ def _conv_transpose(function: str, node: Node, lookup: Lookup) -> Packed:
     return Packed(packed | native_activation(function, node.attributes), node.inputs[:1])
 
 
-def _recurrent(function: str, node: Node, lookup: Lookup) -> Packed:
+class RecurrentParts(NamedTuple):
+    """A node of a recurrent net, read: what it is, its weights, and the inputs of a call.
+
+    ``weights`` has the arrays of each layer, one direction after the other. ``inputs`` are the
+    names of x, h0, c0 and lengths, and of a mask behind them where there is one.
+    """
+
+    spec: RecurrentSpec
+    weights: list[dict[str, Any]]
+    inputs: list[str]
+    flags: dict[str, int]
+
+
+def recurrent_parts(function: str, node: Node, lookup: Lookup) -> RecurrentParts:
+    """Read a node treadle.Recurrent. Raises ValueError for one that is malformed."""
     attributes = dict(node.attributes)
-    names, first = attributes.pop("weights", None), attributes.pop("batch_first", 0)
-    broadcast, continued = attributes.pop("broadcast", 0), attributes.pop("continued", 0)
+    names = attributes.pop("weights", None)
+    flags = {k: int(bool(attributes.pop(k, 0))) for k in ("batch_first", "broadcast", "continued")}
     for key in ("activation", "recurrent_activation", "output_activation", "dtype"):
         if isinstance(attributes.get(key), list):
             attributes[key] = tuple(attributes[key])
@@ -171,17 +185,17 @@ def _recurrent(function: str, node: Node, lookup: Lookup) -> Packed:
         arrays[rest.removeprefix("reverse.")] = _constant(function, node, lookup, 4 + i)
     if sorted(weights) != list(range(places)):
         raise ValueError(f"{where}: the weights are {short(names)}, expected {places} parts")
-    packed = spec.pack(function, [weights[place] for place in range(places)])
-    native = {
-        "recurrent": packed,
-        "batch_first": int(bool(first)),
-        "broadcast": int(bool(broadcast)),
-        "continued": int(bool(continued)),
-    }
     mask = node.inputs[4 + len(names) :]
     if len(mask) > 1:
         raise ValueError(f"{where}: {len(node.inputs)} inputs, expected {5 + len(names)} at most")
-    return Packed(native, [*node.inputs[:4], *mask])
+    ordered = [weights[place] for place in range(places)]
+    return RecurrentParts(spec, ordered, [*node.inputs[:4], *mask], flags)
+
+
+def _recurrent(function: str, node: Node, lookup: Lookup) -> Packed:
+    parts = recurrent_parts(function, node, lookup)
+    native = {"recurrent": parts.spec.pack(function, parts.weights)}
+    return Packed(native | parts.flags, parts.inputs)
 
 
 def _is_weight(name: object) -> bool:

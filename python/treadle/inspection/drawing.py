@@ -11,7 +11,7 @@ from treadle.inspection.colors import MISSING
 from treadle.inspection.words import short
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from treadle._inputs.types import Float
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)))
 MARKERS = ("o", "s", "^", "D", "v", "x", "*")
-MOST_TICKS, MOST_COLUMNS = 64, 68
+MOST_TICKS, MOST_SHORT, MOST_COLUMNS = 64, 24, 68
 
 
 def axes(function: str, ax: Any, size: tuple[float, float]) -> Any:
@@ -46,6 +46,8 @@ def title(ax: Any, text: str) -> None:
 def ticks(axis: Any, labels: Sequence[str], rotation: float = 0) -> None:
     """Write labels at 0, 1, ... of an axis, at most so many that they can be read."""
     every = -(-len(labels) // MOST_TICKS)
+    if len(labels) <= MOST_SHORT and all(len(label) <= 2 for label in labels):
+        rotation = 0
     places = range(0, len(labels), every)
     right = {"rotation": rotation, "ha": "right", "rotation_mode": "anchor"} if rotation else {}
     axis.set_ticks(list(places), [short(labels[i]) for i in places], fontsize=9, **right)
@@ -94,7 +96,7 @@ def lines(ax: Any, values: Mapping[str, Float]) -> None:
             markersize=4,
             label=name,
         )
-    for text in ax.legend(fontsize=9).get_texts():
+    for text in ax.legend(fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5)).get_texts():
         text.set_parse_math(False)
     ax.grid(alpha=0.3)
 
@@ -127,3 +129,20 @@ def shaded_text(ax: Any, words: Sequence[str], values: Float, between: tuple[flo
     for side in ax.spines.values():
         side.set_visible(False)
     ax.figure.colorbar(scale, ax=ax).set_label("gradient x input")
+
+
+def figure(function: str, rows: Sequence[Callable[[Any], Any]]) -> Any:
+    """Return a figure with one picture below the other, each drawn by a function of its axes.
+
+    The figure belongs to no window and to no list of Matplotlib's, so that nobody has to close it.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            f'{function} needs Matplotlib: pip install "treadle[plot]" ({error})'
+        ) from error
+    made = Figure(figsize=(8, 4 * len(rows)), layout="constrained")
+    for draw, ax in zip(rows, made.subplots(len(rows), squeeze=False)[:, 0], strict=True):
+        draw(ax)
+    return made

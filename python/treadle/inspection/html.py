@@ -83,7 +83,7 @@ def _panels(trace: Trace, name: str) -> list[_Panel]:
         title += ", mean over heads"
     if axes == ("query", "key"):
         panel = _Panel(title, name, array, "key", "query", (True, True))
-    elif axes in (("time", "unit"), ("time", "feature")):
+    elif len(axes) == 2 and axes[0] == "time":
         panel = _Panel(title, name, array.T, "step", axes[1], (True, False))
     elif len(axes) == 1:
         panel = _Panel(title, name, array[None], axes[0], "", (axes == ("time",), False))

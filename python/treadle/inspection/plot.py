@@ -22,13 +22,14 @@ from treadle._inputs.arrays import to_float32
 from treadle._inputs.checks import integer, shown
 from treadle.inspection import drawing
 from treadle.inspection.colors import limits
-from treadle.inspection.result import Trace
+from treadle.inspection.record import Record
 from treadle.inspection.words import texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from treadle._inputs.types import ArrayLike, Float
+    from treadle.inspection.result import Trace
 
 __all__ = ["attention", "gates", "gradient_flow", "predictions", "saliency", "states"]
 
@@ -170,7 +171,7 @@ def attention(
     ['I', 'love', 'AI']
     """
     function = "treadle.inspection.plot.attention"
-    names = [one for one in _checked(function, trace) if one.endswith("probabilities")]
+    names = [one for one in _checked(function, trace) if "key" in trace.axes(one)]
     if not names or (name is not None and name not in names):
         raise ValueError(f"{function}: the trace has no {shown(name)}, expected one of {names}")
     name = names[0] if name is None else name
@@ -235,7 +236,7 @@ def gradient_flow(
     (['RNN', 'LSTM'], 'log')
     """
     function = "treadle.inspection.plot.gradient_flow"
-    several = not isinstance(flow, Trace) and isinstance(flow, Mapping)
+    several = not isinstance(flow, Record) and isinstance(flow, Mapping)
     flows: dict[str, Any] = dict(flow) if several else {"": flow}
     wanted = "hidden" if several and quantity is None else quantity
     drawn: dict[str, Float] = {}
@@ -383,7 +384,7 @@ def _sequence(function: str, trace: Trace, name: str, row: int) -> Float:
 
 
 def _checked(function: str, trace: Trace) -> Trace:
-    if not isinstance(trace, Trace):
+    if not isinstance(trace, Record):
         raise TypeError(f"{function}: trace is {shown(trace)}, expected a treadle.inspection.Trace")
     return trace
 

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from treadle._inputs.checks import shown
-from treadle.inspection.words import texts
+from treadle.inspection.record import Record
 
 if TYPE_CHECKING:
     import os
 
-    from treadle._inputs.types import AnyArray, Float
 
-
-class Trace(Mapping[str, "Float"]):
+class Trace(Record):
     """A mapping of names to float32 arrays, with the output of the call that was traced.
 
     ``trace["layer0.forward.gates.forget"]`` is the forget gate of the first layer, forward in time.
@@ -45,86 +39,23 @@ class Trace(Mapping[str, "Float"]):
     ((3, 1, 4), ('time', 'batch', 'unit'))
     """
 
-    def __init__(self, title: str, output: Any) -> None:
-        self.title = title
-        self.output = output
-        self._arrays: dict[str, Float] = {}
-        self._axes: dict[str, tuple[str, ...]] = {}
-        self._tokens: tuple[str, ...] | None = None
-
-    def add(self, name: str, array: AnyArray, axes: tuple[str, ...]) -> None:
-        """Record an array under a new name, with a name for each of its axes."""
-        if name in self._arrays:
-            raise ValueError(f"treadle.trace: {name} is recorded already")
-        if array.ndim != len(axes):
-            raise ValueError(f"treadle.trace: {name} has {array.ndim} axes, expected {axes}")
-        kept = np.array(array, np.float32, order="C")
-        kept.flags.writeable = False
-        self._arrays[name], self._axes[name] = kept, axes
-
-    def include(self, prefix: str, other: Trace) -> None:
-        """Record all arrays of another trace under names that begin with ``prefix``."""
-        for name, array in other.items():
-            self.add(prefix + name, array, other.axes(name))
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of the arrays."""
-        return tuple(self._arrays)
-
-    @property
-    def tokens(self) -> tuple[str, ...] | None:
-        """The words of the steps, or None."""
-        return self._tokens
-
-    @tokens.setter
-    def tokens(self, value: Iterable[str] | None) -> None:
-        self._tokens = None if value is None else texts("treadle.Trace", "tokens", value)
-
-    def axes(self, name: str) -> tuple[str, ...]:
-        """Return the names of an array's axes. Raises KeyError for an unknown name."""
-        self[name]
-        return self._axes[name]
-
-    def to_dict(self) -> dict[str, Float]:
-        """Return the arrays by their names, in a new dict."""
-        return dict(self._arrays)
-
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write all arrays into a file that ``numpy.load`` reads (npz), and takes their names.
+        """Write the trace into a file, which appears when it is complete.
 
-        The entry ``axes`` lists the names of the arrays with those of their axes. An output that is
-        one array is the entry ``output``. The file appears when it is complete.
+        ``.npz`` holds all arrays under their names, for ``numpy.load``: the entry ``axes`` lists
+        the names of the arrays with those of their axes, and an output that is one array is the
+        entry ``output``. ``.html`` is a page that needs nothing else. ``.png``, ``.svg`` and
+        ``.pdf`` are pictures of the first attention map and of the gates and states of the first
+        layer, for which Matplotlib (the extra ``plot``) is there.
+
+        Raises ValueError for another ending, and for a picture of a trace that has nothing of this.
         """
-        import os
+        from treadle.inspection.files import write
 
-        from treadle._storage.files import replaced
-
-        listed = [f"{name}: {', '.join(axes)}" for name, axes in self._axes.items()]
-        others: dict[str, AnyArray] = {"axes": np.array(listed, np.str_)}
-        if isinstance(self.output, np.ndarray):
-            others["output"] = self.output
-        with replaced(os.fspath(path)) as file:
-            np.savez(file, **others, **self._arrays)  # type: ignore[arg-type]  # names have dots
-
-    def __getitem__(self, name: str) -> Float:
-        try:
-            return self._arrays[name]
-        except (KeyError, TypeError):
-            few = ", ".join(self.names[:8]) + (", ..." if len(self._arrays) > 8 else "")
-            raise KeyError(f"{shown(name)} is no name of this trace, which has {few}") from None
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._arrays)
-
-    def __len__(self) -> int:
-        return len(self._arrays)
+        write(self, path)
 
     def _repr_html_(self) -> str:
         """Return one self-contained SVG of the first arrays, for notebooks."""
         from treadle.inspection.html import html
 
         return html(self)
-
-    def __repr__(self) -> str:
-        return f"<trace of {self.title}: {len(self)} arrays>"

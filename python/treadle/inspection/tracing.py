@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from treadle._inputs.arrays import to_float32
 from treadle._inputs.sequence import SequenceInputs, prepare
-from treadle.inspection import attention, recurrent, seq2seq
+from treadle.inspection import attention, models, recurrent, seq2seq
 from treadle.inspection.choice import Choice
 from treadle.inspection.layers import Net
 from treadle.inspection.result import Trace
@@ -63,8 +63,9 @@ def trace(module: Any, *, layers: Any = None, heads: Any = None) -> Tracer:
         A `treadle.RNN`, `treadle.LSTM` or `treadle.GRU`, one of their cells, or a `treadle.Stream`,
         whose call takes x [B, I] as ``step`` does or x [T, B, I] as ``run`` does and carries the
         state on; a `treadle.MultiheadAttention`, `treadle.TransformerEncoderLayer` or
-        `treadle.TransformerEncoder`; a model of `treadle.transformers`; a `treadle.Seq2Seq`; or a
-        `treadle.Sequential`, whose modules are recorded under their names.
+        `treadle.TransformerEncoder`; a model of `treadle.transformers`; a `treadle.Seq2Seq`; a
+        `treadle.Sequential`, whose modules are recorded under their names; or a `treadle.Model` of
+        Keras, ONNX or PyTorch, whose recurrent layers and attention are, under those of its nodes.
     layers, heads
         The numbers of the layers and of the heads of attention that are recorded, each an integer
         or several; None records all.
@@ -93,7 +94,7 @@ def trace(module: Any, *, layers: Any = None, heads: Any = None) -> Tracer:
         raise TypeError(
             f"{FUNCTION}: module is of type {type(module).__name__}, expected "
             + ", ".join(dict.fromkeys(kind.__name__ for kind, _ in _KINDS))
-            + " or a model of treadle.transformers"
+            + ", Model or a model of treadle.transformers"
         )
     return Tracer(module, call, choice)
 
@@ -103,9 +104,12 @@ def _call_of(module: Any) -> Callable[..., Trace] | None:
     for kind, call in _KINDS:
         if isinstance(module, kind):
             return call
-    models = sys.modules.get("treadle.transformers.loaded")  # there only if there is a model
-    if models is not None and isinstance(module, models.LoadedModel):
+    loaded = sys.modules.get("treadle.transformers.loaded")  # there only if there is a model
+    if loaded is not None and isinstance(module, loaded.LoadedModel):
         return attention.pretrained
+    whole = sys.modules.get("treadle.graph.model")
+    if whole is not None and isinstance(module, whole.Model):
+        return models.model
     return None
 
 
