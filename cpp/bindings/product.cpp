@@ -1,4 +1,5 @@
-// Linear, layer_norm, softmax, log_softmax and embedding_sum check arguments and call the engine.
+// Linear, layer_norm, softmax, log_softmax, turn and embedding_sum check arguments and call the
+// engine.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -86,6 +87,15 @@ py::array_t<float> run_softmax(const std::string& f, const Object& x, RowKernel 
   return y;
 }
 
+void turn_into(const std::string& f, const Object& x, const Object& out) {
+  const View<const float> from =
+      check_array<float>(f, "x", x, {{"R", kAny}, {"C", kAny}}, Layout::last_contiguous);
+  const std::int64_t R = from.shape[0], C = from.shape[1];
+  const View<float> to = check_output(f, "out", out, {{"C", C}, {"R", R}});
+  const TransposeArgs args{R, C, from.data, from.strides[0], to.data, R};
+  interruptible([&](Interrupt& interrupt) { turn(kernels().transpose, args, interrupt); });
+}
+
 py::array_t<float> embedding_sum(const std::string& f, const std::vector<Object>& tables,
                                  const std::vector<Object>& ids) {
   if (tables.empty() || tables.size() != ids.size()) {
@@ -151,6 +161,7 @@ void register_product(py::module_& m) {
         return run_softmax(f, x, kernels().log_softmax);
       },
       py::arg("function"), py::arg("x"));
+  m.def("turn", &turn_into, py::arg("function"), py::arg("x"), py::arg("out"));
   m.def("embedding_sum", &embedding_sum, py::arg("function"), py::arg("tables"), py::arg("ids"));
 }
 

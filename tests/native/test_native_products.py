@@ -124,6 +124,35 @@ def test_native_rows():
     refused(treadle._core.softmax, ["f", x], {0: NO_NAMES, 1: wrong_x})
 
 
+def test_native_turn():
+    """x [3, 5] into out [5, 3]."""
+    x, out = samples.normal(0, 3, 5), np.zeros((5, 3), F32)
+    frozen = out.copy()
+    frozen.flags.writeable = False
+    refused(treadle._core.turn, ["f", x, out], {
+        0: NO_NAMES,
+        1: [*NO_MATRICES, x[:, ::-1], np.asfortranarray(x)],
+        2: [*NO_MATRICES, out[1:], out[:, 1:], out[::-1], np.zeros((3, 5), F32), frozen,
+            np.asfortranarray(out), np.zeros((5, 4), F32)[:, :3]],
+    })  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "shape", [(0, 3), (3, 0), (1, 1), (7, 19), (16, 64), (129, 66), (300, 257)]
+)
+def test_matrices_are_turned(isa, threads, shape):
+    """Around the tiles and the squares of the kernel, also of rows that lie apart."""
+    wide = samples.normal(0, shape[0], shape[1] + 5)
+    for x in (
+        wide[:, 2 : 2 + shape[1]],
+        wide[::-1, : shape[1]],
+        np.ascontiguousarray(wide[:, : shape[1]]),
+    ):
+        out = np.full(shape[::-1], np.nan, F32)
+        treadle._core.turn("f", x, out)
+        np.testing.assert_array_equal(out, x.T)
+
+
 def test_native_embedding_sum():
     tables = [samples.normal(0, 5, 4), samples.normal(1, 3, 4)]
     ids = [np.array([0, 4]), np.array([2, 0])]

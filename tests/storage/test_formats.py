@@ -518,3 +518,27 @@ def test_gelu(isa, dtype):
     want = [max(v, 0) - abs(v) * math.erfc(abs(v) / math.sqrt(2)) / 2 for v in x[3:].tolist()]
     assert np.abs(y[3:] - want).max() < 2.0**-20
     assert_same_bits(np.abs(y[:3]), np.array([np.inf, 0, np.nan], np.float32))
+
+
+@pytest.mark.parametrize("dtype", ["float32", *DTYPES])
+@pytest.mark.parametrize("shape", [(1, 1), (5, 70), (300, 517), (70_000, 3), (0, 4), (4, 0)])
+def test_turned_matrices(dtype, shape):
+    """A matrix is turned and rounded in pieces, with the bits of the whole one."""
+    matrix = samples.normal(0, *shape)
+    expected = formats.encode(np.ascontiguousarray(matrix.T), dtype)
+    found = formats.encode_turned(matrix, dtype, formats.empty(shape[::-1], dtype))
+    one, other = (formats.arrays("w", value) for value in (found, expected))
+    for name, array in other.items():
+        assert (one[name].dtype, one[name].shape) == (array.dtype, array.shape)
+        assert one[name].tobytes() == array.tobytes()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_turning_makes_no_second_copy(dtype):
+    matrix = samples.normal(0, 600, 2000)
+    out = formats.empty((2000, 600), dtype)
+    tracemalloc.start()
+    formats.encode_turned(matrix, dtype, out)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < matrix.nbytes / 2

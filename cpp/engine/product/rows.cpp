@@ -14,6 +14,9 @@ constexpr std::int64_t kTaskFloats = 6144, kTaskRows = 64;
 // a second thread: it waits for memory as the first one does.
 constexpr double kFloatWork = 3;
 
+// A tile has 32 KiB, and its rows four lines of the cache, which the machine fetches together.
+constexpr std::int64_t kTileRows = 128, kTileColumns = 64;
+
 // RowTasks cuts the rows [0, M) into tasks of equal size; the last may be smaller.
 struct RowTasks {
   std::int64_t M, size;
@@ -68,6 +71,25 @@ void run_rows(RowKernel kernel, const RowArgs& args, Interrupt& interrupt) {
   if (args.rows == 0 || args.size == 0) return;
   Team team(row_work(args.rows, args.size), interrupt);
   team.run([&](Team::Member& member) { run_rows(member, kernel, args); });
+}
+
+void turn(void (*kernel)(const TransposeArgs&), const TransposeArgs& args, Interrupt& interrupt) {
+  if (args.rows == 0 || args.columns == 0) return;
+  const std::int64_t tasks = (args.columns + kTileColumns - 1) / kTileColumns;
+  Team team(row_work(args.rows, args.columns), interrupt);
+  team.run([&](Team::Member& member) {
+    return member.parallel_for(tasks, row_work(args.rows, kTileColumns), [&](std::int64_t task) {
+      const std::int64_t c = task * kTileColumns;
+      for (std::int64_t r = 0; r < args.rows; r += kTileRows) {
+        TransposeArgs tile = args;
+        tile.rows = std::min(kTileRows, args.rows - r);
+        tile.columns = std::min(kTileColumns, args.columns - c);
+        tile.from += r * args.from_stride + c;
+        tile.to += c * args.to_stride + r;
+        kernel(tile);
+      }
+    });
+  });
 }
 
 std::optional<WrongId> sum_embeddings(const std::vector<EmbeddingTable>& tables, std::int64_t M,

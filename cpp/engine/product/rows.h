@@ -1,5 +1,6 @@
 // Layer norm, softmax and sums of embeddings work on whole rows, which the threads of a team share
-// out. A row is computed by one thread, so the number of threads changes no bit.
+// out. A row is computed by one thread, so the number of threads changes no bit. Matrices are
+// turned by the same threads.
 #pragma once
 
 #include <cstdint>
@@ -20,6 +21,10 @@ bool run_rows(Team::Member& member, RowKernel kernel, const RowArgs& args);
 
 // Applies the kernel to all rows in a call by itself, on the threads of the pool.
 void run_rows(RowKernel kernel, const RowArgs& args, Interrupt& interrupt);
+
+// Copies a matrix with its axes exchanged, in tiles that stay in the first cache. `kernel` is the
+// `transpose` of a KernelTable.
+void turn(void (*kernel)(const TransposeArgs&), const TransposeArgs& args, Interrupt& interrupt);
 
 // An EmbeddingTable is a table [count, H] and, for each output, the number of the row that it
 // takes.

@@ -195,6 +195,23 @@ def encode(value: Stored, dtype: str, out: Stored | None = None, groups: int = 0
     return result
 
 
+def encode_turned(matrix: Float, dtype: str, out: Stored) -> Stored:
+    """Convert a matrix [K, N] of float32 into ``out`` [N, K], the parameter of a dtype.
+
+    The matrix is turned in pieces that stay in the cache, and each is rounded at once.
+    """
+    if dtype == "float32":
+        _core.turn("encode_turned", matrix, cast("Float", out))
+        return out
+    count = max(1, _PIECE // max(len(matrix), 1))
+    for row in range(0, matrix.shape[1], count):
+        part = matrix[:, row : row + count]
+        turned = np.empty(part.shape[::-1], np.float32)
+        _core.turn("encode_turned", part, turned)
+        encode(turned, dtype, rows(out, slice(row, row + count)))
+    return out
+
+
 def decode(value: Stored) -> Float:
     """Return the numbers that a parameter was rounded to, as a new array of float32."""
     result = np.empty(value.shape, np.float32)

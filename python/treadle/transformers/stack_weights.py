@@ -253,8 +253,8 @@ def read(checkpoint: Checkpoint, source: Source, dtype: str) -> Stored:
         return value
     array = checkpoint.read(source.tensors[0][0])
     if source.form == "transposed":
-        array = np.ascontiguousarray(array.T)
-    elif source.form == "heads":
+        return formats.encode_turned(array, dtype, value)
+    if source.form == "heads":
         size = source.shape[0] // (3 * source.heads)
         parted = array.reshape(source.heads, 3, size, *array.shape[1:])
         array = np.ascontiguousarray(parted.swapaxes(0, 1)).reshape(source.shape)
