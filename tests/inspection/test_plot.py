@@ -122,6 +122,10 @@ def test_what_is_refused(trace):
         plot.states(trace, row=2)
     with pytest.raises(ValueError, match="unit is 6"):
         plot.gates(trace, unit=6)
+    with pytest.raises(TypeError, match="gate is 3"):
+        plot.gates(trace, 3)
+    with pytest.raises(ValueError, match="no 'layer0"):
+        plot.gates(trace, "reset")
     with pytest.raises(TypeError, match="ax is 3"):
         plot.gates(trace, ax=3)
     rnn = treadle.trace(treadle.RNN(2, 3, seed=0))(samples.normal(0, 4, 2))

@@ -144,7 +144,7 @@ def test_output_has_the_bits_of_the_plain_call(data, mode, dtype):
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
 @pytest.mark.parametrize("mode", ["lstm", "gru"])
 @pytest.mark.parametrize("size", [19, 64])
-def test_gates_of_low_precision(isa, mode, dtype, size):
+def test_gates_of_low_precision(isa, threads, mode, dtype, size):
     """The gates follow from the rounded numbers, and the states from the gates."""
     module, parameters = make_module(mode, I, size)
     module = module.to(dtype)
@@ -222,6 +222,20 @@ def test_streams_word_by_word(mode):
             together = np.concatenate([np.stack([step[name] for step in steps]), rest[name]])
             assert_same_bits(together, whole[name])
     assert_same_bits(np.stack([step.output for step in steps]), whole.output[0][:3])
+
+
+def test_layers_of_several_dtypes_and_states_that_begin_anew():
+    module = treadle.LSTM(I, H, num_layers=3, dtype=["int8", "float32", "bfloat16"], seed=0)
+    x, state = samples.normal(0, T, B, I), samples.states("lstm", [3], B, H)
+    again = samples.states("lstm", [3], B, H, seed=2)
+    given = {"resets": samples.resets(T, B), "reset_state": again}
+    trace = treadle.trace(module)(x, state, **given)
+    y, (h_n, c_n) = module(x, state, **given)
+    assert_same_bits(flatten(trace.output), [y, h_n, c_n])
+    for number in range(3):
+        assert_same_bits(trace[f"layer{number}.forward.states.hidden"][-1], h_n[number])
+        assert_same_bits(trace[f"layer{number}.forward.states.cell"][-1], c_n[number])
+    assert_same_bits(trace["layer2.forward.states.hidden"], y)
 
 
 def test_a_sequence_records_its_modules():

@@ -41,6 +41,10 @@ def entries():
         module, cell = MODULES[mode](INPUT, H, seed=0), CELLS[mode](INPUT, H, seed=0)
         result[f"treadle.{MODULES[mode].__name__}"] = (module, {"x": x})
         result[f"treadle.{CELLS[mode].__name__}"] = (cell, {"x": x_t})
+        traced, flow = treadle.trace(module), partial(treadle.inspection.gradient_flow, module)
+        result[f"treadle.{MODULES[mode].__name__} with a trace"] = (traced, {"x": x})
+        result[f"treadle.{MODULES[mode].__name__} with its gradients"] = (flow, {"x": x})
+        result[f"treadle.{CELLS[mode].__name__} with a trace"] = (treadle.trace(cell), {"x": x_t})
         with_axis = tuple(part[None] for part in flatten(state))
         if mode == "lstm":
             call = lambda x, h, c, m=module: m(x, (h, c))

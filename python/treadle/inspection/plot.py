@@ -106,6 +106,8 @@ def gates(
     function = "treadle.inspection.plot.gates"
     place = f"{prefix}layer{layer}.{direction}.gates."
     if gate is not None:
+        if not isinstance(gate, str):
+            raise TypeError(f"{function}: gate is {shown(gate)}, expected the name of a gate")
         values = _sequence(function, trace, place + gate, row)
         return _map_of_units(function, values, place + gate, trace.tokens, ax)
     names = [name for name in _checked(function, trace) if name.startswith(place)]

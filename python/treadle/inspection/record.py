@@ -11,7 +11,6 @@ from treadle._inputs.checks import shown
 from treadle.inspection.words import texts
 
 if TYPE_CHECKING:
-
     from treadle._inputs.types import AnyArray, Float
 
 

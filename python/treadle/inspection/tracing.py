@@ -94,7 +94,8 @@ def trace(module: Any, *, layers: Any = None, heads: Any = None) -> Tracer:
         raise TypeError(
             f"{FUNCTION}: module is of type {type(module).__name__}, expected "
             + ", ".join(dict.fromkeys(kind.__name__ for kind, _ in _KINDS))
-            + ", Model or a model of treadle.transformers"
+            + ", Model or a model of treadle.transformers; treadle.from_torch and "
+            "treadle.torch.capture convert modules of PyTorch"
         )
     return Tracer(module, call, choice)
 
