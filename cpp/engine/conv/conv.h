@@ -144,7 +144,7 @@ class Conv {
   void multiply(const Job& job, std::int64_t image, std::int64_t images, std::int64_t task) const;
   // Each of these lists the rows of a block.
   template <class Place>
-  void for_each_output(const Job& job, const Block& block, Place&& place) const;
+  void for_each_row(const Job& job, const Block& block, Place&& place) const;
   template <class Place>
   void for_each_window(const Job& job, const Block& block, Place&& place) const;
   void list_windows(const Job& job, std::int64_t image, const Block& block) const;

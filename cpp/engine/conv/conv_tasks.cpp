@@ -78,14 +78,15 @@ std::int64_t Conv::tasks(const Job& job, std::int64_t images) const {
   return shape_.groups * job.parts * ceil_div(images * job.height * job.width, job.block_rows);
 }
 
-// Calls place(r, image, row, column) for the outputs of a block.
+// Calls place(r, count, image, row, column) for the outputs of a block, a row of them at a time.
 template <class Place>
-void Conv::for_each_output(const Job& job, const Block& block, Place&& place) const {
+void Conv::for_each_row(const Job& job, const Block& block, Place&& place) const {
   std::int64_t column = block.first % job.width, row = block.first / job.width % job.height;
   std::int64_t image = block.first / job.width / job.height;
-  for (std::int64_t r = 0; r < block.count; ++r) {
-    place(r, image, row, column);
-    if (++column < job.width) continue;
+  for (std::int64_t r = 0; r < block.count;) {
+    const std::int64_t count = std::min(job.width - column, block.count - r);
+    place(r, count, image, row, column);
+    r += count;
     column = 0;
     if (++row < job.height) continue;
     row = 0;
@@ -97,36 +98,51 @@ void Conv::for_each_output(const Job& job, const Block& block, Place&& place) co
 template <class Place>
 void Conv::for_each_window(const Job& job, const Block& block, Place&& place) const {
   const ConvAxis &vertical = shape_.vertical, &horizontal = shape_.horizontal;
-  for_each_output(job, block,
-                  [&](std::int64_t r, std::int64_t image, std::int64_t row, std::int64_t column) {
-                    place(r, image, row * vertical.stride - vertical.before,
-                          column * horizontal.stride - horizontal.before);
-                  });
+  for_each_row(job, block,
+               [&](std::int64_t r, std::int64_t count, std::int64_t image, std::int64_t row,
+                   std::int64_t column) {
+                 const std::int64_t i = row * vertical.stride - vertical.before;
+                 for (std::int64_t c = 0; c < count; ++c) {
+                   place(r + c, image, i, (column + c) * horizontal.stride - horizontal.before);
+                 }
+               });
 }
 
 void Conv::list_windows(const Job& job, std::int64_t image, const Block& block) const {
-  const std::int64_t H = job.call.height, W = job.call.width, kw = shape_.horizontal.taps;
-  const std::int64_t dilation = shape_.vertical.dilation;
+  const ConvAxis &vertical = shape_.vertical, &horizontal = shape_.horizontal;
+  const std::int64_t H = job.call.height, W = job.call.width, kw = horizontal.taps;
   const Word* x = encodes_pixels() ? job.encoded : job.call.x;
-  const std::int64_t base = encodes_pixels() ? image : 0;
+  const std::int64_t base = encodes_pixels() ? image : 0, step = horizontal.stride;
+  const std::int64_t words = pixel_words_;
   Word* copy = block.windows;
-  for_each_window(job, block, [&](std::int64_t r, std::int64_t b, std::int64_t i, std::int64_t j) {
-    std::int64_t row = ((b - base) * H + i) * W * pixel_words_;
-    const bool within = j >= 0 && j + kw <= W;
-    for (std::int64_t tap = 0; tap < taps_;
-         ++tap, i += dilation, row += dilation * W * pixel_words_) {
-      const Word** to = block.rows + tap * block.count + r;
-      if (i < 0 || i >= H) {
-        *to = zeros_.data();
-      } else if (within) {
-        *to = x + row + j * pixel_words_;
-      } else {
-        copy_window(x + row, W, pixel_words_, j, kw, copy);
-        *to = copy;
-        copy += tap_words_;
-      }
-    }
-  });
+  for_each_row(job, block,
+               [&](std::int64_t r, std::int64_t count, std::int64_t b, std::int64_t row,
+                   std::int64_t column) {
+                 const std::int64_t j = column * step - horizontal.before, room = W - kw - j;
+                 // The windows of the outputs [begin, end) lie within x, the others beyond a side.
+                 const std::int64_t begin = j < 0 ? std::min(ceil_div(-j, step), count) : 0;
+                 const std::int64_t end =
+                     room < 0 ? begin : std::clamp(room / step + 1, begin, count);
+                 std::int64_t i = row * vertical.stride - vertical.before;
+                 for (std::int64_t tap = 0; tap < taps_; ++tap, i += vertical.dilation) {
+                   const Word** to = block.rows + tap * block.count + r;
+                   if (i < 0 || i >= H) {
+                     std::fill_n(to, count, zeros_.data());
+                     continue;
+                   }
+                   const Word* const line = x + ((b - base) * H + i) * W * words;
+                   const auto copy_windows = [&](std::int64_t from, std::int64_t past) {
+                     for (std::int64_t c = from; c < past; ++c, copy += tap_words_) {
+                       copy_window(line, W, words, j + c * step, kw, copy);
+                       to[c] = copy;
+                     }
+                   };
+                   copy_windows(0, begin);
+                   const std::int64_t first = j * words, stride = step * words;
+                   for (std::int64_t c = begin; c < end; ++c) to[c] = line + (first + c * stride);
+                   copy_windows(end, count);
+                 }
+               });
 }
 
 void Conv::list_pixels(const Job& job, std::int64_t image, const Block& block) const {
@@ -213,14 +229,19 @@ void Conv::multiply(const Job& job, std::int64_t image, std::int64_t images,
   a.residual_first = job.call.residual_first;
   const std::int64_t width = static_cast<std::int64_t>(a.vectors) * table_->lanes;
   const ConvTarget& target = job.target;
-  for_each_output(job, block,
-                  [&](std::int64_t r, std::int64_t b, std::int64_t row, std::int64_t column) {
-                    const std::int64_t at = b * target.image_stride + row * target.row_stride +
-                                            column * target.column_stride + block.group * D;
-                    block.sums[r] = block.tile + r * width;
-                    block.out[r] = job.call.y + at;
-                    if (job.call.residual) block.residual[r] = job.call.residual + at;
-                  });
+  for (std::int64_t r = 0; r < block.count; ++r) block.sums[r] = block.tile + r * width;
+  for_each_row(job, block,
+               [&](std::int64_t r, std::int64_t count, std::int64_t b, std::int64_t row,
+                   std::int64_t column) {
+                 const std::int64_t at = b * target.image_stride + row * target.row_stride +
+                                         column * target.column_stride + block.group * D;
+                 const std::int64_t stride = target.column_stride;
+                 const auto list = [&](auto* first, auto** to) {
+                   for (std::int64_t c = 0; c < count; ++c) to[c] = first + c * stride;
+                 };
+                 list(job.call.y + at, block.out + r);
+                 if (job.call.residual) list(job.call.residual + at, block.residual + r);
+               });
   a.residual = job.call.residual ? block.residual : nullptr;
   const std::int64_t begin = panels * part / job.parts, end = panels * (part + 1) / job.parts;
   const Run run = run_from(job, block, 0);
