@@ -39,6 +39,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # docstrings tell the shapes
 smartquotes = False
 napoleon_google_docstring = False
+napoleon_use_ivar = True  # a property may be among the attributes of its class, too
 exclude_patterns = ["out"]
 html_theme = "furo"
 html_static_path = ["_static"]
@@ -81,7 +82,7 @@ def columns_to_definitions(app, what, name, subject, options, lines):
     found, at = [], 0
     while at < len(lines):
         head = re.match(r"(\S+(?: \S+)*) {2,}(?=\S)", lines[at])
-        if head and (at == 0 or not lines[at - 1].strip()):
+        if head and head[1].strip("=") and (at == 0 or not lines[at - 1].strip()):
             width = _width(lines, at)
             while width and at < len(lines) and lines[at].strip():
                 if lines[at][:width].strip():
