@@ -16,6 +16,7 @@ from support.memory import allocated
 from support.tolerance import EPS, assert_same_bits
 from treadle.generation import GenerationConfig
 from treadle.transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+from treadle.transformers.generator import StackDecoding
 
 LENGTHS = (7, 3, 9)
 MODELS = {}
@@ -89,6 +90,34 @@ def test_greedy_tokens(case):
     padding = {} if generators.configuration(case).pad_token_id is not None else {"pad_token_id": 1}
     expected = generated(case, ids, mask, **options)
     np.testing.assert_array_equal(loaded(case).generate(ids, mask, **options, **padding), expected)
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+@pytest.mark.parametrize(
+    ("case", "options"),
+    [
+        ("marian", {"bad_words_ids": [[1]], "forced_eos_token_id": 2}),
+        ("bart", {"forced_bos_token_id": 0, "min_length": 6, "no_repeat_ngram_size": 3}),
+        ("m2m_100", {"forced_bos_token_id": 7}),
+        ("gpt2", {"suppress_tokens": [5, 9, 31]}),
+    ],
+)
+def test_usual_options_take_the_best_tokens_alone(case, options, beams, monkeypatch):
+    """Tokens are Transformers', scores those of all logits, which no step hands to Python."""
+    ids, mask = batch(case)
+    options = {"max_new_tokens": 10, "do_sample": False, "num_beams": beams} | options
+    expected = generated(case, ids, mask, **options)
+    padding = {} if generators.configuration(case).pad_token_id is not None else {"pad_token_id": 1}
+    options |= padding | {"return_dict_in_generate": True}
+    slow = loaded(case).generate(ids, mask, output_scores=True, **options)
+    monkeypatch.delattr(StackDecoding, "step")
+    found = loaded(case).generate(ids, mask, **options)
+    np.testing.assert_array_equal(found.sequences, expected)
+    np.testing.assert_array_equal(slow.sequences, expected)
+    if beams > 1:
+        # Ten log-probabilities of four roundings each, of numbers below 32.
+        bound = 10 * 4 * 32 * EPS
+        np.testing.assert_allclose(found.sequences_scores, slow.sequences_scores, 0, bound)
 
 
 @pytest.mark.parametrize("case", ["marian", "t5", "m2m_100", "gpt2", "llama", "gemma3_text"])

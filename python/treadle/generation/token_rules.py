@@ -70,11 +70,17 @@ class Forbidden(TokenRule):
 
     def narrow(self, rows: Rows, ids: Int, scores: Float) -> bool:
         """Put -inf for the tokens among the best ones."""
-        hit = np.isin(ids, self._tokens)
-        if self._where is not None:
-            hit &= self._where(rows)[:, None]
+        here = None if self._where is None else self._where(rows)
+        if here is not None and not here.any():
+            return False
+        # One token is what Marian forbids at every step; isin takes ten times as long.
+        hit = ids == self._tokens[0] if len(self._tokens) == 1 else np.isin(ids, self._tokens)
+        if here is not None:
+            hit &= here[:, None]
+        if not hit.any():
+            return False
         scores[hit] = -np.inf
-        return bool(hit.any())
+        return True
 
 
 class ForbiddenNext(TokenRule):
