@@ -16,7 +16,7 @@ asked for. Names, arguments and weights are PyTorch's.
 (1, 10, 64)
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 try:
     from treadle import _core as _core
@@ -29,58 +29,59 @@ except ImportError as error:
         "and start Python elsewhere than in that folder's python/."
     ) from error
 
-from treadle import functional
-from treadle._public import publish
+from treadle._places import PUBLIC
+from treadle._public import imported_later
 from treadle._version import __version__
-from treadle.graph.saving import load, save
-from treadle.layers.activation_layers import (
-    ELU,
-    GELU,
-    Hardsigmoid,
-    Hardswish,
-    Hardtanh,
-    LeakyReLU,
-    ReLU,
-    ReLU6,
-    Sigmoid,
-    SiLU,
-    Softplus,
-    Softsign,
-    Tanh,
-)
-from treadle.layers.adaptive_pooling import (
-    AdaptiveAvgPool1d,
-    AdaptiveAvgPool2d,
-    AdaptiveMaxPool1d,
-    AdaptiveMaxPool2d,
-)
-from treadle.layers.attention import MultiheadAttention
-from treadle.layers.batch_norm import BatchNorm1d, BatchNorm2d
-from treadle.layers.cells import GRUCell, LSTMCell, RNNCell
-from treadle.layers.conv import Conv1d, Conv2d
-from treadle.layers.conv_transpose import ConvTranspose1d, ConvTranspose2d
-from treadle.layers.elementwise import Flatten, Identity, LogSoftmax, Softmax, Transpose
-from treadle.layers.embedding import Embedding
-from treadle.layers.group_norm import GroupNorm
-from treadle.layers.instance_norm import InstanceNorm1d, InstanceNorm2d
-from treadle.layers.kv_cache import KVCache
-from treadle.layers.linear import Linear
-from treadle.layers.norm import LayerNorm
-from treadle.layers.padding import ZeroPad1d, ZeroPad2d
-from treadle.layers.pooling import AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d
-from treadle.layers.recurrent import GRU, LSTM, RNN
-from treadle.layers.resizing import Upsample
-from treadle.layers.sequential import Sequential
-from treadle.layers.stream import Stream
-from treadle.layers.stream_pool import PooledStream, StreamPool
-from treadle.layers.transformer import TransformerEncoder, TransformerEncoderLayer
-from treadle.runtime import available_isas, get_num_threads, isa, set_num_threads
-from treadle.seq2seq.module import Seq2Seq
 
 if TYPE_CHECKING:
+    from treadle import functional as functional
     from treadle import inspection as inspection
     from treadle.graph.model import Model
-    from treadle.inspection.tracing import trace
+    from treadle.graph.saving import load, save
+    from treadle.inspection import trace
+    from treadle.layers.activation_layers import (
+        ELU,
+        GELU,
+        Hardsigmoid,
+        Hardswish,
+        Hardtanh,
+        LeakyReLU,
+        ReLU,
+        ReLU6,
+        Sigmoid,
+        SiLU,
+        Softplus,
+        Softsign,
+        Tanh,
+    )
+    from treadle.layers.adaptive_pooling import (
+        AdaptiveAvgPool1d,
+        AdaptiveAvgPool2d,
+        AdaptiveMaxPool1d,
+        AdaptiveMaxPool2d,
+    )
+    from treadle.layers.attention import MultiheadAttention
+    from treadle.layers.batch_norm import BatchNorm1d, BatchNorm2d
+    from treadle.layers.cells import GRUCell, LSTMCell, RNNCell
+    from treadle.layers.conv import Conv1d, Conv2d
+    from treadle.layers.conv_transpose import ConvTranspose1d, ConvTranspose2d
+    from treadle.layers.elementwise import Flatten, Identity, LogSoftmax, Softmax, Transpose
+    from treadle.layers.embedding import Embedding
+    from treadle.layers.group_norm import GroupNorm
+    from treadle.layers.instance_norm import InstanceNorm1d, InstanceNorm2d
+    from treadle.layers.kv_cache import KVCache
+    from treadle.layers.linear import Linear
+    from treadle.layers.norm import LayerNorm
+    from treadle.layers.padding import ZeroPad1d, ZeroPad2d
+    from treadle.layers.pooling import AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d
+    from treadle.layers.recurrent import GRU, LSTM, RNN
+    from treadle.layers.resizing import Upsample
+    from treadle.layers.sequential import Sequential
+    from treadle.layers.stream import Stream
+    from treadle.layers.stream_pool import PooledStream, StreamPool
+    from treadle.layers.transformer import TransformerEncoder, TransformerEncoderLayer
+    from treadle.runtime import available_isas, get_num_threads, isa, set_num_threads
+    from treadle.seq2seq.module import Seq2Seq
     from treadle.torch import from_torch
 
 __all__ = [
@@ -153,21 +154,9 @@ __all__ = [
     "trace",
 ]
 
-publish(__name__, globals(), __all__)
+if not TYPE_CHECKING:  # a type checker reads the imports above
+    __getattr__ = imported_later(__name__, PUBLIC, ("functional", "inspection"))
 
 
-def __getattr__(name: str) -> Any:
-    if name == "from_torch":  # a guest's module, which is imported only when it is used
-        from treadle.torch import from_torch
-
-        return from_torch
-    if name == "Model":  # whole models need more modules than layers do
-        from treadle.graph.model import Model
-
-        return Model
-    if name in ("inspection", "trace"):  # they are for looking, which few programs do
-        import importlib
-
-        inspection = importlib.import_module("treadle.inspection")
-        return inspection if name == "inspection" else inspection.trace
-    raise AttributeError(f"module 'treadle' has no attribute '{name}'")
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from treadle import _core
 from treadle._inputs.checks import integer
+from treadle._public import published
 
 
+@published("treadle")
 def isa() -> str:
     """Return the instruction set in use: "portable", "avx2", "avx512" or "avx512_bf16".
 
@@ -21,6 +23,7 @@ def isa() -> str:
     return _core.isa()
 
 
+@published("treadle")
 def available_isas() -> list[str]:
     """Return the instruction sets that this build and this CPU both have, the best one last.
 
@@ -33,6 +36,7 @@ def available_isas() -> list[str]:
     return _core.available_isas()
 
 
+@published("treadle")
 def set_num_threads(n: int) -> None:
     """Use at most ``n`` threads, the calling one included, in every call from now on.
 
@@ -58,6 +62,7 @@ def set_num_threads(n: int) -> None:
     _core.set_num_threads(integer("treadle.set_num_threads", "n", n))
 
 
+@published("treadle")
 def get_num_threads() -> int:
     """Return how many threads a call may use.
 

@@ -27,7 +27,7 @@ def test_every_cell_is_compared(source):
     for base, classes in ((Recurrent, MODULES), (Cell, CELLS)):
         public = {
             value
-            for value in vars(treadle).values()
+            for value in (getattr(treadle, name) for name in treadle.__all__)
             if isinstance(value, type) and issubclass(value, base)
         }
         assert public == set(classes.values())

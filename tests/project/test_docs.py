@@ -55,13 +55,12 @@ def _is_ours(value):
 def test_doctests_of_public_objects(owner, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     package, examples = importlib.import_module(owner), 0
+    names = vars(package) | {name: getattr(package, name) for name in package.__all__}
     for name in package.__all__:
         value = getattr(package, name)
         if not (isinstance(value, type) or (callable(value) and _is_ours(value))):
             continue
-        for test in doctest.DocTestFinder().find(
-            value, name, module=False, globs=dict(vars(package))
-        ):
+        for test in doctest.DocTestFinder().find(value, name, module=False, globs=names):
             member = test.name.split(".")[1:][:1]
             if member and not _is_ours(getattr(value, member[0])):
                 continue  # PyTorch's own forward, which a class keeps for what treadle cannot do.

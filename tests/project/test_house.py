@@ -6,7 +6,8 @@ from support import house
 
 # A room imports only rooms before it. `benchmarks`, a folder beside the package, stands above it.
 ROOMS = (
-    *("_public", "_version", "_core_streams", "_core_graph", "_core_transformer", "_core"),
+    *("_public", "_places", "_version"),
+    *("_core_streams", "_core_graph", "_core_transformer", "_core"),
     *("_inputs", "_storage", "runtime", "layers", "functional"),
     *(
         "generation",

@@ -1,10 +1,15 @@
 """`import treadle` imports NumPy, and nothing that costs time or is a guest."""
 
+import ast
 import json
+import pickle
+from pathlib import Path
 
 import pytest
 
+import treadle
 from support import child
+from treadle import _places
 
 LIST = """
 import sys, numpy
@@ -34,53 +39,77 @@ def test_nothing_heavy():
 
 
 def test_modules_of_the_package():
-    """`import treadle` loads the modules that every user needs; the inner parts of files, the
-    command line and the guests come later.
+    """`import treadle` loads the compiled module and the table of names; every name comes with the
+    modules that define it when somebody asks for it.
     """
     expected = {
-        "treadle", "treadle._core", "treadle._inputs", "treadle._inputs.arrays",
-        "treadle._inputs.attention", "treadle._inputs.checks", "treadle._inputs.masks",
-        "treadle._inputs.foreign", "treadle._inputs.present",
-        "treadle._inputs.ragged", "treadle._inputs.sequence",
-        "treadle._inputs.torch_memory",
+        "treadle",
+        "treadle._core",
+        "treadle._places",
         "treadle._public",
-        "treadle._storage", "treadle._storage.files",
-        "treadle._storage.formats", "treadle._version", "treadle.functional",
-        "treadle.functional.attention", "treadle.functional.attention_backward",
-        "treadle.functional.backward", "treadle.functional.options", "treadle.functional.packing",
-        "treadle.functional.pointwise",
-        "treadle.functional.product", "treadle.functional.recurrent", "treadle.functional.saved",
-        "treadle.functional.activations", "treadle.functional.conv", "treadle.functional.crf",
-        "treadle.functional.images", "treadle.functional.norms",
-        "treadle.functional.pooling",
-        "treadle.graph", "treadle.graph.ir", "treadle.graph.saving",
-        "treadle.layers",
-        "treadle.layers.activation_layers", "treadle.layers.batch_norm", "treadle.layers.conv",
-        "treadle.layers.convolution", "treadle.layers.elementwise",
-        "treadle.layers.group_norm", "treadle.layers.pooling",
-        "treadle.layers.adaptive_pooling", "treadle.layers.conv_transpose",
-        "treadle.layers.instance_norm", "treadle.layers.padding", "treadle.layers.resizing",
-        "treadle.layers.transposed",
-        "treadle.layers.embedding", "treadle.layers.linear", "treadle.layers.sequential",
-        "treadle.layers.activation", "treadle.layers.attention", "treadle.layers.build",
-        "treadle.layers.cells", "treadle.layers.configuration",
-        "treadle.layers.files", "treadle.layers.kv_cache", "treadle.layers.module",
-        "treadle.layers.norm", "treadle.layers.projections", "treadle.layers.recurrent",
-        "treadle.layers.recurrent_base",
-        "treadle.layers.recurrent_spec",
-        "treadle.layers.parts", "treadle.layers.recurrent_stack", "treadle.layers.sensitivity",
-        "treadle.layers.stream", "treadle.layers.stream_pool", "treadle.layers.stream_state",
-        "treadle.layers.pooled_held",
-        "treadle.layers.pooled_recurrent", "treadle.layers.pooled_sequence",
-        "treadle.layers.sequence_stream", "treadle.layers.transformer",
-        "treadle.layers.transformer_base", "treadle.layers.transformer_weights", "treadle.runtime",
-            "treadle.layers.composite",
-            "treadle.seq2seq", "treadle.seq2seq.connected", "treadle.seq2seq.decoding",
-            "treadle.seq2seq.entries", "treadle.seq2seq.memory",
-            "treadle.seq2seq.module", "treadle.seq2seq.sizes",
-            "treadle.seq2seq.state", "treadle.seq2seq.structure",
-    }  # fmt: skip
+        "treadle._version",
+    }
     assert {name for name in imported() if name.partition(".")[0] == "treadle"} == expected
+
+
+@pytest.mark.parametrize(
+    ("package", "places"),
+    [(treadle, _places.PUBLIC), (treadle.functional, _places.FUNCTIONAL)],
+    ids=["treadle", "functional"],
+)
+def test_type_checkers_read_the_same_names(package, places):
+    """The imports for type checkers and the table that Python uses say the same, and what they
+    name is public. It says the package as its module, or the guest's that defines it.
+    """
+    tree = ast.parse(Path(package.__file__).read_text())
+    block = next(node for node in tree.body if ast.unparse(node).startswith("if TYPE_CHECKING"))
+    found = {
+        (node.module, alias.name)
+        for node in block.body
+        for alias in node.names
+        if node.module != "treadle"
+    }
+    assert found == {(module, name) for module, names in places.items() for name in names}
+    assert {name for names in places.values() for name in names} == set(package.__all__) - {
+        "__version__",
+        "functional",
+    }
+    for module, name in found:
+        owner = getattr(package, name).__module__
+        assert owner in (package.__name__, module), name
+
+
+LOADED = """
+import sys, treadle
+assert "treadle.layers.recurrent" not in sys.modules
+module = treadle.load(sys.argv[1])
+print(type(module).__module__, module)
+"""
+
+
+def test_a_file_names_a_layer_that_nobody_has_imported(tmp_path):
+    """A new process that only loads a file finds the layer, a layer within a layer too."""
+    path = str(tmp_path / "model.safetensors")
+    for module in (
+        treadle.GRU(2, 3, seed=0),
+        treadle.Sequential(treadle.Embedding(4, 3, seed=0), treadle.LSTM(3, 2, seed=0)),
+        treadle.Seq2Seq(
+            treadle.Sequential(
+                treadle.Embedding(5, 4, seed=0), treadle.GRU(4, 3, batch_first=True, seed=0)
+            ),
+            treadle.Sequential(
+                treadle.Embedding(6, 4, seed=0),
+                treadle.GRU(4, 3, batch_first=True, seed=0),
+                treadle.Linear(3, 6, seed=0),
+            ),
+            None,
+        ),
+    ):
+        treadle.save(module, path)
+        assert child.succeed(LOADED, path) == f"treadle {module!r}"
+        pickled = pickle.dumps(module)
+        code = f"import pickle; print(pickle.loads({pickled!r}))"
+        assert child.succeed(code) == repr(module)
 
 
 def test_no_threads_are_started():
@@ -144,7 +173,7 @@ def test_without_the_compiled_module():
 
 def test_public_names():
     code = "import treadle; print(sorted(set(treadle.__all__) - set(dir(treadle))))"
-    assert child.succeed(code) == "['Model', 'from_torch', 'trace']"
+    assert child.succeed(code) == "[]"
     assert child.succeed("import treadle; print(treadle.Model)") == "<class 'treadle.Model'>"
     assert (
         child.succeed("import treadle; treadle.from_torch; print(treadle.__version__)").count(".")

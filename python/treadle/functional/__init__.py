@@ -18,59 +18,64 @@ that are read-only); where the same weights are used again, a module (`treadle.L
 TypeError, and a shape or value that does not fit raises ValueError.
 """
 
-from treadle._public import publish
-from treadle.functional.activations import (
-    affine,
-    elu,
-    gelu,
-    hard_sigmoid,
-    hard_swish,
-    hard_tanh,
-    leaky_relu,
-    log_softmax,
-    relu,
-    relu6,
-    scaled_tanh,
-    sigmoid,
-    silu,
-    softmax,
-    softplus,
-    softsign,
-    tanh,
-    thresholded_relu,
-)
-from treadle.functional.attention import scaled_dot_product_attention
-from treadle.functional.attention_backward import (
-    SavedAttention,
-    scaled_dot_product_attention_backward,
-    scaled_dot_product_attention_forward,
-)
-from treadle.functional.backward import (
-    gru_backward,
-    gru_forward,
-    lstm_backward,
-    lstm_forward,
-    rnn_backward,
-    rnn_forward,
-)
-from treadle.functional.conv import conv1d, conv2d, conv_transpose1d, conv_transpose2d
-from treadle.functional.crf import crf_decode
-from treadle.functional.images import interpolate, pad
-from treadle.functional.norms import batch_norm, group_norm, instance_norm
-from treadle.functional.pointwise import embedding_sum, layer_norm
-from treadle.functional.pooling import (
-    adaptive_avg_pool1d,
-    adaptive_avg_pool2d,
-    adaptive_max_pool1d,
-    adaptive_max_pool2d,
-    avg_pool1d,
-    avg_pool2d,
-    max_pool1d,
-    max_pool2d,
-)
-from treadle.functional.product import linear
-from treadle.functional.recurrent import gru, gru_cell, lstm, lstm_cell, rnn, rnn_cell
-from treadle.functional.saved import Saved
+from typing import TYPE_CHECKING
+
+from treadle._places import FUNCTIONAL
+from treadle._public import imported_later
+
+if TYPE_CHECKING:
+    from treadle.functional.activations import (
+        affine,
+        elu,
+        gelu,
+        hard_sigmoid,
+        hard_swish,
+        hard_tanh,
+        leaky_relu,
+        log_softmax,
+        relu,
+        relu6,
+        scaled_tanh,
+        sigmoid,
+        silu,
+        softmax,
+        softplus,
+        softsign,
+        tanh,
+        thresholded_relu,
+    )
+    from treadle.functional.attention import scaled_dot_product_attention
+    from treadle.functional.attention_backward import (
+        SavedAttention,
+        scaled_dot_product_attention_backward,
+        scaled_dot_product_attention_forward,
+    )
+    from treadle.functional.backward import (
+        gru_backward,
+        gru_forward,
+        lstm_backward,
+        lstm_forward,
+        rnn_backward,
+        rnn_forward,
+    )
+    from treadle.functional.conv import conv1d, conv2d, conv_transpose1d, conv_transpose2d
+    from treadle.functional.crf import crf_decode
+    from treadle.functional.images import interpolate, pad
+    from treadle.functional.norms import batch_norm, group_norm, instance_norm
+    from treadle.functional.pointwise import embedding_sum, layer_norm
+    from treadle.functional.pooling import (
+        adaptive_avg_pool1d,
+        adaptive_avg_pool2d,
+        adaptive_max_pool1d,
+        adaptive_max_pool2d,
+        avg_pool1d,
+        avg_pool2d,
+        max_pool1d,
+        max_pool2d,
+    )
+    from treadle.functional.product import linear
+    from treadle.functional.recurrent import gru, gru_cell, lstm, lstm_cell, rnn, rnn_cell
+    from treadle.functional.saved import Saved
 
 __all__ = [
     "Saved",
@@ -131,4 +136,9 @@ __all__ = [
     "thresholded_relu",
 ]
 
-publish(__name__, globals(), __all__)
+if not TYPE_CHECKING:  # a type checker reads the imports above
+    __getattr__ = imported_later(__name__, FUNCTIONAL)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from treadle import _core
 from treadle._inputs import checks
+from treadle._public import published
 from treadle.layers import activation_layers
 from treadle.layers.elementwise import activated, along
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from treadle._inputs.types import ArrayLike, Float
 
 
+@published("treadle.functional")
 def relu(x: ArrayLike) -> Float:
     """Return max(0, x), float32; NaN stays NaN.
 
@@ -30,6 +32,7 @@ def relu(x: ArrayLike) -> Float:
     return activated("treadle.functional.relu", x, "relu")
 
 
+@published("treadle.functional")
 def tanh(x: ArrayLike) -> Float:
     """Return tanh(x), float32.
 
@@ -42,6 +45,7 @@ def tanh(x: ArrayLike) -> Float:
     return activated("treadle.functional.tanh", x, "tanh")
 
 
+@published("treadle.functional")
 def sigmoid(x: ArrayLike) -> Float:
     """Return 1 / (1 + exp(-x)), float32.
 
@@ -54,6 +58,7 @@ def sigmoid(x: ArrayLike) -> Float:
     return activated("treadle.functional.sigmoid", x, "sigmoid")
 
 
+@published("treadle.functional")
 def silu(x: ArrayLike) -> Float:
     """Return x sigmoid(x) = x / (1 + exp(-x)), float32; also called swish.
 
@@ -66,6 +71,7 @@ def silu(x: ArrayLike) -> Float:
     return activated("treadle.functional.silu", x, "silu")
 
 
+@published("treadle.functional")
 def softplus(x: ArrayLike) -> Float:
     """Return log(1 + exp(x)), float32.
 
@@ -78,6 +84,7 @@ def softplus(x: ArrayLike) -> Float:
     return activated("treadle.functional.softplus", x, "softplus")
 
 
+@published("treadle.functional")
 def softsign(x: ArrayLike) -> Float:
     """Return x / (1 + abs(x)), float32.
 
@@ -90,6 +97,7 @@ def softsign(x: ArrayLike) -> Float:
     return activated("treadle.functional.softsign", x, "softsign")
 
 
+@published("treadle.functional")
 def gelu(x: ArrayLike, approximate: str = "none") -> Float:
     """Return x Phi(x), with Phi the normal distribution: x (1 + erf(x / sqrt 2)) / 2; float32.
 
@@ -114,6 +122,7 @@ def gelu(x: ArrayLike, approximate: str = "none") -> Float:
     return activated(function, x, activation_layers.gelu(function, approximate))
 
 
+@published("treadle.functional")
 def elu(x: ArrayLike, alpha: float = 1.0) -> Float:
     """Return x where x >= 0, else alpha (exp(x) - 1), float32.
 
@@ -126,6 +135,7 @@ def elu(x: ArrayLike, alpha: float = 1.0) -> Float:
     return _with("elu", x, alpha=alpha)
 
 
+@published("treadle.functional")
 def leaky_relu(x: ArrayLike, negative_slope: float = 0.01) -> Float:
     """Return x where x >= 0, else negative_slope x, float32.
 
@@ -138,6 +148,7 @@ def leaky_relu(x: ArrayLike, negative_slope: float = 0.01) -> Float:
     return _with("leaky_relu", x, negative_slope=negative_slope)
 
 
+@published("treadle.functional")
 def thresholded_relu(x: ArrayLike, alpha: float = 1.0) -> Float:
     """Return x where x > alpha, else 0, float32.
 
@@ -150,6 +161,7 @@ def thresholded_relu(x: ArrayLike, alpha: float = 1.0) -> Float:
     return _with("thresholded_relu", x, alpha=alpha)
 
 
+@published("treadle.functional")
 def hard_sigmoid(x: ArrayLike, alpha: float = 1 / 6, beta: float = 1 / 2) -> Float:
     """Return min(1, max(0, alpha x + beta)), float32.
 
@@ -164,6 +176,7 @@ def hard_sigmoid(x: ArrayLike, alpha: float = 1 / 6, beta: float = 1 / 2) -> Flo
     return _with("hard_sigmoid", x, alpha=alpha, beta=beta)
 
 
+@published("treadle.functional")
 def hard_swish(x: ArrayLike) -> Float:
     """Return x min(1, max(0, x / 6 + 1 / 2)), float32, ``torch.nn.functional.hardswish``.
 
@@ -180,6 +193,7 @@ def hard_swish(x: ArrayLike) -> Float:
     return activated("treadle.functional.hard_swish", x, "hard_swish")
 
 
+@published("treadle.functional")
 def relu6(x: ArrayLike) -> Float:
     """Return min(6, max(0, x)), float32; NaN stays NaN.
 
@@ -192,6 +206,7 @@ def relu6(x: ArrayLike) -> Float:
     return activated("treadle.functional.relu6", x, "clip")
 
 
+@published("treadle.functional")
 def hard_tanh(x: ArrayLike, min_val: float = -1.0, max_val: float = 1.0) -> Float:
     """Return x, kept in min_val..max_val, float32; NaN stays NaN.
 
@@ -212,6 +227,7 @@ def hard_tanh(x: ArrayLike, min_val: float = -1.0, max_val: float = 1.0) -> Floa
     return activated(function, x, activation_layers.bounds(function, low, high))
 
 
+@published("treadle.functional")
 def affine(x: ArrayLike, alpha: float = 1.0, beta: float = 0.0) -> Float:
     """Return alpha x + beta, float32.
 
@@ -224,6 +240,7 @@ def affine(x: ArrayLike, alpha: float = 1.0, beta: float = 0.0) -> Float:
     return _with("affine", x, alpha=alpha, beta=beta)
 
 
+@published("treadle.functional")
 def scaled_tanh(x: ArrayLike, alpha: float = 1.0, beta: float = 1.0) -> Float:
     """Return alpha tanh(beta x), float32.
 
@@ -236,6 +253,7 @@ def scaled_tanh(x: ArrayLike, alpha: float = 1.0, beta: float = 1.0) -> Float:
     return _with("scaled_tanh", x, alpha=alpha, beta=beta)
 
 
+@published("treadle.functional")
 def softmax(x: ArrayLike, dim: int = -1) -> Float:
     """Return exp(x - max x) / sum exp(x - max x) over the axis ``dim`` of x, float32.
 
@@ -258,6 +276,7 @@ def softmax(x: ArrayLike, dim: int = -1) -> Float:
     return along(_core.softmax, "treadle.functional.softmax", x, dim)
 
 
+@published("treadle.functional")
 def log_softmax(x: ArrayLike, dim: int = -1) -> Float:
     """Return x - max x - log(sum exp(x - max x)) over the axis ``dim`` of x, float32.
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from treadle import _core
 from treadle._inputs.attention import AttentionCall, checked_out, four
+from treadle._public import published
 
 if TYPE_CHECKING:
     from typing import Any
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from treadle._inputs.types import ArrayLike, Float
 
 
+@published("treadle.functional")
 def scaled_dot_product_attention(
     query: ArrayLike,
     key: ArrayLike,

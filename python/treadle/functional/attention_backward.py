@@ -20,6 +20,7 @@ from treadle import _core
 from treadle._inputs import checks
 from treadle._inputs.arrays import to_float32
 from treadle._inputs.attention import AttentionCall, four
+from treadle._public import published
 
 if TYPE_CHECKING:
     from treadle._inputs.types import ArrayLike, Float
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 
+@published("treadle.functional")
 class SavedAttention:
     """The values that a forward pass saves for its backward pass; ``nbytes`` is 4 B N S.
 
@@ -112,6 +114,7 @@ def _summed(gradient: Float, shape: tuple[int, ...]) -> Float:
     return gradient.sum(axis=axes, keepdims=True).reshape(shape) if axes else gradient
 
 
+@published("treadle.functional")
 def scaled_dot_product_attention_forward(
     query: ArrayLike,
     key: ArrayLike,
@@ -163,6 +166,7 @@ def scaled_dot_product_attention_forward(
     return saved.y, saved
 
 
+@published("treadle.functional")
 def scaled_dot_product_attention_backward(saved: SavedAttention, dy: ArrayLike) -> dict[str, Float]:
     """Return the gradients of query, key and value of `scaled_dot_product_attention_forward`.
 

@@ -34,6 +34,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from treadle._public import published
 from treadle.functional.saved import Saved, run_saving
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ __all__ = [
 ]
 
 
+@published("treadle.functional")
 def rnn_forward(
     x: ArrayLike,
     weight_ih: ArrayLike,
@@ -92,6 +94,7 @@ def rnn_forward(
     return y, h_n, saved
 
 
+@published("treadle.functional")
 def rnn_backward(
     saved: Saved, dy: ArrayLike | None = None, dh_n: ArrayLike | None = None
 ) -> dict[str, Any]:
@@ -134,6 +137,7 @@ def rnn_backward(
     return _backward("rnn", saved, dy, dh_n, None)
 
 
+@published("treadle.functional")
 def lstm_forward(
     x: ArrayLike,
     weight_ih: ArrayLike,
@@ -178,6 +182,7 @@ def lstm_forward(
     return y, (h_n, c_n), saved
 
 
+@published("treadle.functional")
 def lstm_backward(
     saved: Saved,
     dy: ArrayLike | None = None,
@@ -226,6 +231,7 @@ def lstm_backward(
     return _backward("lstm", saved, dy, dh_n, dc_n)
 
 
+@published("treadle.functional")
 def gru_forward(
     x: ArrayLike,
     weight_ih: ArrayLike,
@@ -273,6 +279,7 @@ def gru_forward(
     return y, h_n, saved
 
 
+@published("treadle.functional")
 def gru_backward(
     saved: Saved, dy: ArrayLike | None = None, dh_n: ArrayLike | None = None
 ) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from treadle._inputs import checks
 from treadle._inputs.arrays import to_dense
+from treadle._public import published
 from treadle._storage import formats
 from treadle.layers import convolution, transposed
 from treadle.layers.convolution import Convolution, Sizes
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from treadle.layers.activation import Activation
 
 
+@published("treadle.functional")
 def conv1d(
     x: ArrayLike,
     weight: ArrayLike,
@@ -64,6 +66,7 @@ def conv1d(
     return _conv("conv1d", (x, weight, bias), options, activation, dtype)
 
 
+@published("treadle.functional")
 def conv2d(
     x: ArrayLike,
     weight: ArrayLike,
@@ -114,6 +117,7 @@ def conv2d(
     return _conv("conv2d", (x, weight, bias), options, activation, dtype)
 
 
+@published("treadle.functional")
 def conv_transpose1d(
     x: ArrayLike,
     weight: ArrayLike,
@@ -158,6 +162,7 @@ def conv_transpose1d(
     return _conv_transpose("conv_transpose1d", (x, weight, bias), options, activation, dtype)
 
 
+@published("treadle.functional")
 def conv_transpose2d(
     x: ArrayLike,
     weight: ArrayLike,

@@ -13,6 +13,7 @@ import numpy as np
 from treadle._inputs import checks
 from treadle._inputs.arrays import to_dense, to_float32
 from treadle._inputs.present import moved_to_front, present_steps
+from treadle._public import published
 
 if TYPE_CHECKING:
     from treadle._inputs.types import AnyArray, ArrayLike, Bool, Float, Int
@@ -24,6 +25,7 @@ NO_TAG = -1
 """The tag of a step that does not exist."""
 
 
+@published("treadle.functional")
 def crf_decode(
     emissions: ArrayLike,
     transitions: ArrayLike,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from treadle._inputs import checks
+from treadle._public import published
 from treadle.layers.padding import padded
 from treadle.layers.resizing import Resizing
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from treadle._inputs.types import ArrayLike, Float
 
 
+@published("treadle.functional")
 def interpolate(
     x: ArrayLike,
     size: Any = None,
@@ -58,6 +60,7 @@ def interpolate(
     return Resizing.checked(function, arguments).run(function, x)
 
 
+@published("treadle.functional")
 def pad(
     x: ArrayLike, pad: Sequence[int], mode: str = "constant", value: float | None = None
 ) -> Float:

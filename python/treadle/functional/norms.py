@@ -12,6 +12,7 @@ import numpy as np
 
 from treadle._inputs import checks
 from treadle._inputs.arrays import to_dense
+from treadle._public import published
 from treadle.layers.batch_norm import scale_and_shift, scaled
 from treadle.layers.group_norm import check_groups, group_normed
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from treadle._inputs.types import ArrayLike, Float
 
 
+@published("treadle.functional")
 def batch_norm(
     x: ArrayLike,
     running_mean: ArrayLike,
@@ -64,6 +66,7 @@ def batch_norm(
     return scaled(function, x, *scale_and_shift(mean, variance, weight, bias, eps))
 
 
+@published("treadle.functional")
 def instance_norm(
     x: ArrayLike,
     running_mean: ArrayLike | None = None,
@@ -113,6 +116,7 @@ def instance_norm(
     return scaled(function, x, *scale_and_shift(mean, variance, weight, bias, eps))
 
 
+@published("treadle.functional")
 def group_norm(
     x: ArrayLike,
     num_groups: int,

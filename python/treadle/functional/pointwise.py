@@ -10,12 +10,14 @@ import numpy as np
 from treadle import _core
 from treadle._inputs import checks
 from treadle._inputs.arrays import to_dense, to_int64
+from treadle._public import published
 from treadle.layers.norm import normalized
 
 if TYPE_CHECKING:
     from treadle._inputs.types import ArrayLike, Float
 
 
+@published("treadle.functional")
 def layer_norm(
     x: ArrayLike,
     normalized_shape: int | Iterable[int],
@@ -53,6 +55,7 @@ def layer_norm(
     return normalized(function, x, sizes, weight, bias, eps, residual)
 
 
+@published("treadle.functional")
 def embedding_sum(ids: Iterable[ArrayLike], tables: Iterable[ArrayLike]) -> Float:
     """Return the sum of several embeddings, sum_i tables[i][ids[i]], [..., H].
 

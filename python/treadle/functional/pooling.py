@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from treadle._inputs import checks
+from treadle._public import published
 from treadle.layers.adaptive_pooling import adaptively_pooled
 from treadle.layers.pooling import Windows, average, pooled, without_indices
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from treadle._inputs.types import ArrayLike, Float
 
 
+@published("treadle.functional")
 def max_pool1d(
     x: ArrayLike,
     kernel_size: Any,
@@ -51,6 +53,7 @@ def max_pool1d(
     return pooled(function, x, "max", Windows.checked(function, 1, arguments))
 
 
+@published("treadle.functional")
 def max_pool2d(
     x: ArrayLike,
     kernel_size: Any,
@@ -83,6 +86,7 @@ def max_pool2d(
     return pooled(function, x, "max", Windows.checked(function, 2, arguments))
 
 
+@published("treadle.functional")
 def avg_pool1d(
     x: ArrayLike,
     kernel_size: Any,
@@ -114,6 +118,7 @@ def avg_pool1d(
     return pooled(function, x, kind, Windows.checked(function, 1, arguments))
 
 
+@published("treadle.functional")
 def avg_pool2d(
     x: ArrayLike,
     kernel_size: Any,
@@ -146,6 +151,7 @@ def avg_pool2d(
     return pooled(function, x, kind, Windows.checked(function, 2, arguments), divisor_override)
 
 
+@published("treadle.functional")
 def adaptive_avg_pool1d(x: ArrayLike, output_size: Any) -> Float:
     """Return the averages of output_size windows that together cover all of x [B, C, T] or [C, T].
 
@@ -168,6 +174,7 @@ def adaptive_avg_pool1d(x: ArrayLike, output_size: Any) -> Float:
     return adaptively_pooled("treadle.functional.adaptive_avg_pool1d", x, "average", output_size, 1)
 
 
+@published("treadle.functional")
 def adaptive_avg_pool2d(x: ArrayLike, output_size: Any) -> Float:
     """Return averages of x [B, C, H, W] or [C, H, W] as `adaptive_avg_pool1d`, along both axes.
 
@@ -189,6 +196,7 @@ def adaptive_avg_pool2d(x: ArrayLike, output_size: Any) -> Float:
     return adaptively_pooled("treadle.functional.adaptive_avg_pool2d", x, "average", output_size, 2)
 
 
+@published("treadle.functional")
 def adaptive_max_pool1d(x: ArrayLike, output_size: Any, return_indices: bool = False) -> Float:
     """Return the largest numbers of the windows of `adaptive_avg_pool1d`.
 
@@ -210,6 +218,7 @@ def adaptive_max_pool1d(x: ArrayLike, output_size: Any, return_indices: bool = F
     return adaptively_pooled(function, x, "max", output_size, 1)
 
 
+@published("treadle.functional")
 def adaptive_max_pool2d(x: ArrayLike, output_size: Any, return_indices: bool = False) -> Float:
     """Return the largest numbers of the windows of `adaptive_avg_pool2d`.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from treadle import _core
 from treadle._inputs import checks
 from treadle._inputs.arrays import to_dense, to_float32
+from treadle._public import published
 from treadle._storage import formats
 from treadle.layers.linear import epilogue, fits_rows, multiplied
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from treadle.layers.activation import Activation
 
 
+@published("treadle.functional")
 def linear(
     x: ArrayLike,
     weight: ArrayLike,

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 
 from treadle._inputs.arrays import to_pair
 from treadle._inputs.sequence import run, step
+from treadle._public import published
 from treadle.functional.packing import packed
 from treadle.layers.activation import canonical
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["gru", "gru_cell", "lstm", "lstm_cell", "rnn", "rnn_cell"]
 
 
+@published("treadle.functional")
 def rnn(
     x: ArrayLike,
     weight_ih: ArrayLike,
@@ -77,6 +79,7 @@ def rnn(
     return y, h_n
 
 
+@published("treadle.functional")
 def lstm(
     x: ArrayLike,
     weight_ih: ArrayLike,
@@ -141,6 +144,7 @@ def lstm(
     return y, (h_n, c_n)
 
 
+@published("treadle.functional")
 def gru(
     x: ArrayLike,
     weight_ih: ArrayLike,
@@ -185,6 +189,7 @@ def gru(
     return y, h_n
 
 
+@published("treadle.functional")
 def rnn_cell(
     x: ArrayLike,
     weight_ih: ArrayLike,
@@ -214,6 +219,7 @@ def rnn_cell(
     return step(sizes, native, x, h, None)[0]
 
 
+@published("treadle.functional")
 def lstm_cell(
     x: ArrayLike,
     weight_ih: ArrayLike,
@@ -256,6 +262,7 @@ def lstm_cell(
     return step(sizes, native, x, h, c)
 
 
+@published("treadle.functional")
 def gru_cell(
     x: ArrayLike,
     weight_ih: ArrayLike,

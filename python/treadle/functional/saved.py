@@ -8,6 +8,7 @@ from treadle._inputs import checks
 from treadle._inputs.arrays import to_dense, to_float32, to_pair
 from treadle._inputs.checks import flag
 from treadle._inputs.sequence import SequenceInputs, Sizes, prepare, results, trimmed
+from treadle._public import published
 from treadle.functional.options import OPTIONS
 from treadle.functional.packing import packed
 from treadle.layers.activation import canonical
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from treadle._inputs.types import ArrayLike, Float
 
 
+@published("treadle.functional")
 class Saved:
     """The values that a forward pass saves for the backward pass.
 

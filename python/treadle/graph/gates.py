@@ -8,7 +8,6 @@ gate, or as one for a row [x, h]. `sum_of` reads all of these.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -193,6 +192,8 @@ class Constants:
 
     def add(self, label: str, array: np.ndarray) -> str:
         """Return the name of a constant of float32."""
+        import hashlib  # OpenSSL takes milliseconds to load, and few models have such constants
+
         array = np.ascontiguousarray(array)
         key = (array.shape, hashlib.sha256(array.tobytes()).digest())
         if key not in self._names:

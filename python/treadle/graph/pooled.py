@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +69,8 @@ class PooledModel:
     def fingerprint(self) -> str:
         """Return the digest of graph and constants that an exported state has."""
         if not self._fingerprint:
+            import hashlib  # OpenSSL takes milliseconds to load
+
             digest = hashlib.sha256()
             _digest(digest, self._model.graph)
             self._fingerprint = digest.hexdigest()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from treadle._public import published
 from treadle._storage.files import opened
 from treadle.layers import files as layer_files
 from treadle.layers.module import Module
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from treadle.graph.model import Model
 
 
+@published("treadle")
 def save(module: Module | Model, path: Path) -> None:
     """Write a layer or a whole model to ``path`` as safetensors, all or nothing.
 
@@ -51,6 +53,7 @@ def save(module: Module | Model, path: Path) -> None:
     layer_files.save(module, path)
 
 
+@published("treadle")
 def load(path: Path) -> Any:
     """Read a layer or a whole model that `save` wrote.
 

@@ -7,7 +7,6 @@ which lose as many characters as the line lacks. The rows are kept in the file o
 from __future__ import annotations
 
 import math
-import shutil
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from treadle._storage.json import short
@@ -54,6 +53,8 @@ class Table(NamedTuple):
         headers = ["Layer (type)", "Output Shape", "Param #"] + ["Connected to"] * connected
         shares = (0.3, 0.56, 0.74, 1.0) if connected else (0.45, 0.80, 1.0)
         if line_length is None:
+            import shutil  # it loads all formats of archives
+
             wide = shutil.get_terminal_size().columns - 4
             line_length = min(108 if connected else 88, wide)
         widths = _widths(shares, line_length)

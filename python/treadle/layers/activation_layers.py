@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from treadle._inputs import checks
+from treadle._public import published
 from treadle.layers.configuration import Entry, Number
 from treadle.layers.elementwise import Elementwise, activated
 from treadle.layers.linear import epilogue
@@ -39,6 +40,7 @@ class ActivationLayer(Elementwise):
         return activated(self._function, x, self._activation())
 
 
+@published("treadle")
 @layer
 class ReLU(ActivationLayer):
     """``torch.nn.ReLU``: max(0, x).
@@ -57,6 +59,7 @@ class ReLU(ActivationLayer):
         return "relu"
 
 
+@published("treadle")
 @layer
 class Tanh(ActivationLayer):
     """``torch.nn.Tanh``: tanh(x).
@@ -75,6 +78,7 @@ class Tanh(ActivationLayer):
         return "tanh"
 
 
+@published("treadle")
 @layer
 class Sigmoid(ActivationLayer):
     """``torch.nn.Sigmoid``: 1 / (1 + exp(-x)).
@@ -114,6 +118,7 @@ def gelu(function: str, approximate: object) -> str:
     return found
 
 
+@published("treadle")
 @layer
 class GELU(ActivationLayer):
     """``torch.nn.GELU``: x Phi(x), or its approximation by tanh with ``approximate="tanh"``.
@@ -134,6 +139,7 @@ class GELU(ActivationLayer):
         return gelu(self._function, self._configuration["approximate"])
 
 
+@published("treadle")
 @layer
 class SiLU(ActivationLayer):
     """``torch.nn.SiLU``: x / (1 + exp(-x)).
@@ -152,6 +158,7 @@ class SiLU(ActivationLayer):
         return "silu"
 
 
+@published("treadle")
 @layer
 class Softplus(ActivationLayer):
     """``torch.nn.Softplus`` with its defaults: log(1 + exp(x)).
@@ -170,6 +177,7 @@ class Softplus(ActivationLayer):
         return "softplus"
 
 
+@published("treadle")
 @layer
 class Softsign(ActivationLayer):
     """``torch.nn.Softsign``: x / (1 + abs(x)).
@@ -188,6 +196,7 @@ class Softsign(ActivationLayer):
         return "softsign"
 
 
+@published("treadle")
 @layer
 class ELU(ActivationLayer):
     """``torch.nn.ELU``: x if x >= 0 else alpha (exp(x) - 1).
@@ -208,6 +217,7 @@ class ELU(ActivationLayer):
         return "elu", self._configuration["alpha"]
 
 
+@published("treadle")
 @layer
 class LeakyReLU(ActivationLayer):
     """``torch.nn.LeakyReLU``: x if x >= 0 else negative_slope x.
@@ -228,6 +238,7 @@ class LeakyReLU(ActivationLayer):
         return "leaky_relu", self._configuration["negative_slope"]
 
 
+@published("treadle")
 @layer
 class Hardsigmoid(ActivationLayer):
     """``torch.nn.Hardsigmoid``: min(1, max(0, x / 6 + 1 / 2)).
@@ -253,6 +264,7 @@ def bounds(function: str, low: float, high: float) -> Activation:
     return "clip", low, high
 
 
+@published("treadle")
 @layer
 class Hardtanh(ActivationLayer):
     """``torch.nn.Hardtanh``: x, kept in min_val..max_val; NaN stays NaN.
@@ -275,6 +287,7 @@ class Hardtanh(ActivationLayer):
         )
 
 
+@published("treadle")
 @layer
 class Hardswish(ActivationLayer):
     """``torch.nn.Hardswish``: x min(1, max(0, x / 6 + 1 / 2)).
@@ -293,6 +306,7 @@ class Hardswish(ActivationLayer):
         return "hard_swish"
 
 
+@published("treadle")
 @layer
 class ReLU6(ActivationLayer):
     """``torch.nn.ReLU6``: min(6, max(0, x)).

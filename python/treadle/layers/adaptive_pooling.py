@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from treadle import _core
 from treadle._inputs import checks
+from treadle._public import published
 from treadle.layers.configuration import Entry
 from treadle.layers.elementwise import Elementwise
 from treadle.layers.module import layer
@@ -72,6 +73,7 @@ class _AdaptivePool(Elementwise):
         return adaptively_pooled(self._function, x, self._kind, size, self._axes)
 
 
+@published("treadle")
 @layer
 class AdaptiveAvgPool1d(_AdaptivePool):
     """``torch.nn.AdaptiveAvgPool1d``: the averages of output_size windows that cover all of x.
@@ -92,6 +94,7 @@ class AdaptiveAvgPool1d(_AdaptivePool):
         self._initialize(locals())
 
 
+@published("treadle")
 @layer
 class AdaptiveAvgPool2d(_AdaptivePool):
     """``torch.nn.AdaptiveAvgPool2d``: the averages of output_size windows that cover all of x.
@@ -113,6 +116,7 @@ class AdaptiveAvgPool2d(_AdaptivePool):
         self._initialize(locals())
 
 
+@published("treadle")
 @layer
 class AdaptiveMaxPool1d(_AdaptivePool):
     """``torch.nn.AdaptiveMaxPool1d``: the largest numbers of output_size windows that together
@@ -134,6 +138,7 @@ class AdaptiveMaxPool1d(_AdaptivePool):
         self._initialize(locals())
 
 
+@published("treadle")
 @layer
 class AdaptiveMaxPool2d(_AdaptivePool):
     """``torch.nn.AdaptiveMaxPool2d``: the largest numbers of output_size windows that together

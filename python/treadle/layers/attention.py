@@ -10,6 +10,7 @@ import numpy as np
 from treadle import _core
 from treadle._inputs import checks, masks
 from treadle._inputs.arrays import laid, viewed
+from treadle._public import published
 from treadle._storage import formats
 from treadle.layers.configuration import Dtype, Flag, Integer, Number
 from treadle.layers.module import Module, layer
@@ -56,6 +57,7 @@ class _Sizes(NamedTuple):
         return (self.queries, self.batch) if self.turned else (self.batch, self.queries)
 
 
+@published("treadle")
 @layer
 class MultiheadAttention(Module):
     """``torch.nn.MultiheadAttention`` for inference: N heads attend side by side.

@@ -9,6 +9,7 @@ import numpy as np
 from treadle import _core
 from treadle._inputs import checks
 from treadle._inputs.arrays import to_dense
+from treadle._public import published
 from treadle.layers.configuration import Flag, Float32, Integer, Number
 from treadle.layers.module import Module, layer
 
@@ -102,6 +103,7 @@ class _BatchNorm(Module):
         raise NotImplementedError
 
 
+@published("treadle")
 @layer
 class BatchNorm1d(_BatchNorm):
     """``torch.nn.BatchNorm1d`` in inference: (x - running_mean) / sqrt(running_var + eps) * weight
@@ -139,6 +141,7 @@ class BatchNorm1d(_BatchNorm):
             checks.shape(self._function, "x", x, (None, channels), "BC")
 
 
+@published("treadle")
 @layer
 class BatchNorm2d(_BatchNorm):
     """``torch.nn.BatchNorm2d`` in inference, over images: x and y [B, C, H, W] with

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from treadle._inputs.arrays import to_pair
 from treadle._inputs.sequence import step
+from treadle._public import published
 from treadle.layers.configuration import Nonlinearity
 from treadle.layers.module import layer
 from treadle.layers.recurrent_base import GRU_ENTRIES, LSTM_ENTRIES
@@ -40,6 +41,7 @@ class _OneState(Cell):
         return step(self._sizes, self._packed.native, x, state, None)[0]
 
 
+@published("treadle")
 @layer
 class RNNCell(_OneState):
     """One step of `treadle.RNN`, with the arguments of ``torch.nn.RNNCell`` and ``clip``.
@@ -72,6 +74,7 @@ class RNNCell(_OneState):
         self._initialize(locals())
 
 
+@published("treadle")
 @layer
 class LSTMCell(Cell):
     """One step of `treadle.LSTM`, with the arguments of ``torch.nn.LSTMCell`` and its options.
@@ -122,6 +125,7 @@ class LSTMCell(Cell):
         return step(self._sizes, self._packed.native, x, h, c)
 
 
+@published("treadle")
 @layer
 class GRUCell(_OneState):
     """One step of `treadle.GRU`, with the arguments of ``torch.nn.GRUCell`` and its options.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from treadle._inputs import checks
 from treadle.layers.build import PackedParameters, blueprint, natives, retyped
-from treadle.layers.module import LAYERS
+from treadle.layers.module import named_layer
 from treadle.layers.parts import Parted, chosen, kept
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def described_child(
 
     Raises ValueError, which begins with ``where``, unless the class is one of ``classes``.
     """
-    cls = LAYERS.get(name) if isinstance(name, str) else None
+    cls = named_layer(name)
     if cls is None or not issubclass(cls, classes):
         raise ValueError(f"{where} is of the class {checks.shown(name)}, expected {expected}")
     try:

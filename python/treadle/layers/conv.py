@@ -7,6 +7,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from treadle._inputs import checks
+from treadle._public import published
 from treadle.layers.configuration import Integer
 from treadle.layers.convolution import (
     Convolution,
@@ -115,6 +116,7 @@ class Conv(Product):
         return self._convolution.run(self._function, self._packed.native, taken, then)
 
 
+@published("treadle")
 @layer
 class Conv1d(Conv):
     """``torch.nn.Conv1d``: a cross-correlation over time, with the weights packed once.
@@ -177,6 +179,7 @@ class Conv1d(Conv):
         self._initialize(locals())
 
 
+@published("treadle")
 @layer
 class Conv2d(Conv):
     """``torch.nn.Conv2d``: a cross-correlation over images, with the weights packed once.

@@ -7,6 +7,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from treadle._inputs import checks
+from treadle._public import published
 from treadle.layers import convolution, transposed
 from treadle.layers.configuration import Integer
 from treadle.layers.convolution import PaddingMode, PerAxis, Sizes, channels, sizes
@@ -126,6 +127,7 @@ class ConvTranspose(Product):
         return self._convolution.run(self._function, self._packed.native, taken, then)
 
 
+@published("treadle")
 @layer
 class ConvTranspose1d(ConvTranspose):
     """``torch.nn.ConvTranspose1d``: a convolution over time that enlarges, its weights packed once.
@@ -190,6 +192,7 @@ class ConvTranspose1d(ConvTranspose):
         self._initialize(locals())
 
 
+@published("treadle")
 @layer
 class ConvTranspose2d(ConvTranspose):
     """``torch.nn.ConvTranspose2d``: a convolution that enlarges images, its weights packed once.

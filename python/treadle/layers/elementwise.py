@@ -15,6 +15,7 @@ import numpy as np
 from treadle import _core
 from treadle._inputs import checks
 from treadle._inputs.arrays import contiguous, to_dense, to_float32
+from treadle._public import published
 from treadle.layers.activation import parse
 from treadle.layers.build import fill
 from treadle.layers.configuration import Integer
@@ -88,6 +89,7 @@ class Elementwise(Module):
         raise NotImplementedError
 
 
+@published("treadle")
 @layer
 class Softmax(Elementwise):
     """``torch.nn.Softmax``: exp(x) / sum exp(x) over the axis ``dim``, the last one by default.
@@ -108,6 +110,7 @@ class Softmax(Elementwise):
         return along(_core.softmax, self._function, x, self._configuration["dim"])
 
 
+@published("treadle")
 @layer
 class LogSoftmax(Elementwise):
     """``torch.nn.LogSoftmax``: the logarithm of `Softmax`, without its underflow.
@@ -128,6 +131,7 @@ class LogSoftmax(Elementwise):
         return along(_core.log_softmax, self._function, x, self._configuration["dim"])
 
 
+@published("treadle")
 @layer
 class Identity(Elementwise):
     """``torch.nn.Identity``: x itself. It stands where PyTorch's module has a dropout.
@@ -146,6 +150,7 @@ class Identity(Elementwise):
         return to_float32(self._function, "x", x)
 
 
+@published("treadle")
 @layer
 class Flatten(Elementwise):
     """``torch.nn.Flatten``: the axes from start_dim to end_dim become one.
@@ -181,6 +186,7 @@ class Flatten(Elementwise):
         return flat
 
 
+@published("treadle")
 @layer
 class Transpose(Elementwise):
     """Two axes change places, as in ``torch.transpose``: from a Conv1d's [B, C, T] to a net over

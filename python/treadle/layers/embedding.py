@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from treadle import _core
 from treadle._inputs import checks
 from treadle._inputs.arrays import to_int64
+from treadle._public import published
 from treadle.layers.configuration import Entry, Float32, Integer
 from treadle.layers.module import Module, layer
 
@@ -31,6 +32,7 @@ class _Index(Entry):
         return checks.integer(function, name, value, -checks.MAX_SIZE)
 
 
+@published("treadle")
 @layer
 class Embedding(Module):
     """``torch.nn.Embedding``: y[..., :] = weight[ids[...], :], a row of the table for each id.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from treadle._storage import formats
 from treadle._storage.files import checked_path, replaced
 from treadle.layers import build
-from treadle.layers.module import LAYERS, Module
+from treadle.layers.module import Module, known_layers, named_layer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -83,9 +83,10 @@ def described(header: Header) -> Module:
         raise ValueError(f"{header.where} {_plain(header)}")
     about = safetensors.read_about(header, FORMAT, ABOUT)
     where, name = header.where, about["module"]
-    cls = LAYERS.get(name) if isinstance(name, str) else None
+    cls = named_layer(name)
     if cls is None:
-        raise ValueError(f"{where}: module is {name!r:.100}, expected one of {', '.join(LAYERS)}")
+        names = ", ".join(known_layers())
+        raise ValueError(f"{where}: module is {name!r:.100}, expected one of {names}")
     try:
         module = build.blueprint(cls, about["configuration"])
     except (TypeError, ValueError) as error:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from treadle import _core
 from treadle._inputs import checks
 from treadle._inputs.arrays import to_dense
+from treadle._public import published
 from treadle.layers.batch_norm import by_channel
 from treadle.layers.configuration import Flag, Float32, Integer, Number
 from treadle.layers.module import Module, layer
@@ -35,6 +36,7 @@ def check_groups(function: str, groups: int, channels: int) -> None:
         )
 
 
+@published("treadle")
 @layer
 class GroupNorm(Module):
     """``torch.nn.GroupNorm``: (x - mean) / sqrt(variance + eps) * weight + bias; float32.

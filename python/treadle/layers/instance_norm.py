@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from treadle._inputs import checks
 from treadle._inputs.arrays import to_dense
+from treadle._public import published
 from treadle.layers.batch_norm import scale_and_shift, scaled
 from treadle.layers.configuration import Flag, Float32, Integer, Number
 from treadle.layers.group_norm import group_normed
@@ -92,6 +93,7 @@ class _InstanceNorm(Module):
         checks.shape(self._function, "x", x, tuple(sizes), letters)
 
 
+@published("treadle")
 @layer
 class InstanceNorm1d(_InstanceNorm):
     """``torch.nn.InstanceNorm1d``: (x - mean) / sqrt(variance + eps) * weight + bias; float32.
@@ -123,6 +125,7 @@ class InstanceNorm1d(_InstanceNorm):
     _letters = "BCT"
 
 
+@published("treadle")
 @layer
 class InstanceNorm2d(_InstanceNorm):
     """``torch.nn.InstanceNorm2d``, over images: x and y [B, C, H, W] or [C, H, W] with

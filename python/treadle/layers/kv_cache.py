@@ -11,6 +11,7 @@ from treadle import _core
 from treadle._inputs import checks
 from treadle._inputs.arrays import to_float32, to_int64, widen
 from treadle._inputs.attention import check_range, checked_out, score_options
+from treadle._public import published
 from treadle.layers.attention import MAX_HEAD_SIZE
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from treadle._inputs.types import AnyArray, ArrayLike, Float, Int
 
 
+@published("treadle")
 class KVCache:
     """A cache of keys [B, N, K, E] and values [B, N, K, F] that grows while sequences are decoded.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from treadle import _core
 from treadle._inputs import checks
 from treadle._inputs.arrays import to_float32
+from treadle._public import published
 from treadle.layers.activation import parse
 from treadle.layers.configuration import Dtype, Flag, Integer, Nonlinearity
 from treadle.layers.module import Module, layer
@@ -56,6 +57,7 @@ class Product(Module):
         raise NotImplementedError
 
 
+@published("treadle")
 @layer
 class Linear(Product):
     """``torch.nn.Linear``: y = act(x weight^T + bias), with the weights packed once.

@@ -9,10 +9,12 @@ and copying store nothing more.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from treadle._inputs import checks
+from treadle._places import PUBLIC
 from treadle._storage import formats
 from treadle.layers import build
 from treadle.layers.configuration import Schema
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
 
 _M = TypeVar("_M", bound="Module")
 
-# The classes that a file may name. Nothing outside this table is ever looked up or imported.
+# The classes that a file may name, as far as they have been imported. Nothing but the modules of
+# `known_layers` is ever imported because of a name in a file.
 LAYERS: dict[str, type[Module]] = {}
 
 
@@ -41,6 +44,21 @@ def layer(cls: type[_M]) -> type[_M]:
     cls._schema = Schema(cls)
     LAYERS[cls.__name__] = cls
     return cls
+
+
+def known_layers() -> dict[str, type[Module]]:
+    """Import the modules that define the package's layers, and return the layers by name."""
+    for module in PUBLIC:
+        if module.startswith(("treadle.layers.", "treadle.seq2seq.")):
+            import_module(module)
+    return LAYERS
+
+
+def named_layer(name: object) -> type[Module] | None:
+    """Return the layer that a file or a pickle calls ``name``, or None where no layer has it."""
+    if not isinstance(name, str):
+        return None
+    return LAYERS.get(name) or known_layers().get(name)
 
 
 class LoadResult(NamedTuple):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from treadle import _core
 from treadle._inputs import checks
 from treadle._inputs.arrays import to_dense
+from treadle._public import published
 from treadle.layers.configuration import Flag, Float32, Number, Shape
 from treadle.layers.module import Module, layer
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from treadle.layers.configuration import Entries
 
 
+@published("treadle")
 @layer
 class LayerNorm(Module):
     """``torch.nn.LayerNorm``: (x - mean) / sqrt(variance + eps) * weight + bias; float32.

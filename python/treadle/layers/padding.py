@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from treadle import _core
 from treadle._inputs import checks
 from treadle._inputs.arrays import to_dense
+from treadle._public import published
 from treadle.layers.configuration import Entry
 from treadle.layers.elementwise import Elementwise
 from treadle.layers.module import layer
@@ -104,6 +105,7 @@ class _ZeroPad(Elementwise):
             checks.shape(self._function, "x", x, (None,) * len(letters), letters)
 
 
+@published("treadle")
 @layer
 class ZeroPad1d(_ZeroPad):
     """``torch.nn.ZeroPad1d``: zeros before and after the steps of x.
@@ -130,6 +132,7 @@ class ZeroPad1d(_ZeroPad):
         self._initialize(locals())
 
 
+@published("treadle")
 @layer
 class ZeroPad2d(_ZeroPad):
     """``torch.nn.ZeroPad2d``: zeros around images.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from treadle import _core
 from treadle._inputs import checks
 from treadle._inputs.arrays import to_dense
+from treadle._public import published
 from treadle.layers.configuration import Entry, Flag, Integer
 from treadle.layers.convolution import sizes
 from treadle.layers.elementwise import Elementwise
@@ -175,6 +176,7 @@ def average(count_include_pad: bool) -> str:
     return "average_with_pad" if count_include_pad else "average"
 
 
+@published("treadle")
 @layer
 class MaxPool1d(_MaxPool):
     """``torch.nn.MaxPool1d``: the largest number of each window over time.
@@ -203,6 +205,7 @@ class MaxPool1d(_MaxPool):
         self._initialize(locals())
 
 
+@published("treadle")
 @layer
 class MaxPool2d(_MaxPool):
     """``torch.nn.MaxPool2d``: the largest number of each window of an image.
@@ -231,6 +234,7 @@ class MaxPool2d(_MaxPool):
         self._initialize(locals())
 
 
+@published("treadle")
 @layer
 class AvgPool1d(_AvgPool):
     """``torch.nn.AvgPool1d``: the average of each window over time.
@@ -258,6 +262,7 @@ class AvgPool1d(_AvgPool):
         self._initialize(locals())
 
 
+@published("treadle")
 @layer
 class AvgPool2d(_AvgPool):
     """``torch.nn.AvgPool2d``: the average of each window of an image.

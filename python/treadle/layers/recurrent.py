@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from treadle._inputs.arrays import to_pair
 from treadle._inputs.sequence import run
+from treadle._public import published
 from treadle.layers.configuration import Integer, Nonlinearity
 from treadle.layers.module import layer
 from treadle.layers.recurrent_base import GRU_ENTRIES, LSTM_ENTRIES
@@ -47,6 +48,7 @@ class _OneState(Recurrent):
         return y, h_n
 
 
+@published("treadle")
 @layer
 class RNN(_OneState):
     """Elman's recurrent network, L layers, one or both directions.
@@ -117,6 +119,7 @@ class RNN(_OneState):
         self._initialize(locals())
 
 
+@published("treadle")
 @layer
 class LSTM(Recurrent):
     """Long short-term memory, L layers, one or both directions.
@@ -273,6 +276,7 @@ class LSTM(Recurrent):
         return y, (h_n, c_n)
 
 
+@published("treadle")
 @layer
 class GRU(_OneState):
     """Gated recurrent unit, L layers, one or both directions.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from treadle import _core
 from treadle._inputs import checks
 from treadle._inputs.arrays import to_dense
+from treadle._public import published
 from treadle.layers.adaptive_pooling import adaptively_pooled
 from treadle.layers.configuration import Entry, Flag
 from treadle.layers.elementwise import Elementwise
@@ -154,6 +155,7 @@ class _Mode(Entry):
         return value
 
 
+@published("treadle")
 @layer
 class Upsample(Elementwise):
     """``torch.nn.Upsample``: x [B, C, T] or [B, C, H, W] in another size, by interpolation.

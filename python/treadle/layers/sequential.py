@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 from treadle._inputs import checks
 from treadle._inputs.arrays import to_float32
+from treadle._public import published
 from treadle.layers.activation_layers import ActivationLayer
 from treadle.layers.build import configuration
 from treadle.layers.composite import (
@@ -20,7 +21,7 @@ from treadle.layers.composite import (
 from treadle.layers.configuration import Entry
 from treadle.layers.elementwise import Identity
 from treadle.layers.linear import Product
-from treadle.layers.module import LAYERS, Module, layer
+from treadle.layers.module import LAYERS, Module, known_layers, layer
 from treadle.layers.pooled_sequence import PooledSequence
 from treadle.layers.recurrent_base import RecurrentBase
 from treadle.layers.sequence_stream import SequenceRunner, SequenceStream, flattened
@@ -108,7 +109,8 @@ def _child(function: str, number: int, item: Any) -> tuple[str, Module]:
             )
         where = f"{function}: {name}"
         if len(item) == 3:
-            module = described_child(where, module, item[2], Module, f"one of {', '.join(LAYERS)}")
+            names = ", ".join(known_layers())
+            module = described_child(where, module, item[2], Module, f"one of {names}")
     module = checked_child(where, module, Module, "a module of treadle")
     if module._takes:
         raise TypeError(
@@ -118,6 +120,7 @@ def _child(function: str, number: int, item: Any) -> tuple[str, Module]:
     return name, module
 
 
+@published("treadle")
 @layer
 class Sequential(Composite):
     """``torch.nn.Sequential``: each module takes what the one before it returns.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from treadle._inputs.arrays import to_dense, to_float32, to_pair, to_rows
 from treadle._inputs.checks import fits, integer, shape
+from treadle._public import published
 from treadle.layers.build import configuration
 from treadle.layers.recurrent_base import RecurrentBase
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 FORMAT = "treadle.stream/1"
 
 
+@published("treadle")
 class Stream:
     """A recurrent layer or cell and a carried state for B independent rows: ``module.stream(B)``.
 

@@ -11,6 +11,7 @@ import numpy as np
 from treadle import _core
 from treadle._inputs.arrays import to_int64
 from treadle._inputs.checks import integer, number
+from treadle._public import published
 from treadle.layers.module import Module
 from treadle.layers.pooled_recurrent import PooledRecurrent
 from treadle.layers.recurrent_base import RecurrentBase
@@ -26,6 +27,7 @@ _FUNCTION = "treadle.StreamPool"
 _MOST = 2**24  # cpp/engine/recurrent/stream_slots.h
 
 
+@published("treadle")
 class PooledStream:
     """A PooledStream is one stream of a `treadle.StreamPool`; `StreamPool.open` returns it.
 
@@ -117,6 +119,7 @@ class PooledStream:
         return f"PooledStream({self._id}{'' if self.is_open else ', closed'})"
 
 
+@published("treadle")
 class StreamPool:
     """Up to ``capacity`` independent streams of one layer or cell, opened and closed one by one.
 

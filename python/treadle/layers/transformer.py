@@ -6,6 +6,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from treadle._inputs.checks import MAX_LAYERS
+from treadle._public import published
 from treadle.layers.attention import check_heads
 from treadle.layers.build import blueprint, fill
 from treadle.layers.configuration import (
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from treadle.layers.configuration import Entries
 
 
+@published("treadle")
 @layer
 class TransformerEncoderLayer(TransformerBase):
     """``torch.nn.TransformerEncoderLayer`` for inference: attention, then two products.
@@ -171,6 +173,7 @@ class TransformerEncoderLayer(TransformerBase):
         return self._run(src, "src_mask", src_mask, src_key_padding_mask, is_causal)
 
 
+@published("treadle")
 @layer
 class TransformerEncoder(TransformerBase):
     """``torch.nn.TransformerEncoder`` for inference: L layers, one after the other.

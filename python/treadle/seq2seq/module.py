@@ -8,6 +8,7 @@ import numpy as np
 
 from treadle._inputs import checks
 from treadle._inputs.arrays import to_int64
+from treadle._public import published
 from treadle.layers import build
 from treadle.layers.configuration import Flag, Integer
 from treadle.layers.module import layer
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from treadle.seq2seq.decoding import Decoding
 
 
+@published("treadle")
 @layer
 class Seq2Seq(Connected):
     """An encoder reads a sequence, or features; a recurrent decoder writes another, token by token.
