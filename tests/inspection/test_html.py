@@ -54,7 +54,10 @@ def test_svg_shows_the_values():
         assert head == "data:image/png;base64"
         values = trace[name][:, 0].T
         expected = colored(values, *limits(name, values))
-        np.testing.assert_array_equal(pixels(base64.b64decode(data)), expected)
+        found = pixels(base64.b64decode(data))
+        down, right = (n // m for n, m in zip(found.shape, expected.shape[:2], strict=False))
+        squares = expected.repeat(down, 0).repeat(right, 1)
+        np.testing.assert_array_equal(found, squares)
 
 
 @pytest.mark.parametrize("make", [html, page])
@@ -76,6 +79,16 @@ def test_hostile_text_is_escaped(make):
         )
     assert "http" not in found.replace('xmlns="http://www.w3.org/2000/svg"', "")
     assert "&lt;script&gt;" in found
+
+
+def test_attention_has_tokens_on_both_axes():
+    x = samples.normal(0, 3, 8)
+    trace = treadle.trace(treadle.MultiheadAttention(8, 2, seed=0))(x, x, x)
+    trace.tokens = ["I", "love", "AI"]
+    root = ElementTree.fromstring(trace._repr_html_())
+    texts = [element.text for element in root.iter() if element.tag.endswith("text")]
+    assert texts.count("love") == 2
+    assert "1 array" in texts[0]
 
 
 def test_size_is_bounded():

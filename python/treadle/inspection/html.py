@@ -7,6 +7,7 @@ specification (W3C, 2003): a signature and chunks with their length, name and CR
 from __future__ import annotations
 
 import base64
+import math
 import struct
 import zlib
 from html import escape
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from treadle.inspection.result import Trace
 
 MOST_PANELS, MOST_COLUMNS, MOST_ROWS, MOST_TOKENS = 12, 256, 256, 64
-_WIDTH, _GAP, _TITLE, _LABELS, _LEFT = 640, 14, 18, 62, 60
+_WIDTH, _HEIGHT, _GAP, _TITLE, _LABELS, _LEFT = 360, 170, 14, 18, 62, 64
+_COLUMNS, _COLUMN = 2, 500  # panels side by side, and their width with what stands around them
 
 
 class _Panel(NamedTuple):
@@ -44,17 +46,21 @@ def html(trace: Trace) -> str:
     panels = [panel for name in trace for panel in _panels(trace, name)][: MOST_PANELS + 1]
     left_out = len(panels) > MOST_PANELS
     parts: list[str] = []
-    top = 24.0
-    for panel in panels[:MOST_PANELS]:
-        drawn, height = _drawn(panel, trace.tokens, top)
+    top, tallest = 24.0, 0.0
+    for number, panel in enumerate(panels[:MOST_PANELS]):
+        column = number % _COLUMNS
+        if column == 0:
+            top, tallest = top + tallest, 0.0
+        drawn, height = _drawn(panel, trace.tokens, (column * _COLUMN + _LEFT, top))
         parts.append(drawn)
-        top += height
-    note = f"{len(trace)} arrays" + (f", the first {MOST_PANELS} shown" if left_out else "")
-    heading = _text(4, 15, f"{short(trace.title, 80)}: {note}", "start", 12, "bold")
+        tallest = max(tallest, height)
+    top, width = top + tallest, _COLUMNS * _COLUMN
+    count = f"{len(trace)} array" + "s" * (len(trace) != 1)
+    note = f", the first {MOST_PANELS} shown" if left_out else ""
+    heading = _text(4, 15, f"{short(trace.title, 80)}: {count}{note}", "start", 12, "bold")
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH + _LEFT + 90}" '
-        f'height="{top:.0f}" viewBox="0 0 {_WIDTH + _LEFT + 90} {top:.0f}" '
-        'font-family="sans-serif" role="img">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{top:.0f}" '
+        f'viewBox="0 0 {width} {top:.0f}" font-family="sans-serif" role="img">'
         f'<rect width="100%" height="100%" fill="#ffffff"/>{heading}{"".join(parts)}</svg>'
     )
 
@@ -92,41 +98,56 @@ def _panels(trace: Trace, name: str) -> list[_Panel]:
     return [panel] if panel.values.size else []
 
 
-def _drawn(panel: _Panel, tokens: tuple[str, ...] | None, top: float) -> tuple[str, float]:
-    """Return a panel as SVG, and its height."""
+def _drawn(
+    panel: _Panel, tokens: tuple[str, ...] | None, place: tuple[float, float]
+) -> tuple[str, float]:
+    """Return a panel as SVG, with the corner of its picture at a place, and its height."""
     values = panel.values[:MOST_ROWS, :MOST_COLUMNS]
     rows, columns = values.shape
     low, high = limits(panel.name, values)
+    left, top = place
     pixel = min(_WIDTH / columns, 40.0)
     width = pixel * columns
-    height = rows * min(max(3.0, min(pixel, 14.0)), 260.0 / rows)
+    row = pixel if all(panel.by_token) else max(3.0, min(pixel, 14.0))
+    height = rows * min(row, (_WIDTH if all(panel.by_token) else _HEIGHT) / rows)
     y = top + _TITLE
     cut = "" if values.size == panel.values.size else ", the first values"
-    image = base64.b64encode(png(colored(values, low, high))).decode()
-    box = f'x="{_LEFT}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
-    right = _LEFT + width + 6
+    # Viewers that smooth pictures do so at the borders of larger squares only.
+    squares = (math.ceil(height / rows), math.ceil(pixel))
+    colors = colored(values, low, high).repeat(squares[0], 0).repeat(squares[1], 1)
+    image = base64.b64encode(png(colors)).decode()
+    box = f'x="{left:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
+    right = left + width + 6
     parts = [
-        _text(_LEFT, top + 13, short(panel.title, 100) + cut, "start", 11, "bold"),
+        _text(left, top + 13, short(panel.title, 60) + cut, "start", 11, "bold"),
         f'<image {box} preserveAspectRatio="none" style="image-rendering:pixelated" ',
         f'href="data:image/png;base64,{image}"/>',
         f'<rect {box} fill="none" stroke="#404040" stroke-width="0.5"/>',
-        _text(_LEFT - 6, y + height / 2 + 3, panel.rows, "end", 10),
         _text(right, y + 9, f"max {high:.3g}", "start", 9),
         _text(right, y + max(height, 21), f"min {low:.3g}", "start", 9),
     ]
-    known = panel.by_token[0] and columns <= MOST_TOKENS
-    words = tokens if known and tokens is not None and len(tokens) == columns else ()
-    below = 16.0
-    for i, word in enumerate(words):
-        x = _LEFT + (i + 0.5) * pixel
+    below = _words(panel, tokens, columns, 0)
+    beside = _words(panel, tokens, rows, 1)
+    for i, word in enumerate(below):
+        x = left + (i + 0.5) * pixel
         parts.append(
             f'<g transform="translate({x:.1f} {y + height + 6:.1f}) rotate(-45)">'
             f"{_text(0, 6, short(word, 12), 'end', 9)}</g>"
         )
-        below = float(_LABELS)
-    if not words:
-        parts.append(_text(_LEFT + width / 2, y + height + 12, panel.columns, "middle", 10))
-    return "".join(parts), _TITLE + height + below + _GAP
+    for i, word in enumerate(beside):
+        middle = y + (i + 0.5) * height / rows + 3
+        parts.append(_text(left - 4, middle, short(word, 10), "end", 9))
+    if not beside:
+        parts.append(_text(left - 6, y + height / 2 + 3, panel.rows, "end", 10))
+    if not below:
+        parts.append(_text(left + width / 2, y + height + 12, panel.columns, "middle", 10))
+    return "".join(parts), _TITLE + height + (_LABELS if below else 16) + _GAP
+
+
+def _words(panel: _Panel, tokens: tuple[str, ...] | None, count: int, axis: int) -> tuple[str, ...]:
+    """Return the tokens of an axis if it has one for each of its values and room for them."""
+    fits = panel.by_token[axis] and count <= (MOST_TOKENS, MOST_TOKENS // 2)[axis]
+    return tokens if fits and tokens is not None and len(tokens) == count else ()
 
 
 def _text(x: float, y: float, text: str, anchor: str, size: int, weight: str = "normal") -> str:
