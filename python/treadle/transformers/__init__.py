@@ -12,7 +12,8 @@ Models are read from local directories in the layout of the Hugging Face hub; no
 and no code or pickle of theirs is run. The families of encoders are bert, roberta, xlm-roberta,
 distilbert, camembert, data2vec-text, ernie and electra, and the encoders of t5 and mt5. Those that
 write texts are marian, bart, mbart, m2m_100, t5 and mt5 (`AutoModelForSeq2SeqLM`) and gpt2,
-gpt_neox, llama, mistral, qwen2, qwen3, gemma2 and gemma3_text (`AutoModelForCausalLM`).
+gpt_neox, llama, mistral, qwen2, qwen3, gemma2 and gemma3_text (`AutoModelForCausalLM`). Classifiers
+of bart and mbart are read by `AutoModelForSequenceClassification`, as those of encoders are.
 ``pipeline(task, directory)`` answers texts with texts.
 The tokenizers need the library of that name: ``pip install treadle[transformers]``.
 """
