@@ -151,7 +151,7 @@ def test_ctranslate2_is_right(tiny, dtype):
 
 def test_low_precision_runs_cases_of_the_grid():
     chosen = generation.low_precision()
-    assert {case.model for case in chosen} == {case.model for case in GRID}
+    assert {case.model for case in chosen} == {case.model for case in GRID} - {"nllb-600m"}
     assert set(chosen) <= set(GRID)
 
 
