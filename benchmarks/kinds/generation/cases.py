@@ -94,4 +94,5 @@ def words(case: GenerationCase) -> str:
     length = f"up to {case.S}" if case.lengths else str(case.S)
     work = "Translating" if case.group == SEQ2SEQ else "Continuing"
     beams = f" with {case.beams} beams" if case.beams > 1 else ""
-    return f"{work} {texts} of {length} tokens by {case.T} new ones with {case.model}{beams}"
+    dtype = "" if case.dtype == FLOAT32 else f" in {case.dtype}"
+    return f"{work} {texts} of {length} tokens by {case.T} new ones with {case.model}{beams}{dtype}"

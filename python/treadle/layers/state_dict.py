@@ -13,7 +13,7 @@ from treadle._storage import safetensors
 from treadle._storage.files import opened
 from treadle.layers import build
 from treadle.layers.files import described, read_parameters, write
-from treadle.layers.module import LAYERS, Module
+from treadle.layers.module import Module, known_layers
 from treadle.layers.recurrent_spec import GATES
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _of_state_dict(
     own = {name: shape for name, shape in own.items() if _PARAMETER.fullmatch(name)}
     name, deduced = _deduce(header.where, prefix, own, mode)
     try:
-        module = build.blueprint(LAYERS[name], {**deduced, **configuration})
+        module = build.blueprint(known_layers()[name], {**deduced, **configuration})
     except (TypeError, ValueError) as error:
         raise ValueError(f"{header.where}: {error}") from error
     safetensors.check_names(header, own, build.shapes(module))

@@ -20,7 +20,7 @@ from treadle.layers.embedding import Embedding
 from treadle.layers.group_norm import GroupNorm
 from treadle.layers.instance_norm import InstanceNorm1d, InstanceNorm2d
 from treadle.layers.linear import Linear, Product
-from treadle.layers.module import LAYERS, Module
+from treadle.layers.module import Module, known_layers
 from treadle.layers.norm import LayerNorm
 from treadle.layers.recurrent import GRU, LSTM, RNN
 from treadle.layers.recurrent_base import RecurrentBase
@@ -59,7 +59,7 @@ _CLASSES: tuple[type[Module], ...] = (
     InstanceNorm2d,
     Sequential,
     ReLU6,  # before Hardtanh, from which PyTorch derives it
-    *(c for c in LAYERS.values() if issubclass(c, Elementwise) and c is not Transpose),
+    *(c for c in known_layers().values() if issubclass(c, Elementwise) and c is not Transpose),
 )
 
 
