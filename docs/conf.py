@@ -31,6 +31,7 @@ extensions = [
 myst_heading_anchors = 3
 nb_execution_mode = "force"  # a page that is read is run: no result comes from another build
 nb_execution_raise_on_error = True  # a false claim of a page ends the build
+nb_execution_show_tb = True  # and says why
 nb_execution_timeout = 600  # seconds for a cell, which takes a few unless the machine is busy
 nb_merge_streams = True
 default_role = "py:obj"  # `treadle.LSTM` in a docstring is a link

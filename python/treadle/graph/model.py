@@ -40,7 +40,7 @@ class Model:
         A call returns the only output itself and no dict.
     graph : Graph
         The graph that runs, after all fusions. It must not be changed.
-    report : Report
+    report : treadle.graph.optimise.Report
         Which fusions were made.
     time : dict of str to int or None
         The axis of time of each input that has one, for `stream`, where shapes do not tell.
