@@ -11,8 +11,11 @@ import torch
 import treadle
 import treadle.torch
 from reference import attention as reference
+from reference.graph import graph_of
 from support import samples
 from support.tolerance import assert_close, assert_same_bits
+from treadle.graph import Node
+from treadle.graph.model import Model
 
 T, B, I, H = 5, 3, 4, 6
 
@@ -68,6 +71,35 @@ def test_attention_of_a_captured_module():
         for dtype in (np.float64, np.float32)
     )
     assert_close(trace[name], exact, rounded, cell=True)
+
+
+@pytest.mark.parametrize("hidden", [0.5, -1e4, -np.inf])
+def test_attention_whose_hidden_keys_have_a_score(hidden):
+    nodes = [
+        Node("Transpose", ["k"], ["kt"], {"perm": [0, 1, 3, 2]}),
+        Node("MatMul", ["q", "kt"], ["s0"]),
+        Node("Div", ["s0", "two"], ["s1"]),
+        Node("Where", ["c", "s1", "low"], ["s2"]),
+        Node("Softmax", ["s2"], ["p"], {"axis": 3}),
+        Node("MatMul", ["p", "v"], ["y"]),
+    ]
+    heads = [(name, ("b", 2, length, 6)) for name, length in (("q", "s"), ("k", "k"), ("v", "k"))]
+    constants = {"two": np.float32(2), "low": np.float32(hidden)}
+    graph = graph_of(nodes, [*heads, ("c", ("b", 1, 1, "k"), "bool")], ["y"], constants)
+    sizes = {"q": T, "k": T + 2, "v": T + 2}
+    given = {key: samples.normal(i, B, 2, n, 6) for i, (key, n) in enumerate(sizes.items())}
+    given["c"] = (np.arange(T + 2) < np.array([[7], [3], [1]])[:B])[:, None, None]
+    model = Model(graph)
+    (name,) = trace = treadle.trace(model)(**given)
+    assert_same_bits(trace.output["y"], model(**given)["y"])
+
+    def probabilities(dtype):
+        scores = given["q"].astype(dtype) @ given["k"].astype(dtype).swapaxes(-1, -2) / dtype(2)
+        scores = np.where(given["c"], scores, dtype(hidden))
+        exponentials = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+    assert_close(trace[name], probabilities(np.float64), probabilities(np.float32), cell=True)
 
 
 def test_a_file_of_keras(tmp_path):

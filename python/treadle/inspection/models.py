@@ -18,11 +18,13 @@ from treadle.inspection.result import Trace
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from treadle._inputs.types import AnyArray
+    from treadle._inputs.types import AnyArray, Float
     from treadle.graph.ir import Node
     from treadle.graph.model import Model
 
 FUNCTION = "treadle.trace"
+
+_NUMBERS = (("scale", 1.0), ("hidden_score", -np.inf))  # attributes of attention, else these
 
 
 def model(module: Model, choice: Choice, *args: Any, **named: Any) -> Trace:
@@ -92,9 +94,7 @@ def _recurrent(
 def _attention(
     found: Trace, choice: Choice, name: str, node: Node, values: Mapping[str, Any]
 ) -> None:
-    """Record the probabilities of an attention node whose hidden keys have none."""
-    if "hidden_score" in node.attributes:
-        return  # its hidden keys have a score, which no mask of the kernel stands for
+    """Record the probabilities of an attention node."""
     given: list[Any] = [values.get(one) if one else None for one in node.inputs]
     q, k, v = (part.transpose(0, 2, 1, 3) for part in given[:3])
     masks = given[3:]
@@ -103,18 +103,32 @@ def _attention(
         q, k, v = (np.broadcast_to(part, (*lead, *part.shape[2:])) for part in (q, k, v))
     mask = masks[0] if masks else None
     shape = (*q.shape[:3], k.shape[2])
-    options: _core.AttentionOptions = {"scale": float(node.attributes.get("scale", 1.0))}
+    scale, hidden = (float(node.attributes.get(key, or_else)) for key, or_else in _NUMBERS)
+    options: _core.AttentionOptions = {"scale": scale}
     if mask is not None:
-        if mask.ndim and mask.shape[-1] not in (1, shape[-1]):
-            return  # a mask that ends early hides the keys behind it
-        options["mask"] = _broadcast(mask, shape)
-    probabilities = np.empty(shape, np.float32)
-    q, k, v = (np.ascontiguousarray(part, np.float32) for part in (q, k, v))
-    _core.attention(FUNCTION, q, k, v, options, None, probabilities)
+        options["mask"] = mask = _broadcast(mask, shape)
+    if mask is not None and mask.dtype == np.bool_ and hidden != -np.inf:
+        probabilities = _with_hidden_score(q, k, scale, mask, hidden)
+    else:
+        probabilities = np.empty(shape, np.float32)
+        q, k, v = (np.ascontiguousarray(part, np.float32) for part in (q, k, v))
+        _core.attention(FUNCTION, q, k, v, options, None, probabilities)
     found.add(f"{name}.{PROBABILITIES}", choice.of_heads(probabilities), AXES)
 
 
+def _with_hidden_score(q: Float, k: Float, scale: float, mask: AnyArray, hidden: float) -> Float:
+    """Return the probabilities [B, N, S, K] where a hidden key has a score, as in many exports."""
+    scores = np.where(mask, np.matmul(q, k.swapaxes(-1, -2)) * np.float32(scale), hidden)
+    exponentials = np.exp(scores - scores.max(axis=-1, keepdims=True, initial=-np.inf))
+    probabilities: Float = exponentials / exponentials.sum(axis=-1, keepdims=True)
+    return probabilities.astype(np.float32)
+
+
 def _broadcast(mask: AnyArray, shape: tuple[int, ...]) -> Any:
-    """Return a mask over all scores, bool or float32."""
+    """Return a mask over all scores, bool or float32; one that ends early hides the other keys."""
     kind = np.bool_ if mask.dtype == np.bool_ else np.float32
+    if mask.ndim and mask.shape[-1] not in (1, shape[-1]):
+        missing = [(0, 0)] * (mask.ndim - 1) + [(0, shape[-1] - mask.shape[-1])]
+        hidden = False if kind is np.bool_ else -np.inf
+        mask = np.pad(mask, missing, constant_values=hidden)
     return np.ascontiguousarray(np.broadcast_to(mask, shape), kind)
