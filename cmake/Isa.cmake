@@ -11,6 +11,11 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   set(TREADLE_FLAGS_avx512_bf16 ${TREADLE_FLAGS_avx512} -mavx512bf16 -mavx512vnni)
   set(TREADLE_ALSO_avx512_bf16 TREADLE_ISA_avx512)  # what else the sources are told
 endif()
+# Threads share memory in the engine, whatever instructions the kernels have: the thread sanitizer,
+# under which the wide kernels take longest to compile, looks at two levels.
+if(TREADLE_SANITIZE MATCHES "thread")
+  list(REMOVE_ITEM TREADLE_ISAS avx512 avx512_bf16)
+endif()
 
 # Compiles `source` once per level, inside namespace treadle::<isa>, and adds the objects to `target`:
 # object libraries <name>_<isa>, and TREADLE_HAS_<isa> for whoever calls them.

@@ -13,6 +13,8 @@ void fill(KernelTable&);
 namespace avx2 {
 void fill(KernelTable&);
 }
+#endif
+#if defined(TREADLE_HAS_avx512)
 namespace avx512 {
 void fill(KernelTable&);
 }
@@ -35,6 +37,8 @@ bool has_avx2() {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
          __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
 }
+#endif
+#if defined(TREADLE_HAS_avx512)
 bool has_avx512() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
@@ -53,6 +57,8 @@ const Level kLevels[] = {
     {"portable", portable::fill, [] { return true; }},
 #if defined(TREADLE_HAS_avx2)
     {"avx2", avx2::fill, has_avx2},
+#endif
+#if defined(TREADLE_HAS_avx512)
     {"avx512", avx512::fill, has_avx512},
     {"avx512_bf16", avx512_bf16::fill, has_avx512_bf16},
 #endif

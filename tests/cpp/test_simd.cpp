@@ -21,6 +21,8 @@ void fill(SimdTable&);
 namespace avx2 {
 void fill(SimdTable&);
 }
+#endif
+#if defined(TREADLE_HAS_avx512)
 namespace avx512 {
 void fill(SimdTable&);
 }
@@ -33,6 +35,8 @@ const std::pair<const char*, Fill> kLevels[] = {
     {"portable", portable::fill},
 #if defined(TREADLE_HAS_avx2)
     {"avx2", avx2::fill},
+#endif
+#if defined(TREADLE_HAS_avx512)
     {"avx512", avx512::fill},
 #endif
 };
