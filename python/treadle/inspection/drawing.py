@@ -1,4 +1,4 @@
-"""What pictures of `treadle.inspection.plot` have in common: axes, colours, ticks, maps, lines."""
+"""Pictures of `treadle.inspection.plot` share these pieces: axes, colours, ticks, maps, lines."""
 
 from __future__ import annotations
 

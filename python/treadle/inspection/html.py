@@ -38,7 +38,7 @@ class _Panel(NamedTuple):
     columns: str
     rows: str
     by_token: tuple[bool, bool]
-    """Whether the columns are steps with a token each, and the rows."""
+    """True for columns that are steps with a token each, and for such rows."""
 
 
 def html(trace: Trace) -> str:

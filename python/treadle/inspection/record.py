@@ -1,4 +1,4 @@
-"""What a trace keeps: named arrays with named axes, tokens, and the output of the call."""
+"""A trace keeps named arrays with named axes, tokens, and the output of the call."""
 
 from __future__ import annotations
 
