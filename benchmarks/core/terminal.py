@@ -156,10 +156,27 @@ class Screen:
         lines = ["", f"{_cases(len(result['cases']))} in {result['seconds']:.0f} s."]
         for kind, found in result["summary"].items():
             lines += self._kind(kind, found)
+        if "against" in result:
+            lines += self._against(result["against"])
         for entry in result.get("targets", []):
             verdict = "ok" if entry["passed"] else "?" if self.busy else "missed"
             lines.append(self.wrapped(f"{verdict:>6}  {entry['name']}: {entry['text']}", " " * 8))
         return "\n".join(lines)
+
+    def _against(self, found: dict[str, Any]) -> list[str]:
+        """Say which cases reach less of their limit than in a recorded run."""
+        fell = found["fell"]
+        text = (
+            f"Against the run of {found['recorded']}: {_cases(len(fell))} of {found['compared']} "
+            f"fell by more than {found['allowed']:.0%} of the recorded share of the limit."
+        )
+        if fell and self.busy:
+            text += " The machine is busy, so this is no verdict."
+        lines = [self.wrapped(text, "  ")]
+        for case in sorted(fell, key=lambda case: float(case["now"] / case["recorded"])):
+            change = f"{case['recorded']:.1%} then, {case['now']:.1%} now"
+            lines.append(self.wrapped(f"  fell  {case['name']}: {change}", " " * 8))
+        return lines
 
     def _kind(self, kind: str, found: dict[str, Any]) -> list[str]:
         text = f"{kind}, {_cases(found['cases'])}."
