@@ -1,7 +1,7 @@
 """Check, then time: treadle against the machine's limit and, with --peers, against others.
 
-    python -m treadle.benchmarks.run      # or: treadle bench
-    treadle bench --kind recurrent --peers --json benchmarks/results/bench.json
+python -m treadle.benchmarks.run      # or: treadle bench
+treadle bench --kind recurrent --peers --json benchmarks/results/bench.json
 """
 
 from __future__ import annotations

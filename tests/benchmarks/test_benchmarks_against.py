@@ -104,7 +104,7 @@ def test_a_file_without_a_run_is_refused(tmp_path, record):
 def test_a_run_with_other_threads_and_no_file_are_refused(tmp_path):
     with pytest.raises(ValueError, match="recorded with 2 threads, expected 1"):
         run.main(["--against", write(tmp_path / "a.json", {**RECORD, "threads": 2})])
-    with pytest.raises(ValueError, match="--against .*No such file"):
+    with pytest.raises(ValueError, match=r"--against .*No such file"):
         run.main(["--against", str(tmp_path / "none.json")])
     with pytest.raises(ValueError, match="--against is given with --accuracy"):
         run.main(["--accuracy", "--against", "a.json"])

@@ -3,7 +3,8 @@
 A weight matrix has a deviation of 1 / sqrt(inputs), more than Transformers begins with, so that
 logits differ and a choice between two tokens is seldom a matter of rounding. No model has an end
 token: every text gets all its new tokens. Marian's last token is its padding, as in its real files:
-its embedding is zero, a decoder begins with it and must not choose it.
+its embedding is zero, a decoder begins with it and must not choose it. NLLB's padding is token 1,
+which has no position; its embedding is zero, too, so that no text is continued with it.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from .cases import GenerationCase
+from .cases import SEQ2SEQ, GenerationCase
 
 SEED = 3
-START = 0  # what most decoders begin with, and padding
+START = 0  # what most decoders begin with, and most models' padding
 TOKENS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": START}
 MARIAN_TOKENS = 58101
+NLLB_PADDING = 1
 
 
 def missing() -> str:
@@ -67,7 +69,7 @@ def _nllb_600m() -> Any:
         max_position_embeddings=1024,
         scale_embedding=True,
         decoder_start_token_id=START,
-        **TOKENS,
+        **{**TOKENS, "pad_token_id": NLLB_PADDING},
     )
 
 
@@ -113,16 +115,21 @@ def configuration(name: str) -> Any:
     return CONFIGURATIONS[name]()
 
 
-def start(name: str) -> int:
-    """Return the token that pads texts, and that a decoder begins with."""
+def padding(name: str) -> int:
+    """Return the token that pads texts."""
     return int(configuration(name).pad_token_id)
+
+
+def start(name: str) -> int:
+    """Return the token that the decoder of a translator begins with."""
+    return int(configuration(name).decoder_start_token_id)
 
 
 def model_class(case: GenerationCase) -> Any:
     """Return the class of Transformers that runs a case."""
     import transformers
 
-    if case.group == "seq2seq":
+    if case.group == SEQ2SEQ:
         return transformers.AutoModelForSeq2SeqLM
     return transformers.AutoModelForCausalLM
 
@@ -144,13 +151,14 @@ def _made(name: str, group: str) -> Path:
         for parameter in model.parameters():
             if parameter.ndim == 2:
                 torch.nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5)
-        begin, forbidden = start(name), None
+        unused, forbidden = padding(name), None
+        if unused != START:
+            model.get_input_embeddings().weight.data[unused] = 0
         if name == "marian":
-            model.get_input_embeddings().weight.data[begin] = 0
-            forbidden = [[begin]]
+            forbidden = [[unused]]
         model.generation_config = transformers.GenerationConfig(
-            pad_token_id=begin,
-            decoder_start_token_id=begin if group == "seq2seq" else None,
+            pad_token_id=unused,
+            decoder_start_token_id=start(name) if group == SEQ2SEQ else None,
             bad_words_ids=forbidden,
         )
         path = Path(_folder().name) / name

@@ -22,7 +22,7 @@ import numpy as np
 from ...core.dtypes import FLOAT32, Array
 from ...core.errors import errors_of, tolerance
 from .cases import SEQ2SEQ, GenerationCase
-from .files import configuration, directory, model_class, start
+from .files import configuration, directory, model_class, padding
 
 ROWS = 2  # of a batch that are checked
 
@@ -44,9 +44,9 @@ class Expected:
 def arguments(case: GenerationCase) -> Inputs:
     """Return token ids [B, S]."""
     rng = np.random.default_rng(5)
-    # Neither the first nor the last token, one of which is padding.
-    ids = rng.integers(1, configuration(case.model).vocab_size - 1, (case.B, case.S))
-    ids[np.arange(case.S) >= np.array(case.rows)[:, None]] = start(case.model)
+    # Padding is one of the first two tokens or the last one.
+    ids = rng.integers(2, configuration(case.model).vocab_size - 1, (case.B, case.S))
+    ids[np.arange(case.S) >= np.array(case.rows)[:, None]] = padding(case.model)
     return ids
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from ....core.dtypes import Array
 from ....core.kind import Prepared, Unsupported
 from ..cases import SEQ2SEQ, GenerationCase
-from ..files import configuration, directory, start
+from ..files import configuration, directory, padding, start
 from ..reference import Inputs
 
 WHOLE, CUT = "whole", "batches of 8"
@@ -28,14 +28,20 @@ PADDING = "<pad>"  # Marian's converter looks for this name
 
 
 class _Tokenizer:
-    """Answers what the converter asks a tokenizer: the token of an id is the id's decimal name."""
+    """Answers what the converter asks a tokenizer: the token of an id is the id's decimal name.
 
-    def __init__(self, size: int, padding: int) -> None:
+    CTranslate2 never chooses the end token before the shortest answer is complete, so the end is
+    the padding, which the model does not choose either. Marian's converter drops the padding; the
+    end is token 0 there.
+    """
+
+    def __init__(self, size: int, unused: int) -> None:
         self._names = [str(i) for i in range(size)]
-        if padding == size - 1:
-            self._names[padding] = PADDING
-        self.pad_token = self._names[padding]
-        self.bos_token = self.eos_token = self.unk_token = self._names[0]
+        last = unused == size - 1
+        if last:
+            self._names[unused] = PADDING
+        self.pad_token = self._names[unused]
+        self.bos_token = self.eos_token = self.unk_token = self._names[0 if last else unused]
         self.special_tokens_map: dict[str, Any] = {}
 
     def get_vocab(self) -> dict[str, int]:
@@ -56,12 +62,12 @@ def release() -> None:
 
 
 @cache
-def _model(path: Path, size: int, padding: int, threads: int, dtype: str, runner: str) -> Any:
+def _model(path: Path, size: int, unused: int, threads: int, dtype: str, runner: str) -> Any:
     from ctranslate2.converters import TransformersConverter
 
     class Converter(TransformersConverter):  # type: ignore[misc]
         def load_tokenizer(self, *args: Any, **kwargs: Any) -> Any:
-            return _Tokenizer(size, padding)
+            return _Tokenizer(size, unused)
 
     with tempfile.TemporaryDirectory() as folder:
         Converter(str(path)).convert(folder, force=True)
@@ -74,16 +80,16 @@ def prepare(case: GenerationCase, inputs: Inputs, threads: int, variant: str) ->
     """Return a call of translate_batch or generate_batch."""
     if case.dtype not in ctranslate2.get_supported_compute_types("cpu"):
         raise Unsupported(f"CTranslate2 has no {case.dtype} on this CPU")
-    size, padding = configuration(case.model).vocab_size, start(case.model)
+    size = configuration(case.model).vocab_size
     runner = "Translator" if case.group == SEQ2SEQ else "Generator"
-    model = _model(directory(case), size, padding, threads, case.dtype, runner)
+    model = _model(directory(case), size, padding(case.model), threads, case.dtype, runner)
     texts = [
         [str(token) for token in row[:length]]
         for row, length in zip(inputs.tolist(), case.rows, strict=True)
     ]
     options = {"beam_size": case.beams, "max_batch_size": 8 if variant == CUT else 0}
     if case.group == SEQ2SEQ:
-        return Prepared(*_translation(model, texts, case, padding, options))
+        return Prepared(*_translation(model, texts, case, start(case.model), options))
     return Prepared(*_continuation(model, texts, case, inputs, options))
 
 
