@@ -22,7 +22,10 @@ from .core.kind import OURS
 from .core.summary import section_of, summary
 from .report import replace_between_markers
 
-SOURCES = ("bench", "attention", "encoder", "training", "models", "conv", "keras", "dtypes")
+SOURCES = (
+    *("bench", "attention", "encoder", "training", "models", "conv", "keras", "generation"),
+    "dtypes",
+)
 LAYERS = {
     "lstm/step/1x1x128x128": "LSTM, 128 units: one step",
     "gru/step/1x1x256x256": "GRU, 256 units: one step",
