@@ -122,7 +122,7 @@ def _where(result: dict[str, Any]) -> str:
     about = result["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     threads = "one thread" if result["threads"] == 1 else f"{result['threads']} threads"
-    if "pinned_to" in result:
+    if result.get("pinned_to"):
         threads += " pinned"
     lines = [f"Measured on {result['date']} with", "", f"    {result['command']}", ""]
     lines.append(

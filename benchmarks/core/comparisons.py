@@ -30,7 +30,7 @@ def ours(case: AnyCase) -> Callable[[], Any]:
 
 
 def resident() -> int:
-    """Return the bytes of memory that the process has now."""
+    """Return the bytes of memory that the process has now. Needs `machine.TELLS_MEMORY`."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 

@@ -50,7 +50,7 @@ class Loaded:
 
 
 def loaded(class_name: str, path: Path, dtype: str, tries: int) -> Loaded:
-    """Load a directory several times and return the medians."""
+    """Load a directory several times and return the medians. Needs `machine.TELLS_MEMORY`."""
     size = (path / "model.safetensors").stat().st_size
     found = []
     for _ in range(tries):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+TELLS_MEMORY = Path("/proc/self/statm").exists()  # `comparisons.resident` and `loading.loaded`
 ENVIRONMENT = ("OMP_", "KMP_", "GOMP_", "MKL_", "ONEDNN_", "OPENBLAS_", "XLA_", "JAX_", "TREADLE_")
 
 
@@ -54,10 +56,14 @@ def _count(cpu_list: str) -> int:
 
 def cpu_name() -> str:
     """Return the model name, with family and model, which a virtual machine does not hide."""
+    if platform.system() == "Darwin":
+        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
     fields: dict[str, str] = {}
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        key, _, value = line.partition(":")
-        fields.setdefault(key.strip(), value.strip())
+    if (linux := Path("/proc/cpuinfo")).exists():
+        for line in linux.read_text(encoding="utf-8").splitlines():
+            key, _, value = line.partition(":")
+            fields.setdefault(key.strip(), value.strip())
     name = fields.get("model name", platform.processor() or platform.machine())
     if "cpu family" in fields:
         name += f" (family {fields['cpu family']}, model {fields.get('model', '?')})"
@@ -65,17 +71,20 @@ def cpu_name() -> str:
 
 
 def allowed() -> set[int]:
-    """Return the CPUs that this process may use."""
+    """Return the CPUs that this process may use: all, where only Linux could tell."""
+    if not hasattr(os, "sched_getaffinity"):
+        return set(range(os.cpu_count() or 1))
     return os.sched_getaffinity(0)
 
 
 def restore(cpus: set[int]) -> None:
     """Undo `pin`."""
-    os.sched_setaffinity(0, cpus)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cpus)
 
 
 def pin(threads: int) -> list[int]:
-    """Restrict the process to `threads` of its CPUs and return them.
+    """Restrict the process to `threads` of its CPUs and return them; none where only Linux could.
 
     The last ones: the first CPU of a machine serves most interrupts.
     """
@@ -85,6 +94,8 @@ def pin(threads: int) -> list[int]:
             f"treadle bench: --threads {threads}: expected 1 to {len(available)}, "
             "the CPUs this process may use"
         )
+    if not hasattr(os, "sched_setaffinity"):
+        return []
     chosen = available[-threads:]
     os.sched_setaffinity(0, chosen)
     return chosen
@@ -95,6 +106,8 @@ def used_by_others(seconds: float = 0.3) -> float:
     before = _busy_ticks()
     time.sleep(seconds)
     after = _busy_ticks()
+    if after == before:
+        return 0.0
     return (after - before) / os.sysconf("SC_CLK_TCK") / seconds
 
 
@@ -116,7 +129,7 @@ def describe() -> dict[str, Any]:
         "cpu": cpu_name(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "caches": [{"name": c.name, "bytes": c.size, "cpus": c.shared_by} for c in caches()],
-        "load": round(os.getloadavg()[0], 2),
+        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "python": platform.python_version(),
         "numpy": numpy.__version__,
         "environment": {k: v for k, v in os.environ.items() if k.startswith(ENVIRONMENT)},

@@ -118,7 +118,8 @@ class Screen:
         count = "one thread" if threads == 1 else f"{threads} threads"
         cpus = "CPU" if threads == 1 else "CPUs"
         versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
-        lines = [f"Machine: {about['cpu']}; {count} on {cpus} {pinned}; {versions}."]
+        where = f" on {cpus} {pinned}" if pinned else ""
+        lines = [f"Machine: {about['cpu']}; {count}{where}; {versions}."]
         if result["limits"]:
             levels = ", ".join(
                 f"{level['name']} {level['gb_s']:.0f}" for level in result["limits"]["levels"]

@@ -12,6 +12,7 @@ import pytest
 
 import treadle
 from support import child, generators
+from support.systems import linux
 from support.tolerance import assert_same_bits
 from treadle.seq2seq.decoding import Decoding
 from treadle.transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
@@ -135,6 +136,7 @@ def test_ctrl_c_ends_the_reading_of_a_prompt(paths):
     assert child.succeed(program, paths["causal"], "causal") == "True True"
 
 
+@linux
 @pytest.mark.parametrize("kind", KINDS)
 def test_memory_is_flat_over_ten_thousand_generations(paths, kind):
     assert int(child.succeed(PROGRAM + MEMORY, paths[kind], kind, timeout=600)) < MOST_BYTES

@@ -11,6 +11,7 @@ from reference import attention as reference
 from reference.formats import bfloat16, quantized_weights
 from support import child, samples
 from support.attention_checks import assert_attention
+from support.systems import linux
 from support.tolerance import EPS, assert_same_bits
 
 attend = treadle.functional.scaled_dot_product_attention
@@ -192,6 +193,7 @@ print(cache.keys[0].max() == cache.keys[1].max() == cache.values[1].max() == 1)
 """
 
 
+@linux
 def test_reorder_without_memory():
     """A circle of rows needs room for one of them: without it nothing moves."""
     assert child.succeed(REORDER_WITHOUT_MEMORY) == "treadle.KVCache.reorder True"
@@ -404,6 +406,7 @@ print(*sizes)
 """
 
 
+@linux
 def test_memory_falls_with_the_dtype():
     sizes = list(map(int, child.succeed(MEMORY).split()))
     assert sizes[0] > 2 * 2 * 4 * 128 * 65536 * 4
@@ -472,6 +475,7 @@ except MemoryError:
 """
 
 
+@linux
 def test_a_cache_that_does_not_fit_touches_no_memory():
     """2**50 bytes cannot be had: that shows before the 2**27 bytes of the lengths are written."""
     status, output, _ = child.run(TOO_LARGE)  # A sanitizer warns of the size on standard error.

@@ -1,6 +1,7 @@
 """A stream lets the memory of a long chunk go; a service keeps its streams for days."""
 
 from support import child
+from support.systems import linux
 
 CODE = """
 import gc
@@ -31,6 +32,7 @@ print("all")
 """
 
 
+@linux
 def test_a_long_chunk_leaves_no_memory_behind():
     # glibc otherwise keeps freed memory of this size, by a rule that follows earlier allocations.
     assert child.succeed(CODE, MALLOC_MMAP_THRESHOLD_="65536") == "all"

@@ -14,6 +14,7 @@ import treadle
 import treadle.torch
 from support import samples
 from support.checks import CELLS, MODULES, make_module
+from support.systems import linux
 from support.tolerance import flatten
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -67,6 +68,7 @@ def traced(work, times):
     return now - before, peak - before
 
 
+@linux
 @every_mode
 def test_steps(mode):
     module, _ = make_module(mode, 4, 8)

@@ -11,6 +11,7 @@ import pytest
 import treadle
 from support import child, samples
 from support.checks import make_module
+from support.systems import linux
 from support.tolerance import assert_same_bits
 
 QUIET = {"PYTHONWARNINGS": "ignore::DeprecationWarning"}  # Python 3.12 dislikes forks with threads
@@ -255,6 +256,7 @@ print(len(os.listdir("/proc/self/task")) - threading.active_count() < len(os.sch
 """
 
 
+@linux
 def test_no_more_workers_than_cpus():
     """A call with the caller and one worker for each other CPU uses all that may run."""
     assert child.succeed(WORKERS, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1") == "True"

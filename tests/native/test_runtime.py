@@ -13,6 +13,7 @@ import pytest
 import treadle
 from support import child, samples
 from support.checks import make_module
+from support.systems import linux
 from support.tolerance import TINY, assert_same_bits, flatten
 
 # The kernels of a level are compiled for these features, which x86-64-v3 and x86-64-v4 (System V
@@ -103,6 +104,7 @@ def test_objects_keep_the_level_they_were_packed_for():
 # Threads.
 
 
+@linux
 def test_default_number_of_threads():
     """The default is the number of CPUs in the affinity mask, or a smaller quota of the cgroup."""
     code = (

@@ -1,4 +1,7 @@
-"""Constants in files beside a model: what is read, and what never is."""
+"""Constants in files beside a model: what is read, and what never is.
+
+Every test runs twice: with files that are opened below a folder, and by paths, as Windows does.
+"""
 
 import os
 
@@ -7,6 +10,7 @@ import pytest
 
 import treadle.onnx
 from support import onnx_files as files
+from treadle.onnx import external_data
 from treadle.onnx.external_data import ExternalData
 from treadle.onnx.load import read_graph
 
@@ -29,6 +33,16 @@ def model(*tensors):
 
 def constants(folder, *tensors):
     return read_graph(model(*tensors), "test", str(folder))[0].constants
+
+
+@pytest.fixture(params=["below the folder", "by paths"], autouse=True)
+def by_paths(request, monkeypatch):
+    """Whether files are opened by paths, and links would be followed."""
+    if request.param == "by paths":
+        monkeypatch.setattr(external_data, "_BELOW", False)
+        monkeypatch.setattr(external_data, "_FLAGS", os.O_RDONLY)
+        monkeypatch.setattr(external_data, "_LEADS_ELSEWHERE", "/\\\0:")
+    return request.param == "by paths"
 
 
 @pytest.fixture
@@ -109,20 +123,29 @@ def test_pipes_folders_and_devices_are_refused(folder):
         constants("/dev", tensor(location="null"))
 
 
-def test_a_file_that_is_changed_for_a_link(folder, monkeypatch):
+@pytest.mark.parametrize("location", ["C:weights.bin", "weights.bin:stream"])
+def test_drives_and_streams(folder, by_paths, location):
+    """A colon is a letter as any other but where it leads to another place."""
+    words = "expected the plain name" if by_paths else "which is not in the model's folder"
+    with pytest.raises(ValueError, match=words):
+        constants(folder, tensor(location=location))
+
+
+def test_a_file_that_is_changed_for_a_link(folder, monkeypatch, by_paths):
     """What counts is the file that was opened, not the one that was looked at before."""
     place, secret = folder / "weights.bin", folder.parent / "secret"
     opened = os.open
 
     def change(path, flags, *args, **kwargs):
-        if path == "weights.bin":
+        if os.path.basename(path) == "weights.bin":
             place.unlink()
             link(secret, place)
         return opened(path, flags, *args, **kwargs)
 
     monkeypatch.setattr(os, "open", change)
     link = os.symlink
-    with pytest.raises(OSError, match="symbolic links"):
+    error, words = (ValueError, "another file took") if by_paths else (OSError, "symbolic links")
+    with pytest.raises(error, match=words):
         constants(folder, tensor(location="weights.bin"))
     place.unlink()
     place.write_bytes(bytes(40))
@@ -176,11 +199,11 @@ def test_a_file_that_shrinks(folder):
 
 
 def test_files_are_closed(folder):
-    before = set(os.listdir("/proc/self/fd"))
+    before = set(os.listdir("/dev/fd"))
     constants(folder, tensor(location="weights.bin", offset=16))
     with pytest.raises(ValueError, match="missing"):
         constants(folder, tensor(location="weights.bin"), tensor("d", location="missing"))
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert set(os.listdir("/dev/fd")) == before
 
 
 def test_too_many_files(folder):

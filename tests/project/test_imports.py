@@ -9,6 +9,7 @@ import pytest
 
 import treadle
 from support import child
+from support.systems import linux
 from treadle import _places
 
 LIST = """
@@ -112,6 +113,7 @@ def test_a_file_names_a_layer_that_nobody_has_imported(tmp_path):
         assert child.succeed(code) == repr(module)
 
 
+@linux
 def test_no_threads_are_started():
     """Neither import nor a small call on one thread makes any."""
     code = """

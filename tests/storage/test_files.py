@@ -15,6 +15,7 @@ import treadle
 from support import child, hostile, samples
 from support.checks import CELLS, MODULES
 from support.ids import shown
+from support.systems import linux
 from support.tolerance import assert_same_bits
 
 DTYPES = ("float32", "bfloat16", "int8")
@@ -334,6 +335,7 @@ print(len(files), len(left), repr(treadle.load(folder / "good")))
 """
 
 
+@linux
 def test_hostile_files_in_little_address_space(tmp_path, hostile_files):
     """All of them in one process that may map 256 MiB more, native allocations included."""
     good_file(tmp_path)

@@ -2,13 +2,17 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
 
 import treadle
-from support import child
+from support import child, samples
 from support.tolerance import assert_same_bits
+from treadle._storage import files
+from treadle.graph.ir import Graph, Node, Value
+from treadle.graph.model import Model
 
 
 class Killed(BaseException):
@@ -129,3 +133,85 @@ def test_what_is_no_file_is_written_to(tmp_path):
     assert repr(treadle.load(tmp_path / "m")) == repr(module)
     with pytest.raises(IsADirectoryError):
         treadle.save(module, tmp_path)
+
+
+@pytest.fixture
+def windows(monkeypatch):
+    """The system seems to be Windows, and keeps a file from being replaced for so many tries."""
+    monkeypatch.setattr(files, "_WINDOWS", True)
+    monkeypatch.delattr(os, "fchmod")
+    replace, pauses = os.replace, []
+
+    def kept_open(tries):
+        def refuse(source, target):
+            if len(pauses) < tries:
+                raise PermissionError(13, "Access is denied", source, 5, target)
+            replace(source, target)
+
+        monkeypatch.setattr(os, "replace", refuse)
+        monkeypatch.setattr(time, "sleep", pauses.append)
+        return pauses
+
+    return kept_open
+
+
+def test_a_reader_that_is_done_soon_on_windows(tmp_path, windows):
+    """The file is replaced when the program that had it open has closed it."""
+    path = tmp_path / "m"
+    treadle.save(treadle.GRU(3, 4), path)
+    pauses = windows(3)
+    treadle.save(treadle.LSTM(3, 4), path)
+    assert repr(treadle.load(path)) == "LSTM(3, 4)"
+    assert len(pauses) == 3
+    assert pauses == sorted(pauses)
+    assert [p.name for p in tmp_path.iterdir()] == ["m"]
+
+
+@pytest.mark.parametrize("save", ["layer", "model", "trace"])
+def test_a_reader_that_stays_on_windows(tmp_path, windows, save):
+    """After about a second an error says what to do; the file is as it was."""
+    path = tmp_path / ("m.html" if save == "trace" else "m")
+    path.write_bytes(b"before")
+    pauses = windows(10**6)
+    module = treadle.GRU(3, 4)
+    values = [Value(name, "float32", ("n",)) for name in "xy"]
+    model = Model(Graph(values[:1], values[1:], [Node("Relu", ["x"], ["y"], {})], {}))
+    trace = treadle.trace(module)(samples.normal(0, 5, 2, 3))
+    written = {
+        "layer": lambda: treadle.save(module, path),
+        "model": lambda: treadle.save(model, path),
+        "trace": lambda: trace.save(path),
+    }
+    with pytest.raises(PermissionError, match=r"Close what reads it .* or save under") as found:
+        written[save]()
+    assert found.value.filename == str(path)
+    assert 0.5 < sum(pauses) < 2
+    assert path.read_bytes() == b"before"
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_no_second_try_elsewhere(tmp_path, windows, monkeypatch):
+    """What other systems do not allow, they do not allow a second later."""
+    pauses = windows(10**6)
+    monkeypatch.setattr(files, "_WINDOWS", False)
+    with pytest.raises(PermissionError, match="Access is denied"):
+        treadle.save(treadle.GRU(3, 4), tmp_path / "m")
+    assert pauses == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_folder_is_opened_on_windows(tmp_path, windows, monkeypatch):
+    """Windows opens no folder, and files of bytes only where the flag O_BINARY says so."""
+    opened, flags = os.open, []
+
+    def traced(path, flag, mode=0o777, **place):
+        assert not os.path.isdir(path)
+        flags.append(flag)
+        return opened(path, flag & ~(2**40), mode, **place)
+
+    windows(0)
+    monkeypatch.setattr(os, "open", traced)
+    monkeypatch.setattr(files, "_BINARY", 2**40)
+    treadle.save(treadle.GRU(3, 4), tmp_path / "m")
+    assert repr(treadle.load(tmp_path / "m")) == "GRU(3, 4)"
+    assert [flag & 2**40 for flag in flags] == [2**40]

@@ -11,6 +11,7 @@ import torch
 
 from support import checkpoints, hostile
 from support.checkpoints import load, weights, write
+from support.systems import linux
 from treadle import transformers
 
 
@@ -300,6 +301,7 @@ def test_a_file_that_shrinks(tmp_path, monkeypatch):
     assert_refused(path, match="cut short")
 
 
+@linux
 def test_no_files_stay_open(tmp_path):
     path = checkpoints.copied(tmp_path)
     load(path)

@@ -37,9 +37,9 @@ def settings(threads: int, spinning: bool = False) -> onnxruntime.SessionOptions
 
 
 def saturates() -> bool:
-    """Return whether the CPU multiplies bytes by an x86 instruction that may overflow."""
-    x86 = platform.machine().lower() in ("x86_64", "amd64")
-    return x86 and "vnni" not in Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    """Return whether the CPU may multiply bytes by an x86 instruction that overflows."""
+    x86, linux = platform.machine().lower() in ("x86_64", "amd64"), Path("/proc/cpuinfo")
+    return x86 and not (linux.exists() and "vnni" in linux.read_text(encoding="utf-8"))
 
 
 def quantized(model: bytes, per_channel: bool, operators: tuple[str, ...]) -> bytes:

@@ -12,6 +12,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
+from ...core import machine
 from ...core.comparisons import EFFORT, geometric_mean_of, never_slower, ours, times_faster
 from ...core.dtypes import FLOAT32, suffix
 from ...core.kind import OURS
@@ -79,6 +80,8 @@ def _each_model() -> Iterator[Result]:
 
 
 def _loading(case: GenerationCase) -> Iterator[Result]:
+    if not machine.TELLS_MEMORY:
+        return
     name = "AutoModelForSeq2SeqLM" if case.group == SEQ2SEQ else "AutoModelForCausalLM"
     found = loaded(name, directory(case), FLOAT32, 3)
     value = found.seconds / found.reading

@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from ...core import peers
+from ...core import machine, peers
 from ...core.comparisons import EFFORT, against_peers, never_slower, ours, two_threads
 from ...core.dtypes import FLOAT32
 from ...core.measure import take_turns
@@ -121,7 +121,9 @@ def one_row(names: tuple[str, ...] = MODULES, sizes: tuple[int, ...] = SIZES) ->
 
 
 def memory() -> Iterator[Result]:
-    """Measure what is kept between the forward and the backward pass."""
+    """Measure what is kept between the forward and the backward pass, on Linux."""
+    if not machine.TELLS_MEMORY:
+        return
     for case in MEMORY:
         mine, theirs = (measured(case, library) / 1e6 for library in ("treadle.torch", "torch.nn"))
         text = f"{mine:.1f} MB kept with y, target torch's {theirs:.1f} MB"

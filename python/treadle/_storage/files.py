@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from contextlib import contextmanager
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
@@ -15,6 +16,13 @@ if TYPE_CHECKING:
     from treadle._storage.safetensors import Header
 
     Path: TypeAlias = str | os.PathLike[str]
+
+_WINDOWS = os.name == "nt"
+# Windows would otherwise write two characters for the end of a line.
+_BINARY = getattr(os, "O_BINARY", 0)
+# Windows does not replace a file that a program has open. Most are done soon, a scanner for viruses
+# too, so the file is tried again after so many seconds.
+_PAUSES = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64)
 
 
 @contextmanager
@@ -53,21 +61,45 @@ def replaced(path: str) -> Iterator[BinaryIO]:
     path = os.path.realpath(path)  # a link stays, and its target is replaced
     folder = os.path.dirname(path)
     temporary = os.path.join(folder, f".treadle-{os.getpid()}-{os.urandom(6).hex()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)
     try:
         with open(descriptor, "wb") as file:
             yield file
             file.flush()
             os.fsync(descriptor)
-            if os.path.exists(path):
+            if os.path.exists(path) and not _WINDOWS:  # where a folder says who may read its files
                 os.fchmod(descriptor, stat.S_IMODE(os.stat(path).st_mode))
-        os.replace(temporary, path)
+        _rename(temporary, path)
     except BaseException:  # an interrupt, too, must not leave the temporary file
         os.unlink(temporary)
         raise
+    if _WINDOWS:  # It opens no folders, and its file systems keep a journal of names.
+        return
     # The folder holds the new name, so it has to be written to the disk, too.
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _rename(source: str, target: str) -> None:
+    """Let a file take the place of another. Raises PermissionError if Windows never allows it."""
+    pauses = iter(_PAUSES if _WINDOWS else ())
+    while True:
+        try:
+            os.replace(source, target)
+            return
+        except PermissionError as error:
+            if not _WINDOWS:
+                raise
+            pause = next(pauses, None)
+            if pause is None:
+                raise PermissionError(
+                    error.errno,
+                    "Windows does not let this file be replaced, since a program has it open or it "
+                    "may only be read; it is as it was. Close what reads it (a reader of "
+                    "safetensors keeps its file open), or save under another name",
+                    target,
+                ) from error
+        time.sleep(pause)

@@ -33,7 +33,8 @@ def save(module: Module | Model, path: Path) -> None:
     TypeError
         When ``module`` is neither a treadle module nor a `treadle.Model`.
     OSError
-        When the file cannot be written.
+        When the file cannot be written. On Windows no file is replaced while a program has it open:
+        after a second of tries this is a PermissionError, and the file is as it was.
 
     Examples
     --------

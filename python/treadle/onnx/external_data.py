@@ -3,8 +3,9 @@
 A model that is not trusted must not read other files of its reader. The file is therefore named by
 its plain name, must lie in the model's own folder and be a regular file with one name: a link could
 lead anywhere. It is opened below the folder, never by a path, without following links, and what has
-been opened is what is checked. Bytes are read, not mapped, so that a file that shrinks meanwhile is
-an error; all tensors of a file together have at most as many bytes as the file.
+been opened is what is checked. Windows opens files by paths only: there, what was opened must be
+the file that was looked at before. Bytes are read, not mapped, so that a file that shrinks
+meanwhile is an error; all tensors of a file together have at most as many bytes as the file.
 
 Advisories that these rules answer: CVE-2022-25882, CVE-2024-27318, CVE-2026-27489, CVE-2026-34445,
 CVE-2026-34446, CVE-2026-34447.
@@ -26,7 +27,12 @@ if TYPE_CHECKING:
     from treadle._inputs.types import AnyArray
 
 MOST_FILES = 64
-_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_BELOW = {os.open, os.stat} <= os.supports_dir_fd
+_FLAGS = os.O_RDONLY
+for _flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):  # those that the system has
+    _FLAGS |= getattr(os, _flag, 0)
+# In Windows, a colon leads to another drive or to another stream of bytes.
+_LEADS_ELSEWHERE = "/\\\0" if _BELOW else "/\\\0:"
 _CHUNK = 2**26  # bytes read at a time, so that Ctrl-C is answered
 
 
@@ -99,21 +105,20 @@ class ExternalData:
                 f"{self._where}: {what} is in another file ({short(name)}), expected a model that "
                 "was given by its path"
             )
-        if name in ("", ".", "..") or any(c in name for c in "/\\\0") or len(name) > 255:
+        if name in ("", ".", "..") or any(c in name for c in _LEADS_ELSEWHERE) or len(name) > 255:
             raise ValueError(
                 f"{self._where}: {what} is in the file {short(name)}, expected the plain name of a "
                 "file in the model's own folder"
             )
         if len(self._open) >= MOST_FILES:
             raise ValueError(f"{self._where} names more than {MOST_FILES} other files")
-        if self._folder is None:
-            self._folder = os.open(
-                self._folder_name or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-            )
+        place = name if _BELOW else os.path.join(self._folder_name, name)
+        if _BELOW and self._folder is None:
+            self._folder = os.open(self._folder_name or ".", os.O_RDONLY | os.O_DIRECTORY)
         try:
-            before = os.stat(name, dir_fd=self._folder, follow_symlinks=False)
+            before = os.stat(place, dir_fd=self._folder, follow_symlinks=False)
             self._check(before, name, what)
-            descriptor = os.open(name, _FLAGS, dir_fd=self._folder)
+            descriptor = os.open(place, _FLAGS, dir_fd=self._folder)
         except FileNotFoundError:
             raise ValueError(
                 f"{self._where}: {what} is in the file {name}, which is not in the model's folder"
@@ -122,6 +127,11 @@ class ExternalData:
         # Another file may have taken the name in the meantime: what was opened is what counts.
         after = os.fstat(descriptor)
         self._check(after, name, what)
+        if not _BELOW and after.st_ino != before.st_ino:
+            raise ValueError(
+                f"{self._where}: {what} is in the file {name}, whose place another file took while "
+                "it was opened"
+            )
         self._left[name] = after.st_size
         return descriptor
 
@@ -140,11 +150,14 @@ class ExternalData:
 
     def _bytes(self, descriptor: int, offset: int, size: int, name: str) -> AnyArray:
         data = np.empty(size, np.uint8)
-        done = 0
-        while done < size:
-            view = data[done : done + _CHUNK]
-            count = os.preadv(descriptor, [view.data], offset + done)
-            if count == 0:
-                raise ValueError(f"{self._where}: the file {name} was cut short while it was read")
-            done += count
+        with open(descriptor, "rb", buffering=0, closefd=False) as file:
+            file.seek(offset)
+            done = 0
+            while done < size:
+                count = file.readinto(data[done : done + _CHUNK].data)
+                if not count:
+                    raise ValueError(
+                        f"{self._where}: the file {name} was cut short while it was read"
+                    )
+                done += count
         return data
