@@ -16,6 +16,10 @@ endif()
 if(TREADLE_SANITIZE MATCHES "thread")
   list(REMOVE_ITEM TREADLE_ISAS avx512 avx512_bf16)
 endif()
+set(TREADLE_LEAVE_OUT "" CACHE STRING "Levels that a build does without, separated by semicolons")
+foreach(isa IN LISTS TREADLE_LEAVE_OUT)
+  list(REMOVE_ITEM TREADLE_ISAS ${isa})
+endforeach()
 
 # Compiles `source` once per level, inside namespace treadle::<isa>, and adds the objects to `target`:
 # object libraries <name>_<isa>, and TREADLE_HAS_<isa> for whoever calls them.
@@ -31,15 +35,17 @@ function(treadle_add_for_each_isa target name source)
     # Kernels neither throw nor call what does. Without -fno-exceptions, GCC still asks for the
     # handler of exceptions where a function that is not inlined lies beside arrays on the stack,
     # and each object then has a weak symbol of its own for it.
-    target_compile_options(${objects} PRIVATE ${TREADLE_FLAGS_${isa}} ${TREADLE_WARNINGS}
+    treadle_compile_options(${objects} PRIVATE ${TREADLE_FLAGS_${isa}} ${TREADLE_WARNINGS}
       -fvisibility=hidden -ffp-contract=off -fno-math-errno -fno-trapping-math
-      -fno-exceptions
-      # GCC 12 warns about the undefined pass-through operand inside its own AVX-512 header.
-      -Wno-uninitialized -Wno-maybe-uninitialized)
+      -fno-exceptions)
+    # GCC 12 warns about the undefined pass-through operand inside its own AVX-512 header.
+    if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+      target_compile_options(${objects} PRIVATE -Wno-uninitialized -Wno-maybe-uninitialized)
+    endif()
     # GCC's LTO may keep one copy of a function built with different flags (GCC bug 110334).
     set_target_properties(${objects} PROPERTIES INTERPROCEDURAL_OPTIMIZATION OFF)
     if(CMAKE_BUILD_TYPE STREQUAL "Release")
-      target_compile_options(${objects} PRIVATE -O3)
+      treadle_compile_options(${objects} PRIVATE -O3)
     endif()
     target_sources(${target} PRIVATE $<TARGET_OBJECTS:${objects}>)
     target_compile_definitions(${target} PRIVATE TREADLE_HAS_${isa})

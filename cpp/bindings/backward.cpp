@@ -4,13 +4,12 @@
 #include <pybind11/stl.h>
 
 #include <array>
-#include <cstdlib>
 #include <cstring>
-#include <new>
 
 #include "bindings/checked_inputs.h"
 #include "bindings/gil.h"
 #include "bindings/recurrent.h"
+#include "runtime/aligned_memory.h"
 
 namespace treadle {
 namespace {
@@ -115,9 +114,8 @@ Object lasting_array(const std::string& function, const std::vector<std::int64_t
   std::int64_t floats = 1;
   for (const std::int64_t n : shape) floats = checked_product(function, {floats, n});
   const std::size_t bytes = static_cast<std::size_t>(floats) * sizeof(float);
-  void* const memory = std::aligned_alloc(kLine, (bytes + kLine - 1) / kLine * kLine);
-  if (!memory) throw std::bad_alloc();
-  const py::capsule owner(memory, [](void* p) { std::free(p); });
+  void* const memory = allocate_aligned(kLine, bytes);
+  const py::capsule owner(memory, [](void* p) { free_aligned(p); });
   return py::array_t<float>(std::vector<py::ssize_t>(shape.begin(), shape.end()),
                             static_cast<float*>(memory), owner);
 }

@@ -2,14 +2,13 @@
 #pragma once
 
 #include <Python.h>
-#include <cxxabi.h>
 #include <pybind11/pybind11.h>
-#include <unistd.h>
 
 #include <stdexcept>
 
 #include "engine/schedule/interrupt.h"
 #include "runtime/flush_to_zero.h"
+#include "runtime/forced_unwind.h"
 #include "runtime/reentrant_guard.h"
 
 namespace treadle {
@@ -38,11 +37,7 @@ class WithoutGil {
   // 3.14, through frames that cannot be unwound. It waits for the end of the process instead, as
   // 3.14 does.
   void take() {
-    try {
-      PyEval_RestoreThread(state_);
-    } catch (abi::__forced_unwind&) {
-      for (;;) pause();
-    }
+    outlive_forced_unwind([&] { PyEval_RestoreThread(state_); });
   }
 
   PyThreadState* state_;

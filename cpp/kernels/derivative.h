@@ -22,7 +22,7 @@ __attribute__((noinline)) Vec derivative(const Activation& a, Vec x) {
       return x <= zero ? zero : one;
     case ActivationFunction::hard_sigmoid: {
       const Vec y = fma(alpha, x, beta);
-      return (y <= zero) | (y >= one) ? zero : alpha;
+      return ((y <= zero) | (y >= one)) ? zero : alpha;
     }
     case ActivationFunction::softsign: {
       const Vec d = one + abs(x);
@@ -70,7 +70,7 @@ __attribute__((noinline)) Vec derivative(const Activation& a, Vec x) {
       return x <= broadcast(-3.0f) ? zero : (x >= broadcast(3.0f) ? one : middle);
     }
     case ActivationFunction::clip:
-      return (x <= alpha) | (x >= beta) ? zero : one;
+      return ((x <= alpha) | (x >= beta)) ? zero : one;
     case ActivationFunction::linear:
       break;
   }

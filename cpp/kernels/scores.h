@@ -88,9 +88,9 @@ TREADLE_INLINE void mask_range(float* s, std::int64_t begin, std::int64_t end, s
                                std::int64_t high) {
   const auto outside = [&](std::int64_t i) {
     const Ints at = lane_numbers() + static_cast<std::uint32_t>(i);
-    store(s + i, (at < static_cast<std::uint32_t>(low)) | (at >= static_cast<std::uint32_t>(high))
-                     ? broadcast(kLowest)
-                     : load(s + i));
+    const auto hides =
+        (at < static_cast<std::uint32_t>(low)) | (at >= static_cast<std::uint32_t>(high));
+    store(s + i, hides ? broadcast(kLowest) : load(s + i));
   };
   for (std::int64_t i = begin; i < end && i < low; i += kLanes) outside(i);
   std::int64_t i = high - high % kLanes;

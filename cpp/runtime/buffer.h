@@ -1,13 +1,11 @@
 // A Buffer owns an array of floats on a cache-line boundary, set to zero by default.
 #pragma once
 
-#include <sys/mman.h>
-
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
-#include <new>
 #include <utility>
+
+#include "runtime/aligned_memory.h"
 
 namespace treadle {
 
@@ -24,7 +22,7 @@ class Buffer {
     if (floats > 0) buffer.allocate(floats);
     return buffer;
   }
-  ~Buffer() { std::free(data_); }
+  ~Buffer() { free_aligned(data_); }
   Buffer(Buffer&& other) noexcept { *this = std::move(other); }
   Buffer& operator=(Buffer&& other) noexcept {
     std::swap(data_, other.data_);
@@ -43,10 +41,8 @@ class Buffer {
     const std::size_t bytes = static_cast<std::size_t>(floats) * sizeof(float);
     // Large weights on huge pages: a walk through 4 KiB pages costs a tenth of the L2 bandwidth.
     const std::size_t alignment = bytes >= kHugePage ? kHugePage : kCacheLine;
-    const std::size_t rounded = (bytes + alignment - 1) / alignment * alignment;
-    data_ = static_cast<float*>(std::aligned_alloc(alignment, rounded));
-    if (!data_) throw std::bad_alloc();
-    if (alignment == kHugePage) madvise(data_, rounded, MADV_HUGEPAGE);  // advice: may fail
+    data_ = static_cast<float*>(allocate_aligned(alignment, bytes));
+    if (alignment == kHugePage) prefer_huge_pages(data_, bytes);
     size_ = floats;
   }
 

@@ -1,7 +1,5 @@
 #include "runtime/cpu_count.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
@@ -11,16 +9,35 @@
 #include <stdexcept>
 #include <thread>
 
+#if defined(__linux__)
+#include <sched.h>
+#elif defined(_WIN32)
+#define WIN32_LEAN_AND_MEAN
+#define NOMINMAX
+#include <windows.h>
+#endif
+
 namespace treadle {
 namespace {
 
 constexpr int kMostThreads = 1024;
 
+// Returns the number of CPUs that the process was not forbidden, or 0 where the system does not
+// tell. macOS has no masks.
 int affinity_cpus() {
+  int count = 0;
+#if defined(__linux__)
   cpu_set_t set;
   CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
-  return std::max(1u, std::thread::hardware_concurrency());
+  if (sched_getaffinity(0, sizeof set, &set) == 0) count = CPU_COUNT(&set);
+#elif defined(_WIN32)
+  // The mask is 0 where threads of the process run in several groups of CPUs.
+  DWORD_PTR process = 0, system = 0;
+  if (GetProcessAffinityMask(GetCurrentProcess(), &process, &system)) {
+    for (; process != 0; process &= process - 1) ++count;
+  }
+#endif
+  return count;
 }
 
 // Returns a limit from the text of quota and period; none where the quota is "max" or negative.
@@ -83,7 +100,9 @@ double cgroup_cpus(const std::string& root) {
 
 int usable_cpus() {
   static const double quota = cgroup_cpus();
-  const double cpus = std::min<double>(affinity_cpus(), std::floor(quota));
+  const int allowed = affinity_cpus();
+  const double there = allowed > 0 ? allowed : std::thread::hardware_concurrency();
+  const double cpus = std::min(there, std::floor(quota));
   return std::max(1, static_cast<int>(cpus));
 }
 

@@ -5,9 +5,9 @@
 
 namespace treadle {
 
-// Returns how many CPUs the process may use at a time: those of its affinity mask, or fewer where
-// its cgroup or one above has a quota of CPU time (whole CPUs, at least one). The quota is read at
-// the first call.
+// Returns how many CPUs the process may use at a time: those of its affinity mask (on macOS, which
+// has none, all), or fewer where its cgroup or one above has a quota of CPU time (whole CPUs, at
+// least one). The quota is read at the first call.
 int usable_cpus();
 
 // Returns the least quota of the process's cgroups, in CPUs, or infinity. `root` stands before the

@@ -2,7 +2,10 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <iterator>
 #include <stdexcept>
+
+#include "runtime/x86_features.h"
 
 namespace treadle {
 
@@ -31,36 +34,17 @@ struct Level {
   bool (*supported)();
 };
 
-// libgcc's and compiler-rt's detection look at the CPU and at what the OS saves (XGETBV).
-#if defined(TREADLE_HAS_avx2)
-bool has_avx2() {
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-         __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
-}
-#endif
-#if defined(TREADLE_HAS_avx512)
-bool has_avx512() {
-  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
-         __builtin_cpu_supports("avx512vl");
-}
-bool has_avx512_bf16() {
-  return has_avx512() && __builtin_cpu_supports("avx512bf16") &&
-         __builtin_cpu_supports("avx512vnni");
-}
-#endif
-
 // The levels, the lowest first. A table is filled by every level up to the requested one, so that a
 // level only overrides the kernels that it improves. AMX's tiles (bf16 and int8) would be one more
 // level, whose products take the same words; nobody has measured it yet.
 const Level kLevels[] = {
     {"portable", portable::fill, [] { return true; }},
 #if defined(TREADLE_HAS_avx2)
-    {"avx2", avx2::fill, has_avx2},
+    {"avx2", avx2::fill, x86::has_avx2},
 #endif
 #if defined(TREADLE_HAS_avx512)
-    {"avx512", avx512::fill, has_avx512},
-    {"avx512_bf16", avx512_bf16::fill, has_avx512_bf16},
+    {"avx512", avx512::fill, x86::has_avx512},
+    {"avx512_bf16", avx512_bf16::fill, x86::has_avx512_bf16},
 #endif
 };
 

@@ -1,14 +1,15 @@
 // runtime/cpu_count: quotas of cgroups, versions 1 and 2, and the environment's number of threads.
 #include <doctest/doctest.h>
-#include <stdlib.h>
 
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <random>
 #include <stdexcept>
 #include <string>
 
 #include "runtime/cpu_count.h"
+#include "system.h"
 
 namespace treadle {
 namespace {
@@ -17,8 +18,9 @@ namespace {
 struct Root {
   std::string path;
   Root() {
-    char name[] = "/tmp/treadle_cgroup_XXXXXX";
-    path = mkdtemp(name);
+    const std::string name = "treadle_cgroup_" + std::to_string(std::random_device{}());
+    path = (std::filesystem::temp_directory_path() / name).string();
+    REQUIRE(std::filesystem::create_directory(path));
   }
   ~Root() { std::filesystem::remove_all(path); }
   void write(const std::string& file, const std::string& text) {
@@ -72,6 +74,11 @@ TEST_CASE("version 1: with the controllers' names, and with cpu alone") {
   }
 }
 
+TEST_CASE("there is a CPU to use, and no more than the process may use") {
+  CHECK(usable_cpus() >= 1);
+  CHECK(usable_cpus() <= allowed_cpus());
+}
+
 TEST_CASE("the environment: treadle's own variable before OpenMP's") {
   struct Case {
     const char *own, *openmp;
@@ -81,12 +88,12 @@ TEST_CASE("the environment: treadle's own variable before OpenMP's") {
                         Case{"", "5", 5}, Case{nullptr, "4,2", 4}, Case{nullptr, " 6 ", 6},
                         Case{nullptr, "none", 0}, Case{nullptr, "0", 0}, Case{nullptr, "-2", 0},
                         Case{nullptr, "2x", 0}, Case{"1024", nullptr, 1024}}) {
-    c.own ? setenv("TREADLE_NUM_THREADS", c.own, 1) : unsetenv("TREADLE_NUM_THREADS");
-    c.openmp ? setenv("OMP_NUM_THREADS", c.openmp, 1) : unsetenv("OMP_NUM_THREADS");
+    set_variable("TREADLE_NUM_THREADS", c.own);
+    set_variable("OMP_NUM_THREADS", c.openmp);
     CHECK((treadle_variable() ? treadle_variable() : openmp_variable()) == c.threads);
   }
   for (const char* wrong : {"0", "-1", "1025", "two", "2,3", "99999999999999999999", "1.5"}) {
-    setenv("TREADLE_NUM_THREADS", wrong, 1);
+    set_variable("TREADLE_NUM_THREADS", wrong);
     CHECK_THROWS_AS(treadle_variable(), std::invalid_argument);
   }
 }

@@ -1,10 +1,13 @@
 // runtime/isa: what can run, what is in its table, and how it is chosen.
 #include <doctest/doctest.h>
 
+#include <cmath>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "runtime/isa.h"
+#include "runtime/x86_features.h"
 #include "values.h"
 
 namespace treadle {
@@ -59,6 +62,23 @@ TEST_CASE("a level that is not there is refused, by name, and nothing changes") 
   }
   CHECK_THROWS_WITH(set_isa("no"), doctest::Contains("isa is 'no', expected"));
 }
+
+#if defined(__x86_64__) && !defined(__clang__)  // whose library need not be there
+
+TEST_CASE("what CPUID and XGETBV tell is what GCC's library reads out of them") {
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                    __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
+                      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
+                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  const bool bf16 =
+      avx512 && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni");
+  CHECK(x86::has_avx2() == avx2);
+  CHECK(x86::has_avx512() == avx512);
+  CHECK(x86::has_avx512_bf16() == bf16);
+}
+
+#endif
 
 }  // namespace
 }  // namespace treadle

@@ -4,6 +4,7 @@
 // without Python (aarch64, sanitizers), and for arrays that end where the memory does.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <string>
 
 #include "net.h"

@@ -1,7 +1,5 @@
 // runtime/reentrant_guard: one holder at a time; an error where waiting would never end.
 #include <doctest/doctest.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <atomic>
 #include <stdexcept>
@@ -9,6 +7,11 @@
 #include <vector>
 
 #include "runtime/reentrant_guard.h"
+
+#if !defined(_WIN32)
+#include <sys/wait.h>
+#include <unistd.h>
+#endif
 
 namespace treadle {
 namespace {
@@ -40,6 +43,8 @@ TEST_CASE("who holds it cannot take it again, and holds it still") {
   CHECK_NOTHROW(take());
 }
 
+#if !defined(_WIN32)  // where no process forks
+
 TEST_CASE("fork: the child cannot take what another thread held, and can take what was free") {
   ReentrantGuard held, unheld;
   std::atomic<bool> holds{false}, done{false};
@@ -69,6 +74,8 @@ TEST_CASE("fork: the child cannot take what another thread held, and can take wh
   done = true;
   other.join();
 }
+
+#endif
 
 }  // namespace
 }  // namespace treadle

@@ -2,6 +2,7 @@
 // them, in every dtype.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <random>
 

@@ -1,6 +1,43 @@
-"""What only POSIX has is nowhere asked for by an import: Python modules run where it is missing."""
+"""What only POSIX has is asked for in one place of the C++, and nowhere by an import in Python."""
 
-from support import child, onnx_files
+import re
+
+import pytest
+
+from support import child, house
+
+# Headers of an operating system or of one compiler's library.
+SYSTEM = re.compile(
+    r"\s*#\s*include\s+<((?:sys|linux|mach|arpa|net|netinet)/.*|.*windows\.h|unistd\.h|pthread\.h|"
+    r"sched\.h|fcntl\.h|signal\.h|dlfcn\.h|malloc\.h|io\.h|process\.h|cpuid\.h|cxxabi\.h|intrin\.h)>"
+)
+
+# Names that some C library, compiler or linker of Linux, macOS and Windows does not know.
+UNKNOWN = re.compile(
+    r"\b(aligned_alloc|posix_memalign|sched_yield|usleep|mmap|M_PI|__int128|__builtin_cpu_supports)\b"
+)
+
+
+def test_only_the_runtime_knows_the_system(source):
+    found = [
+        f"{path.relative_to(source)}:{number} {line}"
+        for path in house.files(source, ".h", ".cpp")
+        if source / "cpp" in path.parents and source / "cpp/runtime" not in path.parents
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if SYSTEM.match(line) or UNKNOWN.search(line)
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize("name", ["sys/mman.h", "windows.h", "unistd.h", "cxxabi.h", "linux/fs.h"])
+def test_headers_of_a_system_are_seen(name):
+    assert SYSTEM.match(f"#include <{name}>")
+
+
+@pytest.mark.parametrize("name", ["cmath", "initializer_list", "immintrin.h", "Python.h"])
+def test_other_headers_are_not(name):
+    assert not SYSTEM.match(f"#include <{name}>")
+
 
 # This Python lacks what Windows lacks, as far as treadle, its files and its commands go. NumPy and
 # what it takes from the standard library are imported before.
@@ -44,6 +81,8 @@ with tempfile.TemporaryDirectory() as folder:
 
 
 def test_python_without_what_windows_lacks():
+    from support import onnx_files
+
     place = [("location", "weights.bin"), ("offset", "12")]
     entries = [onnx_files.message((1, key), (2, value)) for key, value in place]
     constant = onnx_files.message(

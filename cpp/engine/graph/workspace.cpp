@@ -1,12 +1,13 @@
 #include "engine/graph/workspace.h"
 
-#include <cstdlib>
 #include <new>
+
+#include "runtime/aligned_memory.h"
 
 namespace treadle::graph {
 
 Workspace::~Workspace() {
-  for (const auto& block : blocks_) std::free(block->data);
+  for (const auto& block : blocks_) free_aligned(block->data);
 }
 
 std::int64_t Workspace::class_bytes(int size_class) {
@@ -36,8 +37,7 @@ Block* Workspace::take(std::int64_t bytes) {
   blocks_.reserve(blocks_.size() + 1);
   free.reserve(blocks_.size() + 1);  // so that release() never fails
   auto block = std::make_unique<Block>();
-  block->data = static_cast<char*>(std::aligned_alloc(64, static_cast<std::size_t>(size)));
-  if (!block->data) throw std::bad_alloc();
+  block->data = static_cast<char*>(allocate_aligned(64, static_cast<std::size_t>(size)));
   block->size_class = wanted;
   block->users = 1;
   bytes_ += size;
@@ -52,7 +52,7 @@ void Workspace::release(Block* block) {
 void Workspace::trim() {
   if (bytes_ <= kKept) return;
   for (auto& free : free_) free.clear();
-  for (const auto& block : blocks_) std::free(block->data);
+  for (const auto& block : blocks_) free_aligned(block->data);
   blocks_.clear();
   bytes_ = 0;
 }

@@ -1,7 +1,5 @@
 #include "engine/schedule/phases.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <chrono>
 #include <thread>
@@ -74,7 +72,7 @@ bool Phases::Member::end_phase(std::int64_t done) {
     if (caller_) phases_.interrupt_.look();
     if (leaves()) return false;
     if (i < kYields) {
-      sched_yield();
+      std::this_thread::yield();
     } else {
       std::this_thread::sleep_for(kNap);
     }

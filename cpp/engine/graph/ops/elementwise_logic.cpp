@@ -1,5 +1,6 @@
 // Comparisons and logic of values that broadcast, bits of integers, and what floats are.
 #include <functional>
+#include <limits>
 
 #include "engine/graph/ops/elementwise.h"
 

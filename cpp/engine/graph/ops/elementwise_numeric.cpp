@@ -1,6 +1,7 @@
 // Functions of single numbers of any type, Neg, Abs, Sign, Relu and Clip, and the magnitude of an
 // STFT.
 #include <cmath>
+#include <limits>
 
 #include "engine/graph/ops/elementwise.h"
 #include "runtime/isa.h"

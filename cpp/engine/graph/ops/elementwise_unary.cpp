@@ -94,7 +94,8 @@ double softplus(double x) { return std::fmax(x, 0) + std::log1p(std::exp(-std::f
 double softsign(double x) { return x / (1 + std::fabs(x)); }
 double gelu(double x) { return x / 2 * (1 + std::erf(x * std::sqrt(0.5))); }
 double gelu_tanh(double x) {
-  return x / 2 * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+  constexpr double kPi = 3.141592653589793;
+  return x / 2 * (1 + std::tanh(std::sqrt(2 / kPi) * (x + 0.044715 * x * x * x)));
 }
 
 std::unique_ptr<Operator> make_leaky_relu(const NodeDescription& node) {

@@ -3,6 +3,7 @@
 //     treadle.Linear   y [..., N] = f(x [..., K] W^T + b + residual [..., N])
 //     MatMul           y [..., M, N] = a [..., M, K] b [..., K, N], as numpy.matmul
 //     Gemm             y [M, N] = alpha A B + beta C, A and B perhaps transposed
+#include <algorithm>
 #include <atomic>
 #include <new>
 #include <optional>

@@ -147,10 +147,15 @@ void range(Call& call) {
     } else if constexpr (std::is_signed_v<T> && sizeof(T) > 1) {
       const std::int64_t start = call.integer(0), limit = call.integer(1), delta = call.integer(2);
       if (delta == 0) refuse("delta is 0");
-      const __int128 span = static_cast<__int128>(limit) - start;
-      const __int128 towards = delta > 0 ? delta - 1 : delta + 1;
-      const __int128 count = std::max<__int128>(0, (span + towards) / delta);
-      if (count >= (std::int64_t{1} << 56)) refuse("the range has no end");
+      // The span of 64 bits with a sign fits into 64 bits without one.
+      const bool up = delta > 0;
+      const auto first = static_cast<std::uint64_t>(start),
+                 last = static_cast<std::uint64_t>(limit), step = static_cast<std::uint64_t>(delta);
+      std::uint64_t count = 0;
+      if (up ? start < limit : start > limit) {
+        count = ((up ? last - first : first - last) - 1) / (up ? step : 0 - step) + 1;
+      }
+      if (count >= (std::uint64_t{1} << 56)) refuse("the range has no end");
       const auto n = static_cast<std::int64_t>(count);
       T* y = call.output(0, type, Shape{n}).template as<T>();
       call.parallel_for((n + 16383) / 16384, 16384 * 20, [&](std::int64_t task) {
