@@ -63,6 +63,20 @@ char* Call::scratch(std::int64_t bytes) {
   return scratch_.back()->data;
 }
 
+void Call::parallel_for(std::int64_t tasks, double work, const Task& task) {
+  const double all = work * static_cast<double>(tasks);
+  if (all < kShareWork || tasks < 2) return serial_for(tasks, work, task);
+  run_team(all, [&](Team::Member& member) { member.parallel_for(tasks, work, task); });
+}
+
+void Call::serial_for(std::int64_t tasks, double work, const Task& task) {
+  for (std::int64_t i = 0; i < tasks; ++i) {
+    task(i);
+    execution_.interrupt.progress(work);
+    if (execution_.interrupt.stopped()) throw Interrupted{};
+  }
+}
+
 std::int64_t Call::checked_bytes(std::int64_t count, std::int64_t size) {
   std::int64_t bytes;
   if (count < 0 || __builtin_mul_overflow(count, size, &bytes)) throw std::bad_alloc();

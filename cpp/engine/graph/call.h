@@ -7,6 +7,7 @@
 
 #include "engine/graph/tensor.h"
 #include "engine/graph/workspace.h"
+#include "engine/schedule/parallel_for.h"
 #include "engine/schedule/team.h"
 
 namespace treadle::graph {
@@ -83,21 +84,9 @@ class Call {
   // Calls task(i) once for every i < tasks, on several threads where that pays. A task takes `work`
   // multiply-adds, or nanoseconds times 50. Tasks must not throw. Throws Interrupted when the
   // caller no longer wants a result.
-  template <class Task>
-  void parallel_for(std::int64_t tasks, double work, Task&& task) {
-    const double all = work * static_cast<double>(tasks);
-    if (all < kShareWork || tasks < 2) return serial_for(tasks, work, task);
-    run_team(all, [&](Team::Member& member) { member.parallel_for(tasks, work, task); });
-  }
+  void parallel_for(std::int64_t tasks, double work, const Task& task);
   // Calls task(i) once for every i < tasks, in order. A task may throw.
-  template <class Task>
-  void serial_for(std::int64_t tasks, double work, Task&& task) {
-    for (std::int64_t i = 0; i < tasks; ++i) {
-      task(i);
-      execution_.interrupt.progress(work);
-      if (execution_.interrupt.stopped()) throw Interrupted{};
-    }
-  }
+  void serial_for(std::int64_t tasks, double work, const Task& task);
   // Runs phases(member) on a team of threads for `work` multiply-adds.
   template <class Phases>
   void run_team(double work, Phases&& phases) {

@@ -2,6 +2,21 @@
 
 namespace treadle::graph {
 
+void run_binary_rows(Call& call, const StridedLoop<3>& loop, double work, const void* a,
+                     const void* b, void* y, const BinaryRow& row) {
+  const auto *from = static_cast<const char*>(a), *other = static_cast<const char*>(b);
+  auto* to = static_cast<char*>(y);
+  const std::int64_t y_row = loop.row_step(0), a_row = loop.row_step(1), b_row = loop.row_step(2);
+  const std::int64_t a_step = loop.step(1), b_step = loop.step(2);
+  loop.run(call, work, [&](const std::int64_t (&at)[3], std::int64_t rows, std::int64_t n) {
+    for (std::int64_t r = 0; r < rows; ++r) {
+      row.run(row.f, from + (at[1] + r * a_row) * row.a_size, a_step,
+              other + (at[2] + r * b_row) * row.b_size, b_step,
+              to + (at[0] + r * y_row) * row.y_size, n);
+    }
+  });
+}
+
 void binary_floats(Call& call, const KernelTable& table, BinaryFunction f,
                    const StridedLoop<3>& loop, const float* a, const float* b, float* y) {
   BinaryArgs all{};

@@ -9,29 +9,52 @@
 
 namespace treadle::graph {
 
-// y = f(a, b), where the loop's operands are y, a and b. y may be a or b where that one does not
-// broadcast. An element takes `work` (Call::parallel_for).
+// Elements that are computed at once where they are floats or bytes: so many become vectors.
+constexpr std::int64_t kBlock = 16;
+
+// A BinaryRow computes y[i] = f(a[i], b[i]) for the n elements of a row: of a and b every
+// `a_step`-th and `b_step`-th.
+struct BinaryRow {
+  const void* f;
+  void (*run)(const void* f, const char* a, std::int64_t a_step, const char* b, std::int64_t b_step,
+              char* y, std::int64_t n);
+  std::int64_t a_size, b_size, y_size;  // bytes of an element
+};
+
 template <class A, class B, class Y, class F>
-void binary_rows(Call& call, const StridedLoop<3>& loop, double work, const A* a, const B* b, Y* y,
-                 F f) {
-  const std::int64_t y_row = loop.row_step(0);
-  const std::int64_t a_row = loop.row_step(1), a_step = loop.step(1);
-  const std::int64_t b_row = loop.row_step(2), b_step = loop.step(2);
-  loop.run(call, work, [&](const std::int64_t (&at)[3], std::int64_t rows, std::int64_t n) {
-    for (std::int64_t r = 0; r < rows; ++r) {
-      Y* to = y + at[0] + r * y_row;
-      const A* one = a + at[1] + r * a_row;
-      const B* other = b + at[2] + r * b_row;
-      if (a_step == 1 && b_step == 1) {
-        for (std::int64_t i = 0; i < n; ++i) to[i] = f(one[i], other[i]);
-      } else if (a_step == 1 && b_step == 0) {
-        const B same = *other;
-        for (std::int64_t i = 0; i < n; ++i) to[i] = f(one[i], same);
-      } else {
-        for (std::int64_t i = 0; i < n; ++i) to[i] = f(one[i * a_step], other[i * b_step]);
+void binary_row(const void* function, const char* a, std::int64_t a_step, const char* b,
+                std::int64_t b_step, char* y, std::int64_t n) {
+  const F& f = *static_cast<const F*>(function);
+  const A* one = reinterpret_cast<const A*>(a);
+  const B* other = reinterpret_cast<const B*>(b);
+  Y* to = reinterpret_cast<Y*>(y);
+  std::int64_t i = 0;
+  if constexpr (std::is_same_v<A, B> && (std::is_same_v<A, float> || sizeof(A) == 1)) {
+    if (n >= kBlock && a_step == 1 && (b_step == 1 || b_step == 0)) {
+      B same[kBlock];
+      std::fill_n(same, kBlock, *other);
+      for (; i + kBlock <= n; i += kBlock) {
+        const B* second = b_step == 0 ? same : other + i;
+        Y block[kBlock];  // y may be a or b
+        for (std::int64_t j = 0; j < kBlock; ++j) block[j] = f(one[i + j], second[j]);
+        std::copy_n(block, kBlock, to + i);
       }
     }
-  });
+  }
+  for (; i < n; ++i) to[i] = f(one[i * a_step], other[i * b_step]);
+}
+
+// Runs a function over all rows of the loop, whose operands are y, a and b. y may be a or b where
+// that one does not broadcast. An element takes `work` (Call::parallel_for). The code that walks
+// through the loop is there once, not once for each function and type.
+void run_binary_rows(Call& call, const StridedLoop<3>& loop, double work, const void* a,
+                     const void* b, void* y, const BinaryRow& row);
+
+template <class A, class B, class Y, class F>
+void binary_rows(Call& call, const StridedLoop<3>& loop, double work, const A* a, const B* b, Y* y,
+                 const F& f) {
+  run_binary_rows(call, loop, work, a, b, y,
+                  {&f, binary_row<A, B, Y, F>, sizeof(A), sizeof(B), sizeof(Y)});
 }
 
 // Does the same in float32, with the kernels of `table`.

@@ -233,13 +233,15 @@ void integer_powers(Call& call, const StridedLoop<3>& loop, const Tensor& a, con
   const T* x = a.as<T>();
   if (b.type == Type::float32 || b.type == Type::float64) {
     const double* e = converted<double>(call, b);
-    return binary_rows(call, loop, 1000, x, e, y.as<T>(), rounded_power<T>);
+    return binary_rows(call, loop, 1000, x, e, y.as<T>(),
+                       [](T base, double power) { return rounded_power(base, power); });
   }
   const std::int64_t* e = converted<std::int64_t>(call, b);
   for (std::int64_t i = 0; i < b.count(); ++i) {
     if (e[i] < 0) refuse("an integer has the negative power " + std::to_string(e[i]));
   }
-  binary_rows(call, loop, 200, x, e, y.as<T>(), integer_power<T>);
+  binary_rows(call, loop, 200, x, e, y.as<T>(),
+              [](T base, std::int64_t power) { return integer_power(base, power); });
 }
 
 // Pow: the result has the type of the base; the exponent may be of any.
@@ -281,8 +283,10 @@ void prelu(Call& call) {
     if constexpr (std::is_same_v<T, bool>) {
       wrong_dtype(x.type);
     } else {
-      binary_rows(call, loop, 10, x.as<T>(), slope.as<T>(), y.as<T>(),
-                  [](T a, T b) { return a < 0 ? Multiply::of<T>(a, b) : a; });
+      binary_rows(call, loop, 10, x.as<T>(), slope.as<T>(), y.as<T>(), [](T a, T b) {
+        const T scaled = Multiply::of<T>(a, b);  // without a branch it is a vector
+        return a < 0 ? scaled : a;
+      });
     }
   });
 }

@@ -90,7 +90,7 @@ std::unique_ptr<Operator> make_relu(const NodeDescription&) {
 }
 
 // Clip: y = min(most, max(least, x)); the limits may be absent.
-void clip(Call& call) {
+void clip(Call& call, const KernelTable& table) {
   const Tensor& x = call.input(0);
   const Shape shape = x.shape;
   for (int i = 1; i < 3; ++i) {
@@ -112,6 +112,9 @@ void clip(Call& call) {
       const T* from = x.as<T>();
       T* to = call.output_over(0, 0, shape).template as<T>();
       chunks(call, shape.count(), 5, [&](std::int64_t begin, std::int64_t n) {
+        if constexpr (std::is_same_v<T, float>) {
+          return table.apply({ActivationFunction::clip, least, most}, from + begin, to + begin, n);
+        }
         for (std::int64_t i = begin; i < begin + n; ++i) {
           const T above = from[i] < least ? least : from[i];
           to[i] = above > most ? most : above;
@@ -119,6 +122,11 @@ void clip(Call& call) {
       });
     }
   });
+}
+
+std::unique_ptr<Operator> make_clip(const NodeDescription&) {
+  const KernelTable* table = &kernels();
+  return make_operator([table](Call& call) { clip(call, *table); });
 }
 
 // treadle.Magnitude: y [.., n] = sqrt(a a + b b), where x [.., 2 n] has a and then b in each row.
@@ -150,7 +158,7 @@ void list_numeric(OperatorTable& table) {
   table["Abs"] = make_unary<Absolute, UnaryFunction::abs, true>;
   table["Sign"] = make_unary<Sign, UnaryFunction::sign, true>;
   table["Relu"] = make_relu;
-  table["Clip"] = make_plain<clip>;
+  table["Clip"] = make_clip;
   table["treadle.Magnitude"] = make_magnitude;
 }
 

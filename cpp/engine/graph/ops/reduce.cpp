@@ -129,7 +129,7 @@ struct Max : Sum {
   }
   template <class A>
   static A join(A a, A b) {
-    return b > a || b != b ? b : a;
+    return (b > a) | (b != b) ? b : a;
   }
 };
 
@@ -141,7 +141,7 @@ struct Min : Sum {
   }
   template <class A>
   static A join(A a, A b) {
-    return b < a || b != b ? b : a;
+    return (b < a) | (b != b) ? b : a;
   }
 };
 
@@ -156,8 +156,13 @@ void reduce_columns(const T* x, std::int64_t n, std::int64_t stride, std::int64_
   const auto shift = [&](std::int64_t c) { return shifts ? static_cast<A>(shifts[c]) : A(0); };
   const auto row = [&](std::int64_t r, A* part) {
     const T* from = x + r * stride;
-    for (std::int64_t c = 0; c < columns; ++c) {
+    const auto join = [&](std::int64_t c) {
       part[c] = F::join(part[c], F::term(static_cast<A>(from[c]), shift(c)));
+    };
+    if (std::is_same_v<T, float> && columns == kColumns) {
+      for (std::int64_t c = 0; c < kColumns; ++c) join(c);  // becomes vectors
+    } else {
+      for (std::int64_t c = 0; c < columns; ++c) join(c);
     }
   };
   for (std::int64_t r = 0; r < n; ++r) row(r, parts[r % kParts]);
@@ -180,6 +185,7 @@ Accumulator<F, T> reduce_row(const T* x, std::int64_t n, double wide_shift) {
   const A shift = static_cast<A>(wide_shift);
   std::int64_t r = 0;
   for (; r + kParts <= n; r += kParts) {
+#pragma GCC unroll 8
     for (int p = 0; p < kParts; ++p) {
       parts[p] = F::join(parts[p], F::term(static_cast<A>(x[r + p]), shift));
     }

@@ -1,8 +1,7 @@
 // Operators that choose elements by what they are: Where, Compress, NonZero, TopK, Unique.
 #include <algorithm>
 
-#include "engine/graph/ops/families.h"
-#include "engine/graph/strides.h"
+#include "engine/graph/ops/elementwise.h"
 
 namespace treadle::graph {
 namespace {
@@ -15,6 +14,17 @@ bool before(T a, T b) {
     if (b != b) return true;
   }
   return a < b;
+}
+
+// The order of two elements of an array, whatever their type is.
+using Order = bool (*)(const char* elements, std::int64_t a, std::int64_t b);
+template <class T>
+bool is_before(const char* elements, std::int64_t a, std::int64_t b) {
+  const T* numbers = reinterpret_cast<const T*>(elements);
+  return before(numbers[a], numbers[b]);
+}
+Order order_of(Type type) {
+  return with_type(type, [](auto zero) -> Order { return is_before<decltype(zero)>; });
 }
 
 // Computes y = condition ? a : b, all broadcast.
@@ -39,13 +49,17 @@ void where(Call& call) {
         const auto choice = [](std::uint8_t chosen, T first, T second) {
           return static_cast<T>(second ^ ((first ^ second) & (T(0) - T(chosen != 0))));
         };
+        std::int64_t i = 0;
         if (step[1] == 1 && step[2] == 1 && step[3] == 1) {
-          for (std::int64_t i = 0; i < n; ++i) to[i] = choice(c[i], one[i], other[i]);
-        } else {
-          for (std::int64_t i = 0; i < n; ++i) {
-            to[i] = choice(c[i * step[1]], one[i * step[2]], other[i * step[3]]);
+          for (; i + kBlock <= n; i += kBlock) {
+            T block[kBlock];  // becomes vectors
+            for (std::int64_t j = 0; j < kBlock; ++j) {
+              block[j] = choice(c[i + j], one[i + j], other[i + j]);
+            }
+            std::copy_n(block, kBlock, to + i);
           }
         }
+        for (; i < n; ++i) to[i] = choice(c[i * step[1]], one[i * step[2]], other[i * step[3]]);
       }
     });
   });
@@ -140,25 +154,40 @@ std::unique_ptr<Operator> make_top_k(const NodeDescription& node) {
     char* to_values = values.data;
     auto* to_indices = call.output(1, Type::int64, shape).as<std::int64_t>();
     if (shape.count() == 0) return;
-    with_type(type, [&](auto zero) {
-      using T = decltype(zero);
-      call.parallel_for(rows, static_cast<double>(n) * 200, [&](std::int64_t r) {
-        const std::int64_t first = r / inner * n * inner + r % inner;
-        const std::int64_t to = r / inner * k * inner + r % inner;
-        // The keys are a copy, which nobody else changes while they are sorted.
-        T* key = reinterpret_cast<T*>(keys) + r * n;
-        std::int64_t* place = order + r * n;
+    const int size = size_of(type);
+    const Order is_before = order_of(type);
+    call.parallel_for(rows, static_cast<double>(n) * 200, [&](std::int64_t r) {
+      const std::int64_t first = r / inner * n * inner + r % inner;
+      const std::int64_t to = r / inner * k * inner + r % inner;
+      // The keys are a copy, which nobody else changes while they are sorted.
+      char* key = keys + r * n * size;
+      std::int64_t* place = order + r * n;
+      with_size(size, [&](auto zero) {
+        constexpr std::int64_t kSize = sizeof(zero);
         for (std::int64_t i = 0; i < n; ++i) {
-          key[i] = x.as<T>()[first + i * inner];
+          std::memcpy(key + i * kSize, x.data + (first + i * inner) * kSize, kSize);
           place[i] = i;
         }
+      });
+      const auto sort = [&](auto in_order) {
         std::partial_sort(place, place + k, place + n, [&](std::int64_t a, std::int64_t b) {
-          if (before(key[a], key[b])) return !largest;
-          if (before(key[b], key[a])) return largest;
+          if (in_order(key, a, b)) return !largest;
+          if (in_order(key, b, a)) return largest;
           return a < b;
         });
+      };
+      if (type == Type::float32) {  // nearly always; all other types share their code
+        sort([](const char* all, std::int64_t a, std::int64_t b) {
+          return before(reinterpret_cast<const float*>(all)[a],
+                        reinterpret_cast<const float*>(all)[b]);
+        });
+      } else {
+        sort(is_before);
+      }
+      with_size(size, [&](auto zero) {
+        constexpr std::int64_t kSize = sizeof(zero);
         for (std::int64_t i = 0; i < k; ++i) {
-          reinterpret_cast<T*>(to_values)[to + i * inner] = key[place[i]];
+          std::memcpy(to_values + (to + i * inner) * kSize, key + place[i] * kSize, kSize);
           to_indices[to + i * inner] = place[i];
         }
       });
@@ -166,26 +195,27 @@ std::unique_ptr<Operator> make_top_k(const NodeDescription& node) {
   });
 }
 
-template <class T>
 void unique(Call& call, bool sorted, bool flat, int axis) {
   const Tensor& x = call.input(0);
   const int rank = x.shape.rank();
   const std::int64_t n = flat ? x.count() : x.shape[axis];
   const std::int64_t outer = flat ? 1 : x.shape.count(0, axis);
   const std::int64_t inner = flat ? 1 : x.shape.count(axis + 1, rank), m = outer * inner;
+  const std::int64_t size = size_of(x.type);
+  const Order is_before = order_of(x.type);
   // Slice i becomes row i of a matrix.
-  T* rows = reinterpret_cast<T*>(call.scratch(n * m * static_cast<std::int64_t>(sizeof(T))));
+  char* rows = call.scratch(n * m * size);
   StridedLoop<2> loop;
   loop.add(n, {m, inner});
   loop.add(outer, {inner, n * inner});
   loop.add(inner, {1, 1});
-  copy_strided(call, loop, reinterpret_cast<char*>(rows), x.data, sizeof(T));
+  copy_strided(call, loop, rows, x.data, static_cast<int>(size));
   const auto compare = [&](std::int64_t a, std::int64_t b) {
     call.interrupt().progress(20);
     if (call.interrupt().stopped()) throw Interrupted{};
     for (std::int64_t i = 0; i < m; ++i) {
-      if (before(rows[a * m + i], rows[b * m + i])) return -1;
-      if (before(rows[b * m + i], rows[a * m + i])) return 1;
+      if (is_before(rows, a * m + i, b * m + i)) return -1;
+      if (is_before(rows, b * m + i, a * m + i)) return 1;
     }
     return 0;
   };
@@ -213,16 +243,17 @@ void unique(Call& call, bool sorted, bool flat, int axis) {
               [&](std::int64_t a, std::int64_t b) { return first[a] < first[b]; });
   }
   for (std::int64_t i = 0; i < u; ++i) place[shown[i]] = i;
-  T* y = call.output(0, x.type, flat ? Shape{u} : x.shape.with(axis, u)).template as<T>();
+  char* y = call.output(0, x.type, flat ? Shape{u} : x.shape.with(axis, u)).data;
   for (std::int64_t o = 0; o < outer; ++o) {
     for (std::int64_t i = 0; i < u; ++i) {
-      std::copy_n(rows + first[shown[i]] * m + o * inner, inner, y + (o * u + i) * inner);
+      std::copy_n(rows + (first[shown[i]] * m + o * inner) * size, inner * size,
+                  y + (o * u + i) * inner * size);
     }
   }
-  const auto output = [&](int number, std::int64_t size, auto&& value) {
+  const auto output = [&](int number, std::int64_t count, auto&& value) {
     if (!call.wants(number)) return;
-    auto* to = call.output(number, Type::int64, Shape{size}).template as<std::int64_t>();
-    for (std::int64_t i = 0; i < size; ++i) to[i] = value(i);
+    auto* to = call.output(number, Type::int64, Shape{count}).as<std::int64_t>();
+    for (std::int64_t i = 0; i < count; ++i) to[i] = value(i);
   };
   output(1, u, [&](std::int64_t i) { return first[shown[i]]; });
   output(2, n, [&](std::int64_t i) { return place[group[i]]; });
@@ -235,11 +266,7 @@ std::unique_ptr<Operator> make_unique_elements(const NodeDescription& node) {
   const bool sorted = node.integer("sorted", 1) != 0, flat = !node.has("axis");
   const std::int64_t axis = node.integer("axis", 0);
   return make_operator([sorted, flat, axis](Call& call) {
-    const Tensor& x = call.input(0);
-    with_type(x.type, [&](auto zero) {
-      const int place = flat ? 0 : checked_axis(axis, x.shape.rank());
-      unique<decltype(zero)>(call, sorted, flat, place);
-    });
+    unique(call, sorted, flat, flat ? 0 : checked_axis(axis, call.input(0).shape.rank()));
   });
 }
 
