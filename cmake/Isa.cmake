@@ -10,6 +10,8 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   # Zen 4, Cooper Lake, Sapphire Rapids: avx512 with dot products of bfloat16 and int8.
   set(TREADLE_FLAGS_avx512_bf16 ${TREADLE_FLAGS_avx512} -mavx512bf16 -mavx512vnni)
   set(TREADLE_ALSO_avx512_bf16 TREADLE_ISA_avx512)  # what else the sources are told
+  # Few CPUs have no higher level, so that the size of this one counts more than its speed.
+  set(TREADLE_OPTIMIZE_portable -O2)
 endif()
 # Threads share memory in the engine, whatever instructions the kernels have: the thread sanitizer,
 # under which the wide kernels take longest to compile, looks at two levels.
@@ -45,7 +47,11 @@ function(treadle_add_for_each_isa target name source)
     # GCC's LTO may keep one copy of a function built with different flags (GCC bug 110334).
     set_target_properties(${objects} PROPERTIES INTERPROCEDURAL_OPTIMIZATION OFF)
     if(CMAKE_BUILD_TYPE STREQUAL "Release")
-      treadle_compile_options(${objects} PRIVATE -O3)
+      treadle_compile_options(${objects} PRIVATE -O3 ${TREADLE_OPTIMIZE_${isa}})
+      # Tiles ask for what a call wants once. A loop for each answer would be most of the code.
+      if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+        target_compile_options(${objects} PRIVATE -fno-unswitch-loops -fno-ipa-cp-clone)
+      endif()
     endif()
     target_sources(${target} PRIVATE $<TARGET_OBJECTS:${objects}>)
     target_compile_definitions(${target} PRIVATE TREADLE_HAS_${isa})

@@ -354,9 +354,10 @@ void attention(const AttentionArgs& a) {
     }
     for (std::int64_t i = 0; i < b.rows * kLanes; i += kLanes) store(b.total + i, Vec{});
     for_each_key_block(b, begin, end,
-                       [&] { for_each_tile<AttentionTile<Format, false>>(b, 0, 1); });
+                       [&] { for_each_tile<AttentionTile<Format, false>, kMaxRows, 1>(b, 0, 1); });
     if (a.probabilities) {
-      for_each_key_block(b, begin, end, [&] { for_each_tile<ProbabilitiesTile<Format>>(b, 0, 1); });
+      for_each_key_block(b, begin, end,
+                         [&] { for_each_tile<ProbabilitiesTile<Format>, kMaxRows, 1>(b, 0, 1); });
     }
     const float scale = modifies_scores(a) ? 1.0f : a.scale;  // the maximum's factor
     for (std::int64_t r = 0; a.lse && r < b.rows; ++r) {

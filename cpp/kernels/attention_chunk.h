@@ -53,7 +53,9 @@ TREADLE_INLINE void fetch_line(const T* row, std::int64_t i) {
 template <class T, class F>
 TREADLE_INLINE void with_fetch(std::int64_t queries, const T* p, std::int64_t stride, F&& f) {
   const auto address = reinterpret_cast<std::uintptr_t>(p);
-  if (queries > kFewQueries) {
+  if constexpr (kFallback) {
+    f(Number<static_cast<int>(Fetch::kPlain)>{});
+  } else if (queries > kFewQueries) {
     f(Number<static_cast<int>(Fetch::kAhead)>{});
   } else if (address % (kPerLine<T> * sizeof(T)) == 0 && stride % kPerLine<T> == 0) {
     f(Number<static_cast<int>(Fetch::kTouch)>{});

@@ -23,12 +23,10 @@ struct BackwardUnits {
   }
 };
 
-// Calls Epilogue::units(units, d) for all units of a tile. A row of `saved` and of `out` has
-// Epilogue::kParts parts of H floats.
+// Calls Epilogue::units(units, d) for all units of a tile.
 template <class Epilogue>
-__attribute__((noinline)) void backward_units(const BackwardArgs& a, std::int64_t row, int rows,
-                                              std::int64_t unit, const float* sums,
-                                              std::int64_t columns) {
+void backward_units(const BackwardArgs& a, std::int64_t row, int rows, std::int64_t unit,
+                    const float* sums, std::int64_t columns) {
   for (int r = 0; r < rows; ++r) {
     for (std::int64_t i = 0; i < columns && unit + i < a.hidden_size; i += kLanes) {
       const BackwardUnits u{a, row + r, unit + i, a.hidden_size - unit - i};
@@ -40,21 +38,38 @@ __attribute__((noinline)) void backward_units(const BackwardArgs& a, std::int64_
   }
 }
 
-template <class Epilogue>
-struct Backward {
+// The arguments with the epilogue of a cell, which all tiles call: they differ in nothing else.
+struct BackwardStep : BackwardArgs {
+  void (*units)(const BackwardArgs&, std::int64_t row, int rows, std::int64_t unit,
+                const float* sums, std::int64_t columns);
+  int parts;  // of H floats, in a row of `saved` and of `out`
+};
+constexpr int kMostParts = 4;
+
+// Reads the sums of a tile that are known already.
+__attribute__((noinline)) void read_product(const BackwardArgs& a, std::int64_t row, int rows,
+                                            std::int64_t unit, float* sums, std::int64_t columns) {
+  for (int r = 0; r < rows; ++r) {
+    for (std::int64_t i = 0; i < columns; i += kLanes) {
+      const std::int64_t left = a.hidden_size - unit - i;
+      store(sums + r * columns + i, load_up_to(a.product[row + r] + unit + i, left));
+    }
+  }
+}
+
+template <int V>
+struct BackwardTile {
   // The cache lines that R rows of so many vectors will touch for the first time since the forward.
   template <int R, int Vectors>
-  static TREADLE_INLINE auto epilogue_lines(const BackwardArgs& a, std::int64_t row,
-                                            std::int64_t panel) {
-    constexpr int kParts = Epilogue::kParts;
-    const std::int64_t unit = panel * kBackwardVectors * kLanes;
+  static TREADLE_INLINE auto epilogue_lines(const BackwardStep& a, std::int64_t row,
+                                            std::int64_t unit) {
     const float* const* const whole[] = {a.dy, a.old, a.c};
-    EpiloguePrefetch<Vectors * kLanes, R * (2 * kParts + 3)> lines;
+    EpiloguePrefetch<Vectors * kLanes, R * (2 * kMostParts + 3)> lines;
     for (std::int64_t r = row; r < row + R; ++r) {
       for (const float* const* rows : whole) {
         if (rows) lines.add(rows[r] + unit);
       }
-      for (int part = 0; part < kParts; ++part) {
+      for (int part = 0; part < a.parts; ++part) {
         lines.add(a.saved[r] + part * a.hidden_size + unit);
         lines.add(a.out[r] + part * a.hidden_size + unit);
       }
@@ -62,38 +77,41 @@ struct Backward {
     return lines;
   }
 
-  template <int V>
-  struct Tile {
-    template <int R, int P>
-    static void tile(const BackwardArgs& a, std::int64_t row, std::int64_t panel) {
-      constexpr std::int64_t kColumns = P * V * kLanes;
+  template <int R, int P>
+  static void tile(const BackwardStep& a, std::int64_t row, std::int64_t panel) {
+    constexpr std::int64_t kColumns = P * V * kLanes;
+    const std::int64_t unit = panel * kBackwardVectors * kLanes;
+    float sums[R * kColumns];
+    if (a.product) {
+      read_product(a, row, R, unit, sums, kColumns);
+    } else {
       Vec acc[R][P * V] = {};
-      if (a.product) {
-        for (int r = 0; r < R; ++r) {
-          for (int i = 0; i < P * V; ++i) {
-            const std::int64_t unit = (panel * kBackwardVectors + i) * kLanes;
-            acc[r][i] = load_up_to(a.product[row + r] + unit, a.hidden_size - unit);
-          }
-        }
-      } else if (a.next) {
+      if (a.next) {
         accumulate<Float32, R, P, V, V, V - 1>(acc, a.next + row, a.depth,
                                                a.weights + panel * a.panel_stride, a.panel_stride,
-                                               epilogue_lines<R, P * V>(a, row, panel));
+                                               epilogue_lines<R, P * V>(a, row, unit));
       }
-      float sums[R][kColumns];
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
-        for (int i = 0; i < P * V; ++i) store(sums[r] + i * kLanes, acc[r][i]);
+        for (int i = 0; i < P * V; ++i) store(sums + r * kColumns + i * kLanes, acc[r][i]);
       }
-      backward_units<Epilogue>(a, row, R, panel * kBackwardVectors * kLanes, sums[0], kColumns);
     }
-  };
-
-  static void step(const BackwardArgs& a) {
-    for_each_plain_tile<Tile>(a, a.hidden_size, kBackwardVectors);
+    a.units(a, row, R, unit, sums, kColumns);
   }
 };
+
+__attribute__((noinline)) void run_backward(const BackwardStep& a) {
+  for_each_plain_tile<BackwardTile>(a, a.hidden_size, kBackwardVectors);
+}
+
+// Runs a step with the epilogue of a cell, whose rows of `saved` and of `out` have
+// Epilogue::kParts parts of H floats.
+template <class Epilogue>
+void backward_step(const BackwardArgs& a) {
+  static_assert(Epilogue::kParts <= kMostParts);
+  run_backward({a, backward_units<Epilogue>, Epilogue::kParts});
+}
 
 }  // namespace
 }  // namespace treadle::TREADLE_ISA

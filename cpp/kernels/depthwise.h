@@ -131,10 +131,13 @@ void far_row(const DepthwiseArgs& a) {
 }
 
 void depthwise_row(const DepthwiseArgs& a) {
-  const bool near = a.dilation == 1 && (a.taps == 3 || a.taps == 5) && a.stride <= 2;
-  if (!near) return far_row(a);
-  if (a.taps == 3) return a.stride == 1 ? near_row<3, 1>(a) : near_row<3, 2>(a);
-  a.stride == 1 ? near_row<5, 1>(a) : near_row<5, 2>(a);
+  if constexpr (!kFallback) {
+    if (a.dilation == 1 && a.taps == 3 && a.stride == 1) return near_row<3, 1>(a);
+    if (a.dilation == 1 && a.taps == 3 && a.stride == 2) return near_row<3, 2>(a);
+    if (a.dilation == 1 && a.taps == 5 && a.stride == 1) return near_row<5, 1>(a);
+    if (a.dilation == 1 && a.taps == 5 && a.stride == 2) return near_row<5, 2>(a);
+  }
+  far_row(a);
 }
 
 }  // namespace

@@ -70,27 +70,36 @@ __attribute__((noinline)) void gru_save_low_precision(const StepArgs& a, std::in
   gru_store_low_precision(a, row, panel, gates);
 }
 
-// Finishes a step for rows and panels whose sums lie one after another, four vectors each. It is
-// called behind products of low precision.
+// Finishes a step for rows and panels whose sums lie one after another, four vectors each: behind
+// products of low precision, and for the cells of float32 whose tiles have no epilogue of their
+// own.
+template <bool LowPrecision>
 __attribute__((noinline)) void gru_units(const StepArgs& a, std::int64_t row, int rows,
                                          std::int64_t panel, int panels, const float* sums) {
-  const bool standard = standard_gru(*a.options), usual = standard && !a.saved;
-  for (int i = 0; i < rows * panels; ++i, sums += 4 * kLanes) {
-    const Vec gates[] = {load(sums), load(sums + kLanes), load(sums + 2 * kLanes),
-                         load(sums + 3 * kLanes)};
-    const std::int64_t r = row + i / panels, p = panel + i % panels;
-    if (usual) {
-      gru_store_low_precision(a, r, p, gates);
-    } else if (!standard) {
-      gru_store<false>(a, r, p, gates[0], gates[1], gates[2], gates[3]);
-    } else {
-      gru_save_low_precision(a, r, p, gates);
+  const bool standard = standard_gru(*a.options);
+  for (std::int64_t r = row; r < row + rows; ++r) {
+    for (std::int64_t p = panel; p < panel + panels; ++p, sums += 4 * kLanes) {
+      const Vec gates[] = {load(sums), load(sums + kLanes), load(sums + 2 * kLanes),
+                           load(sums + 3 * kLanes)};
+      if (!standard) {
+        gru_store<false>(a, r, p, gates[0], gates[1], gates[2], gates[3]);
+      } else if constexpr (LowPrecision) {
+        if (a.saved) {
+          gru_save_low_precision(a, r, p, gates);
+        } else {
+          gru_store_low_precision(a, r, p, gates);
+        }
+      } else {
+        gru_store<true>(a, r, p, gates[0], gates[1], gates[2], gates[3]);
+      }
     }
   }
 }
 
-template <class Format, bool Standard>
+template <class Format>
 struct Gru {
+  // The last vector of a panel is the candidate's, whose two parts are sums of their own: slot 3
+  // holds the part that is summed up, slot 2 the other.
   struct Tile {
     template <int R, int P>
     static void tile(const StepArgs& a, std::int64_t row, std::int64_t panel) {
@@ -101,75 +110,104 @@ struct Gru {
       for (int p = 0; p < P; ++p) {
         const Vec bias = load(a.bias_hidden + (panel + p) * kLanes);
 #pragma GCC unroll 8
-        for (int r = 0; r < R; ++r) acc[r][p * 4 + 3] = bias;
+        for (int r = 0; r < R; ++r) {
+          acc[r][p * 4 + 3] = acc[r][p * 4 + 2];
+          acc[r][p * 4 + 2] = bias;
+        }
       }
-      const Word* w = a.weights + panel * a.panel_stride;
-      if (!a.partial)
-        accumulate<Format, R, P, 3, 4, 2>(acc, a.x + row, a.input_size, w, a.panel_stride);
-      accumulate<Format, R, P, 3, 4, 3>(acc, a.h + row, a.state_size, w + state_part<Format, 3>(a),
-                                        a.panel_stride);
-      if constexpr (!kInlined<Format>) {
-        gru_units(a, row, R, panel, P, TileSums<R, P * 4>(acc).values);
-        return;
+      accumulate_parts<Format, R, P, 3, 4, 3>(acc, a, row, panel, [&] {
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 2
+          for (int p = 0; p < P; ++p) {
+            const Vec input = acc[r][p * 4 + 3];
+            acc[r][p * 4 + 3] = acc[r][p * 4 + 2];
+            acc[r][p * 4 + 2] = input;
+          }
+        }
+      });
+      if (!kInlined<Format> || !standard_gru(*a.options)) {
+        const TileSums<R, P * 4> sums(acc);
+        return gru_units<!kInlined<Format>>(a, row, R, panel, P, sums.values);
       }
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 2
         for (int p = 0; p < P; ++p) {
           const Vec* gates = acc[r] + p * 4;
-          gru_store<Standard>(a, row + r, panel + p, gates[0], gates[1], gates[2], gates[3]);
+          gru_store<true>(a, row + r, panel + p, gates[0], gates[1], gates[2], gates[3]);
         }
       }
     }
   };
 
-  // The candidate's columns hold nx now; they start anew from b_hn before the state is added.
+  // The candidate's columns hold nx after the input part; they start anew from b_hn before the
+  // state is added.
   template <int V>
   struct Shared {
     template <int R, int P>
     static void tile(const StepArgs& a, std::int64_t row, std::int64_t panel) {
       Vec acc[R][P * V];
       start<R, P, V, V, 3>(acc, a, row, panel);
-      const Word* w = a.weights + panel * a.panel_stride;
-      if (!a.partial) {
-        accumulate<Format, R, P, V, V, V - 1>(acc, a.x + row, a.input_size, w, a.panel_stride);
-      }
+      float sums[R * 4 * kLanes];
       const Vec bias = load(a.bias_hidden + panel * kLanes);
-      Vec nx[R];
+      accumulate_parts<Format, R, P, V, V, V - 1>(acc, a, row, panel, [&] {
 #pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) {
-        SharedGates<V> gates;
-        gates.put(acc[r]);
-        nx[r] = gates.gate(2);
-        store_partial(gates.columns + 2 * gates.kWidth, bias, gates.kWidth);
-        for (int v = 0; v < V; ++v) acc[r][v] = load(gates.columns + v * kLanes);
-      }
-      accumulate<Format, R, P, V, V, V - 1>(acc, a.h + row, a.state_size,
-                                            w + state_part<Format, V>(a), a.panel_stride);
-#pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) {
-        SharedGates<V> gates;
-        gates.put(acc[r]);
-        const Vec all[1][4] = {{gates.gate(0), gates.gate(1), nx[r], gates.gate(2)}};
-        if constexpr (kInlined<Format>) {
-          gru_store<Standard>(a, row + r, panel, all[0][0], all[0][1], all[0][2], all[0][3]);
-        } else {
-          gru_units(a, row + r, 1, panel, 1, TileSums<1, 4>(all).values);
+        for (int r = 0; r < R; ++r) {
+          SharedGates<V> gates;
+          gates.put(acc[r]);
+          store(sums + (r * 4 + 2) * kLanes, gates.gate(2));
+          store_partial(gates.columns + 2 * gates.kWidth, bias, gates.kWidth);
+          for (int v = 0; v < V; ++v) acc[r][v] = load(gates.columns + v * kLanes);
         }
+      });
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+        SharedGates<V> gates;
+        gates.put(acc[r]);
+        store(sums + r * 4 * kLanes, gates.gate(0));
+        store(sums + (r * 4 + 1) * kLanes, gates.gate(1));
+        store(sums + (r * 4 + 3) * kLanes, gates.gate(2));
       }
+      gru_units<!kInlined<Format>>(a, row, R, panel, 1, sums);
     }
   };
 };
 
 template <class Format>
 void gru_step(const StepArgs& a) {
-  if constexpr (kInlined<Format>) {
-    if (standard_gru(*a.options)) return for_each_gated<Gru<Format, true>>(a);
-  }
-  for_each_gated<Gru<Format, false>>(a);
+  for_each_gated<Gru<Format>>(a);
 }
 
-// Candidate false: vectors r, z; writes r h and z. Candidate true: vector n; writes the blend.
+// Finishes a step with the reset before the product, from the sums of rows and panels. Candidate
+// false: vectors r, z; writes r h and z. Candidate true: vector n; writes the blend.
+template <bool Candidate>
+__attribute__((noinline)) void gru_before_units(const StepArgs& a, std::int64_t row, int rows,
+                                                std::int64_t panel, int panels, const float* sums) {
+  constexpr int V = Candidate ? 1 : 2;
+  const CellOptions& o = *a.options;
+  for (std::int64_t r = row; r < row + rows; ++r) {
+    for (std::int64_t p = panel; p < panel + panels; ++p, sums += V * kLanes) {
+      const std::int64_t unit = p * kLanes, left = a.hidden_size - unit;
+      const Vec h = load_up_to(a.blend[r] + unit, left);
+      float* z = a.c[r] + unit;
+      float* out = a.out[r] + unit;
+      for (int i = 0; a.saved && i < V; ++i) {
+        float* saved = a.saved[r] + (Candidate ? 0 : 1 + i) * a.hidden_size;
+        store_up_to(saved + unit, load(sums + i * kLanes), left);
+      }
+      if (Candidate) {
+        const Vec n = activate(o.g, clip(o.clip, load(sums)));
+        store_up_to(out, gru_blend(n, load_up_to(z, left), h), left);
+      } else {
+        const Vec reset = activate(o.f, clip(o.clip, load(sums)));
+        store_up_to(out, reset * h, left);
+        store_up_to(z, activate(o.f, clip(o.clip, load(sums + kLanes))), left);
+      }
+    }
+  }
+}
+
 template <class Format, bool Candidate>
 struct GruBeforeTile {
   static constexpr int V = Candidate ? 1 : 2;
@@ -177,33 +215,9 @@ struct GruBeforeTile {
   static void tile(const StepArgs& a, std::int64_t row, std::int64_t panel) {
     Vec acc[R][P * V];
     start<R, P, V, V>(acc, a, row, panel);
-    const Word* w = a.weights + panel * a.panel_stride;
-    if (!a.partial) {
-      accumulate<Format, R, P, V, V, V - 1>(acc, a.x + row, a.input_size, w, a.panel_stride);
-    }
-    accumulate<Format, R, P, V, V, V - 1>(acc, a.h + row, a.state_size,
-                                          w + state_part<Format, V>(a), a.panel_stride);
-    const CellOptions& o = *a.options;
-    for (int r = 0; r < R; ++r) {
-      for (int p = 0; p < P; ++p) {
-        const std::int64_t unit = (panel + p) * kLanes, left = a.hidden_size - unit;
-        const Vec h = load_up_to(a.blend[row + r] + unit, left);
-        float* z = a.c[row + r] + unit;
-        float* out = a.out[row + r] + unit;
-        for (int i = 0; a.saved && i < V; ++i) {
-          float* saved = a.saved[row + r] + (Candidate ? 0 : 1 + i) * a.hidden_size;
-          store_up_to(saved + unit, acc[r][p * V + i], left);
-        }
-        if (Candidate) {
-          const Vec n = activate(o.g, clip(o.clip, acc[r][p]));
-          store_up_to(out, gru_blend(n, load_up_to(z, left), h), left);
-        } else {
-          const Vec reset = activate(o.f, clip(o.clip, acc[r][p * V]));
-          store_up_to(out, reset * h, left);
-          store_up_to(z, activate(o.f, clip(o.clip, acc[r][p * V + V - 1])), left);
-        }
-      }
-    }
+    accumulate_parts<Format, R, P, V>(acc, a, row, panel);
+    const TileSums<R, P * V> sums(acc);
+    gru_before_units<Candidate>(a, row, R, panel, P, sums.values);
   }
 };
 

@@ -93,22 +93,31 @@ __attribute__((noinline)) void lstm_save_low_precision(const StepArgs& a, std::i
   store_up_to(saved + 3 * H, low_precision_sigmoid(gates[3]), left);
 }
 
-// Finishes a step for rows and panels whose sums lie one after another, four vectors each. It is
-// called behind products of low precision.
+// Finishes a step for rows and panels whose sums lie one after another, four vectors each: behind
+// products of low precision, and for the cells of float32 whose tiles have no epilogue of their
+// own.
+template <bool LowPrecision>
 __attribute__((noinline)) void lstm_units(const StepArgs& a, std::int64_t row, int rows,
                                           std::int64_t panel, int panels, const float* sums) {
-  const bool general = lstm_kind(*a.options) != LstmKind::tanh;
-  const bool usual = !general && !a.saved_c;
-  for (int i = 0; i < rows * panels; ++i, sums += 4 * kLanes) {
-    const Vec gates[] = {load(sums), load(sums + kLanes), load(sums + 2 * kLanes),
-                         load(sums + 3 * kLanes)};
-    const std::int64_t r = row + i / panels, p = panel + i % panels;
-    if (usual) {
-      lstm_store_low_precision(a, r, p, gates);
-    } else if (general) {
-      lstm_store<LstmKind::general>(a, r, p, gates[0], gates[1], gates[2], gates[3]);
-    } else {
-      lstm_save_low_precision(a, r, p, gates);
+  const LstmKind kind = lstm_kind(*a.options);
+  const bool general = kind == LstmKind::general || (LowPrecision && kind == LstmKind::relu);
+  for (std::int64_t r = row; r < row + rows; ++r) {
+    for (std::int64_t p = panel; p < panel + panels; ++p, sums += 4 * kLanes) {
+      const Vec gates[] = {load(sums), load(sums + kLanes), load(sums + 2 * kLanes),
+                           load(sums + 3 * kLanes)};
+      if (general) {
+        lstm_store<LstmKind::general>(a, r, p, gates[0], gates[1], gates[2], gates[3]);
+      } else if constexpr (LowPrecision) {
+        if (a.saved_c) {
+          lstm_save_low_precision(a, r, p, gates);
+        } else {
+          lstm_store_low_precision(a, r, p, gates);
+        }
+      } else if (kind == LstmKind::relu) {
+        lstm_store<LstmKind::relu>(a, r, p, gates[0], gates[1], gates[2], gates[3]);
+      } else {
+        lstm_store<LstmKind::tanh>(a, r, p, gates[0], gates[1], gates[2], gates[3]);
+      }
     }
   }
 }
@@ -118,15 +127,10 @@ template <class Format, int R, int P, int V>
 TREADLE_INLINE void lstm_sums(Vec (&acc)[R][P * V], const StepArgs& a, std::int64_t row,
                               std::int64_t panel) {
   start<R, P, V, V, 4>(acc, a, row, panel);
-  const Word* w = a.weights + panel * a.panel_stride;
-  if (!a.partial) {
-    accumulate<Format, R, P, V, V, V - 1>(acc, a.x + row, a.input_size, w, a.panel_stride);
-  }
-  accumulate<Format, R, P, V, V, V - 1>(acc, a.h + row, a.state_size, w + state_part<Format, V>(a),
-                                        a.panel_stride);
+  accumulate_parts<Format, R, P, V>(acc, a, row, panel);
 }
 
-template <class Format, LstmKind Kind>
+template <class Format>
 struct Lstm {
   struct Tile {
     template <int R, int P>
@@ -134,9 +138,9 @@ struct Lstm {
       Vec acc[R][P * 4];
       fetch_saved<4, R, P>(a, row, panel);
       lstm_sums<Format, R, P, 4>(acc, a, row, panel);
-      if constexpr (!kInlined<Format>) {
-        lstm_units(a, row, R, panel, P, TileSums<R, P * 4>(acc).values);
-        return;
+      if (!kInlined<Format> || lstm_kind(*a.options) != LstmKind::tanh) {
+        const TileSums<R, P * 4> sums(acc);
+        return lstm_units<!kInlined<Format>>(a, row, R, panel, P, sums.values);
       }
       // Unrolled, so that the gates stay in registers.
 #pragma GCC unroll 8
@@ -144,7 +148,7 @@ struct Lstm {
 #pragma GCC unroll 2
         for (int p = 0; p < P; ++p) {
           const Vec* gates = acc[r] + p * 4;
-          lstm_store<Kind>(a, row + r, panel + p, gates[0], gates[1], gates[2], gates[3]);
+          lstm_store<LstmKind::tanh>(a, row + r, panel + p, gates[0], gates[1], gates[2], gates[3]);
         }
       }
     }
@@ -156,29 +160,22 @@ struct Lstm {
     static void tile(const StepArgs& a, std::int64_t row, std::int64_t panel) {
       Vec acc[R][P * V];
       lstm_sums<Format, R, P, V>(acc, a, row, panel);
+      float sums[R * 4 * kLanes];
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
         SharedGates<V> gates;
         gates.put(acc[r]);
-        const Vec all[1][4] = {{gates.gate(0), gates.gate(1), gates.gate(2), gates.gate(3)}};
-        if constexpr (kInlined<Format>) {
-          lstm_store<Kind>(a, row + r, panel, all[0][0], all[0][1], all[0][2], all[0][3]);
-        } else {
-          lstm_units(a, row + r, 1, panel, 1, TileSums<1, 4>(all).values);
-        }
+#pragma GCC unroll 4
+        for (int g = 0; g < 4; ++g) store(sums + (r * 4 + g) * kLanes, gates.gate(g));
       }
+      lstm_units<!kInlined<Format>>(a, row, R, panel, 1, sums);
     }
   };
 };
 
 template <class Format>
 void lstm_step(const StepArgs& a) {
-  if constexpr (kInlined<Format>) {
-    const LstmKind kind = lstm_kind(*a.options);
-    if (kind == LstmKind::tanh) return for_each_gated<Lstm<Format, LstmKind::tanh>>(a);
-    if (kind == LstmKind::relu) return for_each_gated<Lstm<Format, LstmKind::relu>>(a);
-  }
-  for_each_gated<Lstm<Format, LstmKind::general>>(a);
+  for_each_gated<Lstm<Format>>(a);
 }
 
 }  // namespace

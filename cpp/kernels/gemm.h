@@ -28,6 +28,9 @@ constexpr int kMaxRows = 6;
 constexpr int kMaxRows = 2;
 #endif
 
+// A single row takes so many panels at once.
+constexpr int kMaxPanels = kFallback ? 1 : 2;
+
 // This type carries a number that a template takes from an argument.
 template <int N>
 struct Number {
@@ -43,12 +46,14 @@ TREADLE_INLINE void fetch(const float* row, std::int64_t size) {
 }
 
 // A prefetch policy of `multiply`: fetches the panel that the product needs next into L2, two lines
-// in every step.
+// in every step. With the step 0 it fetches nothing: a product with a policy of its own for that
+// would be compiled twice.
 struct NextPanelPrefetch {
   const Word* at;
   std::int64_t step;  // words
 
   TREADLE_INLINE void fetch() {
+    if (step == 0) return;
     __builtin_prefetch(at, 0, 2);
     __builtin_prefetch(at + kLine, 0, 2);
     at += step;
@@ -158,13 +163,15 @@ TREADLE_INLINE void accumulate(Vec (&acc)[R][P * S], const Word* const* rows, st
 
 // Calls tile<R, P>(args, first_row, first_panel) over all rows and the panels [begin, end). Rows
 // are shared out evenly over the tiles, so that no tile is much smaller than the others; with Most,
-// tiles of so many rows come first.
-template <class Tile, int Most = kMaxRows, class Args>
+// tiles of so many rows come first. A single row takes `Panels` panels at once, where there are two.
+template <class Tile, int Most = kMaxRows, int Panels = kMaxPanels, class Args>
 TREADLE_INLINE void for_each_tile(Args& args, std::int64_t begin, std::int64_t end) {
   if (args.rows == 1) {
     std::int64_t panel = begin;
-    for (; panel + 2 <= end; panel += 2) Tile::template tile<1, 2>(args, 0, panel);
-    if (panel < end) Tile::template tile<1, 1>(args, 0, panel);
+    if constexpr (Panels == 2) {
+      for (; panel + 2 <= end; panel += 2) Tile::template tile<1, 2>(args, 0, panel);
+    }
+    for (; panel < end; ++panel) Tile::template tile<1, 1>(args, 0, panel);
     return;
   }
   for (std::int64_t panel = begin; panel < end; ++panel) {
@@ -227,8 +234,9 @@ void for_each_plain_tile(Args& a, std::int64_t columns, int vectors) {
   if (a.panel_end > full && a.panel_begin < a.panel_end) run(total % vectors, full, full + 1);
 }
 
-// It is true if a step's epilogue is compiled into its tiles, the sums in registers. The formats
-// other than float32 share one epilogue, which reads the sums from L1: a quarter of the code.
+// It is true if the usual epilogue of a step is compiled into its tiles, the sums in registers. The
+// formats other than float32 share one epilogue, which reads the sums from L1, and so do the other
+// activations of float32: a quarter of the code.
 template <class Format>
 constexpr bool kInlined = Format::kDtype == Dtype::float32;
 
@@ -238,7 +246,7 @@ struct TileSums {
   float values[R * N * kLanes];
 
   TREADLE_INLINE explicit TileSums(const Vec (&acc)[R][N]) {
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
       for (int i = 0; i < N; ++i) store(values + (r * N + i) * kLanes, acc[r][i]);
@@ -269,6 +277,27 @@ TREADLE_INLINE void start(Vec (&acc)[R][P * S], const StepArgs& a, std::int64_t 
   }
 }
 
+// Adds the input part to the sums of a tile, unless they began with it, calls before_state(), and
+// adds the state part. Both parts go through one copy of the product's code.
+template <class Format, int R, int P, int V, int S, int Last, class BeforeState>
+TREADLE_INLINE void accumulate_parts(Vec (&acc)[R][P * S], const StepArgs& a, std::int64_t row,
+                                     std::int64_t panel, BeforeState&& before_state) {
+  const Word* const weights = a.weights + panel * a.panel_stride;
+#pragma GCC unroll 1
+  for (int part = a.partial ? 1 : 0; part < 2; ++part) {
+    const bool state = part == 1;
+    if (state) before_state();
+    accumulate<Format, R, P, V, S, Last>(
+        acc, (state ? a.h : a.x) + row, state ? a.state_size : a.input_size,
+        weights + (state ? state_part<Format, V>(a) : 0), a.panel_stride);
+  }
+}
+template <class Format, int R, int P, int V>
+TREADLE_INLINE void accumulate_parts(Vec (&acc)[R][P * V], const StepArgs& a, std::int64_t row,
+                                     std::int64_t panel) {
+  accumulate_parts<Format, R, P, V, V, V - 1>(acc, a, row, panel, [] {});
+}
+
 // Prefetches the rows in which a tile saves its gates, before the product, since they are written
 // for the first time.
 template <int Gates, int R, int P>
@@ -296,9 +325,9 @@ TREADLE_INLINE void for_each_gated(const StepArgs& a) {
   const std::int64_t last = a.hidden_size / kLanes;
   if (shared && a.panel_begin <= last && last < a.panel_end) {
     if (shared == 1) {
-      for_each_tile<typename Cell::template Shared<1>>(a, last, last + 1);
+      for_each_tile<typename Cell::template Shared<1>, kMaxRows, 1>(a, last, last + 1);
     } else {
-      for_each_tile<typename Cell::template Shared<2>>(a, last, last + 1);
+      for_each_tile<typename Cell::template Shared<2>, kMaxRows, 1>(a, last, last + 1);
     }
   }
   const std::int64_t end = shared && a.panel_end > last ? last : a.panel_end;

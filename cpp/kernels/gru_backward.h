@@ -49,8 +49,8 @@ struct GruBackward {
 };
 
 void gru_backward(const BackwardArgs& a) {
-  if (standard_gru(*a.options)) return Backward<GruBackward<true>>::step(a);
-  Backward<GruBackward<false>>::step(a);
+  if (standard_gru(*a.options)) return backward_step<GruBackward<true>>(a);
+  backward_step<GruBackward<false>>(a);
 }
 
 // With the reset before the product, this epilogue comes first and does n and z.
@@ -80,8 +80,8 @@ struct GruBackwardReset {
   }
 };
 
-void gru_backward_gates(const BackwardArgs& a) { Backward<GruBackwardGates>::step(a); }
-void gru_backward_reset(const BackwardArgs& a) { Backward<GruBackwardReset>::step(a); }
+void gru_backward_gates(const BackwardArgs& a) { backward_step<GruBackwardGates>(a); }
+void gru_backward_reset(const BackwardArgs& a) { backward_step<GruBackwardReset>(a); }
 
 }  // namespace
 }  // namespace treadle::TREADLE_ISA

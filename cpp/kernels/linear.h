@@ -15,6 +15,9 @@
 namespace treadle::TREADLE_ISA {
 namespace {
 
+// The sums of a tile without bias begin with these: of two panels of four vectors.
+alignas(64) constexpr float kNoBias[8 * kLanes] = {};
+
 // A Clipping is the bounds of relu or clip; of any other function they are infinite.
 struct Clipping {
   float least = -__builtin_inff(), most = __builtin_inff();
@@ -33,9 +36,9 @@ struct Clipping {
 
 // out = f(out) factor + residual over a tile that was just stored, and is in L1: the constants of f
 // would not fit into registers beside the sums.
-template <class Format>
-__attribute__((noinline)) void activate_tile(const LinearArgs& a, std::int64_t row, int rows,
-                                             std::int64_t column, std::int64_t columns) {
+__attribute__((noinline)) void activate_tile(const LinearArgs& a, bool low_precision,
+                                             std::int64_t row, int rows, std::int64_t column,
+                                             std::int64_t columns) {
   const std::int64_t left = a.columns - column, n = columns < left ? columns : left;
   const auto run = [&](auto f) {
     for (int r = 0; r < rows; ++r) {
@@ -51,11 +54,30 @@ __attribute__((noinline)) void activate_tile(const LinearArgs& a, std::int64_t r
       }
     }
   };
-  if constexpr (Format::kDtype != Dtype::float32) {
-    if (a.f->function == ActivationFunction::gelu)
-      return run([](Vec x) { return low_precision_gelu(x); });
+  if (low_precision && a.f->function == ActivationFunction::gelu) {
+    return run([](Vec x) { return low_precision_gelu(x); });
   }
   with_function(*a.f, run);
+}
+
+// Stores the sums of a tile, `vectors` of each row, that has residuals or factors, or whose last
+// vector is cut. All tiles share it. If `after`, a function is to come that adds and multiplies.
+__attribute__((noinline)) void store_tile(const LinearArgs& a, const Clipping& clipping, bool after,
+                                          std::int64_t row, int rows, std::int64_t column,
+                                          int vectors, const float* sums) {
+  for (int r = 0; r < rows; ++r) {
+    float* out = a.out[row + r] + a.out_offset;
+    for (int i = 0; i < vectors; ++i, sums += kLanes) {
+      const std::int64_t at = column + i * kLanes, rest = a.columns - at;
+      Vec y = load(sums), residual{};
+      if (a.residual) residual = load_up_to(a.residual[row + r] + at, rest);
+      if (a.residual && a.residual_first) y = y + residual;
+      y = max(broadcast(clipping.least), min(broadcast(clipping.most), y));
+      if (a.factor && !after) y = y * load_up_to(a.factor[row + r] + at, rest);
+      if (a.residual && !a.residual_first && !after) y = y + residual;
+      store_up_to(out + at, y, rest);
+    }
+  }
 }
 
 // acc[r][i] += sum_t sum_k x[t, row + r, k] w[t, k][i], as `accumulate` adds one operand. The sums
@@ -105,21 +127,14 @@ struct Linear {
     template <int R, int P>
     static void tile(const LinearArgs& a, std::int64_t row, std::int64_t panel) {
       const std::int64_t width = static_cast<std::int64_t>(a.vectors) * kLanes;  // of a full panel
-      Vec acc[R][P * V] = {};
-      if (a.start) {
+      const std::int64_t column = panel * width;
+      const float* const same = a.bias ? a.bias + column : kNoBias;
+      Vec acc[R][P * V];
 #pragma GCC unroll 16
-        for (int r = 0; r < R; ++r) {
-          const float* start = a.start[row + r] + a.start_offset + panel * width;
+      for (int r = 0; r < R; ++r) {
+        const float* start = a.start ? a.start[row + r] + a.start_offset + column : same;
 #pragma GCC unroll 8
-          for (int i = 0; i < P * V; ++i) acc[r][i] = load(start + i * kLanes);
-        }
-      } else if (a.bias) {
-#pragma GCC unroll 8
-        for (int i = 0; i < P * V; ++i) {
-          const Vec bias = load(a.bias + panel * width + i * kLanes);
-#pragma GCC unroll 16
-          for (int r = 0; r < R; ++r) acc[r][i] = bias;
-        }
+        for (int i = 0; i < P * V; ++i) acc[r][i] = load(start + i * kLanes);
       }
       // A clipping function is applied in registers, and no function clips to all numbers.
       const Clipping clipping(a.f);
@@ -127,30 +142,32 @@ struct Linear {
       const Word* weights = a.weights + panel * a.panel_stride;
       const std::int64_t left = a.rows - row;
       const Word* ahead = panel + 1 < a.panel_end ? weights + a.panel_stride : a.next;
-      if (R > 1 && R <= kMaxRows && a.rows > kMaxRows && left <= 2 * kMaxRows && ahead) {
+      if constexpr (R > 1 && R <= kMaxRows) {
         // The last two tiles of a panel fetch the next one, a half each.
-        const std::int64_t half = a.panel_stride / 2;
-        NextPanelPrefetch next{ahead + (left > kMaxRows ? 0 : half), V * kLanes / 2};
+        const bool fetches = a.rows > kMaxRows && left <= 2 * kMaxRows && ahead;
+        const std::int64_t half = left > kMaxRows ? 0 : a.panel_stride / 2;
+        NextPanelPrefetch next{fetches ? ahead + half : nullptr, fetches ? V * kLanes / 2 : 0};
         accumulate_taps<Format, R, P, V>(acc, a, row, weights, next);
       } else {
         accumulate_taps<Format, R, P, V>(acc, a, row, weights, NoPrefetch());
       }
+      if (a.residual || (a.factor && !after) || a.columns - column < P * V * kLanes) {
+        const TileSums<R, P * V> sums(acc);
+        store_tile(a, clipping, after, row, R, column, P * V, sums.values);
+      } else {
 #pragma GCC unroll 16
-      for (int r = 0; r < R; ++r) {
-        float* out = a.out[row + r] + a.out_offset;
+        for (int r = 0; r < R; ++r) {
+          float* out = a.out[row + r] + a.out_offset + column;
 #pragma GCC unroll 8
-        for (int i = 0; i < P * V; ++i) {
-          const std::int64_t column = panel * width + i * kLanes, rest = a.columns - column;
-          Vec y = acc[r][i], residual{};
-          if (a.residual) residual = load_up_to(a.residual[row + r] + column, rest);
-          if (a.residual && a.residual_first) y = y + residual;
-          y = max(broadcast(clipping.least), min(broadcast(clipping.most), y));
-          if (a.factor && !after) y = y * load_up_to(a.factor[row + r] + column, rest);
-          if (a.residual && !a.residual_first && !after) y = y + residual;
-          store_up_to(out + column, y, rest);
+          for (int i = 0; i < P * V; ++i) {
+            const Vec y = min(broadcast(clipping.most), acc[r][i]);
+            store(out + i * kLanes, max(broadcast(clipping.least), y));
+          }
         }
       }
-      if (after) activate_tile<Format>(a, row, R, panel * width, P * V * kLanes);
+      if (after) {
+        activate_tile(a, Format::kDtype != Dtype::float32, row, R, column, P * V * kLanes);
+      }
     }
   };
 };

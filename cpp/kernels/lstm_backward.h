@@ -74,11 +74,11 @@ struct LstmBackwardGeneral {
 void lstm_backward(const BackwardArgs& a) {
   switch (lstm_kind(*a.options)) {
     case LstmKind::tanh:
-      return Backward<LstmBackward<LstmKind::tanh>>::step(a);
+      return backward_step<LstmBackward<LstmKind::tanh>>(a);
     case LstmKind::relu:
-      return Backward<LstmBackward<LstmKind::relu>>::step(a);
+      return backward_step<LstmBackward<LstmKind::relu>>(a);
     case LstmKind::general:
-      return Backward<LstmBackwardGeneral>::step(a);
+      return backward_step<LstmBackwardGeneral>(a);
   }
 }
 

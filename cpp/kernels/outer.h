@@ -20,7 +20,7 @@ struct OuterTile {
   static void tile(const OuterArgs& a, std::int64_t n, std::int64_t panel) {
     const std::int64_t column = panel * V * kLanes + a.column_begin, row = a.row_begin + n;
     const std::int64_t left = a.column_end - column;
-    const int cut = static_cast<int>(left - (P * V - 1) * kLanes);  // of the last vector
+    const std::int64_t cut = left - (P * V - 1) * kLanes;  // of the last vector
     Vec sum[R][P * V] = {};
     for (std::int64_t k = 0; k < a.terms; ++k) {
       const float* x = a.a[k] + a.a_offset + row;
@@ -29,7 +29,7 @@ struct OuterTile {
 #pragma GCC unroll 8
       for (int i = 0; i < P * V; ++i) {
         const bool whole = Whole || i < P * V - 1;
-        const Vec v = whole ? load(y + i * kLanes) : load_partial(y + i * kLanes, cut);
+        const Vec v = whole ? load(y + i * kLanes) : load_up_to(y + i * kLanes, cut);
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r) sum[r][i] = fma(broadcast(x[r]), v, sum[r][i]);
       }
@@ -83,18 +83,17 @@ void outer_columns(const OuterArgs& a) {
   for (; row < a.row_end; row += kLanes) outer_column<1>(a, row);
 }
 
-// Does the columns behind the full panels: fewer vectors, all whole if Whole, else the last is cut.
-template <bool Whole>
+// Does the columns behind the full panels: so many vectors, of which the last may be cut.
 void outer_rest(const OuterRows& a, std::int64_t vectors) {
   switch (vectors) {
     case 1:
-      return for_each_tile<OuterTile<1, Whole>>(a, 0, 1);
+      return for_each_tile<OuterTile<1, false>, kMaxRows, 1>(a, 0, 1);
     case 2:
-      return for_each_tile<OuterTile<2, Whole>>(a, 0, 1);
+      return for_each_tile<OuterTile<2, false>, kMaxRows, 1>(a, 0, 1);
     case 3:
-      return for_each_tile<OuterTile<3, Whole>>(a, 0, 1);
+      return for_each_tile<OuterTile<3, false>, kMaxRows, 1>(a, 0, 1);
     case 4:
-      return for_each_tile<OuterTile<4, Whole>>(a, 0, 1);
+      return for_each_tile<OuterTile<4, false>, kMaxRows, 1>(a, 0, 1);
   }
 }
 
@@ -115,11 +114,7 @@ void outer(const OuterArgs& a) {
     }
     for_each_tile<OuterTile<kVectors, true>>(block, 0, panels);
     block.column_begin += panels * kVectors * kLanes;
-    if (rest % kLanes) {
-      outer_rest<false>(block, (rest + kLanes - 1) / kLanes);
-    } else {
-      outer_rest<true>(block, rest / kLanes);
-    }
+    outer_rest(block, (rest + kLanes - 1) / kLanes);
     block.fresh = false;
   }
 }

@@ -10,9 +10,11 @@
 namespace treadle::TREADLE_ISA {
 namespace {
 
-// A tile whose last vector has `rest` pixels, or all if Whole.
+// A tile whose last vector has `rest` pixels, possibly all, and surely all if Whole. Inlined, all
+// tiles together would fill a small stack.
 template <int R, int V, bool Whole>
-void planes_tile(const PlanesArgs& a, std::int64_t output, std::int64_t column, std::int64_t rest) {
+__attribute__((noinline)) void planes_tile(const PlanesArgs& a, std::int64_t output,
+                                           std::int64_t column, std::int64_t rest) {
   const auto read = [&](const float* from, int v) {
     if constexpr (Whole) return load(from + v * kLanes);
     return v < V - 1 ? load(from + v * kLanes) : load_up_to(from + v * kLanes, rest);
@@ -65,11 +67,8 @@ TREADLE_INLINE void planes_outputs(const PlanesArgs& a, std::int64_t output) {
     planes_tile<R, 4, true>(a, output, column, kLanes);
   }
   const std::int64_t left = a.columns - column, rest = (left + kLanes - 1) % kLanes + 1;
-  const bool whole = rest == kLanes;
   const auto run = [&](auto vectors) {
-    constexpr int V = decltype(vectors)::value;
-    if (whole) return planes_tile<R, V, true>(a, output, column, rest);
-    planes_tile<R, V, false>(a, output, column, rest);
+    planes_tile<R, decltype(vectors)::value, false>(a, output, column, rest);
   };
   switch ((left + kLanes - 1) / kLanes) {
     case 1:

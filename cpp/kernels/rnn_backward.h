@@ -22,11 +22,11 @@ struct RnnBackward {
 void rnn_backward(const BackwardArgs& a) {
   switch (rnn_kind(*a.options)) {
     case RnnKind::tanh:
-      return Backward<RnnBackward<RnnKind::tanh>>::step(a);
+      return backward_step<RnnBackward<RnnKind::tanh>>(a);
     case RnnKind::relu:
-      return Backward<RnnBackward<RnnKind::relu>>::step(a);
+      return backward_step<RnnBackward<RnnKind::relu>>(a);
     case RnnKind::general:
-      return Backward<RnnBackward<RnnKind::general>>::step(a);
+      return backward_step<RnnBackward<RnnKind::general>>(a);
   }
 }
 
