@@ -19,7 +19,7 @@ KINDS = {
     "levels": ["pytest"],
     "cpp": ["ctest", "doctest"],
     "tsan": ["ctest", "doctest"],
-    "aarch64": ["ctest", "doctest"],
+    "aarch64": ["ctest", "doctest", "pytest"],
     "asan": ["ctest", "doctest", "pytest"],
 }
 

@@ -12,6 +12,20 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   set(TREADLE_ALSO_avx512_bf16 TREADLE_ISA_avx512)  # what else the sources are told
   # Few CPUs have no higher level, so that the size of this one counts more than its speed.
   set(TREADLE_OPTIMIZE_portable -O2)
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64|ARM64")
+  list(APPEND TREADLE_ISAS neon neon_dotprod neon_i8mm neon_bf16)
+  # Every 64-bit Arm CPU has NEON. Each level above adds one extension; the last two come together:
+  # Neoverse V1 and N2 (Graviton 3), Apple M2.
+  # GCC's first scheduler moves loads up until the 24 sums of a tile no longer fit into registers.
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    set(TREADLE_FLAGS_neon -fno-schedule-insns)
+  endif()
+  set(TREADLE_FLAGS_neon_dotprod ${TREADLE_FLAGS_neon} -march=armv8.2-a+dotprod)
+  set(TREADLE_FLAGS_neon_i8mm ${TREADLE_FLAGS_neon} -march=armv8.2-a+dotprod+i8mm)
+  set(TREADLE_FLAGS_neon_bf16 ${TREADLE_FLAGS_neon} -march=armv8.2-a+dotprod+i8mm+bf16)
+  set(TREADLE_ALSO_neon_dotprod TREADLE_ISA_neon)
+  set(TREADLE_ALSO_neon_i8mm ${TREADLE_ALSO_neon_dotprod} TREADLE_ISA_neon_dotprod)
+  set(TREADLE_ALSO_neon_bf16 ${TREADLE_ALSO_neon_i8mm} TREADLE_ISA_neon_i8mm)
 endif()
 # Threads share memory in the engine, whatever instructions the kernels have: the thread sanitizer,
 # under which the wide kernels take longest to compile, looks at two levels.

@@ -1,11 +1,22 @@
 // The one translation unit of an ISA level: compiled once per level by cmake/Isa.cmake.
+//
+// A level that adds instructions for a format or two overrides their products and no more.
+#if defined(TREADLE_ISA_avx512_bf16) || defined(TREADLE_ISA_neon_dotprod)
+#define TREADLE_FORMATS_ONLY
+#endif
+#if defined(TREADLE_ISA_neon_dotprod) && !defined(TREADLE_ISA_neon_bf16)
+#define TREADLE_INT8_ONLY
+#endif
+
+#if !defined(TREADLE_INT8_ONLY)
 #include "kernels/attention.h"
+#endif
 #include "kernels/epilogue_gru.h"
 #include "kernels/epilogue_lstm.h"
 #include "kernels/epilogue_rnn.h"
 #include "kernels/linear.h"
 #include "kernels/machine.h"
-#if !defined(TREADLE_ISA_avx512_bf16)
+#if !defined(TREADLE_FORMATS_ONLY)
 #include "kernels/attention_backward.h"
 #include "kernels/attention_chunk.h"
 #include "kernels/best.h"
@@ -38,16 +49,18 @@ void fill_products(KernelTable& t) {
   p.gru_step = gru_step<Format>;
   p.gru_gates = gru_gates<Format>;
   p.gru_candidate = gru_candidate<Format>;
+#if !defined(TREADLE_INT8_ONLY)
   if constexpr (Format::kDtype != Dtype::int8) {
     p.attention = attention<Format>;
     p.pack_keys = pack_keys<Format>;
     p.pack_values = pack_values<Format>;
   }
+#endif
   p.multiply_loop = multiply_loop<Format>;
   p.round_flops = kRoundFlops<Format>;
 }
 
-#if !defined(TREADLE_ISA_avx512_bf16)
+#if !defined(TREADLE_FORMATS_ONLY)
 template <class T>
 void fill_stored(KernelTable& t, Dtype dtype) {
   ProductKernels& p = t.products[static_cast<int>(dtype)];
@@ -60,11 +73,15 @@ void fill(KernelTable& t) {
   t.isa = TREADLE_STRING(TREADLE_ISA);
   static_assert(kLanes <= kMostLanes);
   t.lanes = kLanes;
+#if !defined(TREADLE_INT8_ONLY)
   fill_products<BFloat16>(t);
+#endif
+#if !defined(TREADLE_ISA_neon_bf16)  // neon_i8mm has those of int8
   fill_products<Int8>(t);
+#endif
   t.apply = apply;
   t.read_loop = read_loop;
-#if !defined(TREADLE_ISA_avx512_bf16)  // the level below has all else
+#if !defined(TREADLE_FORMATS_ONLY)  // the levels below have all else
   fill_products<Float32>(t);
   t.rnn_backward = rnn_backward;
   t.lstm_backward = lstm_backward;

@@ -4,6 +4,9 @@
 //     kBits                    how many bits a number has
 //     Sum                      the type that the terms of a block are added to
 //     step(sum, x, w)          adds to sum a word of a row, broadcast, times a vector of words
+//     kByLane                  tells whether there is step_lane<L>(sum, x, w), which takes its word
+//                              from lane L of a vector of a row's words
+//     kMatrices                tells whether there is matrix(sum, x, w) (kernels/row_pairs.h)
 //     kHead                    how many words come before those of a row's block
 //     kTail                    how many steps come behind those of a panel's block
 //     add(total, sum, x, w)    adds the block's sum to that of all; x is the head, w this vector of
@@ -30,7 +33,12 @@ struct Float32 {
   static constexpr int kBits = 32;
   static constexpr std::int64_t kHead = 0, kTail = 0;
   using Sum = Vec;
+  static constexpr bool kByLane = kFloatsByLane, kMatrices = false;
   static TREADLE_INLINE Vec step(Vec sum, Word x, Vec w) { return fma(broadcast(x), w, sum); }
+  template <int Lane>
+  static TREADLE_INLINE Vec step_lane(Vec sum, Vec x, Vec w) {
+    return fma(broadcast(x[Lane]), w, sum);
+  }
   static TREADLE_INLINE void add(Vec& total, Vec sum, const Word*, const Word*, std::int64_t) {
     total = total + sum;
   }
@@ -45,6 +53,7 @@ struct BFloat16 {
   static constexpr int kBits = 16;
   static constexpr std::int64_t kHead = 0, kTail = 0;
   using Sum = Vec;
+  static constexpr bool kByLane = false, kMatrices = false;
   static TREADLE_INLINE Vec step(Vec sum, Word x, Vec w) {
     return dot_pairs(sum, as_ints(broadcast(x)), as_ints(w));
   }
@@ -72,9 +81,19 @@ struct Int8 {
   static constexpr int kBits = 8;
   static constexpr std::int64_t kHead = 2, kTail = 2;
   using Sum = Ints;
+  static constexpr bool kByLane = kQuadsByLane, kMatrices = kQuadMatrices;
   static TREADLE_INLINE Ints step(Ints sum, Word x, Vec w) {
     return dot_quads(sum, as_ints(broadcast(x)), as_ints(w));
   }
+#if defined(TREADLE_ISA_neon_dotprod)
+  template <int Lane>
+  static TREADLE_INLINE Ints step_lane(Ints sum, Vec x, Vec w) {
+    return dot_quads_lane<Lane>(sum, as_ints(x), as_ints(w));
+  }
+#endif
+#if defined(TREADLE_ISA_neon_i8mm)
+  static TREADLE_INLINE Ints matrix(Ints sum, Vec x, Vec w) { return matrix_quads(sum, x, w); }
+#endif
   // The sums are integers below 2^23 in magnitude (256 x 255 x 128), and so are the differences.
   static TREADLE_INLINE void add(Vec& total, Ints sum, const Word* x, const Word* w,
                                  std::int64_t stride) {
@@ -82,8 +101,8 @@ struct Int8 {
     const Vec exact = fma(broadcast(-x[1]), load(w + stride), found);
     total = fma(exact, broadcast(x[0]) * load(w), total);  // no overflow before the weights' scale
   }
-  // The range of the block, and of 0 with it, becomes 0 ... 255. Where it is not finite, all is
-  // NaN.
+  // The range of the block, and of 0 with it, becomes 0 ... 255, stored kQuadOffset less, as is the
+  // zero. Where it is not finite, all is NaN.
   static void encode(const float* x, std::int64_t n, Word* out) {
     Vec low{}, high{}, wrong{};
     for (std::int64_t i = 0; i < n; i += kLanes) {
@@ -98,11 +117,11 @@ struct Int8 {
     const float inverse = scale >= kTiny ? 1.0f / scale : 0.0f;
     const float zero = nearest(broadcast(-least * inverse))[0];
     out[0] = inverse == 0.0f ? scale - scale : scale;
-    out[1] = inverse == 0.0f ? 0.0f : zero;
+    out[1] = (inverse == 0.0f ? 0.0f : zero) - kQuadOffset;
     for (std::int64_t i = 0; i < n; i += kLanes) {
       const Vec v = load_up_to(x + i, n - i) * broadcast(inverse);
       const Vec q = min(broadcast(255.0f), max(Vec{}, nearest(v) + broadcast(zero)));
-      store_quads(out + 2 + i / 4, q, n - i);
+      store_quads(out + 2 + i / 4, q - broadcast(kQuadOffset), n - i);
     }
   }
   // Below this scale, 1 / scale overflows.

@@ -6,12 +6,15 @@
 // panels and leaves the epilogue to the tile function of the cell.
 //
 // Register budget, avx512 (32): R = 6, V = 4 take 24 sums + 4 weights + 1 broadcast.
-//                 avx2, SSE2 (16): R = 3 or 2 take 12 or 8 sums, and weights one at a time.
+//                 neon (32): R = 6, V = 4 take 24 sums + 6 vectors of rows, four words each, which
+//                 fma reads lane by lane + 1 weight.
+//                 avx2, portable (16): R = 3 or 2 take 12 or 8 sums, and weights one at a time.
 // A single row has only V sums, too few to hide the latency of fma (4 cycles, two or one a cycle)
 // and of the cache: it takes two panels at once.
 #pragma once
 
 #include "kernels/format.h"
+#include "kernels/row_pairs.h"
 #include "kernels/table.h"
 #include "simd/simd.h"
 
@@ -22,7 +25,7 @@ namespace {
 constexpr int kMaxRows = 6;
 #elif defined(TREADLE_ISA_avx2)
 constexpr int kMaxRows = 3;
-#elif defined(__aarch64__)
+#elif defined(TREADLE_ISA_neon)
 constexpr int kMaxRows = 6;
 #else
 constexpr int kMaxRows = 2;
@@ -82,13 +85,48 @@ struct EpiloguePrefetch {
   }
 };
 
+// Does kLanes steps of `multiply`, from the step Lane on, of rows whose words are in registers.
+template <int Lane, int R, int P, int V, class Format, class Next>
+TREADLE_INLINE void multiply_lanes(typename Format::Sum (&sum)[R][P * V], const Vec (&x)[R],
+                                   const Word* w, std::int64_t panel_stride, Next&& next,
+                                   std::int64_t step) {
+  next.fetch();
+#pragma GCC unroll 2
+  for (int p = 0; p < P; ++p) {
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) {
+      const Vec weight = load(w + p * panel_stride + v * kLanes);
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+        sum[r][p * V + v] = Format::template step_lane<Lane>(sum[r][p * V + v], x[r], weight);
+      }
+    }
+  }
+  if constexpr (Lane + 1 < kLanes) {
+    multiply_lanes<Lane + 1, R, P, V, Format>(sum, x, w + step, panel_stride, next, step);
+  }
+}
+
 // sum[r][p * V + v] += x[r][k] * w[p][k][v] for the words k in [0, K), in registers; `step` words
 // from one k to the next.
 template <int R, int P, int V, class Format = Float32, class Next>
 TREADLE_INLINE void multiply(typename Format::Sum (&sum)[R][P * V], const Word* const (&x)[R],
                              std::int64_t K, const Word* w, std::int64_t panel_stride, Next&& next,
                              std::int64_t step = V * kLanes) {
-  for (std::int64_t k = 0; k < K; ++k) {
+  if constexpr (Format::kMatrices && R > 1) {
+    return multiply_pairs<R, P, V, Format>(sum, x, K, w, panel_stride, next, step);
+  }
+  std::int64_t k = 0;
+  if constexpr (Format::kByLane) {
+    for (; k + kLanes <= K; k += kLanes) {
+      Vec lanes[R];
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) lanes[r] = load(x[r] + k);
+      multiply_lanes<0, R, P, V, Format>(sum, lanes, w, panel_stride, next, step);
+      w += kLanes * step;
+    }
+  }
+  for (; k < K; ++k) {
     next.fetch();
 #pragma GCC unroll 2
     for (int p = 0; p < P; ++p) {
@@ -111,6 +149,9 @@ template <int R, int P, int V, class Format = Float32, class Next>
 TREADLE_INLINE void multiply_few(typename Format::Sum (&sum)[R][P * V], const Word* const (&x)[R],
                                  std::int64_t K, const Word* w, std::int64_t panel_stride,
                                  Next&& next) {
+  if constexpr (Format::kMatrices && R > 1) {
+    return multiply_pairs<R, P, V, Format>(sum, x, K, w, panel_stride, next, V * kLanes);
+  }
   for (std::int64_t k = 0; k < K; ++k) {
     next.fetch();
     Vec weights[P * V];
@@ -189,12 +230,12 @@ TREADLE_INLINE void for_each_tile(Args& args, std::int64_t begin, std::int64_t e
         case 2:
           Tile::template tile<2, 1>(args, row, panel);
           break;
-#if !defined(TREADLE_ISA_portable) || defined(__aarch64__)
+#if !defined(TREADLE_ISA_portable)
         case 3:
           Tile::template tile<3, 1>(args, row, panel);
           break;
 #endif
-#if defined(TREADLE_ISA_avx512) || defined(__aarch64__)
+#if defined(TREADLE_ISA_avx512) || defined(TREADLE_ISA_neon)
         case 4:
           Tile::template tile<4, 1>(args, row, panel);
           break;

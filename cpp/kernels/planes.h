@@ -94,12 +94,12 @@ void planes(const PlanesArgs& a) {
       case 2:
         planes_outputs<2>(a, output);
         break;
-#if !defined(TREADLE_ISA_portable) || defined(__aarch64__)
+#if !defined(TREADLE_ISA_portable)
       case 3:
         planes_outputs<3>(a, output);
         break;
 #endif
-#if defined(TREADLE_ISA_avx512) || defined(__aarch64__)
+#if defined(TREADLE_ISA_avx512) || defined(TREADLE_ISA_neon)
       case 4:
         planes_outputs<4>(a, output);
         break;

@@ -21,8 +21,8 @@
 //
 //     weights   a block is its words, then two steps of float32: the scales, w = scale * integer
 //               with integers -128 to 127, and the sums of the block's integers
-//     rows      a block is a scale and a zero (float32), then its words of integers 0 to 255:
-//               x = scale * (integer - zero); zero is an integer
+//     rows      a block is a scale and a zero (float32), then its words of integers, 0 to 255 or
+//               (NEON) -128 to 127: x = scale * (integer - zero); zero is an integer
 //
 // so that sum x w = scale_x scale_w (sum of the integers' products - zero * sum of w's integers),
 // the second sum being the one stored. The parenthesis is exact.

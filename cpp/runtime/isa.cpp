@@ -5,6 +5,7 @@
 #include <iterator>
 #include <stdexcept>
 
+#include "runtime/arm_features.h"
 #include "runtime/x86_features.h"
 
 namespace treadle {
@@ -22,6 +23,20 @@ namespace avx512 {
 void fill(KernelTable&);
 }
 namespace avx512_bf16 {
+void fill(KernelTable&);
+}
+#endif
+#if defined(TREADLE_HAS_neon)
+namespace neon {
+void fill(KernelTable&);
+}
+namespace neon_dotprod {
+void fill(KernelTable&);
+}
+namespace neon_i8mm {
+void fill(KernelTable&);
+}
+namespace neon_bf16 {
 void fill(KernelTable&);
 }
 #endif
@@ -45,6 +60,12 @@ const Level kLevels[] = {
 #if defined(TREADLE_HAS_avx512)
     {"avx512", avx512::fill, x86::has_avx512},
     {"avx512_bf16", avx512_bf16::fill, x86::has_avx512_bf16},
+#endif
+#if defined(TREADLE_HAS_neon)
+    {"neon", neon::fill, [] { return true; }},
+    {"neon_dotprod", neon_dotprod::fill, arm::has_dotprod},
+    {"neon_i8mm", neon_i8mm::fill, arm::has_i8mm},
+    {"neon_bf16", neon_bf16::fill, arm::has_bf16},
 #endif
 };
 

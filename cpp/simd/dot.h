@@ -3,12 +3,17 @@
 //   dot_pairs(sum, x, w)    gives sum + x0 w0 + x1 w1 of bfloat16, in float32; the order and
 //                           roundings are the CPU's where it has the instruction, which takes
 //                           denormals for zero
-//   dot_quads(sum, x, w)    gives sum + x0 w0 + x1 w1 + x2 w2 + x3 w3, x unsigned, w signed; exact
+//   dot_quads(sum, x, w)    gives sum + x0 w0 + x1 w1 + x2 w2 + x3 w3, w signed; exact. x is
+//                           unsigned, or signed and kQuadOffset less
+//   dot_quads_lane<L>       gives the same with lane L of x in every lane, where kQuadsByLane is
+//                           true; with kFloatsByLane, fma reads a lane as well
+//   matrix_quads(sum, x, w) adds the dot products of the halves of x and w, each of eight int8:
+//                           x0 w0, x0 w1, x1 w0, x1 w1; exact; where kQuadMatrices is true
 //   halves(v)               rounds floats to bfloat16, to the nearest, even in the middle, NaN to
 //                           NaN, each in the low half of its lane
 //   pairs(low, high)        makes one vector of bfloat16 of two of floats, in their order
 //   store_pairs(p, v, n)    stores up to n floats as bfloat16 and fills up the last word with 0
-//   store_quads(p, v, n)    stores up to n floats, integers 0 to 255, as bytes; likewise
+//   store_quads(p, v, n)    stores up to n floats, integers -128 to 255, as bytes; likewise
 //   widen(p)                reads kLanes floats, bfloat16 (of 16 bits) or int8 at p, as floats
 //   widen_up_to(p, n)       reads up to n, with zeros above, and never past p + n
 //
@@ -19,6 +24,9 @@
 
 #if defined(__SSE2__)
 #include <emmintrin.h>
+#endif
+#if defined(TREADLE_ISA_neon)
+#include "simd/neon_dot.h"
 #endif
 
 namespace treadle::TREADLE_ISA {
@@ -36,13 +44,22 @@ TREADLE_INLINE Ints dot_quads(Ints sum, Ints x, Ints w) {
       reinterpret_cast<__m512i>(sum), reinterpret_cast<__m512i>(x), reinterpret_cast<__m512i>(w)));
 }
 
-#else
+#elif !defined(TREADLE_ISA_neon_bf16)
 
 TREADLE_INLINE Vec dot_pairs(Vec sum, Ints x, Ints w) {
   const Ints high = Ints{} + 0xffff0000u;
   sum = fma(as_floats(x << 16), as_floats(w << 16), sum);
   return fma(as_floats(x & high), as_floats(w & high), sum);
 }
+
+#endif
+
+#if !defined(TREADLE_ISA_neon)
+
+constexpr bool kFloatsByLane = false, kQuadsByLane = false, kQuadMatrices = false;
+constexpr int kQuadOffset = 0;
+
+#if !defined(TREADLE_ISA_avx512_bf16)
 
 // Bytes 0 and 2, and 1 and 3, become 16 bits each for two multiply-adds of pairs.
 TREADLE_INLINE Ints dot_quads(Ints sum, Ints x, Ints w) {
@@ -70,6 +87,7 @@ TREADLE_INLINE Ints dot_quads(Ints sum, Ints x, Ints w) {
 }
 
 #endif
+#endif
 
 typedef std::uint16_t Halves __attribute__((vector_size(kLanes * 2)));
 
@@ -78,6 +96,12 @@ TREADLE_INLINE Halves to_bfloat16(Vec v) { return reinterpret_cast<Halves>(_mm51
 TREADLE_INLINE Ints halves(Vec v) { return __builtin_convertvector(to_bfloat16(v), Ints); }
 TREADLE_INLINE Vec pairs(Vec low, Vec high) {
   return reinterpret_cast<Vec>(_mm512_cvtne2ps_pbh(high, low));
+}
+#elif defined(TREADLE_ISA_neon_bf16)
+TREADLE_INLINE Halves to_bfloat16(Vec v) { return reinterpret_cast<Halves>(vcvt_bf16_f32(v)); }
+TREADLE_INLINE Ints halves(Vec v) { return __builtin_convertvector(to_bfloat16(v), Ints); }
+TREADLE_INLINE Vec pairs(Vec low, Vec high) {
+  return reinterpret_cast<Vec>(vcvtq_high_bf16_f32(vcvtq_low_bf16_f32(low), high));
 }
 #else
 TREADLE_INLINE Ints halves(Vec v) {
@@ -121,6 +145,11 @@ TREADLE_INLINE Vec widen(const std::int8_t* p) {
 #elif defined(TREADLE_ISA_avx2)
   const __m256i wide = _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
   return reinterpret_cast<Vec>(_mm256_cvtepi32_ps(wide));
+#elif defined(TREADLE_ISA_neon)
+  std::uint32_t bits;
+  std::memcpy(&bits, p, sizeof(bits));
+  const int16x8_t wide = vmovl_s8(vreinterpret_s8_u32(vdup_n_u32(bits)));
+  return vcvtq_f32_s32(vmovl_s16(vget_low_s16(wide)));
 #else
   // Each byte goes to the top of its lane and comes back with its sign.
   std::uint32_t bits;

@@ -76,6 +76,8 @@ TREADLE_INLINE Vec power_of_2(Vec n) {
 #include "simd/avx512.h"
 #elif defined(TREADLE_ISA_avx2)
 #include "simd/avx2.h"
+#elif defined(TREADLE_ISA_neon)
+#include "simd/neon.h"
 #else
 #include "simd/portable.h"
 #endif

@@ -9,7 +9,10 @@ from treadle._public import published
 
 @published("treadle")
 def isa() -> str:
-    """Return the instruction set in use: "portable", "avx2", "avx512" or "avx512_bf16".
+    """Return the instruction set in use.
+
+    It is "portable", "avx2", "avx512" or "avx512_bf16" on x86-64, and "portable", "neon",
+    "neon_dotprod", "neon_i8mm" or "neon_bf16" on 64-bit Arm.
 
     It is the best set that the CPU has, unless the environment variable TREADLE_ISA names another
     when treadle is imported.

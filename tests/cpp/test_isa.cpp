@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -52,6 +53,15 @@ TEST_CASE("a chosen level is the one that runs, with a whole table") {
     const std::vector<float> zeros(2048);
     CHECK(t.read_loop(zeros.data(), 2048) == 0.0f);
   });
+}
+
+// tests/cpp/CMakeLists.txt runs this under emulation, with the name of a CPU and its levels.
+TEST_CASE("levels: an emulated CPU has those of its features" * doctest::skip()) {
+  const char* expected = std::getenv("TREADLE_EXPECTED_ISAS");
+  REQUIRE(expected != nullptr);
+  std::string found;
+  for (const std::string& isa : available_isas()) found += (found.empty() ? "" : " ") + isa;
+  CHECK(found == expected);
 }
 
 TEST_CASE("a level that is not there is refused, by name, and nothing changes") {

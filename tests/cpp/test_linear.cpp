@@ -1,6 +1,7 @@
 // kernels/linear.h through engine/product/linear: every shape around the tiles, on every ISA level.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -101,6 +102,76 @@ TEST_CASE("matrices in bfloat16 and int8, on exact-size arrays") {
           }
         }
       }
+    }
+  });
+}
+
+// Returns random integers from -128 to 127.
+std::vector<std::int8_t> random_bytes(std::int64_t count, unsigned seed) {
+  std::vector<std::int8_t> bytes;
+  for (const float x : random_floats(count, seed, 128)) {
+    bytes.push_back(static_cast<std::int8_t>(std::floor(x)));
+  }
+  return bytes;
+}
+
+TEST_CASE("int8 has the same bits on every level, and bfloat16 on those of NEON") {
+  constexpr std::int64_t N = 37;
+  for (const std::int64_t M : {1, 2, 3, 5, 6, 13, 24}) {
+    for (const std::int64_t K : {1, 4, 5, 13, 36, 255, 256}) {  // one block: one product of scales
+      CAPTURE(M);
+      CAPTURE(K);
+      std::vector<float> x = random_floats(M * K, 1, 3.0f);
+      for (std::int64_t k = 0; k < K; ++k) x[k] = k + 1 < K ? 0.0f : 1.0f;  // 0 and 255 alone
+      const Guarded<float> rows(x), scales(random_floats(N, 2));
+      std::vector<std::int8_t> integers = random_bytes(N * K, 3);
+      std::fill_n(integers.begin(), K, std::int8_t{-128});
+      const Guarded<std::int8_t> bytes(integers);
+      std::vector<std::uint16_t> rounded;
+      for (const float w : random_floats(N * K, 4)) {
+        std::uint32_t bits;
+        std::memcpy(&bits, &w, sizeof(bits));
+        rounded.push_back(static_cast<std::uint16_t>(bits >> 16));
+      }
+      const Guarded<std::uint16_t> halves(rounded);
+      std::vector<float> lowest, neon;
+      for_each_isa([&](const KernelTable& table) {
+        const std::string isa = table.isa;
+        std::vector<float> out(M * N);
+        run(table, M, N, K, rows.data(), K, {Dtype::int8, bytes.data(), scales.data()}, nullptr,
+            out.data());
+        if (lowest.empty()) lowest = out;
+        CHECK(first_difference(out, lowest, M * N) == -1);
+        if (isa.rfind("neon", 0) != 0) return;
+        run(table, M, N, K, rows.data(), K, {Dtype::bfloat16, halves.data(), nullptr}, nullptr,
+            out.data());
+        if (neon.empty()) neon = out;
+        CHECK(first_difference(out, neon, M * N) == -1);
+      });
+    }
+  }
+}
+
+// Arm's BFDOT rounds each of its sums to odd: it finds 1 + 2^-22 + 2^-23 before the bias is added.
+TEST_CASE("a product in bfloat16 passes K + 1 roundings of half a unit at most") {
+  for_each_isa([](const KernelTable& table) {
+    constexpr std::int64_t K = 3;
+    const float terms[K] = {1.0f, 0x1p-30f, 0x1.02p-23f}, bias = 0x1p-24f;
+    std::vector<std::uint16_t> halves;
+    double exact = bias;
+    for (const float w : terms) {
+      std::uint32_t bits;
+      std::memcpy(&bits, &w, sizeof(bits));
+      REQUIRE((bits & 0xffff) == 0);
+      halves.push_back(static_cast<std::uint16_t>(bits >> 16));
+      exact += w;
+    }
+    for (const std::int64_t M : {1, 7}) {
+      const std::vector<float> x(M * K, 1.0f);
+      std::vector<float> out(M);
+      run(table, M, 1, K, x.data(), K, {Dtype::bfloat16, halves.data(), nullptr}, &bias,
+          out.data());
+      for (const float y : out) CHECK(std::fabs(y - exact) <= (K + 1) * 0x1p-24 * exact);
     }
   });
 }

@@ -27,6 +27,11 @@ namespace avx512 {
 void fill(SimdTable&);
 }
 #endif
+#if defined(TREADLE_HAS_neon)
+namespace neon {
+void fill(SimdTable&);
+}
+#endif
 
 namespace {
 
@@ -38,6 +43,9 @@ const std::pair<const char*, Fill> kLevels[] = {
 #endif
 #if defined(TREADLE_HAS_avx512)
     {"avx512", avx512::fill},
+#endif
+#if defined(TREADLE_HAS_neon)
+    {"neon", neon::fill},
 #endif
 };
 

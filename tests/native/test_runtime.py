@@ -19,21 +19,32 @@ from support.tolerance import TINY, assert_same_bits, flatten
 # The kernels of a level are compiled for these features, which x86-64-v3 and x86-64-v4 (System V
 # psABI) list; the names are those of Linux.
 LEVELS = {
-    "portable": set(),
-    "avx2": {"avx", "avx2", "fma", "bmi1", "bmi2", "f16c", "movbe", "abm"},
-    "avx512": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
-    "avx512_bf16": {"avx512_bf16", "avx512_vnni"},
+    "x86_64": {
+        "portable": set(),
+        "avx2": {"avx", "avx2", "fma", "bmi1", "bmi2", "f16c", "movbe", "abm"},
+        "avx512": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
+        "avx512_bf16": {"avx512_bf16", "avx512_vnni"},
+    },
+    "aarch64": {
+        "portable": set(),
+        "neon": {"asimd"},
+        "neon_dotprod": {"asimddp"},
+        "neon_i8mm": {"i8mm"},
+        "neon_bf16": {"bf16"},
+    },
 }
 
 
+@pytest.mark.skipif(
+    platform.machine() not in LEVELS or not Path("/proc/cpuinfo").exists(),
+    reason="nothing but Linux on x86-64 and 64-bit Arm says what the CPU has in /proc/cpuinfo",
+)
 def test_detection():
     """The levels follow from the flags in /proc/cpuinfo; each level asks for all below it."""
-    flags = set()
-    if platform.machine() == "x86_64":
-        text = Path("/proc/cpuinfo").read_text()
-        flags = set(re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)[1].split())
+    text = Path("/proc/cpuinfo").read_text()
+    flags = set(re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)[1].split())
     expected, needed = [], set()
-    for level, own in LEVELS.items():
+    for level, own in LEVELS[platform.machine()].items():
         needed |= own
         if needed <= flags:
             expected.append(level)

@@ -7,6 +7,7 @@ is compiled for the baseline must not contain wider registers.
 """
 
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -16,6 +17,18 @@ import pytest
 
 TOOLS = [tool for tool in ("nm", "objdump") if shutil.which(tool) is None]
 WIDE = re.compile(r"%[yz]mm\d|%k[1-7]\b")
+ARM = 183  # the number of 64-bit Arm in the header of an ELF file
+# The instructions that a level has and none below it.
+ARM_LEVELS = {
+    "neon": re.compile(r"\tfmla\t"),
+    "neon_dotprod": re.compile(r"\tsdot\t"),
+    "neon_i8mm": re.compile(r"\tsmmla\t"),
+    "neon_bf16": re.compile(r"\tbfmlal[bt]\t"),
+}
+# The names of instructions that only some Arm CPUs have: dot products, matrices, bfloat16, LSE.
+ARM_EXTENSIONS = re.compile(
+    r"\t(?:[us]{1,2}dot|[us]{1,2}mmla|bf(?:dot|mmla|mlal|cvt)\w*|cas|ldadd)"
+)
 
 
 def build_directory():
@@ -53,10 +66,26 @@ def tool(*command):
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
+def is_arm(path):
+    with path.open("rb") as file:
+        header = file.read(20)
+    return header[:4] == b"\x7fELF" and int.from_bytes(header[18:20], "little") == ARM
+
+
+def binutils(name, path):
+    """The tool that reads an object, which may be cross-compiled for 64-bit Arm."""
+    crossed = is_arm(path) and platform.machine() != "aarch64"
+    return f"aarch64-linux-gnu-{name}" if crossed else name
+
+
+def disassembly(path):
+    return tool(binutils("objdump", path), "-d", path).splitlines()
+
+
 def visible_symbols(path):
     """Defined symbols that the linker sees, demangled: global, weak, unique and common ones."""
     symbols = []
-    for line in tool("nm", "-C", "--defined-only", path).splitlines():
+    for line in tool(binutils("nm", path), "-C", "--defined-only", path).splitlines():
         _, kind, name = line.split(" ", 2)
         if kind.isupper() or kind in "uvw":
             symbols.append(name)
@@ -72,14 +101,17 @@ def exported_functions(path, level):
 
 
 def wide_instructions(path):
-    return [line for line in tool("objdump", "-d", path).splitlines() if WIDE.search(line)]
+    return [line for line in disassembly(path) if WIDE.search(line)]
 
 
 @has_objects
 def test_every_level_was_built():
     levels = set(object_files().values())
     assert {"portable", None} <= levels
-    if tool("objdump", "-f", next(iter(object_files()))).find("x86-64") > 0:
+    some = next(iter(object_files()))
+    if is_arm(some):
+        assert set(ARM_LEVELS) <= levels
+    elif tool("objdump", "-f", some).find("x86-64") > 0:
         assert {"avx2", "avx512", "avx512_bf16"} <= levels
 
 
@@ -115,6 +147,25 @@ def test_the_levels_are_what_they_say():
 
 
 @has_objects
+@pytest.mark.skipif(
+    BUILD is None or not any(map(is_arm, object_files())), reason="the objects are not for Arm"
+)
+def test_the_levels_of_arm_are_what_they_say():
+    """A level has its own instructions and none of those that belong to a level above it."""
+    for path, level in object_files().items():
+        lines = disassembly(path)
+        own = ARM_LEVELS.get(level)
+        assert own is None or any(own.search(line) for line in lines), path
+        if level in (None, "portable", "neon"):
+            assert [line for line in lines if ARM_EXTENSIONS.search(line)] == [], path
+        for name in list(ARM_LEVELS)[list(ARM_LEVELS).index(level) + 1 :] if own else []:
+            assert not any(ARM_LEVELS[name].search(line) for line in lines), path
+
+
+@has_objects
+@pytest.mark.skipif(
+    BUILD is None or not any(BUILD.glob("**/_core*.so")), reason="a build of the C++ tests alone"
+)
 def test_the_extension_exports_nothing_of_ours():
     """Only its entry point: another extension must not pick up a kernel of this one."""
     extension = next(BUILD.glob("**/_core*.so"))
