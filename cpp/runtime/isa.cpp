@@ -2,10 +2,13 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <cstring>
 #include <iterator>
 #include <stdexcept>
 
+#include "runtime/amx.h"
 #include "runtime/arm_features.h"
+#include "runtime/flush_to_zero.h"
 #include "runtime/x86_features.h"
 
 namespace treadle {
@@ -26,6 +29,11 @@ namespace avx512_bf16 {
 void fill(KernelTable&);
 }
 #endif
+#if defined(TREADLE_HAS_amx)
+namespace amx {
+void fill(KernelTable&);
+}
+#endif
 #if defined(TREADLE_HAS_neon)
 namespace neon {
 void fill(KernelTable&);
@@ -43,15 +51,29 @@ void fill(KernelTable&);
 
 namespace {
 
+// Returns the level that TREADLE_ISA names, or null.
+const char* forced_level() {
+  const char* name = std::getenv("TREADLE_ISA");
+  return name && *name ? name : nullptr;
+}
+
 struct Level {
   const char* name;
   void (*fill)(KernelTable&);
   bool (*supported)();
 };
 
+#if defined(TREADLE_HAS_amx)
+// Nobody asks the kernel for tiles, or tries them, where TREADLE_ISA names another level.
+bool has_amx() {
+  const char* forced = forced_level();
+  if (forced && std::strcmp(forced, "amx") != 0) return false;
+  return x86::has_avx512_bf16() && may_use_tiles();
+}
+#endif
+
 // The levels, the lowest first. A table is filled by every level up to the requested one, so that a
-// level only overrides the kernels that it improves. AMX's tiles (bf16 and int8) would be one more
-// level, whose products take the same words; nobody has measured it yet.
+// level only overrides the kernels that it improves.
 const Level kLevels[] = {
     {"portable", portable::fill, [] { return true; }},
 #if defined(TREADLE_HAS_avx2)
@@ -60,6 +82,9 @@ const Level kLevels[] = {
 #if defined(TREADLE_HAS_avx512)
     {"avx512", avx512::fill, x86::has_avx512},
     {"avx512_bf16", avx512_bf16::fill, x86::has_avx512_bf16},
+#endif
+#if defined(TREADLE_HAS_amx)
+    {"amx", amx::fill, has_amx},
 #endif
 #if defined(TREADLE_HAS_neon)
     {"neon", neon::fill, [] { return true; }},
@@ -74,9 +99,11 @@ struct Tables {
   int count = 0;
   Tables() {
     KernelTable t{};
+    const FlushToZero guard;  // as in any call: amx tries its kernels
     for (const Level& level : kLevels) {
       if (!level.supported()) break;
       level.fill(t);
+      if (std::strcmp(t.isa, level.name) != 0) break;  // it has found that it does not work here
       table[count++] = t;
     }
   }
@@ -110,8 +137,8 @@ std::vector<std::string> available_isas() {
 const KernelTable& kernels() {
   const KernelTable* table = active.load(std::memory_order_acquire);
   if (!table) {
-    const char* forced = std::getenv("TREADLE_ISA");
-    table = forced && *forced ? &find(forced, "TREADLE_ISA") : &tables().table[tables().count - 1];
+    const char* forced = forced_level();
+    table = forced ? &find(forced, "TREADLE_ISA") : &tables().table[tables().count - 1];
     active.store(table, std::memory_order_release);
   }
   return *table;

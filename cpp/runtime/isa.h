@@ -9,7 +9,8 @@
 namespace treadle {
 
 // Returns the levels that this build has and this CPU can run, lowest first: portable, then those
-// of x86-64 (avx2, avx512, avx512_bf16) or Arm (neon, neon_dotprod, neon_i8mm, neon_bf16).
+// of x86-64 (avx2, avx512, avx512_bf16, amx) or Arm (neon, neon_dotprod, neon_i8mm, neon_bf16). amx
+// is there only if TREADLE_ISA names it or nothing.
 std::vector<std::string> available_isas();
 
 // Returns the table for objects that are packed now: the highest level, or that of TREADLE_ISA.

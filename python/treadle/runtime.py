@@ -11,7 +11,7 @@ from treadle._public import published
 def isa() -> str:
     """Return the instruction set in use.
 
-    It is "portable", "avx2", "avx512" or "avx512_bf16" on x86-64, and "portable", "neon",
+    It is "portable", "avx2", "avx512", "avx512_bf16" or "amx" on x86-64, and "portable", "neon",
     "neon_dotprod", "neon_i8mm" or "neon_bf16" on 64-bit Arm.
 
     It is the best set that the CPU has, unless the environment variable TREADLE_ISA names another

@@ -46,8 +46,8 @@ def test_info(tmp_path, capsys, module, rows):
 WHOLE = {"portable", "avx2", "avx512", "neon"}
 FILLED = {
     "float32": WHOLE,
-    "bfloat16": WHOLE | {"avx512_bf16", "neon_bf16"},
-    "int8": WHOLE | {"avx512_bf16", "neon_dotprod", "neon_i8mm"},
+    "bfloat16": WHOLE | {"avx512_bf16", "amx", "neon_bf16"},
+    "int8": WHOLE | {"avx512_bf16", "amx", "neon_dotprod", "neon_i8mm"},
 }
 
 

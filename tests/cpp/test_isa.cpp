@@ -22,7 +22,8 @@ TEST_CASE("a chosen level is the one that runs, with a whole table") {
   for_each_isa([](const KernelTable& t) {
     CHECK(kernels().isa == t.isa);
     const std::string isa = t.isa;
-    CHECK(t.lanes == (isa.rfind("avx512", 0) == 0 ? 16 : isa == "avx2" ? 8 : 4));
+    const bool wide = isa.rfind("avx512", 0) == 0 || isa == "amx";
+    CHECK(t.lanes == (wide ? 16 : isa == "avx2" ? 8 : 4));
     for (int dtype = 0; dtype < kDtypes; ++dtype) {
       const ProductKernels& p = t.products[dtype];
       const bool all = p.linear && p.rnn_step && p.lstm_step && p.gru_step && p.gru_gates &&

@@ -24,6 +24,7 @@ LEVELS = {
         "avx2": {"avx", "avx2", "fma", "bmi1", "bmi2", "f16c", "movbe", "abm"},
         "avx512": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
         "avx512_bf16": {"avx512_bf16", "avx512_vnni"},
+        "amx": {"amx_tile", "amx_bf16", "amx_int8"},
     },
     "aarch64": {
         "portable": set(),
@@ -40,13 +41,17 @@ LEVELS = {
     reason="nothing but Linux on x86-64 and 64-bit Arm says what the CPU has in /proc/cpuinfo",
 )
 def test_detection():
-    """The levels follow from the flags in /proc/cpuinfo; each level asks for all below it."""
+    """The levels follow from the flags in /proc/cpuinfo; each level asks for all below it.
+
+    Tiles are looked for where TREADLE_ISA names no other level.
+    """
     text = Path("/proc/cpuinfo").read_text()
     flags = set(re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)[1].split())
     expected, needed = [], set()
     for level, own in LEVELS[platform.machine()].items():
         needed |= own
-        if needed <= flags:
+        wanted = level != "amx" or os.environ.get("TREADLE_ISA", "") in ("", "amx")
+        if needed <= flags and wanted:
             expected.append(level)
     assert treadle.available_isas() == expected
 
@@ -77,6 +82,21 @@ def test_forcing_a_level(level):
     expected = treadle.GRU(5, 19, seed=0)(x)[0]
     treadle._core.set_isa(before)
     assert result == expected.tobytes().hex()
+
+
+@pytest.mark.skipif("amx" not in treadle.available_isas(), reason="this CPU has no tiles")
+def test_a_lower_level_avoids_tiles():
+    """Linux is not even asked for them: ARCH_GET_XCOMP_PERM has no bit 18 (XTILEDATA) then."""
+    code = (
+        "import ctypes, treadle\nallowed = ctypes.c_uint64()\n"
+        "print(*treadle.available_isas())\n"
+        "assert ctypes.CDLL(None).syscall(158, 0x1022, ctypes.byref(allowed)) == 0\n"
+        "print(allowed.value >> 18 & 1)"
+    )
+    levels, asked = child.succeed(code, TREADLE_ISA="avx512_bf16").splitlines()
+    assert (levels.split()[-1], asked) == ("avx512_bf16", "0")
+    levels, asked = child.succeed(code, TREADLE_ISA="amx").splitlines()
+    assert (levels.split()[-1], asked) == ("amx", "1")
 
 
 @pytest.mark.parametrize("level", ["avx9000", "AVX2", "avx2 ", "portable,avx2", "-"])

@@ -29,6 +29,7 @@ ARM_LEVELS = {
 ARM_EXTENSIONS = re.compile(
     r"\t(?:[us]{1,2}dot|[us]{1,2}mmla|bf(?:dot|mmla|mlal|cvt)\w*|cas|ldadd)"
 )
+TILES = re.compile(r"%tmm\d|\btile(release|zero)\b|\bldtilecfg\b")
 
 
 def build_directory():
@@ -104,6 +105,16 @@ def wide_instructions(path):
     return [line for line in disassembly(path) if WIDE.search(line)]
 
 
+TILE_NAMES = (
+    *("ldtilecfg", "tilerelease", "tilezero", "tileloadd", "tilestored"),
+    *("tdpbf16ps", "tdpbusd"),
+)
+
+
+def tile_instructions(path):
+    return [line for line in disassembly(path) if TILES.search(line)]
+
+
 @has_objects
 def test_every_level_was_built():
     levels = set(object_files().values())
@@ -112,7 +123,7 @@ def test_every_level_was_built():
     if is_arm(some):
         assert set(ARM_LEVELS) <= levels
     elif tool("objdump", "-f", some).find("x86-64") > 0:
-        assert {"avx2", "avx512", "avx512_bf16"} <= levels
+        assert {"avx2", "avx512", "avx512_bf16", "amx"} <= levels
 
 
 @has_objects
@@ -142,8 +153,16 @@ def test_the_levels_are_what_they_say():
         if level == "avx2":
             assert any("%ymm" in line for line in lines)
             assert not any("%zmm" in line or "%k" in line for line in lines)
-        if level in ("avx512", "avx512_bf16"):
+        if level in ("avx512", "avx512_bf16", "amx"):
             assert any("%zmm" in line for line in lines)
+
+
+@has_objects
+def test_tiles_are_in_their_level_and_left_without_any():
+    """What configures tiles also releases them, and no other object has such instructions."""
+    for path, level in object_files().items():
+        names = {name for line in tile_instructions(path) for name in TILE_NAMES if name in line}
+        assert names == (set(TILE_NAMES) if level == "amx" else set()), path
 
 
 @has_objects

@@ -14,7 +14,7 @@ from support import record_bits
 @pytest.mark.skipif(
     platform.machine() not in ("x86_64", "AMD64"), reason="the record was made on x86-64"
 )
-@pytest.mark.parametrize("level", treadle.available_isas())
+@pytest.mark.parametrize("level", sorted({*treadle.available_isas()} & {*record_bits.LEVELS}))
 def test_the_bits_are_those_recorded(source, level):
     recorded = record_bits.read(source / "tests" / "reference" / "bits.json")
     cases = record_bits.every_case(portable=True)
