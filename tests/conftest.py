@@ -49,6 +49,15 @@ def threads(request):
     treadle.set_num_threads(before)
 
 
+@pytest.fixture
+def switch_often():
+    """Let Python threads change places as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
 @pytest.fixture(scope="session")
 def source():
     """The root of the source tree the tests belong to."""

@@ -69,64 +69,72 @@ class BoundCache {
   }
 
   void append(const std::string& f, const Object& k, const Object& v, const Object& counts) {
-    const KeyValueCache::Shape& s = cache_->shape();
-    const Axis B{"B", s.batch}, N{"N", s.heads};
-    const auto keys = check_array<float>(f, "k", k, {B, N, {"S", kAny}, {"E", s.key_size}},
-                                         Layout::last_contiguous);
-    const std::int64_t S = keys.shape[2];
-    const auto values = check_array<float>(f, "v", v, {B, N, {"S", S}, {"F", s.value_size}},
-                                           Layout::last_contiguous);
-    const Lengths own = check_counts(f, "lengths", counts, S);
-    in_turn(guard_, [&](Interrupt& interrupt) {
-      std::int64_t most = 0;
-      for (std::int64_t b = 0; b < s.batch; ++b) {
-        most = std::max(most, cache_->lengths()[b] + own[b]);
-      }
-      if (most > kMostTokens) throw std::bad_alloc();
-      cache_->append(head_view(keys), head_view(values), own.data(), interrupt);
-    });
+    const NewTokens tokens = check_tokens(f, k, v, counts);
+    in_turn(guard_, [&](Interrupt& interrupt) { put(tokens, interrupt); });
   }
 
   Object attend(const std::string& f, const Object& q, const Object& counts,
                 const py::dict& options, const Object& out) {
-    NamedValues values(f, "options", options);
-    const ScoreOptions scores = take_score_options(values);
-    values.finish();
-    const KeyValueCache::Shape& s = cache_->shape();
-    const Axis B{"B", s.batch};
-    const auto query = check_array<float>(
-        f, "q", q, {B, {"N", kAny}, {"S", kAny}, {"E", s.key_size}}, Layout::last_contiguous);
-    AttentionCall c{};
-    c.B = s.batch;
-    c.N = query.shape[1];
-    c.S = query.shape[2];
-    c.q = head_view(query);
-    if (c.N % s.heads != 0) {
-      throw py::value_error(f + ": q has " + std::to_string(c.N) + " heads and the cache has " +
-                            std::to_string(s.heads) + ", expected a multiple");
-    }
-    const Axis N{"N", c.N}, S{"S", c.S}, F{"F", s.value_size};
-    const Lengths own = check_counts(f, "lengths", counts, c.S);
-    c.query_lengths = own.data();
-    c.causal = true;
-    set_scores(c, f, scores);
-    // Few queries multiply in float32 whatever the dtype of the cache; many do so in bfloat16.
-    c.dtype = s.dtype == Dtype::float32 ? Dtype::float32 : Dtype::bfloat16;
-    checked_product(f, {c.B, c.N, c.S, s.value_size});
-    const Object result = heads_output(out, c.B, c.N, c.S, s.value_size);
-    const auto to = check_output(f, "out", result, {B, N, S, F}, Layout::last_contiguous);
-    if (c.N > 0 && c.S > 0) check_rows_apart(f, "out", to);
-    c.out = head_view(to);
-    in_turn(guard_, [&](Interrupt& interrupt) {
-      const Lengths offsets = query_offsets(f, own);
-      c.query_offset = offsets.data();
-      if (c.N == 0 || c.S == 0) return;
-      cache_->describe(c);
-      treadle::attend(kernels(), c, interrupt);
-    });
-    return result;
+    const ScoreOptions scores = check_options(f, options);
+    Queries queries = check_queries(f, q, counts, scores, out);
+    in_turn(guard_, [&](Interrupt& interrupt) { look(f, queries, interrupt); });
+    return queries.result;
   }
 
+  // Appends and attends; no other thread changes the cache between the two.
+  Object step(const std::string& f, const Object& q, const Object& k, const Object& v,
+              const Object& counts, const py::dict& options, const Object& out) {
+    const NewTokens tokens = check_tokens(f, k, v, counts);
+    const ScoreOptions scores = check_options(f, options);
+    Queries queries = check_queries(f, q, counts, scores, out);
+    if (queries.call.S != tokens.keys.shape[2]) {
+      throw py::value_error(f + ": q has " + std::to_string(queries.call.S) +
+                            " tokens, expected as many as k");
+    }
+    in_turn(guard_, [&](Interrupt& interrupt) {
+      const Lengths before = cache_->lengths();
+      try {
+        put(tokens, interrupt);
+        if (!interrupt.stopped()) look(f, queries, interrupt);
+      } catch (...) {
+        cache_->truncate(before.data());
+        throw;
+      }
+      if (interrupt.stopped()) cache_->truncate(before.data());
+    });
+    return queries.result;
+  }
+
+  // Row b keeps its first lengths[b] tokens.
+  void truncate(const std::string& f, const Object& lengths) {
+    const auto list = check_array<std::int64_t>(f, "lengths", lengths,
+                                                {{"B", cache_->shape().batch}}, Layout::contiguous);
+    const Lengths own(list.data, list.data + list.shape[0]);
+    in_turn(guard_, [&](Interrupt&) {
+      for (std::size_t b = 0; b < own.size(); ++b) {
+        if (const std::int64_t tokens = cache_->lengths()[b]; own[b] < 0 || own[b] > tokens) {
+          throw std::invalid_argument(f + ": lengths holds " + std::to_string(own[b]) +
+                                      " for row " + std::to_string(b) + ", expected 0 to its " +
+                                      std::to_string(tokens) + " tokens");
+        }
+      }
+      cache_->truncate(own.data());
+    });
+  }
+
+  // The rows whose numbers are listed forget all tokens.
+  void reset(const std::string& f, const Object& rows) {
+    const auto list = check_array<std::int64_t>(f, "rows", rows, {{"R", kAny}}, Layout::contiguous);
+    const Lengths own(list.data, list.data + list.shape[0]);
+    for (const std::int64_t row : own) check_size(f, "rows", row, 0, cache_->shape().batch - 1);
+    in_turn(guard_, [&](Interrupt&) {
+      Lengths left = cache_->lengths();
+      for (const std::int64_t row : own) left[row] = 0;
+      cache_->truncate(left.data());
+    });
+  }
+
+  // Says how many tokens the rows have, which the caller has written where they lie.
   void set_lengths(const std::string& f, const Object& lengths) {
     const Lengths own = check_counts(f, "lengths", lengths, capacity());
     // Another thread cannot have made the capacity less: it only grows.
@@ -146,6 +154,88 @@ class BoundCache {
   }
 
  private:
+  // The checked keys and values of new tokens, and how many each row has of them.
+  struct NewTokens {
+    View<const float> keys, values;
+    Lengths counts;
+  };
+  // The checked queries of a call; its array of results.
+  struct Queries {
+    AttentionCall call{};
+    Lengths counts;
+    Object result;
+  };
+
+  NewTokens check_tokens(const std::string& f, const Object& k, const Object& v,
+                         const Object& counts) const {
+    const KeyValueCache::Shape& s = cache_->shape();
+    const Axis B{"B", s.batch}, N{"N", s.heads};
+    const auto keys = check_array<float>(f, "k", k, {B, N, {"S", kAny}, {"E", s.key_size}},
+                                         Layout::last_contiguous);
+    const std::int64_t S = keys.shape[2];
+    const auto values = check_array<float>(f, "v", v, {B, N, {"S", S}, {"F", s.value_size}},
+                                           Layout::last_contiguous);
+    return {keys, values, check_counts(f, "lengths", counts, S)};
+  }
+
+  static ScoreOptions check_options(const std::string& f, const py::dict& options) {
+    NamedValues values(f, "options", options);
+    ScoreOptions scores = take_score_options(values);
+    values.finish();
+    return scores;
+  }
+
+  // `scores` must live as long as the call.
+  Queries check_queries(const std::string& f, const Object& q, const Object& counts,
+                        const ScoreOptions& scores, const Object& out) const {
+    const KeyValueCache::Shape& s = cache_->shape();
+    const Axis B{"B", s.batch};
+    const auto query = check_array<float>(
+        f, "q", q, {B, {"N", kAny}, {"S", kAny}, {"E", s.key_size}}, Layout::last_contiguous);
+    Queries queries;
+    AttentionCall& c = queries.call;
+    c.B = s.batch;
+    c.N = query.shape[1];
+    c.S = query.shape[2];
+    c.q = head_view(query);
+    if (c.N % s.heads != 0) {
+      throw py::value_error(f + ": q has " + std::to_string(c.N) + " heads and the cache has " +
+                            std::to_string(s.heads) + ", expected a multiple");
+    }
+    const Axis N{"N", c.N}, S{"S", c.S}, F{"F", s.value_size};
+    queries.counts = check_counts(f, "lengths", counts, c.S);
+    c.query_lengths = queries.counts.data();
+    c.causal = true;
+    set_scores(c, f, scores);
+    // Few queries multiply in float32 whatever the dtype of the cache; many do so in bfloat16.
+    c.dtype = s.dtype == Dtype::float32 ? Dtype::float32 : Dtype::bfloat16;
+    checked_product(f, {c.B, c.N, c.S, s.value_size});
+    queries.result = heads_output(out, c.B, c.N, c.S, s.value_size);
+    const auto to = check_output(f, "out", queries.result, {B, N, S, F}, Layout::last_contiguous);
+    if (c.N > 0 && c.S > 0) check_rows_apart(f, "out", to);
+    c.out = head_view(to);
+    return queries;
+  }
+
+  // Whoever calls these two holds the lock.
+  void put(const NewTokens& tokens, Interrupt& interrupt) {
+    std::int64_t most = 0;
+    for (std::int64_t b = 0; b < cache_->shape().batch; ++b) {
+      most = std::max(most, cache_->lengths()[b] + tokens.counts[b]);
+    }
+    if (most > kMostTokens) throw std::bad_alloc();
+    cache_->append(head_view(tokens.keys), head_view(tokens.values), tokens.counts.data(),
+                   interrupt);
+  }
+  void look(const std::string& f, Queries& queries, Interrupt& interrupt) const {
+    AttentionCall& c = queries.call;
+    const Lengths offsets = query_offsets(f, queries.counts);
+    c.query_offset = offsets.data();
+    if (c.N == 0 || c.S == 0) return;
+    cache_->describe(c);
+    treadle::attend(kernels(), c, interrupt);
+  }
+
   // Checks a number for each sequence, 0 to `most`, and returns a copy, which no other thread can
   // change.
   Lengths check_counts(const std::string& f, const char* name, const Object& value,
@@ -218,6 +308,10 @@ void register_kv_cache(py::module_& m) {
       // Decoding passes all arguments by position, since a keyword takes 0.4 us and a step 6 us.
       .def("attend", &BoundCache::attend, py::arg("function"), py::arg("q"), py::arg("counts"),
            py::arg("options") = py::dict(), py::arg("out") = py::none())
+      .def("step", &BoundCache::step, py::arg("function"), py::arg("q"), py::arg("k"), py::arg("v"),
+           py::arg("counts"), py::arg("options") = py::dict(), py::arg("out") = py::none())
+      .def("truncate", &BoundCache::truncate, py::arg("function"), py::arg("lengths"))
+      .def("reset", &BoundCache::reset, py::arg("function"), py::arg("rows"))
       .def("set_lengths", &BoundCache::set_lengths, py::arg("function"), py::arg("lengths"))
       .def("reorder", &BoundCache::reorder, py::arg("function"), py::arg("rows"))
       .def("rows", &BoundCache::rows)

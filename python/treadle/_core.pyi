@@ -254,7 +254,23 @@ class KeyValueCache:
         options: AttentionOptions = ...,
         out: _Float | None = None,
     ) -> _Float: ...
-    def set_lengths(self, function: str, lengths: npt.NDArray[np.int64]) -> None: ...
+    def step(
+        self,
+        function: str,
+        q: _Float,
+        k: _Float,
+        v: _Float,
+        counts: npt.NDArray[np.int64],
+        options: AttentionOptions = ...,
+        out: _Float | None = None,
+    ) -> _Float:
+        """Append and attend, without another thread in between."""
+
+    def truncate(self, function: str, lengths: npt.NDArray[np.int64]) -> None: ...
+    def reset(self, function: str, rows: npt.NDArray[np.int64]) -> None: ...
+    def set_lengths(self, function: str, lengths: npt.NDArray[np.int64]) -> None:
+        """Say how many tokens the rows have, which the caller has written where they lie."""
+
     def reorder(self, function: str, rows: npt.NDArray[np.int64]) -> None: ...
     def rows(self) -> tuple[Any, Any]: ...
     def copy(self) -> KeyValueCache: ...

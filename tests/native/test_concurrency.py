@@ -1,8 +1,6 @@
 """Several Python threads at once: on one module, on streams of their own, on one stream."""
 
-import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,32 +8,14 @@ import pytest
 import treadle
 from support import samples
 from support.checks import make_module
+from support.threads import together
 from support.tolerance import assert_same_bits, flatten
+
+pytestmark = pytest.mark.usefixtures("switch_often")
 
 SHAPES = [(40, 1, 8, 24), (12, 9, 20, 130)]
 shapes = pytest.mark.parametrize("shape", SHAPES, ids=["T40-B1-I8-H24", "T12-B9-I20-H130"])
 every_mode = pytest.mark.parametrize("mode", samples.MODES)
-
-
-@pytest.fixture(autouse=True)
-def switch_often():
-    """Python threads change places as often as they can."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
-
-
-def together(work, count):
-    """The results of work(0), ..., work(count - 1), all begun at the same time."""
-    barrier = threading.Barrier(count)
-
-    def begin(index):
-        barrier.wait()
-        return work(index)
-
-    with ThreadPoolExecutor(count) as pool:
-        return list(pool.map(begin, range(count)))
 
 
 @shapes

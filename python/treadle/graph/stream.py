@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from treadle import _core
 from treadle._inputs.arrays import to_rows
 from treadle._inputs.checks import integer, shown
 from treadle.graph.inputs import Inputs, converted, described
 from treadle.graph.states import batch_axis, batch_names
+from treadle.layers.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,8 +84,7 @@ class ModelStream:
         self._outs = [outputs.index(one.output.name) for one in states]
         self._kept = [(name, i) for i, name in enumerate(outputs) if name not in made]
         self._single = single and len(self._kept) == 1
-        self._lock = _core.StreamSlots(function, 1, 0)  # whose only stream is in one call at a time
-        self._id = np.array([self._lock.open()], np.int64)
+        self._turns = Turns(function)
         self._arrays = [one.zeros(batch_size) for one in states]
         if initial is not None:
             self._arrays = self._given("initial", initial)
@@ -122,13 +121,13 @@ class ModelStream:
         for place, value in self._shared:
             if type(number := given[place]) is int:
                 given[place] = self._scalar(value, number)
-        held = _core.HeldStreams(self._lock, self._id)
+        turn = self._turns.take()
         try:
             given += self._arrays
             results = self._model._run(tuple([given[place] for place in self._order]), {})
             self._arrays = self._next(results)
         finally:
-            held.release()
+            turn.release()
         if self._single:
             return results[self._kept[0][1]]
         return {name: results[i] for name, i in self._kept}
@@ -148,14 +147,14 @@ class ModelStream:
         else:
             chosen = np.zeros(self._batch_size, np.bool_)
             chosen[self._rows(rows)] = True
-        held = _core.HeldStreams(self._lock, self._id)
+        turn = self._turns.take()
         try:
             self._arrays = [
                 _mixed(old, begin, chosen, one)
                 for old, begin, one in zip(self._arrays, new, self._states, strict=True)
             ]
         finally:
-            held.release()
+            turn.release()
 
     @property
     def state(self) -> dict[str, AnyArray]:

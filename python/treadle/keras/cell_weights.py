@@ -90,8 +90,9 @@ class CellWeights:
         count = len(values) // layer.directions
         named = [_named(layer, values[d * count :][:count], dtype) for d in range(layer.directions)]
         native = layer.spec._replace(dtype=dtype).pack(layer.function, named)
-        self._packed[dtype] = _Packed(layer, values, UnpackedLayer(layer, native))
-        return self._packed[dtype].found
+        found = UnpackedLayer(layer, native)
+        self._packed[dtype] = _Packed(layer, values, found)
+        return found
 
 
 def _named(layer: RecurrentLayer, values: Sequence[Float], dtype: str) -> dict[str, Any]:
@@ -111,6 +112,5 @@ _OF_CELLS: weakref.WeakKeyDictionary[Any, CellWeights] = weakref.WeakKeyDictiona
 def kept_for(owner: object) -> CellWeights:
     """Return what is kept for a cell or a layer, which its copies and files do not contain."""
     found = _OF_CELLS.get(owner)
-    if found is None:
-        found = _OF_CELLS[owner] = CellWeights()
-    return found
+    # Of threads that come first at the same time, one decides what all of them get.
+    return _OF_CELLS.setdefault(owner, CellWeights()) if found is None else found

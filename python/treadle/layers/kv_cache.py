@@ -32,9 +32,9 @@ class KVCache:
     ``enable_gqa`` in `treadle.functional.scaled_dot_product_attention`; keys and values are never
     repeated in memory.
 
-    A cache may not be used by two threads at a time. For each token of its capacity it takes
-    B N (E + F) numbers of 4, 2 or 1 bytes, and 8 B N bytes for the scales of int8. Decoding reads
-    all of these bytes for every token, so that fewer bytes make a step faster.
+    Calls of threads that use one cache take turns, a whole `step` each. For each token of its
+    capacity it takes B N (E + F) numbers of 4, 2 or 1 bytes, and 8 B N bytes for the scales of
+    int8. Decoding reads all of these bytes for every token, so that fewer bytes make a step faster.
 
     Parameters
     ----------
@@ -190,33 +190,24 @@ class KVCache:
         options = score_options(
             function, query.shape[3], query.shape[1], scale, window, softcap, alibi_slopes
         )
-        before = self._native.lengths
-        self._append(function, *arrays, count)
+        self._check_out(function, query, out)
         try:
-            return self._attend(function, query, count, options, out)
-        except BaseException:
-            self._native.set_lengths(function, np.array(before, np.int64))
-            raise
+            return self._native.step(function, query, *arrays, count, options, out)
+        except MemoryError:
+            raise self._no_room(function, query.shape[2]) from None
 
     def truncate(self, lengths: ArrayLike) -> None:
         """Forget the newest tokens: row b keeps its first ``lengths[b]`` (speculative decoding)."""
         function = "treadle.KVCache.truncate"
         fits = checks.fits(function, "lengths", self._sizes[:1], "B")
         kept = to_int64(function, "lengths", lengths, fits)
-        tokens = self.lengths
-        if (kept < 0).any() or (kept > tokens).any():
-            raise ValueError(
-                f"{function}: lengths are {kept.tolist()!r:.60}, expected 0 to those of the "
-                f"cache, {tokens.tolist()!r:.60}"
-            )
-        self._native.set_lengths(function, kept)
+        self._native.truncate(function, kept)
 
     def reset(self, rows: ArrayLike | None = None) -> None:
         """Forget all tokens, or those of some rows, so that other sequences may begin there."""
         function = "treadle.KVCache.reset"
-        kept = self.lengths
-        kept[... if rows is None else self._rows(function, rows)] = 0
-        self._native.set_lengths(function, kept)
+        every = np.arange(self._sizes[0])
+        self._native.reset(function, every if rows is None else self._rows(function, rows))
 
     def reorder(self, rows: ArrayLike) -> None:
         """Replace row b by a copy of row ``rows[b]`` as it was before the call (beam search)."""
@@ -238,13 +229,14 @@ class KVCache:
         return self.__copy__()
 
     def __getstate__(self) -> dict[str, Any]:
-        tokens = self._native.lengths
+        own = self.__copy__()  # which no other thread changes
+        tokens = own._native.lengths
         longest = max(tokens)
         return {
             **{name: value for name, value in self.__dict__.items() if name != "_native"},
-            "capacity": self.capacity,
+            "capacity": own.capacity,
             "lengths": tokens,
-            "rows": [array[:, :, :longest].copy() for array in self._arrays()],
+            "rows": [array[:, :, :longest] for array in own._arrays()],
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -347,10 +339,13 @@ class KVCache:
         try:
             self._native.append(function, key, value, counts=count)
         except MemoryError:
-            raise MemoryError(
-                f"{function}: there is no memory for {self._sizes[0]} rows of "
-                f"{max(self._native.lengths) + key.shape[2]} tokens"
-            ) from None
+            raise self._no_room(function, key.shape[2]) from None
+
+    def _no_room(self, function: str, tokens: int) -> MemoryError:
+        return MemoryError(
+            f"{function}: there is no memory for {self._sizes[0]} rows of "
+            f"{max(self._native.lengths) + tokens} tokens"
+        )
 
     def _attend(
         self,
@@ -360,12 +355,17 @@ class KVCache:
         options: AttentionOptions,
         out: Float | None,
     ) -> Float:
-        if out is not None:
-            inputs = {"q": query}
-            for name, rows in zip(("keys", "values"), self._native.rows(), strict=True):
-                inputs[f"the cached {name}"] = rows[0] if isinstance(rows, tuple) else rows
-            checked_out(function, out, (*query.shape[:3], self._sizes[3]), inputs)
+        self._check_out(function, query, out)
         return self._native.attend(function, query, count, options, out)
+
+    def _check_out(self, function: str, query: Float, out: Float | None) -> None:
+        """Check the array for the results, if there is one, and that it lies apart."""
+        if out is None:
+            return
+        inputs = {"q": query}
+        for name, rows in zip(("keys", "values"), self._native.rows(), strict=True):
+            inputs[f"the cached {name}"] = rows[0] if isinstance(rows, tuple) else rows
+        checked_out(function, out, (*query.shape[:3], self._sizes[3]), inputs)
 
     def _rows(self, function: str, rows: ArrayLike) -> Int:
         batch = self._sizes[0]

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from treadle import _core
 from treadle._inputs.arrays import to_float32, to_int64, to_rows
 from treadle._inputs.checks import integer
 from treadle.layers.activation_layers import ActivationLayer
@@ -25,6 +24,7 @@ from treadle.layers.linear import Linear
 from treadle.layers.module import LAYERS
 from treadle.layers.norm import LayerNorm
 from treadle.layers.recurrent_stack import Recurrent
+from treadle.layers.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -118,8 +118,7 @@ class SequenceStream:
     def __init__(self, runner: SequenceRunner, batch_size: int) -> None:
         self._runner, self._function = runner, runner.function
         self._batch_size = integer(runner.function, "batch_size", batch_size)
-        self._lock = _core.StreamSlots(runner.function, 1, 0)  # for the turns of threads
-        self._id = np.array([self._lock.open()], np.int64)
+        self._turns = Turns(runner.function)
         self._states = runner.begin(batch_size)
 
     @property
@@ -156,11 +155,11 @@ class SequenceStream:
                 f"{self._function}: x has shape {x.shape}, expected [{', '.join(axes)}] with "
                 f"B = {rows}"
             )
-        held = _core.HeldStreams(self._lock, self._id)
+        turn = self._turns.take()
         try:
             y, self._states = self._runner.run(x, self._states)
         finally:
-            held.release()
+            turn.release()
         result: AnyArray = y
         return result
 
@@ -183,7 +182,7 @@ class SequenceStream:
                 f"{self._function}: {self._runner.delays[0]} is a Conv1d over several frames, "
                 "which all rows begin together: reset all rows"
             )
-        held = _core.HeldStreams(self._lock, self._id)
+        turn = self._turns.take()
         try:
             self._states = {
                 name: np.where(chosen.reshape(-1, *[1] * (array.ndim - 1)), new[name], array)
@@ -192,7 +191,7 @@ class SequenceStream:
                 for name, array in self._states.items()
             }
         finally:
-            held.release()
+            turn.release()
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         raise TypeError(f"{self._function}: a stream cannot be pickled or copied")

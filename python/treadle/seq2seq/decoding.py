@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from treadle._public import published
+from treadle.layers.turns import Turns
 
 if TYPE_CHECKING:
     from treadle._inputs.types import Float, Int
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 class Decoding:
     """A Decoding is the state of a `treadle.Seq2Seq` that writes several sequences, its live rows.
 
-    ``Seq2Seq.decoding`` makes it.
+    ``Seq2Seq.decoding`` makes it. Threads that use one decoding take turns.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class Decoding:
         self._decoder, self._state, self._look, self._feeds = decoder, state, look, feeds
         # A row reads the memory of the row of x that it began with.
         self._sources: Int = np.arange(state[0].shape[self._axis])
+        self._turns = Turns("treadle.Seq2Seq")
 
     @property
     def rows(self) -> int:
@@ -40,6 +42,13 @@ class Decoding:
 
     def read(self, tokens: Int) -> tuple[Float, Float | None]:
         """Extend the rows by tokens [R, T]; return logits [R, T, V] and attention [R, T, S]."""
+        turn = self._turns.take()
+        try:
+            return self._extended(tokens)
+        finally:
+            turn.release()
+
+    def _extended(self, tokens: Int) -> tuple[Float, Float | None]:
         decoder, state = self._decoder, self._state
         self._check(tokens)
         x = decoder.embedded(tokens)
@@ -84,7 +93,13 @@ class Decoding:
 
         Raises ValueError for a row that is not there.
         """
-        rows = np.asarray(rows, np.int64)
+        turn = self._turns.take()
+        try:
+            self._reordered(np.asarray(rows, np.int64))
+        finally:
+            turn.release()
+
+    def _reordered(self, rows: Int) -> None:
         count = self.rows
         if rows.ndim != 1 or (rows < 0).any() or (rows >= count).any():
             raise ValueError(

@@ -238,8 +238,9 @@ class StorageWeights:
         storage = tensors[0].untyped_storage()
         cache = self._caches.get(storage)
         if cache is None:
-            # A storage may hold the weights of many layers, also of such as are no longer used.
-            cache = self._caches[storage] = WeightCache(most=256)
+            # A storage may hold the weights of many layers, also of such as are no longer used. Of
+            # threads that come first at the same time, one decides what all of them get.
+            cache = self._caches.setdefault(storage, WeightCache(most=256))
         return cache.get((tensors[0].data_ptr(), layer), layer, weights)
 
 
@@ -299,6 +300,5 @@ _MODULES: weakref.WeakKeyDictionary[torch.nn.Module, ModuleWeights] = weakref.We
 def weights_of(module: torch.nn.Module) -> ModuleWeights:
     """Return the weights kept beside a module, which its copies and pickles do not contain."""
     found = _MODULES.get(module)
-    if found is None:
-        found = _MODULES[module] = ModuleWeights()
-    return found
+    # Of threads that come first at the same time, one decides what all of them get.
+    return _MODULES.setdefault(module, ModuleWeights()) if found is None else found
