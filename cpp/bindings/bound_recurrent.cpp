@@ -48,7 +48,7 @@ std::vector<Dtype> parse_dtypes(const std::string& function, const py::object& v
   if (!py::isinstance<py::list>(value)) {
     return std::vector<Dtype>(num_layers, parse_dtype(function, require_text(function, value)));
   }
-  const py::list names = py::reinterpret_borrow<py::list>(value);
+  const py::tuple names(value);  // another thread may change the list
   if (static_cast<std::int64_t>(names.size()) != num_layers) {
     throw py::value_error(function + ": dtype has " + std::to_string(names.size()) +
                           " items, expected " + std::to_string(num_layers));

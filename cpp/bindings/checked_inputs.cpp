@@ -1,5 +1,7 @@
 #include "bindings/checked_inputs.h"
 
+#include <pybind11/gil_safe_call_once.h>
+
 #include <algorithm>
 
 namespace treadle {
@@ -52,7 +54,8 @@ void copy_flags(std::vector<std::uint8_t>& copy, const std::uint8_t*& flags, std
 }  // namespace
 
 CheckedInputs check_inputs(const BoundRecurrent& net, const py::object& inputs) {
-  static const Names names;
+  PYBIND11_CONSTINIT static py::gil_safe_call_once_and_store<Names> storage;
+  const Names& names = storage.call_once_and_store_result([] { return Names(); }).get_stored();
   const std::string& f = net.function;
   const CellShape& shape = net.shape();
   const py::object flag = attribute(f, inputs, names.batch_first);

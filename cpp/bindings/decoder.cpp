@@ -13,6 +13,7 @@
 #include "bindings/construct.h"
 #include "bindings/dtype.h"
 #include "bindings/gil.h"
+#include "bindings/growth.h"
 #include "bindings/named_values.h"
 #include "runtime/isa.h"
 
@@ -230,13 +231,15 @@ class BoundDecoder {
     const BlockWeights checked = check_layer_weights(function_, values, shape, dtype_, cross);
     std::optional<TransformerBlock> block;
     interruptible([&](Interrupt&) { block.emplace(kernels(), shape, checked); });
-    // Until here another thread may have run the stack. From here on the GIL is held.
-    if (ran_) throw py::value_error(function_ + ": add_layer after a call");
-    if (decoder_->layers() && !same_sizes(shape, cross)) {
-      throw py::value_error(function_ + ": layer " + number(decoder_->layers()) +
-                            " has other sizes than layer 0, expected the same");
-    }
-    decoder_->add_layer(std::move(*block), positions);
+    // Until here another thread may have run the stack.
+    const bool added = growth_.add([&] {
+      if (decoder_->layers() && !same_sizes(shape, cross)) {
+        throw py::value_error(function_ + ": layer " + number(decoder_->layers()) +
+                              " has other sizes than layer 0, expected the same");
+      }
+      decoder_->add_layer(std::move(*block), positions);
+    });
+    if (!added) throw py::value_error(function_ + ": add_layer after a call");
   }
 
   // Runs sequences by themselves.
@@ -324,15 +327,20 @@ class BoundDecoder {
         std::make_unique<DecoderState>(decoder_, rows, capacity, dtype, std::move(remembered)));
   }
 
-  std::int64_t layers() const { return decoder_->layers(); }
-  std::int64_t weight_bytes() const { return decoder_->weight_bytes(); }
+  std::int64_t layers() const {
+    return growth_.read([&] { return decoder_->layers(); });
+  }
+  std::int64_t weight_bytes() const {
+    return growth_.read([&] { return decoder_->weight_bytes(); });
+  }
   const char* isa() const { return decoder_->isa(); }
 
  private:
   // Ends the time in which layers may be added.
   void begin(const std::string& f) {
-    if (decoder_->layers() == 0) throw py::value_error(f + ": there is no layer, expected one");
-    ran_ = true;
+    if (!growth_.end([&] { return decoder_->layers() != 0; })) {
+      throw py::value_error(f + ": there is no layer, expected one");
+    }
   }
   bool same_sizes(const BlockShape& s, bool cross) const {
     const BlockShape& t = decoder_->layer_shape();
@@ -344,7 +352,7 @@ class BoundDecoder {
   const std::string function_;
   const Dtype dtype_;
   std::shared_ptr<Decoder> decoder_;
-  bool ran_ = false;  // guarded by the GIL
+  Growth growth_;
 };
 
 }  // namespace

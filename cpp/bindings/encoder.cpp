@@ -15,6 +15,7 @@
 #include "bindings/construct.h"
 #include "bindings/dtype.h"
 #include "bindings/gil.h"
+#include "bindings/growth.h"
 #include "bindings/masks.h"
 #include "bindings/named_values.h"
 #include "runtime/isa.h"
@@ -53,10 +54,10 @@ class BoundEncoder {
     std::optional<TransformerBlock> block;
     interruptible(
         [&](Interrupt&) { block.emplace(encoder_->table(), encoder_->shape(), checked); });
-    // Until here another thread may have run the encoder. From here on the GIL is held: none can
-    // begin to.
-    if (ran_) throw py::value_error(function_ + ": add_layer after run");
-    encoder_->add_layer(std::move(*block));
+    // Until here another thread may have run the encoder.
+    if (!growth_.add([&] { encoder_->add_layer(std::move(*block)); })) {
+      throw py::value_error(function_ + ": add_layer after run");
+    }
   }
 
   // Takes x [M, H] through the layers first..last - 1, or through all from `first` on if `last` is
@@ -66,15 +67,16 @@ class BoundEncoder {
                          const Object& mask, bool is_causal,
                          const std::pair<std::int64_t, std::optional<std::int64_t>>& layers,
                          const Object& probabilities) {
-    const std::int64_t first = layers.first, last = layers.second.value_or(encoder_->layers());
+    const std::int64_t count = this->layers();
+    const std::int64_t first = layers.first, last = layers.second.value_or(count);
     const BlockShape& s = encoder_->shape();
     const auto in =
         check_array<float>(f, "x", x, {{"M", kAny}, {"H", s.hidden}}, Layout::contiguous);
     const std::int64_t M = in.shape[0];
     const CheckedBatch checked(f, "offsets", offsets, M);
-    if (first < 0 || first > last || last > encoder_->layers()) {
+    if (first < 0 || first > last || last > count) {
       throw py::value_error(f + ": layers " + number(first) + " to " + number(last) +
-                            ", expected a part of 0 to " + number(encoder_->layers()));
+                            ", expected a part of 0 to " + number(count));
     }
     BlockCall c{};
     c.batch = checked.batch();
@@ -90,7 +92,7 @@ class BoundEncoder {
     }
     py::array_t<float> y = new_array(f, {M, s.hidden});
     c.out = y.mutable_data();
-    ran_ = true;
+    growth_.end([] { return true; });
     const bool empty = first == last;
     interruptible([&](Interrupt& interrupt) {
       if (view.probabilities &&
@@ -106,14 +108,18 @@ class BoundEncoder {
     return y;
   }
 
-  std::int64_t layers() const { return encoder_->layers(); }
-  std::int64_t weight_bytes() const { return encoder_->weight_bytes(); }
+  std::int64_t layers() const {
+    return growth_.read([&] { return encoder_->layers(); });
+  }
+  std::int64_t weight_bytes() const {
+    return growth_.read([&] { return encoder_->weight_bytes(); });
+  }
   const char* isa() const { return encoder_->isa(); }
 
  private:
   const std::string function_;
   const std::unique_ptr<Encoder> encoder_;
-  bool ran_ = false;  // guarded by the GIL
+  Growth growth_;
 };
 
 }  // namespace

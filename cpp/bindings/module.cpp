@@ -43,7 +43,9 @@ constexpr char kSubinterpreter[] =
 
 }  // namespace
 
-PYBIND11_MODULE(_core_of_main, m) {
+// Without a GIL any number of threads run the bindings at once: docs/internals/threads.md says what
+// guards each object.
+PYBIND11_MODULE(_core_of_main, m, pybind11::mod_gil_not_used()) {
   // Python 3.12 and later call PyInit__core in the main interpreter, and this where it is imported.
   if (in_subinterpreter()) throw pybind11::import_error(kSubinterpreter);
   m.doc() = "Native core of treadle. Use the package `treadle`; this module is private.";

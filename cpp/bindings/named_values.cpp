@@ -1,25 +1,32 @@
 #include "bindings/named_values.h"
 
+#include <pybind11/critical_section.h>
+
 namespace treadle {
 
 NamedValues::NamedValues(const std::string& function, const char* what, const py::dict& values)
     : function_(function), what_(what) {
-  if (values.size() > kMost) {
-    throw py::type_error(function + ": " + what + " has " + std::to_string(values.size()) +
-                         " names, expected fewer");
+  {
+    const py::scoped_critical_section unchanged(values);
+    if (values.size() > kMost) {
+      throw py::type_error(function + ": " + what + " has " + std::to_string(values.size()) +
+                           " names, expected fewer");
+    }
+    for (const auto& [key, value] : values) {
+      Entry& entry = entries_[size_++];
+      entry.key = py::reinterpret_borrow<py::object>(key);
+      entry.value = py::reinterpret_borrow<py::object>(value);
+    }
   }
-  for (const auto& [key, value] : values) {
+  for (std::size_t i = 0; i < size_; ++i) {
+    PyObject* const key = entries_[i].key.ptr();
     Py_ssize_t size = 0;
-    const char* name =
-        PyUnicode_Check(key.ptr()) ? PyUnicode_AsUTF8AndSize(key.ptr(), &size) : nullptr;
+    const char* name = PyUnicode_Check(key) ? PyUnicode_AsUTF8AndSize(key, &size) : nullptr;
     if (!name) {
       PyErr_Clear();
       throw py::type_error(function + ": " + what + " has a key that is no name");
     }
-    Entry& entry = entries_[size_++];
-    entry.key = py::reinterpret_borrow<py::object>(key);
-    entry.value = py::reinterpret_borrow<py::object>(value);
-    entry.name = {name, static_cast<std::size_t>(size)};
+    entries_[i].name = {name, static_cast<std::size_t>(size)};
   }
 }
 

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "bindings/construct.h"
@@ -34,20 +35,28 @@ class PlainInputs {
     if (args.size() + named.size() != inputs_.size()) return py::none();
     py::list arrays(inputs_.size());
     for (std::size_t i = 0; i < inputs_.size(); ++i) {
-      PyObject* value = i < args.size()
-                            ? PyTuple_GET_ITEM(args.ptr(), static_cast<Py_ssize_t>(i))
-                            : PyDict_GetItemWithError(named.ptr(), inputs_[i].name.ptr());
-      if (!value) {
-        if (PyErr_Occurred()) throw py::error_already_set();
-        return py::none();
-      }
-      if (!is_plain(inputs_[i], value)) return py::none();
-      arrays[i] = py::reinterpret_borrow<py::object>(value);
+      py::object value = i < args.size() ? py::object(args[i]) : found(named, inputs_[i].name);
+      if (!value || !is_plain(inputs_[i], value.ptr())) return py::none();
+      arrays[i] = std::move(value);
     }
     return run_program(program, f, arrays);
   }
 
  private:
+  // Returns the value of a name, which another thread may drop from the dict; null if it has none.
+  static py::object found(const py::dict& named, const py::str& name) {
+#if PY_VERSION_HEX >= 0x030D0000
+    PyObject* value = nullptr;
+    PyDict_GetItemRef(named.ptr(), name.ptr(), &value);
+    auto owned = py::reinterpret_steal<py::object>(value);
+#else
+    PyObject* const value = PyDict_GetItemWithError(named.ptr(), name.ptr());
+    auto owned = py::reinterpret_borrow<py::object>(value);
+#endif
+    if (!owned && PyErr_Occurred()) throw py::error_already_set();
+    return owned;
+  }
+
   struct Input {
     py::str name;
     int number;  // of the dtype

@@ -117,7 +117,7 @@ graph::Attribute attribute_of(const std::string& f, const std::string& name,
 
 // Lays copies of the constants one behind the other, each on a cache line.
 std::pair<std::vector<Tensor>, Buffer> copy_constants(const std::string& f,
-                                                      const py::sequence& arrays) {
+                                                      const py::tuple& arrays) {
   std::vector<Tensor> constants;
   std::int64_t bytes = 0;
   const auto padded = [](const Tensor& tensor) { return (tensor.bytes() + 63) / 64 * 64; };
@@ -135,6 +135,12 @@ std::pair<std::vector<Tensor>, Buffer> copy_constants(const std::string& f,
   return {std::move(constants), std::move(memory)};
 }
 
+py::dict copy_of(const py::dict& values) {
+  auto copy = py::reinterpret_steal<py::dict>(PyDict_Copy(values.ptr()));
+  if (!copy) throw py::error_already_set();
+  return copy;
+}
+
 graph::ProgramNode make_node(const std::string& f, const py::dict& plan,
                              const std::vector<Tensor>& constants) {
   NamedValues values(f, "node", plan);
@@ -147,7 +153,7 @@ graph::ProgramNode make_node(const std::string& f, const py::dict& plan,
   graph::NodeDescription description;
   description.op = node.op;
   description.outputs = static_cast<int>(node.outputs.size());
-  for (const auto& [name, value] : values.require<py::dict>("attributes")) {
+  for (const auto& [name, value] : copy_of(values.require<py::dict>("attributes"))) {
     const auto text = name.cast<std::string>();
     description.attributes.emplace(text, attribute_of(f, text, value));
   }
@@ -174,13 +180,14 @@ graph::ProgramNode make_node(const std::string& f, const py::dict& plan,
   return node;
 }
 
+// Reads copies of the plan's dicts and lists, which other threads may change.
 std::shared_ptr<Program> make_program(const std::string& f, const py::dict& plan) {
   NamedValues values(f, "plan", plan);
   const auto inputs = values.require<int>("inputs"), slots = values.require<int>("slots");
   auto outputs = values.require<std::vector<int>>("outputs");
-  auto [constants, memory] = copy_constants(f, values.require<py::list>("constants"));
+  auto [constants, memory] = copy_constants(f, py::tuple(values.require<py::list>("constants")));
   std::vector<graph::ProgramNode> nodes;
-  for (const py::handle& node : values.require<py::list>("nodes")) {
+  for (const py::handle& node : py::tuple(values.require<py::list>("nodes"))) {
     nodes.push_back(make_node(f, py::cast<py::dict>(node), constants));
   }
   values.finish();

@@ -56,6 +56,10 @@ py::tuple run(const BoundRecurrent& net, const Object& inputs, bool save, bool r
 // of a module of treadle.torch asks this, so nothing is converted.
 bool same_bits(const py::list& a, const py::list& b) {
   if (a.size() != b.size()) return false;
+  // Items of a sequence are held while they are read, those of a list are not.
+  const auto lefts = py::reinterpret_borrow<py::sequence>(a);
+  const auto rights = py::reinterpret_borrow<py::sequence>(b);
+  const std::size_t count = a.size();
   const int float32 = py::dtype::of<float>().num();
   const auto checked = [&](const py::handle& value) {
     if (!py::isinstance<py::array>(value)) throw py::type_error("same_bits: expected NumPy arrays");
@@ -65,8 +69,8 @@ bool same_bits(const py::list& a, const py::list& b) {
     }
     return array;
   };
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    const py::array left = checked(a[i]), right = checked(b[i]);
+  for (std::size_t i = 0; i < count; ++i) {
+    const py::array left = checked(lefts[i]), right = checked(rights[i]);
     const py::ssize_t axes = left.ndim();
     if (axes != right.ndim() || !std::equal(left.shape(), left.shape() + axes, right.shape())) {
       return false;

@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <map>
 
@@ -18,7 +19,7 @@
 namespace treadle {
 namespace {
 
-volatile float sink;  // keeps the measured loops alive
+std::atomic<float> sink;  // keeps the measured loops alive
 
 // Calls once() for about `seconds` and returns the best rate: work / time.
 template <class Once>
@@ -32,7 +33,7 @@ double best_rate(double seconds, double work, Once once) {
   const auto end = Clock::now() + std::chrono::duration<double>(seconds);
   do {
     const auto start = Clock::now();
-    sink = once();
+    sink.store(once(), std::memory_order_relaxed);
     const std::chrono::duration<double> elapsed = Clock::now() - start;
     if (elapsed.count() > 0) best = std::max(best, work / elapsed.count());
   } while (Clock::now() < end);

@@ -61,40 +61,47 @@ py::dict statistics(const BoundSlots& bound) {
   return result;
 }
 
-// Some streams, held for a call that Python makes.
+// Some streams, held for a call that Python makes. Its own lock is held by whoever reads or releases
+// them, for a moment in which nobody calls Python.
 class HeldStreams {
  public:
   HeldStreams(const BoundSlots& bound, const Object& ids)
       : slots_(bound.slots), function_(bound.function) {
     const std::vector<std::int64_t> numbers = check_ids(function_, ids);
+    count_ = static_cast<std::int64_t>(numbers.size());
     with_streams(function_, [&](Interrupt& interrupt) {
-      held_.emplace(*slots_, numbers.data(), static_cast<std::int64_t>(numbers.size()),
-                    interrupt.patience());
+      held_.emplace(*slots_, numbers.data(), count_, interrupt.patience());
     });
   }
 
   py::array_t<float> get() const {
-    py::array_t<float> states = new_array(function_, {held().size(), slots_->width()});
+    py::array_t<float> states = new_array(function_, {count_, slots_->width()});
     const std::size_t bytes = static_cast<std::size_t>(slots_->width()) * sizeof(float);
     float* to = states.mutable_data();
-    for (std::int64_t i = 0; bytes && i < held_->size(); ++i) {
-      std::memcpy(to + i * slots_->width(), held_->state(i), bytes);
+    const ReentrantGuard::Hold hold(guard_);
+    const StreamSlots::Held& streams = held();
+    for (std::int64_t i = 0; bytes && i < count_; ++i) {
+      std::memcpy(to + i * slots_->width(), streams.state(i), bytes);
     }
     return states;
   }
 
   void set(const Object& states, std::int64_t frames) {
-    const auto from =
-        check_array<float>(function_, "states", states,
-                           {{"N", held().size()}, {"W", slots_->width()}}, Layout::contiguous);
+    const auto from = check_array<float>(
+        function_, "states", states, {{"N", count_}, {"W", slots_->width()}}, Layout::contiguous);
     const std::size_t bytes = static_cast<std::size_t>(slots_->width()) * sizeof(float);
-    for (std::int64_t i = 0; bytes && i < held_->size(); ++i) {
-      std::memcpy(held_->state(i), from.data + i * slots_->width(), bytes);
+    const ReentrantGuard::Hold hold(guard_);
+    const StreamSlots::Held& streams = held();
+    for (std::int64_t i = 0; bytes && i < count_; ++i) {
+      std::memcpy(streams.state(i), from.data + i * slots_->width(), bytes);
     }
-    if (frames >= 0) slots_->count_call(held_->size(), frames);
+    if (frames >= 0) slots_->count_call(count_, frames);
   }
 
-  void release() { held_.reset(); }
+  void release() {
+    const ReentrantGuard::Hold hold(guard_);
+    held_.reset();
+  }
 
  private:
   const StreamSlots::Held& held() const {
@@ -104,7 +111,9 @@ class HeldStreams {
 
   std::shared_ptr<StreamSlots> slots_;
   std::string function_;
+  std::int64_t count_ = 0;
   std::optional<StreamSlots::Held> held_;
+  mutable ReentrantGuard guard_;
 };
 
 }  // namespace

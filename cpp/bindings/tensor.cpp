@@ -2,6 +2,8 @@
 // the storage of the tensor unresizable for good; nothing of the tensor changes here.
 #include "bindings/tensor.h"
 
+#include <pybind11/gil_safe_call_once.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <string>
@@ -75,6 +77,42 @@ py::array tensor_array(const py::object& tensor) {
   return py::array(dtype, shape, strides, memory.address, memory.storage);
 }
 
+const Torch* find_torch() {
+  const py::dict modules = py::module_::import("sys").attr("modules");
+  if (!modules.contains("torch")) throw py::type_error("tensor_array: PyTorch is not imported");
+  const py::object module = modules["torch"];
+  const auto own_of = [](const py::handle& owner, const char* name) {
+    return py::object(owner.attr(name)).release();
+  };
+  auto* own = new Torch{};
+  own->tensor = reinterpret_cast<PyTypeObject*>(own_of(module, "Tensor").ptr());
+  own->parameter = reinterpret_cast<PyTypeObject*>(own_of(module.attr("nn"), "Parameter").ptr());
+  own->strided = own_of(module, "strided");
+  own->float32 = own_of(module, "float32");
+  own->empty = own_of(module, "empty");
+  own->empty_like = own_of(module, "empty_like");
+  for (const char* name :
+       {"float32", "bool", "int64", "int32", "int16", "int8", "uint8", "float64", "float16"}) {
+    own->dtypes.emplace_back(own_of(module, name), py::dtype(name));
+  }
+  own->is_cpu = PyUnicode_InternFromString("is_cpu");
+  own->layout = PyUnicode_InternFromString("layout");
+  own->dtype = PyUnicode_InternFromString("dtype");
+  own->shape = PyUnicode_InternFromString("shape");
+  own->stride = PyUnicode_InternFromString("stride");
+  own->untyped_storage = PyUnicode_InternFromString("untyped_storage");
+  own->storage_offset = PyUnicode_InternFromString("storage_offset");
+  own->data_ptr = PyUnicode_InternFromString("data_ptr");
+  own->nbytes = PyUnicode_InternFromString("nbytes");
+  own->is_neg = PyUnicode_InternFromString("is_neg");
+  own->is_contiguous = PyUnicode_InternFromString("is_contiguous");
+  own->contiguous = PyUnicode_InternFromString("contiguous");
+  own->dtype_and_device = py::make_tuple("dtype", "device").release();
+  own->cpu = py::object(module.attr("device")("cpu")).release();
+  own->describe = describe_function(module.attr("Tensor"));
+  return own;
+}
+
 }  // namespace
 
 py::object checked(PyObject* result) {
@@ -94,42 +132,10 @@ py::ssize_t number(py::handle value) {
 }
 
 const Torch& torch() {
-  static const Torch* const found = []() -> const Torch* {
-    const py::dict modules = py::module_::import("sys").attr("modules");
-    if (!modules.contains("torch")) throw py::type_error("tensor_array: PyTorch is not imported");
-    const py::object module = modules["torch"];
-    const auto own_of = [](const py::handle& owner, const char* name) {
-      return py::object(owner.attr(name)).release();
-    };
-    auto* own = new Torch{};
-    own->tensor = reinterpret_cast<PyTypeObject*>(own_of(module, "Tensor").ptr());
-    own->parameter = reinterpret_cast<PyTypeObject*>(own_of(module.attr("nn"), "Parameter").ptr());
-    own->strided = own_of(module, "strided");
-    own->float32 = own_of(module, "float32");
-    own->empty = own_of(module, "empty");
-    own->empty_like = own_of(module, "empty_like");
-    for (const char* name :
-         {"float32", "bool", "int64", "int32", "int16", "int8", "uint8", "float64", "float16"}) {
-      own->dtypes.emplace_back(own_of(module, name), py::dtype(name));
-    }
-    own->is_cpu = PyUnicode_InternFromString("is_cpu");
-    own->layout = PyUnicode_InternFromString("layout");
-    own->dtype = PyUnicode_InternFromString("dtype");
-    own->shape = PyUnicode_InternFromString("shape");
-    own->stride = PyUnicode_InternFromString("stride");
-    own->untyped_storage = PyUnicode_InternFromString("untyped_storage");
-    own->storage_offset = PyUnicode_InternFromString("storage_offset");
-    own->data_ptr = PyUnicode_InternFromString("data_ptr");
-    own->nbytes = PyUnicode_InternFromString("nbytes");
-    own->is_neg = PyUnicode_InternFromString("is_neg");
-    own->is_contiguous = PyUnicode_InternFromString("is_contiguous");
-    own->contiguous = PyUnicode_InternFromString("contiguous");
-    own->dtype_and_device = py::make_tuple("dtype", "device").release();
-    own->cpu = py::object(module.attr("device")("cpu")).release();
-    own->describe = describe_function(module.attr("Tensor"));
-    return own;
-  }();
-  return *found;
+  // A static of C++ would let threads wait for its maker, who may wait for the GIL that one of them
+  // holds.
+  PYBIND11_CONSTINIT static py::gil_safe_call_once_and_store<const Torch*> found;
+  return *found.call_once_and_store_result(find_torch).get_stored();
 }
 
 bool TensorMemory::contiguous() const {
