@@ -17,6 +17,7 @@ KINDS = {
     "tests": ["pytest", "example"],
     "docs": ["reader"],
     "levels": ["pytest"],
+    "wheel": ["example"],
     "cpp": ["ctest", "doctest"],
     "tsan": ["ctest", "doctest"],
     "aarch64": ["ctest", "doctest", "pytest"],
