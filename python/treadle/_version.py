@@ -1,1 +1,0 @@
-__version__ = version = "0.2.0"
