@@ -61,8 +61,8 @@ py::dict statistics(const BoundSlots& bound) {
   return result;
 }
 
-// Some streams, held for a call that Python makes. Its own lock is held by whoever reads or releases
-// them, for a moment in which nobody calls Python.
+// Some streams, held for a call that Python makes. Its own lock is held by whoever reads or
+// releases them, for a moment in which nobody calls Python.
 class HeldStreams {
  public:
   HeldStreams(const BoundSlots& bound, const Object& ids)

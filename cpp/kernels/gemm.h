@@ -204,7 +204,8 @@ TREADLE_INLINE void accumulate(Vec (&acc)[R][P * S], const Word* const* rows, st
 
 // Calls tile<R, P>(args, first_row, first_panel) over all rows and the panels [begin, end). Rows
 // are shared out evenly over the tiles, so that no tile is much smaller than the others; with Most,
-// tiles of so many rows come first. A single row takes `Panels` panels at once, where there are two.
+// tiles of so many rows come first. A single row takes `Panels` panels at once, where there are
+// two.
 template <class Tile, int Most = kMaxRows, int Panels = kMaxPanels, class Args>
 TREADLE_INLINE void for_each_tile(Args& args, std::int64_t begin, std::int64_t end) {
   if (args.rows == 1) {

@@ -14,7 +14,8 @@ namespace treadle::arm {
 namespace {
 
 // User code may not read an Arm CPU's registers of features; the system says what it allows. The
-// bits are those of Linux (arch/arm64/include/uapi/asm/hwcap.h), whose older headers lack the names.
+// bits are those of Linux (arch/arm64/include/uapi/asm/hwcap.h), whose older headers lack the
+// names.
 enum class Feature { dotprod, i8mm, bf16 };
 bool has(Feature feature) {
 #if defined(__linux__)

@@ -1,6 +1,6 @@
-// The instructions that an x86 CPU has, as it tells by CPUID, and that the system lets programs use,
-// as XGETBV tells: it saves their registers. __builtin_cpu_supports needs a library that neither zig
-// nor clang-cl links.
+// The instructions that an x86 CPU has, as it tells by CPUID, and that the system lets programs
+// use, as XGETBV tells: it saves their registers. __builtin_cpu_supports needs a library that
+// neither zig nor clang-cl links.
 #pragma once
 
 namespace treadle::x86 {

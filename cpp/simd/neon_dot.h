@@ -11,8 +11,8 @@ TREADLE_INLINE int32x4_t as_signed(Ints v) { return reinterpret_cast<int32x4_t>(
 
 constexpr bool kFloatsByLane = true;
 
-// SMULL, SDOT and SMMLA multiply signed bytes by signed ones. USDOT would take a row's bytes as they
-// are, but came three years after SDOT; it is no faster.
+// SMULL, SDOT and SMMLA multiply signed bytes by signed ones. USDOT would take a row's bytes as
+// they are, but came three years after SDOT; it is no faster.
 constexpr int kQuadOffset = 128;
 
 #if defined(TREADLE_ISA_neon_dotprod)
@@ -51,8 +51,8 @@ constexpr bool kQuadMatrices = false;
 // to a unit in the last place, where rounding to nearest has half of one. K = 3 terms and a bias
 // then pass more than the K + 1 roundings of half a unit by which a product is bounded
 // (docs/internals/numerics.md; tests/cpp/test_linear.cpp has such numbers). BFMLALB and BFMLALT
-// multiply exactly and round each sum to nearest, and so have the bits of the level neon. Their forms
-// with a lane have 16 registers for it, and GCC 12 takes others (the assembler refuses them).
+// multiply exactly and round each sum to nearest, and so have the bits of the level neon. Their
+// forms with a lane have 16 registers for it, and GCC 12 takes others (the assembler refuses them).
 #if defined(TREADLE_ISA_neon_bf16)
 TREADLE_INLINE Vec dot_pairs(Vec sum, Ints x, Ints w) {
   const auto a = reinterpret_cast<bfloat16x8_t>(w), b = reinterpret_cast<bfloat16x8_t>(x);

@@ -40,8 +40,8 @@ constexpr int kLanes = 8;
 constexpr int kLanes = 4;
 #endif
 
-// It is true on the level that few CPUs run, x86-64 without AVX2, whose code is to be small: kernels
-// leave out what makes some shapes faster. The bits are the same.
+// It is true on the level that few CPUs run, x86-64 without AVX2, whose code is to be small:
+// kernels leave out what makes some shapes faster. The bits are the same.
 #if defined(TREADLE_ISA_portable) && !defined(__aarch64__)
 constexpr bool kFallback = true;
 #else

@@ -8,8 +8,8 @@
 
 namespace treadle {
 
-// GuardedBytes are memory between two pages that nobody may touch. It begins at the one, and ends at
-// the other where its size is a multiple of a page.
+// GuardedBytes are memory between two pages that nobody may touch. It begins at the one, and ends
+// at the other where its size is a multiple of a page.
 class GuardedBytes {
  public:
   // Makes room for at least so many bytes. Throws std::bad_alloc.

@@ -9,12 +9,14 @@ from support import child, house
 # Headers of an operating system or of one compiler's library.
 SYSTEM = re.compile(
     r"\s*#\s*include\s+<((?:sys|linux|mach|arpa|net|netinet)/.*|.*windows\.h|unistd\.h|pthread\.h|"
-    r"sched\.h|fcntl\.h|signal\.h|dlfcn\.h|malloc\.h|io\.h|process\.h|cpuid\.h|cxxabi\.h|intrin\.h)>"
+    r"sched\.h|fcntl\.h|signal\.h|dlfcn\.h|malloc\.h|io\.h|process\.h|cpuid\.h|cxxabi\.h|"
+    r"intrin\.h)>"
 )
 
 # Names that some C library, compiler or linker of Linux, macOS and Windows does not know.
 UNKNOWN = re.compile(
-    r"\b(aligned_alloc|posix_memalign|sched_yield|usleep|mmap|M_PI|__int128|__builtin_cpu_supports)\b"
+    r"\b(aligned_alloc|posix_memalign|sched_yield|usleep|mmap|M_PI|__int128|"
+    r"__builtin_cpu_supports)\b"
 )
 
 

@@ -8,8 +8,8 @@
 
 namespace treadle {
 
-// A Task refers to a callable task(i), which must outlive it. Code that shares out Tasks is compiled
-// once, whatever they do.
+// A Task refers to a callable task(i), which must outlive it. Code that shares out Tasks is
+// compiled once, whatever they do.
 class Task {
  public:
   template <class Callable>

@@ -9,8 +9,8 @@
 
 namespace treadle::graph {
 
-// Elements that are computed at once where they are floats or bytes. GCC makes vectors of a loop over so
-// many; one over 16 or fewer it unrolls before it looks for vectors.
+// Elements that are computed at once where they are floats or bytes. GCC makes vectors of a loop
+// over so many; one over 16 or fewer it unrolls before it looks for vectors.
 constexpr std::int64_t kBlock = 32;
 
 // A BinaryRow computes y[i] = f(a[i], b[i]) for the n elements of a row: of a and b every
