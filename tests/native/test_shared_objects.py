@@ -25,7 +25,7 @@ F32, THREADS, STEPS = np.float32, 4, 1000
 
 
 def refusal(call, *arguments):
-    """What the error of a call says that is refused in words, or "" where it is not refused."""
+    """Return what the error of a call says, or "" where the call is not refused."""
     try:
         call(*arguments)
     except (TypeError, ValueError, KeyError, IndexError) as error:

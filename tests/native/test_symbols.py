@@ -159,7 +159,7 @@ def test_the_levels_are_what_they_say():
 
 @has_objects
 def test_tiles_are_in_their_level_and_left_without_any():
-    """What configures tiles also releases them, and no other object has such instructions."""
+    """The object that configures tiles also releases them, and no other has such instructions."""
     for path, level in object_files().items():
         names = {name for line in tile_instructions(path) for name in TILE_NAMES if name in line}
         assert names == (set(TILE_NAMES) if level == "amx" else set()), path

@@ -37,7 +37,7 @@ def constants(folder, *tensors):
 
 @pytest.fixture(params=["below the folder", "by paths"], autouse=True)
 def by_paths(request, monkeypatch):
-    """Whether files are opened by paths, and links would be followed."""
+    """Tell whether files are opened by paths, as on Windows, where links would be followed."""
     if request.param == "by paths":
         monkeypatch.setattr(external_data, "_BELOW", False)
         monkeypatch.setattr(external_data, "_FLAGS", os.O_RDONLY)

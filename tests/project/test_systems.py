@@ -1,4 +1,4 @@
-"""What only POSIX has is asked for in one place of the C++, and nowhere by an import in Python."""
+"""One place of the C++ asks for what only POSIX has, and no import in Python does."""
 
 import re
 

@@ -112,5 +112,5 @@ _OF_CELLS: weakref.WeakKeyDictionary[Any, CellWeights] = weakref.WeakKeyDictiona
 def kept_for(owner: object) -> CellWeights:
     """Return what is kept for a cell or a layer, which its copies and files do not contain."""
     found = _OF_CELLS.get(owner)
-    # Of threads that come first at the same time, one decides what all of them get.
+    # Where threads come first at the same time, one decides what all of them get.
     return _OF_CELLS.setdefault(owner, CellWeights()) if found is None else found

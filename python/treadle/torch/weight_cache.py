@@ -300,5 +300,5 @@ _MODULES: weakref.WeakKeyDictionary[torch.nn.Module, ModuleWeights] = weakref.We
 def weights_of(module: torch.nn.Module) -> ModuleWeights:
     """Return the weights kept beside a module, which its copies and pickles do not contain."""
     found = _MODULES.get(module)
-    # Of threads that come first at the same time, one decides what all of them get.
+    # Where threads come first at the same time, one decides what all of them get.
     return _MODULES.setdefault(module, ModuleWeights()) if found is None else found
