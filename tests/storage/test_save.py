@@ -191,7 +191,7 @@ def test_a_reader_that_stays_on_windows(tmp_path, windows, save):
 
 
 def test_no_second_try_elsewhere(tmp_path, windows, monkeypatch):
-    """What other systems do not allow, they do not allow a second later."""
+    """Other systems do not allow a second later what they refuse now, so save does not wait."""
     pauses = windows(10**6)
     monkeypatch.setattr(files, "_WINDOWS", False)
     with pytest.raises(PermissionError, match="Access is denied"):

@@ -1,4 +1,4 @@
-"""What a test asks of the operating system."""
+"""This module marks the tests that run on Linux only."""
 
 import sys
 
