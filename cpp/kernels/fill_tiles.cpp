@@ -1,5 +1,6 @@
 // The translation unit of level amx, which leaves to avx512_bf16 all that tiles do not improve.
 #include "kernels/table.h"
+#include "kernels/tile_products.h"
 #include "kernels/tile_proof.h"
 
 #define TREADLE_STRING(x) TREADLE_STRING_(x)
@@ -16,6 +17,8 @@ void fill_products(KernelTable& t) {
   p.rnn_step = tile_rnn_step<Format>;
   p.lstm_step = tile_lstm_step<Format>;
   p.gru_step = tile_gru_step<Format>;
+  p.gru_gates = tile_gru_gates<Format>;
+  p.gru_candidate = tile_gru_candidate<Format>;
   p.multiply_loop = tile_multiply_loop<Format>;
   p.round_flops = kTileRoundFlops<Format>;
 }
@@ -26,9 +29,7 @@ void fill(KernelTable& t) {
   better.isa = TREADLE_STRING(TREADLE_ISA);
   fill_products<BFloat16>(better);
   fill_products<Int8>(better);
-  if (proved<BFloat16>(better.of(Dtype::bfloat16)) && proved<Int8>(better.of(Dtype::int8))) {
-    t = better;
-  }
+  if (proved<BFloat16>() && proved<Int8>()) t = better;
 }
 
 }  // namespace treadle::TREADLE_ISA

@@ -1,9 +1,7 @@
 // Products of bfloat16 and int8 whose sums tiles make: `linear` and the steps of cells.
 //
-// Panels of one or two vectors, a last panel that is narrower than the others, and in int8 fewer
-// than kFewestRows rows, belong to the level below altogether. In bfloat16, whose sums have other
-// last bits there, that depends on the weights alone, and so it is the same for all rows, and for
-// `linear` where it computes the input part of a step.
+// In bfloat16, whose sums have other last bits on vectors, they are made by tiles whatever the rows
+// and the panels. In int8, a few rows or short ones belong to the level below.
 #pragma once
 
 #include "kernels/tile_jobs.h"
@@ -11,108 +9,130 @@
 namespace treadle::TREADLE_ISA {
 namespace {
 
-// Tiles are for at least so many rows. On vectors, a row takes as many multiply-adds as there are
-// words, in bfloat16 twice as many, while a tile takes the time of 16 rows in any case.
-constexpr std::int64_t kFewestRows = 4;
-constexpr int kFewestVectors = 3, kMostVectors = 4;
+// In int8, where tiles have the bits of vectors, they are for at least so many rows and terms. A
+// tile multiplies no faster for few rows, and its sums go through memory before they are scaled.
+constexpr std::int64_t kFewestRows = 6, kFewestTerms = 192;
 
 template <class Format>
-bool leaves_rows(std::int64_t rows) {
-  return rows == 0 || (Format::kDtype == Dtype::int8 && rows < kFewestRows);
+bool leaves_rows(std::int64_t rows, std::int64_t terms) {
+  return rows == 0 ||
+         (Format::kDtype == Dtype::int8 && (rows < kFewestRows || terms < kFewestTerms));
 }
 
-template <int V, class Job, class Block>
-TREADLE_INLINE void run_part(const Job& job, Block& block, const Part& part) {
+// Computes a part from its first number to its results.
+template <class Format, int V, class Job>
+__attribute__((noinline)) void run_part(const Job& job, TileBlock<Format, V>& block,
+                                        const Part& part) {
   PartSums<V> s;
-  for (int r = 0; r < part.rows; ++r) s.rows[r] = s.sums + r * part.panels * V * kLanes;
+  for (int r = 0; r < part.rows; ++r) s.rows[r] = s.sums + r * V * kLanes;
   job.start(part, s);
-  for (int p = 0; p < part.panels; ++p) job.multiply(block, part, p, s);
+  job.multiply(block, part, s);
   job.finish(part, s);
 }
 
-template <int R, int V, class Job>
-__attribute__((noinline)) void run_few_rows(const Job& job, std::int64_t begin, std::int64_t end) {
-  constexpr std::int64_t kMost = kTileRows / R;
-  RowBlock<R, V> block;
-  for (std::int64_t panel = begin; panel < end; panel += kMost) {
-    const std::int64_t count = end - panel < kMost ? end - panel : kMost;
-    run_part<V>(job, block, {0, panel, R, static_cast<int>(count)});
-  }
-}
-
-// Rows are shared out evenly over the tiles of a panel, so that none has few.
+// Rows are shared out evenly over the parts of a panel, so that none has few.
 template <class Format, int V, class Job>
-__attribute__((noinline)) void run_tiles(const Job& job, std::int64_t rows, std::int64_t begin,
-                                         std::int64_t end) {
+__attribute__((noinline)) void run(const Job& job, std::int64_t rows, std::int64_t begin,
+                                   std::int64_t end) {
   TileBlock<Format, V> block;
-  const std::int64_t tiles = (rows + kTileRows - 1) / kTileRows;
+  const std::int64_t parts = (rows + kMostRows - 1) / kMostRows;
   for (std::int64_t panel = begin; panel < end; ++panel) {
-    for (std::int64_t i = 0, row = 0; i < tiles; ++i) {
-      const std::int64_t count = (rows - row) / (tiles - i);
-      run_part<V>(job, block, {row, panel, static_cast<int>(count), 1});
+    for (std::int64_t i = 0, row = 0; i < parts; ++i) {
+      const std::int64_t count = (rows - row) / (parts - i);
+      run_part(job, block, {row, panel, static_cast<int>(count)});
       row += count;
     }
   }
 }
 
-template <class Format, int V, class Job>
-void run(const Job& job, std::int64_t rows, std::int64_t begin, std::int64_t end) {
-  if constexpr (Format::kDtype == Dtype::bfloat16) {
-    if (rows == 1) return run_few_rows<1, V>(job, begin, end);
-    if (rows == 2) return run_few_rows<2, V>(job, begin, end);
-    if (rows < kFewestRows) return run_few_rows<3, V>(job, begin, end);
-  }
-  run_tiles<Format, V>(job, rows, begin, end);
+// Calls f(Number<vectors>()).
+template <class F>
+void with_vectors(std::int64_t vectors, F&& f) {
+  if (vectors == 1) return f(Number<1>());
+  if (vectors == 2) return f(Number<2>());
+  if (vectors == 3) return f(Number<3>());
+  f(Number<4>());
 }
 
 template <class Format>
 void tile_linear(const LinearArgs& a) {
-  const auto rest = below[static_cast<int>(Format::kDtype)].linear;
-  const std::int64_t full = (a.columns + kLanes - 1) / kLanes / a.vectors;
+  if (leaves_rows<Format>(a.rows, a.k * a.taps)) {
+    return below[static_cast<int>(Format::kDtype)].linear(a);
+  }
+  const std::int64_t vectors = (a.columns + kLanes - 1) / kLanes, full = vectors / a.vectors;
   const std::int64_t end = a.panel_end < full ? a.panel_end : full;
-  if (a.vectors < kFewestVectors || a.panel_begin >= end || leaves_rows<Format>(a.rows)) {
-    return rest(a);
+  const auto run_panels = [&](std::int64_t count, std::int64_t first, std::int64_t last) {
+    with_vectors(count, [&](auto v) {
+      constexpr int V = decltype(v)::value;
+      run<Format, V>(LinearJob<Format, V>{a}, a.rows, first, last);
+    });
+  };
+  if (a.panel_begin < end) run_panels(a.vectors, a.panel_begin, end);
+  if (a.panel_end > full && vectors > full * a.vectors) {
+    run_panels(vectors - full * a.vectors, full, full + 1);
   }
-  if (a.vectors == kMostVectors) {
-    run<Format, 4>(LinearJob<Format, 4>{a}, a.rows, a.panel_begin, end);
-  } else {
-    run<Format, 3>(LinearJob<Format, 3>{a}, a.rows, a.panel_begin, end);
-  }
-  if (end == a.panel_end) return;
-  LinearArgs last = a;
-  last.panel_begin = end;
-  rest(last);
 }
 
-// Runs a step whose first `full` panels have V vectors.
-template <class Format, int V>
-void tile_step(const StepArgs& a, std::int64_t full, void (*rest)(const StepArgs&)) {
+// Runs a step: last() does the panel behind the first `full` ones, if there is one.
+template <class Format, int V, Candidate C, class Last>
+void tile_step(const StepArgs& a, std::int64_t full, void (*step)(const StepArgs&), Last&& last) {
+  if (leaves_rows<Format>(a.rows, a.state_size)) return step(a);
   const std::int64_t end = a.panel_end < full ? a.panel_end : full;
-  if (a.panel_begin >= end || leaves_rows<Format>(a.rows)) return rest(a);
-  run<Format, V>(StepJob<Format, V>{a, rest}, a.rows, a.panel_begin, end);
-  if (end == a.panel_end) return;
-  StepArgs last = a;
-  last.panel_begin = end;
-  rest(last);
-}
-
-inline std::int64_t gated_panels(const StepArgs& a) {
-  const std::int64_t units = a.hidden_size;
-  return shared_vectors(units, kLanes) ? units / kLanes : (units + kLanes - 1) / kLanes;
+  if (a.panel_begin < end) {
+    run<Format, V>(StepJob<Format, V, V, C>{a, step}, a.rows, a.panel_begin, end);
+  }
+  if (a.panel_end > full && a.panel_begin <= full) last();
 }
 
 template <class Format>
 void tile_rnn_step(const StepArgs& a) {
-  tile_step<Format, 4>(a, (a.hidden_size + kLanes - 1) / kLanes / 4,
-                       below[static_cast<int>(Format::kDtype)].rnn_step);
+  const auto step = below[static_cast<int>(Format::kDtype)].rnn_step;
+  const std::int64_t vectors = (a.hidden_size + kLanes - 1) / kLanes, full = vectors / 4;
+  tile_step<Format, 4, Candidate::none>(a, full, step, [&] {
+    with_vectors(vectors - 4 * full, [&](auto v) {
+      constexpr int V = decltype(v)::value;
+      run<Format, V>(StepJob<Format, V, 4>{a, step}, a.rows, full, full + 1);
+    });
+  });
 }
+
+// Runs a step of a cell with gates, of V vectors in a panel, whose last panel may be shared.
+template <class Format, int V, Candidate C, Candidate Shared>
+void tile_gated_step(const StepArgs& a, void (*step)(const StepArgs&)) {
+  const int shared = shared_vectors(a.hidden_size, kLanes);
+  const std::int64_t whole = a.hidden_size / kLanes;
+  const std::int64_t full = shared ? whole : (a.hidden_size + kLanes - 1) / kLanes;
+  tile_step<Format, V, C>(a, full, step, [&] {
+    if (shared == 1) {
+      run<Format, 1>(StepJob<Format, 1, V, Shared>{a, step}, a.rows, full, full + 1);
+    } else {
+      run<Format, 2>(StepJob<Format, 2, V, Shared>{a, step}, a.rows, full, full + 1);
+    }
+  });
+}
+
 template <class Format>
 void tile_lstm_step(const StepArgs& a) {
-  tile_step<Format, 4>(a, gated_panels(a), below[static_cast<int>(Format::kDtype)].lstm_step);
+  const auto step = below[static_cast<int>(Format::kDtype)].lstm_step;
+  tile_gated_step<Format, 4, Candidate::none, Candidate::none>(a, step);
 }
 template <class Format>
 void tile_gru_step(const StepArgs& a) {
-  tile_step<Format, 3>(a, gated_panels(a), below[static_cast<int>(Format::kDtype)].gru_step);
+  const auto step = below[static_cast<int>(Format::kDtype)].gru_step;
+  tile_gated_step<Format, 3, Candidate::last_vector, Candidate::shared>(a, step);
+}
+
+template <class Format, int V>
+void tile_gru_part(const StepArgs& a, void (*step)(const StepArgs&)) {
+  tile_step<Format, V, Candidate::none>(a, a.panel_end, step, [] {});
+}
+template <class Format>
+void tile_gru_gates(const StepArgs& a) {
+  tile_gru_part<Format, 2>(a, below[static_cast<int>(Format::kDtype)].gru_gates);
+}
+template <class Format>
+void tile_gru_candidate(const StepArgs& a) {
+  tile_gru_part<Format, 1>(a, below[static_cast<int>(Format::kDtype)].gru_candidate);
 }
 
 // Multiplies tiles at the machine's limit (table.h).

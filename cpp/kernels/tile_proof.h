@@ -1,12 +1,14 @@
 // The proof that the machine's tiles do what the kernels expect of them.
 //
-// Rows are multiplied together, by tiles, and one by one, by the vectors of the CPU, which have the
-// order and the roundings of the manual (tile_instructions.h). Both must give the same bits, for 16
-// rows and for 5, for whole tiles and for a rest, for numbers of every sign and for products that
-// are denormal. A level whose tiles give others does not exist.
+// Rows are multiplied by tiles and by the vectors of the CPU, in the order and with the roundings of
+// the manual (tile_instructions.h). Both must give the same bits, for 16 rows, for 5 and for one,
+// for whole tiles and for a rest, for numbers of every sign and for products that are denormal. A
+// level whose tiles give others does not exist.
 #pragma once
 
-#include "kernels/tile_products.h"
+#include <initializer_list>
+
+#include "kernels/tile_sums.h"
 
 namespace treadle::TREADLE_ISA {
 namespace {
@@ -37,12 +39,49 @@ Word random_word(std::uint32_t& state, bool tiny) {
   return word;
 }
 
+// Returns sum + x w over up to kTileWords words along k, of which the first ones are at `x` and `w`.
+inline Vec sum_by_vectors(BFloat16, Vec sum, const Word* x, const Word* w, std::int64_t count) {
+  const Ints upper = Ints{} + 0xffff0000u;
+  Vec first{}, second{};
+  for (std::int64_t k = 0; k < count; ++k) {
+    const Ints a = as_ints(broadcast(x[k])), b = as_ints(load(w + k * kProofColumns));
+    first = fma(as_floats(a << 16), as_floats(b << 16), first);
+    second = fma(as_floats(a & upper), as_floats(b & upper), second);
+  }
+  return sum + (first + second);
+}
+inline Ints sum_by_vectors(Int8, Ints sum, const Word* x, const Word* w, std::int64_t count) {
+  for (std::int64_t k = 0; k < count; ++k) sum = Int8::step(sum, x[k], load(w + k * kProofColumns));
+  return sum;
+}
+
+// Multiplies a row of K numbers by a vector of the panel.
 template <class Format>
-bool proved(const ProductKernels& kernels) {
+Vec multiply_by_vectors(const Word* x, const Word* w, std::int64_t K) {
+  Vec total{};
+  while (K > 0) {
+    const std::int64_t numbers = K < kSumBlock ? K : kSumBlock;
+    const std::int64_t count = words(Format::kDtype, numbers);
+    typename Format::Sum sum{};
+    for (std::int64_t k = 0; k < count; k += kTileWords) {
+      const std::int64_t left = count - k < kTileWords ? count - k : kTileWords;
+      sum = sum_by_vectors(Format(), sum, x + Format::kHead + k, w + k * kProofColumns, left);
+    }
+    w += count * kProofColumns;
+    Format::add(total, sum, x, w, kProofColumns);
+    w += Format::kTail * kProofColumns;
+    x += Format::kHead + count;
+    K -= numbers;
+  }
+  return total;
+}
+
+template <class Format>
+bool proved() {
   constexpr Dtype kDtype = Format::kDtype;
   constexpr std::int64_t K = kSumBlock + 21 * per_word(kDtype), depth = row_words(kDtype, K);
   static Word rows[kTileRows][depth], weights[depth * kProofColumns];
-  static float together[kTileRows][kProofColumns], alone[kProofColumns];
+  static float by_tiles[kTileRows * kProofColumns];
   std::uint32_t state = 1;
   for (int r = 0; r < kTileRows; ++r) {
     for (Word& word : rows[r]) word = random_word<Format>(state, r == 1);
@@ -67,32 +106,18 @@ bool proved(const ProductKernels& kernels) {
     head += Format::kHead;
   }
   const Word* x[kTileRows];
-  float* out[kTileRows];
-  for (int r = 0; r < kTileRows; ++r) {
-    x[r] = rows[r];
-    out[r] = together[r];
-  }
-  LinearArgs a{};
-  a.x = x;
-  a.columns = kProofColumns;
-  a.k = K;
-  a.weights = weights;
-  a.panel_stride = depth * kProofColumns;
-  a.vectors = 4;
-  a.panel_end = 1;
-  const int counts[] = {kTileRows, 5};
-  for (const int count : counts) {
-    a.rows = count;
-    a.x = x;
-    a.out = out;
-    kernels.linear(a);
+  for (int r = 0; r < kTileRows; ++r) x[r] = rows[r];
+  for (const int count : {kTileRows, 5, 1}) {
+    TileBlock<Format, 4> block;
+    std::memset(by_tiles, 0, sizeof by_tiles);
+    add_operand(block, count, {x, K, weights}, totals_of<4>(by_tiles));
     for (int r = 0; r < count; ++r) {
-      float* const to[] = {alone};
-      a.rows = 1;
-      a.x = x + r;
-      a.out = to;
-      kernels.linear(a);
-      if (std::memcmp(alone, together[r], sizeof alone) != 0) return false;
+      for (std::int64_t i = 0; i < kProofColumns; i += kLanes) {
+        const Vec expected = multiply_by_vectors<Format>(x[r], weights + i, K);
+        if (std::memcmp(&expected, by_tiles + r * kProofColumns + i, sizeof expected) != 0) {
+          return false;
+        }
+      }
     }
   }
   return true;

@@ -131,7 +131,7 @@ class TileBlock {
   }
 
  private:
-  static constexpr std::int64_t kPiece = 4 * kTileWords;  // words gathered at once
+  static constexpr std::int64_t kPiece = 2 * kTileWords;  // words gathered at once
 
   int rows_ = 0, tail_ = 0;
   alignas(kTileBytes) float sums_[V][kTileRows * kLanes];

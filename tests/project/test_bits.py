@@ -34,12 +34,18 @@ def test_a_changed_case_is_named():
 
 def test_a_record_is_read_as_it_was_written(tmp_path):
     levels = record_bits.LEVELS
-    found = {"a": dict.fromkeys(levels, "0"), "b": dict(zip(levels, "0011", strict=True))}
+    found = {"a": dict.fromkeys(levels, "0"), "b": dict(zip(levels, "00111", strict=True))}
     record_bits.write(tmp_path / "record.json", found)
     assert (tmp_path / "record.json").read_text() == (
         '{\n"a": {"portable": "0"},\n"b": {"portable": "0", "avx512": "1"}\n}\n'
     )
     assert record_bits.read(tmp_path / "record.json") == found
+
+
+def test_a_record_keeps_the_levels_that_a_machine_lacks():
+    before = {"a": {"avx2": "0", "amx": "1"}, "b": {"amx": "2"}}
+    found = record_bits.completed({"a": {"avx2": "9"}, "c": {"avx2": "3"}}, before)
+    assert found == {"a": {"avx2": "9", "amx": "1"}, "c": {"avx2": "3"}}
 
 
 def test_one_changed_bit_changes_the_hash():

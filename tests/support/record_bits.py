@@ -9,6 +9,8 @@ and with two, whose results must be the same. It writes the SHA-256 of shapes, d
 case a line. An instruction set that a line does not name has the hash of the one before it in
 `LEVELS`.
 
+Where the file exists, it keeps the hashes of instruction sets that the CPU lacks: few have amx.
+
 ``--portable`` leaves out the cases whose bits depend on NumPy, PyTorch or the machine. Made with it
 on x86-64, tests/reference/bits.json is the record that tests/project/test_bits.py compares with;
 make it anew where a change of bits is meant.
@@ -38,8 +40,8 @@ from support.bits.numbers import Case
 Record = dict[str, Any]
 """Case -> instruction set -> hash."""
 
-LEVELS = ["portable", "avx2", "avx512", "avx512_bf16"]
-"""The instruction sets of a record. No machine with amx has made one."""
+LEVELS = ["portable", "avx2", "avx512", "avx512_bf16", "amx"]
+"""The instruction sets of a record."""
 
 
 def every_case(portable: bool = False) -> list[Case]:
@@ -120,6 +122,11 @@ def read(path: Path) -> Record:
     return found
 
 
+def completed(found: Record, before: Record) -> Record:
+    """``found`` with the hashes that ``before`` has for other instruction sets of its cases."""
+    return {name: {**before.get(name, {}), **hashes} for name, hashes in found.items()}
+
+
 def differences(before: Record, after: Record) -> list[str]:
     """The cases that differ, each with the instruction sets on which they do."""
     lines = [f"{name}: in the first record only" for name in before if name not in after]
@@ -141,7 +148,8 @@ def main() -> None:
     options = parser.parse_args()
     levels = treadle.available_isas()
     found = record(every_case(options.portable), levels)
-    write(options.out, found)
+    before = read(options.out) if options.out.exists() else {}
+    write(options.out, completed(found, before))
     print(f"{len(found)} cases on {', '.join(levels)}, one thread and two")
     if options.compare is not None:
         lines = differences(read(options.compare), found)
