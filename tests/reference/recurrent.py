@@ -38,7 +38,7 @@ ACTIVATIONS = {
     "elu": (lambda x, a, b: np.where(x < 0, a * np.expm1(x), x), 1.0, 0.0),
     "leaky_relu": (lambda x, a, b: np.where(x < 0, a * x, x), 0.01, 0.0),
     "affine": (lambda x, a, b: a * x + b, 1.0, 0.0),
-    "thresholded_relu": (lambda x, a, b: np.where(x < a, 0 * a, x), 1.0, 0.0),
+    "thresholded_relu": (lambda x, a, b: np.where(x <= a, 0 * a, x), 1.0, 0.0),
     "scaled_tanh": (lambda x, a, b: a * np.tanh(b * x), 1.0, 1.0),
     "gelu": (lambda x, a, b: (x * (1 + _erf(x * 0.5**0.5)) / 2).astype(x.dtype), 0.0, 0.0),
     "gelu_tanh": (lambda x, a, b: x * (1 + np.tanh(_GELU * (x + _CUBE * x**3))) / 2, 0.0, 0.0),
