@@ -1,9 +1,9 @@
 // The proof that the machine's tiles do what the kernels expect of them.
 //
-// Rows are multiplied by tiles and by the vectors of the CPU, in the order and with the roundings of
-// the manual (tile_instructions.h). Both must give the same bits, for 16 rows, for 5 and for one,
-// for whole tiles and for a rest, for numbers of every sign and for products that are denormal. A
-// level whose tiles give others does not exist.
+// Rows are multiplied by tiles and by the vectors of the CPU, in the order and with the roundings
+// of the manual (tile_instructions.h). Both must give the same bits, for 16 rows, for 5 and for
+// one, for whole tiles and for a rest, for numbers of every sign and for products that are
+// denormal. A level whose tiles give others does not exist.
 #pragma once
 
 #include <initializer_list>
@@ -39,7 +39,7 @@ Word random_word(std::uint32_t& state, bool tiny) {
   return word;
 }
 
-// Returns sum + x w over up to kTileWords words along k, of which the first ones are at `x` and `w`.
+// Returns sum + x w over up to kTileWords words along k, which begin at `x` and `w`.
 inline Vec sum_by_vectors(BFloat16, Vec sum, const Word* x, const Word* w, std::int64_t count) {
   const Ints upper = Ints{} + 0xffff0000u;
   Vec first{}, second{};

@@ -180,8 +180,8 @@ TEST_CASE("bfloat16: the bits of avx512_bf16 where every sum is exact") {
   });
 }
 
-// Adds K products to a sum as tiles of 16 words do: numbers with even places and those with odd ones
-// by themselves.
+// Adds K products to a sum as tiles of 16 words do: numbers with even places and those with odd
+// ones by themselves.
 void add_by_tiles(float& sum, const float* x, const float* w, std::int64_t K) {
   for (std::int64_t tile = 0; tile < K; tile += 32) {
     float pair[2] = {};
