@@ -16,6 +16,8 @@ from support.checks import make_module
 from support.systems import linux
 from support.tolerance import TINY, assert_same_bits, flatten
 
+# /proc/cpuinfo has the features of the CPU under this name.
+FEATURES = {"x86_64": "flags", "aarch64": "Features"}
 # The kernels of a level are compiled for these features, which x86-64-v3 and x86-64-v4 (System V
 # psABI) list; the names are those of Linux.
 LEVELS = {
@@ -46,7 +48,10 @@ def test_detection():
     Tiles are looked for where TREADLE_ISA names no other level.
     """
     text = Path("/proc/cpuinfo").read_text()
-    flags = set(re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)[1].split())
+    name, line = re.search(r"^(flags|Features)\s*:(.*)$", text, re.MULTILINE).groups()
+    if name != FEATURES[platform.machine()]:
+        pytest.skip("an emulator shows the CPU of its host in /proc/cpuinfo")
+    flags = set(line.split())
     expected, needed = [], set()
     for level, own in LEVELS[platform.machine()].items():
         needed |= own
