@@ -208,11 +208,18 @@ def evaluate(net: LanguageNet, unseen: list[Words], texts_each: int) -> dict[str
     return accuracy
 
 
+@torch.no_grad()
+def round_weights(net: LanguageNet) -> None:
+    """Give each parameter the nearest value that float16 has, in which the file keeps it."""
+    for parameter in net.parameters():
+        parameter.copy_(parameter.half())
+
+
 def save(net: LanguageNet, path: Path, **about: object) -> None:
-    """The file that `treadle demo` reads."""
+    """Write the file that `treadle demo` reads, whose weights `round_weights` has rounded."""
     about |= {"format": FORMAT, "alphabet": ALPHABET}
     about["languages"] = [name for name, *_ in LANGUAGES.values()]
-    tensors = {name: tensor.contiguous() for name, tensor in net.state_dict().items()}
+    tensors = {name: tensor.half().contiguous() for name, tensor in net.state_dict().items()}
     save_file(tensors, path, {"treadle": json.dumps(about)})
     path.chmod(0o644)  # safetensors makes it private, a wheel would keep that
     print(f"\nwrote {path}, {path.stat().st_size} bytes")
@@ -261,6 +268,7 @@ def main() -> None:
         print(compare(trainings["treadle"], trainings["torch"]))
 
     net = next(iter(trainings.values())).net
+    round_weights(net)
     accuracy = evaluate(net, unseen, QUICK_TEXTS if options.quick else TEXTS)
     save(net, options.out, accuracy=accuracy, steps=options.steps, seed=options.seed)
     if options.plot:

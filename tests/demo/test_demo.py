@@ -78,7 +78,7 @@ def test_stored_accuracy_of_held_out_words(count):
 
 def test_weights_are_small():
     weights = files("treadle.demo") / "langid.safetensors"
-    assert len(weights.read_bytes()) < 300_000
+    assert len(weights.read_bytes()) < 150_000
 
 
 @pytest.mark.parametrize("text", ["", "a", "ich liebe dich", "日本語", "x" * 500])
