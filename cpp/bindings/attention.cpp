@@ -262,7 +262,7 @@ void attention_backward(const std::string& f, const Object& query, const Object&
 
 }  // namespace
 
-void register_attention(py::module_& m) {
+[[gnu::cold]] void register_attention(py::module_& m) {
   // Inference passes arguments by position, since a keyword takes 0.4 us and the call only 4 us.
   m.def("attention", &attention, py::arg("function"), py::arg("query"), py::arg("key"),
         py::arg("value"), py::arg("options") = py::dict(), py::arg("out") = py::none(),

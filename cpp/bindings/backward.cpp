@@ -226,7 +226,7 @@ py::dict backward(const BoundRecurrent& net, const Object& inputs,
 
 }  // namespace
 
-void register_backward(py::class_<BoundRecurrent>& recurrent) {
+[[gnu::cold]] void register_backward(py::class_<BoundRecurrent>& recurrent) {
   recurrent.def("backward", &backward, py::arg("inputs"), py::kw_only(), py::arg("weights"),
                 py::arg("y"), py::arg("saved"), py::arg("grads"), py::arg("want_x") = true,
                 py::arg("want_h") = true);

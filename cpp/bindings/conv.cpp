@@ -168,7 +168,7 @@ void define_run(py::class_<Engine, std::shared_ptr<Engine>>& c) {
 
 }  // namespace
 
-void register_conv(py::module_& m) {
+[[gnu::cold]] void register_conv(py::module_& m) {
   py::class_<Conv, std::shared_ptr<Conv>> conv(m, "Conv", py::is_final(), constructed_by_new());
   conv.def(py::init(&make_conv), py::arg("function"), py::arg("shape"), py::arg("weight"),
            py::arg("bias"), py::arg("dtype") = "float32");

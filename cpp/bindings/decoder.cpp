@@ -357,7 +357,7 @@ class BoundDecoder {
 
 }  // namespace
 
-void register_decoder(py::module_& m) {
+[[gnu::cold]] void register_decoder(py::module_& m) {
   py::class_<BoundDecoder>(m, "Decoder", py::is_final(), constructed_by_new())
       .def(py::init<const std::string&, const py::dict&, const py::dict&, const std::string&,
                     const BoundDecoder*>(),

@@ -216,7 +216,7 @@ void BoundDecoderState::truncate(const std::string& f, const py::object& lengths
   });
 }
 
-void register_decoder_state(py::module_& m) {
+[[gnu::cold]] void register_decoder_state(py::module_& m) {
   // A decoder makes its states; Python cannot.
   py::class_<BoundDecoderState>(m, "DecoderState", py::is_final(), constructed_by_new())
       .def("extend", &BoundDecoderState::extend, py::arg("function"), py::arg("tokens"),

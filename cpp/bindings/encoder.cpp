@@ -124,7 +124,7 @@ class BoundEncoder {
 
 }  // namespace
 
-void register_encoder(py::module_& m) {
+[[gnu::cold]] void register_encoder(py::module_& m) {
   py::class_<BoundEncoder>(m, "Encoder", py::is_final(), constructed_by_new())
       .def(py::init<const std::string&, std::int64_t, std::int64_t, std::int64_t, const Object&,
                     bool, float, const std::string&>(),

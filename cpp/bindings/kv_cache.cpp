@@ -297,7 +297,7 @@ class BoundCache {
 
 }  // namespace
 
-void register_kv_cache(py::module_& m) {
+[[gnu::cold]] void register_kv_cache(py::module_& m) {
   py::class_<BoundCache>(m, "KeyValueCache", py::is_final(), constructed_by_new())
       .def(py::init<const std::string&, std::int64_t, std::int64_t, std::int64_t, std::int64_t,
                     std::int64_t, const std::string&>(),

@@ -7,6 +7,8 @@
 #include "runtime/thread_pool.h"
 
 namespace treadle {
+// An import calls each of these once. Their definitions, and those of other headers, are marked as
+// cold, so that the compiler makes them small.
 void register_attention(pybind11::module_& m);
 void register_decoder(pybind11::module_& m);
 void register_decoder_state(pybind11::module_& m);

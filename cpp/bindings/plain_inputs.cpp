@@ -85,7 +85,7 @@ class PlainInputs {
 
 }  // namespace
 
-void register_plain_inputs(py::module_& m) {
+[[gnu::cold]] void register_plain_inputs(py::module_& m) {
   py::class_<PlainInputs>(m, "PlainInputs", py::is_final(), constructed_by_new())
       .def(py::init<const std::vector<PlainInputs::Description>&>(), py::arg("inputs"))
       .def("run", &PlainInputs::run, py::arg("program"), py::arg("function"), py::arg("args"),

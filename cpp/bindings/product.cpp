@@ -127,7 +127,7 @@ py::array_t<float> embedding_sum(const std::string& f, const std::vector<Object>
 
 }  // namespace
 
-void register_product(py::module_& m) {
+[[gnu::cold]] void register_product(py::module_& m) {
   py::class_<Linear, std::shared_ptr<Linear>>(m, "Linear", py::is_final(), constructed_by_new())
       .def(py::init(&make_linear), py::arg("function"), py::arg("weight"), py::arg("bias"),
            py::arg("dtype") = "float32")

@@ -291,7 +291,7 @@ py::list run_program(const Program& program, const std::string& f, const py::seq
   return results;
 }
 
-void register_program(py::module_& m) {
+[[gnu::cold]] void register_program(py::module_& m) {
   py::class_<Program, std::shared_ptr<Program>>(m, "Program", py::is_final(), constructed_by_new())
       .def(py::init(&make_program), py::arg("function"), py::arg("plan"))
       .def(

@@ -98,7 +98,7 @@ std::int64_t saved_floats(const std::string& mode, std::int64_t hidden_size,
 
 }  // namespace
 
-void register_recurrent(py::module_& m) {
+[[gnu::cold]] void register_recurrent(py::module_& m) {
   m.def("gate_counts", [] {
     return std::map<std::string, int>{{"rnn", gate_count(Mode::rnn)},
                                       {"lstm", gate_count(Mode::lstm)},

@@ -98,7 +98,7 @@ std::map<std::string, std::string> build_info() {
 
 }  // namespace
 
-void register_runtime(py::module_& m) {
+[[gnu::cold]] void register_runtime(py::module_& m) {
   m.def("isa", [] { return std::string(kernels().isa); });
   m.def("available_isas", &available_isas);
   m.def("set_isa", &set_isa, py::arg("name"));

@@ -234,7 +234,7 @@ py::array_t<float> pad(const std::string& f, const py::object& x, const Sizes& s
 
 }  // namespace
 
-void register_spatial(py::module_& m) {
+[[gnu::cold]] void register_spatial(py::module_& m) {
   const auto f = py::arg("function"), x = py::arg("x");
   m.def("pool", &pool, f, x, py::arg("kind"), py::arg("axes"), py::arg("divisor") = 0);
   m.def("adaptive_pool", &adaptive_pool, f, x, py::arg("kind"), py::arg("height"),

@@ -155,7 +155,7 @@ class BoundStream {
 
 }  // namespace
 
-void register_stream(py::module_& m, py::class_<BoundRecurrent>& recurrent) {
+[[gnu::cold]] void register_stream(py::module_& m, py::class_<BoundRecurrent>& recurrent) {
   py::class_<BoundStream>(m, "Stream", py::is_final(), constructed_by_new())
       .def("step", &BoundStream::step, py::arg("x"), py::arg("out") = py::none())
       .def("run", &BoundStream::run_chunk, py::arg("x"))

@@ -118,7 +118,7 @@ class BoundPool {
 
 }  // namespace
 
-void register_stream_pool(py::module_& m, py::class_<BoundRecurrent>& recurrent) {
+[[gnu::cold]] void register_stream_pool(py::module_& m, py::class_<BoundRecurrent>& recurrent) {
   py::class_<BoundPool>(m, "StreamPool", py::is_final(), constructed_by_new())
       .def("step", &BoundPool::step, py::arg("ids"), py::arg("frames"),
            py::arg("lengths") = py::none())

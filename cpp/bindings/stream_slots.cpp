@@ -124,7 +124,7 @@ std::vector<std::int64_t> check_ids(const std::string& function, const py::handl
   return {list.data, list.data + list.shape[0]};
 }
 
-void register_stream_slots(py::module_& m) {
+[[gnu::cold]] void register_stream_slots(py::module_& m) {
   py::class_<BoundSlots>(m, "StreamSlots", py::is_final(), constructed_by_new())
       .def(py::init(&make_slots), py::arg("function"), py::arg("capacity"), py::arg("width"))
       .def("open", &open, py::arg("state") = py::none())

@@ -190,6 +190,8 @@ bool float_memory(const Torch& known, py::handle tensor, TensorMemory& memory) {
   return true;
 }
 
-void register_tensor(py::module_& m) { m.def("tensor_array", &tensor_array, py::arg("tensor")); }
+[[gnu::cold]] void register_tensor(py::module_& m) {
+  m.def("tensor_array", &tensor_array, py::arg("tensor"));
+}
 
 }  // namespace treadle

@@ -140,7 +140,7 @@ Object backward_tensors(const BoundRecurrent& net, const py::tuple& forward,
 
 }  // namespace
 
-void register_tensor_backward(py::class_<BoundRecurrent>& recurrent) {
+[[gnu::cold]] void register_tensor_backward(py::class_<BoundRecurrent>& recurrent) {
   recurrent.def("backward_tensors", &backward_tensors, py::arg("forward"), py::arg("upstream"),
                 py::arg("weights"), py::arg("wanted"), py::arg("step"), py::arg("batch_first"));
 }

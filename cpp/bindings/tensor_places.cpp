@@ -82,7 +82,7 @@ class Places {
 
 }  // namespace
 
-void register_tensor_places(py::module_& m) {
+[[gnu::cold]] void register_tensor_places(py::module_& m) {
   py::class_<Places>(m, "Places", py::is_final(), constructed_by_new())
       .def(py::init<const py::tuple&>(), py::arg("tensors"))
       .def("hold", &Places::hold, py::arg("tensors"));

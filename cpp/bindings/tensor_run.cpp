@@ -51,7 +51,7 @@ Object run_tensors(const BoundRecurrent& net, const Object& x, const Object& h, 
 
 }  // namespace
 
-void register_tensor_run(py::class_<BoundRecurrent>& recurrent) {
+[[gnu::cold]] void register_tensor_run(py::class_<BoundRecurrent>& recurrent) {
   recurrent.def("run_tensors", &run_tensors, py::arg("x"), py::arg("h"), py::arg("c"),
                 py::arg("step"), py::arg("batch_first"), py::arg("save"));
 }

@@ -95,7 +95,7 @@ py::array_t<float> run(const TransformerBlock& block, const std::string& f, cons
 
 }  // namespace
 
-void register_transformer_block(py::module_& m) {
+[[gnu::cold]] void register_transformer_block(py::module_& m) {
   py::class_<TransformerBlock>(m, "TransformerBlock", py::is_final(), constructed_by_new())
       .def(py::init(&make_block), py::arg("function"), py::arg("weights"), py::kw_only(),
            py::arg("num_heads"), py::arg("activation"), py::arg("norm_first"), py::arg("eps"),
