@@ -107,7 +107,8 @@ TEST_CASE("a ragged batch: each sequence by itself, empty ones too") {
 TEST_CASE("sizes around the vectors of a product and of a head") {
   const std::int64_t sizes[][3] = {{1, 1, 1},   {6, 3, 5},    {15, 1, 17}, {34, 2, 64},
                                    {64, 2, 65}, {80, 1, 128}, {96, 8, 31}};
-  for (const auto& [H, N, F] : sizes) {
+  for (const auto& size : sizes) {
+    const std::int64_t H = size[0], N = size[1], F = size[2];
     CAPTURE(H);
     EncoderNet net(1);
     net.H = H;

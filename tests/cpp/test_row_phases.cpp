@@ -27,7 +27,8 @@ void for_each_team(Test test) {
 TEST_CASE("layer norm and softmax are what their kernels are, on any number of threads") {
   const std::int64_t shapes[][2] = {{0, 5}, {1, 1}, {3, 7000}, {1000, 1}, {333, 384}, {70, 20000}};
   for_each_isa([&](const KernelTable& table) {
-    for (const auto& [M, N] : shapes) {
+    for (const auto& shape : shapes) {
+      const std::int64_t M = shape[0], N = shape[1];
       CAPTURE(M);
       CAPTURE(N);
       const Guarded<float> x(random_floats(M * N, 1)), residual(random_floats(M * N, 2)),
@@ -119,7 +120,8 @@ TEST_CASE("a computation that is stopped ends with the phase") {
 TEST_CASE("embeddings are added in the order of the tables") {
   const std::int64_t sizes[][2] = {{0, 4}, {1, 1}, {5, 0}, {7, 33}, {20000, 48}};
   constexpr std::int64_t kCounts[] = {5, 1, 9};
-  for (const auto& [M, H] : sizes) {
+  for (const auto& size : sizes) {
+    const std::int64_t M = size[0], H = size[1];
     CAPTURE(M);
     CAPTURE(H);
     std::vector<std::vector<float>> data;

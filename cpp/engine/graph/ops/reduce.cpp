@@ -129,7 +129,7 @@ struct Max : Sum {
   }
   template <class A>
   static A join(A a, A b) {
-    return (b > a) | (b != b) ? b : a;
+    return ((b > a) | (b != b)) ? b : a;
   }
 };
 
@@ -141,7 +141,7 @@ struct Min : Sum {
   }
   template <class A>
   static A join(A a, A b) {
-    return (b < a) | (b != b) ? b : a;
+    return ((b < a) | (b != b)) ? b : a;
   }
 };
 
