@@ -49,9 +49,7 @@ void copy(float* to, const float* from, std::int64_t floats, Interrupt& interrup
 
 Stream::Stream(std::shared_ptr<const RecurrentStack> net, std::int64_t batch)
     : net_(std::move(net)), batch_(batch) {
-  const bool lstm = net_->cell(0).shape().mode == Mode::lstm;
-  const std::int64_t h = net_->layers() * batch_ * state_size();
-  const std::int64_t c = lstm ? net_->layers() * batch_ * hidden_size() : 0;
+  const std::int64_t h = h_size(), c = c_size();
   h_ = zeros(h);
   c_ = zeros(c);
   next_h_ = Buffer::uninitialized(h);  // written before they are read

@@ -16,7 +16,8 @@ class Stream {
 
   const RecurrentStack& net() const { return *net_; }
   std::int64_t batch() const { return batch_; }
-  bool has_c() const { return c_.size() > 0; }
+  // Asks the shape: the buffers are swapped while other threads ask.
+  bool has_c() const { return net_->cell(0).shape().mode == Mode::lstm; }
 
   // Runs over x [T, B, I] and writes y [T, B, state_size]; strides count floats. Returns false when
   // interrupted. The state is then unchanged, as it is after a throw (std::bad_alloc).
