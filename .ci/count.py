@@ -19,7 +19,7 @@ KINDS = {
     "levels": ["pytest"],
     "wheel": ["example"],
     "cpp": ["ctest", "doctest"],
-    "tsan": ["ctest", "doctest"],
+    "tsan": ["ctest", "doctest", "pytest"],
     "aarch64": ["ctest", "doctest", "pytest"],
     "asan": ["ctest", "doctest", "pytest"],
 }
@@ -32,7 +32,7 @@ READER = re.compile(r"(\d+) passed, (\d+) failed$")  # tests/support/reader.py
 EXAMPLE = re.compile(r"example passed: ")
 # The lines that name a failed test or an error, of pytest, doctest, ctest, compilers and linters.
 REASON = re.compile(
-    r"(FAILED|ERROR|failed:) |E   |_{3,} .+ _{3,}$|\$ "
+    r"(FAILED|ERROR|failed:|SUMMARY:) |E   |_{3,} .+ _{3,}$|\$ "
     r"|.*(\bERROR\b|\b[Ee]rror:|\*\*\*Failed|Traceback)"
 )
 REASONS = 60  # the most lines that are repeated of one step

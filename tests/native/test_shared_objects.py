@@ -101,6 +101,8 @@ def test_copies_and_orders_of_a_cache():
             elif index == 2 and turn % 9 == 8:
                 cache.reset([turn % 3])
             else:
+                for _ in range(50):
+                    assert cache.lengths.max() <= cache.capacity  # which only grows
                 other = cache.__copy__()
                 for row, length in zip(other.keys, other.lengths, strict=True):
                     assert np.isin(row[:, :length], (1, 2, 3)).all()
@@ -118,6 +120,7 @@ def test_one_state_of_a_decoder():
     def work(index):
         for turn in range(40):
             if index == 0:
+                assert len(set(state.lengths.tolist())) == 1
                 state.reorder([turn % 3, 0, 1])
             elif index == 1:
                 copied = state.copy()
