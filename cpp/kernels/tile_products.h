@@ -68,7 +68,7 @@ void tile_linear(const LinearArgs& a) {
     });
   };
   if (a.panel_begin < end) run_panels(a.vectors, a.panel_begin, end);
-  if (a.panel_end > full && vectors > full * a.vectors) {
+  if (a.panel_begin <= full && a.panel_end > full && vectors > full * a.vectors) {
     run_panels(vectors - full * a.vectors, full, full + 1);
   }
 }
