@@ -13,6 +13,7 @@
 namespace treadle::TREADLE_ISA {
 namespace {
 
+// Rows that are multiplied by a panel together. Their sums lie on the stack.
 constexpr int kMostRows = 2 * kTileRows;
 
 // The rows and weights that are multiplied, as LinearArgs describes them.
@@ -35,7 +36,7 @@ struct Totals {
   }
 };
 
-// Returns those that lie at [rows][V][lanes].
+// Returns the totals of rows whose sums lie at [rows][V][lanes].
 template <int V>
 Totals totals_of(float* sums) {
   return {sums, sums + (V - 1) * kLanes, V * kLanes, V * kLanes};
@@ -60,7 +61,7 @@ TREADLE_INLINE void add_operand(TileBlock<Format, V>& block, int rows, const Til
       const std::int64_t count = all - k < kBlockWords ? all - k : kBlockWords;
       const Word* const end = w + taps * count * V * kLanes;
       for (int tile = 0; tile < tiles; ++tile) {
-        const int first = tile * tile_rows;  // of the rows that the tile adds
+        const int first = tile * tile_rows;  // the tile adds its rows from this one on
         const int begin = first + tile_rows < rows ? first : rows - tile_rows;
         const Word* const* x = o.x + tap * o.tap_stride + begin;
         block.clear();

@@ -102,7 +102,7 @@ def test_copies_and_orders_of_a_cache():
                 cache.reset([turn % 3])
             else:
                 for _ in range(50):
-                    assert cache.lengths.max() <= cache.capacity  # which only grows
+                    assert cache.lengths.max() <= cache.capacity  # a capacity only grows
                 other = cache.__copy__()
                 for row, length in zip(other.keys, other.lengths, strict=True):
                     assert np.isin(row[:, :length], (1, 2, 3)).all()
