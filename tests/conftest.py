@@ -1,5 +1,6 @@
 """Fixtures: every ISA level of this CPU, one and two threads, the source tree and the build."""
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -29,6 +30,12 @@ sys.path[:] = [entry for entry in sys.path if entry != str(tests)]
 hypothesis.settings.register_profile("repeat", derandomize=True, deadline=None, database=None)
 hypothesis.settings.register_profile("explore", deadline=None, max_examples=1000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
+
+
+def pytest_collection_finish():
+    """Keep tens of thousands of collected tests out of each later collection of garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(params=treadle.available_isas())

@@ -9,8 +9,6 @@
 namespace treadle {
 namespace {
 
-std::string number(std::int64_t n) { return std::to_string(n); }
-
 // Takes the weights of one block by their names.
 class BlockReader {
  public:
@@ -61,13 +59,14 @@ BlockShape check_plain_shape(const std::string& f, std::int64_t hidden, std::int
   for (const auto& [name, size] : {std::pair{"hidden", hidden}, std::pair{"num_heads", heads},
                                    std::pair{"feed_forward", feed_forward}}) {
     if (size < 1 || size > INT32_MAX / 4) {
-      throw py::value_error(f + ": " + name + " is " + number(size) + ", expected 1 to 2**29");
+      throw py::value_error(f + ": " + name + " is " + std::to_string(size) +
+                            ", expected 1 to 2**29");
     }
   }
   if (hidden % heads != 0 || hidden / heads > kMostHeadSize) {
-    throw py::value_error(f + ": hidden is " + number(hidden) + " for " + number(heads) +
-                          " heads, expected a multiple and at most " + number(kMostHeadSize) +
-                          " for each");
+    throw py::value_error(f + ": hidden is " + std::to_string(hidden) + " for " +
+                          std::to_string(heads) + " heads, expected a multiple and at most " +
+                          std::to_string(kMostHeadSize) + " for each");
   }
   return plain_shape(hidden, heads, feed_forward, parse_activation(f, activation), norm_first, eps);
 }
@@ -90,7 +89,7 @@ CheckedBatch::CheckedBatch(const std::string& f, const char* name, const py::obj
   offsets_.assign(list.data, list.data + list.shape[0]);
   if (offsets_.empty() || offsets_.front() != 0 || offsets_.back() != rows ||
       !std::is_sorted(offsets_.begin(), offsets_.end())) {
-    throw py::value_error(f + ": " + name + " do not rise from 0 to M = " + number(rows));
+    throw py::value_error(f + ": " + name + " do not rise from 0 to M = " + std::to_string(rows));
   }
 }
 

@@ -22,8 +22,6 @@ namespace {
 
 using Object = py::object;
 
-std::string number(std::int64_t n) { return std::to_string(n); }
-
 NormKind parse_norm(const std::string& f, const std::string& name) {
   if (name == "layer") return NormKind::layer;
   if (name == "rms") return NormKind::rms;
@@ -118,9 +116,9 @@ BlockShape check_layer_shape(const std::string& f, NamedValues& options, std::in
   s.softcap = options.require<float>("softcap");
   s.left = options.require<std::int64_t>("window") - 1;
   if (s.heads % s.kv_heads != 0 || s.queries() > kMost || s.left < -1) {
-    throw py::value_error(f + ": heads is " + number(s.heads) + " of " + number(s.head_size) +
-                          ", expected a multiple of kv_heads, " + number(s.kv_heads) +
-                          ", and at most 2**29 in all");
+    throw py::value_error(f + ": heads is " + std::to_string(s.heads) + " of " +
+                          std::to_string(s.head_size) + ", expected a multiple of kv_heads, " +
+                          std::to_string(s.kv_heads) + ", and at most 2**29 in all");
   }
   return s;
 }
@@ -131,8 +129,8 @@ LayerPositions check_layer_positions(const std::string& f, NamedValues& options,
   p.causal = options.require<bool>("causal");
   p.distances = options.require<bool>("relative");
   if (p.distances && (!decoder.distances() || decoder.distances()->heads() != s.heads)) {
-    throw py::value_error(
-        f + ": a layer with relative positions needs distances [N, D] with N = " + number(s.heads));
+    throw py::value_error(f + ": a layer with relative positions needs distances [N, D] with N = " +
+                          std::to_string(s.heads));
   }
   const float factor = options.take("rotary_factor", 1.0f);
   const Object frequencies = options.take("frequencies");
@@ -234,7 +232,7 @@ class BoundDecoder {
     // Until here another thread may have run the stack.
     const bool added = growth_.add([&] {
       if (decoder_->layers() && !same_sizes(shape, cross)) {
-        throw py::value_error(function_ + ": layer " + number(decoder_->layers()) +
+        throw py::value_error(function_ + ": layer " + std::to_string(decoder_->layers()) +
                               " has other sizes than layer 0, expected the same");
       }
       decoder_->add_layer(std::move(*block), positions);
@@ -313,7 +311,8 @@ class BoundDecoder {
           check_integers(f, "memory's lengths", memory->second, "B", 0, from.shape[0]);
       if (static_cast<std::int64_t>(counts.size()) != rows) {
         throw py::value_error(f + ": memory has " + std::to_string(counts.size()) +
-                              " sequences, expected " + number(rows) + ", one for each row");
+                              " sequences, expected " + std::to_string(rows) +
+                              ", one for each row");
       }
       check_sum(f, "memory's lengths", counts, from.shape[0]);
       checked_product(f, {from.shape[0], decoder_->layers() * s.queries(), 16});

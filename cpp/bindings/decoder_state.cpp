@@ -12,13 +12,6 @@
 #include "bindings/masks.h"
 
 namespace treadle {
-namespace {
-
-constexpr std::int64_t kMostTokens = INT32_MAX;
-
-std::string number(std::int64_t n) { return std::to_string(n); }
-
-}  // namespace
 
 Integers check_integers(const std::string& f, const char* name, const py::object& value,
                         const char* letter, std::int64_t least, std::int64_t most) {
@@ -27,8 +20,8 @@ Integers check_integers(const std::string& f, const char* name, const py::object
   Integers own(array.data, array.data + array.shape[0]);
   for (const std::int64_t n : own) {
     if (n < least || n > most) {
-      throw py::value_error(f + ": " + name + " holds " + number(n) + ", expected " +
-                            number(least) + " to " + number(most));
+      throw py::value_error(f + ": " + name + " holds " + std::to_string(n) + ", expected " +
+                            std::to_string(least) + " to " + std::to_string(most));
     }
   }
   return own;
@@ -38,15 +31,15 @@ void check_sum(const std::string& f, const char* name, const Integers& lengths, 
   // Each of them is at most `rows`, and there are at most 2^31 of them.
   const std::int64_t sum = std::accumulate(lengths.begin(), lengths.end(), std::int64_t{0});
   if (sum == rows) return;
-  throw py::value_error(f + ": " + name + " sum up to " + number(sum) +
-                        ", expected M = " + number(rows));
+  throw py::value_error(f + ": " + name + " sum up to " + std::to_string(sum) +
+                        ", expected M = " + std::to_string(rows));
 }
 
 void check_positions(const std::string& f, const Decoder& decoder, std::int64_t tokens) {
   const std::int64_t most = decoder.shape().positions ? decoder.shape().positions : kMostTokens;
   if (tokens <= most) return;
-  throw py::value_error(f + ": a sequence would have " + number(tokens) +
-                        " tokens, expected at most " + number(most) +
+  throw py::value_error(f + ": a sequence would have " + std::to_string(tokens) +
+                        " tokens, expected at most " + std::to_string(most) +
                         ", the positions of the model");
 }
 
@@ -112,8 +105,8 @@ void BoundDecoderState::add_tokens(const std::string& f, const Integers& tokens,
     const auto rows = static_cast<std::int64_t>(counts.size());
     if (rows != state_->rows()) {
       throw std::invalid_argument(f + ": " + (lengths ? "lengths has " : "tokens has ") +
-                                  number(rows) + " numbers, expected one for each of the " +
-                                  number(state_->rows()) + " live rows");
+                                  std::to_string(rows) + " numbers, expected one for each of the " +
+                                  std::to_string(state_->rows()) + " live rows");
     }
     std::int64_t most = 0;
     for (std::int64_t r = 0; r < rows; ++r) {
@@ -186,8 +179,9 @@ void BoundDecoderState::reorder(const std::string& f, const py::object& rows) {
   in_turn(guard_, [&](Interrupt& interrupt) {
     for (const std::int64_t row : own) {
       if (row >= state_->rows()) {
-        throw std::invalid_argument(f + ": rows holds " + number(row) + ", expected less than " +
-                                    number(state_->rows()) + ", the number of live rows");
+        throw std::invalid_argument(f + ": rows holds " + std::to_string(row) +
+                                    ", expected less than " + std::to_string(state_->rows()) +
+                                    ", the number of live rows");
       }
     }
     const auto count = static_cast<std::int64_t>(own.size());
@@ -203,13 +197,13 @@ void BoundDecoderState::truncate(const std::string& f, const py::object& lengths
     if (static_cast<std::int64_t>(own.size()) != state_->rows()) {
       throw std::invalid_argument(f + ": lengths has " + std::to_string(own.size()) +
                                   " numbers, expected one for each of the " +
-                                  number(state_->rows()) + " live rows");
+                                  std::to_string(state_->rows()) + " live rows");
     }
     for (std::int64_t r = 0; r < state_->rows(); ++r) {
       if (own[r] > state_->lengths()[r]) {
-        throw std::invalid_argument(f + ": lengths holds " + number(own[r]) + " for row " +
-                                    number(r) + ", expected at most its " +
-                                    number(state_->lengths()[r]) + " tokens");
+        throw std::invalid_argument(f + ": lengths holds " + std::to_string(own[r]) + " for row " +
+                                    std::to_string(r) + ", expected at most its " +
+                                    std::to_string(state_->lengths()[r]) + " tokens");
       }
     }
     state_->truncate(own.data());

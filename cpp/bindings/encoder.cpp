@@ -25,8 +25,6 @@ namespace {
 
 using Object = py::object;
 
-std::string number(std::int64_t n) { return std::to_string(n); }
-
 // Checks the sizes and makes the engine's encoder.
 std::unique_ptr<Encoder> make_encoder(const std::string& f, std::int64_t hidden, std::int64_t heads,
                                       std::int64_t feed_forward, const Object& activation,
@@ -75,8 +73,9 @@ class BoundEncoder {
     const std::int64_t M = in.shape[0];
     const CheckedBatch checked(f, "offsets", offsets, M);
     if (first < 0 || first > last || last > count) {
-      throw py::value_error(f + ": layers " + number(first) + " to " + number(last) +
-                            ", expected a part of 0 to " + number(count));
+      throw py::value_error(f + ": layers " + std::to_string(first) + " to " +
+                            std::to_string(last) + ", expected a part of 0 to " +
+                            std::to_string(count));
     }
     BlockCall c{};
     c.batch = checked.batch();

@@ -27,8 +27,6 @@ using Object = py::object;
 using Lengths = std::vector<std::int64_t>;
 using Storage = std::shared_ptr<KeyValueCache::Storage>;
 
-constexpr std::int64_t kMostTokens = INT32_MAX;
-
 // A cache and its lock, which a thread must hold to use the cache.
 class BoundCache {
  public:

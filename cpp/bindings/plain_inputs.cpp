@@ -16,12 +16,12 @@
 namespace treadle {
 namespace {
 
-using Sizes = std::vector<std::optional<std::int64_t>>;
+using KnownSizes = std::vector<std::optional<std::int64_t>>;
 
 class PlainInputs {
  public:
   // An input has a name, NumPy's name of its dtype, and a shape, or None where nothing is known.
-  using Description = std::tuple<py::str, std::string, std::optional<Sizes>>;
+  using Description = std::tuple<py::str, std::string, std::optional<KnownSizes>>;
 
   explicit PlainInputs(const std::vector<Description>& inputs) {
     for (const auto& [name, dtype, shape] : inputs) {
@@ -60,7 +60,7 @@ class PlainInputs {
   struct Input {
     py::str name;
     int number;  // of the dtype
-    std::optional<Sizes> shape;
+    std::optional<KnownSizes> shape;
   };
 
   static bool is_plain(const Input& input, PyObject* value) {
@@ -72,7 +72,7 @@ class PlainInputs {
     const py::dtype dtype = array.dtype();
     if (dtype.num() != input.number || dtype.byteorder() == '>') return false;
     if (!input.shape) return true;
-    const Sizes& sizes = *input.shape;
+    const KnownSizes& sizes = *input.shape;
     if (array.ndim() != static_cast<py::ssize_t>(sizes.size())) return false;
     for (std::size_t i = 0; i < sizes.size(); ++i) {
       if (sizes[i] && *sizes[i] != array.shape(static_cast<py::ssize_t>(i))) return false;

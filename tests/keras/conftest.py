@@ -11,4 +11,5 @@ os.environ["KERAS_BACKEND"] = "torch"
 @pytest.fixture(autouse=True)
 def _names_of_layers():
     if "keras" in sys.modules:
-        sys.modules["keras"].utils.clear_session()
+        # Garbage of all tests so far would take longer to collect than most of these tests.
+        sys.modules["keras"].utils.clear_session(free_memory=False)

@@ -86,7 +86,7 @@ def quiet():
 
 def check(make, inputs, folder):
     """Load what Keras saves of a model, and compare what both give. Return treadle's model."""
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)
     with quiet():
         model = draw(make())
     loaded = load(saved(model, folder))
