@@ -130,6 +130,22 @@ def test_more_rows_than_a_block_holds(isa, threads, case, batch):
         assert_same_bits(final, rows(ragged[1], part))
 
 
+@pytest.mark.parametrize("batch", [7, 20, 63, 64, 129], ids=lambda b: f"B{b}")
+@pytest.mark.parametrize(("mode", "hidden"), [("rnn", 1024), ("gru", 352), ("lstm", 256)])
+def test_input_weights_beyond_the_caches(threads, mode, hidden, batch):
+    """From 8 MB on, the input part of several steps is computed at once for more rows, too."""
+    module, _ = make_module(mode, 2100, hidden)
+    x, lengths = samples.normal(3, 12, batch, 2100), samples.lengths(12, batch)
+    y, final = module(x)
+    stream = module.stream(batch)
+    assert_same_bits(np.stack([stream.step(x_t) for x_t in x]), y)
+    assert_same_bits(stream.state, final)
+    ragged, _ = module(x, lengths=lengths)
+    row = int(np.argmax(lengths))
+    alone, _ = module(x[:, row : row + 1], lengths=lengths[row : row + 1])
+    assert_same_bits(ragged[:, row : row + 1], alone)
+
+
 @forward_cases
 def test_long_sequences(isa, threads, case):
     """Longer than every chunk: at once, in pieces, step by step."""

@@ -56,6 +56,11 @@ class Cell {
   std::int64_t weight_bytes() const {
     return main_.bytes() + candidate_.bytes() + projection_.bytes();
   }
+  // Returns the bytes of those packed weights that multiply the input.
+  std::int64_t input_bytes() const {
+    const std::int64_t I = shape_.input_size;
+    return (main_.bytes() + candidate_.bytes()) / (I + shape_.state_size()) * I;
+  }
   const CellOptions& options() const { return options_; }
   // Return how many floats of a row a step saves for the backward pass beside its output: those of
   // the gates, 0 if these are computed again, and with the new c of an LSTM behind them.
