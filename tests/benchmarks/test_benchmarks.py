@@ -40,7 +40,7 @@ def test_case_is_well_formed(case):
     assert case.group in GROUPS
     assert case.reason
     assert 1 <= case.T <= 1000
-    assert 1 <= case.B <= (1000 if case.group == "pool" else 128)
+    assert 1 <= case.B <= {"pool": 1000, "drawn": 256}.get(case.group, 128)
     assert 1 <= case.H <= 2048
     assert case.D in (1, 2)
     assert case.P < case.H

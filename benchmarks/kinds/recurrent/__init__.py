@@ -60,6 +60,7 @@ TITLES = (
     "Ragged batches",
     "DeepBench",
     "Pools: streams that come and go, a step of each in one call",
+    "Drawn at random, so that nobody has chosen them: T to 1000, B to 256, I and H to 2048",
 )
 GROUPS = dict(zip(NAMES, TITLES, strict=True))
 NOTE = (

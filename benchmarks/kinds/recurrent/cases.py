@@ -2,9 +2,9 @@
 
 The letters are T time, B batch, I input, H hidden, P projection, D directions, L layers, G gates.
 
-T stops at 1000 and B at 128, but for pools of streams. Where a published shape is larger it is cut
-and its reason says so: a longer sequence repeats the same step, and the time per step is what is
-measured.
+T stops at 1000 and B at 128, but for pools of streams and for the cases of drawn.py. Where a
+published shape is larger it is cut and its reason says so: a longer sequence repeats the same step,
+and the time per step is what is measured.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 from ...core.dtypes import FLOAT32
 from ...core.lengths import log_normal_lengths, uniform_lengths
 from ...core.models.recurrent.case import NetCase
+from .drawn import drawn
 
 GROUPS = (
     "step",
@@ -23,6 +24,7 @@ GROUPS = (
     "ragged",
     "deepbench",
     "pool",
+    "drawn",
 )
 
 
@@ -265,6 +267,7 @@ def grid() -> list[NetCase]:
         *_ragged(),
         *_deepbench(),
         *_pools(),
+        *drawn(),
     ]
 
 
