@@ -21,9 +21,9 @@ struct PackArgs {
   std::int64_t begin, end;
 };
 
-constexpr std::int64_t kMostHeadSize = 256;  // neither E nor F is larger
+constexpr std::int64_t kMostHeadSize = 256;      // neither E nor F is larger
 constexpr std::int64_t kMostTokens = INT32_MAX;  // a sequence, its cache included, is no longer
-static_assert(kMostHeadSize <= kSumBlock);   // so that a score is one block of a sum
+static_assert(kMostHeadSize <= kSumBlock);       // so that a score is one block of a sum
 // attention_chunk takes at most so many at once.
 constexpr std::int64_t kChunkQueries = 16, kChunkKeys = 256;
 // attention takes so many rows at once, and needs so many floats of scratch memory. attention_chunk
