@@ -9,6 +9,7 @@
 
 #include "bindings/activation.h"
 #include "bindings/arrays.h"
+#include "bindings/bound_recurrent.h"
 #include "bindings/dtype.h"
 #include "bindings/gil.h"
 #include "runtime/buffer.h"
@@ -65,6 +66,22 @@ double read_bandwidth(std::int64_t bytes, double seconds) {
   });
 }
 
+// Returns the seconds that a step waits for the one before, whatever its size.
+double step_chain(const std::string& mode, const std::string& activation, double seconds,
+                  const std::string& dtype) {
+  const std::string function = "treadle._core.step_chain";
+  const ProductKernels& products = kernels().of(parse_dtype(function, dtype));
+  const Mode cell = parse_mode(function, mode);
+  const auto chain = cell == Mode::rnn    ? products.rnn_chain
+                     : cell == Mode::lstm ? products.lstm_chain
+                                          : products.gru_chain;
+  CellOptions options{};
+  options.f = {ActivationFunction::sigmoid, 0, 0};
+  options.g = options.h = {parse_function(function, activation), 0, 0};
+  constexpr std::int64_t kSteps = 1000;
+  return 1 / best_rate(seconds, kSteps, [&] { return chain(options, kSteps); });
+}
+
 py::array_t<float> apply(const std::string& name, const py::object& x, float alpha, float beta) {
   const Activation activation{parse_function("treadle._core.apply", name), alpha, beta};
   const View<const float> in =
@@ -114,6 +131,8 @@ std::map<std::string, std::string> build_info() {
   m.def("control_word", &control_word);
   m.def("multiply_peak", &multiply_peak, py::arg("seconds") = 0.05, py::arg("dtype") = "float32");
   m.def("read_bandwidth", &read_bandwidth, py::arg("bytes"), py::arg("seconds") = 0.05);
+  m.def("step_chain", &step_chain, py::arg("mode"), py::arg("activation") = "tanh",
+        py::arg("seconds") = 0.05, py::arg("dtype") = "float32");
   m.def("build_info", &build_info);
 }
 

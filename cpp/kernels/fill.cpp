@@ -58,6 +58,9 @@ void fill_products(KernelTable& t) {
 #endif
   p.multiply_loop = multiply_loop<Format>;
   p.round_flops = kRoundFlops<Format>;
+  p.rnn_chain = rnn_chain<Format>;
+  p.lstm_chain = lstm_chain<Format>;
+  p.gru_chain = gru_chain<Format>;
 }
 
 #if !defined(TREADLE_FORMATS_ONLY)

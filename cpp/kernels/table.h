@@ -283,6 +283,11 @@ struct ProductKernels {
   // It multiplies at the machine's limit, round_flops a round; its result keeps the work alive.
   float (*multiply_loop)(std::int64_t rounds);
   int round_flops;
+  // They go through the chain of operations of which each waits for the one before, in so many
+  // steps of one vector of units: h is loaded, multiplied and activated, and the new h is stored.
+  float (*rnn_chain)(const CellOptions&, std::int64_t steps);
+  float (*lstm_chain)(const CellOptions&, std::int64_t steps);
+  float (*gru_chain)(const CellOptions&, std::int64_t steps);
 };
 
 struct KernelTable {

@@ -179,6 +179,15 @@ def apply(name: str, x: _Float, alpha: float = 0.0, beta: float = 0.0) -> _Float
 def control_word() -> int: ...
 def multiply_peak(seconds: float = 0.05, dtype: str = "float32") -> float: ...
 def read_bandwidth(bytes: int, seconds: float = 0.05) -> float: ...
+def step_chain(
+    mode: str, activation: str = "tanh", seconds: float = 0.05, dtype: str = "float32"
+) -> float:
+    """The seconds for which a step of a cell waits for the one before, however small it is.
+
+    A number of the state is loaded, multiplied into the gates, which go through their functions,
+    and the new state is stored. ``activation`` is that of the candidate and of an LSTM's new cell.
+    """
+
 def build_info() -> dict[str, str]: ...
 
 @final

@@ -137,6 +137,30 @@ def test_objects_keep_the_level_they_were_packed_for():
     treadle._core.set_isa(before)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("mode", samples.MODES)
+def test_step_chain(isa, mode, activation, dtype):
+    seconds = treadle._core.step_chain(mode, activation, 1e-4, dtype)
+    assert isinstance(seconds, float)
+    assert 0 < seconds < 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["LSTM"], "step_chain: mode is 'LSTM', expected rnn, lstm or gru"),
+        (["gru", "softer"], "step_chain: activation is 'softer'"),
+        (["gru", "tanh", 0.1, "float64"], "step_chain: dtype is 'float64'"),
+        (["gru", "tanh", 0.0], "seconds is out of range"),
+        (["gru", "tanh", float("nan")], "seconds is out of range"),
+    ],
+)
+def test_step_chain_of_nothing(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        treadle._core.step_chain(*arguments)
+
+
 # Threads.
 
 
