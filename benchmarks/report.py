@@ -19,10 +19,12 @@ from typing import Any
 
 from .core import registry
 from .core.kind import OURS
-from .core.numbers import microseconds, milliseconds, peaks
+from .core.numbers import microseconds, milliseconds, peaks, waits
 from .core.summary import kind_of, section_of, summary
 
 MARKER = "bench"
+# The limits of runs that were recorded before count the products only.
+WAITING = ", or for the chain of dependent steps where that takes longer, and for the call"
 
 
 def markers(section: str) -> tuple[str, str]:
@@ -106,9 +108,10 @@ def markdown(result: dict[str, Any]) -> str:
         parts += [f"**Cases that miss their target: {len(missed)}**", _table(missed, result)]
     if result.get("targets"):
         parts.append(_targets(result["targets"]))
+    note = kind.NOTE + (WAITING if any("limit_parts_us" in case for case in cases) else "")
     parts.append(
-        f"Times are medians in {unit}, {kind.NOTE}, *reached* the share of it that treadle "
-        "reaches, and the peers are followed by how many times faster treadle is than the fastest."
+        f"Times are medians in {unit}, {note}, *reached* the share of it that treadle reaches, "
+        "and the peers are followed by how many times faster treadle is than the fastest."
     )
     for group, title in kind.GROUPS.items():
         found = [case for case in cases if case["group"] == group]
@@ -130,12 +133,13 @@ def _where(result: dict[str, Any]) -> str:
         f"NumPy {about['numpy']}; {versions}."
     )
     if result.get("limits"):
+        more = waits(result["limits"])
         levels = ", ".join(
             f"{level['name']} {level['gb_s']:.0f}" for level in result["limits"]["levels"]
         )
         lines.append(
             f"The machine's limits in the same run: {peaks(result['limits'])}, "
-            f"read bandwidth in GB/s: {levels}."
+            f"read bandwidth in GB/s: {levels}" + (f"; {more}." if more else ".")
         )
     return "\n".join(lines)
 

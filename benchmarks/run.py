@@ -337,6 +337,8 @@ def _machine_limits(session: Session, formats: set[str]) -> dict[str, Any]:
             {"name": name, "bytes": size, "gb_s": session.meter.bandwidth(size) / 1e9}
             for name, size in limits.levels(caches, session.threads)
         ],
+        "chain_ns": {cell: session.meter.chain(cell) * 1e9 for cell in limits.CELLS},
+        "call_us": session.meter.call() * 1e6,
     }
     session.progress.clear()
     return measured

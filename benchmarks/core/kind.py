@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+from .limits import Limit, Rates
 from .target import Result, Target
 
 OURS = "treadle"
@@ -19,9 +20,6 @@ PEERS = (
     *("torch", "onnxruntime", "openvino", "jax", "ctranslate2", "sentence_transformers"),
     *("keras_torch", "keras_jax", "keras_tensorflow"),
 )
-
-# The bytes per second at which a buffer of so many bytes is read again and again.
-Bandwidth = Callable[[int], float]
 
 
 class Unsupported(Exception):
@@ -165,15 +163,12 @@ class Kind(Protocol[CaseT, InputsT, ExpectedT, AnswerT]):
         """Return the bytes that one call has to read."""
 
     def buffer_sizes(self, case: CaseT) -> list[int]:
-        """Return the sizes for which `limit_seconds` asks the bandwidth."""
+        """Return the sizes for which `limit` asks the bandwidth."""
 
-    def limit_seconds(self, case: CaseT, peak: float, bandwidth: Bandwidth) -> float:
-        """Return the time below which the case cannot go, with a peak in FLOP/s."""
+    def limit(self, case: CaseT, rates: Rates) -> Limit:
+        """Return the time below which the case cannot go, and what it is spent on."""
 
-    def tightest(self, case: CaseT, peak: float, bandwidth: Bandwidth) -> int | None:
-        """Return the size whose reading is most of the limit; None means the multiply-adds are."""
-
-    def target(self, case: CaseT, limit: float, peak: float, bandwidth: Bandwidth) -> Target | None:
+    def target(self, case: CaseT, limit: Limit, rates: Rates) -> Target | None:
         """Return the target of a case that has one."""
 
     def measure_targets(self, result: dict[str, Any], dtype: str) -> Iterator[Result]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from .limits import CALL, CHAIN, FMA
+
 
 def peaks(found: dict[str, Any]) -> str:
     """Return the measured peaks of multiply-adds, of float32 and of the other formats that were
@@ -11,6 +13,19 @@ def peaks(found: dict[str, Any]) -> str:
     """
     both = {"float32": found["peak_gflops"], **found.get("low_precision_gflops", {})}
     return ", ".join(f"{value:.0f} GFLOP/s {dtype}" for dtype, value in both.items())
+
+
+def waits(found: dict[str, Any]) -> str:
+    """Return how long a step of each cell waits for the one before, and what a call takes.
+
+    The text is empty for a run that was recorded before these were measured.
+    """
+    if "chain_ns" not in found:
+        return ""
+    chains = ", ".join(f"{cell} {value:.0f}" for cell, value in found["chain_ns"].items())
+    return (
+        f"a step waits for the one before, in ns: {chains}; a call takes {found['call_us']:.2f} us"
+    )
 
 
 def microseconds(value: float) -> str:
@@ -38,6 +53,6 @@ def with_unit(value_us: float) -> str:
 
 def rate(case: dict[str, Any], median_us: float) -> str:
     """Return GB/s where reading is the limit, and GFLOP/s elsewhere."""
-    if case.get("bound_by", "FMA") == "FMA":
+    if case.get("bound_by", FMA) in (FMA, CHAIN, CALL):
         return f"{case['flops'] / median_us / 1e3:.1f} GFLOP/s"
     return f"{case['bytes_read'] / median_us / 1e3:.1f} GB/s"

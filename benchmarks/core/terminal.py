@@ -14,10 +14,19 @@ from functools import partial
 from typing import Any
 
 from .kind import OURS
-from .numbers import microseconds, peaks, rate, with_unit
+from .limits import CALL, CHAIN, FMA
+from .numbers import microseconds, peaks, rate, waits, with_unit
 
 SHOWN = 5  # names of a list that are shown before the rest is counted
-LEVELS = {"L1": "the L1 cache", "L2": "the L2 cache", "L3": "the L3 cache", "DRAM": "memory"}
+BINDS = {
+    "L1": "reading its data from the L1 cache",
+    "L2": "reading its data from the L2 cache",
+    "L3": "reading its data from the L3 cache",
+    "DRAM": "reading its data from memory",
+    FMA: "multiplying",
+    CHAIN: "the chain of its steps",
+    CALL: "a call from Python",
+}
 ENOUGH = 0.95  # of the peer's time: below that treadle is said to be faster
 
 
@@ -104,9 +113,9 @@ class Screen:
         if "speedup" in case:
             text += f", {_compared(case['speedup'], case['fastest_peer'])}."
         elif "limit_us" in case:
-            least, level = with_unit(case["limit_us"]), LEVELS.get(case["bound_by"])
-            doing = f"reading its data from {level}" if level else "multiplying"
-            text += f"; {doing} alone takes {least} on this machine."
+            binds, parts = case["bound_by"], case["limit_parts_us"]
+            least = with_unit(parts.get(binds, parts["work"]))
+            text += f"; {BINDS[binds]} alone takes {least} on this machine."
         else:
             text += "."
         return self.wrapped(text)
@@ -124,14 +133,17 @@ class Screen:
             levels = ", ".join(
                 f"{level['name']} {level['gb_s']:.0f}" for level in result["limits"]["levels"]
             )
-            lines.append(f"It multiplies at {peaks(result['limits'])} and reads GB/s: {levels}.")
+            lines.append(
+                f"It multiplies at {peaks(result['limits'])} and reads GB/s: {levels}; "
+                f"{waits(result['limits'])}."
+            )
         if result["missing"]:
             missing = "; ".join(f"{name} ({why})" for name, why in result["missing"].items())
             lines.append(f"Left out: {missing}.")
         lines.append(
-            "Every answer is checked before it is timed. The limit of a case is the time that "
-            "reading its weights and multiplying would take at least; its target is what treadle "
-            "wants to reach."
+            "Every answer is checked before it is timed. The limit of a case is the time of a call "
+            "and of reading its weights and multiplying, or of the chain of its steps if that is "
+            "longer; its target is what treadle wants to reach."
         )
         if self.busy:
             lines.append(self.busy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import gc
 import time
 from typing import Any
@@ -96,7 +97,7 @@ def time_case(case: AnyCase, session: Session) -> dict[str, Any]:
         # depends on neighbours, for treadle as well.
         peak = max(peaks)
         bandwidth = {size: float(np.median(rates[size])) for size in sizes}
-        found |= _against_limit(case, found["results"].get(OURS), peak, bandwidth, session.threads)
+        found |= _against_limit(case, found["results"].get(OURS), peak, bandwidth, session)
     found |= _against_peers(found["results"])
     runs.clear()
     ready.clear()
@@ -146,25 +147,39 @@ def _against_limit(
     ours: dict[str, Any] | None,
     peak: float,
     bandwidth: dict[int, float],
-    threads: int,
+    session: Session,
 ) -> dict[str, Any]:
-    kind = registry.of(case)
-    limit = kind.limit_seconds(case, peak, bandwidth.__getitem__)
-    reading = kind.tightest(case, peak, bandwidth.__getitem__)
-    level = limits.level_of(reading, machine.caches(), threads) if reading else "FMA"
+    """Return the limit of a case, what binds it, and how much of it treadle reaches.
+
+    The chain of the steps and the call are measured here, just after the turns.
+    """
+    assert session.meter is not None
+    kind, threads = registry.of(case), session.threads
+    chain = functools.partial(session.meter.chain, seconds=session.effort.sample, dtype=case.dtype)
+    call = session.meter.call(session.effort.sample)
+    rates = limits.Rates(peak, bandwidth.__getitem__, chain, call)
+    limit = kind.limit(case, rates)
+    binds = limit.bound_by
+    if isinstance(binds, int):
+        binds = limits.level_of(binds, machine.caches(), threads)
     found: dict[str, Any] = {
-        "limit_us": limit * 1e6,
-        "bound_by": level,
+        "limit_us": limit.seconds * 1e6,
+        "limit_parts_us": {
+            "work": limit.work * 1e6,
+            "chain": limit.chain * 1e6,
+            "call": limit.call * 1e6,
+        },
+        "bound_by": binds,
         "peak_gflops": peak / 1e9,
         "bandwidth_gb_s": {str(size): rate / 1e9 for size, rate in bandwidth.items()},
     }
     if ours is None:
         return found
     seconds = ours["median_us"] / 1e6
-    found["of_limit"] = limit / seconds
+    found["of_limit"] = limit.seconds / seconds
     found["of_peak"] = kind.flops(case) / seconds / peak
     # The targets are about one thread; targets.py compares two threads with one.
-    target = kind.target(case, limit, peak, bandwidth.__getitem__) if threads == 1 else None
+    target = kind.target(case, limit, rates) if threads == 1 else None
     if target is not None:
         found["target"] = {
             "name": target.name,

@@ -9,6 +9,7 @@ import pytest
 from treadle.benchmarks import report
 from treadle.benchmarks.core import limits, machine, measure, peers
 from treadle.benchmarks.core.errors import Exact
+from treadle.benchmarks.core.limits import FMA, Limit, Rates
 from treadle.benchmarks.core.models.recurrent import work
 from treadle.benchmarks.core.models.recurrent.case import NetCase as Case
 from treadle.benchmarks.core.models.recurrent.data import Outputs, make_input, make_weights
@@ -84,8 +85,8 @@ def test_limit_of_a_step():
     case = Case("lstm", "step", 1, 1, 2, 3, "by hand")
     assert work.weight_bytes(case) == 4 * 60
     assert work.flops(case) == 2 * 60
-    assert work.limit_seconds(case, 1000, lambda _: 240) == 1.0  # 240 bytes; FLOPs 0.12 s
-    assert work.limit_seconds(case, 60, lambda _: 240) == 2.0  # FLOPs 2 s
+    assert work.limit(case, Rates(1000, lambda _: 240)).seconds == 1.0  # 240 bytes; FLOPs 0.12 s
+    assert work.limit(case, Rates(60, lambda _: 240)).seconds == 2.0  # FLOPs 2 s
     assert work.buffer_sizes(case) == [240]
 
 
@@ -95,13 +96,13 @@ def test_limit_of_a_sequence_reads_the_input_weights_once():
     # FLOPs.
     assert work.flops(case) == 480 + 5 * 144
     assert work.bytes_read(case) == 96 + 5 * 144
-    assert work.limit_seconds(case, 1000, lambda _: 96) == 1.0 + 5 * 1.5
-    assert work.limit_seconds(case, 96, lambda _: 1e9) == 5.0 + 5 * 1.5
+    assert work.limit(case, Rates(1000, lambda _: 96)).seconds == 1.0 + 5 * 1.5
+    assert work.limit(case, Rates(96, lambda _: 1e9)).seconds == 5.0 + 5 * 1.5
     # Each product takes its own maximum: input by FLOPs (0.48 > 0.096), recurrent equal (0.144).
-    assert work.limit_seconds(case, 1000, lambda _: 1000) == pytest.approx(0.48 + 5 * 0.144)
+    assert work.limit(case, Rates(1000, lambda _: 1000)).seconds == pytest.approx(0.48 + 5 * 0.144)
     assert work.buffer_sizes(case) == [96, 144]
-    assert work.tightest(case, 1e9, lambda _: 1) == 144
-    assert work.tightest(case, 1, lambda _: 1e9) is None
+    assert work.limit(case, Rates(1e9, lambda _: 1)).bound_by == 144
+    assert work.limit(case, Rates(1, lambda _: 1e9)).bound_by == FMA
 
 
 def test_limit_of_a_ragged_batch_counts_live_rows():
@@ -109,7 +110,7 @@ def test_limit_of_a_ragged_batch_counts_live_rows():
     # 6 input weights x 4 row-steps; 9 recurrent weights, two rows once and one row twice.
     assert work.flops(case) == 2 * 6 * 4 + 2 * 9 * 4
     assert work.bytes_read(case) == 24 + 3 * 36
-    assert work.limit_seconds(case, 18, lambda _: 1e9) == pytest.approx(48 / 18 + 4)
+    assert work.limit(case, Rates(18, lambda _: 1e9)).seconds == pytest.approx(48 / 18 + 4)
 
 
 def test_limit_of_stacked_bidirectional_and_projected():
@@ -121,15 +122,23 @@ def test_limit_of_stacked_bidirectional_and_projected():
 
 
 def test_targets():
+    """A step may take its allowance beyond the products, a sequence has a share of the limit."""
+
+    def spent(seconds, chain=0.0, call=0.0):
+        return Limit({FMA: seconds}, chain, call)
+
+    rates = Rates(1e11, float)
     step = Case("lstm", "step", 1, 1, 128, 128, "")
-    assert target(step, 1e-6, 1e11).allowed == pytest.approx(2.8e-6)
-    assert target(dataclasses.replace(step, I=64), 1e-6, 1e11) is None
+    assert target(step, spent(1e-6), rates).allowed == pytest.approx(2.8e-6)
+    assert target(step, spent(1e-6, 5e-6, 1e-6), rates).allowed == pytest.approx(2.8e-6)
+    assert target(dataclasses.replace(step, I=64), spent(1e-6), rates) is None
     sequence = Case("lstm", "sequence", 10, 1, 128, 128, "")
-    assert target(sequence, 8e-6, 1e11).allowed == pytest.approx(1e-5)
+    assert target(sequence, spent(8e-6), rates).allowed == pytest.approx(1e-5)
+    assert target(sequence, spent(1e-6, 7e-6, 1e-6), rates).allowed == pytest.approx(1e-5)
     batch = Case("lstm", "batch", 10, 16, 256, 256, "")
-    assert target(batch, 1.0, 1e11).allowed == work.flops(batch) / 0.9e11
-    assert target(dataclasses.replace(batch, B=8), 1.0, 1e11) is None
-    assert target(dataclasses.replace(batch, lengths=(10,) * 16), 1.0, 1e11) is None
+    assert target(batch, spent(1.0), rates).allowed == work.flops(batch) / 0.9e11
+    assert target(dataclasses.replace(batch, B=8), spent(1.0), rates) is None
+    assert target(dataclasses.replace(batch, lengths=(10,) * 16), spent(1.0), rates) is None
 
 
 def test_levels_and_capacity():
@@ -204,7 +213,9 @@ def test_run_writes_json_and_report(tmp_path, capsys):
     for case in result["cases"]:
         timed = case["results"]["treadle"]
         assert 0 < timed["min_us"] <= timed["q1_us"] <= timed["median_us"] <= timed["q3_us"]
-        assert case["limit_us"] > 0
+        parts = case["limit_parts_us"]
+        assert all(part > 0 for part in parts.values())
+        assert case["limit_us"] == pytest.approx(parts["call"] + max(parts["work"], parts["chain"]))
         assert not case["wrong"]
     assert {level["name"] for level in result["limits"]["levels"]} >= {"DRAM"}
     assert "lstm/step/1x1x32x32" in capsys.readouterr().out
@@ -287,6 +298,17 @@ def test_report_lists_losses_first(result):
     assert text.index("| `lstm/batch/lost`") < text.index("| `lstm/step/won`")
     assert "| `lstm/step/won` | 1.00 | 1.00 | 100% | L1 | 2.00 | 8.00 | **4.00** | 4.00x |" in text
     assert "**missed** 2.00" in text
+    assert "multiply, *reached*" in text
+    assert "GB/s: L1 200." in text
+
+
+def test_report_says_what_the_limits_count(result):
+    result["limits"] |= {"chain_ns": {"rnn": 12.3, "lstm": 45.6, "gru": 34.5}, "call_us": 0.2}
+    for case in result["cases"]:
+        case["limit_parts_us"] = {"work": 0.5, "chain": 0.8, "call": 0.2}
+    text = report.markdown(result)
+    assert f"multiply{report.WAITING}, *reached*" in text
+    assert "in ns: rnn 12, lstm 46, gru 34; a call takes 0.20 us." in text
 
 
 def test_report_makes_a_new_file_and_refuses_one_without_markers(tmp_path):

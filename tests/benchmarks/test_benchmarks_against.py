@@ -50,6 +50,17 @@ def test_a_case_falls_when_it_keeps_less_than_95_percent_of_its_share(tmp_path):
     }
 
 
+def test_a_run_whose_limits_were_products_is_compared_by_them(tmp_path):
+    """A limit of 10 us has products of 2 us: half of it reached are 10 % of the products."""
+    now = {"limit_us": 10.0, "limit_parts_us": {"work": 2.0, "chain": 9.0, "call": 1.0}}
+    now |= {"name": "a", "of_limit": 0.5}
+    for parts, kept in (({}, 0.25), ({"limit_parts_us": {}}, 1.25)):
+        record = {**RECORD, "cases": [{"name": "a", "of_limit": 0.4, **parts}]}
+        recorded = against.read(write(tmp_path / "a.json", record), 1)
+        assert recorded.share_kept(now) == pytest.approx(kept)
+    assert against.compare([now], recorded)["fell"] == []
+
+
 @pytest.mark.parametrize("busy", ["", "This machine is busy."])
 def test_the_summary_names_what_fell(tmp_path, busy):
     recorded = against.read(write(tmp_path / "a.json", RECORD), 1)

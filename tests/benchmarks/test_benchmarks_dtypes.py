@@ -14,6 +14,7 @@ from treadle.benchmarks.core import limits, registry
 from treadle.benchmarks.core.dtypes import BYTES, DTYPES, LOW_PRECISION, parse
 from treadle.benchmarks.core.errors import BFloat16, Int8, Plain, errors_of, tolerance
 from treadle.benchmarks.core.kind import Unsupported
+from treadle.benchmarks.core.limits import FMA, Limit, Rates
 from treadle.benchmarks.core.models.minilm.case import EncoderCase
 from treadle.benchmarks.core.models.recurrent import work
 from treadle.benchmarks.core.models.recurrent.case import NetCase as Case
@@ -73,22 +74,25 @@ def test_limits():
         step = Case("lstm", "step", 1, 1, 2, 3, "by hand", dtype=dtype)
         assert work.weight_bytes(step) == width * 60
         assert work.flops(step) == 2 * 60
-        assert work.limit_seconds(step, 1e9, lambda _: 60) == width
+        assert work.limit(step, Rates(1e9, lambda _: 60)).seconds == width
         sequence = dataclasses.replace(step, T=5, B=2)
         assert work.bytes_read(sequence) == width * (24 + 5 * 36)
-        assert work.limit_seconds(sequence, 1000, lambda _: 1e9) == pytest.approx(0.48 + 0.72)
+        assert work.limit(sequence, Rates(1000, lambda _: 1e9)).seconds == pytest.approx(
+            0.48 + 0.72
+        )
 
 
 def test_targets_of_a_case():
+    spent, rates = Limit({FMA: 1.0}, 0.0, 0.0), Rates(1e11, float)
     batch = Case("gru", "batch", 10, 32, 256, 256, "", dtype="bfloat16")
-    assert recurrent.target(batch, 1.0, 1e11).allowed == work.flops(batch) / 0.85e11
+    assert recurrent.target(batch, spent, rates).allowed == work.flops(batch) / 0.85e11
     int8 = dataclasses.replace(batch, dtype="int8")
-    assert recurrent.target(int8, 1.0, 1e11).allowed == work.flops(int8) / 0.7e11
-    assert recurrent.target(dataclasses.replace(batch, B=16), 1.0, 1e11) is None
+    assert recurrent.target(int8, spent, rates).allowed == work.flops(int8) / 0.7e11
+    assert recurrent.target(dataclasses.replace(batch, B=16), spent, rates) is None
     step = Case("lstm", "step", 1, 1, 128, 128, "", dtype="int8")
-    assert recurrent.target(step, 1.0, 1e11).allowed == 3e-6
+    assert recurrent.target(step, spent, rates).allowed == 3e-6
     for other in ({"cell": "gru"}, {"H": 256}, {"dtype": "bfloat16"}):
-        assert recurrent.target(dataclasses.replace(step, **other), 1.0, 1e11) is None
+        assert recurrent.target(dataclasses.replace(step, **other), spent, rates) is None
 
 
 def test_peaks_are_of_their_dtype():

@@ -9,6 +9,7 @@ import pytest
 import transformers
 
 from treadle.benchmarks.core import registry
+from treadle.benchmarks.core.limits import FMA, Rates
 from treadle.benchmarks.core.peers import torch as torch_peer
 from treadle.benchmarks.kinds import generation
 from treadle.benchmarks.kinds.generation import files, limits, targets
@@ -107,11 +108,13 @@ def test_limit_by_hand(tiny):
     products = 10 * layers + 2 * output + 3 * 2 * (layers + output)
     assert limits.flops(case) == 2 * products
     assert limits.bytes_read(case) == 4 * (layers + output + 3 * (layers + output))
-    assert limits.limit_seconds(case, 1e3, lambda size: 1e12) == pytest.approx(2 * products / 1e3)
+    assert limits.limit(case, Rates(1e3, lambda size: 1e12)).seconds == pytest.approx(
+        2 * products / 1e3
+    )
     reading = limits.bytes_read(case) / 1e3
-    assert limits.limit_seconds(case, 1e12, lambda size: 1e3) == pytest.approx(reading)
-    assert limits.tightest(case, 1e12, lambda size: 1e3) == 4 * (layers + output)
-    assert limits.tightest(case, 1e3, lambda size: 1e12) is None
+    assert limits.limit(case, Rates(1e12, lambda size: 1e3)).seconds == pytest.approx(reading)
+    assert limits.limit(case, Rates(1e12, lambda size: 1e3)).bound_by == 4 * (layers + output)
+    assert limits.limit(case, Rates(1e3, lambda size: 1e12)).bound_by == FMA
 
 
 def check_peer(name, case):

@@ -12,6 +12,7 @@ import torch
 
 from treadle.benchmarks.core import measure, peers, registry
 from treadle.benchmarks.core.kind import Unsupported
+from treadle.benchmarks.core.limits import Limit, Rates
 from treadle.benchmarks.core.models.recurrent import work
 from treadle.benchmarks.kinds import keras
 from treadle.benchmarks.kinds.keras import (
@@ -73,16 +74,22 @@ def test_limits_by_hand():
     case = tiny(FIT)
     forward = 2 * 4 * 5 * (1 + 5) * 4 * 2  # every weight, for four steps of two rows
     assert keras.flops(case) == 3 * 3 * forward
-    assert keras.limit_seconds(case, 1000, lambda _: 1e12) == pytest.approx(9 * forward / 1000)
+    assert keras.limit(case, Rates(1000, lambda _: 1e12)).seconds == pytest.approx(
+        9 * forward / 1000
+    )
     reading = 4 * 4 * 5 * (1 + 4 * 5)  # bytes: the kernel once, the recurrent one at every step
     assert keras.bytes_read(case) == 2 * 3 * reading
     once = tiny(cases.CALL)
     assert keras.flops(once) == work.flops(once.net) == forward // 2
     assert keras.bytes_read(once) == reading
-    assert keras.tightest(once, 1e12, lambda _: 100.0) in keras.buffer_sizes(once)
-    assert keras.target(once, 0, 1e9, lambda _: 1.0) is None
+    assert keras.limit(once, Rates(1e12, lambda _: 100.0)).bound_by in keras.buffer_sizes(once)
+    fit = keras.limit(case, Rates(1e15, lambda _: 1e15, lambda cell, activation: 2.0, 1.0))
+    assert (fit.bound_by, fit.seconds) == ("chain", 1 + 3 * 4 * 2)  # three batches of four steps
+    assert keras.target(once, Limit({}, 0.0, 0.0), Rates(1e9, float)) is None
     held = dataclasses.replace(once, target_us=60.0)
-    assert keras.target(held, 0, 1e9, lambda _: 1.0).allowed == pytest.approx(60e-6)
+    assert keras.target(held, Limit({}, 0.0, 0.0), Rates(1e9, float)).allowed == pytest.approx(
+        60e-6
+    )
 
 
 @pytest.mark.parametrize("case", GRID, ids=lambda case: case.name)

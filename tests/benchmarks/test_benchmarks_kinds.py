@@ -12,6 +12,7 @@ from treadle.benchmarks import front, report
 from treadle.benchmarks.core import measure, peers, registry
 from treadle.benchmarks.core.comparisons import against_peers
 from treadle.benchmarks.core.kind import PEERS
+from treadle.benchmarks.core.limits import FMA, Limit, Rates
 from treadle.benchmarks.core.models.attention.case import AttentionCase, mask
 from treadle.benchmarks.core.models.minilm.case import EncoderCase
 from treadle.benchmarks.core.summary import by_section
@@ -26,6 +27,7 @@ from treadle.benchmarks.kinds.recurrent import targets as recurrent_targets
 from treadle.benchmarks.run import main
 
 ATTENTION, ENCODER = attention.grid(), encoder.grid()
+NOTHING = Limit({}, 0.0, 0.0)
 needs_model = pytest.mark.skipif(bool(encoder.missing()), reason=encoder.missing() or "-")
 TINY = [
     AttentionCase("attention", 2, 3, 5, 5, 7, "tiny"),
@@ -50,8 +52,7 @@ def test_every_kind_answers_every_question():
         "grid",
         "absent",
     ]
-    names += ["absent", "limit_seconds", "low_precision", "missing", "peer", "target", "tightest"]
-    names += ["words"]
+    names += ["limit", "low_precision", "missing", "peer", "target", "words"]
     for name in registry.KINDS:
         kind = registry.load(name)
         assert [n for n in names if not hasattr(kind, n)] == []
@@ -119,8 +120,8 @@ def test_lengths_around():
 def test_limit_of_attention():
     full = AttentionCase("attention", 2, 3, 20, 20, 5, "by hand")
     assert attention.flops(full) == 4 * 5 * 2 * 3 * 400
-    assert attention.limit_seconds(full, 1000, lambda _: 1) == attention.flops(full) / 1000
-    assert attention.tightest(full, 1000, lambda _: 1) is None
+    assert attention.limit(full, Rates(1000, lambda _: 1)).seconds == attention.flops(full) / 1000
+    assert attention.limit(full, Rates(1000, lambda _: 1)).bound_by == FMA
     causal = dataclasses.replace(full, causal=True)
     assert causal.pairs() == 2 * 20 * 21 // 2
     ragged = dataclasses.replace(full, lengths=(20, 2))
@@ -134,22 +135,29 @@ def test_limit_of_decoding():
     assert attention.bytes_read(case) == size
     assert attention.flops(case) == 4 * 5 * 4 * 16
     assert attention.buffer_sizes(case) == [size]
-    assert attention.limit_seconds(case, 1e9, lambda _: 640) == 2.0
-    assert attention.tightest(case, 1e9, lambda _: 640) == size
-    assert attention.limit_seconds(case, 1280, lambda _: 1e9) == 1.0
-    target = attention.target(case, 2.0, 1e9, lambda _: 640)
+    assert attention.limit(case, Rates(1e9, lambda _: 640)).seconds == 2.0
+    assert attention.limit(case, Rates(1e9, lambda _: 640)).bound_by == size
+    assert attention.limit(case, Rates(1280, lambda _: 1e9)).seconds == 1.0
+    target = attention.target(case, Limit({size: 2.0}, 0.0, 1.0), Rates(1e9, lambda _: 640))
     assert target.allowed == pytest.approx(2.0 / 0.85)
 
 
 def test_targets_of_attention():
     case = AttentionCase("attention", 1, 12, 512, 512, 64, "", goal=True)
     allowed = attention.flops(case) / 1e11
-    assert attention.target(case, 0, 1e11, float).allowed == pytest.approx(allowed / 0.85)
+    assert attention.target(case, NOTHING, Rates(1e11, float)).allowed == pytest.approx(
+        allowed / 0.85
+    )
     short = dataclasses.replace(case, S=128, K=128)
     allowed = attention.flops(short) / 1e11
-    assert attention.target(short, 0, 1e11, float).allowed == pytest.approx(allowed / 0.75)
+    assert attention.target(short, NOTHING, Rates(1e11, float)).allowed == pytest.approx(
+        allowed / 0.75
+    )
     for other in ({"causal": True}, {"goal": False}, {"S": 32}):
-        assert attention.target(dataclasses.replace(case, **other), 0, 1e11, float) is None
+        assert (
+            attention.target(dataclasses.replace(case, **other), NOTHING, Rates(1e11, float))
+            is None
+        )
 
 
 @needs_model
@@ -159,19 +167,27 @@ def test_limit_of_the_encoder():
     assert encoder_limits.weight_bytes(case) == 4 * weights
     assert encoder.flops(case) == 2 * weights * 8 + 4 * 384 * 6 * (25 + 9)
     extra = 4 * 384 * 6 * 34 / 1e9
-    reading = encoder.limit_seconds(case, 1e9, lambda _: 4 * weights)
+    reading = encoder.limit(case, Rates(1e9, lambda _: 4 * weights)).seconds
     assert reading == pytest.approx(1 + extra)
-    multiplying = encoder.limit_seconds(case, 1e9, lambda _: 1e12)
+    multiplying = encoder.limit(case, Rates(1e9, lambda _: 1e12)).seconds
     assert multiplying == pytest.approx(encoder.flops(case) / 1e9)
-    target = encoder.target(case, 0, 1e9, lambda _: 4 * weights)
+    target = encoder.target(case, NOTHING, Rates(1e9, lambda _: 4 * weights))
     assert target.allowed == pytest.approx(1.3)
-    assert encoder.target(dataclasses.replace(case, bandwidth_target=False), 0, 1, float) is None
+    assert (
+        encoder.target(dataclasses.replace(case, bandwidth_target=False), NOTHING, Rates(1, float))
+        is None
+    )
     low = dataclasses.replace(case, dtype="int8")
     assert encoder.buffer_sizes(low) == [weights]
     assert encoder.flops(low) == encoder.flops(case)
-    assert encoder.limit_seconds(low, 1e9, lambda _: 4 * weights) == pytest.approx(0.25 + extra)
-    assert encoder.target(low, 0, 1e9, lambda _: 4 * weights).allowed == 0.8e-3
-    assert encoder.target(dataclasses.replace(case, dtype="bfloat16"), 0, 1, float) is None
+    assert encoder.limit(low, Rates(1e9, lambda _: 4 * weights)).seconds == pytest.approx(
+        0.25 + extra
+    )
+    assert encoder.target(low, NOTHING, Rates(1e9, lambda _: 4 * weights)).allowed == 0.8e-3
+    assert (
+        encoder.target(dataclasses.replace(case, dtype="bfloat16"), NOTHING, Rates(1, float))
+        is None
+    )
 
 
 def test_mask():

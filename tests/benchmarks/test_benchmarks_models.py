@@ -5,6 +5,7 @@ import pytest
 
 from support import onnx_files
 from treadle.benchmarks.core import registry
+from treadle.benchmarks.core.limits import FMA, Limit, Rates
 from treadle.benchmarks.kinds import models
 from treadle.benchmarks.kinds.models import files, limits, reference, targets
 from treadle.benchmarks.kinds.models.cases import CAPTURED, CONVOLUTIONAL, File, ModelCase, words
@@ -75,10 +76,10 @@ def test_limit_by_hand(folder):
     assert limits.products(case) == (limits.Product(4 * SIZE * SIZE, ROWS, 1),)
     assert limits.flops(case) == 2 * SIZE * SIZE * ROWS
     assert limits.bytes_read(case) == limits.buffer_sizes(case)[0] == 256
-    assert limits.limit_seconds(case, 1e9, lambda size: 1e9) == pytest.approx(384e-9)
-    assert limits.limit_seconds(case, 1e12, lambda size: 1e9) == pytest.approx(256e-9)
-    assert limits.tightest(case, 1e9, lambda size: 1e9) is None
-    assert limits.tightest(case, 1e12, lambda size: 1e9) == 256
+    assert limits.limit(case, Rates(1e9, lambda size: 1e9)).seconds == pytest.approx(384e-9)
+    assert limits.limit(case, Rates(1e12, lambda size: 1e9)).seconds == pytest.approx(256e-9)
+    assert limits.limit(case, Rates(1e9, lambda size: 1e9)).bound_by == FMA
+    assert limits.limit(case, Rates(1e12, lambda size: 1e9)).bound_by == 256
 
 
 def test_captured_limit_reads_every_weight():
@@ -87,9 +88,10 @@ def test_captured_limit_reads_every_weight():
 
 
 def test_targets_are_per_stream():
-    assert limits.target(tiny(), 1e-9, 1e9, lambda size: 1e9) is None
-    one = limits.target(tiny(target_us=12), 1e-9, 1e9, lambda size: 1e9)
-    pool = limits.target(tiny(target_us=7, pool=3), 1e-9, 1e9, lambda size: 1e9)
+    about = Limit({FMA: 1e-9}, 0.0, 0.0), Rates(1e9, lambda size: 1e9)
+    assert limits.target(tiny(), *about) is None
+    one = limits.target(tiny(target_us=12), *about)
+    pool = limits.target(tiny(target_us=7, pool=3), *about)
     assert (one.allowed, pool.allowed) == (pytest.approx(12e-6), pytest.approx(21e-6))
 
 

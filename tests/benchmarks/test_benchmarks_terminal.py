@@ -24,6 +24,7 @@ def timed(name, us, limit=1.0, bound_by="L2", passed=None, **peers):
         "bytes_read": 1000,
         "wrong": {},
         "limit_us": limit,
+        "limit_parts_us": {"work": limit, "chain": 0.75, "call": 0.5},
         "of_limit": limit / us,
         "bound_by": bound_by,
         "results": {
@@ -58,6 +59,20 @@ def timed(name, us, limit=1.0, bound_by="L2", passed=None, **peers):
             (
                 "A GRU of 256 units over 50 steps of 32 rows takes 5.00 ms here; multiplying alone"
                 " takes 4.00 ms on this machine."
+            ),
+        ),
+        (
+            timed("lstm/step/1x1x128x128", 2.5, limit=1.25, bound_by="chain"),
+            (
+                "One LSTM step of 128 units takes 2.50 us here; the chain of its steps alone takes "
+                "0.75 us on this machine."
+            ),
+        ),
+        (
+            timed("lstm/step/1x1x128x128", 2.5, limit=1.25, bound_by="call"),
+            (
+                "One LSTM step of 128 units takes 2.50 us here; a call from Python alone takes "
+                "0.50 us on this machine."
             ),
         ),
         (
@@ -102,6 +117,8 @@ def result():
             "peak_gflops": 100.0,
             "low_precision_gflops": dict.fromkeys(DTYPES[1:], 400.0),
             "levels": [{"name": n, "gb_s": 100.0} for n in ("L1", "L2", "L3", "DRAM")],
+            "chain_ns": {"rnn": 12.3, "lstm": 45.6, "gru": 34.5},
+            "call_us": 0.234,
         },
         "cases": cases,
         "targets": [entry] * 3,
@@ -124,6 +141,12 @@ def test_lines_fit(result, peers, busy, columns):
     assert max(map(len, lines)) <= columns
     for case in result["cases"]:
         assert any(line.startswith(f"{case['name']} ") for line in lines)
+
+
+def test_the_machine_says_how_long_a_step_waits(result):
+    text = Screen((), (), "", 1000).machine(result)
+    assert "a step waits for the one before, in ns: rnn 12, lstm 46, gru 34" in text
+    assert "a call takes 0.23 us" in text
 
 
 def test_a_wide_terminal_has_more_columns(result):

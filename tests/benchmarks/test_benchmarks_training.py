@@ -11,6 +11,7 @@ import treadle.torch.weight_cache
 from treadle.benchmarks import report
 from treadle.benchmarks.core import peers
 from treadle.benchmarks.core.errors import Exact
+from treadle.benchmarks.core.limits import FMA, Limit, Rates
 from treadle.benchmarks.core.models.recurrent import work as limits
 from treadle.benchmarks.core.models.recurrent.case import NetCase as Case
 from treadle.benchmarks.core.models.recurrent.data import state_dict
@@ -84,38 +85,45 @@ def test_grid_has_the_shapes_of_the_goal():
     assert ragged >= {("lstm", 200, 32, 64, 128), ("gru", 200, 32, 64, 128)}
 
 
+NOTHING = Limit({}, 0.0, 0.0)
+
+
 def test_limit():
     case = tiny("lstm", lengths=(2, 4, 1))
     forward = Case("lstm", "batch", 4, 3, 5, 7, "the same", lengths=(2, 4, 1))
     work = 2 * 4 * 7 * (5 + 7) * (2 + 4 + 1)  # a multiplication and an addition per weight and row
     assert limits.flops(forward) == work
     assert training.flops(case) == 3 * work
-    assert training.limit_seconds(case, 1000, lambda _: 1e9) == pytest.approx(3 * work / 1000)
+    assert training.limit(case, Rates(1000, lambda _: 1e9)).seconds == pytest.approx(
+        3 * work / 1000
+    )
     reading = 4 * 4 * 7 * (5 + 4 * 7)  # bytes: the input weights once, the others at every step
     assert training.bytes_read(case) == 2 * reading
-    both = training.limit_seconds(case, 1e12, lambda _: 100)
+    both = training.limit(case, Rates(1e12, lambda _: 100)).seconds
     assert both == pytest.approx(2 * reading / 100)
-    assert training.tightest(case, 1e12, lambda _: 100) == 4 * 4 * 7 * 7
-    assert training.tightest(case, 1000, lambda _: 1e9) is None
+    assert training.limit(case, Rates(1e12, lambda _: 100)).bound_by == 4 * 4 * 7 * 7
+    assert training.limit(case, Rates(1000, lambda _: 1e9)).bound_by == FMA
 
 
 def test_limit_of_attention():
     case = AttentionTrainingCase("train-attention", 2, 3, 20, 20, 5, "by hand", causal=True)
     work = 6 * 2 * 5 * 3 * 2 * 20 * 21 // 2  # six products over the pairs of six triangles
     assert training.flops(case) == work
-    assert training.limit_seconds(case, 1000, lambda _: 1) == pytest.approx(work / 1000)
-    assert training.tightest(case, 1000, lambda _: 1) is None
+    assert training.limit(case, Rates(1000, lambda _: 1)).seconds == pytest.approx(work / 1000)
+    assert training.limit(case, Rates(1000, lambda _: 1)).bound_by == FMA
     assert training.buffer_sizes(case) == []
-    assert training.target(case, 0, 1e11, float) is None
+    assert training.target(case, NOTHING, Rates(1e11, float)) is None
 
 
 def test_target():
     case = TrainingCase("gru", "train", 50, 32, 256, 256, "")
-    assert training.target(case, 0, 1e11, float).allowed == pytest.approx(
+    assert training.target(case, NOTHING, Rates(1e11, float)).allowed == pytest.approx(
         training.flops(case) / 0.8e11
     )
     for other in ({"B": 16}, {"H": 128}, {"lengths": (50,) * 32}):
-        assert training.target(dataclasses.replace(case, **other), 0, 1e11, float) is None
+        assert (
+            training.target(dataclasses.replace(case, **other), NOTHING, Rates(1e11, float)) is None
+        )
 
 
 @pytest.mark.parametrize("case", TINY, ids=lambda case: f"{case.name}-{len(case.lengths)}")

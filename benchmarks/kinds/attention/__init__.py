@@ -14,8 +14,7 @@ from ...core.models.attention.work import (
     buffer_sizes,
     bytes_read,
     flops,
-    limit_seconds,
-    tightest,
+    limit,
 )
 from ...core.target import Result
 from . import reference
@@ -37,13 +36,12 @@ __all__ = [
     "expected",
     "flops",
     "grid",
-    "limit_seconds",
+    "limit",
     "low_precision",
     "measure_targets",
     "missing",
     "peer",
     "target",
-    "tightest",
     "words",
 ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...core.kind import Bandwidth
+from ...core.limits import Limit, Rates
 from ...core.models.attention.case import AttentionCase
 from ...core.models.attention.work import flops
 from ...core.target import Target
@@ -12,15 +12,15 @@ SHORT, SHORT_SHARE = 128, 0.75
 DECODE_SHARE = 0.85
 
 
-def target(case: AttentionCase, limit: float, peak: float, bandwidth: Bandwidth) -> Target | None:
+def target(case: AttentionCase, limit: Limit, rates: Rates) -> Target | None:
     """Return the project's target for the shapes of the speed goal, and None for the others.
 
     Decoding from memory is bound by its bandwidth, unless many heads share few keys: then the
-    target is the same share of the limit.
+    target is the same share of the multiply-adds.
     """
     if not case.goal or case.causal:  # causal: held against the full one, in targets.py
         return None
     if case.decoding:
-        return Target(f"{DECODE_SHARE:.0%} of bandwidth", limit / DECODE_SHARE)
+        return Target(f"{DECODE_SHARE:.0%} of bandwidth", limit.work / DECODE_SHARE)
     share = LONG_SHARE if case.S >= LONG else SHORT_SHARE if case.S >= SHORT else 0.0
-    return Target(f"{share:.0%} of peak", flops(case) / peak / share) if share else None
+    return Target(f"{share:.0%} of peak", flops(case) / rates.peak / share) if share else None

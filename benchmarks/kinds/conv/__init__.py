@@ -13,7 +13,7 @@ from . import reference
 from .case import ConvCase, ConvInputs
 from .case import make_inputs as arguments
 from .cases import grid, words
-from .limits import buffer_sizes, bytes_read, flops, limit_seconds, target, tightest
+from .limits import buffer_sizes, bytes_read, flops, limit, target
 
 __all__ = [
     "GROUPS",
@@ -30,13 +30,12 @@ __all__ = [
     "expected",
     "flops",
     "grid",
-    "limit_seconds",
+    "limit",
     "low_precision",
     "measure_targets",
     "missing",
     "peer",
     "target",
-    "tightest",
     "words",
 ]
 

@@ -8,7 +8,7 @@ the limit. Weights stay where they are.
 from __future__ import annotations
 
 from ...core.dtypes import BYTES, FLOAT32
-from ...core.kind import Bandwidth
+from ...core.limits import Limit, Pass, Rates, limit_of
 from ...core.target import Target
 from .case import ConvCase
 
@@ -32,20 +32,14 @@ def buffer_sizes(case: ConvCase) -> list[int]:
     return [bytes_read(case)]
 
 
-def limit_seconds(case: ConvCase, peak: float, bandwidth: Bandwidth) -> float:
-    """Return the limit, with `peak` in FLOP/s, `bandwidth(bytes)` in bytes/s."""
+def limit(case: ConvCase, rates: Rates) -> Limit:
+    """Return the limit."""
     size = bytes_read(case)
-    return max(flops(case) / peak, size / bandwidth(size))
+    return limit_of([Pass(size, size, flops(case))], rates)
 
 
-def tightest(case: ConvCase, peak: float, bandwidth: Bandwidth) -> int | None:
-    """Return the size of what is read and written where that is the limit; None means FMA is."""
-    size = bytes_read(case)
-    return size if size / bandwidth(size) > flops(case) / peak else None
-
-
-def target(case: ConvCase, limit: float, peak: float, bandwidth: Bandwidth) -> Target | None:
+def target(case: ConvCase, limit: Limit, rates: Rates) -> Target | None:
     """Return the target of 3x3 taps over 32 channels or more, and None for the others."""
     if case.taps != (3, 3) or case.C < CHANNELS or case.stride != (1, 1):
         return None
-    return Target(f"{SHARE:.0%} of peak", flops(case) / peak / SHARE)
+    return Target(f"{SHARE:.0%} of peak", flops(case) / rates.peak / SHARE)

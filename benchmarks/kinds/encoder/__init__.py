@@ -16,7 +16,7 @@ from ...core.models.minilm.checkpoint import EncoderInputs, load, missing
 from ...core.target import Result
 from . import reference
 from .cases import PROBE, QUERIES, grid, low_precision, words
-from .limits import buffer_sizes, bytes_read, flops, limit_seconds, target, tightest
+from .limits import buffer_sizes, bytes_read, flops, limit, target
 
 __all__ = [
     "GROUPS",
@@ -33,13 +33,12 @@ __all__ = [
     "expected",
     "flops",
     "grid",
-    "limit_seconds",
+    "limit",
     "low_precision",
     "measure_targets",
     "missing",
     "peer",
     "target",
-    "tightest",
     "words",
 ]
 

@@ -10,7 +10,7 @@ dtype, attention too, whatever it is computed in.
 from __future__ import annotations
 
 from ...core.dtypes import BYTES
-from ...core.kind import Bandwidth
+from ...core.limits import Limit, Pass, Rates, limit_of
 from ...core.models.minilm.case import EncoderCase
 from ...core.models.minilm.checkpoint import load
 from ...core.models.minilm.text import token_lengths
@@ -55,27 +55,18 @@ def buffer_sizes(case: EncoderCase) -> list[int]:
     return [weight_bytes(case)]
 
 
-def limit_seconds(case: EncoderCase, peak: float, bandwidth: Bandwidth) -> float:
-    """Return the limit, with `peak` in FLOP/s, `bandwidth(bytes)` in bytes/s."""
-    multiplying = 2 * weights() * sum(rows(case)) / peak
-    return max(_reading(case, bandwidth), multiplying) + _attention_flops(case) / peak
+def limit(case: EncoderCase, rates: Rates) -> Limit:
+    """Return the limit."""
+    size = weight_bytes(case)
+    matrices = Pass(size, size, 2 * weights() * sum(rows(case)))
+    return limit_of([matrices, Pass(0, 0, _attention_flops(case))], rates)
 
 
-def tightest(case: EncoderCase, peak: float, bandwidth: Bandwidth) -> int | None:
-    """Return the size of the weights if reading them is most of the limit; None means FMA."""
-    reading = _reading(case, bandwidth)
-    return weight_bytes(case) if reading > flops(case) / peak else None
-
-
-def _reading(case: EncoderCase, bandwidth: Bandwidth) -> float:
-    return weight_bytes(case) / bandwidth(weight_bytes(case))
-
-
-def target(case: EncoderCase, limit: float, peak: float, bandwidth: Bandwidth) -> Target | None:
+def target(case: EncoderCase, limit: Limit, rates: Rates) -> Target | None:
     """Hold a query against the time that reading the weights takes, in int8 against the clock."""
     if not case.bandwidth_target or case.dtype == "bfloat16":
         return None
     if case.dtype == "int8":
         return Target(f"{INT8_QUERY * 1e3:g} ms", INT8_QUERY)
-    reading = _reading(case, bandwidth)
+    reading = weight_bytes(case) / rates.bandwidth(weight_bytes(case))
     return Target(f"{BANDWIDTH_FACTOR:g} x reading the weights", BANDWIDTH_FACTOR * reading)

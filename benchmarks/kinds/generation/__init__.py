@@ -12,7 +12,7 @@ from ...core.target import Result
 from . import reference
 from .cases import CAUSAL, SEQ2SEQ, GenerationCase, grid, low_precision, words
 from .files import missing
-from .limits import buffer_sizes, bytes_read, flops, limit_seconds, target, tightest
+from .limits import buffer_sizes, bytes_read, flops, limit, target
 from .reference import Expected, Inputs, arguments, expected
 
 __all__ = [
@@ -30,13 +30,12 @@ __all__ = [
     "expected",
     "flops",
     "grid",
-    "limit_seconds",
+    "limit",
     "low_precision",
     "measure_targets",
     "missing",
     "peer",
     "target",
-    "tightest",
     "words",
 ]
 

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from ...core.dtypes import BYTES
-from ...core.kind import Bandwidth
+from ...core.limits import Limit, Pass, Rates, limit_of
 from ...core.target import Target
 from .cases import SEQ2SEQ, GenerationCase
 from .files import configuration
@@ -83,24 +83,18 @@ def buffer_sizes(case: GenerationCase) -> list[int]:
     return [(found.new + found.output) * BYTES[case.dtype]]
 
 
-def limit_seconds(case: GenerationCase, peak: float, bandwidth: Bandwidth) -> float:
-    """Return the limit, with `peak` in FLOP/s, `bandwidth(bytes)` in bytes/s."""
-    speed = bandwidth(buffer_sizes(case)[0])
-    return sum(
-        times * max(size * BYTES[case.dtype] / speed, 2 * size * rows / peak)
-        for size, rows, times in _parts(case)
-    )
+def limit(case: GenerationCase, rates: Rates) -> Limit:
+    """Return the limit."""
+    (resident,) = buffer_sizes(case)
+    width = BYTES[case.dtype]
+    passes = [
+        Pass(size * width, resident, 2 * size * rows, times) for size, rows, times in _parts(case)
+    ]
+    return limit_of(passes, rates)
 
 
-def tightest(case: GenerationCase, peak: float, bandwidth: Bandwidth) -> int | None:
-    """Return the size of the decoder's weights if reading them is most of the limit."""
-    size = buffer_sizes(case)[0]
-    reading = bytes_read(case) / bandwidth(size)
-    return size if 2 * reading > limit_seconds(case, peak, bandwidth) else None
-
-
-def target(case: GenerationCase, limit: float, peak: float, bandwidth: Bandwidth) -> Target | None:
+def target(case: GenerationCase, limit: Limit, rates: Rates) -> Target | None:
     """Hold one row against the time that reading the weights takes."""
     if case.B * case.beams > 1 or case.S > 128:
         return None
-    return Target("80 % of the limit", limit / 0.8)
+    return Target("80 % of the limit", limit.seconds / 0.8)

@@ -12,7 +12,7 @@ from ...core.kind import Peer, Prepared
 from ...core.target import Result
 from .cases import CALL, FILE, FIT, PREDICT, KerasCase, grid, low_precision, words
 from .data import KerasInputs, arguments
-from .limits import buffer_sizes, bytes_read, flops, limit_seconds, target, tightest
+from .limits import buffer_sizes, bytes_read, flops, limit, target
 from .reference import Expected, expected, worst_error
 
 __all__ = [
@@ -30,13 +30,12 @@ __all__ = [
     "expected",
     "flops",
     "grid",
-    "limit_seconds",
+    "limit",
     "low_precision",
     "measure_targets",
     "missing",
     "peer",
     "target",
-    "tightest",
     "words",
 ]
 

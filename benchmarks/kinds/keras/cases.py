@@ -79,6 +79,7 @@ class KerasCase:
             self.reason,
             L=self.L,
             D=self.D,
+            nonlinearity=self.activation,
             lengths=self.lengths,
         )
 

@@ -2,12 +2,12 @@
 
 Counted are the products of the recurrent layers, as the kinds "recurrent" and "training" count
 them: forward and, of a fit, three times that for each batch. The embedding, the last layer of one
-output and the optimizer are not counted.
+output and the optimizer are not counted, and of a fit one call.
 """
 
 from __future__ import annotations
 
-from ...core.kind import Bandwidth
+from ...core.limits import Limit, Rates, both_ways, limit_of, repeated
 from ...core.models.recurrent import work
 from ...core.target import Target
 from .cases import FIT, KerasCase
@@ -26,24 +26,19 @@ def bytes_read(case: KerasCase) -> int:
 
 
 def buffer_sizes(case: KerasCase) -> list[int]:
-    """Return the sizes whose read bandwidth `limit_seconds` asks for."""
+    """Return the sizes whose read bandwidth `limit` asks for."""
     return work.buffer_sizes(case.net)
 
 
-def limit_seconds(case: KerasCase, peak: float, bandwidth: Bandwidth) -> float:
-    """Return the limit, with `peak` in FLOP/s and `bandwidth(bytes)` in bytes/s."""
-    once = work.limit_seconds(case.net, peak, bandwidth)
+def limit(case: KerasCase, rates: Rates) -> Limit:
+    """Return the limit."""
     if case.group != FIT:
-        return once
-    return case.steps * (2 * once + work.flops(case.net) / peak)
+        return work.limit(case.net, rates)
+    passes = repeated(both_ways(work.passes(case.net)), case.steps)
+    return limit_of(passes, rates, case.steps * work.chain(case.net, rates))
 
 
-def tightest(case: KerasCase, peak: float, bandwidth: Bandwidth) -> int | None:
-    """Return the size whose reading is most of the limit; None means that FMA is."""
-    return work.tightest(case.net, peak, bandwidth)
-
-
-def target(case: KerasCase, limit: float, peak: float, bandwidth: Bandwidth) -> Target | None:
+def target(case: KerasCase, limit: Limit, rates: Rates) -> Target | None:
     """Hold a model from a file against the clock; targets.py has the targets against Keras."""
     if not case.target_us:
         return None

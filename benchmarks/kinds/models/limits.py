@@ -4,9 +4,7 @@ Each product reads its weights once in a call and multiplies them with every row
 (bytes of the weights / bandwidth of what holds all weights of the case) and (FLOPs / FMA peak),
 product by product. A recurrent layer over T steps reads its recurrent weights T times, from what
 holds one layer's. Products are the convolutions, linear layers, recurrent layers and products of
-matrices in treadle's own graph, whose values of one run tell the rows; everything else is free, and
-so are products of two values that are no weights, such as attention's.
-"""
+matrices in treadle's own XX"""
 
 from __future__ import annotations
 
@@ -18,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...core.dtypes import Array
-from ...core.kind import Bandwidth
+from ...core.limits import TANH, Limit, Pass, Rates, limit_of
 from ...core.target import Target
 from .cases import CAPTURED, CHARACTERS, HIDDEN, LAYERS, File, ModelCase
 from .reference import arguments
@@ -34,14 +32,16 @@ class Product(NamedTuple):
     nbytes: int
     rows: int
     passes: int
+    cell: str = ""  # of a recurrent layer
+    activation: str = TANH
 
 
 @functools.cache
 def products(case: ModelCase) -> tuple[Product, ...]:
     """List every product of one call."""
     if case.group == CAPTURED:
-        layer = 2 * 4 * HIDDEN * HIDDEN * 4
-        return (*(Product(layer, 1, 1),) * LAYERS, Product(CHARACTERS * HIDDEN * 4, 1, 1))
+        layer = Product(2 * 4 * HIDDEN * HIDDEN * 4, 1, 1, "lstm")
+        return (*(layer,) * LAYERS, Product(CHARACTERS * HIDDEN * 4, 1, 1))
     inputs = arguments(case)
     found: list[Product] = []
     for file, path, feed in zip(case.files, inputs.paths, inputs.feeds, strict=True):
@@ -78,7 +78,9 @@ def _of_file(file: File, path: str, feed: dict[str, Array]) -> list[Product]:
         x = values[node.inputs[0]] if node.inputs[0] in values else constants[node.inputs[0]]
         if node.op in RECURRENT:
             steps = x.shape[1 if node.attributes.get("batch_first") else 0]
-            found.append(Product(count * 4, x.size // x.shape[-1], steps))
+            cell = str(node.attributes.get("mode", node.op.lower()))
+            activation = node.attributes.get("activation", [TANH])[0]
+            found.append(Product(count * 4, x.size // x.shape[-1], steps, cell, activation))
             continue
         y = x if node.op in TRANSPOSED else values[node.outputs[0]]
         found.append(Product(count * 4, y.size // _channels(node.op, y), 1))
@@ -119,31 +121,17 @@ def buffer_sizes(case: ModelCase) -> list[int]:
     return sorted({_resident(case, p) for p in products(case)})
 
 
-def limit_seconds(case: ModelCase, peak: float, bandwidth: Bandwidth) -> float:
-    """Return the limit, with `peak` in FLOP/s, `bandwidth(bytes)` in bytes/s."""
-    return sum(max(_both(case, p, peak, bandwidth)) for p in products(case))
+def limit(case: ModelCase, rates: Rates) -> Limit:
+    """Return the limit."""
+    found = products(case)
+    passes = [
+        Pass(p.nbytes * p.passes, _resident(case, p), 2 * p.nbytes // 4 * p.rows) for p in found
+    ]
+    chains = [p.passes * rates.chain(p.cell, p.activation) for p in found if p.cell]
+    return limit_of(passes, rates, max(chains, default=0.0))
 
 
-def _both(case: ModelCase, p: Product, peak: float, bandwidth: Bandwidth) -> tuple[float, float]:
-    reading = p.nbytes * p.passes / bandwidth(_resident(case, p))
-    return reading, 2 * p.nbytes / 4 * p.rows / peak
-
-
-def tightest(case: ModelCase, peak: float, bandwidth: Bandwidth) -> int | None:
-    """Return the size whose reading is most of the limit; None means FMA."""
-    read = dict.fromkeys(buffer_sizes(case), 0.0)
-    multiplied = 0.0
-    for p in products(case):
-        reading, multiplying = _both(case, p, peak, bandwidth)
-        if reading > multiplying:
-            read[_resident(case, p)] += reading
-        else:
-            multiplied += multiplying
-    size = max(read, key=read.__getitem__)
-    return size if read[size] > multiplied else None
-
-
-def target(case: ModelCase, limit: float, peak: float, bandwidth: Bandwidth) -> Target | None:
+def target(case: ModelCase, limit: Limit, rates: Rates) -> Target | None:
     """Hold the voice activity detector against the clock."""
     if not case.target_us:
         return None

@@ -15,8 +15,7 @@ from ...core.models.recurrent.work import (
     buffer_sizes,
     bytes_read,
     flops,
-    limit_seconds,
-    tightest,
+    limit,
 )
 from ...core.target import Result
 from .cases import GROUPS as NAMES
@@ -39,13 +38,12 @@ __all__ = [
     "expected",
     "flops",
     "grid",
-    "limit_seconds",
+    "limit",
     "low_precision",
     "measure_targets",
     "missing",
     "peer",
     "target",
-    "tightest",
     "words",
 ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...core.dtypes import FLOAT32
-from ...core.kind import Bandwidth
+from ...core.limits import Limit, Rates
 from ...core.models.recurrent.case import NetCase
 from ...core.models.recurrent.work import flops
 from ...core.target import CALL_ALLOWANCE, Target
@@ -16,21 +16,22 @@ LOW_PRECISION_SHARE = {"bfloat16": 0.85, "int8": 0.7}
 INT8_STEP = 3e-6  # seconds of one step, LSTM, H = 128
 
 
-def target(
-    case: NetCase, limit: float, peak: float, bandwidth: Bandwidth | None = None
-) -> Target | None:
-    """Return the project's target for this case; None where it only has to beat the peers."""
+def target(case: NetCase, limit: Limit, rates: Rates) -> Target | None:
+    """Return the project's target for this case; None where it only has to beat the peers.
+
+    The allowance of a step is for the call from Python: it comes to the time of the products.
+    """
     if case.dtype != FLOAT32:
-        return _low_precision_target(case, peak)
+        return _low_precision_target(case, rates.peak)
     if case.lengths:
         return None  # held against its own padded time, in targets.py
     if case.B == 1 and case.T > 1:
-        return Target(f"{SEQUENCE_SHARE:.0%} of limit", limit / SEQUENCE_SHARE)
+        return Target(f"{SEQUENCE_SHARE:.0%} of limit", limit.seconds / SEQUENCE_SHARE)
     if case.B >= 16 and case.H >= 256:
-        return Target(f"{BATCH_SHARE:.0%} of peak", flops(case) / (BATCH_SHARE * peak))
+        return Target(f"{BATCH_SHARE:.0%} of peak", flops(case) / (BATCH_SHARE * rates.peak))
     if case.T == case.B == case.L == 1 and case.I == case.H and 32 <= case.H <= 1024:
-        allowed = STEP_FACTOR * limit + CALL_ALLOWANCE
-        return Target(f"{STEP_FACTOR:g} x limit + {CALL_ALLOWANCE * 1e6:g} us", allowed)
+        allowed = STEP_FACTOR * limit.work + CALL_ALLOWANCE
+        return Target(f"{STEP_FACTOR:g} x products + {CALL_ALLOWANCE * 1e6:g} us", allowed)
     return None
 
 

@@ -11,7 +11,7 @@ from ...core.kind import Peer, Prepared
 from ...core.target import Result
 from . import attention, recurrent, reference
 from .cases import AnyCase, TrainingCase, TrainingInputs, grid, missing, words
-from .limits import buffer_sizes, bytes_read, flops, limit_seconds, target, tightest
+from .limits import buffer_sizes, bytes_read, flops, limit, target
 from .reference import Gradients
 
 __all__ = [
@@ -29,13 +29,12 @@ __all__ = [
     "expected",
     "flops",
     "grid",
-    "limit_seconds",
+    "limit",
     "low_precision",
     "measure_targets",
     "missing",
     "peer",
     "target",
-    "tightest",
     "words",
 ]
 

@@ -5,12 +5,14 @@ forward pass, the gradients of x and of h (the same weights, the other way round
 and those of the weights. The first two take what a forward pass takes, each; the third reads no
 weights and has all rows at once, so that its FLOPs are its limit. Attention has two products
 forward and four backward. Packing the weights, which change from call to call, gates, softmax,
-computing its probabilities again, and what is saved and read again are not counted.
+computing its probabilities again, and what is saved and read again are not counted. The chain of
+dependent steps is that of the forward pass: how long a step back waits for the next is not
+measured.
 """
 
 from __future__ import annotations
 
-from ...core.kind import Bandwidth
+from ...core.limits import Limit, Rates, both_ways, limit_of
 from ...core.models.attention import work as attention
 from ...core.models.recurrent import work as recurrent
 from ...core.target import Target
@@ -38,30 +40,21 @@ def bytes_read(case: AnyCase) -> int:
 
 
 def buffer_sizes(case: AnyCase) -> list[int]:
-    """Return the sizes whose read bandwidth `limit_seconds` asks for."""
+    """Return the sizes whose read bandwidth `limit` asks for."""
     if isinstance(case, TrainingCase):
         return recurrent.buffer_sizes(case)
     return attention.buffer_sizes(case)
 
 
-def limit_seconds(case: AnyCase, peak: float, bandwidth: Bandwidth) -> float:
-    """Return the limit, with `peak` in FLOP/s and `bandwidth(bytes)` in bytes/s."""
+def limit(case: AnyCase, rates: Rates) -> Limit:
+    """Return the limit."""
     if isinstance(case, TrainingCase):
-        once = recurrent.limit_seconds(case, peak, bandwidth)
-    else:
-        once = attention.limit_seconds(case, peak, bandwidth)
-    return 2 * once + _forward_flops(case) / peak
+        return limit_of(both_ways(recurrent.passes(case)), rates, recurrent.chain(case, rates))
+    return limit_of(both_ways(attention.passes(case)), rates)
 
 
-def tightest(case: AnyCase, peak: float, bandwidth: Bandwidth) -> int | None:
-    """Return the size whose reading is most of the limit; None means that FMA is."""
-    if isinstance(case, TrainingCase):
-        return recurrent.tightest(case, peak, bandwidth)
-    return attention.tightest(case, peak, bandwidth)
-
-
-def target(case: AnyCase, limit: float, peak: float, bandwidth: Bandwidth) -> Target | None:
+def target(case: AnyCase, limit: Limit, rates: Rates) -> Target | None:
     """Return the target of a large batch of a recurrent net; targets.py has those of the others."""
     if isinstance(case, AttentionTrainingCase) or case.lengths or case.B < 32 or case.H < 256:
         return None
-    return Target(f"{SHARE:.0%} of peak", flops(case) / peak / SHARE)
+    return Target(f"{SHARE:.0%} of peak", flops(case) / rates.peak / SHARE)

@@ -8,7 +8,7 @@ is the larger of the two. Exponentials are not counted.
 from __future__ import annotations
 
 from ...dtypes import BYTES, FLOAT32
-from ...kind import Bandwidth
+from ...limits import Limit, Pass, Rates, limit_of
 from .case import AttentionCase
 
 FEW_QUERIES = 16  # up to so many (times the heads that share a key), reading may be the limit
@@ -29,15 +29,12 @@ def buffer_sizes(case: AttentionCase) -> list[int]:
     return [bytes_read(case)] if case.S <= FEW_QUERIES else []
 
 
-def limit_seconds(case: AttentionCase, peak: float, bandwidth: Bandwidth) -> float:
-    """Return the limit, with `peak` in FLOP/s, `bandwidth(bytes)` in bytes/s."""
-    reading = [size / bandwidth(size) for size in buffer_sizes(case)]
-    return max(flops(case) / peak, *reading, 0.0)
+def passes(case: AttentionCase) -> list[Pass]:
+    """Return the only pass: keys and values are read where that may be the limit."""
+    size = sum(buffer_sizes(case))
+    return [Pass(size, size, flops(case))]
 
 
-def tightest(case: AttentionCase, peak: float, bandwidth: Bandwidth) -> int | None:
-    """Return the size of the buffer whose reading is the limit; None means that FMA is."""
-    for size in buffer_sizes(case):
-        if size / bandwidth(size) > flops(case) / peak:
-            return size
-    return None
+def limit(case: AttentionCase, rates: Rates) -> Limit:
+    """Return the limit."""
+    return limit_of(passes(case), rates)

@@ -11,6 +11,12 @@ the same run on a buffer as large as the weights that are read again and again: 
 recurrent weights of one layer and direction, in a repeated step all weights. With several threads
 each thread reads its share, at the same time.
 
+A step needs the h of the step before: it is stored, loaded, multiplied into the gates, and goes
+through their functions into the next h. That chain is measured for one vector of units, and a net
+takes at least its time for each step that waits for another one: T steps of a layer, one more for
+each layer above it, which follows a step behind, and T for each layer where both directions have to
+end before the layer above begins. Projections and the rounding of h are not counted.
+
 In bfloat16 and int8 a weight has two bytes and one, scales not counted, and the peak is that of the
 format's multiply-adds: FMA stands for them, too.
 """
@@ -21,7 +27,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from ...dtypes import BYTES
-from ...kind import Bandwidth
+from ...limits import Limit, Pass, Rates, limit_of
 from .case import NetCase
 
 
@@ -77,26 +83,30 @@ def weight_bytes(case: NetCase) -> int:
 
 
 def buffer_sizes(case: NetCase) -> list[int]:
-    """List the sizes of buffers for which `limit_seconds` needs the read bandwidth."""
+    """List the sizes of buffers for which `limit` needs the read bandwidth."""
     return sorted({p.resident for p in products(case)})
 
 
-def limit_seconds(case: NetCase, peak: float, bandwidth: Bandwidth) -> float:
-    """Return the limit in seconds, from `peak` in FLOP/s and `bandwidth(bytes)` in bytes/s."""
-    return sum(
-        times * max(p.nbytes / bandwidth(p.resident), p.row_flops * rows / peak)
+def passes(case: NetCase) -> list[Pass]:
+    """List every pass over the weights of a product."""
+    return [
+        Pass(p.nbytes, p.resident, p.row_flops * rows, times)
         for p in products(case)
         for rows, times in p.passes
-    )
+    ]
 
 
-def tightest(case: NetCase, peak: float, bandwidth: Bandwidth) -> int | None:
-    """Return the size of the buffer whose reading takes most of the limit, or None for FMA."""
-    shares: Counter[int | None] = Counter()
-    for p in products(case):
-        reading = p.nbytes / bandwidth(p.resident)
-        for rows, times in p.passes:
-            multiplying = p.row_flops * rows / peak
-            kind = p.resident if reading > multiplying else None
-            shares[kind] += times * max(reading, multiplying)  # type: ignore[assignment]
-    return max(shares, key=lambda kind: shares[kind])
+def dependent_steps(case: NetCase) -> int:
+    """Count the steps of which each waits for the one before."""
+    steps = max(case.lengths, default=case.T)
+    return steps * case.L if case.D > 1 else steps + case.L - 1
+
+
+def chain(case: NetCase, rates: Rates) -> float:
+    """Return the seconds of the chain of all dependent steps."""
+    return dependent_steps(case) * rates.chain(case.cell, case.nonlinearity)
+
+
+def limit(case: NetCase, rates: Rates) -> Limit:
+    """Return the limit."""
+    return limit_of(passes(case), rates, chain(case, rates))
