@@ -4,42 +4,16 @@
 #include <cstring>
 #include <optional>
 
+#include "engine/recurrent/chunks.h"
+
 namespace treadle {
 namespace {
 
-// So many rows go through time together: their states stay in L2, weights are read once for all.
-constexpr std::int64_t kBlockRows = 128;
-// A step of fewer rows does not fill the tiles, so the input part of several steps is computed at
-// once. The sums of such a chunk are limited to a size that L2 holds beside the weights.
-constexpr std::int64_t kHoistBelowRows = 16;
-constexpr std::int64_t kHoistInputSize = 8;  // a shorter product is cheaper than reading its sums
-constexpr std::int64_t kChunkRows = 48, kChunkFloats = 1 << 16;
-// Where the weights of the input part take so many bytes, every step reads them from L3 or memory.
-// Steps of more rows gain by its being computed at once, too, and by longer chunks. At most half of
-// kBlockRows, so that a block of fewer rows is the only one.
-constexpr std::int64_t kFarBytes = 8 << 20, kFarHoistBelowRows = 64;
-constexpr std::int64_t kFarChunkRows = 128, kFarChunkFloats = 1 << 20;
-static_assert(2 * kFarHoistBelowRows <= kBlockRows);
 // Between two looks at the interrupt lie so many multiply-adds, about 5 ms of one core.
 constexpr double kPieceWork = 2.5e8;
 // A second thread pays from these numbers on. A step shared by panels ends in a barrier (0.3 us).
 constexpr std::int64_t kRowsPerThread = 8;
 constexpr double kStepMicros = 2.0, kShareMicros = 20.0;
-
-bool is_far(const Cell& cell) { return cell.input_bytes() >= kFarBytes; }
-
-bool hoists(const Cell& cell, std::int64_t rows, std::int64_t steps) {
-  return rows < (is_far(cell) ? kFarHoistBelowRows : kHoistBelowRows) && steps > 1 &&
-         cell.shape().input_size >= kHoistInputSize;
-}
-
-// Returns how many rows are listed at once: whole steps of `rows` rows, at least one step. Where
-// their input part is computed at once, too, the size of the sums limits them.
-std::int64_t chunk_capacity(const Cell& cell, std::int64_t rows, bool hoist) {
-  const std::int64_t most = is_far(cell) ? kFarChunkRows : kChunkRows;
-  const std::int64_t floats = is_far(cell) ? kFarChunkFloats : kChunkFloats;
-  return std::max(rows, hoist ? std::min(most, floats / cell.input_sums()) : most);
-}
 
 // One thread's share of a pass: some of the rows, or parts of the panels of every product. Threads
 // that share panels all make the same lists of rows, each for itself; what is written for all of
