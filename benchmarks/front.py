@@ -66,14 +66,16 @@ def layers(results: dict[str, dict[str, Any]]) -> str:
     worst = cases[about["worst"]["name"]]
     named = {**LAYERS, worst["name"]: f"{_words(worst)} (worst of {about['compared']})"}
     lines = [
-        "| your layer | treadle | PyTorch | ONNX Runtime | treadle is faster by |",
+        "| your layer | treadle | PyTorch | ONNX Runtime | against the fastest peer |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
     for name, text in named.items():
         taken = {who: found["median_us"] for who, found in cases[name]["results"].items()}
-        best = min(taken["torch"], taken["onnxruntime"])
         columns = [_time(taken[who]) for who in (OURS, "torch", "onnxruntime")]
-        lines.append(f"| {text} | {' | '.join(columns)} | {best / taken[OURS]:.2f}x |")
+        peer, factor = cases[name]["fastest_peer"], f"{cases[name]['speedup']:.2f}x"
+        if peer not in ("torch", "onnxruntime"):
+            factor += f" ({peer}: {_time(taken[peer])})"
+        lines.append(f"| {text} | {' | '.join(columns)} | {factor} |")
     return "\n".join(lines)
 
 
