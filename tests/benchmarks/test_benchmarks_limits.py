@@ -1,4 +1,4 @@
-"""What bounds a case: bytes, multiply-adds, the chain of dependent steps, the call. By hand."""
+"""Limits by hand: bytes, multiply-adds, the chain of dependent steps and the call bound a case."""
 
 import dataclasses
 
