@@ -76,6 +76,7 @@ void fill(KernelTable& t) {
   t.isa = TREADLE_STRING(TREADLE_ISA);
   static_assert(kLanes <= kMostLanes);
   t.lanes = kLanes;
+  t.narrow_columns = kNarrowColumns;
 #if !defined(TREADLE_INT8_ONLY)
   fill_products<BFloat16>(t);
 #endif

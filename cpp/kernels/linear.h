@@ -10,6 +10,7 @@
 #include "kernels/activation.h"
 #include "kernels/gemm.h"
 #include "kernels/low_precision.h"
+#include "kernels/narrow.h"
 #include "kernels/unpacked_columns.h"
 
 namespace treadle::TREADLE_ISA {
@@ -176,6 +177,14 @@ template <class Format>
 void linear(const LinearArgs& a) {
   if constexpr (Format::kDtype == Dtype::float32) {
     if (a.unpacked) return unpacked_columns<Format>(a);
+    if (is_narrow(a)) {
+      const Clipping clipping(a.f);
+      const bool after = a.f && !clipping.whole;
+      return narrow(a, [&](std::int64_t row, int rows, const float* sums) {
+        store_tile(a, clipping, after, row, rows, 0, 1, sums);
+        if (after) activate_tile(a, false, row, rows, 0, kLanes);
+      });
+    }
   }
   for_each_plain_tile<Linear<Format>::template Tile, 2 * kMaxRows>(a, a.columns, a.vectors);
 }

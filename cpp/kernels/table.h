@@ -293,6 +293,8 @@ struct ProductKernels {
 struct KernelTable {
   const char* isa;
   int lanes;
+  // float32: `linear` takes rows as lanes where a product has at most so many columns.
+  std::int64_t narrow_columns;
   ProductKernels products[kDtypes];
   const ProductKernels& of(Dtype dtype) const { return products[static_cast<int>(dtype)]; }
   void (*rnn_backward)(const BackwardArgs&);

@@ -55,6 +55,34 @@ TEST_CASE("a product is within its rounding errors, on exact-size arrays") {
   });
 }
 
+TEST_CASE("rows of a product with few columns have the bits they have alone, whatever follows") {
+  const Activation gelu{ActivationFunction::gelu}, relu{ActivationFunction::relu};
+  for_each_isa([&](const KernelTable& table) {
+    for (std::int64_t N = 1; N <= table.lanes; ++N) {
+      for (const std::int64_t K : {1, 15, 16, 33, 256, 300}) {
+        const Guarded<float> w(random_floats(N * K, 2)), bias(random_floats(N, 3));
+        const Linear linear(table, N, K, w.data(), N % 2 ? bias.data() : nullptr);
+        for (const std::int64_t M : {4, 8, 16, 17, 47, 64}) {
+          CAPTURE(N);
+          CAPTURE(K);
+          CAPTURE(M);
+          const Guarded<float> x(random_floats(M * K, 1)), add(random_floats(M * N, 4));
+          for (const Activation* f : {static_cast<const Activation*>(nullptr), &gelu, &relu}) {
+            Guarded<float> together(M * N), alone(M * N);
+            Interrupt interrupt(nullptr);
+            product(linear, M, x.data(), K, f, add.data(), together.data(), interrupt);
+            for (std::int64_t m = 0; m < M; ++m) {
+              product(linear, 1, x.data() + m * K, K, f, add.data() + m * N, alone.data() + m * N,
+                      interrupt);
+            }
+            CHECK(std::memcmp(together.data(), alone.data(), M * N * sizeof(float)) == 0);
+          }
+        }
+      }
+    }
+  });
+}
+
 // Small integers, exact in every format: the float whose upper half a bfloat16 is, too.
 std::int64_t integer(std::int64_t i) { return i * 7919 % 256 - 128; }
 

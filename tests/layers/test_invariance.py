@@ -134,8 +134,19 @@ def test_more_rows_than_a_block_holds(isa, threads, case, batch):
 @pytest.mark.parametrize(("mode", "hidden"), [("rnn", 1024), ("gru", 352), ("lstm", 256)])
 def test_input_weights_beyond_the_caches(threads, mode, hidden, batch):
     """From 8 MB on, the input part of several steps is computed at once for more rows, too."""
-    module, _ = make_module(mode, 2100, hidden)
-    x, lengths = samples.normal(3, 12, batch, 2100), samples.lengths(12, batch)
+    assert_rows_and_steps_keep_their_bits(mode, 2100, hidden, batch)
+
+
+@pytest.mark.parametrize("batch", [7, 20, 63, 64, 129], ids=lambda b: f"B{b}")
+@pytest.mark.parametrize("hidden", [1, 5, 8])
+def test_wide_inputs_of_few_units(isa, threads, hidden, batch):
+    """From 128 numbers on, the input part of an RNN's step is a product by itself."""
+    assert_rows_and_steps_keep_their_bits("rnn", 300, hidden, batch)
+
+
+def assert_rows_and_steps_keep_their_bits(mode, inputs, hidden, batch):
+    module, _ = make_module(mode, inputs, hidden)
+    x, lengths = samples.normal(3, 12, batch, inputs), samples.lengths(12, batch)
     y, final = module(x)
     stream = module.stream(batch)
     assert_same_bits(np.stack([stream.step(x_t) for x_t in x]), y)

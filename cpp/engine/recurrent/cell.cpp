@@ -147,7 +147,7 @@ void Cell::input_part(std::int64_t rows, const float* const* x, float* const* su
   a.rows = rows;
   a.x = encoded(scratch.input, x, rows, shape_.input_size);
   a.out = sums;
-  a.columns = main_.sums();
+  a.columns = has_narrow_input() ? shape_.hidden_size : main_.sums();
   a.k = shape_.input_size;
   a.weights = main_.weights();
   a.panel_stride = main_.panel_stride();

@@ -73,6 +73,12 @@ class Cell {
   // Returns the multiply-adds of one row in one step.
   std::int64_t step_work() const;
 
+  // Tells whether the input part of many rows at once is a narrow product (kernels/narrow.h), which
+  // takes a part of a step's time for it.
+  bool has_narrow_input() const {
+    return shape_.mode == Mode::rnn && dtype() == Dtype::float32 && !unpacked_ &&
+           shape_.hidden_size <= table_->narrow_columns;
+  }
   // Computes bias + W x for `rows` rows: input_sums() floats each, which a later step continues.
   std::int64_t input_sums() const { return main_.sums() + candidate_.sums(); }
   void input_part(std::int64_t rows, const float* const* x, float* const* sums, PanelShare part,

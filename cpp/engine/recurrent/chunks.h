@@ -17,26 +17,35 @@ constexpr std::int64_t kHoistBelowRows = 16;
 constexpr std::int64_t kHoistInputSize = 8;  // a shorter product is cheaper than reading its sums
 constexpr std::int64_t kChunkRows = 48, kChunkFloats = 1 << 16;
 // Where the weights of the input part take so many bytes, every step reads them from L3 or memory.
-// Steps of more rows gain by its being computed at once, too, and by longer chunks. The bound is at
-// most half of kBlockRows, since a block of fewer rows is then the only one of its pass.
+// Steps of more rows gain by its being computed at once, too. The bound is at most half of
+// kBlockRows, since a block of fewer rows is then the only one of its pass.
 constexpr std::int64_t kFarBytes = 8 << 20, kFarHoistBelowRows = 64;
-constexpr std::int64_t kFarChunkRows = 128, kFarChunkFloats = 1 << 20;
 static_assert(2 * kFarHoistBelowRows <= kBlockRows);
+// A narrow input part of so many numbers is computed at once whatever the rows of a step.
+constexpr std::int64_t kNarrowInputSize = 128;
+// The chunks of both are longer.
+constexpr std::int64_t kLongChunkRows = 128, kLongChunkFloats = 1 << 20;
 
 // Tells whether the weights of the input part are larger than a near cache.
 inline bool is_far(const Cell& cell) { return cell.input_bytes() >= kFarBytes; }
 
+// Tells whether the input part of each step takes longer by itself than at once.
+inline bool is_narrow(const Cell& cell) {
+  return cell.has_narrow_input() && cell.shape().input_size >= kNarrowInputSize;
+}
+
 // Tells whether the input part of several steps of `rows` rows is computed at once.
 inline bool hoists(const Cell& cell, std::int64_t rows, std::int64_t steps) {
-  return rows < (is_far(cell) ? kFarHoistBelowRows : kHoistBelowRows) && steps > 1 &&
-         cell.shape().input_size >= kHoistInputSize;
+  if (steps <= 1 || cell.shape().input_size < kHoistInputSize) return false;
+  return is_narrow(cell) || rows < (is_far(cell) ? kFarHoistBelowRows : kHoistBelowRows);
 }
 
 // Returns how many rows are listed at once: whole steps of `rows` rows, at least one step. Where
 // their input part is computed at once, too, the size of the sums limits them.
 inline std::int64_t chunk_capacity(const Cell& cell, std::int64_t rows, bool hoist) {
-  const std::int64_t most = is_far(cell) ? kFarChunkRows : kChunkRows;
-  const std::int64_t floats = is_far(cell) ? kFarChunkFloats : kChunkFloats;
+  const bool longer = is_far(cell) || is_narrow(cell);
+  const std::int64_t most = longer ? kLongChunkRows : kChunkRows;
+  const std::int64_t floats = longer ? kLongChunkFloats : kChunkFloats;
   return std::max(rows, hoist ? std::min(most, floats / cell.input_sums()) : most);
 }
 
