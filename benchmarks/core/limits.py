@@ -39,7 +39,7 @@ class Rates:
     peak: float
     """FLOP/s of the multiply-adds in the format of the case."""
     bandwidth: Callable[[int], float]
-    """Bytes per second at which a buffer of so many bytes is read again and again."""
+    """Bytes per second at which so many bytes are read again and again, forth and back."""
     chain: Callable[[str, str], float] = lambda cell, activation: 0.0
     """Seconds for which a step of a cell with this activation waits for the step before."""
     call: float = 0.0

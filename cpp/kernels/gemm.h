@@ -202,21 +202,34 @@ TREADLE_INLINE void accumulate(Vec (&acc)[R][P * S], const Word* const* rows, st
   }
 }
 
+// Tells whether a product takes its panels from the last to the first; only steps may do so.
+TREADLE_INLINE bool is_descending(const StepArgs& a) { return a.descending; }
+template <class Args>
+TREADLE_INLINE bool is_descending(const Args&) {
+  return false;
+}
+
 // Calls tile<R, P>(args, first_row, first_panel) over all rows and the panels [begin, end). Rows
 // are shared out evenly over the tiles, so that no tile is much smaller than the others; with Most,
 // tiles of so many rows come first. A single row takes `Panels` panels at once, where there are
 // two.
 template <class Tile, int Most = kMaxRows, int Panels = kMaxPanels, class Args>
 TREADLE_INLINE void for_each_tile(Args& args, std::int64_t begin, std::int64_t end) {
+  const bool descending = is_descending(args);
   if (args.rows == 1) {
-    std::int64_t panel = begin;
+    std::int64_t left = end - begin;
     if constexpr (Panels == 2) {
-      for (; panel + 2 <= end; panel += 2) Tile::template tile<1, 2>(args, 0, panel);
+      for (; left >= 2; left -= 2) {
+        Tile::template tile<1, 2>(args, 0, descending ? begin + left - 2 : end - left);
+      }
     }
-    for (; panel < end; ++panel) Tile::template tile<1, 1>(args, 0, panel);
+    for (; left > 0; --left) {
+      Tile::template tile<1, 1>(args, 0, descending ? begin + left - 1 : end - left);
+    }
     return;
   }
-  for (std::int64_t panel = begin; panel < end; ++panel) {
+  for (std::int64_t left = end - begin; left > 0; --left) {
+    const std::int64_t panel = descending ? begin + left - 1 : end - left;
     std::int64_t row = 0;
     if constexpr (Most > kMaxRows) {
       for (; args.rows - row >= Most; row += Most) Tile::template tile<Most, 1>(args, row, panel);

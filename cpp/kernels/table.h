@@ -182,6 +182,7 @@ struct StepArgs {
   const float* bias_hidden;  // gru_step: b_hn [panels][lanes]
   const CellOptions* options;
   std::int64_t panel_begin, panel_end;
+  bool descending;  // takes the panels from the last to the first
   // [rows] for the backward pass, or null. A row has parts of H floats, in the order of
   // BackwardArgs::out. lstm_step saves i, f, g, o; gru_step n, r, z and the state part of n;
   // gru_gates r, z and gru_candidate n, all before activation, in the places that gru_step uses.

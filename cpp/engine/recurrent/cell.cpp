@@ -187,6 +187,7 @@ StepArgs Cell::step_args(const StepRows& rows, const PackedWeights& packed, cons
   a.bias = bias.data();
   a.bias_hidden = bias_hidden_.data();
   a.options = &options_;
+  a.descending = rows.descending;
   a.panel_begin = part.begin(packed.panels());
   a.panel_end = part.end(packed.panels());
   return a;

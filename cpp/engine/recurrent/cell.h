@@ -35,8 +35,9 @@ struct StepRows {
   // an LSTM with projection its unprojected output, a GRU with !reset_after r h and z.
   float* const* between;
   float* const* update;
-  float* const* saved;    // saved_gates() floats each for the backward pass, or null
-  float* const* saved_c;  // LSTM: H floats each for the backward pass, or null
+  float* const* saved;      // saved_gates() floats each for the backward pass, or null
+  float* const* saved_c;    // LSTM: H floats each for the backward pass, or null
+  bool descending = false;  // the step takes its weights from the last to the first
 };
 
 class Cell {

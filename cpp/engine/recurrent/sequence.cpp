@@ -150,7 +150,9 @@ class Runner {
                         w_.between.data(),
                         w_.update.data(),
                         p_.saved && saved_gates_ ? w_.saved.data() + first : nullptr,
-                        saves_c ? w_.saved_c.data() + first : nullptr};
+                        saves_c ? w_.saved_c.data() + first : nullptr,
+                        w_.descending};
+    w_.descending = !w_.descending;
     const double work = static_cast<double>(active) * cell_.step_work();
     for (int phase = 0; phase < cell_.phases(); ++phase) {
       if (!member_.share([&](int part, int last) {

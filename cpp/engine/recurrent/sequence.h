@@ -47,6 +47,9 @@ class Workspace {
     std::vector<float*> c, between, update;  // [rows]
     std::vector<std::pair<float*, const float*>> repeated;  // outputs of one step and what they are
     Buffer sums;                                            // [chunk, input_sums]
+    // Steps read the weights forth and back in turns: where a cache holds a part of them, each
+    // step begins with the part that the step before left there. The bits do not depend on it.
+    bool descending = false;  // of the next step
     StepScratch scratch;
   };
   // Makes room for `threads` threads, each of which runs at least `fewest` and at most `most` rows.
