@@ -60,6 +60,14 @@ std::vector<Dtype> parse_dtypes(const std::string& function, const py::object& v
   return dtypes;
 }
 
+// Throws ValueError unless there are weights for each of so many layers and directions.
+void check_count(const std::string& function, const std::vector<py::dict>& weights,
+                 std::int64_t count) {
+  if (static_cast<std::int64_t>(weights.size()) == count) return;
+  throw py::value_error(function + ": weights has " + std::to_string(weights.size()) +
+                        " entries, expected " + std::to_string(count));
+}
+
 }  // namespace
 
 Mode parse_mode(const std::string& function, const std::string& mode) {
@@ -127,10 +135,7 @@ BoundRecurrent make_recurrent(const std::string& function, const std::vector<py:
                           ", expected 0 where the mode is not lstm");
   }
   const std::int64_t D = direction == Direction::bidirectional ? 2 : 1;
-  if (static_cast<std::int64_t>(weights.size()) != num_layers * D) {
-    throw py::value_error(function + ": weights has " + std::to_string(weights.size()) +
-                          " entries, expected " + std::to_string(num_layers * D));
-  }
+  check_count(function, weights, num_layers * D);
   const std::vector<Dtype> dtypes = parse_dtypes(function, dtype_names, num_layers);
   std::vector<Cell> cells;
   py::list kept;
@@ -149,7 +154,27 @@ BoundRecurrent make_recurrent(const std::string& function, const std::vector<py:
     if (!packed) kept.append(py::cast(checked.owners));
   }
   return {function, std::make_shared<const RecurrentStack>(direction, std::move(cells)),
-          std::move(kept)};
+          packed ? py::object() : std::move(kept)};
+}
+
+BoundRecurrent renewed(const BoundRecurrent& net, const std::vector<py::dict>& weights) {
+  const RecurrentStack& old = *net.engine;
+  if (net.weights) throw py::value_error(net.function + ": the net has not packed its weights");
+  const std::int64_t count = old.layers() * old.directions();
+  check_count(net.function, weights, count);
+  std::vector<Cell> cells;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const Cell& cell = old.cell(i);
+    const CheckedWeights checked =
+        check_weights(net.function, cell.shape(), weights[i], cell.dtype());
+    CellOptions options = cell.options();
+    options.peepholes = nullptr;  // the new cell has its own
+    interruptible(
+        [&](Interrupt&) { cells.emplace_back(kernels(), cell.shape(), checked.arrays, options); });
+  }
+  const auto engine = std::make_shared<RecurrentStack>(old.direction(), std::move(cells));
+  engine->take_buffers(old);
+  return {net.function, engine, {}};
 }
 
 std::int64_t BoundRecurrent::saved_size(bool recompute) const {

@@ -18,7 +18,7 @@ namespace treadle {
 struct BoundRecurrent {
   std::string function;
   std::shared_ptr<const RecurrentStack> engine;
-  py::object weights;  // the arrays of a net that did not pack them, which reads them
+  py::object weights;  // the arrays of a net that did not pack them, which reads them; or null
 
   const CellShape& shape() const { return engine->cell(0).shape(); }
   bool lstm() const { return shape().mode == Mode::lstm; }
@@ -45,6 +45,10 @@ CheckedWeights check_weights(const std::string& function, const CellShape& shape
 
 // Throws ValueError for an unknown name.
 Mode parse_mode(const std::string& function, const std::string& mode);
+
+// Packs a net of the same form from other weights. It takes over the buffers that the given one
+// keeps from call to call. Throws ValueError for a net that did not pack its weights.
+BoundRecurrent renewed(const BoundRecurrent& net, const std::vector<py::dict>& weights);
 
 // Packs a net. `spec` are the keywords of the Python constructor, which _core.pyi lists.
 BoundRecurrent make_recurrent(const std::string& function, const std::vector<py::dict>& weights,

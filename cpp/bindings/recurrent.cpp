@@ -110,6 +110,7 @@ std::int64_t saved_floats(const std::string& mode, std::int64_t hidden_size,
   m.def("same_bits", &same_bits, py::arg("a"), py::arg("b"));
   py::class_<BoundRecurrent> recurrent(m, "RecurrentStack", py::is_final(), constructed_by_new());
   recurrent.def(py::init(&make_recurrent), py::arg("function"), py::arg("weights"))
+      .def("renewed", &renewed, py::arg("weights"))
       .def("run", &run, py::arg("inputs"), py::kw_only(), py::arg("save") = false,
            py::arg("recompute") = false)
       .def_property_readonly("weight_bytes",

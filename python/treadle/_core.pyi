@@ -71,6 +71,13 @@ class RecurrentStack:
         dtype: str | list[str] = "float32",
         packed: bool = True,
     ) -> None: ...
+    def renewed(self, weights: Sequence[Mapping[str, _Weight | None]]) -> RecurrentStack:
+        """A net of the same form that packs other weights.
+
+        It takes over the memory that this one keeps from call to call. Raises ValueError if this
+        one has not packed its weights, and ValueError or TypeError for weights that do not fit.
+        """
+
     def run(self, inputs: _SequenceInputs, *, save: bool = False, recompute: bool = False) -> Any:
         """(y, h_n, c_n or None), and with ``save`` what the backward pass needs.
 

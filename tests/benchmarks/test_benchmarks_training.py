@@ -203,13 +203,13 @@ def test_packed_variants_are_tried_where_they_are_right():
 
 def test_treadle_packs_the_weights_in_every_call(monkeypatch):
     packed = []
-    pack = treadle.torch.weight_cache.RecurrentLayer.pack
+    pack = treadle.torch.weight_cache.PackedLayer.__init__
 
-    def counted(self, weights):
-        packed.append(self.input_size)
-        return pack(self, weights)
+    def counted(self, layer, *arguments):
+        packed.append(layer.input_size)
+        pack(self, layer, *arguments)
 
-    monkeypatch.setattr(treadle.torch.weight_cache.RecurrentLayer, "pack", counted)
+    monkeypatch.setattr(treadle.torch.weight_cache.PackedLayer, "__init__", counted)
     case = dataclasses.replace(tiny("gru", L=2), T=9)  # a shorter call would read weights unpacked
     prepared = training.peer("treadle").prepare(case, training.arguments(case), 1, "treadle.torch")
     for _ in range(3):

@@ -54,6 +54,49 @@ def test_native_constructor_without(argument):
         treadle._core.RecurrentStack(**arguments)
 
 
+@pytest.mark.parametrize("direction", ["forward", "bidirectional"])
+@pytest.mark.parametrize("mode", samples.MODES)
+def test_renewed(mode, direction):
+    """A net of the same form packs other weights; the first one keeps its own."""
+    first, weights = net(mode, direction, layers=2)
+    others = [{name: -array for name, array in own.items()} for own in weights]
+    inputs = SequenceInputs(samples.normal(0, T, B, INPUT), None, None)
+    before = first.run(inputs)
+    own = {"mode": mode, "num_layers": 2, "direction": direction, "weights": others}
+    anew = treadle._core.RecurrentStack(**native_arguments() | own)
+    second = first.renewed(others)
+    for array in others[0].values():
+        array[...] = 7  # they were packed, not kept
+    assert_same_bits(second.run(inputs)[:2], anew.run(inputs)[:2])
+    assert_same_bits(second.renewed(weights).run(inputs)[:2], before[:2])
+    assert_same_bits(first.run(inputs)[:2], before[:2])
+
+
+def test_renewed_keeps_every_option():
+    """Peepholes, clipping, coupled gates and a dtype are those of the net before."""
+    own = named_layer("lstm", INPUT) | {"peepholes": samples.normal(5, 3 * H)}
+    given = native_arguments() | {"weights": [own], "clip": 0.1, "input_forget": True}
+    without = native_arguments() | {"clip": 0.1, "input_forget": True}
+    inputs = SequenceInputs(samples.normal(0, T, B, INPUT), None, None)
+    with_peepholes = treadle._core.RecurrentStack(**given)
+    plain = treadle._core.RecurrentStack(**without)
+    assert not np.array_equal(with_peepholes.run(inputs)[0], plain.run(inputs)[0])
+    assert_same_bits(plain.renewed([own]).run(inputs)[0], with_peepholes.run(inputs)[0])
+    assert_same_bits(
+        with_peepholes.renewed(without["weights"]).run(inputs)[0], plain.run(inputs)[0]
+    )
+
+
+def test_renewed_refuses():
+    packed = treadle._core.RecurrentStack(**native_arguments())
+    for value in NATIVE_WRONG["weights"]:
+        with pytest.raises((ValueError, TypeError, KeyError)):
+            packed.renewed(value)
+    reading = treadle._core.RecurrentStack(**native_arguments(), packed=False)
+    with pytest.raises(ValueError, match=r"^treadle\.X: the net has not packed its weights$"):
+        reading.renewed(native_arguments()["weights"])
+
+
 @settings(max_examples=200)
 @given(st.sampled_from(NAMES), st.sampled_from(WRONG_DTYPES), st.booleans())
 def test_native_weights(name, dtype, transposed):

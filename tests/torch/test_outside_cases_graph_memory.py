@@ -55,8 +55,8 @@ def test_living_models_are_packed_once(make, trains, monkeypatch):
     """While a model lives, its layers are packed for the first call, and again where weights have
     changed; the results are those of the module."""
     packs = []
-    own = weight_cache.RecurrentLayer.pack
-    monkeypatch.setattr(weight_cache.RecurrentLayer, "pack", lambda *a: packs.append(1) or own(*a))
+    own = weight_cache.PackedLayer.__init__
+    monkeypatch.setattr(weight_cache.PackedLayer, "__init__", lambda *a: packs.append(1) or own(*a))
     torch.compiler.reset()
     module, x = treadle.torch.GRU(8, 8, num_layers=2), torch.ones(13, 2, 8)
     run = make(module, x)

@@ -186,8 +186,8 @@ def test_a_write_before_backward_is_noticed():
 
 def test_short_calls_pack_nothing_and_long_calls_pack(monkeypatch):
     packs = []
-    own = weight_cache.RecurrentLayer.pack
-    monkeypatch.setattr(weight_cache.RecurrentLayer, "pack", lambda *a: packs.append(1) or own(*a))
+    own = weight_cache.PackedLayer.__init__
+    monkeypatch.setattr(weight_cache.PackedLayer, "__init__", lambda *a: packs.append(1) or own(*a))
     module = made("GRU", batch_first=True)
     module(torch.randn(2, 1, SIZE))
     assert not packs

@@ -66,6 +66,26 @@ def test_values_that_change_while_they_are_packed(monkeypatch):
     assert_same_bits(first.native.run(inputs)[:2], expected.native.run(inputs)[:2])
 
 
+def test_values_that_change_while_they_are_packed_again():
+    own, arrays = weights()
+    first = weight_cache.PackedLayer(LAYER, arrays)
+    own[0].add_(1)
+    expected = weight_cache.PackedLayer(LAYER, arrays)
+
+    class Disturbed:
+        def renewed(self, named):
+            own[0].neg_()
+            native = native_of_first.renewed(named)
+            own[0].neg_()
+            return native
+
+    native_of_first, first.native = first.native, Disturbed()
+    second = weight_cache.PackedLayer(LAYER, arrays, first)
+    assert second.has_packed(LAYER, arrays)
+    inputs = SequenceInputs(samples.normal(0, 5, 2, 3), None, None)
+    assert_same_bits(second.native.run(inputs)[:2], expected.native.run(inputs)[:2])
+
+
 def test_another_form_is_packed_again():
     cache = weight_cache.WeightCache()
     _, arrays = weights()

@@ -49,6 +49,10 @@ class RecurrentStack {
   Direction direction() const { return direction_; }
   std::int64_t output_size() const { return directions() * cells_[0].shape().state_size(); }
   std::int64_t weight_bytes() const;
+  // Takes the buffers that another net of the same cells keeps, which then makes new ones.
+  void take_buffers(const RecurrentStack& other) {
+    spare_.store(other.spare_.exchange(nullptr, std::memory_order_acquire));
+  }
 
   // Every size and pointer in `args` has been checked by the caller.
   void run(const RunArgs& args, RunBuffers& buffers, Interrupt& interrupt) const;

@@ -110,10 +110,6 @@ class RecurrentLayer(NamedTuple):
             for d in range(self.directions)
         ]
 
-    def pack(self, arrays: Sequence[Float]) -> _core.RecurrentStack:
-        """Pack a native layer, from the arrays of one direction after the other."""
-        return self.spec.pack(self.function, self.named(arrays))
-
 
 def _spelled(activation: Activation) -> str:
     given = (activation or "linear",) if not isinstance(activation, tuple) else activation
@@ -175,15 +171,26 @@ class LayerWeights:
 
 
 class PackedLayer:
-    """A native layer, and a copy of the weights that it was packed from."""
+    """A native layer, and a copy of the weights that it was packed from.
+
+    It takes the form and the memory for calls from the layer ``before``, if that has the same form.
+    """
 
     __slots__ = ("__weakref__", "_values", "layer", "native")
 
-    def __init__(self, layer: RecurrentLayer, weights: LayerWeights) -> None:
+    def __init__(
+        self, layer: RecurrentLayer, weights: LayerWeights, before: PackedLayer | None = None
+    ) -> None:
         # The copies are packed, not the weights: other threads run meanwhile, and one of them may
         # write to the weights and write the old values again before the next call compares them.
-        self._values = [array.copy() for array in weights.arrays]
-        self.layer, self.native = layer, layer.pack(self._values)
+        named = [{name: array.copy() for name, array in own.items()} for own in weights.named]
+        self._values = [array for own in named for array in own.values()]
+        self.layer = layer
+        self.native: _core.RecurrentStack = (
+            before.native.renewed(named)
+            if before is not None and before.layer == layer
+            else layer.spec.pack(layer.function, named)
+        )
 
     def has_packed(self, layer: RecurrentLayer, weights: LayerWeights) -> bool:
         """Tell whether the native layer has this form and the present bits of these weights."""
@@ -205,7 +212,7 @@ class WeightCache:
         """Return the packed layer of a key; pack it anew unless it has exactly these weights."""
         packed = self._layers.get(key)
         if packed is None or not packed.has_packed(layer, weights):
-            packed = self._layers[key] = PackedLayer(layer, weights)
+            packed = self._layers[key] = PackedLayer(layer, weights, packed)
             if self._most is not None and len(self._layers) > self._most:
                 # Another thread may make room at the same time. A list of all keys is made in one
                 # step of Python, and a key that has gone meanwhile is no longer in the way.
