@@ -6,8 +6,8 @@
 #pragma once
 
 #include "kernels/activation.h"
-#include "kernels/gemm.h"
 #include "kernels/low_precision.h"
+#include "kernels/step.h"
 
 namespace treadle::TREADLE_ISA {
 namespace {

@@ -1,5 +1,5 @@
-// Products with few columns, whose weights would fill half of a vector at most: lanes are rows here,
-// and weights are broadcast.
+// Products with few columns, whose weights would fill half of a vector at most: lanes are rows
+// here, and weights are broadcast.
 //
 // Squares of kLanes rows and kLanes numbers of each are turned in registers, and a turned vector
 // serves all columns. Each output is the sum that kernels/gemm.h would compute, term by term, so

@@ -5,6 +5,7 @@
 // brings the sums.
 #pragma once
 
+#include "kernels/step.h"
 #include "kernels/tile_sums.h"
 
 namespace treadle::TREADLE_ISA {
@@ -69,7 +70,7 @@ struct LinearJob {
 };
 
 // The states of a cell's candidate have sums of their own in a GRU that resets after the product:
-// the last vector of a panel, or some lanes of a panel whose gates share vectors (gemm.h).
+// the last vector of a panel, or some lanes of a panel whose gates share vectors (step.h).
 enum class Candidate { none, last_vector, shared };
 
 // A StepJob is a step of a cell, for panels of V vectors; the panels before them have Full.
