@@ -1,4 +1,4 @@
-// Products with few columns, whose weights would fill half of a vector at most: lanes are rows
+// Products with few columns, whose weights would leave most of a vector empty: lanes are rows
 // here, and weights are broadcast.
 //
 // Squares of kLanes rows and kLanes numbers of each are turned in registers, and a turned vector
@@ -11,10 +11,11 @@
 namespace treadle::TREADLE_ISA {
 namespace {
 
-// A product is narrow with at most so many columns. The turns of a square cost kFallback and short
-// vectors more than the empty lanes.
-constexpr std::int64_t kNarrowColumns = !kFallback && kLanes >= 8 ? kLanes / 2 : 0;
-constexpr int kNarrowGroups = 2;  // vectors of rows that share a broadcast weight
+// A product is narrow with at most so many columns. With more of them, or on short vectors, the
+// turns of a square cost as much as the empty lanes.
+constexpr std::int64_t kNarrowColumns = !kFallback && kLanes >= 8 ? kLanes * 3 / 8 : 0;
+constexpr std::int64_t kAhead = 4 * kLine;  // words from what is read to what is fetched
+constexpr int kNarrowGroups = 2;            // vectors of rows that share a broadcast weight
 
 // Tells whether the lanes of a product are to be rows.
 TREADLE_INLINE bool is_narrow(const LinearArgs& a) {
@@ -66,7 +67,10 @@ __attribute__((noinline)) void narrow_sums(const LinearArgs& a, std::int64_t fir
         const Word* const* const x = a.x + first + g * kLanes;
         const std::int64_t at = a.x_offset + k, rows = a.rows - first - g * kLanes;
         if (rows >= kLanes && count == kLanes) {
-          turn(turned + g * kLanes, [&](int i) { return load(x[i] + at); });
+          turn(turned + g * kLanes, [&](int i) {
+            __builtin_prefetch(x[i] + at + kAhead);
+            return load(x[i] + at);
+          });
         } else if (rows > 0) {
           turn_rest(turned + g * kLanes, x, at, rows, count);
         }
@@ -118,9 +122,6 @@ TREADLE_INLINE void narrow(const LinearArgs& a, Finish finish) {
 #if defined(TREADLE_ISA_avx512)
       case 3:
         narrow_sums<6>(a, row, sums);
-        break;
-      case 4:
-        narrow_sums<8>(a, row, sums);
         break;
 #endif
     }
