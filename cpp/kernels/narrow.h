@@ -23,8 +23,8 @@ TREADLE_INLINE bool is_narrow(const LinearArgs& a) {
          a.panel_begin < a.panel_end;
 }
 
-// Turns kLanes numbers of each of kLanes rows, read(row): number k of all rows goes to turned[k],
-// which has kNarrowGroups vectors.
+// Turns a square: read(i) has kLanes numbers of row i, and number k of all rows becomes a vector of
+// turned [kLanes, kNarrowGroups, kLanes], whose other groups are left alone.
 template <class Read>
 TREADLE_INLINE void turn(float* turned, Read read) {
   Vec square[kLanes];
@@ -35,7 +35,7 @@ TREADLE_INLINE void turn(float* turned, Read read) {
   for (int i = 0; i < kLanes; ++i) store(turned + i * kNarrowGroups * kLanes, square[i]);
 }
 
-// Does it where there are fewer numbers or rows, and repeats the last row.
+// Turns a square that has fewer numbers or rows, and repeats the last row.
 __attribute__((noinline)) void turn_rest(float* turned, const Word* const* x, std::int64_t at,
                                          std::int64_t rows, std::int64_t count) {
   float values[kLanes * kLanes];

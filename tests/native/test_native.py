@@ -16,6 +16,7 @@ from support.native_recurrent import NAMES, named_layer, native_arguments, net
 from support.tolerance import assert_same_bits
 from treadle._inputs.arrays import to_float32
 from treadle._inputs.sequence import SequenceInputs
+from treadle._storage.formats import encode
 
 NATIVE_WRONG = {
     "mode": ["lstmx", "", None, 5],
@@ -73,7 +74,7 @@ def test_renewed(mode, direction):
 
 
 def test_renewed_keeps_every_option():
-    """Peepholes, clipping, coupled gates and a dtype are those of the net before."""
+    """Clipping and coupled gates are those of the net before, peepholes those that are given."""
     own = named_layer("lstm", INPUT) | {"peepholes": samples.normal(5, 3 * H)}
     given = native_arguments() | {"weights": [own], "clip": 0.1, "input_forget": True}
     without = native_arguments() | {"clip": 0.1, "input_forget": True}
@@ -85,6 +86,26 @@ def test_renewed_keeps_every_option():
     assert_same_bits(
         with_peepholes.renewed(without["weights"]).run(inputs)[0], plain.run(inputs)[0]
     )
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_renewed_keeps_the_dtype(dtype):
+    own = named_layer("lstm", INPUT)
+    stored = [
+        {
+            name: encode(sign * array, dtype) if array.ndim == 2 else array
+            for name, array in own.items()
+        }
+        for sign in (1, -1)
+    ]
+    first, anew = (
+        treadle._core.RecurrentStack(**native_arguments() | {"weights": [one], "dtype": dtype})
+        for one in stored
+    )
+    inputs = SequenceInputs(samples.normal(0, T, B, INPUT), None, None)
+    assert_same_bits(first.renewed(stored[1:]).run(inputs)[:2], anew.run(inputs)[:2])
+    with pytest.raises((ValueError, TypeError)):
+        first.renewed([own])  # matrices of float32
 
 
 def test_renewed_refuses():

@@ -51,7 +51,7 @@ class RecurrentStack {
   std::int64_t weight_bytes() const;
   // Takes the buffers that another net of the same cells keeps, which then makes new ones.
   void take_buffers(const RecurrentStack& other) {
-    spare_.store(other.spare_.exchange(nullptr, std::memory_order_acquire));
+    delete spare_.exchange(other.spare_.exchange(nullptr, std::memory_order_acquire));
   }
 
   // Every size and pointer in `args` has been checked by the caller.
