@@ -235,22 +235,39 @@ void Cell::step_unpacked(int phase, const StepRows& rows, PanelShare part,
   }
 }
 
+// Runs the products of input and state of each step: all of it, or its first phase.
+void Cell::first_phase(const StepRows& rows, PanelShare part, StepScratch& scratch) const {
+  StepArgs a = step_args(rows, main_, bias_, part, scratch);
+  if (phases() == 2) a.out = rows.between;
+  if (candidate_.panels()) a.c = rows.update;
+  const ProductKernels& table = kernels();
+  const auto kernel = shape_.mode == Mode::rnn    ? table.rnn_step
+                      : shape_.mode == Mode::lstm ? table.lstm_step
+                      : candidate_.panels()       ? table.gru_gates
+                                                  : table.gru_step;
+  const float* const* h = rows.h;
+  for (std::int64_t left = rows.steps;;) {
+    a.h = encoded(scratch.state, h, rows.count, shape_.state_size());
+    kernel(a);
+    if (--left == 0) return;
+    h = a.out;
+    if (a.blend) a.blend = h;
+    a.out += rows.count;
+    if (a.partial) {
+      a.partial += rows.count;
+    } else {
+      const std::int64_t done = (rows.steps - left) * rows.count;
+      a.x = encoded(scratch.input, rows.x + done, rows.count, shape_.input_size);
+    }
+    if (a.saved) a.saved += rows.count;
+    if (a.saved_c) a.saved_c += rows.count;
+    a.descending = !a.descending;
+  }
+}
+
 void Cell::step(int phase, const StepRows& rows, PanelShare part, StepScratch& scratch) const {
   if (unpacked_) return step_unpacked(phase, rows, part, scratch);
-  if (phase == 0) {
-    StepArgs a = step_args(rows, main_, bias_, part, scratch);
-    a.h = encoded(scratch.state, rows.h, rows.count, shape_.state_size());
-    if (phases() == 2) a.out = rows.between;
-    if (candidate_.panels()) a.c = rows.update;
-    switch (shape_.mode) {
-      case Mode::rnn:
-        return kernels().rnn_step(a);
-      case Mode::lstm:
-        return kernels().lstm_step(a);
-      case Mode::gru:
-        return candidate_.panels() ? kernels().gru_gates(a) : kernels().gru_step(a);
-    }
-  }
+  if (phase == 0) return first_phase(rows, part, scratch);
   if (candidate_.panels()) {
     StepArgs a = step_args(rows, candidate_, bias_candidate_, part, scratch);
     a.h = encoded(scratch.state, rows.between, rows.count, shape_.hidden_size);

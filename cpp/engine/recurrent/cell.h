@@ -22,7 +22,7 @@ struct StepScratch {
   std::int64_t floats() const { return input.floats() + state.floats() + unpacked.size(); }
 };
 
-// The rows of one time step.
+// The rows of one time step, or of several that follow each other.
 struct StepRows {
   std::int64_t count;
   const float* const* x;  // I floats; ignored where partial is given
@@ -38,6 +38,9 @@ struct StepRows {
   float* const* saved;      // saved_gates() floats each for the backward pass, or null
   float* const* saved_c;    // LSTM: H floats each for the backward pass, or null
   bool descending = false;  // the step takes its weights from the last to the first
+  // Where cells join steps, one call may make several of as many rows: x, partial, out, saved and
+  // saved_c go on with the rows of the next step, whose h is the output of the step before.
+  std::int64_t steps = 1;
 };
 
 class Cell {
@@ -88,6 +91,8 @@ class Cell {
   // A step is one product, or two where the second needs all of the first: every thread of a team
   // must have finished phase 0 before any begins phase 1.
   int phases() const { return projection_.panels() || candidate_.panels() ? 2 : 1; }
+  // Tells whether a call may make several steps. Those of a small net take less time than a call.
+  bool joins_steps() const { return phases() == 1 && !unpacked_; }
   void step(int phase, const StepRows& rows, PanelShare part, StepScratch& scratch) const;
 
   // Makes room for the inputs of `inputs` rows and for the states of `states` rows.
@@ -98,6 +103,7 @@ class Cell {
   std::int64_t first_unit(int part, int count) const;
 
  private:
+  void first_phase(const StepRows& rows, PanelShare part, StepScratch& scratch) const;
   void step_unpacked(int phase, const StepRows& rows, PanelShare part, StepScratch& scratch) const;
   StepArgs step_args(const StepRows& rows, const PackedWeights& packed, const Buffer& bias,
                      PanelShare part, StepScratch& scratch) const;

@@ -91,9 +91,12 @@ class Runner {
         }
       }
       std::int64_t first = 0;
-      for (std::int64_t i = 0; s < end; ++s, ++i) {
-        if (!step(s, count, first, w_.steps[i], hoist)) return false;
-        first += w_.steps[i];
+      for (std::int64_t i = 0; s < end;) {
+        const std::int64_t active = w_.steps[i], together = joined(i, end - s);
+        if (!step(s, together, count, first, active, hoist)) return false;
+        first += together * active;
+        i += together;
+        s += together;
       }
     }
     return finish(count);
@@ -122,11 +125,22 @@ class Runner {
     return n;
   }
 
-  // Returns false when the team stops.
-  bool step(std::int64_t s, std::int64_t count, std::int64_t first, std::int64_t active,
-            bool hoisted) {
+  // Returns how many of the next `left` steps of a chunk, from its step i on, one call makes. They
+  // have the same rows, nothing happens between them, and together they are less than a piece.
+  std::int64_t joined(std::int64_t i, std::int64_t left) const {
+    const std::int64_t active = w_.steps[i];
+    if (parts_ > 1 || !cell_.joins_steps() || p_.in.mask || p_.in.resets || !active) return 1;
+    const double most = (kPieceWork - 1) / static_cast<double>(active * cell_.step_work());
+    std::int64_t together = 1;
+    while (together < left && together < most - 1 && w_.steps[i + together] == active) ++together;
+    return together;
+  }
+
+  // Makes step s and those that are joined to it; returns false when the team stops.
+  bool step(std::int64_t s, std::int64_t together, std::int64_t count, std::int64_t first,
+            std::int64_t active, bool hoisted) {
     // Masked and finished rows need no products, but take some time, too.
-    member_.progress(static_cast<double>(count * state_size_));
+    member_.progress(static_cast<double>(together * count * state_size_));
     if (p_.in.resets) reset_rows(s, count);
     if (p_.in.mask) list_repeated(s, count, first, active);
     const std::int64_t H = cell_.shape().hidden_size;
@@ -138,7 +152,7 @@ class Runner {
         w_.between[i] = shared_.between().data() + row * H;
         w_.update[i] = shared_.update().data() + row * H;
       }
-      w_.state[at] = w_.last[at] = w_.out[first + i];
+      w_.state[at] = w_.last[at] = w_.out[first + (together - 1) * active + i];
     }
     const bool saves_c = p_.saved && cell_.shape().mode == Mode::lstm;
     const StepRows rows{active,
@@ -151,9 +165,10 @@ class Runner {
                         w_.update.data(),
                         p_.saved && saved_gates_ ? w_.saved.data() + first : nullptr,
                         saves_c ? w_.saved_c.data() + first : nullptr,
-                        w_.descending};
-    w_.descending = !w_.descending;
-    const double work = static_cast<double>(active) * cell_.step_work();
+                        w_.descending,
+                        together};
+    if (together % 2 == 1) w_.descending = !w_.descending;
+    const double work = static_cast<double>(together * active) * cell_.step_work();
     for (int phase = 0; phase < cell_.phases(); ++phase) {
       if (!member_.share([&](int part, int last) {
             if (phase == 0 && p_.in.resets && p_.c) reset_c(s, count, part, last);
