@@ -31,8 +31,14 @@ constexpr int kMaxRows = 6;
 constexpr int kMaxRows = 2;
 #endif
 
-// A single row takes so many panels at once.
+// A single row takes so many panels at once, and on avx512 two and three rows do: their sums of one
+// panel would wait for the weights, which arrive about as fast as they are multiplied.
 constexpr int kMaxPanels = kFallback ? 1 : 2;
+#if defined(TREADLE_ISA_avx512)
+constexpr bool kPairsRows = true;
+#else
+constexpr bool kPairsRows = false;
+#endif
 
 // This type carries a number that a template takes from an argument.
 template <int N>
@@ -183,6 +189,11 @@ TREADLE_INLINE void accumulate(Vec (&acc)[R][P * S], const Word* const* rows, st
     const Word* x[R];
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) x[r] = rows[r] + head + Format::kHead;
+    // In two panels of a GRU in bfloat16, gcc 12 keeps sums of the block in memory, where every
+    // multiply-add waits for them, unless the sums of the blocks before are there.
+    if constexpr (R == 2 && P == 2 && V < S && Format::kDtype == Dtype::bfloat16) {
+      asm volatile("" : "+m"(acc));
+    }
     typename Format::Sum sum[R][P * V] = {};
     multiply<R, P, V, Format>(sum, x, count, w, panel_stride, next);
     w += count * V * kLanes;
@@ -228,7 +239,16 @@ TREADLE_INLINE void for_each_tile(Args& args, std::int64_t begin, std::int64_t e
     }
     return;
   }
-  for (std::int64_t left = end - begin; left > 0; --left) {
+  std::int64_t left = end - begin;
+  if constexpr (Panels == 2 && kPairsRows) {
+    for (; args.rows == 2 && left >= 2; left -= 2) {
+      Tile::template tile<2, 2>(args, 0, descending ? begin + left - 2 : end - left);
+    }
+    for (; args.rows == 3 && left >= 2; left -= 2) {
+      Tile::template tile<3, 2>(args, 0, descending ? begin + left - 2 : end - left);
+    }
+  }
+  for (; left > 0; --left) {
     const std::int64_t panel = descending ? begin + left - 1 : end - left;
     std::int64_t row = 0;
     if constexpr (Most > kMaxRows) {

@@ -11,10 +11,13 @@ namespace treadle {
 
 // So many rows go through time together: their states stay in L2, weights are read once for all.
 constexpr std::int64_t kBlockRows = 128;
-// A step of fewer rows does not fill the tiles, so the input part of several steps is computed at
-// once. The sums of such a chunk are limited to a size that L2 holds beside the weights.
-constexpr std::int64_t kHoistBelowRows = 16;
-constexpr std::int64_t kHoistInputSize = 8;  // a shorter product is cheaper than reading its sums
+// Steps of fewer rows wait for their weights, so the input part of several steps is computed at
+// once, which reads its weights once for all of them. At kHoistBelowRows rows the multiply-adds of
+// a tile take longer than reading its weights from L2, at kOuterHoistBelowRows rows longer than
+// from L3. The sums of a chunk are limited to a size that L2 holds beside the weights.
+constexpr std::int64_t kHoistBelowRows = 4, kOuterHoistBelowRows = 8;
+constexpr std::int64_t kInnerBytes = 1 << 20;  // weights of more bytes do not stay in L2
+constexpr std::int64_t kHoistInputSize = 8;    // a shorter product is cheaper than reading its sums
 constexpr std::int64_t kChunkRows = 48, kChunkFloats = 1 << 16;
 // Where the weights of the input part take so many bytes, every step reads them from L3 or memory.
 // Steps of more rows gain by its being computed at once, too. The bound is at most half of
@@ -37,7 +40,9 @@ inline bool is_narrow(const Cell& cell) {
 // Tells whether the input part of several steps of `rows` rows is computed at once.
 inline bool hoists(const Cell& cell, std::int64_t rows, std::int64_t steps) {
   if (steps <= 1 || cell.shape().input_size < kHoistInputSize) return false;
-  return is_narrow(cell) || rows < (is_far(cell) ? kFarHoistBelowRows : kHoistBelowRows);
+  if (is_narrow(cell)) return true;
+  if (is_far(cell)) return rows < kFarHoistBelowRows;
+  return rows < (cell.weight_bytes() > kInnerBytes ? kOuterHoistBelowRows : kHoistBelowRows);
 }
 
 // Returns how many rows are listed at once: whole steps of `rows` rows, at least one step. Where
