@@ -15,36 +15,55 @@ namespace {
 
 TREADLE_INLINE Vec gru_blend(Vec n, Vec z, Vec h) { return fma(z, h - n, n); }
 
-// Updates one row's units of a panel from its pre-activations; nx and nh are the candidate's two
-// parts.
+// The values of one row's units of a panel between the two parts of a step's end.
+struct GruUnits {
+  Vec n, z;  // n before its activation
+};
+
+// Saves number i of what the backward pass needs of one row's units of a panel.
+TREADLE_INLINE void gru_save(const StepArgs& a, std::int64_t row, std::int64_t panel, int i,
+                             Vec v) {
+  const std::int64_t H = a.hidden_size, unit = panel * kLanes;
+  if (a.saved) store_up_to(a.saved[row] + i * H + unit, v, H - unit);
+}
+
+// Computes the gates of one row's units of a panel from their pre-activations; nx and nh are the
+// candidate's two parts.
+template <bool Standard>
+TREADLE_INLINE GruUnits gru_update(const StepArgs& a, std::int64_t row, std::int64_t panel, Vec r,
+                                   Vec z, Vec nx, Vec nh) {
+  if (!Standard) {
+    const CellOptions& o = *a.options;
+    gru_save(a, row, panel, 1, r);
+    gru_save(a, row, panel, 2, z);
+    r = activate(o.f, clip(o.clip, r));
+    z = activate(o.f, clip(o.clip, z));
+  } else {
+    r = sigmoid(r);
+    z = sigmoid(z);
+    gru_save(a, row, panel, 1, r);
+    gru_save(a, row, panel, 2, z);
+  }
+  gru_save(a, row, panel, 3, nh);
+  return {fma(r, nh, nx), z};
+}
+
+// Writes the output of one row's units of a panel.
+template <bool Standard>
+TREADLE_INLINE void gru_output(const StepArgs& a, std::int64_t row, std::int64_t panel,
+                               const GruUnits& now) {
+  const std::int64_t unit = panel * kLanes, left = a.hidden_size - unit;
+  const CellOptions& o = *a.options;
+  const Vec n = Standard ? tanh(now.n) : activate(o.g, clip(o.clip, now.n));
+  gru_save(a, row, panel, 0, Standard ? n : now.n);
+  store_up_to(a.out[row] + unit, gru_blend(n, now.z, load_up_to(a.blend[row] + unit, left)), left);
+}
+
+// Updates one row's units of a panel from their pre-activations.
 template <bool Standard>
 TREADLE_INLINE void gru_store(const StepArgs& a, std::int64_t row, std::int64_t panel, Vec r, Vec z,
                               Vec nx, Vec nh) {
-  const std::int64_t H = a.hidden_size, unit = panel * kLanes, left = H - unit;
-  const Vec h = load_up_to(a.blend[row] + unit, left);
-  const auto save = [&](int i, Vec v) {
-    if (a.saved) store_up_to(a.saved[row] + i * H + unit, v, left);
-  };
-  Vec n;
-  if (Standard) {
-    r = sigmoid(r);
-    z = sigmoid(z);
-    n = tanh(fma(r, nh, nx));
-    save(0, n);
-    save(1, r);
-    save(2, z);
-  } else {
-    const CellOptions& o = *a.options;
-    save(1, r);
-    save(2, z);
-    r = activate(o.f, clip(o.clip, r));
-    z = activate(o.f, clip(o.clip, z));
-    n = fma(r, nh, nx);
-    save(0, n);
-    n = activate(o.g, clip(o.clip, n));
-  }
-  save(3, nh);
-  store_up_to(a.out[row] + unit, gru_blend(n, z, h), left);
+  gru_output<Standard>(a, row, panel, gru_update<Standard>(a, row, panel, r, z, nx, nh));
 }
 
 // Updates one row's units of a panel behind products of low precision.
@@ -130,13 +149,23 @@ struct Gru {
         const TileSums<R, P * 4> sums(acc);
         return gru_units<!kInlined<Format>>(a, row, R, panel, P, sums.values);
       }
+      // All rows get their gates before any gets its candidate, which waits long for them: so the
+      // functions of several rows run at the same time. Unrolled, so that all values stay in
+      // registers.
+      GruUnits now[R][P];
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 2
         for (int p = 0; p < P; ++p) {
           const Vec* gates = acc[r] + p * 4;
-          gru_store<true>(a, row + r, panel + p, gates[0], gates[1], gates[2], gates[3]);
+          now[r][p] =
+              gru_update<true>(a, row + r, panel + p, gates[0], gates[1], gates[2], gates[3]);
         }
+      }
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 2
+        for (int p = 0; p < P; ++p) gru_output<true>(a, row + r, panel + p, now[r][p]);
       }
     }
   };

@@ -18,14 +18,18 @@ struct LstmUnits {
 };
 
 template <LstmKind Kind>
-TREADLE_INLINE LstmUnits lstm_cell(Vec i, Vec f, Vec g, Vec o, Vec c) {
-  const auto function = [](Vec x) { return Kind == LstmKind::relu ? max(Vec{}, x) : tanh(x); };
+TREADLE_INLINE Vec lstm_function(Vec x) {
+  return Kind == LstmKind::relu ? max(Vec{}, x) : tanh(x);
+}
+
+// Computes all of a cell but h from its gates before activation.
+template <LstmKind Kind>
+TREADLE_INLINE LstmUnits lstm_gates(Vec i, Vec f, Vec g, Vec o, Vec c) {
   i = sigmoid(i);
   f = sigmoid(f);
-  g = function(g);
+  g = lstm_function<Kind>(g);
   o = sigmoid(o);
-  c = fma(f, c, i * g);
-  return {i, f, g, o, c, o * function(c)};
+  return {i, f, g, o, fma(f, c, i * g), Vec{}};
 }
 
 // Computes a cell with any options from its gates before activation; the other kinds have
@@ -45,25 +49,42 @@ LstmUnits lstm_cell_general(const CellOptions& options, std::int64_t panel, Vec 
   return {i, f, g, o, c, activate(options.f, clip(options.clip, o)) * activate(options.h, c)};
 }
 
-// Updates one row's units of a panel from its pre-activations.
+// Updates c of one row's units of a panel from their pre-activations, saves the gates and returns
+// all values; h is missing, unless the kind is general.
 template <LstmKind Kind>
-TREADLE_INLINE void lstm_store(const StepArgs& a, std::int64_t row, std::int64_t panel, Vec i,
-                               Vec f, Vec g, Vec o) {
+TREADLE_INLINE LstmUnits lstm_update(const StepArgs& a, std::int64_t row, std::int64_t panel, Vec i,
+                                     Vec f, Vec g, Vec o) {
   const std::int64_t H = a.hidden_size, unit = panel * kLanes, left = H - unit;
   float* c = a.c[row] + unit;
   const Vec old = load_up_to(c, left);
   const LstmUnits now = Kind == LstmKind::general
                             ? lstm_cell_general(*a.options, panel, i, f, g, o, old)
-                            : lstm_cell<Kind>(i, f, g, o, old);
+                            : lstm_gates<Kind>(i, f, g, o, old);
   store_up_to(c, now.c, left);
-  store_up_to(a.out[row] + unit, now.h, left);
   if (a.saved_c) store_up_to(a.saved_c[row] + unit, now.c, left);
-  if (!a.saved) return;
+  if (!a.saved) return now;
   float* saved = a.saved[row] + unit;
   store_up_to(saved, now.i, left);
   store_up_to(saved + H, now.f, left);
   store_up_to(saved + 2 * H, now.g, left);
   store_up_to(saved + 3 * H, now.o, left);
+  return now;
+}
+
+// Writes h of one row's units of a panel.
+template <LstmKind Kind>
+TREADLE_INLINE void lstm_output(const StepArgs& a, std::int64_t row, std::int64_t panel,
+                                const LstmUnits& now) {
+  const std::int64_t unit = panel * kLanes;
+  const Vec h = Kind == LstmKind::general ? now.h : now.o * lstm_function<Kind>(now.c);
+  store_up_to(a.out[row] + unit, h, a.hidden_size - unit);
+}
+
+// Updates one row's units of a panel from their pre-activations.
+template <LstmKind Kind>
+TREADLE_INLINE void lstm_store(const StepArgs& a, std::int64_t row, std::int64_t panel, Vec i,
+                               Vec f, Vec g, Vec o) {
+  lstm_output<Kind>(a, row, panel, lstm_update<Kind>(a, row, panel, i, f, g, o));
 }
 
 // Updates one row's units of a panel behind products of low precision.
@@ -142,13 +163,23 @@ struct Lstm {
         const TileSums<R, P * 4> sums(acc);
         return lstm_units<!kInlined<Format>>(a, row, R, panel, P, sums.values);
       }
-      // Unrolled, so that the gates stay in registers.
+      // All rows get their c before any gets its h, which waits long for it: so the functions of
+      // several rows run at the same time. Unrolled, so that all values stay in registers.
+      LstmUnits now[R][P];
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 2
         for (int p = 0; p < P; ++p) {
           const Vec* gates = acc[r] + p * 4;
-          lstm_store<LstmKind::tanh>(a, row + r, panel + p, gates[0], gates[1], gates[2], gates[3]);
+          now[r][p] = lstm_update<LstmKind::tanh>(a, row + r, panel + p, gates[0], gates[1],
+                                                  gates[2], gates[3]);
+        }
+      }
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 2
+        for (int p = 0; p < P; ++p) {
+          lstm_output<LstmKind::tanh>(a, row + r, panel + p, now[r][p]);
         }
       }
     }
