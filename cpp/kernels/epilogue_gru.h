@@ -89,27 +89,38 @@ __attribute__((noinline)) void gru_save_low_precision(const StepArgs& a, std::in
   gru_store_low_precision(a, row, panel, gates);
 }
 
+// Updates the units of the rows and panels of a tile.
+template <bool Standard>
+TREADLE_INLINE void gru_store_rows(const StepArgs& a, std::int64_t row, int rows,
+                                   std::int64_t panel, int panels, const float* sums) {
+  end_in_two_parts(
+      row, rows, panel, panels, sums,
+      [&](std::int64_t r, std::int64_t p, const Vec(&gates)[4]) {
+        return gru_update<Standard>(a, r, p, gates[0], gates[1], gates[2], gates[3]);
+      },
+      [&](std::int64_t r, std::int64_t p, const GruUnits& now) {
+        gru_output<Standard>(a, r, p, now);
+      });
+}
+
 // Finishes a step for rows and panels whose sums lie one after another, four vectors each: behind
 // products of low precision, and for the cells of float32 whose tiles have no epilogue of their
 // own.
 template <bool LowPrecision>
 __attribute__((noinline)) void gru_units(const StepArgs& a, std::int64_t row, int rows,
                                          std::int64_t panel, int panels, const float* sums) {
-  const bool standard = standard_gru(*a.options);
+  if (!standard_gru(*a.options)) {
+    return gru_store_rows<false>(a, row, rows, panel, panels, sums);
+  }
+  if constexpr (!LowPrecision) return gru_store_rows<true>(a, row, rows, panel, panels, sums);
   for (std::int64_t r = row; r < row + rows; ++r) {
     for (std::int64_t p = panel; p < panel + panels; ++p, sums += 4 * kLanes) {
       const Vec gates[] = {load(sums), load(sums + kLanes), load(sums + 2 * kLanes),
                            load(sums + 3 * kLanes)};
-      if (!standard) {
-        gru_store<false>(a, r, p, gates[0], gates[1], gates[2], gates[3]);
-      } else if constexpr (LowPrecision) {
-        if (a.saved) {
-          gru_save_low_precision(a, r, p, gates);
-        } else {
-          gru_store_low_precision(a, r, p, gates);
-        }
+      if (a.saved) {
+        gru_save_low_precision(a, r, p, gates);
       } else {
-        gru_store<true>(a, r, p, gates[0], gates[1], gates[2], gates[3]);
+        gru_store_low_precision(a, r, p, gates);
       }
     }
   }

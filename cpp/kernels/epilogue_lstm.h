@@ -114,6 +114,20 @@ __attribute__((noinline)) void lstm_save_low_precision(const StepArgs& a, std::i
   store_up_to(saved + 3 * H, low_precision_sigmoid(gates[3]), left);
 }
 
+// Updates the units of the rows and panels of a tile.
+template <LstmKind Kind>
+TREADLE_INLINE void lstm_store_rows(const StepArgs& a, std::int64_t row, int rows,
+                                    std::int64_t panel, int panels, const float* sums) {
+  end_in_two_parts(
+      row, rows, panel, panels, sums,
+      [&](std::int64_t r, std::int64_t p, const Vec(&gates)[4]) {
+        return lstm_update<Kind>(a, r, p, gates[0], gates[1], gates[2], gates[3]);
+      },
+      [&](std::int64_t r, std::int64_t p, const LstmUnits& now) {
+        lstm_output<Kind>(a, r, p, now);
+      });
+}
+
 // Finishes a step for rows and panels whose sums lie one after another, four vectors each: behind
 // products of low precision, and for the cells of float32 whose tiles have no epilogue of their
 // own.
@@ -121,23 +135,23 @@ template <bool LowPrecision>
 __attribute__((noinline)) void lstm_units(const StepArgs& a, std::int64_t row, int rows,
                                           std::int64_t panel, int panels, const float* sums) {
   const LstmKind kind = lstm_kind(*a.options);
-  const bool general = kind == LstmKind::general || (LowPrecision && kind == LstmKind::relu);
+  if (kind == LstmKind::general || (LowPrecision && kind == LstmKind::relu)) {
+    return lstm_store_rows<LstmKind::general>(a, row, rows, panel, panels, sums);
+  }
+  if constexpr (!LowPrecision) {
+    if (kind == LstmKind::relu) {
+      return lstm_store_rows<LstmKind::relu>(a, row, rows, panel, panels, sums);
+    }
+    return lstm_store_rows<LstmKind::tanh>(a, row, rows, panel, panels, sums);
+  }
   for (std::int64_t r = row; r < row + rows; ++r) {
     for (std::int64_t p = panel; p < panel + panels; ++p, sums += 4 * kLanes) {
       const Vec gates[] = {load(sums), load(sums + kLanes), load(sums + 2 * kLanes),
                            load(sums + 3 * kLanes)};
-      if (general) {
-        lstm_store<LstmKind::general>(a, r, p, gates[0], gates[1], gates[2], gates[3]);
-      } else if constexpr (LowPrecision) {
-        if (a.saved_c) {
-          lstm_save_low_precision(a, r, p, gates);
-        } else {
-          lstm_store_low_precision(a, r, p, gates);
-        }
-      } else if (kind == LstmKind::relu) {
-        lstm_store<LstmKind::relu>(a, r, p, gates[0], gates[1], gates[2], gates[3]);
+      if (a.saved_c) {
+        lstm_save_low_precision(a, r, p, gates);
       } else {
-        lstm_store<LstmKind::tanh>(a, r, p, gates[0], gates[1], gates[2], gates[3]);
+        lstm_store_low_precision(a, r, p, gates);
       }
     }
   }

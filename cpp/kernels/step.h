@@ -94,6 +94,30 @@ TREADLE_INLINE void for_each_gated(const StepArgs& a) {
   if (a.panel_begin < end) for_each_tile<typename Cell::Tile>(a, a.panel_begin, end);
 }
 
+// Ends a step for the rows and panels of a tile whose sums lie one after another, four vectors
+// each. Every unit has an update(row, panel, gates) before any has its output(row, panel, result of
+// update): both wait long for their functions, and so those of several rows run at the same time.
+template <class Update, class Output>
+TREADLE_INLINE void end_in_two_parts(std::int64_t row, int rows, std::int64_t panel, int panels,
+                                     const float* sums, Update update, Output output) {
+  const auto next = [&](std::int64_t r, std::int64_t p) {
+    const Vec gates[] = {load(sums), load(sums + kLanes), load(sums + 2 * kLanes),
+                         load(sums + 3 * kLanes)};
+    sums += 4 * kLanes;
+    return update(r, p, gates);
+  };
+  if (rows * panels == 1) return output(row, panel, next(row, panel));
+  decltype(next(row, panel)) results[kMaxRows];  // tiles of several panels have half the rows
+  int count = 0;
+  for (std::int64_t r = row; r < row + rows; ++r) {
+    for (std::int64_t p = panel; p < panel + panels; ++p) results[count++] = next(r, p);
+  }
+  count = 0;
+  for (std::int64_t r = row; r < row + rows; ++r) {
+    for (std::int64_t p = panel; p < panel + panels; ++p) output(r, p, results[count++]);
+  }
+}
+
 // Returns the gates of a shared panel, one vector for each, with zeros beyond its units.
 template <int V>
 struct SharedGates {
