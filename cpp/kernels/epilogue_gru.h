@@ -66,27 +66,29 @@ TREADLE_INLINE void gru_store(const StepArgs& a, std::int64_t row, std::int64_t 
   gru_output<Standard>(a, row, panel, gru_update<Standard>(a, row, panel, r, z, nx, nh));
 }
 
-// Updates one row's units of a panel behind products of low precision.
-TREADLE_INLINE void gru_store_low_precision(const StepArgs& a, std::int64_t row, std::int64_t panel,
-                                            const Vec (&gates)[4]) {
-  const std::int64_t unit = panel * kLanes, left = a.hidden_size - unit;
-  const Vec h = load_up_to(a.blend[row] + unit, left);
-  store_up_to(a.out[row] + unit, low_precision_gru(gates[0], gates[1], gates[2], gates[3], h),
-              left);
-}
-
-// Does the same and saves the gates. The step divides once for several functions, so that the gates
-// are those of the step but for rounding.
+// Saves the gates behind products of low precision. The step divides once for several functions, so
+// that the gates are those of the step but for rounding.
 __attribute__((noinline)) void gru_save_low_precision(const StepArgs& a, std::int64_t row,
                                                       std::int64_t panel, const Vec (&gates)[4]) {
-  const std::int64_t H = a.hidden_size, unit = panel * kLanes, left = H - unit;
-  const Vec r = low_precision_sigmoid(gates[0]), z = low_precision_sigmoid(gates[1]);
-  float* saved = a.saved[row] + unit;
-  store_up_to(saved, low_precision_tanh(fma(r, gates[3], gates[2])), left);
-  store_up_to(saved + H, r, left);
-  store_up_to(saved + 2 * H, z, left);
-  store_up_to(saved + 3 * H, gates[3], left);
-  gru_store_low_precision(a, row, panel, gates);
+  const Vec r = low_precision_sigmoid(gates[0]);
+  gru_save(a, row, panel, 0, low_precision_tanh(fma(r, gates[3], gates[2])));
+  gru_save(a, row, panel, 1, r);
+  gru_save(a, row, panel, 2, low_precision_sigmoid(gates[1]));
+  gru_save(a, row, panel, 3, gates[3]);
+}
+
+// As gru_update and gru_output, behind products of low precision: z is before its activation, too.
+TREADLE_INLINE GruUnits gru_update_low_precision(const StepArgs& a, std::int64_t row,
+                                                 std::int64_t panel, const Vec (&gates)[4]) {
+  if (a.saved) gru_save_low_precision(a, row, panel, gates);
+  return {low_precision_gru_n(gates[0], gates[2], gates[3]), gates[1]};
+}
+
+TREADLE_INLINE void gru_output_low_precision(const StepArgs& a, std::int64_t row,
+                                             std::int64_t panel, const GruUnits& now) {
+  const std::int64_t unit = panel * kLanes, left = a.hidden_size - unit;
+  const Vec h = load_up_to(a.blend[row] + unit, left);
+  store_up_to(a.out[row] + unit, low_precision_gru_h(now.n, now.z, h), left);
 }
 
 // Updates the units of the rows and panels of a tile.
@@ -113,17 +115,14 @@ __attribute__((noinline)) void gru_units(const StepArgs& a, std::int64_t row, in
     return gru_store_rows<false>(a, row, rows, panel, panels, sums);
   }
   if constexpr (!LowPrecision) return gru_store_rows<true>(a, row, rows, panel, panels, sums);
-  for (std::int64_t r = row; r < row + rows; ++r) {
-    for (std::int64_t p = panel; p < panel + panels; ++p, sums += 4 * kLanes) {
-      const Vec gates[] = {load(sums), load(sums + kLanes), load(sums + 2 * kLanes),
-                           load(sums + 3 * kLanes)};
-      if (a.saved) {
-        gru_save_low_precision(a, r, p, gates);
-      } else {
-        gru_store_low_precision(a, r, p, gates);
-      }
-    }
-  }
+  end_in_two_parts(
+      row, rows, panel, panels, sums,
+      [&](std::int64_t r, std::int64_t p, const Vec(&gates)[4]) {
+        return gru_update_low_precision(a, r, p, gates);
+      },
+      [&](std::int64_t r, std::int64_t p, const GruUnits& now) {
+        gru_output_low_precision(a, r, p, now);
+      });
 }
 
 template <class Format>

@@ -87,31 +87,41 @@ TREADLE_INLINE void lstm_store(const StepArgs& a, std::int64_t row, std::int64_t
   lstm_output<Kind>(a, row, panel, lstm_update<Kind>(a, row, panel, i, f, g, o));
 }
 
-// Updates one row's units of a panel behind products of low precision.
-TREADLE_INLINE LowPrecisionLstm lstm_store_low_precision(const StepArgs& a, std::int64_t row,
-                                                         std::int64_t panel,
-                                                         const Vec (&gates)[4]) {
-  const std::int64_t unit = panel * kLanes, left = a.hidden_size - unit;
-  float* c = a.c[row] + unit;
-  const LowPrecisionLstm now =
-      low_precision_lstm(gates[0], gates[1], gates[2], gates[3], load_up_to(c, left));
-  store_up_to(c, now.c, left);
-  store_up_to(a.out[row] + unit, now.h, left);
-  return now;
-}
-
-// Does the same and saves the new c and the gates. The step divides once for two functions, so that
-// the gates are those of the step but for rounding.
+// Saves the new c and the gates behind products of low precision. The step divides once for two
+// functions, so that the gates are those of the step but for rounding.
 __attribute__((noinline)) void lstm_save_low_precision(const StepArgs& a, std::int64_t row,
-                                                       std::int64_t panel, const Vec (&gates)[4]) {
+                                                       std::int64_t panel, const Vec (&gates)[4],
+                                                       Vec c) {
   const std::int64_t H = a.hidden_size, unit = panel * kLanes, left = H - unit;
-  store_up_to(a.saved_c[row] + unit, lstm_store_low_precision(a, row, panel, gates).c, left);
+  store_up_to(a.saved_c[row] + unit, c, left);
   if (!a.saved) return;
   float* saved = a.saved[row] + unit;
   store_up_to(saved, low_precision_sigmoid(gates[0]), left);
   store_up_to(saved + H, low_precision_sigmoid(gates[1]), left);
   store_up_to(saved + 2 * H, low_precision_tanh(gates[2]), left);
   store_up_to(saved + 3 * H, low_precision_sigmoid(gates[3]), left);
+}
+
+// Behind products of low precision: o before its activation, and the new c.
+struct LowPrecisionLstm {
+  Vec o, c;
+};
+
+TREADLE_INLINE LowPrecisionLstm lstm_update_low_precision(const StepArgs& a, std::int64_t row,
+                                                          std::int64_t panel,
+                                                          const Vec (&gates)[4]) {
+  const std::int64_t unit = panel * kLanes, left = a.hidden_size - unit;
+  float* const c = a.c[row] + unit;
+  const Vec now = low_precision_lstm_c(gates[0], gates[1], gates[2], load_up_to(c, left));
+  store_up_to(c, now, left);
+  if (a.saved_c) lstm_save_low_precision(a, row, panel, gates, now);
+  return {gates[3], now};
+}
+
+TREADLE_INLINE void lstm_output_low_precision(const StepArgs& a, std::int64_t row,
+                                              std::int64_t panel, const LowPrecisionLstm& now) {
+  const std::int64_t unit = panel * kLanes;
+  store_up_to(a.out[row] + unit, low_precision_lstm_h(now.o, now.c), a.hidden_size - unit);
 }
 
 // Updates the units of the rows and panels of a tile.
@@ -144,17 +154,14 @@ __attribute__((noinline)) void lstm_units(const StepArgs& a, std::int64_t row, i
     }
     return lstm_store_rows<LstmKind::tanh>(a, row, rows, panel, panels, sums);
   }
-  for (std::int64_t r = row; r < row + rows; ++r) {
-    for (std::int64_t p = panel; p < panel + panels; ++p, sums += 4 * kLanes) {
-      const Vec gates[] = {load(sums), load(sums + kLanes), load(sums + 2 * kLanes),
-                           load(sums + 3 * kLanes)};
-      if (a.saved_c) {
-        lstm_save_low_precision(a, r, p, gates);
-      } else {
-        lstm_store_low_precision(a, r, p, gates);
-      }
-    }
-  }
+  end_in_two_parts(
+      row, rows, panel, panels, sums,
+      [&](std::int64_t r, std::int64_t p, const Vec(&gates)[4]) {
+        return lstm_update_low_precision(a, r, p, gates);
+      },
+      [&](std::int64_t r, std::int64_t p, const LowPrecisionLstm& now) {
+        lstm_output_low_precision(a, r, p, now);
+      });
 }
 
 // A tile holds the sums of R rows and P panels of V vectors; the panels before have four vectors.

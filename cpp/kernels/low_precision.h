@@ -20,24 +20,28 @@ TREADLE_INLINE Vec low_precision_exp(Vec x) {
   return exp2_between(clamp(-limit, limit, x * broadcast(-Factor * kLog2e)));
 }
 
-// The results of an LSTM's step: c' and h' from its gates and c.
-struct LowPrecisionLstm {
-  Vec c, h;
-};
-TREADLE_INLINE LowPrecisionLstm low_precision_lstm(Vec i, Vec f, Vec g, Vec o, Vec c) {
+// Returns c' of an LSTM's step.
+TREADLE_INLINE Vec low_precision_lstm_c(Vec i, Vec f, Vec g, Vec c) {
   const Vec one = broadcast(1.0f);
   const Vec ei = low_precision_exp<1>(i), ef = low_precision_exp<1>(f),
             eg = low_precision_exp<2>(g);
-  c = c / (one + ef) + (one - eg) / ((one + ei) * (one + eg));
+  return c / (one + ef) + (one - eg) / ((one + ei) * (one + eg));
+}
+// Returns h' from the gate o and c'.
+TREADLE_INLINE Vec low_precision_lstm_h(Vec o, Vec c) {
+  const Vec one = broadcast(1.0f);
   const Vec eo = low_precision_exp<1>(o), ec = low_precision_exp<2>(c);
-  return {c, (one - ec) / ((one + eo) * (one + ec))};
+  return (one - ec) / ((one + eo) * (one + ec));
 }
 
-// Computes the state of a GRU with the reset after the product.
-TREADLE_INLINE Vec low_precision_gru(Vec r, Vec z, Vec nx, Vec nh, Vec h) {
+// Returns a GRU's candidate before its activation, with the reset after the product.
+TREADLE_INLINE Vec low_precision_gru_n(Vec r, Vec nx, Vec nh) {
+  return nh / (broadcast(1.0f) + low_precision_exp<1>(r)) + nx;
+}
+// Returns the new state from it, the gate z and the state.
+TREADLE_INLINE Vec low_precision_gru_h(Vec n, Vec z, Vec h) {
   const Vec one = broadcast(1.0f);
-  const Vec en = low_precision_exp<2>(nh / (one + low_precision_exp<1>(r)) + nx),
-            ez = low_precision_exp<1>(z);
+  const Vec en = low_precision_exp<2>(n), ez = low_precision_exp<1>(z);
   return fma(ez, one - en, h * (one + en)) / ((one + ez) * (one + en));
 }
 

@@ -145,7 +145,7 @@ float lstm_chain(const CellOptions& options, std::int64_t steps) {
     if (kind == LstmKind::relu) return lstm_chain_loop<LstmKind::relu>(options, steps);
   } else if (kind == LstmKind::tanh) {
     return chain_loop(options, steps, [](const StepArgs& a, const Vec(&gates)[4]) {
-      lstm_store_low_precision(a, 0, 0, gates);
+      lstm_output_low_precision(a, 0, 0, lstm_update_low_precision(a, 0, 0, gates));
     });
   }
   return lstm_chain_loop<LstmKind::general>(options, steps);
@@ -163,7 +163,7 @@ float gru_chain(const CellOptions& options, std::int64_t steps) {
   if (!standard_gru(options)) return gru_chain_loop<false>(options, steps);
   if constexpr (kInlined<Format>) return gru_chain_loop<true>(options, steps);
   return chain_loop(options, steps, [](const StepArgs& a, const Vec(&gates)[4]) {
-    gru_store_low_precision(a, 0, 0, gates);
+    gru_output_low_precision(a, 0, 0, gru_update_low_precision(a, 0, 0, gates));
   });
 }
 

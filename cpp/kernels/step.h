@@ -95,8 +95,9 @@ TREADLE_INLINE void for_each_gated(const StepArgs& a) {
 }
 
 // Ends a step for the rows and panels of a tile whose sums lie one after another, four vectors
-// each. Every unit has an update(row, panel, gates) before any has its output(row, panel, result of
-// update): both wait long for their functions, and so those of several rows run at the same time.
+// each. Of several rows, all have their update(row, panel, gates) before any has its
+// output(row, panel, result of update): both wait long for their functions, and so those of several
+// rows run at the same time.
 template <class Update, class Output>
 TREADLE_INLINE void end_in_two_parts(std::int64_t row, int rows, std::int64_t panel, int panels,
                                      const float* sums, Update update, Output output) {
@@ -106,7 +107,10 @@ TREADLE_INLINE void end_in_two_parts(std::int64_t row, int rows, std::int64_t pa
     sums += 4 * kLanes;
     return update(r, p, gates);
   };
-  if (rows * panels == 1) return output(row, panel, next(row, panel));
+  if (rows == 1) {
+    for (std::int64_t p = panel; p < panel + panels; ++p) output(row, p, next(row, p));
+    return;
+  }
   decltype(next(row, panel)) results[kMaxRows];  // tiles of several panels have half the rows
   int count = 0;
   for (std::int64_t r = row; r < row + rows; ++r) {
