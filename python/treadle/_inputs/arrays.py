@@ -81,6 +81,8 @@ def viewed(function: str, name: str, value: ArrayLike) -> AnyArray:
 
 def laid(array: AnyArray) -> Float:
     """Return what `viewed` has returned as `to_float32` returns it."""
+    if array.dtype is _FLOAT32 and array.ndim and array.strides[-1] == 4 and array.flags.aligned:
+        return array  # the usual case has to be fast
     if array.dtype.kind == "u":
         return widen(array)
     spread = array.ndim > 0 and array.shape[-1] > 1 and array.strides[-1] != 4

@@ -155,13 +155,12 @@ def _fitted(
     The arrays come as views, and are laid out when their shapes are known to fit.
     """
     q, k, v = query.shape, key.shape, value.shape
-    if (
-        len(q) == len(k) == len(v) == 4
-        and q[:2] == k[:2] == v[:2]
-        and q[3] == k[3]
-        and k[2] == v[2]
-    ):  # the usual case has to be fast
-        return Sizes(q[:1], q[1:2], q[1:2], q[2], k[2], v[3]), (laid(query), laid(key), laid(value))
+    if len(q) == len(k) == len(v) == 4:  # the usual case has to be fast
+        batch, heads, queries, size = q
+        keys = k[2]
+        if k == (batch, heads, keys, size) and v[:3] == k[:3]:
+            arrays = laid(query), laid(key), laid(value)
+            return Sizes((batch,), (heads,), (heads,), queries, keys, v[3]), arrays
     sizes = _sizes(function, query, key, value, enable_gqa)
     return sizes, (
         four(laid(query), sizes.leading, sizes.query_heads),
