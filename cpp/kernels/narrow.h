@@ -14,8 +14,9 @@ namespace {
 // A product is narrow with at most so many columns. With more of them, or on short vectors, the
 // turns of a square cost as much as the empty lanes.
 constexpr std::int64_t kNarrowColumns = !kFallback && kLanes >= 8 ? kLanes * 3 / 8 : 0;
-constexpr std::int64_t kAhead = 4 * kLine;  // words from what is read to what is fetched
+constexpr std::int64_t kAhead = 4 * kLine;  // words from what is read to what L1 fetches
 constexpr int kNarrowGroups = 2;            // vectors of rows that share a broadcast weight
+constexpr std::int64_t kNarrowRows = kNarrowGroups * kLanes;
 
 // Tells whether the lanes of a product are to be rows.
 TREADLE_INLINE bool is_narrow(const LinearArgs& a) {
@@ -67,8 +68,11 @@ __attribute__((noinline)) void narrow_sums(const LinearArgs& a, std::int64_t fir
         const Word* const* const x = a.x + first + g * kLanes;
         const std::int64_t at = a.x_offset + k, rows = a.rows - first - g * kLanes;
         if (rows >= kLanes && count == kLanes) {
+          // Meanwhile L2 fetches the rows that come next, which may lie in memory.
+          const Word* const* const next = rows >= kLanes + kNarrowRows ? x + kNarrowRows : x;
           turn(turned + g * kLanes, [&](int i) {
             __builtin_prefetch(x[i] + at + kAhead);
+            __builtin_prefetch(next[i] + at + kLine, 0, 2);
             return load(x[i] + at);
           });
         } else if (rows > 0) {
@@ -109,9 +113,8 @@ __attribute__((noinline)) void narrow_sums(const LinearArgs& a, std::int64_t fir
 // kLanes sums of each. A packed panel has zeros beyond its columns, of which two are taken at once.
 template <class Finish>
 TREADLE_INLINE void narrow(const LinearArgs& a, Finish finish) {
-  constexpr std::int64_t kRows = kNarrowGroups * kLanes;
-  alignas(64) float sums[kRows * kLanes];
-  for (std::int64_t row = 0; row < a.rows; row += kRows) {
+  alignas(64) float sums[kNarrowRows * kLanes];
+  for (std::int64_t row = 0; row < a.rows; row += kNarrowRows) {
     switch ((a.columns + 1) / 2) {
       case 1:
         narrow_sums<2>(a, row, sums);
@@ -125,7 +128,8 @@ TREADLE_INLINE void narrow(const LinearArgs& a, Finish finish) {
         break;
 #endif
     }
-    finish(row, static_cast<int>(a.rows - row < kRows ? a.rows - row : kRows), sums);
+    const std::int64_t left = a.rows - row;
+    finish(row, static_cast<int>(left < kNarrowRows ? left : kNarrowRows), sums);
   }
 }
 
