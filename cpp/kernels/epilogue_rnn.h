@@ -97,7 +97,8 @@ struct Rnn {
 
 template <class Format>
 void rnn_step(const StepArgs& a) {
-  for_each_plain_tile<Rnn<Format>::template Tile>(a, a.hidden_size, kRnnVectors);
+  for_each_plain_tile<Rnn<Format>::template Tile, kMaxRows, kPairedRows>(a, a.hidden_size,
+                                                                         kRnnVectors);
 }
 
 }  // namespace

@@ -31,13 +31,14 @@ constexpr int kMaxRows = 6;
 constexpr int kMaxRows = 2;
 #endif
 
-// A single row takes so many panels at once, and on avx512 two and three rows do: their sums of one
-// panel would wait for the weights, which arrive about as fast as they are multiplied.
+// A single row takes so many panels at once.
 constexpr int kMaxPanels = kFallback ? 1 : 2;
+// In the steps of cells, up to so many rows do, too: the sums of one panel would wait for the weights,
+// which arrive about as fast as they are multiplied. Other products gain less and are left small.
 #if defined(TREADLE_ISA_avx512)
-constexpr bool kPairsRows = true;
+constexpr int kPairedRows = 3;
 #else
-constexpr bool kPairsRows = false;
+constexpr int kPairedRows = 1;
 #endif
 
 // This type carries a number that a template takes from an argument.
@@ -223,8 +224,8 @@ TREADLE_INLINE bool is_descending(const Args&) {
 // Calls tile<R, P>(args, first_row, first_panel) over all rows and the panels [begin, end). Rows
 // are shared out evenly over the tiles, so that no tile is much smaller than the others; with Most,
 // tiles of so many rows come first. A single row takes `Panels` panels at once, where there are
-// two.
-template <class Tile, int Most = kMaxRows, int Panels = kMaxPanels, class Args>
+// two, and so do two or three with Paired 3.
+template <class Tile, int Most = kMaxRows, int Panels = kMaxPanels, int Paired = 1, class Args>
 TREADLE_INLINE void for_each_tile(Args& args, std::int64_t begin, std::int64_t end) {
   const bool descending = is_descending(args);
   if (args.rows == 1) {
@@ -240,7 +241,7 @@ TREADLE_INLINE void for_each_tile(Args& args, std::int64_t begin, std::int64_t e
     return;
   }
   std::int64_t left = end - begin;
-  if constexpr (Panels == 2 && kPairsRows) {
+  if constexpr (Panels == 2 && Paired == 3) {
     for (; args.rows == 2 && left >= 2; left -= 2) {
       Tile::template tile<2, 2>(args, 0, descending ? begin + left - 2 : end - left);
     }
@@ -289,7 +290,7 @@ TREADLE_INLINE void for_each_tile(Args& args, std::int64_t begin, std::int64_t e
 // Runs the tiles of the panels [panel_begin, panel_end) of a product without gates: Tile<V> for the
 // panels of `vectors` vectors and for the last panel, which may have fewer. Tiles of one or two
 // vectors may have up to Most rows.
-template <template <int> class Tile, int Most = kMaxRows, class Args>
+template <template <int> class Tile, int Most = kMaxRows, int Paired = 1, class Args>
 void for_each_plain_tile(Args& a, std::int64_t columns, int vectors) {
   const auto run = [&](std::int64_t width, std::int64_t begin, std::int64_t end) {
     switch (width) {
@@ -300,7 +301,7 @@ void for_each_plain_tile(Args& a, std::int64_t columns, int vectors) {
       case 3:
         return for_each_tile<Tile<3>>(a, begin, end);
       case 4:
-        return for_each_tile<Tile<4>>(a, begin, end);
+        return for_each_tile<Tile<4>, kMaxRows, kMaxPanels, Paired>(a, begin, end);
     }
   };
   const std::int64_t total = (columns + kLanes - 1) / kLanes, full = total / vectors;

@@ -91,7 +91,8 @@ TREADLE_INLINE void for_each_gated(const StepArgs& a) {
     }
   }
   const std::int64_t end = shared && a.panel_end > last ? last : a.panel_end;
-  if (a.panel_begin < end) for_each_tile<typename Cell::Tile>(a, a.panel_begin, end);
+  if (a.panel_begin >= end) return;
+  for_each_tile<typename Cell::Tile, kMaxRows, kMaxPanels, kPairedRows>(a, a.panel_begin, end);
 }
 
 // Ends a step for the rows and panels of a tile whose sums lie one after another, four vectors
