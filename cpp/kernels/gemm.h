@@ -33,8 +33,9 @@ constexpr int kMaxRows = 2;
 
 // A single row takes so many panels at once.
 constexpr int kMaxPanels = kFallback ? 1 : 2;
-// In the steps of cells, up to so many rows do, too: the sums of one panel would wait for the weights,
-// which arrive about as fast as they are multiplied. Other products gain less and are left small.
+// In the steps of cells, up to so many rows do, too: the sums of one panel would wait for the
+// weights, which arrive about as fast as they are multiplied. Other products gain less and are left
+// small.
 #if defined(TREADLE_ISA_avx512)
 constexpr int kPairedRows = 3;
 #else
