@@ -20,7 +20,7 @@ from typing import Any
 
 from .core.kind import OURS
 from .core.summary import section_of, summary
-from .report import replace_between_markers
+from .report import SECOND, replace_between_markers, second
 
 SOURCES = (
     *("bench", "attention", "encoder", "training", "models", "conv", "keras", "generation"),
@@ -79,26 +79,37 @@ def layers(results: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def by_kind(results: dict[str, dict[str, Any]]) -> str:
-    """Make the table of all kinds: how often and how far treadle is ahead of the fastest peer."""
-    lines = [
-        "| kind of cases | cases | treadle is fastest in | geometric mean | worst case | CPU |",
-        "| --- | ---: | ---: | ---: | ---: | --- |",
-    ]
+def by_kind(results: dict[str, dict[str, Any]], others: dict[str, dict[str, Any]]) -> str:
+    """Make the table of all kinds: how often and how far treadle is ahead of the fastest peer.
+
+    `others` has the sections that ran on the other kind of machine, too; empty if none did.
+    """
+    titles = ["kind of cases", "cases", "treadle is fastest in", "geometric mean", "worst case"]
+    titles += ["CPU", *([f"{SECOND}: fastest in", "mean", "worst"] if others else [])]
+    rows = [titles, ["---", *["---:"] * 4, "---", *["---:"] * (len(titles) - 6)]]
     cpus = {
         section_of(case): found["machine"]["cpu"]
         for found in results.values()
         for case in found["cases"]
     }
     for section, cases in _sections(results).items():
-        found = summary(cases)
-        won = found["compared"] - len(found["lost"])
-        lines.append(
-            f"| {KINDS[section]} | {found['compared']} | {won} "
-            f"| {found['geometric_mean']:.2f}x | {found['worst']['speedup']:.2f}x "
-            f"| {_short(cpus[section])} |"
-        )
-    return "\n".join(lines)
+        compared, *figures = _figures(cases)
+        row = [KINDS[section], compared, *figures, _short(cpus[section])]
+        if section in others:
+            compared, won, *figures = _figures(others[section]["cases"])
+            row += [f"{won} of {compared}", *figures]
+        elif others:
+            row += ["-", "-", "-"]
+        rows.append(row)
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _figures(cases: list[dict[str, Any]]) -> list[str]:
+    """Return how many cases have a peer, how many treadle wins, the mean factor and the worst."""
+    found = summary(cases)
+    won = found["compared"] - len(found["lost"])
+    factors = found["geometric_mean"], found["worst"]["speedup"]
+    return [f"{found['compared']}", f"{won}", *(f"{factor:.2f}x" for factor in factors)]
 
 
 def where(results: dict[str, dict[str, Any]]) -> str:
@@ -121,10 +132,13 @@ def draw(results: dict[str, dict[str, Any]], path: Path) -> None:
 
 def write(markdown_file: Path, folder: Path) -> None:
     """Update the two tables of the Markdown file and the picture in the folder."""
-    results = read(folder)
+    results, others = read(folder), second(folder)
     shown = {name: results[name] for name in ("bench", "encoder")}
     replace_between_markers(markdown_file, f"{layers(results)}\n\n{where(shown)}", "front-layers")
-    replace_between_markers(markdown_file, f"{by_kind(results)}\n\n{where(results)}", "front-kinds")
+    text = f"{by_kind(results, others)}\n\n{where(results)}"
+    if others:
+        text += f"\n{SECOND}: {where(others)}"
+    replace_between_markers(markdown_file, text, "front-kinds")
     print(f"wrote {markdown_file}")
     try:
         draw(results, folder / "front.png")

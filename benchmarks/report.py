@@ -4,7 +4,8 @@
 
 The tables of one replace what stands between its two markers of the Markdown file and leave the
 others' alone; the picture goes beside the JSON, when matplotlib is installed (`pip install
-treadle[plot]`).
+treadle[plot]`). Cases that were measured on a second kind of machine, too, whose results lie in a
+folder `zen5` beside the JSON, get three columns more.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from .core.numbers import microseconds, milliseconds, peaks, waits
 from .core.summary import kind_of, section_of, summary
 
 MARKER = "bench"
+# Runs on another kind of machine lie in this folder beside the JSON; their columns have the name.
+SECOND_FOLDER, SECOND = "zen5", "Zen 5"
 # The limits of runs that were recorded before count the products only.
 WAITING = ", or for the chain of dependent steps where that takes longer, and for the call"
 
@@ -46,7 +49,7 @@ def write(result: dict[str, Any], markdown_file: Path, folder: Path) -> None:
         return
     for section in dict.fromkeys(map(section_of, result["cases"])):
         part = only(result, section)
-        text = markdown(part)
+        text = markdown(part, second(folder).get(section))
         picture = folder / f"{MARKER if section == 'recurrent' else section}.png"
         try:
             from .core import picture as drawing
@@ -77,6 +80,19 @@ def only(result: dict[str, Any], section: str) -> dict[str, Any]:
     return part
 
 
+def second(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return what the other kind of machine found, the part of each section by the section's name.
+
+    `folder` is that of the results; empty where there is no run of another machine.
+    """
+    found = {}
+    for path in sorted((folder / SECOND_FOLDER).glob("*.json")):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        for section in dict.fromkeys(map(section_of, result["cases"])):
+            found[section] = only(result, section)
+    return found
+
+
 def replace_between_markers(path: Path, text: str, section: str = "recurrent") -> None:
     """Put `text` between the section's markers; a file that does not exist is made."""
     first, last = markers(section)
@@ -92,9 +108,13 @@ def replace_between_markers(path: Path, text: str, section: str = "recurrent") -
     path.write_text(before + block + after, encoding="utf-8")
 
 
-def markdown(result: dict[str, Any]) -> str:
-    """Return one kind: where it was measured, the summary, what was lost, then every case."""
+def markdown(result: dict[str, Any], other: dict[str, Any] | None = None) -> str:
+    """Return one kind: where it was measured, the summary, what was lost, then every case.
+
+    `other` is the same kind on another machine, whose figures become three columns of the cases.
+    """
     cases = result["cases"]
+    there = {case["name"]: case for case in other["cases"]} if other else {}
     kind = registry.load(kind_of(cases[0]))
     unit = {"us": "microseconds", "ms": "milliseconds"}[kind.UNIT]
     parts = [text for text in (_where(result), _summary(result)) if text]
@@ -102,23 +122,49 @@ def markdown(result: dict[str, Any]) -> str:
     if any("speedup" in case for case in cases):
         parts.append(f"**Cases lost to a peer: {len(lost)}**")
     if lost:
-        parts.append(_table(lost, result))
+        parts.append(_table(lost, result, there))
     missed = [c for c in cases if "target" in c and not c["target"]["passed"]]
     if missed:
-        parts += [f"**Cases that miss their target: {len(missed)}**", _table(missed, result)]
+        title = f"**Cases that miss their target: {len(missed)}**"
+        parts += [title, _table(missed, result, there)]
     if result.get("targets"):
-        parts.append(_targets(result["targets"]))
+        parts.append(_targets(result["targets"], "other targets"))
+    if other:
+        parts += _elsewhere(other)
     note = kind.NOTE + (WAITING if any("limit_parts_us" in case for case in cases) else "")
     parts.append(
         f"Times are medians in {unit}, {note}, *reached* the share of it that treadle reaches, "
         "and the peers are followed by how many times faster treadle is than the fastest."
+        + (f" The last columns are those of {SECOND}, with its fastest peer." if other else "")
     )
     for group, title in kind.GROUPS.items():
         found = [case for case in cases if case["group"] == group]
         if found:
             line = f"<summary>{title} ({len(found)})</summary>"
-            parts.append(f"<details>{line}\n\n{_table(found, result)}\n\n</details>")
+            parts.append(f"<details>{line}\n\n{_table(found, result, there)}\n\n</details>")
     return "\n\n".join(parts) + "\n"
+
+
+def _elsewhere(other: dict[str, Any]) -> list[str]:
+    """Return what a run on the other kind of machine found, in paragraphs."""
+    found = summary(other["cases"])
+    parts = [f"**The same on {SECOND}**", _where(other), _summary(other)]
+    speedups = {case["name"]: case["speedup"] for case in other["cases"] if "speedup" in case}
+    for text, names in (
+        ("lost to a peer", sorted(found.get("lost", ()), key=speedups.__getitem__)),
+        ("that miss their target", found["missed"]),
+    ):
+        reached = {c["name"]: c for c in other["cases"] if c["name"] in names}
+        listed = ", ".join(f"`{name}` {_share(reached[name], text)}" for name in names)
+        parts.append(f"Cases {text} on {SECOND}: {len(names)}" + (f". {listed}" if names else ""))
+    if other.get("targets"):
+        parts.append(_targets(other["targets"], f"other targets, {SECOND}"))
+    return parts
+
+
+def _share(case: dict[str, Any], text: str) -> str:
+    """Return how far a case is from its peer or, where its target is missed, from its limit."""
+    return f"{case['speedup']:.2f}x" if text.startswith("lost") else f"{case['of_limit']:.0%}"
 
 
 def _where(result: dict[str, Any]) -> str:
@@ -163,22 +209,24 @@ def _summary(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _table(cases: list[dict[str, Any]], result: dict[str, Any]) -> str:
+def _table(
+    cases: list[dict[str, Any]], result: dict[str, Any], there: dict[str, dict[str, Any]]
+) -> str:
     peers = [name for name in result["versions"] if name != OURS]
-    against = ["faster by"] if peers else []
-    titles = ["case", "treadle", "limit", "reached", "bound by", "target", *peers, *against]
+    titles = ["case", OURS, "limit", "reached", "bound by", "target", *peers]
+    titles += ["faster by"] if peers else []
+    titles += [SECOND, "reached", "faster by"] if there else []
     rows = [titles, ["---", *["---:"] * (len(titles) - 1)]]
-    rows += [_row(case, peers) for case in cases]
+    for case in cases:
+        rows.append(_row(case, peers) + (_row_there(there.get(case["name"])) if there else []))
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def _row(case: dict[str, Any], peers: list[str]) -> list[str]:
-    ours = case["results"].get(OURS)
-    show = milliseconds if registry.load(kind_of(case)).UNIT == "ms" else microseconds
+    ours, show = case["results"].get(OURS), _unit(case)
     row = [f"`{case['name']}`", show(ours["median_us"]) if ours else "-"]
     if "limit_us" in case:
-        reached = f"{case['of_limit']:.0%}" if "of_limit" in case else "-"
-        row += [show(case["limit_us"]), reached, case["bound_by"]]
+        row += [show(case["limit_us"]), _reached(case), case["bound_by"]]
     else:
         row += ["-", "-", "-"]
     target = case.get("target")
@@ -195,8 +243,25 @@ def _row(case: dict[str, Any], peers: list[str]) -> list[str]:
     return row
 
 
-def _targets(entries: list[dict[str, Any]]) -> str:
-    rows = ["| other targets | found | |", "| --- | --- | --- |"]
+def _row_there(case: dict[str, Any] | None) -> list[str]:
+    """Return the three columns of the other machine, which may not have run the case."""
+    if case is None or OURS not in case["results"]:
+        return ["-", "-", "-"]
+    factor = f"{case['speedup']:.2f}x ({case['fastest_peer']})" if "speedup" in case else "-"
+    return [_unit(case)(case["results"][OURS]["median_us"]), _reached(case), factor]
+
+
+def _unit(case: dict[str, Any]) -> Callable[[float], str]:
+    """Return what writes a time in the unit of the case's kind."""
+    return milliseconds if registry.load(kind_of(case)).UNIT == "ms" else microseconds
+
+
+def _reached(case: dict[str, Any]) -> str:
+    return f"{case['of_limit']:.0%}" if "of_limit" in case else "-"
+
+
+def _targets(entries: list[dict[str, Any]], title: str) -> str:
+    rows = [f"| {title} | found | |", "| --- | --- | --- |"]
     rows += [
         f"| {entry['name']} | {entry['text']} | {'ok' if entry['passed'] else '**missed**'} |"
         for entry in entries

@@ -364,16 +364,38 @@ def without_peers(result, kind):
 
 
 def test_a_kind_without_peers_has_no_row_and_no_summary(result):
-    rows = front.by_kind({"bench": result}).splitlines()[2:]
+    rows = front.by_kind({"bench": result}, {}).splitlines()[2:]
     assert [row.split(" | ")[0] for row in rows] == ["| attention", "| sentence encoder"]
     alone = without_peers(result, "attention")
-    rows = front.by_kind({"bench": alone}).splitlines()[2:]
+    rows = front.by_kind({"bench": alone}, {}).splitlines()[2:]
     assert [row.split(" | ")[0] for row in rows] == ["| sentence encoder"]
     part = report.only(alone, "attention")
     text = report.markdown(part | {"targets": []})
     assert "faster than the fastest peer" not in text
     assert "\n\n\n" not in text
     assert "| `attention/1x12x512x512x64` | 8.00 | 1.00 | 12% | FMA | - |" in text
+
+
+def test_a_second_machine_has_columns_of_its_own(result, tmp_path):
+    folder = tmp_path / report.SECOND_FOLDER
+    folder.mkdir()
+    (folder / "attention.json").write_text(json.dumps(report.only(result, "attention")))
+    others = report.second(tmp_path)
+    assert list(others) == ["attention"]
+    part = report.only(result, "attention")
+    text, alone = report.markdown(part, others["attention"]), report.markdown(part)
+    case = others["attention"]["cases"][0]
+    peer = f"{case['speedup']:.2f}x ({case['fastest_peer']}) |"
+    assert sum(line.endswith(peer) for line in text.splitlines()) >= 1
+    assert "**The same on Zen 5**" in text
+    assert f"on {result['machine']['cpu']}" in text
+    assert "Zen 5" not in alone
+    assert peer not in alone
+    some = report.markdown(part, others["attention"] | {"cases": [case]})
+    assert sum(line.endswith("| - | - | - |") for line in some.splitlines()) >= 1
+    head, _, *rows = front.by_kind({"bench": result}, others).splitlines()
+    assert head.endswith("| CPU | Zen 5: fastest in | mean | worst |")
+    assert [row.endswith("| - | - | - |") for row in rows] == [False, True]
 
 
 def test_the_picture_of_kinds_leaves_out_those_without_peers(result, tmp_path):

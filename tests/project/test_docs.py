@@ -195,13 +195,14 @@ def test_tables_show_the_stored_results(source):
 
     results = source / "benchmarks" / "results"
     readme = (source / "README.md").read_text()
-    found = front.read(results)
+    found, others = front.read(results), report.second(results)
     assert front.layers(found) in readme
-    assert front.by_kind(found) in readme
+    assert front.by_kind(found, others) in readme
     performance = (source / "docs" / "performance.md").read_text()
     for result in found.values():
         for section in dict.fromkeys(map(report.section_of, result["cases"])):
-            assert report.markdown(report.only(result, section)).rstrip() in performance
+            text = report.markdown(report.only(result, section), others.get(section))
+            assert text.rstrip() in performance
     accuracy = importlib.import_module("treadle.benchmarks.kinds.accuracy.report")
     assert accuracy.markdown(json.loads((results / "accuracy.json").read_text())) in performance
 
