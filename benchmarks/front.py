@@ -137,7 +137,7 @@ def write(markdown_file: Path, folder: Path) -> None:
     replace_between_markers(markdown_file, f"{layers(results)}\n\n{where(shown)}", "front-layers")
     text = f"{by_kind(results, others)}\n\n{where(results)}"
     if others:
-        text += f"\n{SECOND}: {where(others)}"
+        text += f" {SECOND}: {where(others)}"
     replace_between_markers(markdown_file, text, "front-kinds")
     print(f"wrote {markdown_file}")
     try:
