@@ -82,7 +82,7 @@ def layers(results: dict[str, dict[str, Any]]) -> str:
 def by_kind(results: dict[str, dict[str, Any]], others: dict[str, dict[str, Any]]) -> str:
     """Make the table of all kinds: how often and how far treadle is ahead of the fastest peer.
 
-    `others` has the sections that ran on the other kind of machine, too; empty if none did.
+    `others` has the sections that ran on the second machine, too; it is empty if none did.
     """
     titles = ["kind of cases", "cases", "treadle is fastest in", "geometric mean", "worst case"]
     titles += ["CPU", *([f"{SECOND}: fastest in", "mean", "worst"] if others else [])]
@@ -113,13 +113,16 @@ def _figures(cases: list[dict[str, Any]]) -> list[str]:
 
 
 def where(results: dict[str, dict[str, Any]]) -> str:
-    """Write the sentence that says on which machine the results of a table were measured."""
+    """Return on which machine the results of a table were measured, by how many threads and when.
+
+    ``AMD EPYC (family 25, model 17), one thread, 2026-11-29 to 2026-11-30``
+    """
     cpus = sorted({found["machine"]["cpu"] for found in results.values()})
     dates = sorted(found["date"] for found in results.values())
     threads = {found["threads"] for found in results.values()}
     count = "one thread" if threads == {1} else f"{max(threads)} threads"
     days = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
-    return f"Measured on {' and '.join(cpus)}, {count}, {days}."
+    return f"{' and '.join(cpus)}, {count}, {days}"
 
 
 def draw(results: dict[str, dict[str, Any]], path: Path) -> None:
@@ -127,17 +130,18 @@ def draw(results: dict[str, dict[str, Any]], path: Path) -> None:
     from .core.picture import strip
 
     rows = {KINDS[name]: cases for name, cases in _sections(results).items()}
-    strip(rows, where(results).rstrip("."), path)
+    strip(rows, f"Measured on {where(results)}", path)
 
 
 def write(markdown_file: Path, folder: Path) -> None:
     """Update the two tables of the Markdown file and the picture in the folder."""
     results, others = read(folder), second(folder)
     shown = {name: results[name] for name in ("bench", "encoder")}
-    replace_between_markers(markdown_file, f"{layers(results)}\n\n{where(shown)}", "front-layers")
-    text = f"{by_kind(results, others)}\n\n{where(results)}"
+    text = f"{layers(results)}\n\nMeasured on {where(shown)}."
+    replace_between_markers(markdown_file, text, "front-layers")
+    text = f"{by_kind(results, others)}\n\nMeasured on {where(results)}."
     if others:
-        text += f" {SECOND}: {where(others)}"
+        text += f" The columns of {SECOND} were measured on {where(others)}."
     replace_between_markers(markdown_file, text, "front-kinds")
     print(f"wrote {markdown_file}")
     try:

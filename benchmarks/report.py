@@ -4,8 +4,8 @@
 
 The tables of one replace what stands between its two markers of the Markdown file and leave the
 others' alone; the picture goes beside the JSON, when matplotlib is installed (`pip install
-treadle[plot]`). Cases that were measured on a second kind of machine, too, whose results lie in a
-folder `zen5` beside the JSON, get three columns more.
+treadle[plot]`). Where a second kind of machine has measured the same cases, and its results lie in
+the folder `zen5` beside the JSON, three columns more show them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from .core.numbers import microseconds, milliseconds, peaks, waits
 from .core.summary import kind_of, section_of, summary
 
 MARKER = "bench"
-# Runs on another kind of machine lie in this folder beside the JSON; their columns have the name.
+# Results of a second kind of machine lie in this folder beside the JSON, and its columns have this
+# name.
 SECOND_FOLDER, SECOND = "zen5", "Zen 5"
 # The limits of runs that were recorded before count the products only.
 WAITING = ", or for the chain of dependent steps where that takes longer, and for the call"
@@ -47,9 +48,10 @@ def write(result: dict[str, Any], markdown_file: Path, folder: Path) -> None:
         replace_between_markers(markdown_file, text, accuracy.SECTION)
         print(f"wrote {markdown_file}")
         return
+    others = second(folder)
     for section in dict.fromkeys(map(section_of, result["cases"])):
         part = only(result, section)
-        text = markdown(part, second(folder).get(section))
+        text = markdown(part, others.get(section))
         picture = folder / f"{MARKER if section == 'recurrent' else section}.png"
         try:
             from .core import picture as drawing
@@ -81,9 +83,9 @@ def only(result: dict[str, Any], section: str) -> dict[str, Any]:
 
 
 def second(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return what the other kind of machine found, the part of each section by the section's name.
+    """Return what the second kind of machine found: the part of each section, by its name.
 
-    `folder` is that of the results; empty where there is no run of another machine.
+    `folder` is that of the results. Without a run of a second machine nothing is returned.
     """
     found = {}
     for path in sorted((folder / SECOND_FOLDER).glob("*.json")):
@@ -111,7 +113,7 @@ def replace_between_markers(path: Path, text: str, section: str = "recurrent") -
 def markdown(result: dict[str, Any], other: dict[str, Any] | None = None) -> str:
     """Return one kind: where it was measured, the summary, what was lost, then every case.
 
-    `other` is the same kind on another machine, whose figures become three columns of the cases.
+    `other` is the same section on the second machine; its figures become three columns more.
     """
     cases = result["cases"]
     there = {case["name"]: case for case in other["cases"]} if other else {}
@@ -146,25 +148,26 @@ def markdown(result: dict[str, Any], other: dict[str, Any] | None = None) -> str
 
 
 def _elsewhere(other: dict[str, Any]) -> list[str]:
-    """Return what a run on the other kind of machine found, in paragraphs."""
-    found = summary(other["cases"])
-    parts = [f"**The same on {SECOND}**", _where(other), _summary(other)]
-    speedups = {case["name"]: case["speedup"] for case in other["cases"] if "speedup" in case}
-    for text, names in (
-        ("lost to a peer", sorted(found.get("lost", ()), key=speedups.__getitem__)),
-        ("that miss their target", found["missed"]),
-    ):
-        reached = {c["name"]: c for c in other["cases"] if c["name"] in names}
-        listed = ", ".join(f"`{name}` {_share(reached[name], text)}" for name in names)
-        parts.append(f"Cases {text} on {SECOND}: {len(names)}" + (f". {listed}" if names else ""))
+    """Return what the second machine found, in paragraphs."""
+    cases = other["cases"]
+    lost = sorted((c for c in cases if c.get("speedup", 1) < 1), key=lambda c: c["speedup"])
+    missed = [c for c in cases if "target" in c and not c["target"]["passed"]]
+    parts = [
+        *(f"**The same on {SECOND}**", _where(other), _summary(other)),
+        f"Cases lost to a peer on {SECOND}: {len(lost)}"
+        + _listed([(case, f"{case['speedup']:.2f}x") for case in lost]),
+        f"Cases that miss their target on {SECOND}: {len(missed)}"
+        + _listed([(case, _reached(case)) for case in missed]),
+    ]
     if other.get("targets"):
         parts.append(_targets(other["targets"], f"other targets, {SECOND}"))
     return parts
 
 
-def _share(case: dict[str, Any], text: str) -> str:
-    """Return how far a case is from its peer or, where its target is missed, from its limit."""
-    return f"{case['speedup']:.2f}x" if text.startswith("lost") else f"{case['of_limit']:.0%}"
+def _listed(figures: list[tuple[dict[str, Any], str]]) -> str:
+    """Return the rest of a sentence that names some cases, each with a figure."""
+    named = ", ".join(f"`{case['name']}` {figure}" for case, figure in figures)
+    return f" ({named})." if named else "."
 
 
 def _where(result: dict[str, Any]) -> str:
@@ -244,7 +247,7 @@ def _row(case: dict[str, Any], peers: list[str]) -> list[str]:
 
 
 def _row_there(case: dict[str, Any] | None) -> list[str]:
-    """Return the three columns of the other machine, which may not have run the case."""
+    """Return the three columns of the second machine, which may not have run the case."""
     if case is None or OURS not in case["results"]:
         return ["-", "-", "-"]
     factor = f"{case['speedup']:.2f}x ({case['fastest_peer']})" if "speedup" in case else "-"
